@@ -1,0 +1,51 @@
+"""The math, once per device: `reference` (NumPy, the specification), `cpu` (numba).
+
+Legend
+    T time steps, N batch (parallel streams), D input size, H hidden size, V vocabulary, M = T * N rows.
+    Arrays are time-major and C-contiguous, weights have PyTorch's shapes and gate order i, f, g, o.
+    A leading `d` is the gradient of the loss.
+
+Contract
+    Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
+    last. The caller allocates. Forward functions overwrite their outputs; backward functions overwrite `dx`
+    and add into parameter gradients. What a `work` tuple holds is the module's own business.
+
+    dropout(y, x, rate, key, threads)
+    embedding_forward(y, tokens, weight, threads)
+    embedding_backward(dweight, dy, tokens, threads)
+    lstm_work(T, N, D, H, rows, dtype, threads)                       -> work
+    lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads)
+    lstm_backward(dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0,
+                  weight_ih, weight_hh, threads)
+    lstm_step(h, c, x, weight_ih, weight_hh, bias_ih, bias_hh, threads)
+    linear_forward(y, x, weight, bias, threads)
+    linear_backward(dx, dweight, dbias, dy, x, weight, threads)
+    cross_entropy(losses, dlogits, logits, targets, scale, threads)
+    token_losses(losses, logits, targets, threads)
+    squared_norm(g, threads)                                          -> float
+    clip_values(g, limit, threads)
+    adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads)
+    sgd(w, m, g, lr, momentum, weight_decay, scale, threads)
+    rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads)
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from nblstm.errors import DeviceError
+
+
+def load(name: str) -> ModuleType:
+    """The kernels called `name`: "numpy" (the specification) or "cpu" (numba).
+
+    DeviceError if numba cannot be imported.
+    """
+    module = {"numpy": "reference", "cpu": "cpu"}[name]
+    try:
+        return importlib.import_module(f"nblstm.kernels.{module}")
+    except ImportError as error:
+        raise DeviceError(
+            f"the cpu kernels need numba, which cannot be imported here ({error}); use --backend numpy."
+        ) from error

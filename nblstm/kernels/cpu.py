@@ -1,0 +1,698 @@
+"""The CPU kernels: the functions of reference.py as numba loops over register tiles, one thread a slice.
+
+How a layer's time is spent decides the layout. Products run in `tiles.multiply`, whose right-hand side is
+packed in panels of 64 columns; one panel holds the four gates of 16 hidden units, so that the gates of a tile
+are still in the L1 cache when the non-linearity reads them. Pre-activations become gates, and gates become
+their gradients, in one buffer (P, M, 64). Every thread takes its own streams of the batch through all time
+steps; weight gradients are split by their own rows and columns. No sum is ever split between threads, so the
+results do not depend on their number.
+
+Names: P panels of 64 gate columns, Q panels of 64 input or hidden columns, M = T * N rows, Hp = 16 * P.
+In this file arrays are addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels.jit import jit
+from nblstm.kernels.threads import split
+from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.vectors import (
+    LANES,
+    exp,
+    lane_max,
+    lane_sum,
+    larger,
+    like,
+    load,
+    load_part,
+    sigmoid,
+    store,
+    store_part,
+    tanh,
+)
+
+ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
+_NO_INDEX = np.empty(0, np.int32)
+CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
+
+
+def _panels(columns, width=PANEL):
+    """How many panels of `width` columns hold `columns`."""
+    return -(-columns // width)
+
+
+# ---------------------------------------------------------------- packing
+#
+# `groups` blocks of `size` rows stand below each other in a weight: 4 gates of H rows in an LSTM, 1 block of V
+# rows in a linear layer. Panel p holds rows p*w ... (p+1)*w of each block, w = PANEL / groups; rows and columns
+# that are not there are zeros.
+
+
+@jit
+def _pack(packed, weight, groups, size, K, part, start, stop):
+    """packed[p, k, g * w + j] = weight[g * size + p * w + j, k]: the right-hand side of x @ weight.T."""
+    source, target, w = weight.reshape(-1), packed.reshape(-1), PANEL // groups
+    for p in range(start, stop):
+        for k0 in range(0, K, LANES):
+            for g in range(groups):
+                for j in range(w):
+                    row = p * w + j
+                    place = (p * K + k0) * PANEL + g * w + j
+                    for k in range(k0, min(k0 + LANES, K)):
+                        target[place] = source[(g * size + row) * K + k] if row < size else 0
+                        place += PANEL
+
+
+@jit
+def _pack_transposed(packed, weight, groups, size, K, part, start, stop):
+    """packed[q, p * 64 + g * w + j, i] = weight[g * size + p * w + j, q * 64 + i]: of dz @ weight."""
+    source, target, w = weight.reshape(-1), packed.reshape(-1), PANEL // groups
+    P = -(-size // w)
+    for q in range(start, stop):
+        width = min(PANEL, K - q * PANEL)
+        for p in range(P):
+            for g in range(groups):
+                for j in range(w):
+                    row = p * w + j
+                    place = ((q * P + p) * PANEL + g * w + j) * PANEL
+                    if row < size:
+                        first = (g * size + row) * K + q * PANEL
+                        for i in range(width):
+                            target[place + i] = source[first + i]
+                        for i in range(width, PANEL):
+                            target[place + i] = 0
+                    else:
+                        for i in range(PANEL):
+                            target[place + i] = 0
+
+
+@jit
+def _pack_columns(packed, place, x, first, rows, ld, column, columns):
+    """packed[place + r * 64 + i] = x[first + r * ld + column + i], zeros behind the last column."""
+    width = min(PANEL, columns - column)
+    for r in range(rows):
+        source, target = first + r * ld + column, place + r * PANEL
+        if width == PANEL:
+            for i in range(0, PANEL, LANES):
+                store(packed, target + i, load(x, source + i))
+        else:
+            for i in range(width):
+                packed[target + i] = x[source + i]
+            for i in range(width, PANEL):
+                packed[target + i] = 0
+
+
+@jit
+def _pack_inputs(packed, x, rows, columns, part, start, stop):
+    """packed (Q, rows, 64) = the columns of x (rows, columns), panel by panel."""
+    for q in range(start, stop):
+        _pack_columns(packed, q * rows * PANEL, x, 0, rows, columns, q * PANEL, columns)
+
+
+@jit
+def _pack_previous(packed, h0, y, T, N, H, part, start, stop):
+    """As `_pack_inputs`, of h_{t-1}: h0 above y[0 : T - 1]."""
+    for q in range(start, stop):
+        place = q * T * N * PANEL
+        _pack_columns(packed, place, h0, 0, N, H, q * PANEL, H)
+        _pack_columns(packed, place + N * PANEL, y, 0, (T - 1) * N, H, q * PANEL, H)
+
+
+# ---------------------------------------------------------------- products
+
+
+@jit
+def _product(C, c0, rows, columns, A, a0, lda, outer, outers, K, B, tail, t0):
+    """C[rows, columns] += A[rows, outers * K] @ B, over all panels of B. tail[t0:]: room for ROWS * 16 numbers."""
+    for q in range(-(-columns // PANEL)):
+        width, b0 = min(PANEL, columns - q * PANEL), q * outers * K * PANEL
+        whole = width - width % LANES
+        c = c0 + q * PANEL
+        if whole > 0:
+            multiply(C, c, columns, rows, whole, A, a0, lda, outer, outers, K, B, b0)
+        if width > whole:
+            for i in range(t0, t0 + rows * LANES):
+                tail[i] = 0
+            multiply(tail, t0, LANES, rows, LANES, A, a0, lda, outer, outers, K, B, b0 + whole)
+            for r in range(rows):
+                for j in range(width - whole):
+                    C[c + r * columns + whole + j] += tail[t0 + r * LANES + j]
+
+
+@jit
+def _linear_rows(y, x, packed, bias, V, D, tail, part, start, stop):
+    """y[start : stop] = x @ packed + bias"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for r in range(m, m + rows):
+            for v in range(V):
+                y[r * V + v] = bias[v]
+        _product(y, m * V, rows, V, x, m * D, D, 0, 1, D, packed, tail, part * ROWS * LANES)
+
+
+@jit
+def _linear_rows_backward(dx, dy, packed, V, D, tail, part, start, stop):
+    """dx[start : stop] = dy @ weight, dy (M, V) row by row"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for i in range(m * D, (m + rows) * D):
+            dx[i] = 0
+        _product(dx, m * D, rows, D, dy, m * V, V, 0, 1, V, packed, tail, part * ROWS * LANES)
+
+
+@jit
+def _project_rows(z, x, packed, bias, P, M, D, part, start, stop):
+    """z[:, start : stop] = x @ packed + bias in panels (P, M, 64)"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for p in range(P):
+            for r in range(rows):
+                for j in range(0, PANEL, LANES):
+                    store(z, (p * M + m + r) * PANEL + j, load(bias, p * PANEL + j))
+            multiply(z, (p * M + m) * PANEL, PANEL, rows, PANEL, x, m * D, D, 0, 1, D, packed, p * D * PANEL)
+
+
+@jit
+def _project_rows_backward(dx, dz, packed, P, M, D, tail, part, start, stop):
+    """dx[start : stop] = dz @ weight, dz in panels (P, M, 64)"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for i in range(m * D, (m + rows) * D):
+            dx[i] = 0
+        _product(
+            dx, m * D, rows, D, dz, m * PANEL, PANEL, M * PANEL, P, PANEL, packed, tail, part * ROWS * LANES
+        )  # fmt: skip
+
+
+@jit
+def _weight_gradient(dweight, groups, size, K, dz, in_panels, M, x, scratch, block, part, start, stop):
+    """dweight += dz.T @ x for the blocks start ... stop of 64 x 64, counted along x's panels first.
+
+    dz: panels (P, M, 64), or rows (M, size) to be packed into `scratch`; x: panels (Q, M, 64).
+    """
+    Q, w = -(-K // PANEL), PANEL // groups
+    b0, packed_panel = part * PANEL * PANEL, -1
+    for task in range(start, stop):
+        p, q = task // Q, task % Q
+        source, a0 = dz, p * M * PANEL
+        if not in_panels:
+            source, a0 = scratch, part * M * PANEL
+            if packed_panel != p:
+                _pack_columns(scratch, a0, dz, 0, M, size, p * PANEL, size)
+                packed_panel = p
+        for i in range(b0, b0 + PANEL * PANEL):
+            block[i] = 0
+        width = min(PANEL, K - q * PANEL)
+        padded = -(-width // LANES) * LANES
+        multiply_transposed(block, b0, PANEL, PANEL, padded, source, a0, PANEL, M, x, q * M * PANEL)
+        for g in range(groups):
+            for j in range(min(w, size - p * w)):
+                target, row = (g * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL
+                for i in range(width):
+                    dweight[target + i] += block[row + i]
+
+
+@jit
+def _gate_bias_gradient(dbias_ih, dbias_hh, size, dz, M, part, start, stop):
+    """dbias += the sum of dz over rows, for gate panels start ... stop."""
+    for p in range(start, stop):
+        for g in range(PANEL // LANES):
+            total = like(load(dz, (p * M) * PANEL), 0)
+            for m in range(M):
+                total = total + load(dz, (p * M + m) * PANEL + g * LANES)
+            first, count = g * size + p * LANES, min(LANES, size - p * LANES)
+            store_part(dbias_ih, first, load_part(dbias_ih, first, count, 0) + total, count)
+            store_part(dbias_hh, first, load_part(dbias_hh, first, count, 0) + total, count)
+
+
+# ---------------------------------------------------------------- dropout
+
+
+@jit
+def _dropout(y, x, threshold, keep_scale, low, high, part, start, stop):
+    """`reference.dropout` for elements start ... stop"""
+    for i in range(start, stop):
+        bits = np.uint32(np.uint32(i) + low)
+        bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D))
+        bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(15))) + high)
+        bits = np.uint32(bits * np.uint32(0x846CA68B))
+        bits = np.uint32(bits ^ (bits >> np.uint32(16)))
+        y[i] = x[i] * keep_scale if bits >= threshold else x[i] * 0
+
+
+def dropout(y, x, rate, key, threads):
+    """See reference.dropout: the same mask, bit for bit."""
+    split(
+        threads, _dropout, x.size, y.reshape(-1), x.reshape(-1), np.uint32(rate * 2.0**32),
+        x.dtype.type(1 / (1 - rate)), np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- embedding
+
+
+def embedding_forward(y, tokens, weight, threads):
+    """See reference.embedding_forward: a copy of rows, which NumPy does at memory speed."""
+    np.take(weight, tokens, axis=0, out=y)
+
+
+@jit
+def _embedding_backward(dweight, dy, tokens, part, start, stop):
+    for m in range(len(tokens)):
+        for e in range(start, stop):
+            dweight[tokens[m], e] += dy[m, e]
+
+
+def embedding_backward(dweight, dy, tokens, threads):
+    """See reference.embedding_backward. Threads split the columns."""
+    split(threads, _embedding_backward, dweight.shape[1], dweight, dy, tokens)
+
+
+# ---------------------------------------------------------------- LSTM layer
+
+
+def lstm_work(T, N, D, H, rows, dtype, threads):
+    """Buffers of one layer for `lstm_forward` and `lstm_backward`, by name.
+
+    gates (P, M, 64) and cells (T + 1, N, Hp) are stored for the backward pass; table (P, rows, 64) is the
+    projection of up to `rows` distinct inputs, 0 where all inputs are in place; the rest is scratch.
+    """
+    P, M = _panels(H, LANES), T * N
+    QD, QH = _panels(D), _panels(H)
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        "gates": empty(P, M, PANEL),
+        "cells": empty(T + 1, N, P * LANES),
+        "table": empty(P, rows, PANEL),
+        "weight_ih": empty(max(P * D, QD * P * PANEL), PANEL),
+        "weight_hh": empty(max(P * H, QH * P * PANEL), PANEL),
+        "bias": empty(P, PANEL),
+        "inputs": empty(max(QD * (rows or M), QH * M), PANEL),
+        "dc": empty(N, P * LANES),
+        "tail": empty(threads, ROWS, LANES),
+        "block": empty(threads, PANEL, PANEL),
+    }
+
+
+@jit
+def _lstm_cell(gates, z, cells, c_prev, c, y, h, width):
+    """16 units of one stream: pre-activations at gates[z:] become gates; c, h are written.
+
+    i, f, o = sigmoid(z), g = tanh(z); c = f c_prev + i g; h = o tanh(c)
+    """
+    i = sigmoid(load(gates, z))
+    f = sigmoid(load(gates, z + LANES))
+    g = tanh(load(gates, z + 2 * LANES))
+    o = sigmoid(load(gates, z + 3 * LANES))
+    cell = f * load(cells, c_prev) + i * g
+    hidden = o * tanh(cell)
+    store(gates, z, i)
+    store(gates, z + LANES, f)
+    store(gates, z + 2 * LANES, g)
+    store(gates, z + 3 * LANES, o)
+    store(cells, c, cell)
+    if width == LANES:
+        store(y, h, hidden)
+    else:
+        store_part(y, h, hidden, width)
+
+
+@jit
+def _lstm_forward(y, gates, cells, table, index, R, h0, weight_hh, T, N, H, part, start, stop):
+    """Streams start ... stop of `lstm_forward` through all time steps; R distinct inputs, 0 if z is in place."""
+    P, M, rows = -(-H // LANES), T * N, stop - start
+    for t in range(T):
+        if t == 0:
+            h, first = h0, start * H
+        else:
+            h, first = y, ((t - 1) * N + start) * H
+        for p in range(P):
+            z = (p * M + t * N + start) * PANEL
+            if R > 0:
+                for r in range(rows):
+                    row = (p * R + index[t * N + start + r]) * PANEL
+                    for j in range(0, PANEL, LANES):
+                        store(gates, z + r * PANEL + j, load(table, row + j))
+            multiply(gates, z, PANEL, rows, PANEL, h, first, H, 0, 1, H, weight_hh, p * H * PANEL)
+            width = min(LANES, H - p * LANES)
+            for r in range(rows):
+                n = start + r
+                c_prev = ((t * N + n) * P + p) * LANES
+                _lstm_cell(
+                    gates, z + r * PANEL, cells, c_prev, c_prev + N * P * LANES, y, (t * N + n) * H + p * LANES, width
+                )
+
+
+def lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads):
+    """See reference.lstm_forward."""
+    T, N, H = y.shape
+    rows, D = x.shape
+    P = _panels(H, LANES)
+    gather = index is not None
+    work["bias"].reshape(P, 4, LANES)[...] = _gate_panels(bias_ih + bias_hh, P, H)
+    split(threads, _pack, P, work["weight_ih"], weight_ih, 4, H, D)
+    split(threads, _pack, P, work["weight_hh"], weight_hh, 4, H, H)
+    projected = work["table"] if gather else work["gates"]
+    split(threads, _project_rows, rows, projected, x.reshape(-1), work["weight_ih"], work["bias"], P, rows, D)
+    cells = work["cells"].reshape(T + 1, N, P * LANES)
+    cells[0, :, :H] = c0
+    split(
+        threads, _lstm_forward, N, y.reshape(-1), work["gates"], work["cells"], work["table"],
+        index if gather else _NO_INDEX, rows if gather else 0, np.ascontiguousarray(h0).reshape(-1),
+        work["weight_hh"], T, N, H,
+    )  # fmt: skip
+    hn[...], cn[...] = y[-1], cells[T, :, :H]
+
+
+def _gate_panels(bias, P, H):
+    """A (4H,) bias as (P, 4, 16), zeros behind the last unit."""
+    panels = np.zeros((4, P * LANES), bias.dtype)
+    panels[:, :H] = bias.reshape(4, H)
+    return panels.reshape(4, P, LANES).transpose(1, 0, 2)
+
+
+@jit
+def _lstm_cell_backward(gates, z, cells, c_prev, c, dy, h, dc, d, width):
+    """16 units of one stream: gates at gates[z:] become the gradient of the pre-activations; dc is carried."""
+    i, f = load(gates, z), load(gates, z + LANES)
+    g, o = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
+    tanh_c = tanh(load(cells, c))
+    if width == LANES:
+        dh = load(dy, h)
+    else:
+        dh = load_part(dy, h, width, 0)
+    dc_t = load(dc, d) + dh * o * (1.0 - tanh_c * tanh_c)  # h = o tanh(c)
+    store(gates, z, dc_t * g * i * (1.0 - i))  # c = f c_prev + i g, i = sigmoid(z)
+    store(gates, z + LANES, dc_t * load(cells, c_prev) * f * (1.0 - f))  # c = f c_prev + i g
+    store(gates, z + 2 * LANES, dc_t * i * (1.0 - g * g))  # c = f c_prev + i g, g = tanh(z)
+    store(gates, z + 3 * LANES, dh * tanh_c * o * (1.0 - o))  # h = o tanh(c)
+    store(dc, d, dc_t * f)  # c = f c_prev + i g
+
+
+@jit
+def _lstm_backward(dy, dh, dc, gates, cells, weight_hh, T, N, H, tail, part, start, stop):
+    """Streams start ... stop back through all time steps; the gradient of h_{t-1} is added into dy[t-1]."""
+    P, M, rows = -(-H // LANES), T * N, stop - start
+    for i in range(start * H, stop * H):
+        dy[(T - 1) * N * H + i] += dh[i]  # hn = y[T - 1]
+        dh[i] = 0
+    for t in range(T - 1, -1, -1):
+        for p in range(P):
+            width = min(LANES, H - p * LANES)
+            for n in range(start, stop):
+                c_prev = ((t * N + n) * P + p) * LANES
+                _lstm_cell_backward(
+                    gates, (p * M + t * N + n) * PANEL, cells, c_prev, c_prev + N * P * LANES,
+                    dy, (t * N + n) * H + p * LANES, dc, (n * P + p) * LANES, width,
+                )  # fmt: skip
+        if t > 0:
+            target, first = dy, ((t - 1) * N + start) * H
+        else:
+            target, first = dh, start * H
+        for m in range(0, rows, ROWS):  # z = W x + b + U h
+            _product(
+                target, first + m * H, min(ROWS, rows - m), H, gates, (t * N + start + m) * PANEL, PANEL,
+                M * PANEL, P, PANEL, weight_hh, tail, part * ROWS * LANES,
+            )  # fmt: skip
+
+
+@jit
+def _scatter(table, gates, index, M, R, part, start, stop):
+    """table[p, index[m]] += gates[p, m] for panels start ... stop: the gradient of the gather."""
+    for p in range(start, stop):
+        for i in range(p * R * PANEL, (p + 1) * R * PANEL):
+            table[i] = 0
+        for m in range(M):
+            row, z = (p * R + index[m]) * PANEL, (p * M + m) * PANEL
+            for j in range(0, PANEL, LANES):
+                store(table, row + j, load(table, row + j) + load(gates, z + j))
+
+
+def lstm_backward(
+    dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0, weight_ih, weight_hh, threads
+):
+    """See reference.lstm_backward."""
+    T, N, H = y.shape
+    rows, D = x.shape
+    P, M, QD, QH = _panels(H, LANES), T * N, _panels(D), _panels(H)
+    gates, table, inputs, block, tail = (work[name] for name in ("gates", "table", "inputs", "block", "tail"))
+    carried = work["dc"].reshape(N, P * LANES)
+    carried[:, :H] = dc
+    split(threads, _pack_transposed, QH, work["weight_hh"], weight_hh, 4, H, H)
+    split(
+        threads, _lstm_backward, N, dy.reshape(-1), dh.reshape(-1), work["dc"], gates, work["cells"],
+        work["weight_hh"], T, N, H, tail,
+    )  # fmt: skip
+    dc[...] = carried[:, :H]
+    # dweight_hh = dz.T @ h_{t-1}
+    split(threads, _pack_previous, QH, inputs, np.ascontiguousarray(h0).reshape(-1), y.reshape(-1), T, N, H)
+    split(threads, _weight_gradient, P * QH, dweight_hh.reshape(-1), 4, H, H, gates, True, M, inputs, block, block)
+    dz = gates
+    if index is not None:
+        dz = table
+        split(threads, _scatter, P, table, gates, index, M, rows)
+    # dweight_ih = dz.T @ x, dx = dz @ weight_ih
+    split(threads, _pack_inputs, QD, inputs, x.reshape(-1), rows, D)
+    split(threads, _weight_gradient, P * QD, dweight_ih.reshape(-1), 4, H, D, dz, True, rows, inputs, block, block)
+    split(threads, _gate_bias_gradient, P, dbias_ih, dbias_hh, H, dz, rows)
+    split(threads, _pack_transposed, QD, work["weight_ih"], weight_ih, 4, H, D)
+    split(
+        threads, _project_rows_backward, rows, dx.reshape(-1), dz, work["weight_ih"], P, rows, D, tail
+    )  # fmt: skip
+
+
+@jit
+def _dot(weight, row, x, first, K):
+    """weight[row : row + K] . x[first : first + K]"""
+    a = b = c = d = like(load_part(weight, row, 0, 0), 0)
+    k = 0
+    while k + 4 * LANES <= K:
+        a = a + load(weight, row + k) * load(x, first + k)
+        b = b + load(weight, row + k + LANES) * load(x, first + k + LANES)
+        c = c + load(weight, row + k + 2 * LANES) * load(x, first + k + 2 * LANES)
+        d = d + load(weight, row + k + 3 * LANES) * load(x, first + k + 3 * LANES)
+        k += 4 * LANES
+    while k < K:
+        count = min(LANES, K - k)
+        a = a + load_part(weight, row + k, count, 0) * load_part(x, first + k, count, 0)
+        k += LANES
+    return lane_sum((a + b) + (c + d))
+
+
+@jit
+def _lstm_step(z, h, x, weight_ih, weight_hh, bias_ih, bias_hh, N, D, H, part, start, stop):
+    """z[n, row] = weight_ih x + weight_hh h + b for the rows start ... stop: each weight is read once a stream."""
+    for row in range(start, stop):
+        for n in range(N):
+            z[n * 4 * H + row] = (
+                _dot(weight_ih, row * D, x, n * D, D) + _dot(weight_hh, row * H, h, n * H, H)
+                + bias_ih[row] + bias_hh[row]
+            )  # fmt: skip
+
+
+@jit
+def _lstm_step_cell(z, h, c, H, part, start, stop):
+    """The gates and the new state of streams start ... stop."""
+    for n in range(start, stop):
+        for j in range(0, H, LANES):
+            width, first = min(LANES, H - j), n * 4 * H + j
+            i = sigmoid(load_part(z, first, width, 0))
+            f = sigmoid(load_part(z, first + H, width, 0))
+            g = tanh(load_part(z, first + 2 * H, width, 0))
+            o = sigmoid(load_part(z, first + 3 * H, width, 0))
+            cell = f * load_part(c, n * H + j, width, 0) + i * g
+            store_part(c, n * H + j, cell, width)
+            store_part(h, n * H + j, o * tanh(cell), width)
+
+
+def lstm_step(h, c, x, weight_ih, weight_hh, bias_ih, bias_hh, threads):
+    """See reference.lstm_step."""
+    (N, H), D = h.shape, x.shape[1]
+    z = np.empty(N * 4 * H, h.dtype)
+    split(
+        threads, _lstm_step, 4 * H, z, h.reshape(-1), x.reshape(-1), weight_ih.reshape(-1), weight_hh.reshape(-1),
+        bias_ih, bias_hh, N, D, H,
+    )  # fmt: skip
+    split(1, _lstm_step_cell, N, z, h.reshape(-1), c.reshape(-1), H)
+
+
+# ---------------------------------------------------------------- linear layer
+
+
+def linear_forward(y, x, weight, bias, threads):
+    """See reference.linear_forward."""
+    (M, D), V = x.shape, len(bias)
+    packed = np.empty(_panels(V) * D * PANEL, x.dtype)
+    tail = np.empty(threads * ROWS * LANES, x.dtype)
+    split(threads, _pack, _panels(V), packed, weight, 1, V, D)
+    split(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), packed, bias, V, D, tail)
+
+
+@jit
+def _column_sums(dbias, dy, M, V, part, start, stop):
+    """dbias[v] += sum over m of dy[m, v] for columns start ... stop"""
+    for m in range(M):
+        for v in range(start, stop):
+            dbias[v] += dy[m * V + v]
+
+
+def linear_backward(dx, dweight, dbias, dy, x, weight, threads):
+    """See reference.linear_backward."""
+    (M, D), V = x.shape, len(dbias)
+    P, Q = _panels(V), _panels(D)
+    packed = np.empty(Q * P * PANEL * PANEL, x.dtype)
+    inputs = np.empty(Q * M * PANEL, x.dtype)
+    tail = np.empty(threads * ROWS * LANES, x.dtype)
+    scratch = np.empty(threads * M * PANEL, x.dtype)
+    block = np.empty(threads * PANEL * PANEL, x.dtype)
+    split(threads, _pack_transposed, Q, packed, weight, 1, V, D)
+    split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), packed, V, D, tail)
+    split(threads, _pack_inputs, Q, inputs, x.reshape(-1), M, D)
+    split(
+        threads, _weight_gradient, P * Q, dweight.reshape(-1), 1, V, D, dy.reshape(-1), False, M, inputs, scratch,
+        block,
+    )  # fmt: skip
+    split(threads, _column_sums, V, dbias, dy.reshape(-1), M, V)
+
+
+# ---------------------------------------------------------------- softmax and cross-entropy
+
+
+@jit
+def _log_sum_exp(e, logits, first, V, keep):
+    """(largest, sum of exp(logit - largest)) of one row; the exponentials are written to e if `keep`."""
+    lowest = -np.inf
+    peak = load_part(logits, first, min(LANES, V), lowest)
+    for j in range(LANES, V, LANES):
+        peak = larger(load_part(logits, first + j, min(LANES, V - j), lowest), peak)
+    largest = lane_max(peak)
+    total = like(peak, 0)
+    for j in range(0, V, LANES):
+        width = min(LANES, V - j)
+        part = exp(load_part(logits, first + j, width, lowest) - largest)
+        total = total + part
+        if keep:
+            store_part(e, first + j, part, width)
+    return largest, lane_sum(total)
+
+
+@jit
+def _token_losses(losses, logits, targets, V, part, start, stop):
+    for m in range(start, stop):
+        largest, total = _log_sum_exp(logits, logits, m * V, V, False)
+        losses[m] = np.log(total) - (logits[m * V + targets[m]] - largest)
+
+
+def token_losses(losses, logits, targets, threads):
+    """See reference.token_losses."""
+    split(threads, _token_losses, len(targets), losses, logits.reshape(-1), targets, logits.shape[1])
+
+
+@jit
+def _cross_entropy(losses, dlogits, logits, targets, scale, V, part, start, stop):
+    for m in range(start, stop):
+        chosen = logits[m * V + targets[m]]
+        largest, total = _log_sum_exp(dlogits, logits, m * V, V, True)
+        losses[m] = np.log(total) - (chosen - largest)  # loss = log sum exp - logit
+        factor = scale / total
+        for v in range(m * V, (m + 1) * V):
+            dlogits[v] *= factor  # d log sum exp = softmax
+        dlogits[m * V + targets[m]] -= scale  # d logit = one-hot
+
+
+def cross_entropy(losses, dlogits, logits, targets, scale, threads):
+    """See reference.cross_entropy."""
+    split(
+        threads, _cross_entropy, len(targets), losses, dlogits.reshape(-1), logits.reshape(-1), targets,
+        logits.dtype.type(scale), logits.shape[1],
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- gradients and optimizers (flat arrays)
+
+
+@jit
+def _squared_norm(sums, g, part, start, stop):
+    """sums[i] = the sum of squares of the i-th CHUNK of g"""
+    for chunk in range(start, stop):
+        first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
+        total = 0.0
+        for block in range(first, last, 64 * LANES):
+            end = min(block + 64 * LANES, last)
+            a = like(load_part(g, block, 0, 0), 0)
+            for i in range(block, end, LANES):
+                value = load_part(g, i, min(LANES, end - i), 0)
+                a = a + value * value
+            total += lane_sum(a)
+        sums[chunk] = total
+
+
+def squared_norm(g, threads):
+    """See reference.squared_norm. Partial sums of 1024 in g's type, those in float64."""
+    sums = np.empty(_panels(g.size, CHUNK))
+    split(threads, _squared_norm, len(sums), sums, g)
+    return float(sums.sum())
+
+
+@jit
+def _clip_values(g, limit, part, start, stop):
+    for i in range(start, stop):
+        value = g[i]
+        value = limit if value > limit else value
+        g[i] = -limit if value < -limit else value
+
+
+def clip_values(g, limit, threads):
+    """See reference.clip_values."""
+    split(threads, _clip_values, g.size, g, g.dtype.type(limit))
+
+
+@jit
+def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, root, eps, weight_decay, scale, part, start, stop):
+    for i in range(start, stop):
+        gradient = g[i] * scale + weight_decay * w[i]
+        m[i] = keep1 * m[i] + take1 * gradient
+        v[i] = keep2 * v[i] + take2 * (gradient * gradient)
+        w[i] -= rate * m[i] / (np.sqrt(v[i]) * root + eps)
+
+
+def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads):
+    """See reference.adam."""
+    kind = w.dtype.type
+    rate, root = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
+    split(
+        threads, _adam, w.size, w, m, v, g, rate, kind(beta1), kind(1 - beta1), kind(beta2), kind(1 - beta2), root,
+        kind(eps), kind(weight_decay), kind(scale),
+    )  # fmt: skip
+
+
+@jit
+def _sgd(w, m, g, lr, momentum, weight_decay, scale, part, start, stop):
+    for i in range(start, stop):
+        m[i] = momentum * m[i] + (g[i] * scale + weight_decay * w[i])
+        w[i] -= lr * m[i]
+
+
+def sgd(w, m, g, lr, momentum, weight_decay, scale, threads):
+    """See reference.sgd."""
+    kind = w.dtype.type
+    split(threads, _sgd, w.size, w, m, g, kind(lr), kind(momentum), kind(weight_decay), kind(scale))
+
+
+@jit
+def _rmsprop(w, v, g, lr, keep, take, eps, weight_decay, scale, part, start, stop):
+    for i in range(start, stop):
+        gradient = g[i] * scale + weight_decay * w[i]
+        v[i] = keep * v[i] + take * (gradient * gradient)
+        w[i] -= lr * gradient / (np.sqrt(v[i]) + eps)
+
+
+def rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads):
+    """See reference.rmsprop."""
+    kind = w.dtype.type
+    split(
+        threads, _rmsprop, w.size, w, v, g, kind(lr), kind(alpha), kind(1 - alpha), kind(eps), kind(weight_decay),
+        kind(scale),
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""`jit`: numba.njit as every kernel uses it, with a cache that notices edits and never raises.
+
+numba's own cache (`cache=True`) looks at one file's time stamp, so an edit in a file whose functions were
+inlined goes unseen; it raises at import where no folder is writable, and at the call where a file is
+truncated. Here the stamp is a digest of every kernel file, and any failure of the cache means compiling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import numba
+from numba.core.caching import FunctionCache
+
+PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
+NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
+
+
+def _digest() -> str:
+    """A digest of all kernel sources and of the switches that change what they compile to."""
+    digest = hashlib.blake2b(f"{NO_TILES}".encode(), digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = _digest()
+
+
+class KernelCache(FunctionCache):
+    """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails."""
+
+    compiled = 0  # functions compiled (not loaded) by this process: lets a caller say why it waits
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _SOURCES
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, or None where the cache has none or cannot be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
+            self._forget()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store the compiled function; a full disk or a read-only folder only means compiling again."""
+        KernelCache.compiled += 1
+        try:
+            super().save_overload(sig, data)
+        except Exception:
+            self._forget()
+
+    def _forget(self) -> None:
+        try:
+            self.flush()
+        except Exception:
+            pass
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    if not PLAIN:
+        try:
+            dispatcher._cache = KernelCache(function)
+        except Exception:  # no folder to write to: compile in every process
+            pass
+    return dispatcher

@@ -1,0 +1,361 @@
+"""Sixteen numbers at once: a numba type for LLVM's `<16 x float>`, and the functions a gate needs.
+
+LLVM turns a 16-lane value into one AVX-512 register, two of AVX2, four of SSE or NEON, so one source serves
+every machine, and the cell equations in cpu.py read like the textbook's. With numba switched off
+(NUMBA_DISABLE_JIT=1) a vector is a NumPy array of 16 and the same code runs as Python.
+
+Arrays are C-contiguous and addressed by a flat element offset.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, lower_cast, models, overload, register_model
+
+from nblstm.kernels.jit import PLAIN, jit
+
+LANES = 16
+_I32 = ir.IntType(32)
+_CONTRACT = ("contract",)
+
+
+class VectorType(types.Type):
+    """The numba type of LANES numbers of one float type."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype} x {LANES})")
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _llvm(kind.dtype))
+
+
+def _scalar(dtype):
+    return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+
+
+def _llvm(dtype):
+    return ir.VectorType(_scalar(dtype), LANES)
+
+
+def splat(builder, value, lanes=LANES):
+    """LLVM: the scalar `value` in every lane."""
+    kind = ir.VectorType(value.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def pointer(context, builder, array_type, array, offset):
+    """LLVM: the address of element `offset` of a contiguous array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+# ---------------------------------------------------------------- arithmetic: vector op vector, vector op scalar
+
+
+@infer_global(operator.add)
+@infer_global(operator.sub)
+@infer_global(operator.mul)
+@infer_global(operator.truediv)
+class _Arithmetic(AbstractTemplate):
+    def generic(self, args, kws):
+        vectors = [arg for arg in args if isinstance(arg, VectorType)]
+        scalars = [arg for arg in args if isinstance(arg, (types.Float, types.Integer))]
+        if vectors and len(vectors) + len(scalars) == len(args) == 2 and len(set(vectors)) == 1:
+            return signature(vectors[0], vectors[0], vectors[0])
+        return None
+
+
+@lower_cast(types.Float, VectorType)
+@lower_cast(types.Integer, VectorType)
+def _splat_scalar(context, builder, source, target, value):
+    return splat(builder, context.cast(builder, value, source, target.dtype))
+
+
+def _lower(operation, instruction):
+    @lower_builtin(operation, VectorType, VectorType)
+    def lowered(context, builder, sig, args):
+        return getattr(builder, instruction)(*args, flags=_CONTRACT)
+
+
+for _operation, _instruction in [
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+]:
+    _lower(_operation, _instruction)
+
+
+# ---------------------------------------------------------------- memory
+
+
+@intrinsic
+def load(typingctx, array, offset):
+    """array[offset : offset + 16]"""
+    kind = VectorType(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        address = pointer(context, builder, sig.args[0], args[0], args[1])
+        return builder.load(builder.bitcast(address, _llvm(kind.dtype).as_pointer()), align=_align(kind))
+
+    return kind(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, offset, vector):
+    """array[offset : offset + 16] = vector"""
+
+    def codegen(context, builder, sig, args):
+        address = pointer(context, builder, sig.args[0], args[0], args[1])
+        builder.store(args[2], builder.bitcast(address, args[2].type.as_pointer()), align=_align(vector))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def load_part(typingctx, array, offset, count, fill):
+    """array[offset : offset + count], the lanes behind filled with `fill`; memory behind is not touched"""
+    kind = VectorType(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        array_, offset_, count_, fill_ = args
+        address = pointer(context, builder, sig.args[0], array_, offset_)
+        address = builder.bitcast(address, _llvm(kind.dtype).as_pointer())
+        mask = _first(builder, count_)
+        name = f"llvm.masked.load.v{LANES}f{kind.dtype.bitwidth}.p0"
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(_llvm(kind.dtype), [address.type, _I32, mask.type, _llvm(kind.dtype)]),
+            name,
+        )
+        return builder.call(function, [address, _I32(_align(kind)), mask, splat(builder, fill_)])
+
+    return kind(array, types.intp, types.intp, array.dtype), codegen
+
+
+@intrinsic
+def store_part(typingctx, array, offset, vector, count):
+    """array[offset : offset + count] = the first lanes of vector; memory behind is not touched"""
+
+    def codegen(context, builder, sig, args):
+        array_, offset_, vector_, count_ = args
+        address = pointer(context, builder, sig.args[0], array_, offset_)
+        address = builder.bitcast(address, vector_.type.as_pointer())
+        mask = _first(builder, count_)
+        name = f"llvm.masked.store.v{LANES}f{vector.dtype.bitwidth}.p0"
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [vector_.type, address.type, _I32, mask.type]), name
+        )
+        builder.call(function, [vector_, address, _I32(_align(vector)), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), codegen
+
+
+def _align(kind):
+    return kind.dtype.bitwidth // 8
+
+
+def _first(builder, count):
+    """LLVM: a mask of the first `count` lanes."""
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(count, _I32)))
+
+
+# ---------------------------------------------------------------- lanes
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """a > b ? a : b, lane by lane (b where either is NaN)"""
+    return _select(a, ">")
+
+
+@intrinsic
+def smaller(typingctx, a, b):
+    """a < b ? a : b, lane by lane (b where either is NaN)"""
+    return _select(a, "<")
+
+
+def _select(kind, comparison):
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(comparison, *args), *args)
+
+    return kind(kind, kind), codegen
+
+
+@intrinsic
+def like(typingctx, vector, value):
+    """`value` in every lane of a vector of the same type"""
+
+    def codegen(context, builder, sig, args):
+        return splat(builder, args[1])
+
+    return vector(vector, vector.dtype), codegen
+
+
+@intrinsic
+def zero_below(typingctx, vector, x, limit):
+    """x < limit ? 0 : vector, lane by lane"""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(args[0].type, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<", args[1], splat(builder, args[2])), zero, args[0])
+
+    return vector(vector, vector, vector.dtype), codegen
+
+
+def _fold(kind, combine):
+    """Halve the lanes four times: always in the same order, so a sum has always the same bits."""
+
+    def codegen(context, builder, sig, args):
+        value, lanes = args[0], LANES
+        while lanes > 1:
+            lanes //= 2
+            halves = [
+                builder.shuffle_vector(
+                    value,
+                    ir.Constant(value.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(_I32, lanes), list(range(start, start + lanes))),
+                )
+                for start in (0, lanes)
+            ]
+            value = combine(builder, *halves)
+        return builder.extract_element(value, _I32(0))
+
+    return kind.dtype(kind), codegen
+
+
+@intrinsic
+def lane_sum(typingctx, vector):
+    """the sum of the lanes"""
+    return _fold(vector, lambda builder, a, b: builder.fadd(a, b))
+
+
+@intrinsic
+def lane_max(typingctx, vector):
+    """the largest lane"""
+    return _fold(vector, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+
+@intrinsic
+def power_of_two(typingctx, vector):
+    """2**n for a vector n + MAGIC: n stands in the low bits; moved into the exponent it is the answer"""
+
+    def codegen(context, builder, sig, args):
+        bits, mantissa, one = (32, 23, 127 << 23) if vector.dtype.bitwidth == 32 else (64, 52, 1023 << 52)
+        integers = ir.VectorType(ir.IntType(bits), LANES)
+        shift = ir.Constant(integers, [mantissa] * LANES)
+        exponent = builder.shl(builder.bitcast(args[0], integers), shift)
+        return builder.bitcast(builder.add(exponent, ir.Constant(integers, [one] * LANES)), args[0].type)
+
+    return vector(vector), codegen
+
+
+# ---------------------------------------------------------------- exp, sigmoid, tanh
+
+# dtype -> where exp saturates; ln 2 in two parts, the first exact when multiplied by an exponent; the number
+# whose addition rounds to an integer; the coefficients of exp(r) for |r| <= ln(2)/2, highest power first
+# (float32: S. Moshier, Cephes, expf; float64: Taylor, whose 14th term is below half a unit in the last place)
+_CEPHES = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_TAYLOR = tuple(float(1.0 / np.prod(np.arange(1.0, k + 1))) for k in range(13, 1, -1))
+EXP = {
+    32: (-87.0, 88.0, 0.693359375, -2.12194440e-4, 12582912.0, _CEPHES + (1.0, 1.0)),
+    64: (-708.0, 709.0, 6.93145751953125e-1, 1.42860682030941723212e-6, 6755399441055744.0, _TAYLOR + (1.0, 1.0)),
+}
+LOG2E = 1.4426950408889634
+
+
+def exp(x):
+    """exp of a vector: relative error below 2e-7 in float32, 1e-15 in float64.
+
+    0 below the first limit in EXP, exp of the second limit above it; NaN stays NaN.
+    """
+    low, high = EXP[8 * x.itemsize][:2]  # this body runs where numba is off; `_vector_exp` is compiled
+    return np.where(x < low, x.dtype.type(0), np.exp(np.minimum(x, x.dtype.type(high))))
+
+
+@intrinsic
+def _polynomial(typingctx, r):
+    """exp(r) for |r| <= ln(2)/2 by Horner's rule"""
+
+    def codegen(context, builder, sig, args):
+        first, *others = EXP[r.dtype.bitwidth][5]
+        value = ir.Constant(args[0].type, [float(first)] * LANES)
+        for coefficient in others:
+            constant = ir.Constant(args[0].type, [float(coefficient)] * LANES)
+            value = builder.fadd(builder.fmul(value, args[0], flags=_CONTRACT), constant, flags=_CONTRACT)
+        return value
+
+    return r(r), codegen
+
+
+@overload(exp)
+def _vector_exp(x):
+    if not isinstance(x, VectorType):
+        return None
+    scalar = np.float32 if x.dtype.bitwidth == 32 else np.float64
+    low, high, ln2_high, ln2_low, magic = (scalar(value) for value in EXP[x.dtype.bitwidth][:5])
+    log2e = scalar(LOG2E)
+
+    def implementation(x):
+        inside = larger(like(x, low), smaller(like(x, high), x))  # NaN passes
+        shifted = inside * log2e + magic  # n = round(x / ln 2), in the low bits
+        n = shifted - magic
+        r = inside - n * ln2_high - n * ln2_low  # x = n ln 2 + r, |r| <= ln(2)/2
+        return zero_below(_polynomial(r) * power_of_two(shifted), x, low)
+
+    return implementation
+
+
+@jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)) of a vector: absolute error below 1e-7 in float32, 1e-15 in float64."""
+    return 1.0 / (1.0 + exp(0.0 - x))
+
+
+@jit
+def tanh(x):
+    """tanh x = 1 - 2 / (1 + exp(2x)) of a vector: absolute error below 2e-7 in float32, 1e-15 in float64."""
+    return 1.0 - 2.0 / (1.0 + exp(x + x))
+
+
+if PLAIN:  # the same functions on NumPy slices, for running the kernels as Python
+
+    def load(array, offset):
+        return array.reshape(-1)[offset : offset + LANES].copy()
+
+    def store(array, offset, vector):
+        array.reshape(-1)[offset : offset + LANES] = vector
+
+    def load_part(array, offset, count, fill):
+        vector = np.full(LANES, fill, array.dtype)
+        vector[:count] = array.reshape(-1)[offset : offset + count]
+        return vector
+
+    def store_part(array, offset, vector, count):
+        array.reshape(-1)[offset : offset + count] = vector[:count]
+
+    def like(vector, value):
+        return np.full_like(vector, value)
+
+    def larger(a, b):
+        return np.where(a > b, a, b)
+
+    def lane_sum(vector):
+        return vector.sum()
+
+    def lane_max(vector):
+        return vector.max()
