@@ -1,0 +1,398 @@
+"""Corpus: files, folders, standard input and .gz to token ids on disk, split for training and validation.
+
+A corpus may be larger than memory. It is read in chunks of about a million characters, as often as needed (standard
+input, which can be read once, is copied to a temporary file first), and its ids live in nameless temporary files
+that are mapped into memory and vanish with the last reference to them, however the program ends.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import json
+import mmap
+import os
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Union
+
+import numpy as np
+
+from nblstm.errors import ConfigError, TextError
+from nblstm.text.vocabulary import Vocabulary
+
+CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read: its name in messages, and how to open it for reading from the start."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+
+
+AnyPath = Union[str, "os.PathLike[str]", Source]
+Paths = Union[AnyPath, Iterable[AnyPath]]
+Text = Callable[[], Iterator]  # every call reads the same chunks from the start
+
+
+# ---- paths -> sources
+
+
+def find_sources(paths: Paths) -> list[Source]:
+    """The files that the paths stand for: files, the visible files of folders in sorted order, "-" for standard input.
+
+    A file whose name ends in .gz is unpacked as it is read. A Source stands for itself.
+    Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files.
+    """
+    return [source for path in _listed(paths) for source in _sources_of(path)]
+
+
+def _listed(paths: Paths) -> list[AnyPath]:
+    return [paths] if isinstance(paths, (str, os.PathLike, Source)) else list(paths)
+
+
+def _sources_of(path: AnyPath) -> list[Source]:
+    if isinstance(path, Source):
+        return [path]
+    if path == STDIN:
+        return [Source("standard input", _open_stdin)]
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return _sources_in(Path(path))
+    except OSError as error:
+        raise _unreadable(error.filename or path, error) from None
+    except ValueError as error:  # a NUL in the name
+        raise TextError(f"{path!r} cannot be a file's name: {error}.") from None
+    if not stat.S_ISREG(mode):
+        raise TextError(
+            f"{path} is neither a regular file nor a folder; to read a pipe or a device, redirect it to standard "
+            "input and name it '-'."
+        )
+    return [_file_source(Path(path))]
+
+
+def _sources_in(folder: Path) -> list[Source]:
+    """The folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    sources = [_file_source(file) for file in sorted(files) if file.is_file()]
+    if not sources:
+        raise TextError(f"{folder} is a folder without files (hidden ones are skipped); name one with text in it.")
+    return sources
+
+
+def _file_source(path: Path) -> Source:
+    return Source(str(path), partial(gzip.open if path.suffix == ".gz" else open, path, "rb"))
+
+
+def _open_stdin() -> AbstractContextManager[BinaryIO]:
+    if sys.stdin is None:
+        raise TextError("standard input is closed; name a file instead of '-'.")
+    return nullcontext(sys.stdin.buffer)
+
+
+def _unreadable(name: Any, error: OSError) -> TextError:
+    return TextError(f"{name} cannot be read: {error.strerror or error}.")
+
+
+# ---- sources -> chunks
+
+
+def read(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
+    """The chunks that a vocabulary of this level encodes: `read_bytes` at byte level, `read_text` at the others."""
+    return read_bytes(paths) if level == "byte" else read_text(paths, encoding)
+
+
+def read_bytes(paths: Paths) -> Iterator[bytes]:
+    """The files' bytes as they are, joined, in chunks of up to CHUNK. Raises TextError if they cannot be read."""
+    sources = find_sources(paths)
+    return _nonempty(sources, chain.from_iterable(map(_blocks, sources)))
+
+
+def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
+    """The files' text, joined, in chunks of about CHUNK characters.
+
+    A chunk ends where no token of any tokenizer spans: after a newline, else before a space, else (in a million
+    characters without either) anywhere. Line ends stay as they are; a byte order mark at the start of a file goes.
+    Raises TextError if a file cannot be read, is damaged, binary or in another encoding, if no file has any text,
+    and if there is no such encoding.
+    """
+    try:
+        "a".encode(encoding)
+    except (LookupError, ValueError):
+        raise TextError(f"encoding must be one that Python knows, such as utf-8, got {encoding!r}.") from None
+    sources = find_sources(paths)
+    pieces = chain.from_iterable(_decoded(source, encoding) for source in sources)
+    return _nonempty(sources, _cut_at_tokens(pieces))
+
+
+def _blocks(source: Source) -> Iterator[bytes]:
+    """The bytes of one file, up to CHUNK at a time."""
+    try:
+        with source.open() as stream:
+            while block := stream.read(CHUNK):
+                yield block
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TextError(f"{source.name} is not an intact gzip file ({error}); pack it again.") from None
+    except OSError as error:
+        raise _unreadable(source.name, error) from None
+
+
+def _decoded(source: Source, encoding: str) -> Iterator[str]:
+    """The text of one file without its byte order mark, in pieces that never split a character."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    consumed = 0
+    mark = "\ufeff"
+    for block in chain(_blocks(source), [b""]):
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeError as error:
+            offset = consumed - pending + getattr(error, "start", 0)
+            raise TextError(
+                f"{source.name} is not {encoding} text at byte {offset}; name its encoding with --encoding, "
+                "or read raw bytes with --level byte."
+            ) from None
+        if "\0" in text:
+            raise TextError(
+                f"{source.name} looks like a binary file (it holds NUL characters); name its encoding with "
+                "--encoding if it is text, or read raw bytes with --level byte if that is meant."
+            )
+        consumed += len(block)
+        if text:
+            yield text.removeprefix(mark)
+            mark = ""
+
+
+def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text in chunks of about CHUNK characters, each ending where no token spans."""
+    held: list[str] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= CHUNK:
+            text = "".join(held)
+            end = _token_border(text)
+            yield text[:end]
+            held, size = [text[end:]], len(text) - end
+    yield "".join(held)
+
+
+def _token_border(text: str) -> int:
+    """The last place, above 0, that no token spans: after a newline, else before a space, else the end."""
+    after_newline = text.rfind("\n") + 1
+    before_space = text.rfind(" ", 1)
+    return after_newline or (before_space if before_space > 0 else len(text))
+
+
+def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:
+    """The chunks that hold something. TextError if none does."""
+    empty = True
+    for chunk in filter(None, chunks):
+        empty = False
+        yield chunk
+    if empty:
+        names = ", ".join(source.name for source in sources[:3]) or "no files"
+        raise TextError(f"the text is empty: there is nothing to read in {names}.")
+
+
+# ---- chunks -> token ids
+
+
+class TokenFile:
+    """Token ids in a nameless temporary file, mapped into memory.
+
+    ids: (tokens,) of the vocabulary's dtype, read-only.
+    characters: length of the text they came from (bytes at byte level).
+    unknown: how many of them are unk_id.
+    digest: hash of the ids, bytes.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, chunks: Iterable[str] | Iterable[bytes]) -> None:
+        """Encodes the chunks one at a time. Raises TextError if there is no room for the file."""
+        self.characters = self.unknown = 0
+        self._hash = hashlib.blake2b()
+        with _temporary_file(self._encoded(vocabulary, chunks)) as file:
+            size = file.tell()
+            self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
+        self.ids = np.frombuffer(self._map or b"", vocabulary.dtype)
+        self.digest = self._hash.digest()
+
+    def _encoded(self, vocabulary: Vocabulary, chunks: Iterable) -> Iterator[np.ndarray]:
+        for chunk in chunks:
+            ids = vocabulary.encode(chunk)
+            self.characters += len(chunk)
+            if vocabulary.unk_id is not None:
+                self.unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
+            self._hash.update(ids)
+            yield ids
+
+    def release(self) -> None:
+        """Give back the memory of the pages read so far; they are read again from disk when they are needed."""
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _temporary_file(blocks: Iterable[bytes] | Iterable[np.ndarray]) -> BinaryIO:
+    """An open nameless file that holds the blocks, positioned at its end. TextError if there is no room for it."""
+    try:
+        file = tempfile.TemporaryFile()
+        try:
+            file.writelines(blocks)
+            file.flush()
+        except BaseException:
+            file.close()
+            raise
+    except OSError as error:
+        folder = tempfile.tempdir or "the temporary folder"
+        raise TextError(
+            f"the corpus cannot be written to {folder}: {error.strerror or error}; make room there or "
+            "set TMPDIR to a folder that has some."
+        ) from None
+    return file
+
+
+# ---- the corpus
+
+
+class Corpus:
+    """A vocabulary and the token ids of a training and a validation text.
+
+    train, valid: (tokens,) of vocabulary.dtype, read-only, mapped from disk; valid may be empty.
+    train_characters, valid_characters: lengths of the texts before tokenisation (bytes at byte level).
+    train_unknown, valid_unknown: how many of the ids are unk_id.
+    fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile) -> None:
+        self.vocabulary = vocabulary
+        self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
+        self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown
+        everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
+        self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
+        self._files = (train, valid)
+
+    def release(self) -> None:
+        """Give back the memory of the ids read so far; call it now and then when going through a large corpus."""
+        for file in self._files:
+            file.release()
+
+
+def load_corpus(
+    paths: Paths,
+    *,
+    valid_paths: Paths = (),
+    valid_fraction: float = 0.1,
+    level: str = "char",
+    tokenizer: str = "default",
+    min_count: int = 1,
+    max_vocab: int | None = None,
+    encoding: str = "utf-8",
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
+    """Read, split and encode the text of the paths; `find_sources` says what a path may be.
+
+    The validation text is that of valid_paths, or without any the last valid_fraction of the characters (of the bytes
+    at byte level; at word level the split moves back to where no token spans). The vocabulary is built from the
+    training text, see `Vocabulary.build`, unless one is given: it is used as it is, and its level is the level.
+    Raises TextError if a text cannot be read, the training text has fewer than 2 tokens, or the disk is full, and
+    ConfigError if a setting is out of its range.
+    """
+    if not 0 <= valid_fraction < 1:
+        raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
+    level = level if vocabulary is None else vocabulary.level
+    with ExitStack() as open_files:
+        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, level, encoding, open_files)
+        if vocabulary is None:
+            vocabulary = Vocabulary.build(train(), level, tokenizer, min_count, max_vocab)
+        corpus = Corpus(vocabulary, TokenFile(vocabulary, train()), TokenFile(vocabulary, valid()))
+    if len(corpus.train) < 2:
+        raise TextError(
+            f"the training text must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}; "
+            "add text or lower valid_fraction."
+        )
+    return corpus
+
+
+def _texts(
+    paths: list[AnyPath],
+    valid_paths: list[AnyPath],
+    valid_fraction: float,
+    level: str,
+    encoding: str,
+    open_files: ExitStack,
+) -> tuple[Text, Text]:
+    """The training and the validation text. They can be read until open_files is closed."""
+    if [*paths, *valid_paths].count(STDIN) > 1:
+        raise TextError("standard input can be read only once; name '-' once.")
+    text = partial(read, _rereadable(paths, open_files), level, encoding)
+    if valid_paths:
+        return text, partial(read, _rereadable(valid_paths, open_files), level, encoding)
+    if valid_fraction == 0:
+        return text, partial(iter, ())
+    position = int(sum(map(len, text())) * (1 - valid_fraction))
+    if level == "word":
+        position = _token_border_before(text(), position)
+    return lambda: _first(text(), position), lambda: _rest(text(), position)
+
+
+def _rereadable(paths: list[AnyPath], open_files: ExitStack) -> list[AnyPath]:
+    """The paths with standard input replaced by a copy, one of open_files, that can be read again and again."""
+    return [_copied(*find_sources(path), open_files) if path == STDIN else path for path in paths]
+
+
+def _copied(source: Source, open_files: ExitStack) -> Source:
+    file = open_files.enter_context(_temporary_file(_blocks(source)))
+
+    def rewound() -> AbstractContextManager[BinaryIO]:
+        file.seek(0)
+        return nullcontext(file)
+
+    return Source(source.name, rewound)
+
+
+def _token_border_before(chunks: Iterator[str], position: int) -> int:
+    """The last place up to position that no token spans."""
+    start = 0
+    for chunk in chunks:
+        if start + len(chunk) >= position:
+            return start + _token_border(chunk[: position - start])
+        start += len(chunk)
+    return position
+
+
+def _first(chunks: Iterator, length: int) -> Iterator:
+    """The first `length` characters (or bytes) of the chunks."""
+    for chunk in chunks:
+        yield chunk[:length]
+        length -= len(chunk)
+        if length <= 0:
+            return
+
+
+def _rest(chunks: Iterator, start: int) -> Iterator:
+    """The chunks without their first `start` characters (or bytes)."""
+    for chunk in chunks:
+        if start < len(chunk):
+            yield chunk[start:]
+        start = max(0, start - len(chunk))
