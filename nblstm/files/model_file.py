@@ -1,0 +1,172 @@
+"""What nblstm stores: a model (ModelConfig + Vocabulary + weights) or a training checkpoint, each one file.
+
+Both are safetensors files. A model's tensors have PyTorch's names and shapes, so that other programs read them:
+
+    embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
+                               rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
+
+(no head.weight if the config says tie). All else is one JSON text in the container's metadata, under the key "nblstm":
+
+    {"format_version": 1, "config": ModelConfig, "vocabulary": Vocabulary, "training": facts about how it was made}
+
+or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
+and facts a checkpoint has is the trainer's business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import ModelConfig
+from nblstm.errors import ConfigError, ModelFileError
+from nblstm.files import safetensors
+from nblstm.files.safetensors import Path
+from nblstm.text.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+MODEL, CHECKPOINT = "nblstm", "nblstm_checkpoint"  # metadata keys
+KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds."""
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype, all finite
+    training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
+
+
+def save_model(
+    path: Path,
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    weights: Mapping[str, np.ndarray],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model file, atomically.
+
+    weights: name -> array of config.dtype. training: JSON values.
+    ModelFileError if `load_model` would refuse the file, or it cannot be written.
+    """
+    _check_model(config, vocabulary, weights, path)
+    document = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict(), "training": dict(training or {})}
+    _save(path, MODEL, weights, document)
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read a model file. ModelFileError says what is wrong with it.
+
+    Names and shapes of the weights are for `check_tensors`: the network knows which it needs.
+    """
+    weights, document = _load(path, MODEL)
+    config = _config(document, path)
+    vocabulary = _vocabulary(document, path)
+    training = _object(document.get("training", {}), "training", path)
+    _check_model(config, vocabulary, weights, path)
+    return ModelFile(config, vocabulary, weights, training)
+
+
+def check_tensors(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Raise ModelFileError unless `weights` has exactly the names and shapes of `shapes`."""
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ModelFileError(f"{path} lacks the tensor {name!r} that its config calls for.")
+        if weights[name].shape != tuple(shape):
+            raise ModelFileError(
+                f"{path}: tensor {name!r} must have shape {tuple(shape)} by its config, got {weights[name].shape}."
+            )
+    unknown = sorted(set(weights) - set(shapes))
+    if unknown:
+        raise ModelFileError(f"{path} has a tensor {unknown[0]!r} that its config does not call for.")
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    """Write a training checkpoint, atomically. facts: JSON values. ModelFileError if it cannot be written."""
+    _save(path, CHECKPOINT, tensors, {"facts": dict(facts)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and facts of a training checkpoint. ModelFileError if the file is not a readable one."""
+    tensors, document = _load(path, CHECKPOINT)
+    return tensors, _object(document.get("facts"), "facts", path)
+
+
+# ------------------------------------------------------------------------------------------- tensors + a document
+
+
+def _save(path: Path, key: str, tensors: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
+    """Write tensors and, under the metadata key, the document and its format version."""
+    try:
+        text = json.dumps({"format_version": FORMAT_VERSION, **document}, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"cannot write {path}: what it should say is not JSON: {error}.") from None
+    safetensors.write(path, tensors, {key: text})
+
+
+def _load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the document under the metadata key, its version checked."""
+    tensors, metadata = safetensors.read(path)
+    if key not in metadata:
+        found = next((kind for other, kind in KINDS.items() if other in metadata), None)
+        if found:
+            raise ModelFileError(f"{path} is a {found}, not a {KINDS[key]}; name a {KINDS[key]} file.")
+        raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {KINDS[key]}.")
+    try:
+        document = json.loads(metadata[key])
+    except (ValueError, RecursionError):
+        raise ModelFileError(f"{path}: its {key} metadata is not JSON.") from None
+    _check_version(_object(document, key, path).get("format_version"), path)
+    return tensors, document
+
+
+def _check_version(version: Any, path: Path) -> None:
+    """Raise ModelFileError unless this nblstm reads the format version."""
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"{path}: format_version must be an integer >= 1, got {version!r:.40}.")
+    if version > FORMAT_VERSION:
+        raise ModelFileError(f"{path} was written by a newer nblstm (format {version!r:.40}); upgrade nblstm.")
+
+
+def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
+    """The JSON value, if it is an object."""
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{path}: its {name} must be a JSON object, got {value!r:.40}.")
+    return value
+
+
+# --------------------------------------------------------------------------------------------- the parts of a model
+
+
+def _config(document: dict[str, Any], path: Path) -> ModelConfig:
+    """The document's config."""
+    try:
+        return ModelConfig.from_dict(_object(document.get("config"), "config", path))
+    except (ConfigError, ArithmeticError) as error:  # math.isfinite(10**400) overflows
+        raise ModelFileError(f"{path}: its config is not valid: {error}") from None
+
+
+def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
+    """The document's vocabulary."""
+    fields = _object(document.get("vocabulary"), "vocabulary", path)
+    try:
+        return Vocabulary.from_dict(fields)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+
+
+def _check_model(config: ModelConfig, vocabulary: Vocabulary, weights: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raise ModelFileError unless the three parts fit together and every weight is a finite number."""
+    if len(vocabulary) != config.vocab_size:
+        raise ModelFileError(f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)}.")
+    for name, weight in weights.items():
+        if weight.dtype != config.dtype:
+            raise ModelFileError(f"{path}: tensor {name!r} must be {config.dtype} by the config, got {weight.dtype}.")
+        if not np.isfinite(weight).all():
+            raise ModelFileError(f"{path}: tensor {name!r} has values that are not finite; the model is useless.")
