@@ -1,4 +1,4 @@
-"""ModelConfig, TrainConfig, SampleConfig: what can be chosen, checked once, and the only home of defaults."""
+"""TextConfig, ModelConfig, TrainConfig, SampleConfig: what can be chosen, checked once, and the only home of defaults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from nblstm.errors import ConfigError
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("constant", "exponential", "step", "plateau", "cosine")
 DTYPES = ("float32", "float64")
+LEVELS = ("char", "word", "byte")
+TOKENIZERS = ("default", "whitespace")
 BACKENDS = ("auto", "numpy", "cpu")
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
@@ -77,6 +79,25 @@ class _Config:
 
 
 @dataclass(frozen=True)
+class TextConfig(_Config):
+    """How text becomes tokens and is split; stored in the checkpoint."""
+
+    level: str = "char"  # char | word | byte
+    tokenizer: str = "default"  # default | whitespace, at word level
+    min_count: int = 1  # tokens that are rarer become <unk>
+    max_vocab: int | None = None  # most tokens, <unk> included; None means all
+    encoding: str = "utf-8"  # of the files; byte level reads them as they are
+    valid_fraction: float = 0.1  # share of the text, at its end, kept for validation
+
+    def __post_init__(self) -> None:
+        _one_of(self, "level", LEVELS)
+        _one_of(self, "tokenizer", TOKENIZERS)
+        _at_least(self, 1, "min_count")
+        _at_least(self, 2, "max_vocab")
+        _fraction(self, "valid_fraction")
+
+
+@dataclass(frozen=True)
 class ModelConfig(_Config):
     """The shape of a network; stored in the model file."""
 
@@ -134,8 +155,7 @@ class TrainConfig(_Config):
     steps: int | None = None  # updates
     minutes: float | None = None  # wall-clock time
     patience: int = 0  # epochs without a better validation loss before stopping; 0 turns it off
-    valid_fraction: float = 0.1  # share of the text, at its end, kept for validation
-    seed: int = 0
+    seed: int = 0  # of the initial weights and of dropout
     threads: int = 0  # 0 means every core
 
     def __post_init__(self) -> None:
@@ -145,7 +165,7 @@ class TrainConfig(_Config):
         _above_zero(self, "lr", "minutes", "lr_decay")
         _at_most(self, 1, "lr_decay")
         _at_least(self, 0, "weight_decay", "warmup", "clip", "clip_value", "patience", "seed", "threads")
-        _fraction(self, "momentum", "valid_fraction")
+        _fraction(self, "momentum")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
         if self.seed >= 2**63:

@@ -1,0 +1,228 @@
+"""Trainer: truncated back-propagation through time, one update after the other, resumable at every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import TrainConfig
+from nblstm.errors import TrainingError
+from nblstm.model.network import Network
+from nblstm.model.state import State
+from nblstm.scoring import validation_loss
+from nblstm.text.batches import Streams
+from nblstm.training.optimizers import make_optimizer
+from nblstm.training.schedules import make_schedule
+
+SMOOTHING = 0.98  # of the loss and the speed that are shown
+
+
+@dataclass(frozen=True)
+class Report:
+    """How training stands after an update or, where `validated` is set, at the end of an epoch."""
+
+    step: int  # updates made
+    epoch: float  # passes over the training text, with a fraction
+    progress: float  # share of the training that is done, in [0, 1]
+    tokens: int  # tokens read
+    seconds: float  # time spent training and validating, over all sessions of the run
+    seconds_left: float | None  # estimate; None before there is one
+    tokens_per_second: float  # of the updates, smoothed
+    lr: float  # learning rate of the last update
+    loss: float  # of the last update's chunk, nats per token
+    smooth_loss: float  # loss, averaged over about the last 50 updates
+    gradient_norm: float  # before clipping
+    validated: bool = False  # an epoch (or the training) has ended
+    valid_loss: float | None = None  # nats per token; None without a validation text
+    improved: bool = False  # valid_loss is the best so far; without a validation text, always
+
+
+class Trainer:
+    """One run: a network, a text, and everything that `tensors` and `facts` need to store to go on exactly.
+
+    train, valid (tokens,): ids; valid may have fewer than 2 tokens, then nothing is validated. release: called
+    now and then to give back the memory of ids already read. config.batch_size and bptt must fit the text
+    (`nblstm.text.batches.fit`).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: TrainConfig,
+        train: np.ndarray,
+        valid: np.ndarray,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.network, self.config, self.valid, self.release = network, config, valid, release
+        self.streams = Streams(train, config.batch_size, config.bptt)
+        self.optimizer = make_optimizer(config, network.parameters)
+        self.schedule = make_schedule(config)
+        self.gradient = np.empty_like(network.parameters)
+        self.state = State.zeros(network.config, config.batch_size)
+        self.best = network.parameters.copy()  # the parameters to keep: those of the best validation so far
+        self.step = 0
+        self.validated_step = 0  # the step of the last validation
+        self.waited = 0  # epochs since the best validation
+        self.best_loss: float | None = None
+        self.seconds = 0.0
+        self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
+        self._report: Report | None = None
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+        """Train until the first of the limits, a report after every update and every epoch.
+
+        `stop` is asked before every piece of work; once it says yes, the run ends where it is.
+        Raises TrainingError if a loss or a gradient is not finite: the parameters are then those before it.
+        """
+        while True:
+            if self.step and self.step % len(self.streams) == 0 and self.validated_step != self.step:
+                yield from self._validate(stop)
+                if stop() or (self.config.patience and self.waited >= self.config.patience):
+                    return
+            if self.progress >= 1:
+                break
+            if stop():
+                return
+            yield self._update()
+        if self.validated_step != self.step:  # a limit in the middle of an epoch
+            yield from self._validate(stop, epoch_ended=False)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training text so far, with a fraction."""
+        return self.step / len(self.streams)
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done: of the limit that comes first."""
+        c = self.config
+        shares = [
+            self.epoch / c.epochs if c.epochs else 0.0,
+            self.step / c.steps if c.steps else 0.0,
+            self.seconds / (60 * c.minutes) if c.minutes else 0.0,
+        ]
+        return min(1.0, max(shares))
+
+    def _update(self) -> Report:
+        """Read one chunk, move the parameters once."""
+        started = time.perf_counter()
+        chunk = self.step % len(self.streams)
+        if chunk == 0:
+            self.state = State.zeros(self.network.config, self.config.batch_size)
+        tokens, targets = self.streams.chunk(chunk)
+        loss, state = self.network.loss_and_gradient(
+            self.gradient, tokens, targets, self.state, self.config.seed, self.step
+        )
+        norm = self._clip(loss)
+        lr = self.schedule.lr(self.step, self.epoch, self.progress)
+        scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
+        self.optimizer.update(
+            self.network.kernels, self.network.parameters, self.gradient, lr, self.step + 1, scale,
+            self.network.threads,
+        )  # fmt: skip
+        self.state = state
+        self.step += 1
+        return self._reported(loss, norm, lr, tokens.size, time.perf_counter() - started)
+
+    def _clip(self, loss: float) -> float:
+        """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are finite."""
+        kernels, threads = self.network.kernels, self.network.threads
+        if self.config.clip_value and math.isfinite(loss):
+            kernels.clip_values(self.gradient, self.config.clip_value, threads)
+        norm = math.sqrt(kernels.squared_norm(self.gradient, threads))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            thing = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
+            raise TrainingError(
+                f"{thing} at step {self.step + 1}: training has diverged; try a smaller --lr "
+                f"(it was {self.config.lr:g}) or a smaller --clip (it was {self.config.clip:g})."
+            )
+        return norm
+
+    def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
+        self.seconds += seconds
+        n = self._updates  # of this session; the first is left out of the speed, as it may compile kernels
+        keep_loss, keep_pace = (min(SMOOTHING, max(count, 0) / (max(count, 0) + 1)) for count in (n, n - 1))
+        self._smooth_loss = keep_loss * self._smooth_loss + (1 - keep_loss) * loss
+        self._pace = keep_pace * self._pace + (1 - keep_pace) * seconds / tokens
+        self._updates += 1
+        self._report = Report(
+            step=self.step, epoch=self.epoch, progress=self.progress, tokens=self._tokens(), seconds=self.seconds,
+            seconds_left=self._seconds_left(), tokens_per_second=1 / self._pace, lr=lr, loss=loss,
+            smooth_loss=self._smooth_loss, gradient_norm=norm,
+        )  # fmt: skip
+        self.release()
+        return self._report
+
+    def _tokens(self) -> int:
+        """Tokens read so far: the last chunk of an epoch may be shorter."""
+        epochs, chunks = divmod(self.step, len(self.streams))
+        N, T = self.config.batch_size, self.streams.bptt
+        return N * (epochs * self.streams.length + min(chunks * T, self.streams.length))
+
+    def _seconds_left(self) -> float | None:
+        """From the share that is done and the time it took."""
+        return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else None
+
+    # ------------------------------------------------------------ validation
+
+    def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
+        """Score the validation text; one report, none if stopped on the way."""
+        started = time.perf_counter()
+        loss = None
+        if len(self.valid) > 1:
+            loss = validation_loss(self.network, self.valid, stop)
+            if loss is None:
+                return
+        self.release()
+        self.seconds += time.perf_counter() - started
+        improved = loss is None or self.best_loss is None or loss < self.best_loss
+        if improved:
+            self.best_loss = loss
+            np.copyto(self.best, self.network.parameters)
+        if epoch_ended and loss is not None:
+            self.waited = 0 if improved else self.waited + 1
+            self.schedule.validated(loss)
+        self.validated_step = self.step
+        last = self._report or Report(
+            self.step, self.epoch, self.progress, self._tokens(), self.seconds, None, math.nan, self.config.lr,
+            math.nan, math.nan, math.nan,
+        )  # fmt: skip
+        fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
+        yield Report(**{**vars(last), **fresh})
+
+    # ------------------------------------------------------------ storing and going on
+
+    def keep(self) -> np.ndarray:
+        """The parameters worth keeping: the best validated ones, or before any validation the present ones."""
+        return self.network.parameters if self.best_loss is None else self.best
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Every array that `restore` needs."""
+        moments = {f"optimizer.{name}": array for name, array in self.optimizer.moments.items()}
+        arrays = {"parameters": self.network.parameters, "state.h": self.state.h, "state.c": self.state.c}
+        return {**arrays, **moments, "best.parameters": self.best}
+
+    def facts(self) -> dict[str, Any]:
+        """Everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
+        names = ("step", "validated_step", "waited", "best_loss", "seconds")
+        return {**{name: getattr(self, name) for name in names}, "schedule": self.schedule.state_dict()}
+
+    def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+        """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
+        try:
+            for name, array in self.tensors().items():
+                if tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
+                    raise TrainingError(f"the checkpoint's {name} does not fit this model.")
+                array[...] = tensors[name]
+            for name in ("step", "validated_step", "waited", "best_loss", "seconds"):
+                setattr(self, name, facts[name])
+            self.schedule.load_state_dict(facts["schedule"])
+        except KeyError as error:
+            raise TrainingError(f"the checkpoint has no {error.args[0]!r}; start the training anew.") from None
