@@ -42,8 +42,8 @@ class Streams:
 
 
 def _time_major(rows: np.ndarray) -> np.ndarray:
-    """(N, T) integers -> (T, N) int32, C-contiguous."""
-    return np.ascontiguousarray(rows.T, dtype=np.int32)
+    """(N, T) integers -> (T, N) int32, a C-contiguous copy."""
+    return rows.T.astype(np.int32, order="C")
 
 
 def fit(num_tokens: int, batch_size: int, bptt: int) -> tuple[int, int, str | None]:
