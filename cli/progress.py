@@ -1,0 +1,142 @@
+"""Progress of long work, on stderr: one line redrawn in place on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+REDRAW_SECONDS = 0.1  # on a terminal
+LINE_SECONDS = 10.0  # elsewhere; a new epoch gets its line at once
+BAR_CELLS = 10
+ERASE = "\r\x1b[K"  # to the line's start, erase to its end
+
+
+class Progress:
+    """Shows how far a run is. A stream that is closed or breaks ends the showing, never the run."""
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        columns: Callable[[], int] | None = None,
+    ) -> None:
+        """stream: where to write (None as quiet). clock: seconds. columns: the terminal's width, asked at each draw."""
+        self.stream = None if quiet else stream
+        self.clock = clock
+        self.columns = columns or self._terminal_columns
+        self.in_place = self._is_terminal()
+        self.status: tuple[str, float, str] | None = None  # head, done, tail of the newest update
+        self.epoch: int | None = None
+        self.shown = True  # whether the newest update has been written
+        self.written_at = -math.inf
+
+    def update(
+        self,
+        done: float,
+        epoch: int,
+        epochs: int | None = None,
+        loss: float | None = None,
+        tokens_per_second: float | None = None,
+        seconds_left: float | None = None,
+    ) -> None:
+        """Tell how far the run is; cheap, most calls write nothing.
+
+        done: share of the work in [0, 1]. epoch: the current one, from 1, of epochs (None: unlimited).
+        loss: nats per token.
+        """
+        done = min(max(done, 0.0), 1.0)
+        head = f"epoch {epoch}" + (f"/{epochs}" if epochs else "")
+        self.status = (head, done, _tail(done, loss, tokens_per_second, seconds_left))
+        self.shown = False
+        new_epoch, self.epoch = epoch != self.epoch, epoch
+        waited = self.clock() - self.written_at
+        if waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS) or (new_epoch and not self.in_place):
+            self._show()
+
+    def line(self, text: str) -> None:
+        """Write a line that stays, above the redrawn one."""
+        if not self.in_place:
+            self._write(text + "\n")
+            return
+        self._write(ERASE + text + "\n")
+        if self.status:
+            self._show()
+
+    def close(self) -> None:
+        """Write the newest update if it is still unwritten, and leave the cursor on a fresh line."""
+        if self.status and not self.shown:
+            self._show()
+        if self.status and self.in_place:
+            self._write("\n")
+        self.status = None
+
+    def _show(self) -> None:
+        """Write the newest update."""
+        head, done, tail = self.status  # type: ignore[misc]
+        self.written_at, self.shown = self.clock(), True
+        if self.in_place:
+            self._write(ERASE + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
+        else:
+            self._write(f"{head}  {tail}\n")
+
+    def _write(self, text: str) -> None:
+        """Write and flush; give the stream up at its first error."""
+        if self.stream is None:
+            return
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):  # ValueError: it is closed
+            self.stream = None
+
+    def _is_terminal(self) -> bool:
+        """Whether the stream can redraw a line."""
+        try:
+            return self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        except (OSError, ValueError):
+            return False
+
+    def _terminal_columns(self) -> int:
+        """The terminal's width now; 80 where it does not say."""
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):
+            return 80
+
+
+def _tail(done: float, loss: float | None, tokens_per_second: float | None, seconds_left: float | None) -> str:
+    """`41 %  loss 1.62  45.2k tok/s  2:31 left`, without the parts that are not known."""
+    parts = [f"{math.floor(100 * done)} %"]
+    if loss is not None:
+        parts.append(f"loss {loss:.2f}")
+    if tokens_per_second is not None and math.isfinite(tokens_per_second):
+        parts.append(f"{_thousands(tokens_per_second)} tok/s")
+    if seconds_left is not None and math.isfinite(seconds_left):
+        parts.append(f"{_duration(seconds_left)} left")
+    return "  ".join(parts)
+
+
+def _fit(head: str, done: float, tail: str, width: int) -> str:
+    """`head [==>  ] tail` in at most `width` characters: first the bar goes, then the end is cut."""
+    bar = ("=" * math.floor(done * BAR_CELLS) + ">")[:BAR_CELLS]
+    line = f"{head} [{bar:<{BAR_CELLS}}] {tail}"
+    return line if len(line) <= width else f"{head}  {tail}"[: max(width, 0)]
+
+
+def _thousands(value: float) -> str:
+    """Three digits or so: 950, 45.2k, 1.3M."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return f"{value:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    """`m:ss`, from an hour on `h:mm:ss`."""
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
