@@ -114,7 +114,7 @@ def test_a_part_that_is_not_valid(path, document, change, message):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text, message", [("{", "is not JSON"), ("[1]", "must be a JSON object"), ("[" * 10**5, "JSON")])
+@pytest.mark.parametrize("text, message", [("{", "is not JSON"), ("[1]", "JSON object"), ("[" * 10**5, "is not JSON")])
 def test_a_document_that_is_not_an_object(path, document, text, message):
     """What stands under our key must be a JSON object."""
     rewrite(path, text)
@@ -176,7 +176,7 @@ def test_check_tensors():
     check_tensors(weights, shapes, "m.nbl")
     with pytest.raises(ModelFileError, match="m.nbl lacks the tensor 'head.bias' that its config calls for."):
         check_tensors(weights, {**shapes, "head.bias": (6,)}, "m.nbl")
-    with pytest.raises(ModelFileError, match=r"'rnn.weight_ih_l0' must have shape \(8, 3\) by its config, got \(8, 2\)"):
+    with pytest.raises(ModelFileError, match=r"'rnn.weight_ih_l0' must have shape \(8, 3\) .*, got \(8, 2\)"):
         check_tensors(weights, {**shapes, "rnn.weight_ih_l0": (8, 3)}, "m.nbl")
     with pytest.raises(ModelFileError, match="m.nbl has a tensor 'extra' that its config does not call for."):
         check_tensors({**weights, "extra": np.zeros(1)}, shapes, "m.nbl")

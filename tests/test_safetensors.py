@@ -105,7 +105,7 @@ def test_the_header_alone(path):
 def test_the_reference_implementation_agrees(path, tmp_path):
     """The safetensors package reads our file, we read its, and both write the same bytes."""
     reference = pytest.importorskip("safetensors.numpy")
-    tensors = {name: tensor for name, tensor in tensors_of_every_dtype().items()}
+    tensors = tensors_of_every_dtype()
     safetensors.write(path, tensors, {"k": "v"})
     for name, tensor in reference.load_file(path).items():
         np.testing.assert_array_equal(tensor, tensors[name])
