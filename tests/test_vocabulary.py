@@ -52,7 +52,7 @@ def test_bytes_are_their_own_ids():
     [
         ("the cat, sat\n", ["the", " cat", ",", " sat", "\n"]),
         ("  a \t(b)", [" ", " a", " ", "\t", "(", "b", ")"]),
-        ("don't 'x'", ["don't", " '", "x", "'"]),
+        ("don't don’t 'x'", ["don't", " don’t", " '", "x", "'"]),
         ("a\r\nb", ["a", "\r", "\n", "b"]),
     ],
 )

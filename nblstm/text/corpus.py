@@ -201,7 +201,7 @@ def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
 def _token_border(text: str) -> int:
     """The last place, above 0, that no token spans: after a newline, else before a space, else the end."""
     after_newline = text.rfind("\n") + 1
-    before_space = text.rfind(" ", 1)
+    before_space = text.rfind(" ")
     return after_newline or (before_space if before_space > 0 else len(text))
 
 
