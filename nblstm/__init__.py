@@ -1,2 +1,51 @@
-"""nblstm: LSTM language models with NumPy and Numba, no framework."""
-from nblstm.version import __version__ as __version__
+"""nblstm: LSTM language models with NumPy and Numba, no framework.
+
+    model = nblstm.train("corpus.txt", epochs=5)        # needs numba
+    model = nblstm.load("model.safetensors")            # needs only NumPy
+    print("".join(model.generate("To be", n=100)))
+    print(model.score("To be, or not to be").perplexity)
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from nblstm.version import __version__
+
+_HOMES = {
+    "train": "nblstm.training.session",
+    "load": "nblstm.language_model",
+    "LanguageModel": "nblstm.language_model",
+    "Score": "nblstm.scoring",
+    "State": "nblstm.model.state",
+    "Vocabulary": "nblstm.text.vocabulary",
+    "ModelConfig": "nblstm.config",
+    "SampleConfig": "nblstm.config",
+    "TextConfig": "nblstm.config",
+    "TrainConfig": "nblstm.config",
+    "NblstmError": "nblstm.errors",
+    "ConfigError": "nblstm.errors",
+    "DeviceError": "nblstm.errors",
+    "ModelFileError": "nblstm.errors",
+    "TextError": "nblstm.errors",
+    "TrainingError": "nblstm.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+_here = Path(__file__).parent
+if not (_here / "cli").is_dir():  # a checkout: the commands stand beside the package, installed they are inside
+    __path__.append(str(_here.parent))
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use, so that `import nblstm` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nblstm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,6 +20,18 @@ MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 
 
+_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None)}
+
+
+def _check_types(config: Any) -> None:
+    """Raise ConfigError unless every field has the type it is declared with: settings also come from files."""
+    for field in dataclasses.fields(config):
+        value, names = getattr(config, field.name), field.type.split(" | ")
+        fits = any(isinstance(value, _TYPES[name]) for name in names)
+        if not fits or (isinstance(value, bool) and "bool" not in names):
+            raise ConfigError(f"{field.name} must be {' or '.join(names)}, got {value!r}.")
+
+
 def _at_least(config: Any, minimum: float, *names: str) -> None:
     """Raise ConfigError unless every named field that is set is a finite number >= minimum."""
     for name in names:
@@ -90,6 +102,7 @@ class TextConfig(_Config):
     valid_fraction: float = 0.1  # share of the text, at its end, kept for validation
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _one_of(self, "level", LEVELS)
         _one_of(self, "tokenizer", TOKENIZERS)
         _at_least(self, 1, "min_count")
@@ -111,6 +124,7 @@ class ModelConfig(_Config):
     dtype: str = "float32"  # of parameters and activations
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.hidden_size)
         _at_least(self, 1, "vocab_size", "embedding_size", "hidden_size", "num_layers")
@@ -159,6 +173,7 @@ class TrainConfig(_Config):
     threads: int = 0  # 0 means every core
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after")
         _at_most(self, MAX_SIZE, "batch_size", "bptt", "warmup")
         _at_most(self, 4096, "threads")
@@ -192,6 +207,7 @@ class SampleConfig(_Config):
     backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _at_least(self, 0, "n", "temperature", "top_k", "seed")
         _at_least(self, 1, "num_samples")
         _at_most(self, MAX_SIZE, "num_samples")

@@ -7,39 +7,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nblstm.config import SampleConfig
+from nblstm.config import ModelConfig, SampleConfig
 from nblstm.model.network import Network
 from nblstm.model.state import State
 
 
 def generate(
-    network: Network,
-    prompt: np.ndarray,
-    config: SampleConfig,
-    state: State | None = None,
-    banned: tuple[int, ...] = (),
+    network: Network, state: State, config: SampleConfig, banned: tuple[int, ...] = ()
 ) -> Iterator[np.ndarray]:
     """config.n times the next token of config.num_samples texts: ids (num_samples,) int64.
 
-    prompt (tokens,) int: read first, at least one token; not part of what is generated. state: what was read
-    before the prompt, of one text; None for nothing. banned: ids that are never drawn.
+    state: that of one text, after everything that comes before. banned: ids that are never drawn.
     """
-    state = read(network, prompt[:-1], state)
     state = State(*(np.repeat(array, config.num_samples, axis=1) for array in (state.h, state.c)))
-    tokens = np.repeat(np.asarray(prompt[-1:], np.int64), config.num_samples)
     random = np.random.default_rng(config.seed)
     for _ in range(config.n):
-        logits, state = network.step(tokens, state)
+        logits = network.logits(state.h[-1])
         logits[:, list(banned)] = -np.inf
-        tokens = draw(logits, random.random(len(logits)), config.temperature, config.top_k)
+        tokens = draw(logits, random.random(config.num_samples), config.temperature, config.top_k)
         yield tokens
+        state = network.step(tokens, state)
 
 
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
-    """The state of one text after reading tokens (M,)."""
+    """The state of one text after reading tokens (M,) behind `state`; None is the empty text."""
     state = State.zeros(network.config) if state is None else state
     for token in tokens:
-        _, state = network.step(np.array([token]), state)
+        state = network.step(np.array([token]), state)
     return state
 
 
@@ -58,3 +52,10 @@ def draw(logits: np.ndarray, uniform: np.ndarray, temperature: float, top_k: int
     shifted = (logits - logits.max(axis=1, keepdims=True)) / temperature
     cumulative = np.exp(shifted).cumsum(axis=1)
     return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
+
+
+def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:
+    """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first."""
+    if config.backend != "auto":
+        return config.backend
+    return "numpy"

@@ -33,7 +33,7 @@ _SOURCES = _digest()
 class KernelCache(FunctionCache):
     """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails."""
 
-    compiled = 0  # functions compiled (not loaded) by this process: lets a caller say why it waits
+    on_compile: Callable[[], None] | None = None  # called before the first compilation: lets a caller say why it waits
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -42,14 +42,17 @@ class KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None where the cache has none or cannot be read."""
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
             self._forget()
-            return None
+            found = None
+        if found is None and KernelCache.on_compile is not None:
+            announce, KernelCache.on_compile = KernelCache.on_compile, None
+            announce()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Store the compiled function; a full disk or a read-only folder only means compiling again."""
-        KernelCache.compiled += 1
         try:
             super().save_overload(sig, data)
         except Exception:

@@ -179,18 +179,18 @@ class Network:
             self.kernels.token_losses(losses[part], logits, flat[part], self.threads)
         return losses.reshape(T, N), after
 
-    def step(self, tokens: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Read one token per text: logits of the next one (N, V), and the state after. tokens (N,) int."""
+    def step(self, tokens: np.ndarray, state: State) -> State:
+        """The state after reading one more token of each text. tokens (N,) int."""
         x, after = self.weights["embedding.weight"][tokens], state.copy()
         for k in range(self.config.num_layers):
             self.kernels.lstm_step(after.h[k], after.c[k], x, *self._layer(self.weights, k), self.threads)
             x = after.h[k]
-        return self.logits(x), after
+        return after
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
-        """The head: logits (M, V) of the last layer's outputs x (M, H)."""
-        y = np.empty((len(x), self.config.vocab_size), self.config.dtype)
-        self.kernels.linear_forward(y, x, self.weights["head.weight"], self.weights["head.bias"], self.threads)
+    def logits(self, h: np.ndarray) -> np.ndarray:
+        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
+        y = np.empty((len(h), self.config.vocab_size), self.config.dtype)
+        self.kernels.linear_forward(y, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
 
 

@@ -19,6 +19,7 @@ from nblstm.text.batches import Streams
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
+RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 SMOOTHING = 0.98  # of the loss and the speed that are shown
 
 
@@ -157,7 +158,8 @@ class Trainer:
             seconds_left=self._seconds_left(), tokens_per_second=1 / self._pace, lr=lr, loss=loss,
             smooth_loss=self._smooth_loss, gradient_norm=norm,
         )  # fmt: skip
-        self.release()
+        if self.step % RELEASE_STEPS == 0:
+            self.release()
         return self._report
 
     def _tokens(self) -> int:

@@ -1,0 +1,53 @@
+"""nblstm info: what is in a model file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+import click
+
+from nblstm.cli.options import model_option
+
+
+@click.command("info")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(path: str, as_json: bool) -> None:
+    """What a model is, how it was made and how good it is."""
+    from nblstm.language_model import load
+
+    model = load(path)
+    if as_json:
+        facts = {
+            "config": model.config.to_dict(),
+            "parameters": model.config.num_parameters,
+            "vocabulary": model.vocabulary.to_dict(),
+            "training": model.training,
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in _lines(path, model):
+        click.echo(f"{name:<12}{value}")
+
+
+def _lines(path: str, model: Any) -> list[tuple[str, str]]:
+    c, v, t = model.config, model.vocabulary, model.training
+    shown = " ".join(repr(token)[1:-1] for token in v.tokens[:40]) + (" ..." if len(v) > 40 else "")
+    lines = [
+        ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
+        ("network", f"LSTM {c.num_layers} x {c.hidden_size}, embedding {c.embedding_size}{', tied' if c.tie else ''}"),
+        ("parameters", f"{c.num_parameters:,} {c.dtype}"),
+        ("dropout", f"{c.dropout:g}, on the input {c.input_dropout:g}"),
+        ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
+        ("tokens", shown),
+    ]
+    if t.get("corpus"):
+        lines.append(("trained on", f"{', '.join(map(str, t['corpus']))}: {t.get('tokens', 0):,} tokens"))
+        lines.append(("for", f"{t.get('steps', 0):,} steps, {t.get('epochs', 0):g} epochs, {t.get('seconds', 0):.0f} s"))
+    if isinstance(t.get("valid_loss"), float):
+        loss = t["valid_loss"]
+        lines.append(("validation", f"{loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}"))
+    return lines

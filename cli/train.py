@@ -1,0 +1,189 @@
+"""nblstm train: text files -> a model file."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from typing import Any
+
+import click
+
+from nblstm.cli.options import MODEL, given, setting
+from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.errors import ConfigError
+
+DEMO_SETTINGS = {"hidden_size": 128, "batch_size": 32, "lr": 0.005, "minutes": 1.0}
+
+
+@click.command("train")
+@click.argument("corpus", nargs=-1, metavar="CORPUS...")
+@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", help="Model file to write.")
+@click.option("--valid", multiple=True, metavar="FILE", help="Validation text (repeatable); else the end of CORPUS.")
+@click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
+@click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
+@click.option("--init-from", metavar="FILE", help="Start from the weights and the vocabulary of this model.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@setting(TextConfig, "level", "What a token is.")
+@setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
+@setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
+@setting(TextConfig, "max_vocab", "Keep the most frequent tokens, <unk> included.")
+@setting(TextConfig, "encoding", "Encoding of the files.")
+@setting(TextConfig, "valid_fraction", "Share of the text, at its end, kept for validation.")
+@setting(ModelConfig, "hidden_size", "Units per layer.")
+@setting(ModelConfig, "num_layers", "LSTM layers.")
+@setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
+@setting(ModelConfig, "tie", "Let the output layer share the embedding's weights.")
+@setting(ModelConfig, "dropout", "Share of every layer's outputs zeroed while training.")
+@setting(ModelConfig, "input_dropout", "Share of the embedding's outputs zeroed while training.")
+@setting(TrainConfig, "batch_size", "Streams read side by side.")
+@setting(TrainConfig, "bptt", "Tokens between two updates.")
+@setting(TrainConfig, "optimizer", "Update rule.")
+@setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam), 1 (sgd) or 0.002 (rmsprop).")
+@setting(TrainConfig, "momentum", "For sgd.")
+@setting(TrainConfig, "weight_decay", "L2 penalty.")
+@setting(TrainConfig, "schedule", "How the learning rate changes.")
+@setting(TrainConfig, "lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
+@setting(TrainConfig, "decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")
+@setting(TrainConfig, "warmup", "cosine: updates of linear warm-up.")
+@setting(TrainConfig, "clip", "Largest norm of the whole gradient; 0 is off.")
+@setting(TrainConfig, "clip_value", "Largest single gradient; 0 is off.")
+@setting(TrainConfig, "epochs", "Stop after so many passes over the text; 20 unless --steps or --minutes is given.")
+@setting(TrainConfig, "steps", "Stop after so many updates.")
+@setting(TrainConfig, "minutes", "Stop after so much time.")
+@setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
+@setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
+@setting(TrainConfig, "threads", "0 means every core.")
+@click.option("--sample", "sample_tokens", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(
+    corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
+    overwrite: bool, sample_tokens: int, quiet: bool, **settings: Any,
+) -> int:  # fmt: skip
+    """Train a model on text: files, folders, .gz files, or - for standard input.
+
+    Writes the best model to the output, and beside it a checkpoint to --resume from and the metrics as CSV.
+    Ctrl-C stops, saves and says how to go on.
+    """
+    from nblstm.cli.progress import Progress
+    from nblstm.kernels.jit import KernelCache
+    from nblstm.text.demo import DEMO
+    from nblstm.training.session import Session, split_settings
+
+    asked = given(settings)
+    if demo:
+        if corpus or resume:
+            raise ConfigError("--demo brings its own text; leave out CORPUS and --resume.")
+        corpus, asked = (DEMO,), {**_demo_settings(asked), **asked}
+    if not corpus and not resume:
+        raise ConfigError("name the text to train on, or try --demo.")
+    if resume and (init_from or overwrite):
+        raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
+    progress = Progress(sys.stderr, quiet)
+    text, model, config = split_settings(asked)
+    if resume:
+        session = Session.resume(output, paths=corpus, valid=valid, changes=asked, notify=progress.line)
+    else:
+        session = Session.start(
+            corpus, output, valid=valid, text=TextConfig(**text), model=model, config=TrainConfig(**config),
+            init_from=init_from, overwrite=overwrite, notify=progress.line,
+        )  # fmt: skip
+    _introduce(session, progress)
+    KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
+    stopper = _Stopper(session)
+    with stopper:
+        for report in session.run(stopper):
+            _render(session, report, progress, sample_tokens)
+    progress.close()
+    return _conclude(session, stopper.signal, progress)
+
+
+def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
+    """The demo's recipe; a limit that the user gave replaces its minute."""
+    limited = {"epochs", "steps", "minutes"} & set(asked)
+    return {name: value for name, value in DEMO_SETTINGS.items() if name != "minutes" or not limited}
+
+
+class _Stopper:
+    """Ctrl-C and SIGTERM end the run between two updates; a second one, or one before the first update, at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.signal, self._before = session, 0, {}
+        self._first_step = session.trainer.step
+
+    def __call__(self) -> bool:
+        return bool(self.signal)
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._received) for number in self.SIGNALS}
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, frame: object) -> None:
+        if self.signal or self.session.trainer.step == self._first_step:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self.signal = number
+
+
+def _introduce(session: Any, progress: Any) -> None:
+    """What is trained on what."""
+    corpus, trainer = session.corpus, session.trainer
+    c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
+    unknown = f", {corpus.valid_unknown:,} of them unknown" if corpus.valid_unknown else ""
+    progress.line(
+        f"text    {len(corpus.train):,} {unit} to train on, {len(corpus.valid):,} to validate{unknown}, "
+        f"vocabulary {len(corpus.vocabulary):,}"
+    )
+    progress.line(
+        f"model   LSTM {c.num_layers} x {c.hidden_size}, {c.num_parameters:,} parameters, dropout {c.dropout:g}"
+    )
+    progress.line(
+        f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {t.batch_size}, bptt {t.bptt}, "
+        f"{trainer.network.threads} threads"
+    )
+    if trainer.step:
+        progress.line(f"resume  at step {trainer.step:,}, epoch {trainer.epoch:.2f}")
+
+
+def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
+    """The bar after an update; a line, and a sample if asked, after an epoch."""
+    epochs = session.trainer.config.epochs
+    if not report.validated:
+        progress.update(
+            report.progress, max(1, math.ceil(report.epoch)), epochs, report.smooth_loss, report.tokens_per_second,
+            report.seconds_left,
+        )  # fmt: skip
+        return
+    valid = "" if report.valid_loss is None else f"  valid {report.valid_loss:.4f}"
+    best = "  best" if report.improved and valid else ""
+    progress.line(
+        f"epoch {report.epoch:5.2f}  step {report.step:6,}  train {report.smooth_loss:.4f}{valid}  "
+        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {_clock(report.seconds)}{best}"
+    )
+    if sample_tokens:
+        progress.line("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
+
+
+def _conclude(session: Any, stopped: int, progress: Any) -> int:
+    """Where the model is and what to do next; the exit code."""
+    trainer, output = session.trainer, session.output
+    where = "" if str(output) == MODEL else f" -m {output}"
+    if trainer.best_loss is not None:
+        loss = trainer.best_loss
+        progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
+    progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    if not stopped:
+        progress.line(f"next    nblstm sample -n 100{where}")
+        return 0
+    where = "" if str(output) == MODEL else f" -o {output}"
+    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where}")
+    return 128 + stopped
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

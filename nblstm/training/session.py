@@ -1,0 +1,330 @@
+"""Session: one training run with its files. The model file, the checkpoint and the metrics stand side by side.
+
+    model.safetensors              the best weights so far, all that sampling needs
+    model.checkpoint.safetensors   everything needed to go on exactly
+    model.metrics.csv              a row a second, and one for every validation
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.errors import ConfigError, ModelFileError, TrainingError
+from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
+from nblstm.language_model import LanguageModel, load
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial, parameter_shapes, views
+from nblstm.text.batches import fit
+from nblstm.text.corpus import STDIN, Corpus, load_corpus
+from nblstm.text.demo import DEMO, demo_source
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.trainer import Report, Trainer
+
+OUTPUT = "model.safetensors"
+SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
+METRICS_SECONDS = 1.0  # between two rows of metrics
+LIMITS = ("epochs", "steps", "minutes")
+RESUMABLE = (*LIMITS, "patience", "threads")  # what may differ when a run goes on
+COLUMNS = (
+    "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",
+    "valid_loss",
+)  # fmt: skip
+
+
+class Session:
+    """Ties a corpus, a network, a trainer and three files together. Made by `start` or `resume`."""
+
+    def __init__(
+        self, output: Path, facts: dict[str, Any], corpus: Corpus, trainer: Trainer, notify: Callable[[str], None]
+    ) -> None:
+        self.output, self.facts, self.corpus, self.trainer, self.notify = output, facts, corpus, trainer, notify
+        self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
+
+    # ------------------------------------------------------------ making one
+
+    @classmethod
+    def start(
+        cls,
+        paths: Sequence[str],
+        output: str | os.PathLike[str] = OUTPUT,
+        *,
+        valid: Sequence[str] = (),
+        text: TextConfig = TextConfig(),
+        model: Mapping[str, Any] | None = None,
+        config: TrainConfig = TrainConfig(),
+        init_from: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> Session:
+        """A new run.
+
+        model: fields of ModelConfig, without vocab_size. init_from: a model file whose shape, vocabulary and
+        weights to start from. notify: told in a sentence what the user should know.
+        Raises ConfigError, TextError or ModelFileError before anything is written.
+        """
+        output = Path(output)
+        check_output(output, overwrite)
+        base = load(init_from) if init_from is not None else None
+        if base is not None and model:
+            raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
+        ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # wrong sizes are found before reading the text
+        facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
+        corpus = _corpus(facts, base.vocabulary if base else None)
+        shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+        batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
+        if message:
+            notify(message)
+        config = dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
+        parameters = base.parameters if base else initial(shape, config.seed)
+        return cls(output, facts, corpus, _trainer(shape, parameters, config, corpus), notify)
+
+    @classmethod
+    def resume(
+        cls,
+        output: str | os.PathLike[str] = OUTPUT,
+        *,
+        paths: Sequence[str] = (),
+        valid: Sequence[str] = (),
+        changes: Mapping[str, Any] | None = None,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> Session:
+        """Go on exactly where the checkpoint beside `output` was taken.
+
+        paths, valid: where the corpus is now, if it has moved. changes: fields of TrainConfig, of RESUMABLE.
+        Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same.
+        """
+        output = Path(output)
+        tensors, facts = load_checkpoint(checkpoint_path(output))
+        try:
+            config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
+            shape = ModelConfig.from_dict(facts["model"])
+            vocabulary = Vocabulary.from_dict(facts["vocabulary"])
+            place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
+            facts = {**facts, **place}
+            corpus = _corpus(facts, vocabulary)
+            if corpus.fingerprint != facts["fingerprint"]:
+                raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
+            trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
+            trainer.restore(tensors, facts["trainer"])
+        except (KeyError, TypeError) as error:
+            raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
+        return cls(output, facts, corpus, trainer, notify)
+
+    # ------------------------------------------------------------ running
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+        """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
+
+        Reports come after their files are safe. When the iterator ends or is closed, everything is saved.
+        TrainingError if training diverges: the model file then holds the last good weights.
+        """
+        rows = self._metrics_file()
+        saved = written = time.monotonic()
+        try:
+            for report in self.trainer.run(stop):
+                now = time.monotonic()
+                if report.validated and report.improved:
+                    self._save_now_or_later(self._save_model)
+                if report.validated or now - saved > SAVE_SECONDS:
+                    self._save_now_or_later(self.save)
+                    saved = now
+                if report.validated or now - written > METRICS_SECONDS:
+                    self._write(rows, report)
+                    written = now
+                yield report
+        except TrainingError:
+            self._save_model()
+            raise
+        except GeneratorExit:  # the caller has seen enough
+            self.save()
+            raise
+        else:
+            self.save()
+        finally:
+            rows.close()
+
+    def save(self) -> None:
+        """Write the checkpoint, and the model where no validation has written a better one."""
+        facts = {
+            **self.facts,
+            "fingerprint": self.corpus.fingerprint,
+            "vocabulary": self.corpus.vocabulary.to_dict(),
+            "model": self.trainer.network.config.to_dict(),
+            "config": self.trainer.config.to_dict(),
+            "trainer": self.trainer.facts(),
+        }
+        if self.trainer.best_loss is None or not self.output.exists():
+            self._save_model()
+        save_checkpoint(self.checkpoint, self.trainer.tensors(), facts)
+
+    def model(self) -> LanguageModel:
+        """The best model so far."""
+        network = self.trainer.network
+        return LanguageModel(network.config, self.corpus.vocabulary, self.trainer.keep(), self._training_facts())
+
+    def _save_model(self) -> None:
+        config = self.trainer.network.config
+        named = views(self.trainer.keep(), config)
+        weights = {name: named[name] for name in parameter_shapes(config)}
+        save_model(self.output, config, self.corpus.vocabulary, weights, self._training_facts())
+
+    def _save_now_or_later(self, save: Callable[[], None]) -> None:
+        """A full disk in the middle of a run is worth a warning: the next save may succeed."""
+        try:
+            save()
+        except ModelFileError as error:
+            self.notify(f"not saved, training goes on: {error}")
+
+    def _training_facts(self) -> dict[str, Any]:
+        trainer = self.trainer
+        names = ["the demo text" if path == DEMO else os.path.basename(path) for path in self.facts["corpus"]]
+        return {
+            "corpus": names,
+            "tokens": len(self.corpus.train),
+            "steps": trainer.step,
+            "epochs": round(trainer.epoch, 3),
+            "seconds": round(trainer.seconds, 1),
+            "valid_loss": trainer.best_loss,
+            "config": trainer.config.to_dict(),
+        }
+
+    # ------------------------------------------------------------ metrics
+
+    def _metrics_file(self) -> Any:
+        """The open metrics file: new, or on resume with the rows behind the checkpoint dropped."""
+        kept: list[list[str]] = []
+        try:
+            if self.trainer.step and self.metrics.exists():
+                with open(self.metrics, newline="", encoding="utf-8") as old:
+                    kept = [row for row in csv.reader(old) if row[:1] and row[0].isdigit()]
+                kept = [row for row in kept if int(row[0]) <= self.trainer.step]
+            file = open(self.metrics, "w", newline="", encoding="utf-8")
+            csv.writer(file).writerows([COLUMNS, *kept])
+            file.flush()
+            return file
+        except OSError as error:
+            raise ModelFileError(f"{self.metrics} cannot be written: {error.strerror or error}.") from None
+
+    def _write(self, file: Any, report: Report) -> None:
+        values = [getattr(report, name) for name in COLUMNS]
+        row = ["" if value is None else f"{value:.6g}" if isinstance(value, float) else value for value in values]
+        try:
+            csv.writer(file).writerow(row)
+            file.flush()
+        except OSError as error:
+            self.notify(f"{self.metrics} cannot be written, training goes on: {error.strerror or error}.")
+
+
+def checkpoint_path(output: Path) -> Path:
+    """Where a run keeps what it needs to go on."""
+    return output.with_name(f"{output.stem}.checkpoint{output.suffix}")
+
+
+def metrics_path(output: Path) -> Path:
+    """Where a run keeps its curve."""
+    return output.with_name(f"{output.stem}.metrics.csv")
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse, before any work, an output that cannot be written or that holds another run. ConfigError."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; choose a file with -o.")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"the folder {folder} cannot be written to; choose another -o.")
+    existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
+    if existing and not overwrite:
+        raise ConfigError(
+            f"{existing[0]} exists; go on with it by --resume, replace it by --overwrite, or choose another -o."
+        )
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in paths]
+
+
+def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None) -> Corpus:
+    """The corpus that the facts of a run describe."""
+    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]  # noqa: E731
+    text = TextConfig.from_dict(facts["text"]).to_dict()
+    return load_corpus(sources(facts["corpus"]), valid_paths=sources(facts["valid"]), vocabulary=vocabulary, **text)
+
+
+def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
+    network = Network(shape, parameters, "cpu", config.threads)
+    return Trainer(network, config, corpus.train, corpus.valid, corpus.release)
+
+
+def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, Any]) -> TrainConfig:
+    """The stored config with the limits asked for now: a new limit replaces all old ones."""
+    stored = {**facts["text"], **facts["model"], **config.to_dict()}
+    for name, value in changes.items():
+        if name not in RESUMABLE and stored.get(name) != value:
+            raise ConfigError(
+                f"{name} is part of the run and stays {stored.get(name)} when it goes on, got {value}; "
+                f"what can change is {', '.join(RESUMABLE)}."
+            )
+    changes = {name: value for name, value in changes.items() if name in RESUMABLE}
+    if any(name in changes for name in LIMITS):
+        changes = {**dict.fromkeys(LIMITS), **changes}
+    return dataclasses.replace(config, **changes)
+
+
+def train(
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    output: str | os.PathLike[str] = OUTPUT,
+    *,
+    valid: Sequence[str] = (),
+    resume: bool = False,
+    init_from: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    on_report: Callable[[Report], None] = lambda report: None,
+    on_message: Callable[[str], None] = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> LanguageModel:
+    """Train a model on text files, save it at `output`, and return the best one.
+
+    corpus, valid: files or folders. settings: fields of TextConfig, ModelConfig and TrainConfig, such as
+    level="word", hidden_size=128, epochs=3. on_report is called after every update with a Report, on_message
+    with sentences for the user; training ends early once stop() is true. resume: go on with the run at `output`.
+    Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
+    """
+    paths = [os.fspath(path) for path in ([corpus] if isinstance(corpus, (str, os.PathLike)) else corpus)]
+    text, model, config = split_settings(settings)
+    if resume:
+        session = Session.resume(
+            output, paths=paths, valid=list(valid), changes={**text, **model, **config}, notify=on_message
+        )
+    else:
+        session = Session.start(
+            paths, output, valid=list(valid), text=TextConfig(**text), model=model, config=TrainConfig(**config),
+            init_from=init_from, overwrite=overwrite, notify=on_message,
+        )  # fmt: skip
+    for report in session.run(stop):
+        on_report(report)
+    return session.model()
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of the text, the model and the training. ConfigError for a name that none of them has."""
+    parts: list[dict[str, Any]] = []
+    for kind in (TextConfig, ModelConfig, TrainConfig):
+        names = {field.name for field in dataclasses.fields(kind)} - {"vocab_size"}
+        parts.append({name: value for name, value in settings.items() if name in names})
+    known = {name for part in parts for name in part}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"there is no setting {name!r}.")
+    return parts[0], parts[1], parts[2]

@@ -1,0 +1,23 @@
+"""Warm-up: compile every kernel that training, scoring and sampling use, into the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.config import ModelConfig, TrainConfig
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial
+from nblstm.model.state import State
+from nblstm.training.trainer import Trainer
+
+
+def warmup() -> None:
+    """Train, score and sample tiny models, with every option that has a kernel of its own. DeviceError without numba."""
+    ids = np.arange(40, dtype=np.int64) % 5
+    for optimizer in ("adam", "sgd", "rmsprop"):
+        shape = ModelConfig(5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5)
+        config = TrainConfig(batch_size=2, bptt=4, steps=1, optimizer=optimizer, clip_value=1.0)
+        network = Network(shape, initial(shape, 0))
+        for _ in Trainer(network, config, ids, ids).run():
+            pass
+    network.logits(network.step(ids[:1], State.zeros(shape)).h[-1])
