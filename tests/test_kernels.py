@@ -8,8 +8,8 @@ import pytest
 from nblstm.kernels import cpu, reference
 
 CONTRACT = [
-    "dropout", "embedding_forward", "embedding_backward", "lstm_work", "lstm_forward", "lstm_backward", "lstm_step",
-    "linear_forward", "linear_backward", "token_losses", "cross_entropy", "squared_norm", "clip_values",
+    "dropout", "embedding_forward", "embedding_backward", "lstm_work", "lstm_forward", "lstm_backward", "decode_work",
+    "decode", "draw", "linear_forward", "linear_backward", "token_losses", "cross_entropy", "squared_norm", "clip_values",
     "adam", "sgd", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
@@ -72,3 +72,39 @@ def test_number_of_threads_does_not_change_a_bit():
     for name, value in runs[0].items():
         for other in runs[1:]:
             assert np.array_equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
+@pytest.mark.parametrize("sizes", [(5, 3, 1), (70, 20, 33), (130, 7, 130)])
+def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
+    """State and logits over several steps, however the work is split: by texts or, for few, by units."""
+    monkeypatch.setattr(cpu, "SHARED_BYTES", 0)
+    V, E, H = sizes
+    r = np.random.default_rng(1)
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
+    layers = [(new(4 * H, D), new(4 * H, H), new(4 * H), new(4 * H)) for D in (E, H)]
+    weights = new(V, E), layers, new(V, H), new(V)
+    tokens = r.integers(0, V, (4, texts))
+    results = []
+    for kernels in (reference, cpu):
+        h, c, logits = np.zeros((2, texts, H), dtype), np.zeros((2, texts, H), dtype), np.empty((texts, V), dtype)
+        work = kernels.decode_work(texts, *weights, threads)
+        for step in tokens:
+            kernels.decode(logits, h, c, step, work, threads)
+        results.append((h, c, logits))
+    for expected, actual in zip(*results):
+        close(actual, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("temperature, top_k", [(0.0, 0), (1.0, 0), (0.5, 3), (1e6, 0), (1e-6, 0), (1.0, 100)])
+def test_drawing_equals_the_specification(temperature, top_k):
+    """The same token for the same uniform number, with ties, infinities and huge logits among the rows."""
+    r = np.random.default_rng(2)
+    logits = r.normal(0, 3, (50, 20)).astype(np.float32)
+    logits[0, 3:6], logits[1, 5], logits[2, 7], logits[3] = 9, -np.inf, 3e38, -3e38
+    uniform = r.random(50)
+    tokens = [np.full(50, -1) for _ in range(2)]
+    for kernels, into in zip((reference, cpu), tokens):
+        kernels.draw(into, logits.copy(), uniform, temperature, top_k, 1)
+    assert np.array_equal(*tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,40 +17,28 @@ def generate(
     """config.n times the next token of config.num_samples texts: ids (num_samples,) int64.
 
     state: that of one text, after everything that comes before. banned: ids that are never drawn.
+    Each token is drawn by `kernels.draw` with config.temperature and config.top_k.
     """
     state = State(*(np.repeat(array, config.num_samples, axis=1) for array in (state.h, state.c)))
-    random = np.random.default_rng(config.seed)
+    decode, kernels = network.decoder(config.num_samples), network.kernels
+    random, forbidden = np.random.default_rng(config.seed), list(banned)
+    logits = network.logits(state.h[-1])
     for _ in range(config.n):
-        logits = network.logits(state.h[-1])
-        logits[:, list(banned)] = -np.inf
-        tokens = draw(logits, random.random(config.num_samples), config.temperature, config.top_k)
+        logits[:, forbidden] = -np.inf
+        tokens = np.empty(config.num_samples, np.int64)
+        uniform = random.random(config.num_samples)
+        kernels.draw(tokens, logits, uniform, float(config.temperature), config.top_k, network.threads)
         yield tokens
-        state = network.step(tokens, state)
+        logits = decode(tokens, state)
 
 
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
     """The state of one text after reading tokens (M,) behind `state`; None is the empty text."""
-    state = State.zeros(network.config) if state is None else state
+    state = State.zeros(network.config) if state is None else state.copy()
+    decode = network.decoder()
     for token in tokens:
-        state = network.step(np.array([token]), state)
+        decode([token], state, want_logits=False)
     return state
-
-
-def draw(logits: np.ndarray, uniform: np.ndarray, temperature: float, top_k: int) -> np.ndarray:
-    """One token per row of logits (N, V), by uniform numbers in [0, 1) (N,): ids (N,) int64.
-
-    Temperature 0 takes the most likely token. Otherwise, in this order: keep the top_k most likely (0 keeps
-    all), softmax of logits / temperature, and the first token whose cumulative probability exceeds `uniform`.
-    """
-    if temperature == 0:
-        return logits.argmax(axis=1)
-    logits = logits.astype(np.float64)
-    if 0 < top_k < logits.shape[1]:
-        smallest_kept = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
-        logits = np.where(logits < smallest_kept, -math.inf, logits)
-    shifted = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    cumulative = np.exp(shifted).cumsum(axis=1)
-    return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
 
 
 def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:

@@ -17,7 +17,9 @@ Contract
     lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads)
     lstm_backward(dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0,
                   weight_ih, weight_hh, threads)
-    lstm_step(h, c, x, weight_ih, weight_hh, bias_ih, bias_hh, threads)
+    decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
+    decode(logits, h, c, tokens, work, threads)
+    draw(tokens, logits, uniform, temperature, top_k, threads)
     linear_forward(y, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, x, weight, threads)
     cross_entropy(losses, dlogits, logits, targets, scale, threads)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels.barrier import barrier
 from nblstm.kernels.jit import jit
-from nblstm.kernels.threads import split
+from nblstm.kernels.threads import split, together
 from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
 from nblstm.kernels.vectors import (
     LANES,
@@ -35,6 +36,7 @@ from nblstm.kernels.vectors import (
 
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
 _NO_INDEX = np.empty(0, np.int32)
+SHARED_BYTES = 1 << 20  # of weights, from which on one text is worth several threads
 CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
 
 
@@ -463,59 +465,148 @@ def lstm_backward(
     )  # fmt: skip
 
 
-@jit
-def _dot(weight, row, x, first, K):
-    """weight[row : row + K] . x[first : first + K]"""
-    a = b = c = d = like(load_part(weight, row, 0, 0), 0)
-    k = 0
-    while k + 4 * LANES <= K:
-        a = a + load(weight, row + k) * load(x, first + k)
-        b = b + load(weight, row + k + LANES) * load(x, first + k + LANES)
-        c = c + load(weight, row + k + 2 * LANES) * load(x, first + k + 2 * LANES)
-        d = d + load(weight, row + k + 3 * LANES) * load(x, first + k + 3 * LANES)
-        k += 4 * LANES
-    while k < K:
-        count = min(LANES, K - k)
-        a = a + load_part(weight, row + k, count, 0) * load_part(x, first + k, count, 0)
-        k += LANES
-    return lane_sum((a + b) + (c + d))
+# ---------------------------------------------------------------- decoding: one step of the whole network
+
+
+def decode_work(N, embedding, layers, head_weight, head_bias, threads):
+    """The weights packed for `decode`, and its scratch.
+
+    The input projection of a token is computed when it is first seen and kept in table (V, 64 P): after that the
+    first layer reads only its recurrent weights.
+    """
+    V, E = embedding.shape
+    L, H, dtype = len(layers), layers[0][1].shape[1], embedding.dtype
+    P, PV = _panels(H, LANES), _panels(V)
+    sizes = [(P * D * PANEL, P * H * PANEL, P * PANEL) for D in [E] + [H] * (L - 1)] + [(PV * H * PANEL, PV * PANEL)]
+    offsets = np.cumsum([0] + [size for row in sizes for size in row])
+    packed = np.zeros(offsets[-1], dtype)
+    parts = np.split(packed, offsets[1:-1])
+    for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(layers):
+        ih, hh, bias = parts[3 * k : 3 * k + 3]
+        split(threads, _pack, P, ih, weight_ih, 4, H, weight_ih.shape[1])
+        split(threads, _pack, P, hh, weight_hh, 4, H, H)
+        bias.reshape(P, 4, LANES)[...] = _gate_panels(bias_ih + bias_hh, P, H)
+    split(threads, _pack, PV, parts[3 * L], head_weight, 1, V, H)
+    parts[3 * L + 1][:V] = head_bias
+    return {
+        "packed": packed,
+        "offsets": offsets[:-1],
+        "embedding": embedding.reshape(-1),
+        "table": np.empty(V * P * PANEL, dtype),
+        "known": np.zeros(threads * V * P, np.uint8),
+        "before": np.empty((L, N, H), dtype),
+        "z": np.empty(threads * N * PANEL, dtype),
+        "threads": threads if packed.nbytes > SHARED_BYTES else 1,
+    }
 
 
 @jit
-def _lstm_step(z, h, x, weight_ih, weight_hh, bias_ih, bias_hh, N, D, H, part, start, stop):
-    """z[n, row] = weight_ih x + weight_hh h + b for the rows start ... stop: each weight is read once a stream."""
-    for row in range(start, stop):
-        for n in range(N):
-            z[n * 4 * H + row] = (
-                _dot(weight_ih, row * D, x, n * D, D) + _dot(weight_hh, row * H, h, n * H, H)
-                + bias_ih[row] + bias_hh[row]
-            )  # fmt: skip
+def _decode(
+    logits, h, c, tokens, before, packed, offsets, embedding, table, known, z, L, N, E, H, V, counter, parts, part,
+    start, stop,
+):  # fmt: skip
+    """`decode`: with N >= parts each part takes its texts, else all texts and its share of every layer's panels."""
+    P, PV = -(-H // LANES), -(-V // PANEL)
+    split_texts = N >= parts
+    n0, n1 = (start, stop) if split_texts else (0, N)
+    p0, p1 = (0, P) if split_texts else (P * part // parts, P * (part + 1) // parts)
+    v0, v1 = (0, PV) if split_texts else (PV * part // parts, PV * (part + 1) // parts)
+    waiting = 1 if split_texts else parts
+    rows, scratch = n1 - n0, part * N * PANEL
+    for n in range(n0, n1):  # table[token] = W x + b, once
+        for p in range(p0, p1):
+            flag, row = (part * V + tokens[n]) * P + p, (tokens[n] * P + p) * PANEL
+            if known[flag] == 0:
+                for j in range(0, PANEL, LANES):
+                    store(table, row + j, load(packed, offsets[2] + p * PANEL + j))
+                weight = offsets[0] + p * E * PANEL
+                multiply(table, row, PANEL, 1, PANEL, embedding, tokens[n] * E, E, 0, 1, E, packed, weight)
+                known[flag] = 1
+    for layer in range(L):
+        weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
+        for p in range(p0, p1):
+            for r in range(rows):
+                for j in range(0, PANEL, LANES):
+                    if layer == 0:
+                        value = load(table, (tokens[n0 + r] * P + p) * PANEL + j)
+                    else:
+                        value = load(packed, bias + p * PANEL + j)
+                    store(z, scratch + r * PANEL + j, value)
+            if layer > 0:
+                below = ((layer - 1) * N + n0) * H
+                multiply(z, scratch, PANEL, rows, PANEL, h, below, H, 0, 1, H, packed, weight_ih + p * H * PANEL)
+            first = (layer * N + n0) * H
+            multiply(z, scratch, PANEL, rows, PANEL, before, first, H, 0, 1, H, packed, weight_hh + p * H * PANEL)
+            width = min(LANES, H - p * LANES)
+            for r in range(rows):
+                _decode_cell(z, scratch + r * PANEL, h, c, first + r * H + p * LANES, width)
+        barrier(counter, waiting, layer + 1)
+    if logits.size > 0:
+        head, bias = offsets[3 * L], offsets[3 * L + 1]
+        for p in range(v0, v1):
+            for r in range(rows):
+                for j in range(0, PANEL, LANES):
+                    store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
+            first = ((L - 1) * N + n0) * H
+            multiply(z, scratch, PANEL, rows, PANEL, h, first, H, 0, 1, H, packed, head + p * H * PANEL)
+            for r in range(rows):
+                for v in range(min(PANEL, V - p * PANEL)):
+                    logits[(n0 + r) * V + p * PANEL + v] = z[scratch + r * PANEL + v]
 
 
 @jit
-def _lstm_step_cell(z, h, c, H, part, start, stop):
-    """The gates and the new state of streams start ... stop."""
-    for n in range(start, stop):
-        for j in range(0, H, LANES):
-            width, first = min(LANES, H - j), n * 4 * H + j
-            i = sigmoid(load_part(z, first, width, 0))
-            f = sigmoid(load_part(z, first + H, width, 0))
-            g = tanh(load_part(z, first + 2 * H, width, 0))
-            o = sigmoid(load_part(z, first + 3 * H, width, 0))
-            cell = f * load_part(c, n * H + j, width, 0) + i * g
-            store_part(c, n * H + j, cell, width)
-            store_part(h, n * H + j, o * tanh(cell), width)
+def _decode_cell(z, first, h, c, place, width):
+    """16 units of one text: c and h at `place` become the next state."""
+    i = sigmoid(load(z, first))
+    f = sigmoid(load(z, first + LANES))
+    g = tanh(load(z, first + 2 * LANES))
+    o = sigmoid(load(z, first + 3 * LANES))
+    cell = f * load_part(c, place, width, 0) + i * g
+    store_part(c, place, cell, width)
+    store_part(h, place, o * tanh(cell), width)
 
 
-def lstm_step(h, c, x, weight_ih, weight_hh, bias_ih, bias_hh, threads):
-    """See reference.lstm_step."""
-    (N, H), D = h.shape, x.shape[1]
-    z = np.empty(N * 4 * H, h.dtype)
-    split(
-        threads, _lstm_step, 4 * H, z, h.reshape(-1), x.reshape(-1), weight_ih.reshape(-1), weight_hh.reshape(-1),
-        bias_ih, bias_hh, N, D, H,
+def decode(logits, h, c, tokens, work, threads):
+    """See reference.decode."""
+    (L, N, H), V = h.shape, work["table"].size // (_panels(h.shape[2], LANES) * PANEL)
+    before, threads = work["before"], min(threads, work["threads"])
+    np.copyto(before, h)
+    together(
+        threads, _decode, max(N, threads), logits.reshape(-1), h.reshape(-1), c.reshape(-1), tokens,
+        before.reshape(-1), work["packed"], work["offsets"], work["embedding"], work["table"], work["known"], work["z"],
+        L, N, work["embedding"].size // V, H, V, np.zeros(1, np.int64),
     )  # fmt: skip
-    split(1, _lstm_step_cell, N, z, h.reshape(-1), c.reshape(-1), H)
+
+
+@jit
+def _draw(tokens, logits, uniform, temperature, top_k, V, part, start, stop):
+    for n in range(start, stop):
+        row = logits[n * V : (n + 1) * V]
+        best = 0
+        for v in range(V):
+            if row[v] > row[best]:
+                best = v
+        tokens[n] = best
+        if temperature > 0:
+            limit = row[best] * 0 - np.inf
+            if 0 < top_k < V:
+                limit = np.partition(row, V - top_k)[V - top_k]
+            total = 0.0
+            for v in range(V):
+                if row[v] >= limit:
+                    total += np.exp((np.float64(row[v]) - np.float64(row[best])) / temperature)
+            goal, total = uniform[n] * total, 0.0
+            for v in range(V):
+                if row[v] >= limit:
+                    total += np.exp((np.float64(row[v]) - np.float64(row[best])) / temperature)
+                    if total > goal:
+                        tokens[n] = v
+                        break
+
+
+def draw(tokens, logits, uniform, temperature, top_k, threads):
+    """See reference.draw."""
+    split(1, _draw, len(tokens), tokens, logits.reshape(-1), uniform, temperature, top_k, logits.shape[1])
 
 
 # ---------------------------------------------------------------- linear layer

@@ -125,18 +125,51 @@ def lstm_backward(
     dx[...] = dprojected @ weight_ih  # projected = W x + b
 
 
-def lstm_step(h, c, x, weight_ih, weight_hh, bias_ih, bias_hh, threads):
-    """One time step in place: h, c (N, H) become the next state for the input x (N, D)."""
-    H = h.shape[1]
-    z = x @ weight_ih.T
-    z += h @ weight_hh.T
-    z += bias_ih + bias_hh
-    z[:, 2 * H : 3 * H] *= 2  # tanh(z) = 2 sigmoid(2z) - 1: one call for all four gates
-    s = sigmoid(z)
-    i, f, g, o = s[:, :H], s[:, H : 2 * H], 2 * s[:, 2 * H : 3 * H] - 1, s[:, 3 * H :]
-    c *= f
-    c += i * g
-    np.multiply(o, np.tanh(c), out=h)
+# ---------------------------------------------------------------- decoding: one step of the whole network
+
+
+def decode_work(N, embedding, layers, head_weight, head_bias, threads):
+    """What `decode` needs of the weights: here, the weights.
+
+    embedding (V, E); layers: (weight_ih, weight_hh, bias_ih, bias_hh) of each; head_weight (V, H), head_bias (V,).
+    The weights must not change while the work is in use. N texts are read side by side.
+    """
+    return embedding, layers, head_weight, head_bias
+
+
+def decode(logits, h, c, tokens, work, threads):
+    """Read one token of each text: h, c (L, N, H) become the next state, logits (N, V) those of the next token.
+
+    tokens (N,) int64. logits may be (0, V): then they are not computed. See `lstm_forward` for the equations.
+    """
+    embedding, layers, head_weight, head_bias = work
+    x = embedding[tokens]
+    for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(layers):
+        z = x @ weight_ih.T
+        z += h[k] @ weight_hh.T
+        z += bias_ih + bias_hh
+        i, f, g, o = np.split(z, 4, axis=1)
+        c[k] = sigmoid(f) * c[k] + sigmoid(i) * np.tanh(g)
+        x = h[k] = sigmoid(o) * np.tanh(c[k])
+    if len(logits):
+        linear_forward(logits, x, head_weight, head_bias, threads)
+
+
+def draw(tokens, logits, uniform, temperature, top_k, threads):
+    """tokens[n] drawn from softmax(logits[n] / temperature). tokens (N,) int64, logits (N, V), uniform (N,) float64.
+
+    Temperature 0 takes the most likely token. Otherwise, in this order: keep the top_k most likely (0 keeps all),
+    softmax, and take the first token whose cumulative probability exceeds the uniform number in [0, 1).
+    """
+    if temperature == 0:
+        tokens[...] = logits.argmax(axis=1)
+        return
+    logits = logits.astype(np.float64)
+    if 0 < top_k < logits.shape[1]:
+        smallest_kept = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
+        logits[logits < smallest_kept] = -np.inf
+    cumulative = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature).cumsum(axis=1)
+    tokens[...] = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
 
 
 # ---------------------------------------------------------------- linear layer

@@ -7,10 +7,12 @@ threads call it at once; a thread pool does neither.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
 _pool: ThreadPoolExecutor | None = None
+_crowd = threading.Lock()
 
 
 def available() -> int:
@@ -40,6 +42,20 @@ def split(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> N
             other.result()
 
 
+def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
+    """As `split`, for kernels whose parts wait for each other: kernel(*args, parts, part, start, stop).
+
+    All parts must run at once, so one caller at a time gets several threads; the others run in their own.
+    """
+    alone = threads == 1 or total == 1 or not _crowd.acquire(blocking=False)
+    try:
+        parts = 1 if alone else min(threads, total)
+        split(parts, kernel, total, *args, parts)
+    finally:
+        if not alone:
+            _crowd.release()
+
+
 def _threads() -> ThreadPoolExecutor:
     """One pool for the process; kernels never wait for each other, so callers can share it."""
     global _pool
@@ -50,8 +66,8 @@ def _threads() -> ThreadPoolExecutor:
 
 def _forget() -> None:
     """A forked child has no threads: let it start its own."""
-    global _pool
-    _pool = None
+    global _pool, _crowd
+    _pool, _crowd = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -179,13 +180,22 @@ class Network:
             self.kernels.token_losses(losses[part], logits, flat[part], self.threads)
         return losses.reshape(T, N), after
 
-    def step(self, tokens: np.ndarray, state: State) -> State:
-        """The state after reading one more token of each text. tokens (N,) int."""
-        x, after = self.weights["embedding.weight"][tokens], state.copy()
-        for k in range(self.config.num_layers):
-            self.kernels.lstm_step(after.h[k], after.c[k], x, *self._layer(self.weights, k), self.threads)
-            x = after.h[k]
-        return after
+    def decoder(self, num_texts: int = 1) -> Callable[..., np.ndarray]:
+        """A function that reads one token of each of num_texts texts: `decode(tokens, state, want_logits=True)`.
+
+        tokens (num_texts,) int; state is overwritten with the one after them; logits (num_texts, V) of the next
+        tokens come back, (0, V) if they are not wanted. Holds until the parameters change.
+        """
+        layers = [self._layer(self.weights, k) for k in range(self.config.num_layers)]
+        head = self.weights["head.weight"], self.weights["head.bias"]
+        work = self.kernels.decode_work(num_texts, self.weights["embedding.weight"], layers, *head, self.threads)
+
+        def decode(tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
+            logits = np.empty((num_texts if want_logits else 0, self.config.vocab_size), self.config.dtype)
+            self.kernels.decode(logits, state.h, state.c, np.asarray(tokens, np.int64), work, self.threads)
+            return logits
+
+        return decode
 
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""

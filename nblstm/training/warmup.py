@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import ModelConfig, SampleConfig, TrainConfig
+from nblstm.generation.sampler import generate, read
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
-from nblstm.model.state import State
 from nblstm.training.trainer import Trainer
 
 
@@ -20,4 +20,5 @@ def warmup() -> None:
         network = Network(shape, initial(shape, 0))
         for _ in Trainer(network, config, ids, ids).run():
             pass
-    network.logits(network.step(ids[:1], State.zeros(shape)).h[-1])
+    for _ in generate(network, read(network, ids[:1]), SampleConfig(n=2)):
+        pass
