@@ -14,8 +14,9 @@ from nblstm.cli.options import model_option
 
 @click.command("info")
 @model_option
+@click.option("--training", is_flag=True, help="Also say how much memory training such a model takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(path: str, as_json: bool) -> None:
+def command(path: str, training: bool, as_json: bool) -> None:
     """What a model is, how it was made and how good it is."""
     from nblstm.language_model import load
 
@@ -26,11 +27,33 @@ def command(path: str, as_json: bool) -> None:
             "parameters": model.config.num_parameters,
             "vocabulary": model.vocabulary.to_dict(),
             "training": model.training,
+            **({"training_memory": _memory(model)} if training else {}),
         }
         click.echo(json.dumps(facts, indent=2))
         return
-    for name, value in _lines(path, model):
+    lines = _lines(path, model)
+    if training:
+        m = _memory(model)
+        lines.append(("memory", f"{m['bytes'] / 1e6:.0f} MB to train on chunks of {m['batch_size']} x {m['bptt']} tokens:"))
+        lines.append(("", f"{m['per_parameter']} bytes per parameter, {m['per_token']:,} per token of a chunk, and"))
+        lines.append(("", "the logits and packed weights; Python, NumPy and numba come on top"))
+    for name, value in lines:
         click.echo(f"{name:<12}{value}")
+
+
+def _memory(model: Any) -> dict[str, int]:
+    """What training takes, with the batch and bptt that the model was trained with."""
+    from nblstm.config import TrainConfig
+    from nblstm.training import memory
+
+    config = TrainConfig.from_dict(model.training.get("config", {}))
+    return {
+        "bytes": memory.training_bytes(model.config, config),
+        "per_parameter": memory.per_parameter(config, model.config),
+        "per_token": memory.per_token(model.config),
+        "batch_size": config.batch_size,
+        "bptt": config.bptt,
+    }
 
 
 def _lines(path: str, model: Any) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ def run_layer(kernels, threads, T, N, D, H, dtype, repeated):
     """Forward and backward of one layer: every output by name."""
     x, index, h0, c0, weights, dy, dh, dc = layer(T, N, D, H, dtype, repeated)
     y, hn, cn = np.empty((T, N, H), dtype), np.empty((N, H), dtype), np.empty((N, H), dtype)
-    work = kernels.lstm_work(T, N, D, H, len(x) + 1 if repeated else 0, dtype, threads)
+    (work,) = kernels.lstm_work(T, N, [D], H, len(x) + 1 if repeated else 0, dtype, threads)
     kernels.lstm_forward(y, hn, cn, work, x, index, h0, c0, *weights, threads)
     grads = [np.ones_like(weight) for weight in weights]
     dx, dh, dc, dy = np.full_like(x, np.nan), dh.copy(), dc.copy(), dy.copy()

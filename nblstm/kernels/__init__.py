@@ -13,7 +13,7 @@ Contract
     dropout(y, x, rate, key, threads)
     embedding_forward(y, tokens, weight, threads)
     embedding_backward(dweight, dy, tokens, threads)
-    lstm_work(T, N, D, H, rows, dtype, threads)                       -> work
+    lstm_work(T, N, sizes, H, rows, dtype, threads)                   -> work of each layer
     lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads)
     lstm_backward(dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0,
                   weight_ih, weight_hh, threads)

@@ -275,27 +275,25 @@ def embedding_backward(dweight, dy, tokens, threads):
 # ---------------------------------------------------------------- LSTM layer
 
 
-def lstm_work(T, N, D, H, rows, dtype, threads):
-    """Buffers of one layer for `lstm_forward` and `lstm_backward`, by name.
+def lstm_work(T, N, sizes, H, rows, dtype, threads):
+    """Buffers for `lstm_forward` and `lstm_backward`, by name, one dict a layer.
 
-    gates (P, M, 64) and cells (T + 1, N, Hp) are stored for the backward pass; table (P, rows, 64) is the
-    projection of up to `rows` distinct inputs, 0 where all inputs are in place; the rest is scratch.
+    A layer's own: gates (P, M, 64) and cells (T + 1, N, Hp), stored for the backward pass. The first layer's
+    table (P, rows, 64) is the projection of its distinct inputs. The rest is scratch that all layers share.
     """
-    P, M = _panels(H, LANES), T * N
-    QD, QH = _panels(D), _panels(H)
+    P, M, QH = _panels(H, LANES), T * N, _panels(H)
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
-    return {
-        "gates": empty(P, M, PANEL),
-        "cells": empty(T + 1, N, P * LANES),
+    shared = {
         "table": empty(P, rows, PANEL),
-        "weight_ih": empty(max(P * D, QD * P * PANEL), PANEL),
+        "weight_ih": empty(max(max(P * D, _panels(D) * P * PANEL) for D in sizes), PANEL),
         "weight_hh": empty(max(P * H, QH * P * PANEL), PANEL),
         "bias": empty(P, PANEL),
-        "inputs": empty(max(QD * (rows or M), QH * M), PANEL),
+        "inputs": empty(max([QH * M, _panels(sizes[0]) * (rows or M)]), PANEL),
         "dc": empty(N, P * LANES),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, PANEL, PANEL),
     }
+    return [{**shared, "gates": empty(P, M, PANEL), "cells": empty(T + 1, N, P * LANES)} for _ in sizes]
 
 
 @jit

@@ -55,12 +55,13 @@ def embedding_backward(dweight, dy, tokens, threads):
 # ---------------------------------------------------------------- LSTM layer
 
 
-def lstm_work(T, N, D, H, rows, dtype, threads):
-    """What `lstm_forward` stores for `lstm_backward`: gates (T, N, 4, H), cells (T + 1, N, H).
+def lstm_work(T, N, sizes, H, rows, dtype, threads):
+    """What `lstm_forward` stores for `lstm_backward`, one work a layer: gates (T, N, 4, H), cells (T + 1, N, H).
 
-    D input size, H hidden size; rows: the most distinct inputs that will come through an index, else 0.
+    sizes: the layers' input sizes. rows: the most distinct inputs that will come to the first layer through an
+    index, 0 if its inputs are all in place.
     """
-    return np.empty((T, N, 4, H), dtype), np.empty((T + 1, N, H), dtype)
+    return [(np.empty((T, N, 4, H), dtype), np.empty((T + 1, N, H), dtype)) for _ in sizes]
 
 
 def lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads):

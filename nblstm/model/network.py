@@ -71,15 +71,13 @@ class Network:
         """Everything a forward pass writes; x is the distinct inputs or, under dropout, all of them."""
         c, M = self.config, T * N
         sizes = [c.embedding_size] + [c.hidden_size] * (c.num_layers - 1)
-        rows = [min(M, c.vocab_size) if c.input_dropout == 0 else 0] + [0] * (c.num_layers - 1)
+        rows = min(M, c.vocab_size) if c.input_dropout == 0 else 0
         empty = lambda *shape: np.empty(shape, c.dtype)  # noqa: E731
         return {
-            "x": empty(rows[0] or M, c.embedding_size),
+            "x": empty(rows or M, c.embedding_size),
             "y": [empty(T, N, c.hidden_size) for _ in sizes],
             "dropped": [empty(T, N, c.hidden_size) if dropout else None for _ in sizes],
-            "work": [
-                self.kernels.lstm_work(T, N, D, c.hidden_size, R, c.dtype, self.threads) for D, R in zip(sizes, rows)
-            ],
+            "work": self.kernels.lstm_work(T, N, sizes, c.hidden_size, rows, c.dtype, self.threads),
         }
 
     def _inputs(self, buffers: dict[str, Any], tokens: np.ndarray, key: int) -> tuple[Any, Any, Any]:

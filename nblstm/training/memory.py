@@ -1,0 +1,36 @@
+"""How much memory training takes, from the sizes alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.config import ModelConfig, TrainConfig
+from nblstm.model.network import LOGITS_BYTES
+
+MOMENTS = {"adam": 2, "sgd": 1, "rmsprop": 1}
+
+
+def per_parameter(train: TrainConfig, model: ModelConfig) -> int:
+    """Bytes per parameter: the parameter, its gradient, its moments, and the best one so far."""
+    return (3 + MOMENTS[train.optimizer]) * np.dtype(model.dtype).itemsize
+
+
+def per_token(model: ModelConfig) -> int:
+    """Bytes per token of a chunk: 64 H for two layers with dropout in float32, and the logits.
+
+    Per layer: four gates, the cell, the output, and the output after dropout. Shared: two gradients of an output
+    and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES in all, see `training_bytes`.
+    """
+    H, L = model.hidden_size, model.num_layers
+    return (L * (6 + (model.dropout > 0)) * H + 3 * H) * np.dtype(model.dtype).itemsize
+
+
+def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
+    """Bytes of all arrays that training on chunks of (bptt, batch_size) keeps; the program itself comes on top."""
+    size, tokens, H = np.dtype(model.dtype).itemsize, train.batch_size * train.bptt, model.hidden_size
+    logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
+    packed = (4 * H * (max(model.embedding_size, H) + H) + 2 * model.vocab_size * H) * size
+    table = min(tokens, model.vocab_size) * (4 * H + model.embedding_size) * size
+    return (
+        model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table
+    )
