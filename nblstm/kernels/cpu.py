@@ -631,12 +631,12 @@ def linear_backward(dx, dweight, dbias, dy, x, weight, threads):
     """See reference.linear_backward."""
     (M, D), V = x.shape, len(dbias)
     P, Q = _panels(V), _panels(D)
-    packed = np.empty(Q * P * PANEL * PANEL, x.dtype)
+    packed = np.empty(Q * V * PANEL, x.dtype)
     inputs = np.empty(Q * M * PANEL, x.dtype)
     tail = np.empty(threads * ROWS * LANES, x.dtype)
     scratch = np.empty(threads * M * PANEL, x.dtype)
     block = np.empty(threads * PANEL * PANEL, x.dtype)
-    split(threads, _pack_transposed, Q, packed, weight, 1, V, D)
+    split(threads, _pack_inputs, Q, packed, weight.reshape(-1), V, D)
     split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), packed, V, D, tail)
     split(threads, _pack_inputs, Q, inputs, x.reshape(-1), M, D)
     split(
