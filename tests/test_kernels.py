@@ -66,9 +66,11 @@ def test_lstm_layer_equals_the_specification(shape, repeated, dtype):
         close(actual[name], value, TOLERANCE[dtype])
 
 
-def test_number_of_threads_does_not_change_a_bit():
-    """No sum is split between threads: 1, 2 and 5 threads give the same bits."""
-    runs = [run_layer(cpu, threads, 4, 11, 20, 70, np.float32, True) for threads in (1, 2, 5)]
+@pytest.mark.parametrize("streams", [1, 2, 11])
+def test_number_of_threads_does_not_change_a_bit(streams, monkeypatch):
+    """No sum is split between threads: 1, 2 and 5 threads give the same bits, also when they share streams."""
+    monkeypatch.setattr(cpu, "SHARED_BYTES", 0)
+    runs = [run_layer(cpu, threads, 4, streams, 20, 70, np.float32, True) for threads in (1, 2, 5)]
     for name, value in runs[0].items():
         for other in runs[1:]:
             assert np.array_equal(value, other[name]), name

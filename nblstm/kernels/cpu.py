@@ -36,7 +36,7 @@ from nblstm.kernels.vectors import (
 
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
 _NO_INDEX = np.empty(0, np.int32)
-SHARED_BYTES = 1 << 20  # of weights, from which on one text is worth several threads
+SHARED_BYTES = 1 << 20  # of weights, from which on a stream is worth several threads
 CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
 
 
@@ -126,9 +126,9 @@ def _pack_previous(packed, h0, y, T, N, H, part, start, stop):
 
 
 @jit
-def _product(C, c0, rows, columns, A, a0, lda, outer, outers, K, B, tail, t0):
-    """C[rows, columns] += A[rows, outers * K] @ B, over all panels of B. tail[t0:]: room for ROWS * 16 numbers."""
-    for q in range(-(-columns // PANEL)):
+def _product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, tail, t0):
+    """C[rows, columns] += A[rows, outers * K] @ B, for the panels q0 ... q1 of B. tail[t0:]: room for ROWS * 16."""
+    for q in range(q0, q1):
         width, b0 = min(PANEL, columns - q * PANEL), q * outers * K * PANEL
         whole = width - width % LANES
         c = c0 + q * PANEL
@@ -151,7 +151,7 @@ def _linear_rows(y, x, packed, bias, V, D, tail, part, start, stop):
         for r in range(m, m + rows):
             for v in range(V):
                 y[r * V + v] = bias[v]
-        _product(y, m * V, rows, V, x, m * D, D, 0, 1, D, packed, tail, part * ROWS * LANES)
+        _product(y, m * V, rows, V, 0, -(-V // PANEL), x, m * D, D, 0, 1, D, packed, tail, part * ROWS * LANES)
 
 
 @jit
@@ -161,7 +161,7 @@ def _linear_rows_backward(dx, dy, packed, V, D, tail, part, start, stop):
         rows = min(ROWS, stop - m)
         for i in range(m * D, (m + rows) * D):
             dx[i] = 0
-        _product(dx, m * D, rows, D, dy, m * V, V, 0, 1, V, packed, tail, part * ROWS * LANES)
+        _product(dx, m * D, rows, D, 0, -(-D // PANEL), dy, m * V, V, 0, 1, V, packed, tail, part * ROWS * LANES)
 
 
 @jit
@@ -184,7 +184,8 @@ def _project_rows_backward(dx, dz, packed, P, M, D, tail, part, start, stop):
         for i in range(m * D, (m + rows) * D):
             dx[i] = 0
         _product(
-            dx, m * D, rows, D, dz, m * PANEL, PANEL, M * PANEL, P, PANEL, packed, tail, part * ROWS * LANES
+            dx, m * D, rows, D, 0, -(-D // PANEL), dz, m * PANEL, PANEL, M * PANEL, P, PANEL, packed, tail,
+            part * ROWS * LANES,
         )  # fmt: skip
 
 
@@ -319,30 +320,54 @@ def _lstm_cell(gates, z, cells, c_prev, c, y, h, width):
         store_part(y, h, hidden, width)
 
 
+def _by_streams(threads, weights, kernel, N, *args):
+    """kernel(*args, counter, parts, part, n0, n1): each thread takes its streams and never waits (parts is 1).
+
+    Where streams are fewer than threads and the weights are many, the threads share every stream: each takes its
+    part of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs.
+    """
+    counter = np.zeros(1, np.int64)
+    if N < threads and weights.nbytes >= SHARED_BYTES:
+        together(threads, kernel, N, *args, counter)
+    else:
+        split(threads, kernel, N, *args, counter, 1)
+
+
 @jit
-def _lstm_forward(y, gates, cells, table, index, R, h0, weight_hh, T, N, H, part, start, stop):
-    """Streams start ... stop of `lstm_forward` through all time steps; R distinct inputs, 0 if z is in place."""
-    P, M, rows = -(-H // LANES), T * N, stop - start
+def _share(count, parts, part):
+    """The part's share of range(count) where `parts` threads share every stream; all of it where they do not."""
+    if parts == 1:
+        return 0, count
+    return count * part // parts, count * (part + 1) // parts
+
+
+@jit
+def _lstm_forward(y, gates, cells, table, index, R, h0, weight_hh, T, N, H, counter, parts, part, n0, n1):
+    """The part's streams of `lstm_forward` through all time steps; R distinct inputs, 0 if z is in place."""
+    P, M = -(-H // LANES), T * N
+    p0, p1 = _share(P, parts, part)
+    rows = n1 - n0
     for t in range(T):
         if t == 0:
-            h, first = h0, start * H
+            h, first = h0, n0 * H
         else:
-            h, first = y, ((t - 1) * N + start) * H
-        for p in range(P):
-            z = (p * M + t * N + start) * PANEL
+            h, first = y, ((t - 1) * N + n0) * H
+        for p in range(p0, p1):
+            z = (p * M + t * N + n0) * PANEL
             if R > 0:
                 for r in range(rows):
-                    row = (p * R + index[t * N + start + r]) * PANEL
+                    row = (p * R + index[t * N + n0 + r]) * PANEL
                     for j in range(0, PANEL, LANES):
                         store(gates, z + r * PANEL + j, load(table, row + j))
             multiply(gates, z, PANEL, rows, PANEL, h, first, H, 0, 1, H, weight_hh, p * H * PANEL)
             width = min(LANES, H - p * LANES)
             for r in range(rows):
-                n = start + r
+                n = n0 + r
                 c_prev = ((t * N + n) * P + p) * LANES
                 _lstm_cell(
                     gates, z + r * PANEL, cells, c_prev, c_prev + N * P * LANES, y, (t * N + n) * H + p * LANES, width
                 )
+        barrier(counter, parts, t + 1)
 
 
 def lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads):
@@ -358,8 +383,8 @@ def lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_i
     split(threads, _project_rows, rows, projected, x.reshape(-1), work["weight_ih"], work["bias"], P, rows, D)
     cells = work["cells"].reshape(T + 1, N, P * LANES)
     cells[0, :, :H] = c0
-    split(
-        threads, _lstm_forward, N, y.reshape(-1), work["gates"], work["cells"], work["table"],
+    _by_streams(
+        threads, weight_hh, _lstm_forward, N, y.reshape(-1), work["gates"], work["cells"], work["table"],
         index if gather else _NO_INDEX, rows if gather else 0, np.ascontiguousarray(h0).reshape(-1),
         work["weight_hh"], T, N, H,
     )  # fmt: skip
@@ -392,30 +417,36 @@ def _lstm_cell_backward(gates, z, cells, c_prev, c, dy, h, dc, d, width):
 
 
 @jit
-def _lstm_backward(dy, dh, dc, gates, cells, weight_hh, T, N, H, tail, part, start, stop):
-    """Streams start ... stop back through all time steps; the gradient of h_{t-1} is added into dy[t-1]."""
-    P, M, rows = -(-H // LANES), T * N, stop - start
-    for i in range(start * H, stop * H):
-        dy[(T - 1) * N * H + i] += dh[i]  # hn = y[T - 1]
-        dh[i] = 0
+def _lstm_backward(dy, dh, dc, gates, cells, weight_hh, T, N, H, tail, counter, parts, part, n0, n1):
+    """The part's streams back through all time steps; the gradient of h_{t-1} is added into dy[t-1].
+
+    dh is that of hn on entry, already added into dy[T-1] and zero; that of h0 on return.
+    """
+    P, Q, M = -(-H // LANES), -(-H // PANEL), T * N
+    p0, p1 = _share(P, parts, part)
+    q0, q1 = _share(Q, parts, part)
+    rows, round_ = n1 - n0, 0
     for t in range(T - 1, -1, -1):
-        for p in range(P):
+        for p in range(p0, p1):
             width = min(LANES, H - p * LANES)
-            for n in range(start, stop):
+            for n in range(n0, n1):
                 c_prev = ((t * N + n) * P + p) * LANES
                 _lstm_cell_backward(
                     gates, (p * M + t * N + n) * PANEL, cells, c_prev, c_prev + N * P * LANES,
                     dy, (t * N + n) * H + p * LANES, dc, (n * P + p) * LANES, width,
                 )  # fmt: skip
+        barrier(counter, parts, round_ + 1)
         if t > 0:
-            target, first = dy, ((t - 1) * N + start) * H
+            target, first = dy, ((t - 1) * N + n0) * H
         else:
-            target, first = dh, start * H
+            target, first = dh, n0 * H
         for m in range(0, rows, ROWS):  # z = W x + b + U h
             _product(
-                target, first + m * H, min(ROWS, rows - m), H, gates, (t * N + start + m) * PANEL, PANEL,
+                target, first + m * H, min(ROWS, rows - m), H, q0, q1, gates, (t * N + n0 + m) * PANEL, PANEL,
                 M * PANEL, P, PANEL, weight_hh, tail, part * ROWS * LANES,
             )  # fmt: skip
+        barrier(counter, parts, round_ + 2)
+        round_ += 2
 
 
 @jit
@@ -440,9 +471,11 @@ def lstm_backward(
     gates, table, inputs, block, tail = (work[name] for name in ("gates", "table", "inputs", "block", "tail"))
     carried = work["dc"].reshape(N, P * LANES)
     carried[:, :H] = dc
+    dy[-1] += dh  # hn = y[T - 1]
+    dh.fill(0)
     split(threads, _pack_transposed, QH, work["weight_hh"], weight_hh, 4, H, H)
-    split(
-        threads, _lstm_backward, N, dy.reshape(-1), dh.reshape(-1), work["dc"], gates, work["cells"],
+    _by_streams(
+        threads, weight_hh, _lstm_backward, N, dy.reshape(-1), dh.reshape(-1), work["dc"], gates, work["cells"],
         work["weight_hh"], T, N, H, tail,
     )  # fmt: skip
     dc[...] = carried[:, :H]
@@ -494,22 +527,18 @@ def decode_work(N, embedding, layers, head_weight, head_bias, threads):
         "known": np.zeros(threads * V * P, np.uint8),
         "before": np.empty((L, N, H), dtype),
         "z": np.empty(threads * N * PANEL, dtype),
-        "threads": threads if packed.nbytes > SHARED_BYTES else 1,
     }
 
 
 @jit
 def _decode(
     logits, h, c, tokens, before, packed, offsets, embedding, table, known, z, L, N, E, H, V, counter, parts, part,
-    start, stop,
+    n0, n1,
 ):  # fmt: skip
-    """`decode`: with N >= parts each part takes its texts, else all texts and its share of every layer's panels."""
+    """`decode`: the part's texts or, with several parts, all texts and its share of every layer's panels."""
     P, PV = -(-H // LANES), -(-V // PANEL)
-    split_texts = N >= parts
-    n0, n1 = (start, stop) if split_texts else (0, N)
-    p0, p1 = (0, P) if split_texts else (P * part // parts, P * (part + 1) // parts)
-    v0, v1 = (0, PV) if split_texts else (PV * part // parts, PV * (part + 1) // parts)
-    waiting = 1 if split_texts else parts
+    p0, p1 = _share(P, parts, part)
+    v0, v1 = _share(PV, parts, part)
     rows, scratch = n1 - n0, part * N * PANEL
     for n in range(n0, n1):  # table[token] = W x + b, once
         for p in range(p0, p1):
@@ -538,7 +567,7 @@ def _decode(
             width = min(LANES, H - p * LANES)
             for r in range(rows):
                 _decode_cell(z, scratch + r * PANEL, h, c, first + r * H + p * LANES, width)
-        barrier(counter, waiting, layer + 1)
+        barrier(counter, parts, layer + 1)
     if logits.size > 0:
         head, bias = offsets[3 * L], offsets[3 * L + 1]
         for p in range(v0, v1):
@@ -567,12 +596,12 @@ def _decode_cell(z, first, h, c, place, width):
 def decode(logits, h, c, tokens, work, threads):
     """See reference.decode."""
     (L, N, H), V = h.shape, work["table"].size // (_panels(h.shape[2], LANES) * PANEL)
-    before, threads = work["before"], min(threads, work["threads"])
+    before = work["before"]
     np.copyto(before, h)
-    together(
-        threads, _decode, max(N, threads), logits.reshape(-1), h.reshape(-1), c.reshape(-1), tokens,
+    _by_streams(
+        threads, work["packed"], _decode, N, logits.reshape(-1), h.reshape(-1), c.reshape(-1), tokens,
         before.reshape(-1), work["packed"], work["offsets"], work["embedding"], work["table"], work["known"], work["z"],
-        L, N, work["embedding"].size // V, H, V, np.zeros(1, np.int64),
+        L, N, work["embedding"].size // V, H, V,
     )  # fmt: skip
 
 

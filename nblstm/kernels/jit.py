@@ -69,8 +69,19 @@ def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
     if not PLAIN:
+        dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
         try:
             dispatcher._cache = KernelCache(function)
         except Exception:  # no folder to write to: compile in every process
             pass
     return dispatcher
+
+
+def _without_literals(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls with the constants 0, 1 or 64 share one compiled kernel instead of having one each."""
+
+    def resolved(args: Any, kws: Any) -> Any:
+        plain = numba.core.types.unliteral
+        return resolve(tuple(map(plain, args)), {name: plain(kind) for name, kind in kws.items()})
+
+    return resolved

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
+WORKERS = 4096  # at most; they are started as they are needed
 _pool: ThreadPoolExecutor | None = None
 _crowd = threading.Lock()
 
@@ -24,43 +25,44 @@ def available() -> int:
 
 
 def split(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, part, start, stop) for `threads` equal parts of range(total), all at once.
+    """kernel(*args, part, start, stop) for up to `threads` equal parts of range(total), all at once.
 
     Part numbers count from 0; no part is empty. Returns when all are done.
     """
     parts = max(1, min(threads, total))
     edges = [total * part // parts for part in range(parts + 1)]
-    if parts == 1:
-        kernel(*args, 0, 0, total)
-        return
-    pool = _threads()
-    others = [pool.submit(kernel, *args, part, edges[part], edges[part + 1]) for part in range(1, parts)]
-    try:
-        kernel(*args, 0, 0, edges[1])
-    finally:
-        for other in others:
-            other.result()
+    _run(kernel, [(*args, part, edges[part], edges[part + 1]) for part in range(parts)])
 
 
 def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """As `split`, for kernels whose parts wait for each other: kernel(*args, parts, part, start, stop).
+    """kernel(*args, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
 
-    All parts must run at once, so one caller at a time gets several threads; the others run in their own.
+    All parts must run at once, so one caller at a time gets several threads; for the others parts is 1.
     """
-    alone = threads == 1 or total == 1 or not _crowd.acquire(blocking=False)
+    crowd = threads > 1 and _crowd.acquire(blocking=False)
     try:
-        parts = 1 if alone else min(threads, total)
-        split(parts, kernel, total, *args, parts)
+        parts = threads if crowd else 1
+        _run(kernel, [(*args, parts, part, 0, total) for part in range(parts)])
     finally:
-        if not alone:
+        if crowd:
             _crowd.release()
+
+
+def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+    """The kernel with each tuple of arguments: the first in this thread, the others beside it."""
+    others = [_threads().submit(kernel, *args) for args in calls[1:]]
+    try:
+        kernel(*calls[0])
+    finally:
+        for other in others:
+            other.result()
 
 
 def _threads() -> ThreadPoolExecutor:
     """One pool for the process; kernels never wait for each other, so callers can share it."""
     global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(max(32, 2 * available()), thread_name_prefix="nblstm")
+        _pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
     return _pool
 
 

@@ -40,7 +40,8 @@ VECTOR_BYTES, VECTORS = _shape()
 
 
 def _band(columns: int, transposed: bool):
-    """An intrinsic: C[rows, columns] += A[rows, K] @ B[K, columns], in tiles of 6 rows, then of 4, 2 and 1."""
+    """An intrinsic: C[rows, columns] += A[rows, K] @ B[K, columns], in the highest tiles that fit, one after the other."""
+    heights = (6, 4, 2, 1) if columns == PANEL else (6, 1)  # narrow bands are rare: less to compile
 
     @intrinsic
     def band(typingctx, C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0):
@@ -53,16 +54,13 @@ def _band(columns: int, transposed: bool):
             a = pointer(context, builder, sig.args[4], a, a0_)
             b = pointer(context, builder, sig.args[10], b, b0_)
             emit = _Emitter(builder, C.dtype, columns, transposed, ldc_, lda_, outer_, outers_, K_)
-            six = ir.Constant(rows_.type, 6)
-            with cgutils.for_range(builder, builder.sdiv(rows_, six)) as loop:
-                emit.tile(6, builder.mul(loop.index, six), c, a, b)
-            rest = builder.srem(rows_, six)
-            done = builder.sub(rows_, rest)
-            for height in (4, 2, 1):
-                bit = builder.and_(rest, ir.Constant(rest.type, height))
-                with builder.if_then(builder.icmp_signed("!=", bit, ir.Constant(bit.type, 0))):
-                    emit.tile(height, done, c, a, b)
-                done = builder.add(done, bit)
+            done = ir.Constant(rows_.type, 0)
+            for height in heights:
+                size_ = ir.Constant(rows_.type, height)
+                count = builder.sdiv(builder.sub(rows_, done), size_)
+                with cgutils.for_range(builder, count) as loop:
+                    emit.tile(height, builder.add(done, builder.mul(loop.index, size_)), c, a, b)
+                done = builder.add(done, builder.mul(count, size_))
             return context.get_dummy_value()
 
         return sig, codegen
