@@ -63,7 +63,7 @@ def _lines(path: str, model: Any) -> list[tuple[str, str]]:
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
         ("network", f"LSTM {c.num_layers} x {c.hidden_size}, embedding {c.embedding_size}{', tied' if c.tie else ''}"),
         ("parameters", f"{c.num_parameters:,} {c.dtype}"),
-        ("dropout", f"{c.dropout:g}, on the input {c.input_dropout:g}"),
+        ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
         ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
         ("tokens", shown),
     ]

@@ -118,8 +118,9 @@ class ModelConfig(_Config):
     embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
     hidden_size: int = 256  # H: units per layer
     num_layers: int = 2  # L: LSTM layers
-    dropout: float = 0.4  # share of every layer's outputs that is zeroed while training
-    input_dropout: float = 0.0  # share of the embedding's outputs that is zeroed while training
+    dropout: float = 0.4  # between layers: share of a layer's outputs that the next one does not see in training
+    input_dropout: float = 0.0  # the same for the embedding's outputs
+    output_dropout: float = 0.0  # the same for the last layer's outputs, before the head
     tie: bool = False  # head.weight is embedding.weight (needs embedding_size == hidden_size)
     dtype: str = "float32"  # of parameters and activations
 
@@ -129,7 +130,7 @@ class ModelConfig(_Config):
             object.__setattr__(self, "embedding_size", self.hidden_size)
         _at_least(self, 1, "vocab_size", "embedding_size", "hidden_size", "num_layers")
         _at_most(self, MAX_SIZE, "embedding_size", "hidden_size", "num_layers")
-        _fraction(self, "dropout", "input_dropout")
+        _fraction(self, "dropout", "input_dropout", "output_dropout")
         _one_of(self, "dtype", DTYPES)
         if self.tie and self.embedding_size != self.hidden_size:
             raise ConfigError(
@@ -140,6 +141,11 @@ class ModelConfig(_Config):
                 f"the model would have {self.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; "
                 "lower hidden_size, embedding_size or num_layers."
             )
+
+    @property
+    def dropouts(self) -> list[float]:
+        """The share that is zeroed behind each layer."""
+        return [self.dropout] * (self.num_layers - 1) + [self.output_dropout]
 
     @property
     def num_parameters(self) -> int:

@@ -59,7 +59,7 @@ class Network:
         """Everything a training step on a (T, N) chunk writes, allocated once."""
         key = ("training", T, N)
         if key not in self._buffers:
-            self._buffers = {key: self._forward_buffers(T, N, self.config.dropout > 0)}
+            self._buffers = {key: self._forward_buffers(T, N, self.config.dropouts)}
             H, M = self.config.hidden_size, T * N
             rows = min(M, max(1, LOGITS_BYTES // (self.config.vocab_size * self.parameters.itemsize)))
             empty = lambda *shape: np.empty(shape, self.config.dtype)  # noqa: E731
@@ -67,7 +67,7 @@ class Network:
             self._buffers[key] |= {"logits": empty(rows, self.config.vocab_size)}
         return self._buffers[key]
 
-    def _forward_buffers(self, T: int, N: int, dropout: bool) -> dict[str, Any]:
+    def _forward_buffers(self, T: int, N: int, dropouts: list[float]) -> dict[str, Any]:
         """Everything a forward pass writes; x is the distinct inputs or, under dropout, all of them."""
         c, M = self.config, T * N
         sizes = [c.embedding_size] + [c.hidden_size] * (c.num_layers - 1)
@@ -76,7 +76,7 @@ class Network:
         return {
             "x": empty(rows or M, c.embedding_size),
             "y": [empty(T, N, c.hidden_size) for _ in sizes],
-            "dropped": [empty(T, N, c.hidden_size) if dropout else None for _ in sizes],
+            "dropped": [empty(T, N, c.hidden_size) if rate else None for rate in dropouts],
             "work": self.kernels.lstm_work(T, N, sizes, c.hidden_size, rows, c.dtype, self.threads),
         }
 
@@ -106,8 +106,8 @@ class Network:
                 y, after.h[k], after.c[k], buffers["work"][k], x, index, state.h[k], state.c[k],
                 *self._layer(self.weights, k), self.threads,
             )  # fmt: skip
-            if keys is not None and self.config.dropout > 0:
-                self.kernels.dropout(buffers["dropped"][k], y, self.config.dropout, keys[k + 1], self.threads)
+            if keys is not None and self.config.dropouts[k] > 0:
+                self.kernels.dropout(buffers["dropped"][k], y, self.config.dropouts[k], keys[k + 1], self.threads)
                 y = buffers["dropped"][k]
             x, index = y.reshape(T * N, -1), None
             outputs.append(x)
@@ -132,8 +132,8 @@ class Network:
         dy, spare = buffers["dy"]
         dh, dc = np.empty_like(state.h[0]), np.empty_like(state.c[0])
         for k in reversed(range(self.config.num_layers)):
-            if self.config.dropout > 0:
-                self.kernels.dropout(dy, dy, self.config.dropout, keys[k + 1], self.threads)
+            if self.config.dropouts[k] > 0:
+                self.kernels.dropout(dy, dy, self.config.dropouts[k], keys[k + 1], self.threads)
             inputs = x if k == 0 else outputs[k - 1]
             dx = np.empty_like(x) if k == 0 else spare.reshape(inputs.shape)
             dh.fill(0)  # truncated: nothing flows back from the next chunk
@@ -166,7 +166,7 @@ class Network:
         key = ("losses", T, N)
         if key not in self._buffers:
             self._buffers = {k: v for k, v in self._buffers.items() if k[0] == "training"}
-            self._buffers[key] = self._forward_buffers(T, N, False)
+            self._buffers[key] = self._forward_buffers(T, N, [0.0] * self.config.num_layers)
         distinct, index = distinct_tokens(tokens.reshape(-1), self.config.vocab_size)
         x = self.weights["embedding.weight"][distinct]
         outputs, after = self._layers(self._buffers[key], x, index, state, T, N, None)

@@ -16,13 +16,13 @@ def per_parameter(train: TrainConfig, model: ModelConfig) -> int:
 
 
 def per_token(model: ModelConfig) -> int:
-    """Bytes per token of a chunk: 64 H for two layers with dropout in float32, and the logits.
+    """Bytes per token of a chunk, without the logits: 64 H for two layers with dropout between them, in float32.
 
-    Per layer: four gates, the cell, the output, and the output after dropout. Shared: two gradients of an output
+    Per layer: four gates, the cell, the output, and the output after dropout if there is any. Shared: two gradients of an output
     and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES in all, see `training_bytes`.
     """
     H, L = model.hidden_size, model.num_layers
-    return (L * (6 + (model.dropout > 0)) * H + 3 * H) * np.dtype(model.dtype).itemsize
+    return (6 * L + sum(rate > 0 for rate in model.dropouts) + 3) * H * np.dtype(model.dtype).itemsize
 
 
 def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
