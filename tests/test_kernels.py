@@ -110,3 +110,160 @@ def test_drawing_equals_the_specification(temperature, top_k):
     for kernels, into in zip((reference, cpu), tokens):
         kernels.draw(into, logits.copy(), uniform, temperature, top_k, 1)
     assert np.array_equal(*tokens)
+
+
+def test_draws_follow_the_softmax():
+    """Equally spaced uniform numbers draw each token in proportion to exp(logit / temperature), top_k others never."""
+    logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
+    uniform, tokens = (np.arange(1000) + 0.5) / 1000, np.empty(1000, np.int64)
+    for temperature, top_k, expected in [
+        (1.0, 0, [0.1, 0.4, 0.2, 0.3]),
+        (0.5, 0, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        (1.0, 2, [0, 4 / 7, 0, 3 / 7]),
+        (0.0, 0, [0, 1, 0, 0]),
+    ]:
+        for kernels in (reference, cpu):
+            kernels.draw(tokens, np.repeat(logits, 1000, axis=0), uniform, temperature, top_k, 2)
+            np.testing.assert_allclose(np.bincount(tokens, minlength=4) / 1000, expected, rtol=0, atol=0.002)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("M, D, V", [(1, 1, 1), (5, 7, 3), (13, 70, 11), (100, 33, 65), (7, 130, 129), (200, 64, 64)])
+def test_linear_layer_equals_the_specification(M, D, V, dtype):
+    """Outputs and every gradient, for sizes of less, just and more than a panel or a block of rows."""
+    r = np.random.default_rng(3)
+    x, weight, bias, dy = (r.normal(0, 0.5, shape).astype(dtype) for shape in [(M, D), (V, D), V, (M, V)])
+    found = []
+    for kernels, threads in ((reference, 1), (cpu, 3)):
+        y, dx, dweight, dbias = (np.full_like(like, value) for like, value in zip((dy, x, weight, bias), (7, 7, 1, 1)))
+        kernels.linear_forward(y, x, weight, bias, threads)
+        kernels.linear_backward(dx, dweight, dbias, dy.copy(), x, weight, threads)
+        found.append((y, dx, dweight, dbias))
+    for expected, actual in zip(*found):
+        assert actual.dtype == dtype
+        close(actual, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_embedding_picks_rows_and_gathers_their_gradients(kernels):
+    """A worked example: a token that occurs twice gets both gradients, added to what was there."""
+    weight, tokens = np.arange(8.0).reshape(4, 2), np.array([2, 0, 2])
+    y, dweight = np.empty((3, 2)), np.ones((4, 2))
+    kernels.embedding_forward(y, tokens, weight, 2)
+    kernels.embedding_backward(dweight, np.array([[1.0, 2], [3, 4], [5, 6]]), tokens, 2)
+    assert y.tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert dweight.tolist() == [[4, 5], [1, 1], [7, 9], [1, 1]]
+
+
+# ---------------------------------------------------------------- dropout
+
+
+def dropped(kernels, rate, key, threads=2, size=100_000):
+    """Dropout of `size` ones."""
+    y = np.empty(size, np.float32)
+    kernels.dropout(y, np.ones(size, np.float32), rate, key, threads)
+    return y
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
+    """`rate` of the numbers become 0, within five standard deviations; the others are divided by 1 - rate."""
+    y = dropped(reference, rate, 12345)
+    share = (y == 0).mean()
+    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
+    np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 16, 64, 1000])
+@pytest.mark.parametrize("key", [0, 1, 2**32, 2**63 + 1])
+def test_dropout_masks_are_independent(key, shift):
+    """Neither neighbours in a mask nor the masks of neighbouring keys agree more often than by chance."""
+    kept = dropped(reference, 0.5, key) != 0
+    chance = 5 * 0.5 / np.sqrt(kept.size)
+    assert abs((kept[shift:] == kept[:-shift]).mean() - 0.5) < chance
+    assert abs(((dropped(reference, 0.5, key + shift) != 0) == kept).mean() - 0.5) < chance
+
+
+@pytest.mark.parametrize("key", [0, 77, 2**64 - 1])
+def test_dropout_has_the_same_mask_everywhere(key):
+    """The fast kernel drops what the specification drops, on any number of threads, in place too."""
+    expected = dropped(reference, 0.3, key)
+    for threads in (1, 3):
+        assert np.array_equal(dropped(cpu, 0.3, key, threads), expected)
+    y = np.ones_like(expected)
+    cpu.dropout(y, y, 0.3, key, 2)
+    assert np.array_equal(y, expected)
+
+
+# ---------------------------------------------------------------- softmax and cross-entropy
+
+
+def cross_entropy(kernels, logits, targets, scale=1.0):
+    """(losses, token_losses, dlogits) of a table of logits."""
+    losses, again, dlogits = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype), logits.copy()
+    kernels.token_losses(again, logits, targets, 2)
+    kernels.cross_entropy(losses, dlogits, dlogits, targets, scale, 2)
+    return losses, again, dlogits
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("V", [1, 2, 15, 16, 17, 130])
+def test_cross_entropy_equals_the_specification(V, dtype):
+    """Losses and gradient, in place, for vocabularies that fill no vector."""
+    r = np.random.default_rng(4)
+    logits, targets = r.normal(0, 3, (9, V)).astype(dtype), r.integers(0, V, 9).astype(np.int32)
+    for expected, actual in zip(*(cross_entropy(kernels, logits, targets, 0.25) for kernels in (reference, cpu))):
+        assert actual.dtype == dtype
+        close(actual, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_cross_entropy_of_huge_logits(kernels, dtype):
+    """Worked examples: the loss is the distance to the largest logit, or log V where all are equal; no NaN."""
+    V, rows = 20, [
+        ({0: 1e4}, 0, 0.0, 0.0), ({0: 1e4, 1: -1e4}, 1, 2e4, -1.0), ({3: 3e38}, 3, 0.0, 0.0), ({3: 3e38}, 0, 3e38, -1.0),
+        (dict.fromkeys(range(20), -3e38), 7, np.log(20), -0.95), (dict.fromkeys(range(20), 3e38), 7, np.log(20), -0.95),
+        ({19: -3e38}, 19, 3e38, -1.0),
+    ]  # fmt: skip
+    logits, targets = np.zeros((len(rows), V), dtype), np.array([row[1] for row in rows], np.int32)
+    for line, (values, *_) in zip(logits, rows):
+        line[list(values)] = list(values.values())
+    losses, again, dlogits = cross_entropy(kernels, logits, targets)
+    for found in (losses, again):
+        np.testing.assert_allclose(found, [row[2] for row in rows], rtol=1e-6)
+    np.testing.assert_allclose(dlogits[np.arange(len(rows)), targets], [row[3] for row in rows], atol=1e-6)
+    np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 5, 16, 19])
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_cross_entropy_of_nan_is_nan(kernels, place):
+    """A NaN anywhere in a row of logits makes that row's loss NaN, and leaves the other rows alone."""
+    logits = np.zeros((2, 20), np.float32)
+    logits[0, place] = np.nan
+    for losses in cross_entropy(kernels, logits, np.array([3, 3], np.int32))[:2]:
+        assert np.isnan(losses).tolist() == [True, False]
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 17, 1000, 200_001])
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_squared_norm(kernels, size, dtype):
+    """The sum of squares, exact to float64 in float64 and to 1e-6 in float32; the same bits on any threads."""
+    g = np.random.default_rng(5).normal(size=size).astype(dtype)
+    expected = float((g.astype(np.longdouble) ** 2).sum())
+    found = [kernels.squared_norm(g, threads) for threads in (1, 2, 5)]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6 if dtype == np.float32 else 1e-13)
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_clip_values(kernels):
+    """Numbers beyond the limit become the limit; NaN stays, so that it is noticed."""
+    g = np.array([-9, -2, -1.5, 0, 1.5, 2, 9, np.inf, -np.inf, np.nan], np.float32)
+    kernels.clip_values(g, 2.0, 2)
+    np.testing.assert_array_equal(g, np.array([-2, -2, -1.5, 0, 1.5, 2, 2, 2, -2, np.nan], np.float32))

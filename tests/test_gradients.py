@@ -1,0 +1,136 @@
+"""Every gradient against central finite differences in float64: signed, unclipped, all sizes different."""
+
+import numpy as np
+import pytest
+from test_network import BACKENDS, make_chunk, make_network
+
+from nblstm.kernels import cpu, reference
+from nblstm.model.parameters import parameter_shapes, views
+
+EPS = 1e-5  # error of a central difference: EPS^2 from the third derivative, 1e-16 / EPS from rounding
+TOLERANCE = 1e-6  # of the largest slope in the same array
+CHECKED = 150  # entries of one array, at most
+LAYER = {"T": 4, "N": 3, "D": 5, "H": 18}  # 18 units: one panel of 16 and a tail
+
+NETWORKS = {
+    "untied": {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5},
+    "untied, dropout": {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5, "dropout": 0.4, "input_dropout": 0.3},
+    "tied": {"vocab_size": 7, "embedding_size": 5, "hidden_size": 5, "tie": True},
+    "tied, dropout": {
+        "vocab_size": 7, "embedding_size": 5, "hidden_size": 5, "tie": True, "dropout": 0.4, "input_dropout": 0.3,
+    },
+    "several panels": {"vocab_size": 67, "embedding_size": 70, "hidden_size": 66},
+}  # fmt: skip
+
+
+def slopes(function, array, entries):
+    """d function() / d array[entry] for each flat entry, by a step to either side; array is left as it was."""
+    flat, found = array.reshape(-1), []
+    for entry in entries:
+        value = flat[entry]
+        flat[entry] = value + EPS
+        above = function()
+        flat[entry] = value - EPS
+        below = function()
+        flat[entry] = value
+        found.append((above - below) / (2 * EPS))
+    return np.array(found)
+
+
+def check(name, function, array, gradient, limit=CHECKED):
+    """The gradient of function() with respect to array agrees with finite differences, entry by entry."""
+    entries = np.random.default_rng(6).permutation(array.size)[:limit]
+    expected = slopes(function, array, entries)
+    scale = np.abs(expected).max()
+    assert scale > 1e-5, f"{name}: nothing to see"
+    np.testing.assert_allclose(gradient.reshape(-1)[entries], expected, rtol=0, atol=TOLERANCE * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", NETWORKS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradient_of_the_loss(backend, variant):
+    """loss_and_gradient: every parameter tensor of a two-layer network, with dropout as a function of its key."""
+    network = make_network(backend, threads=1, **NETWORKS[variant])
+    chunk, gradient = make_chunk(network.config, T=4, N=2), np.empty_like(network.parameters)
+    scratch = np.empty_like(gradient)
+    network.loss_and_gradient(gradient, *chunk, seed=1, step=2)
+    grads = views(gradient, network.config)
+    limit = 12 if variant == "several panels" else CHECKED
+    for name in parameter_shapes(network.config):
+        check(name, lambda: network.loss_and_gradient(scratch, *chunk, 1, 2)[0], network.weights[name], grads[name], limit)
+
+
+class Layer:
+    """One LSTM layer and a loss that weighs y, hn and cn at random: sum(a * y) + sum(b * hn) + sum(e * cn)."""
+
+    weights = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+    def __init__(self, kernels, repeated):
+        self.kernels, (self.T, self.N, D, self.H) = kernels, LAYER.values()
+        r, M, H = np.random.default_rng(7), self.T * self.N, self.H
+        rows = 7 if repeated else M
+        self.index = r.integers(0, rows, M).astype(np.int32) if repeated else None
+        shapes = {"x": (rows, D), "h0": (self.N, H), "c0": (self.N, H)}
+        shapes |= dict(zip(self.weights, [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)]))
+        self.arrays = {name: r.normal(0, 0.5, shape) for name, shape in shapes.items()}
+        self.a, self.b, self.e = r.normal(size=(self.T, self.N, H)), *r.normal(size=(2, self.N, H))
+        (self.work,) = kernels.lstm_work(self.T, self.N, [D], H, rows if repeated else 0, np.float64, 1)
+        self.y, self.hn, self.cn = np.empty_like(self.a), np.empty_like(self.b), np.empty_like(self.e)
+
+    def loss(self):
+        x, *others = self.arrays.values()
+        self.kernels.lstm_forward(self.y, self.hn, self.cn, self.work, x, self.index, *others, 1)
+        return (self.a * self.y).sum() + (self.b * self.hn).sum() + (self.e * self.cn).sum()
+
+    def gradients(self):
+        """Name -> gradient of the loss, for every array."""
+        self.loss()
+        x, h0, weight_ih, weight_hh = (self.arrays[name] for name in ("x", "h0", "weight_ih", "weight_hh"))
+        grads = {name: np.zeros_like(array) for name, array in self.arrays.items()}
+        grads["h0"], grads["c0"] = self.b.copy(), self.e.copy()
+        self.kernels.lstm_backward(
+            grads["x"], grads["h0"], grads["c0"], *(grads[name] for name in self.weights), self.a.copy(), self.y,
+            self.work, x, self.index, h0, weight_ih, weight_hh, 1,
+        )  # fmt: skip
+        return grads
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
+def test_gradient_of_a_layer(kernels, repeated):
+    """lstm_backward: inputs, initial state h0 and c0, weights and biases, with gradients coming from y, hn and cn."""
+    layer = Layer(kernels, repeated)
+    for name, gradient in layer.gradients().items():
+        check(name, layer.loss, layer.arrays[name], gradient)
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
+def test_gradient_of_cross_entropy(kernels):
+    """dlogits is the slope of scale * sum(losses), for a vocabulary of more than a vector."""
+    r = np.random.default_rng(8)
+    logits, targets, scale = r.normal(0, 2, (3, 21)), r.integers(0, 21, 3).astype(np.int32), 0.37
+    losses, gradient = np.empty(3), np.empty_like(logits)
+
+    def loss():
+        kernels.token_losses(losses, logits, targets, 1)
+        return scale * losses.sum()
+
+    kernels.cross_entropy(losses, gradient, logits, targets, scale, 1)
+    check("logits", loss, logits, gradient)
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
+def test_gradient_of_the_head(kernels):
+    """linear_backward: inputs, weight and bias, for sizes of one panel and of two."""
+    r = np.random.default_rng(9)
+    arrays = {"x": r.normal(size=(5, 67)), "weight": r.normal(size=(13, 67)), "bias": r.normal(size=13)}
+    y, slope = np.empty((5, 13)), r.normal(size=(5, 13))
+    grads = {name: np.zeros_like(array) for name, array in arrays.items()}
+
+    def loss():
+        kernels.linear_forward(y, *arrays.values(), 1)
+        return (slope * y).sum()
+
+    kernels.linear_backward(*grads.values(), slope.copy(), arrays["x"], arrays["weight"], 1)
+    for name, gradient in grads.items():
+        check(name, loss, arrays[name], gradient)
