@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from nblstm.cli.options import model_option
+from nblstm.cli.options import ENCODING, echo_json, json_option, model_option
+from nblstm.config import BACKENDS
+from nblstm.errors import TextError
 
 PROTOCOL = "one stream per file, state carried from its first token to its last, the first token given"
 
@@ -15,27 +16,30 @@ PROTOCOL = "one stream per file, state carried from its first token to its last,
 @click.command("eval")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @model_option
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the files.")
+@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files.")
 @click.option(
-    "--backend", type=click.Choice(("numpy", "cpu")), default="cpu", show_default=True,
-    help="What computes: NumPy or compiled kernels.",
+    "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+    help="What computes: NumPy, compiled kernels, or the fastest there is.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(files: tuple[str, ...], path: str, encoding: str, backend: str, as_json: bool) -> None:
+@json_option
+def command(files: tuple[str, ...], model: str, encoding: str, backend: str, json: bool) -> None:
     """Loss, perplexity and bits per character of a model on text files (- is standard input)."""
     from nblstm.language_model import load
     from nblstm.text.corpus import read
 
-    model = load(path)
+    loaded = load(model)
+    level = loaded.vocabulary.level
     rows = []
     for file in files:
-        score = model.score(read([file], model.vocabulary.level, encoding), backend)
+        score = loaded.score(read([file], level, encoding), backend)
+        if score.tokens == 0:
+            raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
         rows.append({"file": file, **_figures(score)})
-    if as_json:
-        click.echo(json.dumps({"model": path, "protocol": PROTOCOL, "files": rows}, indent=2))
+    if json:
+        echo_json({"model": model, "protocol": PROTOCOL, "files": rows})
         return
     click.echo(f"protocol: {PROTOCOL}", err=True)
-    _table(rows, {"char": "character", "word": "word", "byte": "byte"}[model.vocabulary.level])
+    _table(rows, {"char": "character", "word": "word", "byte": "byte"}[level])
 
 
 def _figures(score: Any) -> dict[str, float]:

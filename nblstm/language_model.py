@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
-from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model
 from nblstm.generation import sampler
+from nblstm.kernels import fastest
 from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
 from nblstm.model.state import State
@@ -41,11 +41,8 @@ class LanguageModel:
         return self._networks[backend, threads]
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids (tokens,) int64 of a text. ConfigError if it has a character that UTF-8 cannot hold."""
-        try:
-            return self.vocabulary.encode(text).astype(np.int64)
-        except UnicodeEncodeError:
-            raise ConfigError("the text holds half of a surrogate pair, which is not a character.") from None
+        """Token ids (tokens,) int64 of a text."""
+        return self.vocabulary.encode(text).astype(np.int64)
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """What the model remembers after `text`, to be passed to `generate`.
@@ -86,10 +83,13 @@ class LanguageModel:
             yield [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist())]
         yield [decoder.flush() for decoder in decoders]
 
-    def score(self, text: str | Iterable[str], backend: str = "cpu") -> Score:
-        """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given."""
+    def score(self, text: str | Iterable[str], backend: str = "auto") -> Score:
+        """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
+
+        backend: "numpy", "cpu", or "auto" for the fastest that can run here.
+        """
         chunks = [text] if isinstance(text, str) else text
-        return score(self.network(backend), self.vocabulary, chunks)
+        return score(self.network(fastest() if backend == "auto" else backend), self.vocabulary, chunks)
 
 
 def load(path: str | os.PathLike[str]) -> LanguageModel:

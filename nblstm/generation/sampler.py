@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
+from nblstm.kernels import fastest
 from nblstm.model.network import Network
 from nblstm.model.state import State
 
@@ -41,8 +43,24 @@ def read(network: Network, tokens: np.ndarray, state: State | None = None) -> St
     return state
 
 
+# What a token costs with each backend, and what starting the compiled one costs: seconds, and bytes of weights a
+# second, measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`.
+NUMPY_CALL, NUMPY_BYTES = 60e-6, 10e9
+CPU_CALL, CPU_BYTES = 10e-6, 20e9
+CPU_START = 0.7
+
+
 def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:
-    """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first."""
+    """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
+
+    numba takes longer to import than NumPy takes for a few hundred tokens, then is several times faster.
+    """
     if config.backend != "auto":
         return config.backend
-    return "numpy"
+    if fastest() == "numpy":
+        return "numpy"
+    tokens = (config.n * config.num_samples) + prompt_tokens
+    size = model.num_parameters * np.dtype(model.dtype).itemsize
+    numpy_seconds = tokens * (NUMPY_CALL + size / NUMPY_BYTES)
+    cpu_seconds = tokens * (CPU_CALL + size / CPU_BYTES) + (0 if "numba" in sys.modules else CPU_START)
+    return "numpy" if numpy_seconds < cpu_seconds else "cpu"

@@ -34,9 +34,15 @@ Contract
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from nblstm.errors import DeviceError
+
+
+def fastest() -> str:
+    """The name of the fastest kernels that can run here: "cpu", or "numpy" where numba is not installed."""
+    return "cpu" if importlib.util.find_spec("numba") else "numpy"
 
 
 def load(name: str) -> ModuleType:

@@ -169,7 +169,9 @@ def draw(tokens, logits, uniform, temperature, top_k, threads):
     if 0 < top_k < logits.shape[1]:
         smallest_kept = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
         logits[logits < smallest_kept] = -np.inf
-    cumulative = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature).cumsum(axis=1)
+    with np.errstate(over="ignore"):  # a tiny temperature: -inf, and its exp is 0
+        shifted = (logits - logits.max(axis=1, keepdims=True)) / temperature
+    cumulative = np.exp(shifted).cumsum(axis=1)
     tokens[...] = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1)
 
 
