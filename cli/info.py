@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from typing import Any
 
 import click
 
-from nblstm.cli.options import model_option
+from nblstm.cli.options import echo_json, json_option, model_option
 
 
 @click.command("info")
 @model_option
 @click.option("--training", is_flag=True, help="Also say how much memory training such a model takes.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(path: str, training: bool, as_json: bool) -> None:
+@json_option
+def command(model: str, training: bool, json: bool) -> None:
     """What a model is, how it was made and how good it is."""
     from nblstm.language_model import load
 
-    model = load(path)
-    if as_json:
-        facts = {
-            "config": model.config.to_dict(),
-            "parameters": model.config.num_parameters,
-            "vocabulary": model.vocabulary.to_dict(),
-            "training": model.training,
-            **({"training_memory": _memory(model)} if training else {}),
-        }
-        click.echo(json.dumps(facts, indent=2))
+    loaded = load(model)
+    if json:
+        echo_json({
+            "config": loaded.config.to_dict(),
+            "parameters": loaded.config.num_parameters,
+            "vocabulary": loaded.vocabulary.to_dict(),
+            "training": loaded.training,
+            **({"training_memory": _memory(loaded)} if training else {}),
+        })
         return
-    lines = _lines(path, model)
+    lines = _lines(model, loaded)
     if training:
-        m = _memory(model)
+        m = _memory(loaded)
         lines.append(("memory", f"{m['bytes'] / 1e6:.0f} MB to train on chunks of {m['batch_size']} x {m['bptt']} tokens:"))
         lines.append(("", f"{m['per_parameter']} bytes per parameter, {m['per_token']:,} per token of a chunk, and"))
         lines.append(("", "the logits and packed weights; Python, NumPy and numba come on top"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -26,20 +27,30 @@ class _Commands(click.Group):
             return None
         return importlib.import_module(f"nblstm.cli.{COMMANDS[name]}").command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return 0  # the reader has had enough, as in `nblstm sample | head`; click would exit with 1
+
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "NBLSTM", "max_content_width": 100},
+    invoke_without_command=True,
     epilog="Every option can be set by an environment variable: --hidden-size of train by NBLSTM_TRAIN_HIDDEN_SIZE.",
 )
 @click.version_option(__version__, prog_name="nblstm")
-def nblstm() -> None:
+@click.pass_context
+def nblstm(ctx: click.Context) -> None:
     """Train LSTM language models on text, and let them write.
 
     \b
     nblstm train corpus.txt      learn; writes model.safetensors
     nblstm sample -n 100         write 100 tokens
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(args: list[str] | None = None) -> None:
@@ -53,18 +64,17 @@ def _run(args: list[str] | None) -> int:
     try:
         if sys.stdout is None:
             raise NblstmError("standard output is closed; redirect it to a file or to /dev/null.")
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a model may write what the terminal's encoding lacks
         result = nblstm.main(args, prog_name="nblstm", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _fail(error.format_message(), error.exit_code)
     except NblstmError as error:
         return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted.", INTERRUPTED)
-    except BrokenPipeError:  # the reader has had enough: `nblstm sample | head`
-        return 0
     except MemoryError:
         return _fail("there is not enough memory; lower --batch-size, --bptt or --hidden-size.", FAILURE)
     except OSError as error:
@@ -73,7 +83,7 @@ def _run(args: list[str] | None) -> int:
 
 def _fail(message: str, code: int) -> int:
     try:
-        click.echo(f"Error: {message}", err=True)
+        click.echo(f"Error: {' '.join(message.splitlines())}", err=True)
     except (OSError, ValueError):
         pass
     return code

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,23 @@ CHOICES = {
 TYPES = {"int": int, "float": float, "str": str}
 
 
+class _Encoding(click.ParamType):
+    """The name of a text encoding that Python knows."""
+
+    name = "encoding"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            "a".encode(value)
+        except (LookupError, ValueError):
+            self.fail(f"{value!r} is no encoding that Python knows; utf-8 and latin-1 are.", param, ctx)
+        return value
+
+
+ENCODING = _Encoding()
+NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
+
+
 def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], Any]:
     """A click option for a field of a config. Left out, its value is None: see `given`.
 
@@ -34,7 +53,7 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
     attributes: dict[str, Any] = {"default": None, "help": text}
     if kind == "bool":
         return click.option(f"{flag}/--no-{flag[2:]}", *flags, **attributes)
-    attributes["type"] = click.Choice(CHOICES[name]) if name in CHOICES else TYPES[kind]
+    attributes["type"] = NAMED_TYPES.get(name) or TYPES[kind]
     return click.option(flag, *flags, **attributes)
 
 
@@ -45,6 +64,22 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
 
 def model_option(command: Any) -> Any:
     """-m, --model: the model file a command reads."""
-    return click.option(
-        "-m", "--model", "path", default=MODEL, show_default=True, metavar="FILE", help="Model file."
-    )(command)
+    return click.option("-m", "--model", default=MODEL, show_default=True, metavar="FILE", help="Model file.")(command)
+
+
+def json_option(command: Any) -> Any:
+    """--json: for programs."""
+    return click.option("--json", "json", is_flag=True, help="Print JSON.")(command)
+
+
+def echo_json(facts: dict[str, Any]) -> None:
+    """Print facts as JSON, which knows no nan and no infinity: they become null."""
+    click.echo(json.dumps(_finite(facts), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

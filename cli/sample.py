@@ -9,7 +9,7 @@ import click
 
 from nblstm.cli.options import given, model_option, setting
 from nblstm.config import SampleConfig
-from nblstm.errors import ConfigError, TextError
+from nblstm.errors import ConfigError
 
 
 @click.command("sample")
@@ -22,25 +22,25 @@ from nblstm.errors import ConfigError, TextError
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
-def command(path: str, prompt: str | None, prompt_file: str | None, **settings: Any) -> None:
+def command(model: str, prompt: str | None, prompt_file: str | None, **settings: Any) -> None:
     """Let a model write. Text goes to stdout as it is made, the prompt first."""
     from nblstm.language_model import load
 
     config = SampleConfig(**given(settings))
     if prompt is not None and prompt_file is not None:
         raise ConfigError("give --prompt or --prompt-file, not both.")
-    text = _read(prompt_file) if prompt_file is not None else prompt or ""
-    model = load(path)
-    _warn_of_unknown(model, text)
+    text = _read(prompt_file) if prompt_file is not None else _checked(prompt or "")
+    loaded = load(model)
+    _warn_of_unknown(loaded, text)
     asked = config.to_dict()
     if config.num_samples > 1:
-        for written in model.generate_many(text, **asked):
+        for written in loaded.generate_many(text, **asked):
             click.echo(text + written)
             click.echo("-" * 20)
         return
     del asked["num_samples"]
     sys.stdout.write(text)
-    for piece in model.generate(text, **asked):
+    for piece in loaded.generate(text, **asked):
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
@@ -53,12 +53,18 @@ def _read(path: str) -> str:
     return "".join(read_text([path]))
 
 
+def _checked(prompt: str) -> str:
+    """The prompt. ConfigError if it has bytes that are not text: Python makes lone surrogates of them."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise ConfigError("--prompt is not text in the terminal's encoding; use --prompt-file with UTF-8.") from None
+    return prompt
+
+
 def _warn_of_unknown(model: Any, text: str) -> None:
     """Tell which tokens of the prompt the model has never seen."""
-    try:
-        unknown = model.vocabulary.unknown(text)
-    except UnicodeEncodeError:
-        raise TextError("the prompt is not text that UTF-8 can hold; check the terminal's encoding.") from None
+    unknown = model.vocabulary.unknown(text)
     if unknown:
         shown = ", ".join(repr(token) for token in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
         click.echo(f"the model has never seen {shown} of the prompt; it reads <unk> instead.", err=True)

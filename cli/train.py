@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import sys
 from typing import Any
@@ -55,11 +56,11 @@ DEMO_SETTINGS = {"hidden_size": 128, "batch_size": 32, "lr": 0.005, "minutes": 1
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
-@click.option("--sample", "sample_tokens", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
+@click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    overwrite: bool, sample_tokens: int, quiet: bool, **settings: Any,
+    overwrite: bool, sample: int, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -67,9 +68,8 @@ def command(
     Ctrl-C stops, saves and says how to go on.
     """
     from nblstm.cli.progress import Progress
-    from nblstm.kernels.jit import KernelCache
     from nblstm.text.demo import DEMO
-    from nblstm.training.session import Session, split_settings
+    from nblstm.training.session import Session, check_resume, split_settings
 
     asked = given(settings)
     if demo:
@@ -78,8 +78,8 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(asked), **asked}
     if not corpus and not resume:
         raise ConfigError("name the text to train on, or try --demo.")
-    if resume and (init_from or overwrite):
-        raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
+    if resume:
+        check_resume(init_from, overwrite)
     progress = Progress(sys.stderr, quiet)
     text, model, config = split_settings(asked)
     if resume:
@@ -89,14 +89,16 @@ def command(
             corpus, output, valid=valid, text=TextConfig(**text), model=model, config=TrainConfig(**config),
             init_from=init_from, overwrite=overwrite, notify=progress.line,
         )  # fmt: skip
+    from nblstm.kernels.jit import KernelCache  # not before the session has told whether there is numba at all
+
     _introduce(session, progress)
     KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
     stopper = _Stopper(session)
     with stopper:
         for report in session.run(stopper):
-            _render(session, report, progress, sample_tokens)
+            _render(session, report, progress, sample)
     progress.close()
-    return _conclude(session, stopper.signal, progress)
+    return _conclude(session, stopper, progress)
 
 
 def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class _Stopper:
 
     def __init__(self, session: Any) -> None:
         self.session, self.signal, self._before = session, 0, {}
-        self._first_step = session.trainer.step
+        self.first_step = session.trainer.step
 
     def __call__(self) -> bool:
         return bool(self.signal)
@@ -125,7 +127,7 @@ class _Stopper:
             signal.signal(number, handler)
 
     def _received(self, number: int, frame: object) -> None:
-        if self.signal or self.session.trainer.step == self._first_step:
+        if self.signal or self.session.trainer.step == self.first_step:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.signal = number
 
@@ -169,20 +171,23 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         progress.line("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
 
 
-def _conclude(session: Any, stopped: int, progress: Any) -> int:
-    """Where the model is and what to do next; the exit code."""
+def _conclude(session: Any, stopper: _Stopper, progress: Any) -> int:
+    """Why it ended, where the model is and what to do next; the exit code."""
     trainer, output = session.trainer, session.output
-    where = "" if str(output) == MODEL else f" -m {output}"
+    where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
+    if not stopper.signal and trainer.patience_is_over:
+        progress.line(f"early   no better validation loss for {trainer.waited} epochs (--patience)")
+    elif not stopper.signal and trainer.step == stopper.first_step:
+        progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_loss is not None:
         loss = trainer.best_loss
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    if not stopped:
-        progress.line(f"next    nblstm sample -n 100{where}")
+    if not stopper.signal:
+        progress.line(f"next    nblstm sample -n 100{where and ' -m' + where}")
         return 0
-    where = "" if str(output) == MODEL else f" -o {output}"
-    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where}")
-    return 128 + stopped
+    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
+    return 128 + stopper.signal
 
 
 def _clock(seconds: float) -> str:

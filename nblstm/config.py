@@ -17,6 +17,7 @@ TOKENIZERS = ("default", "whitespace")
 BACKENDS = ("auto", "numpy", "cpu")
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
+MAX_TOKENS = 10**9  # to generate: months of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 
 
@@ -128,8 +129,8 @@ class ModelConfig(_Config):
         _check_types(self)
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.hidden_size)
-        _at_least(self, 1, "vocab_size", "embedding_size", "hidden_size", "num_layers")
-        _at_most(self, MAX_SIZE, "embedding_size", "hidden_size", "num_layers")
+        _at_least(self, 1, "vocab_size", "hidden_size", "num_layers", "embedding_size")
+        _at_most(self, MAX_SIZE, "hidden_size", "num_layers", "embedding_size")
         _fraction(self, "dropout", "input_dropout", "output_dropout")
         _one_of(self, "dtype", DTYPES)
         if self.tie and self.embedding_size != self.hidden_size:
@@ -216,5 +217,6 @@ class SampleConfig(_Config):
         _check_types(self)
         _at_least(self, 0, "n", "temperature", "top_k", "seed")
         _at_least(self, 1, "num_samples")
+        _at_most(self, MAX_TOKENS, "n")
         _at_most(self, MAX_SIZE, "num_samples")
         _one_of(self, "backend", BACKENDS)

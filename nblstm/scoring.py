@@ -57,12 +57,13 @@ def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[str] | Iter
     state, last = State.zeros(network.config), None
     nats, tokens, characters, size, unknown = 0.0, 0, 0, 0, 0
     for chunk in chunks:
+        if vocabulary.level == "byte" and isinstance(chunk, str):
+            chunk = chunk.encode("utf-8", "surrogatepass")
         ids = vocabulary.encode(chunk).astype(np.int32)
-        characters += len(chunk)
-        size += len(chunk if isinstance(chunk, bytes) else chunk.encode("utf-8", "surrogatepass"))
+        characters, size = characters + len(chunk), size + _num_bytes(chunk)
         if last is None and len(ids):
-            first = vocabulary.split(chunk)[0]
-            characters, size = characters - len(first), size - len(first.encode("utf-8", "surrogatepass"))
+            first = chunk[:1] if isinstance(chunk, bytes) else vocabulary.split(chunk)[0]
+            characters, size = characters - len(first), size - _num_bytes(first)
             ids, last = ids[1:], ids[:1]
         tokens += len(ids)
         unknown += 0 if vocabulary.unk_id is None else int(np.count_nonzero(ids == vocabulary.unk_id))
@@ -72,6 +73,10 @@ def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[str] | Iter
             losses, state = network.losses(inputs[:, None], targets[:, None], state)
             nats, last = nats + float(losses.sum(dtype=np.float64)), targets[-1:]
     return Score(nats, tokens, characters, size, unknown)
+
+
+def _num_bytes(text: str | bytes) -> int:
+    return len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
 
 
 def validation_loss(network: Network, ids: np.ndarray, stop: Callable[[], bool] = lambda: False) -> float | None:

@@ -7,9 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +51,7 @@ class Session:
     ) -> None:
         self.output, self.facts, self.corpus, self.trainer, self.notify = output, facts, corpus, trainer, notify
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
+        self._rows_fail = False  # whether the last row of metrics could not be written
 
     # ------------------------------------------------------------ making one
 
@@ -77,9 +81,11 @@ class Session:
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
         ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # wrong sizes are found before reading the text
+        text = _text_of(base.vocabulary, text) if base else text
         facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
         corpus = _corpus(facts, base.vocabulary if base else None)
         shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+        facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
         batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
         if message:
             notify(message)
@@ -142,7 +148,7 @@ class Session:
                     written = now
                 yield report
         except TrainingError:
-            self._save_model()
+            self._save_now_or_later(self._save_model)
             raise
         except GeneratorExit:  # the caller has seen enough
             self.save()
@@ -150,7 +156,8 @@ class Session:
         else:
             self.save()
         finally:
-            rows.close()
+            with contextlib.suppress(OSError):
+                rows.close()
 
     def save(self) -> None:
         """Write the checkpoint, and the model where no validation has written a better one."""
@@ -182,7 +189,7 @@ class Session:
         try:
             save()
         except ModelFileError as error:
-            self.notify(f"not saved, training goes on: {error}")
+            self.notify(f"warning: not saved: {error}")
 
     def _training_facts(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -200,28 +207,32 @@ class Session:
     # ------------------------------------------------------------ metrics
 
     def _metrics_file(self) -> Any:
-        """The open metrics file: new, or on resume with the rows behind the checkpoint dropped."""
-        kept: list[list[str]] = []
+        """The open metrics file: new, or on resume cut off behind the checkpoint's step."""
+        mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
         try:
-            if self.trainer.step and self.metrics.exists():
-                with open(self.metrics, newline="", encoding="utf-8") as old:
-                    kept = [row for row in csv.reader(old) if row[:1] and row[0].isdigit()]
-                kept = [row for row in kept if int(row[0]) <= self.trainer.step]
-            file = open(self.metrics, "w", newline="", encoding="utf-8")
-            csv.writer(file).writerows([COLUMNS, *kept])
+            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")
+            end = 0
+            while mode == "r+" and _is_kept(file.readline(), self.trainer.step):
+                end = file.tell()
+            file.seek(end)
+            file.truncate()
+            if end == 0:
+                csv.writer(file).writerow(COLUMNS)
             file.flush()
             return file
         except OSError as error:
             raise ModelFileError(f"{self.metrics} cannot be written: {error.strerror or error}.") from None
 
     def _write(self, file: Any, report: Report) -> None:
-        values = [getattr(report, name) for name in COLUMNS]
-        row = ["" if value is None else f"{value:.6g}" if isinstance(value, float) else value for value in values]
+        """Add a row; the first of several in a row that fail is worth a warning."""
         try:
-            csv.writer(file).writerow(row)
+            csv.writer(file).writerow([_cell(getattr(report, name)) for name in COLUMNS])
             file.flush()
+            self._rows_fail = False
         except OSError as error:
-            self.notify(f"{self.metrics} cannot be written, training goes on: {error.strerror or error}.")
+            if not self._rows_fail:
+                self.notify(f"warning: {self.metrics} cannot be written: {error.strerror or error}.")
+            self._rows_fail = True
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -234,6 +245,19 @@ def metrics_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.metrics.csv")
 
 
+def _is_kept(line: str, step: int) -> bool:
+    """Whether a line of metrics is whole and not behind `step`."""
+    first = line.partition(",")[0]
+    return line.endswith("\n") and (first == COLUMNS[0] or (first.isdecimal() and int(first) <= step))
+
+
+def _cell(value: Any) -> Any:
+    """A value of a report as the metrics show it: what is not known is empty."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return "" if value is None else value
+
+
 def check_output(output: Path, overwrite: bool) -> None:
     """Refuse, before any work, an output that cannot be written or that holds another run. ConfigError."""
     folder = output.parent
@@ -241,13 +265,20 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; choose a file with -o.")
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"the folder {folder} cannot be written to; choose another -o.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another -o.") from None
+    if output.exists() and not output.is_file():
+        raise ConfigError(f"{output} is a pipe or a device; choose a regular file with -o.")
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
             f"{existing[0]} exists; go on with it by --resume, replace it by --overwrite, or choose another -o."
         )
+    for path in existing:
+        if not os.access(path, os.W_OK):
+            raise ConfigError(f"{path} is read-only; change its permissions or choose another -o.")
 
 
 def _absolute(paths: Sequence[str]) -> list[str]:
@@ -261,6 +292,15 @@ def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None) -> Corpus:
     return load_corpus(sources(facts["corpus"]), valid_paths=sources(facts["valid"]), vocabulary=vocabulary, **text)
 
 
+def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
+    """How a text is read for a vocabulary that is given. ConfigError if the settings ask for another one."""
+    given = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
+    for name, value in given.items():
+        if getattr(text, name) not in (value, getattr(TextConfig, name)):
+            raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")
+    return dataclasses.replace(text, **given)
+
+
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
     network = Network(shape, parameters, "cpu", config.threads)
     return Trainer(network, config, corpus.train, corpus.valid, corpus.release)
@@ -270,7 +310,7 @@ def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, A
     """The stored config with the limits asked for now: a new limit replaces all old ones."""
     stored = {**facts["text"], **facts["model"], **config.to_dict()}
     for name, value in changes.items():
-        if name not in RESUMABLE and stored.get(name) != value:
+        if name not in RESUMABLE and value not in (stored.get(name), facts["asked"].get(name)):
             raise ConfigError(
                 f"{name} is part of the run and stays {stored.get(name)} when it goes on, got {value}; "
                 f"what can change is {', '.join(RESUMABLE)}."
@@ -285,7 +325,7 @@ def train(
     corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     output: str | os.PathLike[str] = OUTPUT,
     *,
-    valid: Sequence[str] = (),
+    valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     init_from: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -296,25 +336,36 @@ def train(
 ) -> LanguageModel:
     """Train a model on text files, save it at `output`, and return the best one.
 
-    corpus, valid: files or folders. settings: fields of TextConfig, ModelConfig and TrainConfig, such as
+    corpus, valid: a file or folder, or several. settings: fields of TextConfig, ModelConfig and TrainConfig, such as
     level="word", hidden_size=128, epochs=3. on_report is called after every update with a Report, on_message
     with sentences for the user; training ends early once stop() is true. resume: go on with the run at `output`.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
-    paths = [os.fspath(path) for path in ([corpus] if isinstance(corpus, (str, os.PathLike)) else corpus)]
+    paths, valid_paths = _path_list(corpus), _path_list(valid)
     text, model, config = split_settings(settings)
     if resume:
+        check_resume(init_from, overwrite)
         session = Session.resume(
-            output, paths=paths, valid=list(valid), changes={**text, **model, **config}, notify=on_message
+            output, paths=paths, valid=valid_paths, changes={**text, **model, **config}, notify=on_message
         )
     else:
         session = Session.start(
-            paths, output, valid=list(valid), text=TextConfig(**text), model=model, config=TrainConfig(**config),
+            paths, output, valid=valid_paths, text=TextConfig(**text), model=model, config=TrainConfig(**config),
             init_from=init_from, overwrite=overwrite, notify=on_message,
         )  # fmt: skip
     for report in session.run(stop):
         on_report(report)
     return session.model()
+
+
+def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
+    """ConfigError if a run is to be resumed and started at once."""
+    if init_from is not None or overwrite:
+        raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
+
+
+def _path_list(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -65,7 +65,7 @@ class Trainer:
         self.schedule = make_schedule(config)
         self.gradient = np.empty_like(network.parameters)
         self.state = State.zeros(network.config, config.batch_size)
-        self.best = network.parameters.copy()  # the parameters to keep: those of the best validation so far
+        self.best = network.parameters.copy()  # those of the best validation; before one, the last with a finite loss
         self.step = 0
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
@@ -80,13 +80,15 @@ class Trainer:
         """Train until the first of the limits, a report after every update and every epoch.
 
         `stop` is asked before every piece of work; once it says yes, the run ends where it is.
-        Raises TrainingError if a loss or a gradient is not finite: the parameters are then those before it.
+        Raises TrainingError if a loss or a gradient is not finite: the parameters are then `best`.
         """
         while True:
             if self.step and self.step % len(self.streams) == 0 and self.validated_step != self.step:
                 yield from self._validate(stop)
-                if stop() or (self.config.patience and self.waited >= self.config.patience):
+                if stop():
                     return
+            if self.patience_is_over:
+                return
             if self.progress >= 1:
                 break
             if stop():
@@ -111,6 +113,11 @@ class Trainer:
         ]
         return min(1.0, max(shares))
 
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether too many epochs have brought no better validation loss."""
+        return 0 < self.config.patience <= self.waited
+
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
         started = time.perf_counter()
@@ -122,6 +129,8 @@ class Trainer:
             self.gradient, tokens, targets, self.state, self.config.seed, self.step
         )
         norm = self._clip(loss)
+        if self.best_loss is None:
+            np.copyto(self.best, self.network.parameters)  # wherever this update leads, these were good
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         self.optimizer.update(
@@ -140,11 +149,17 @@ class Trainer:
         norm = math.sqrt(kernels.squared_norm(self.gradient, threads))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             thing = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
-            raise TrainingError(
-                f"{thing} at step {self.step + 1}: training has diverged; try a smaller --lr "
-                f"(it was {self.config.lr:g}) or a smaller --clip (it was {self.config.clip:g})."
-            )
+            raise self._diverged(thing, self.step + 1)
         return norm
+
+    def _diverged(self, thing: str, step: int) -> TrainingError:
+        """Put the last good parameters back; the error to raise."""
+        np.copyto(self.network.parameters, self.best)
+        lr, clip = self.config.lr, self.config.clip
+        clipping = f"a smaller --clip (it was {clip:g})" if clip else "clipping the gradient with --clip (it was off)"
+        return TrainingError(
+            f"{thing} at step {step}: training has diverged; try a smaller --lr (it was {lr:g}) or {clipping}."
+        )
 
     def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
         self.seconds += seconds
@@ -182,6 +197,10 @@ class Trainer:
             loss = validation_loss(self.network, self.valid, stop)
             if loss is None:
                 return
+            if not math.isfinite(loss):
+                raise self._diverged(f"the validation loss is {loss}", self.step)
+        elif not np.isfinite(self.network.parameters).all():
+            raise self._diverged("a weight is not finite", self.step)
         self.release()
         self.seconds += time.perf_counter() - started
         improved = loss is None or self.best_loss is None or loss < self.best_loss
