@@ -1,0 +1,99 @@
+"""What a model's work takes, and what this machine could do at most: the two sides of every "share of the limit"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from nblstm.config import ModelConfig
+from nblstm.kernels.threads import split
+from nblstm.kernels.tiles import PANEL, multiply
+
+SQUARE = 2048  # rows, columns and depth of the large product
+TILE_ROWS, TILE_DEPTH, TILE_ROUNDS = 96, 256, 400  # 96 KiB of A and 64 KiB of B: all in the L2 cache
+READ_BYTES = 1 << 28  # read in one call of a bandwidth measurement, however small the array
+
+
+def training_operations(shape: ModelConfig, tokens: int, distinct: int) -> float:
+    """Floating-point operations of the products in a training step; a multiply-add counts as two.
+
+    `distinct` inputs are projected in the first layer, not all tokens: work that is avoided is not counted. The
+    backward pass has two products for each of the forward pass.
+    """
+    V, E, H, L = shape.vocab_size, shape.embedding_size, shape.hidden_size, shape.num_layers
+    recurrent = L * tokens * 4 * H * H
+    inputs = distinct * 4 * H * E + (L - 1) * tokens * 4 * H * H
+    return 3 * 2.0 * (recurrent + inputs + tokens * H * V)
+
+
+def decoding_bytes(shape: ModelConfig) -> int:
+    """Bytes of weights that reading one token needs: all but the first layer's input weights, of which one row of
+    the table of projected tokens is left, and the embedding, which that table replaces."""
+    V, H, L = shape.vocab_size, shape.hidden_size, shape.num_layers
+    recurrent, inputs, biases = L * 4 * H * H, (L - 1) * 4 * H * H, L * 4 * H
+    return (recurrent + inputs + biases + V * H + V) * np.dtype(shape.dtype).itemsize
+
+
+# ---------------------------------------------------------------- the best products
+
+
+def product_contestants(threads: int, with_torch: bool) -> dict[str, tuple[Callable[[], Any], float]]:
+    """Name -> (call, operations of a call): float32 products to be timed beside the work, in the same rounds."""
+    contestants = {"tile": (_tile_call(threads), 2.0 * TILE_ROWS * TILE_DEPTH * PANEL * TILE_ROUNDS * threads)}
+    if with_torch:
+        import torch
+
+        a, b, c = (torch.rand(SQUARE, SQUARE) for _ in range(3))
+        contestants["torch matmul"] = (lambda: torch.matmul(a, b, out=c), 2.0 * SQUARE**3)
+    return contestants
+
+
+def _tile_call(threads: int) -> Callable[[], None]:
+    """Every thread multiplies its own small matrices over and over with the kernels' register tile."""
+    A = np.full((threads, TILE_ROWS, TILE_DEPTH), 0.5, np.float32).reshape(-1)
+    B = np.full((threads, TILE_DEPTH, PANEL), 0.5, np.float32).reshape(-1)
+    C = np.zeros((threads, TILE_ROWS, PANEL), np.float32).reshape(-1)
+    return lambda: split(threads, _tile_products, threads, C, A, B, TILE_ROWS, TILE_DEPTH, TILE_ROUNDS)
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+def _tile_products(C, A, B, rows, K, rounds, part, start, stop):
+    for _ in range(rounds):
+        multiply(C, part * rows * PANEL, PANEL, rows, PANEL, A, part * rows * K, K, 0, 1, K, B, part * K * PANEL)
+
+
+# ---------------------------------------------------------------- the best memory traffic
+
+
+def read_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
+    """(call, bytes of a call): sums over an array of `size` bytes, again and again, each thread over its own part.
+
+    An array as large as the weights has the same place in the caches as they have.
+    """
+    array, sums = np.ones(max(size // 4, 64 * threads), np.float32), np.zeros(threads, np.float32)
+    rounds = max(1, READ_BYTES // array.nbytes)
+    return lambda: split(threads, _read, array.size, sums, array, rounds), array.nbytes * rounds
+
+
+def copy_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
+    """(call, bytes of a call, read and written): one array into another, of `size` bytes each."""
+    source, target = np.ones(size // 4, np.float32), np.zeros(size // 4, np.float32)
+    return lambda: split(threads, _copy, source.size, target, source), 2 * source.nbytes
+
+
+@numba.njit(nogil=True, fastmath=True)
+def _read(sums, array, rounds, part, start, stop):
+    for k in range(rounds):
+        total = np.float32(k)  # depends on the round, so that no round can be left out
+        for i in range(start, stop):
+            total += array[i]
+        sums[part] += total
+
+
+@numba.njit(nogil=True)
+def _copy(target, source, part, start, stop):
+    for i in range(start, stop):
+        target[i] = source[i]

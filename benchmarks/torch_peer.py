@@ -1,0 +1,65 @@
+"""The peer: the same network, the same weights and the same training step in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nblstm.config import ModelConfig
+from nblstm.model.parameters import flatten, parameter_shapes, views
+
+
+class TorchModel(nn.Module):
+    """nn.Embedding, nn.LSTM, nn.Linear, as a PyTorch user would write them; weights copied from nblstm's."""
+
+    def __init__(self, config: ModelConfig, parameters: np.ndarray) -> None:
+        super().__init__()
+        self.config = config
+        V, E, H, L = config.vocab_size, config.embedding_size, config.hidden_size, config.num_layers
+        self.embedding, self.head = nn.Embedding(V, E), nn.Linear(H, V)
+        self.rnn = nn.LSTM(E, H, L, dropout=config.dropout if L > 1 else 0.0)
+        self.input_dropout, self.dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.dropout)
+        if config.tie:
+            self.head.weight = self.embedding.weight
+        self.load(parameters)
+
+    def load(self, parameters: np.ndarray) -> None:
+        """Take over the weights of a flat buffer (num_parameters,)."""
+        named = views(parameters.copy(), self.config)
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in named.items()})
+
+    def forward(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        """Logits (T, N, V) and the state after tokens (T, N)."""
+        y, state = self.rnn(self.input_dropout(self.embedding(tokens)), state)
+        return self.head(self.dropout(y)), state
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        """The mean loss in nats per token, and the state."""
+        logits, state = self(tokens, state)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), state
+
+    def flat_gradient(self) -> np.ndarray:
+        """The gradients in nblstm's order (num_parameters,)."""
+        named = dict(self.named_parameters())
+        return flatten({name: named[name].grad.numpy() for name in parameter_shapes(self.config)}, self.config)
+
+
+class TorchTraining:
+    """Training steps of a TorchModel: forward, backward, clip, fused Adam; the state is carried and detached."""
+
+    def __init__(self, model: TorchModel, lr: float, clip: float) -> None:
+        self.model, self.clip, self.state = model, clip, None
+        self.optimizer = torch.optim.Adam(model.parameters(), lr, fused=True)
+
+    def step(self, tokens: torch.Tensor, targets: torch.Tensor) -> float:
+        """One update; the loss before it. tokens, targets (T, N) int64."""
+        self.optimizer.zero_grad()
+        loss, state = self.model.loss(tokens, targets, self.state)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        self.state = tuple(part.detach() for part in state)
+        return loss.item()

@@ -1,0 +1,231 @@
+"""A whole training step (forward, backward, clip, Adam) in float32, beside PyTorch on the same weights and chunk.
+
+    python benchmarks/train.py [--threads 2] [--only 2x256 2x512] [--repeat 5] [--json]
+    python benchmarks/train.py --memory
+
+Before anything is timed, the loss and every gradient must equal PyTorch's, and so must the losses of whole steps in
+a row. Tokens are drawn uniformly: real text repeats itself more, which would favour us (the first layer projects
+each distinct token once). GFLOP/s counts the products that are carried out, not those that this avoids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import common  # first: it sets the environment that the others read  # isort: skip
+
+import limits
+import numpy as np
+
+from nblstm.config import ModelConfig, TrainConfig
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial, parameter_shapes, views
+from nblstm.model.state import State
+from nblstm.training.memory import training_bytes
+from nblstm.training.optimizers import make_optimizer
+from nblstm.training.trainer import Trainer
+
+LR, CLIP = 1e-3, 5.0
+TOLERANCE = 1e-4  # of losses, and of each gradient relative to its largest entry
+STEPS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and the chunk it is trained on."""
+
+    num_layers: int
+    hidden_size: int
+    batch_size: int
+    bptt: int
+    vocab_size: int = 65
+
+    @property
+    def shape(self) -> ModelConfig:
+        return ModelConfig(
+            self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers, dropout=0.0
+        )
+
+    @property
+    def tokens(self) -> int:
+        return self.batch_size * self.bptt
+
+    def chunk(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets (T, N) int32."""
+        text = np.random.default_rng(1).integers(0, self.vocab_size, (self.bptt + 1, self.batch_size), np.int32)
+        return text[:-1].copy(), text[1:].copy()
+
+
+CASES = {
+    "2x128": Case(2, 128, 50, 50),
+    "2x256": Case(2, 256, 64, 64),
+    "2x512": Case(2, 512, 64, 64),
+    "1x1024": Case(1, 1024, 32, 64),
+    "2x200": Case(2, 200, 20, 20, 10_000),
+    "2x650": Case(2, 650, 20, 35, 10_000),
+}
+
+
+class Training:
+    """Training steps as `nblstm.training.trainer.Trainer` does them, on one chunk."""
+
+    def __init__(self, shape: ModelConfig, parameters: np.ndarray, batch_size: int, threads: int) -> None:
+        self.network = Network(shape, parameters, "cpu", threads)
+        self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP), parameters)
+        self.gradient = np.empty_like(parameters)
+        self.state, self.steps = State.zeros(shape, batch_size), 0
+
+    def step(self, tokens: np.ndarray, targets: np.ndarray) -> float:
+        """One update; the loss before it."""
+        network, kernels = self.network, self.network.kernels
+        loss, self.state = network.loss_and_gradient(self.gradient, tokens, targets, self.state, 0, self.steps)
+        norm = np.sqrt(kernels.squared_norm(self.gradient, network.threads))
+        self.steps += 1
+        self.optimizer.update(
+            kernels, network.parameters, self.gradient, LR, self.steps, min(1.0, CLIP / (norm + 1e-6)), network.threads
+        )
+        return loss
+
+
+# ---------------------------------------------------------------- one row
+
+
+def measure(name: str, case: Case, args, with_torch: bool) -> dict:
+    """Check a case, then time it: seconds a round of every contestant, and what they mean."""
+    tokens, targets = case.chunk()
+    ours = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
+    first = common.timed(lambda: ours.step(tokens, targets))
+    contestants = {"nblstm": lambda: ours.step(tokens, targets)}
+    error = None
+    if with_torch:
+        theirs, error = checked_peer(name, case, args.threads)
+        contestants["torch"] = theirs
+    products = limits.product_contestants(args.threads, with_torch)
+    times = common.interleaved({**contestants, **{key: call for key, (call, _) in products.items()}}, args.repeat)
+    operations = limits.training_operations(case.shape, case.tokens, len(np.unique(tokens)))
+    best = [max(products[key][1] / times[key][turn] for key in products) for turn in range(args.repeat)]
+    return {
+        "model": name, "seconds": times, "compile_seconds": max(0.0, first - common.median(times["nblstm"])),
+        "ratios": common.ratios(times["torch"], times["nblstm"]) if with_torch else [], "error": error,
+        "tokens_per_second": case.tokens / common.median(times["nblstm"]),
+        "gflops": operations / common.median(times["nblstm"]) / 1e9, "best_gflops": common.median(best) / 1e9,
+        "share_of_best": common.median(operations / t / b for t, b in zip(times["nblstm"], best)),
+    }  # fmt: skip
+
+
+def checked_peer(name: str, case: Case, threads: int):
+    """PyTorch's step as a call, and the largest error of our gradients: the program ends if it is too large."""
+    import torch
+    from torch_peer import TorchModel, TorchTraining
+
+    torch.set_num_threads(threads)
+    tokens, targets = case.chunk()
+    parameters = initial(case.shape, 0)
+    x, y = torch.from_numpy(tokens).long(), torch.from_numpy(targets).long()
+    model = TorchModel(case.shape, parameters)
+    loss, _ = model.loss(x, y, None)
+    loss.backward()
+    ours = Training(case.shape, parameters.copy(), case.batch_size, threads)
+    our_loss, _ = ours.network.loss_and_gradient(ours.gradient, tokens, targets, ours.state, 0, 0)
+    common.require_close(f"{name}: loss", our_loss, loss.item(), TOLERANCE)
+    gradients = views(ours.gradient, case.shape), views(model.flat_gradient(), case.shape)
+    error = max(
+        common.require_close(f"{name}: gradient of {part}", *(named[part] for named in gradients), TOLERANCE)
+        for part in parameter_shapes(case.shape)
+    )
+    theirs = TorchTraining(model, LR, CLIP)
+    losses = [(ours.step(tokens, targets), theirs.step(x, y)) for _ in range(STEPS_IN_A_ROW)]
+    common.require_close(f"{name}: losses of {STEPS_IN_A_ROW} steps", *zip(*losses), TOLERANCE)
+    return lambda: theirs.step(x, y), error
+
+
+def rendered(row: dict) -> dict[str, str]:
+    """A row of figures as a row of the table."""
+    cells = {"model": row["model"], "V": f"{CASES[row['model']].vocab_size:,}", "nblstm ms": common.spread(row["seconds"]["nblstm"], 1e3)}
+    if row["ratios"]:
+        cells["torch ms"] = common.spread(row["seconds"]["torch"], 1e3)
+        cells["torch / nblstm"] = common.spread(row["ratios"], digits=2)
+    return cells | {
+        "tokens/s": f"{row['tokens_per_second']:,.0f}", "GFLOP/s": f"{row['gflops']:.0f}",
+        "best sgemm": f"{row['best_gflops']:.0f}", "share": f"{row['share_of_best']:.0%}",
+        "compile s": f"{row['compile_seconds']:.1f}",
+        "error": "not checked" if row["error"] is None else f"{row['error']:.0e}",
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- memory
+
+MEMORY_CASE, MEMORY_STEPS = CASES["2x512"], 5
+
+
+def train_for_memory(who: str, threads: int) -> None:
+    """In a process of its own: train for some steps, print the peak before and after."""
+    case = MEMORY_CASE
+    text = np.random.default_rng(1).integers(0, case.vocab_size, case.tokens * MEMORY_STEPS + 1, np.int32)
+    parameters = initial(case.shape, 0)
+    config = TrainConfig(case.batch_size, case.bptt, steps=MEMORY_STEPS, lr=LR, clip=CLIP, threads=threads)
+    if who == "torch":
+        import torch
+        from torch_peer import TorchModel, TorchTraining
+
+        torch.set_num_threads(threads)
+        before, training = common.peak_memory(), TorchTraining(TorchModel(case.shape, parameters), LR, CLIP)
+        x, y = (torch.from_numpy(part).long() for part in case.chunk())
+        for _ in range(MEMORY_STEPS):
+            training.step(x, y)
+    else:
+        network, before = Network(case.shape, parameters, "cpu", threads), common.peak_memory()
+        for _ in Trainer(network, config, text, text[:0]).run():
+            pass
+    print(json.dumps({"before": before, "peak": common.peak_memory()}))
+
+
+def memory(args, with_torch: bool) -> None:
+    """Peak resident memory of whole processes."""
+    who = ["nblstm, first process", "nblstm"] + ["torch"] * with_torch
+    rows, peaks = [], {}
+    for name in who:
+        command = [sys.executable, __file__, "--memory-of", name.split(",")[0], "--threads", str(args.threads)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+        figures = json.loads(output)
+        peaks[name] = figures["peak"]
+        rows.append({
+            "process": name, "imports MB": f"{figures['before'] / 1e6:.0f}", "peak MB": f"{figures['peak'] / 1e6:.0f}",
+            "training MB": f"{(figures['peak'] - figures['before']) / 1e6:.0f}",
+        })  # fmt: skip
+    stated = training_bytes(MEMORY_CASE.shape, TrainConfig(MEMORY_CASE.batch_size, MEMORY_CASE.bptt))
+    notes = [f"nblstm states {stated / 1e6:.0f} MB for its arrays"]
+    if with_torch:
+        notes.append(f"peak of nblstm / peak of torch: {peaks['nblstm'] / peaks['torch']:.2f}")
+    args.repeat = 1
+    common.report(f"peak memory of {MEMORY_STEPS} training steps at 2x512, batch 64, bptt 64", args, rows, notes)
+
+
+# ---------------------------------------------------------------- the program
+
+
+def main() -> None:
+    parser = common.parser(__doc__, repeat=5, peers=["torch"])
+    parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(map(repr, CASES))}")
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
+    parser.add_argument("--memory-of", help="(used by --memory)")
+    args = parser.parse_args()
+    if args.memory_of:
+        return train_for_memory(args.memory_of, args.threads)
+    with_torch = "torch" in common.installed(args.peers)
+    if args.memory:
+        return memory(args, with_torch)
+    rows = [measure(name, case, args, with_torch) for name, case in common.chosen(CASES, args.only).items()]
+    notes = ["compile s: the first step less a usual one, with an empty kernel cache; all sizes share their kernels"]
+    if with_torch:
+        mean = common.geometric_mean(common.median(row["ratios"]) for row in rows)
+        notes.insert(0, f"geometric mean of torch / nblstm: {mean:.2f}")
+    common.report("training step, float32, dropout 0", args, [rendered(row) for row in rows], notes, rows)
+
+
+if __name__ == "__main__":
+    main()
