@@ -298,26 +298,17 @@ def lstm_work(T, N, sizes, H, rows, dtype, threads):
 
 
 @jit
-def _lstm_cell(gates, z, cells, c_prev, c, y, h, width):
-    """16 units of one stream: pre-activations at gates[z:] become gates; c, h are written.
+def _lstm_cell(z, first, c_prev):
+    """i, f, g, o, c, h of 16 units of one stream, from the pre-activations at z[first:].
 
     i, f, o = sigmoid(z), g = tanh(z); c = f c_prev + i g; h = o tanh(c)
     """
-    i = sigmoid(load(gates, z))
-    f = sigmoid(load(gates, z + LANES))
-    g = tanh(load(gates, z + 2 * LANES))
-    o = sigmoid(load(gates, z + 3 * LANES))
-    cell = f * load(cells, c_prev) + i * g
-    hidden = o * tanh(cell)
-    store(gates, z, i)
-    store(gates, z + LANES, f)
-    store(gates, z + 2 * LANES, g)
-    store(gates, z + 3 * LANES, o)
-    store(cells, c, cell)
-    if width == LANES:
-        store(y, h, hidden)
-    else:
-        store_part(y, h, hidden, width)
+    i = sigmoid(load(z, first))
+    f = sigmoid(load(z, first + LANES))
+    g = tanh(load(z, first + 2 * LANES))
+    o = sigmoid(load(z, first + 3 * LANES))
+    c = f * c_prev + i * g
+    return i, f, g, o, c, o * tanh(c)
 
 
 def _by_streams(threads, weights, kernel, N, *args):
@@ -363,10 +354,17 @@ def _lstm_forward(y, gates, cells, table, index, R, h0, weight_hh, T, N, H, coun
             width = min(LANES, H - p * LANES)
             for r in range(rows):
                 n = n0 + r
-                c_prev = ((t * N + n) * P + p) * LANES
-                _lstm_cell(
-                    gates, z + r * PANEL, cells, c_prev, c_prev + N * P * LANES, y, (t * N + n) * H + p * LANES, width
-                )
+                place, c_prev = z + r * PANEL, ((t * N + n) * P + p) * LANES
+                i, f, g, o, cell, hidden = _lstm_cell(gates, place, load(cells, c_prev))
+                store(gates, place, i)
+                store(gates, place + LANES, f)
+                store(gates, place + 2 * LANES, g)
+                store(gates, place + 3 * LANES, o)
+                store(cells, c_prev + N * P * LANES, cell)
+                if width == LANES:
+                    store(y, (t * N + n) * H + p * LANES, hidden)
+                else:
+                    store_part(y, (t * N + n) * H + p * LANES, hidden, width)
         barrier(counter, parts, t + 1)
 
 
@@ -566,7 +564,10 @@ def _decode(
             multiply(z, scratch, PANEL, rows, PANEL, before, first, H, 0, 1, H, packed, weight_hh + p * H * PANEL)
             width = min(LANES, H - p * LANES)
             for r in range(rows):
-                _decode_cell(z, scratch + r * PANEL, h, c, first + r * H + p * LANES, width)
+                place = first + r * H + p * LANES
+                _, _, _, _, cell, hidden = _lstm_cell(z, scratch + r * PANEL, load_part(c, place, width, 0))
+                store_part(c, place, cell, width)
+                store_part(h, place, hidden, width)
         barrier(counter, parts, layer + 1)
     if logits.size > 0:
         head, bias = offsets[3 * L], offsets[3 * L + 1]
@@ -579,18 +580,6 @@ def _decode(
             for r in range(rows):
                 for v in range(min(PANEL, V - p * PANEL)):
                     logits[(n0 + r) * V + p * PANEL + v] = z[scratch + r * PANEL + v]
-
-
-@jit
-def _decode_cell(z, first, h, c, place, width):
-    """16 units of one text: c and h at `place` become the next state."""
-    i = sigmoid(load(z, first))
-    f = sigmoid(load(z, first + LANES))
-    g = tanh(load(z, first + 2 * LANES))
-    o = sigmoid(load(z, first + 3 * LANES))
-    cell = f * load_part(c, place, width, 0) + i * g
-    store_part(c, place, cell, width)
-    store_part(h, place, o * tanh(cell), width)
 
 
 def decode(logits, h, c, tokens, work, threads):
