@@ -20,6 +20,7 @@ from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
+LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
 
 
@@ -80,7 +81,7 @@ class Trainer:
         """Train until the first of the limits, a report after every update and every epoch.
 
         `stop` is asked before every piece of work; once it says yes, the run ends where it is.
-        Raises TrainingError if a loss or a gradient is not finite: the parameters are then `best`.
+        Raises TrainingError if a loss or a gradient is not finite, or absurd: the parameters are then `best`.
         """
         while True:
             if self.step and self.step % len(self.streams) == 0 and self.validated_step != self.step:
@@ -133,22 +134,23 @@ class Trainer:
             np.copyto(self.best, self.network.parameters)  # wherever this update leads, these were good
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
-        self.optimizer.update(
-            self.network.kernels, self.network.parameters, self.gradient, lr, self.step + 1, scale,
-            self.network.threads,
-        )  # fmt: skip
+        with np.errstate(over="ignore"):  # of an absurd rate; the next loss will tell
+            self.optimizer.update(
+                self.network.kernels, self.network.parameters, self.gradient, lr, self.step + 1, scale,
+                self.network.threads,
+            )  # fmt: skip
         self.state = state
         self.step += 1
         return self._reported(loss, norm, lr, tokens.size, time.perf_counter() - started)
 
     def _clip(self, loss: float) -> float:
-        """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are finite."""
+        """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are sane."""
         kernels, threads = self.network.kernels, self.network.threads
         if self.config.clip_value and math.isfinite(loss):
             kernels.clip_values(self.gradient, self.config.clip_value, threads)
         norm = math.sqrt(kernels.squared_norm(self.gradient, threads))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            thing = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
+        if not (loss < LOST and math.isfinite(norm)):
+            thing = f"the loss is {loss:g}" if not loss < LOST else f"the norm of the gradient is {norm}"
             raise self._diverged(thing, self.step + 1)
         return norm
 
@@ -197,8 +199,8 @@ class Trainer:
             loss = validation_loss(self.network, self.valid, stop)
             if loss is None:
                 return
-            if not math.isfinite(loss):
-                raise self._diverged(f"the validation loss is {loss}", self.step)
+            if not loss < LOST:
+                raise self._diverged(f"the validation loss is {loss:g}", self.step)
         elif not np.isfinite(self.network.parameters).all():
             raise self._diverged("a weight is not finite", self.step)
         self.release()

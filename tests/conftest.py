@@ -1,0 +1,82 @@
+"""What several test files share: a small text, a small trained model, and the commands as a user runs them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import nblstm
+
+VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
+SMALL = ["--hidden-size", "8", "--num-layers", "1", "--batch-size", "4", "--bptt", "8"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with corpus.txt and the files of a short run on it: a model of 8 units. Not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "corpus.txt").write_text(VERSE * 20, encoding="utf-8")
+    nblstm.train(
+        folder / "corpus.txt", folder / "model.safetensors", hidden_size=8, num_layers=1, batch_size=4, bptt=8,
+        steps=30, lr=0.02, threads=1,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of `trained` that is the current folder."""
+    shutil.copytree(trained, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def model(trained):
+    """The trained model, freshly loaded."""
+    return nblstm.load(trained / "model.safetensors")
+
+
+@pytest.fixture
+def command(capfd):
+    """`command("train", "corpus.txt")` runs a command in this process: an Outcome."""
+    from nblstm.cli.main import main
+
+    def run(*args):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+        return Outcome(ended.value.code, *capfd.readouterr())
+
+    return run
+
+
+def environment(**variables):
+    """The environment of a process that runs this nblstm, warnings being errors."""
+    root = str(Path(nblstm.__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", **variables}
+
+
+@pytest.fixture
+def python():
+    """`python("-c", "...")` runs Python as a process of its own: an Outcome. Keywords go to subprocess.run."""
+
+    def run(*args, env=(), **keywords):
+        keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **keywords}
+        done = subprocess.run([sys.executable, *map(str, args)], env=environment(**dict(env)), **keywords)
+        return Outcome(done.returncode, *((stream or b"").decode() for stream in (done.stdout, done.stderr)))
+
+    return run

@@ -1,0 +1,328 @@
+"""The training loop: going on exactly, the state, the limits, the best weights, the clip, and divergence."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nblstm
+from nblstm.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
+from nblstm.errors import TextError, TrainingError
+from nblstm.files.model_file import load_checkpoint, save_checkpoint
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial
+from nblstm.training import trainer as trainer_module
+from nblstm.training.trainer import Trainer
+
+CHUNKS = 5  # per epoch of the text below
+SHAPE = ModelConfig(7, hidden_size=8, num_layers=2, dropout=0.3, input_dropout=0.2, output_dropout=0.1)
+
+
+def make_trainer(valid=True, shape=SHAPE, **settings):
+    """A trainer on 133 random tokens: 4 streams of 33 transitions, read in chunks of 8."""
+    ids = np.random.default_rng(1).integers(0, shape.vocab_size, 173)
+    settings = {"batch_size": 4, "bptt": 8, "threads": 2, **settings}
+    network = Network(shape, initial(shape, 3), "cpu", 2)
+    trainer = Trainer(network, TrainConfig(**settings), ids[:133], ids[133:] if valid else ids[:0])
+    assert len(trainer.streams) == CHUNKS
+    return trainer
+
+
+def through_a_file(trainer, path, **settings):
+    """A new trainer that goes on from a checkpoint of `trainer`."""
+    save_checkpoint(path, trainer.tensors(), trainer.facts())
+    resumed = make_trainer(**settings)
+    resumed.restore(*load_checkpoint(path))
+    return resumed
+
+
+def history(reports):
+    """What training computed: every loss and norm, bit by bit, and every validation."""
+    return [(r.step, r.valid_loss) if r.validated else (r.step, r.loss, r.gradient_norm, r.lr) for r in reports]
+
+
+def assert_same(one, other):
+    """Every array and number of two trainers is equal to the last bit, the clock's apart."""
+    for name, array in one.tensors().items():
+        np.testing.assert_array_equal(array, other.tensors()[name], err_msg=name)
+    assert {**one.facts(), "seconds": 0} == {**other.facts(), "seconds": 0}
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
+    """7 + 9 updates through a checkpoint file are 16 updates to the last bit: weights, moments, losses, rates."""
+    settings = dict(optimizer=optimizer, schedule=schedule, steps=16, decay_after=1, warmup=5, weight_decay=1e-3)
+    whole = make_trainer(**settings)
+    expected = history(whole.run())
+    first = make_trainer(**settings)
+    before = history(first.run(lambda: first.step >= 7))
+    second = through_a_file(first, tmp_path / "checkpoint", **settings)
+    assert before + history(second.run()) == expected
+    assert_same(second, whole)
+
+
+@pytest.mark.parametrize("stop_at", [1, CHUNKS - 1, CHUNKS, CHUNKS + 1, 2 * CHUNKS])
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_run_can_be_resumed_at_any_step(tmp_path, stop_at, validate):
+    """Also in the middle and at the end of an epoch, before its validation or where there is none."""
+    whole, first = make_trainer(validate, epochs=3), make_trainer(validate, epochs=3)
+    expected = history(whole.run())
+    before = history(first.run(lambda: first.step >= stop_at))
+    assert first.step == stop_at
+    second = through_a_file(first, tmp_path / "checkpoint", valid=validate, epochs=3)
+    assert before + history(second.run()) == expected
+    assert_same(second, whole)
+
+
+def test_a_run_can_be_resumed_after_a_validation(tmp_path):
+    """A run left right behind an epoch's validation does not validate that epoch again."""
+    whole, first = make_trainer(epochs=3), make_trainer(epochs=3)
+    expected = history(whole.run())
+    before = []
+    for report in first.run():
+        before.append(report)
+        if report.validated:
+            break
+    second = through_a_file(first, tmp_path / "checkpoint", epochs=3)
+    assert history(before) + history(second.run()) == expected
+    assert_same(second, whole)
+
+
+def test_dropout_matters_here():
+    """The runs above have dropout on: without it the same updates give other losses."""
+    dry = ModelConfig(7, hidden_size=8, num_layers=2, dropout=0.0)
+    assert next(make_trainer(steps=1).run()).loss != next(make_trainer(steps=1, shape=dry).run()).loss
+
+
+@pytest.mark.parametrize("name", ["parameters", "state.h", "optimizer.m", "best.parameters"])
+def test_a_checkpoint_of_another_shape_is_refused(name):
+    """A tensor of the wrong shape is named, and so is one that is missing."""
+    trainer = make_trainer(steps=1)
+    tensors = {key: array.copy() for key, array in trainer.tensors().items()}
+    with pytest.raises(TrainingError, match=name):
+        trainer.restore({**tensors, name: tensors[name][:-1]}, trainer.facts())
+    del tensors[name]
+    with pytest.raises(TrainingError, match=name):
+        trainer.restore(tensors, trainer.facts())
+
+
+# ---------------------------------------------------------------- the state
+
+
+def test_state_is_carried_between_chunks_and_zero_at_an_epochs_start():
+    """Chunk k + 1 starts from the very state chunk k ended in; the first chunk of an epoch from zeros."""
+    trainer = make_trainer(epochs=2)
+    compute, calls = trainer.network.loss_and_gradient, []
+
+    def recorded(gradient, tokens, targets, state, seed, step):
+        before = state.copy()
+        loss, after = compute(gradient, tokens, targets, state, seed, step)
+        calls.append((before, after.copy()))
+        return loss, after
+
+    trainer.network.loss_and_gradient = recorded
+    list(trainer.run())
+    assert len(calls) == 2 * CHUNKS
+    for k, (before, _) in enumerate(calls):
+        if k % CHUNKS == 0:
+            assert not before.h.any() and not before.c.any()
+        else:
+            np.testing.assert_array_equal(before.h, calls[k - 1][1].h)
+            np.testing.assert_array_equal(before.c, calls[k - 1][1].c)
+            assert before.h.any() and before.c.any()
+
+
+# ---------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize(
+    "limits, steps",
+    [
+        ({"steps": 7}, 7),
+        ({"epochs": 2}, 2 * CHUNKS),
+        ({"steps": 3, "epochs": 9}, 3),
+        ({"steps": 99, "epochs": 1}, CHUNKS),
+        ({"minutes": 0.1}, 6),
+        ({"minutes": 0.1, "steps": 4}, 4),
+    ],
+)
+def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
+    """Exactly so many updates; the clock of this test takes a second for each."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    trainer = make_trainer(valid="minutes" not in limits, **limits)  # validating would take a second as well
+    trainer._validate = trainer._validate if trainer.valid.size else lambda stop, epoch_ended=True: iter(())
+    updates = [report for report in trainer.run() if not report.validated]
+    assert [report.step for report in updates] == list(range(1, steps + 1))
+    assert trainer.progress == 1
+
+
+def test_the_end_is_validated_also_inside_an_epoch():
+    """A limit in the middle of an epoch still ends with a validation, and only one at an epoch's end."""
+    inside = [r.step for r in make_trainer(steps=7).run() if r.validated]
+    assert inside == [CHUNKS, 7]
+    assert [r.step for r in make_trainer(steps=2 * CHUNKS).run() if r.validated] == [CHUNKS, 2 * CHUNKS]
+
+
+def test_tokens_are_counted():
+    """An epoch reads each of 4 x 33 transitions once, though its last chunk is shorter."""
+    updates = [r.tokens for r in make_trainer(epochs=2).run() if not r.validated]
+    assert updates == [32, 64, 96, 128, 132, 164, 196, 228, 260, 264]
+
+
+# ---------------------------------------------------------------- the best weights
+
+
+def scripted(monkeypatch, *losses):
+    """Validation finds these losses, one after the other."""
+    rest = iter(losses)
+    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: next(rest))
+
+
+def test_patience_stops_and_the_best_weights_are_kept(monkeypatch):
+    """Two epochs without a better loss end the run; the weights to keep are those of the best epoch, not the last."""
+    scripted(monkeypatch, 3.0, 2.0, 2.5, 2.0)
+    trainer = make_trainer(epochs=9, patience=2)
+    weights = {r.step: trainer.network.parameters.copy() for r in trainer.run() if r.validated}
+    assert list(weights) == [CHUNKS, 2 * CHUNKS, 3 * CHUNKS, 4 * CHUNKS]
+    assert trainer.best_loss == 2.0
+    np.testing.assert_array_equal(trainer.keep(), weights[2 * CHUNKS])
+    assert np.any(trainer.keep() != weights[4 * CHUNKS])
+
+
+def test_patience_starts_again_after_a_better_epoch(monkeypatch):
+    """It counts epochs in a row."""
+    scripted(monkeypatch, 3.0, 3.1, 2.0, 2.1, 2.2)
+    assert [r.step for r in make_trainer(epochs=9, patience=2).run() if r.validated][-1] == 5 * CHUNKS
+
+
+def test_patience_that_is_over_stays_over(monkeypatch, tmp_path):
+    """A run that stopped early does not train another epoch when it is resumed with the same patience."""
+    scripted(monkeypatch, 1.0, 2.0)
+    trainer = make_trainer(epochs=9, patience=1)
+    list(trainer.run())
+    resumed = through_a_file(trainer, tmp_path / "checkpoint", epochs=9, patience=1)
+    assert list(resumed.run()) == []
+
+
+def test_without_a_validation_text_the_last_weights_are_kept():
+    """There is nothing to choose by."""
+    trainer = make_trainer(valid=False, epochs=1)
+    (end,) = [report for report in trainer.run() if report.validated]
+    assert end.valid_loss is None and end.improved
+    assert trainer.keep() is trainer.network.parameters
+
+
+# ---------------------------------------------------------------- the clip
+
+
+def first_update(**settings):
+    """The change that the first update makes with plain gradient descent at rate 1, and its report."""
+    trainer = make_trainer(steps=1, optimizer="sgd", momentum=0.0, lr=1.0, schedule="constant", **settings)
+    before = trainer.network.parameters.astype(np.float64)
+    report = next(trainer.run())
+    return trainer.network.parameters - before, report
+
+
+def test_the_norm_is_clipped():
+    """A gradient longer than --clip is scaled down to it, one that is shorter stays as it is; the report has the norm."""
+    whole, report = first_update(clip=0.0)
+    assert np.linalg.norm(whole) == pytest.approx(report.gradient_norm, rel=1e-4)
+    clipped, _ = first_update(clip=0.01)
+    assert report.gradient_norm > 0.1
+    assert np.linalg.norm(clipped) == pytest.approx(0.01, rel=1e-3)
+    np.testing.assert_allclose(clipped, whole * 0.01 / report.gradient_norm, atol=1e-6)
+    np.testing.assert_array_equal(first_update(clip=100.0)[0], whole)
+
+
+def test_single_values_are_clipped():
+    """No element of the gradient is larger than --clip-value, smaller ones stay."""
+    whole, _ = first_update(clip=0.0)
+    clipped, _ = first_update(clip=0.0, clip_value=0.001)
+    assert np.abs(whole).max() > 0.002
+    np.testing.assert_allclose(clipped, np.clip(whole, -0.001, 0.001), atol=1e-6)
+
+
+# ---------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e38])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("clip", [5.0, 0.0])
+def test_divergence_is_reported_with_advice(lr, optimizer, clip):
+    """An absurd rate ends in TrainingError that says what to try; the weights are finite ones from before."""
+    trainer = make_trainer(valid=False, steps=50, optimizer=optimizer, lr=lr, clip=clip, schedule="constant")
+    with pytest.raises(TrainingError, match="diverged.*smaller --lr .*--clip") as caught:
+        list(trainer.run())
+    assert "smaller --clip (it was 0)" not in str(caught.value)
+    assert np.isfinite(trainer.keep()).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_the_last_good_weights_are_those_before_the_bad_update(bad):
+    """Where the loss is not finite after 3 updates, the weights go back to those that still had a finite one."""
+    trainer = make_trainer(steps=9)
+    compute, weights = trainer.network.loss_and_gradient, []
+
+    def failing(*args):
+        weights.append(trainer.network.parameters.copy())
+        loss, state = compute(*args)
+        return (loss if len(weights) < 4 else bad), state
+
+    trainer.network.loss_and_gradient = failing
+    with pytest.raises(TrainingError, match="at step 4"):
+        list(trainer.run())
+    np.testing.assert_array_equal(trainer.keep(), weights[2])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_divergence_seen_in_validation(monkeypatch, bad):
+    """A validation loss that is not finite ends the run too, with the best weights of before."""
+    scripted(monkeypatch, 2.0, bad)
+    trainer, weights = make_trainer(epochs=9), []
+    with pytest.raises(TrainingError, match="the validation loss is"):
+        for report in trainer.run():
+            if report.validated:
+                weights.append(trainer.network.parameters.copy())
+    assert trainer.best_loss == 2.0
+    np.testing.assert_array_equal(trainer.keep(), weights[0])
+
+
+# ---------------------------------------------------------------- small texts
+
+
+@pytest.mark.parametrize("length", [2, 3, 10, 100, 1000])
+def test_a_small_text_lowers_batch_and_bptt(tmp_path, length):
+    """A text too small for 64 x 64 is trained on all the same, and the user is told."""
+    (tmp_path / "text").write_text("ab" * (length // 2) + "a" * (length % 2))
+    messages = []
+    nblstm.train(
+        tmp_path / "text", tmp_path / "m", valid_fraction=0.0, hidden_size=4, steps=2, on_message=messages.append
+    )
+    assert len(messages) == 1 and "lowered" in messages[0] and str(length) in messages[0]
+
+
+def test_one_token_is_too_few(tmp_path):
+    """There is nothing to predict, and nothing is written."""
+    (tmp_path / "text").write_text("a")
+    with pytest.raises(TextError, match="at least 2 tokens"):
+        nblstm.train(tmp_path / "text", tmp_path / "m", valid_fraction=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_repeated_text_is_learnt_by_heart(tmp_path):
+    """The loss falls below 0.1 nats where every character follows from the ones before."""
+    (tmp_path / "text").write_text("the cat sat. " * 40)
+    reports = []
+    model = nblstm.train(
+        tmp_path / "text", tmp_path / "m", hidden_size=16, num_layers=1, dropout=0.0, batch_size=4, bptt=26, lr=0.03,
+        steps=120, on_report=reports.append,
+    )  # fmt: skip
+    assert reports[-1].loss < 0.1 and reports[-1].valid_loss < 0.1
+    assert "".join(model.generate("the c", n=21, temperature=0)) == "at sat. the cat sat. "
