@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_network import BACKENDS, make_chunk, make_network
+from test_network import BACKENDS, DROPOUTS, make_chunk, make_network
 
 from nblstm.kernels import cpu, reference
 from nblstm.model.parameters import parameter_shapes, views
@@ -12,15 +12,14 @@ TOLERANCE = 1e-6  # of the largest slope in the same array
 CHECKED = 150  # entries of one array, at most
 LAYER = {"T": 4, "N": 3, "D": 5, "H": 18}  # 18 units: one panel of 16 and a tail
 
+SMALL, TIED = {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5}, {"embedding_size": 5, "tie": True}
 NETWORKS = {
-    "untied": {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5},
-    "untied, dropout": {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5, "dropout": 0.4, "input_dropout": 0.3},
-    "tied": {"vocab_size": 7, "embedding_size": 5, "hidden_size": 5, "tie": True},
-    "tied, dropout": {
-        "vocab_size": 7, "embedding_size": 5, "hidden_size": 5, "tie": True, "dropout": 0.4, "input_dropout": 0.3,
-    },
+    "untied": SMALL,
+    "untied, dropout": {**SMALL, **DROPOUTS},
+    "tied": {**SMALL, **TIED},
+    "tied, dropout": {**SMALL, **TIED, **DROPOUTS},
     "several panels": {"vocab_size": 67, "embedding_size": 70, "hidden_size": 66},
-}  # fmt: skip
+}
 
 
 def slopes(function, array, entries):
@@ -53,11 +52,15 @@ def test_gradient_of_the_loss(backend, variant):
     network = make_network(backend, threads=1, **NETWORKS[variant])
     chunk, gradient = make_chunk(network.config, T=4, N=2), np.empty_like(network.parameters)
     scratch = np.empty_like(gradient)
+
+    def loss():
+        return network.loss_and_gradient(scratch, *chunk, seed=1, step=2)[0]
+
     network.loss_and_gradient(gradient, *chunk, seed=1, step=2)
     grads = views(gradient, network.config)
     limit = 12 if variant == "several panels" else CHECKED
     for name in parameter_shapes(network.config):
-        check(name, lambda: network.loss_and_gradient(scratch, *chunk, 1, 2)[0], network.weights[name], grads[name], limit)
+        check(name, loss, network.weights[name], grads[name], limit)
 
 
 class Layer:

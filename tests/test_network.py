@@ -16,9 +16,10 @@ from nblstm.model.state import State
 BACKENDS = ["numpy", "cpu"]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 SHAPE = {"vocab_size": 11, "embedding_size": 5, "hidden_size": 19, "num_layers": 2, "dropout": 0.0, "dtype": "float64"}
+DROPOUTS = {"dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.4}
 VARIANTS = [
-    {}, {"tie": True, "embedding_size": 19}, {"dropout": 0.4}, {"input_dropout": 0.3},
-    {"dropout": 0.5, "input_dropout": 0.2, "tie": True, "embedding_size": 19, "num_layers": 3},
+    {}, {"tie": True, "embedding_size": 19}, {"dropout": 0.4}, {"input_dropout": 0.3}, {"output_dropout": 0.5},
+    {**DROPOUTS, "tie": True, "embedding_size": 19, "num_layers": 3},
     {"hidden_size": 70, "vocab_size": 67, "num_layers": 1},
 ]  # fmt: skip
 
@@ -91,7 +92,7 @@ def test_scoring_equals_the_training_loss_without_dropout(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scoring_has_no_dropout(backend):
     """`losses` and the decoder read the same network whatever its dropout: only training drops."""
-    plain, dropping = (make_network(backend, dropout=rate) for rate in (0.0, 0.6))
+    plain, dropping = (make_network(backend, dropout=rate, output_dropout=rate) for rate in (0.0, 0.6))
     chunk = make_chunk(plain.config)
     assert np.array_equal(plain.losses(*chunk)[0], dropping.losses(*chunk)[0])
 
@@ -248,7 +249,7 @@ def test_tied_weights_get_both_gradients(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("variant", [{"dropout": 0.5}, {"input_dropout": 0.5}])
+@pytest.mark.parametrize("variant", [{"dropout": 0.5}, {"input_dropout": 0.5}, {"output_dropout": 0.5}])
 def test_dropout_is_a_function_of_seed_and_step(backend, variant):
     """The same (seed, step) gives the same loss again; another seed or another step another loss."""
     network = make_network(backend, **variant)
@@ -256,6 +257,14 @@ def test_dropout_is_a_function_of_seed_and_step(backend, variant):
     losses = [network.loss_and_gradient(gradient, *chunk, *key)[0] for key in [(1, 2), (1, 3), (2, 2), (2, 1), (1, 2)]]
     assert losses[0] == losses[-1]
     assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_is_between_layers(backend):
+    """One layer has no layer behind it: `dropout` leaves it alone, as in torch.nn.LSTM; two layers it does not."""
+    for num_layers, same in ((1, True), (2, False)):
+        losses = [results(make_network(backend, num_layers=num_layers, dropout=rate))["loss"] for rate in (0.0, 0.5)]
+        assert (losses[0] == losses[1]) == same
 
 
 # ---------------------------------------------------------------- numbers at the edge

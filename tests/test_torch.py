@@ -1,0 +1,132 @@
+"""The network, its gradients and the optimizers against PyTorch's, where PyTorch is installed."""
+
+import numpy as np
+import pytest
+from test_kernels import close
+from test_network import BACKENDS, make_chunk, make_network
+
+from nblstm.config import TrainConfig
+from nblstm.kernels import load
+from nblstm.model.parameters import views
+from nblstm.training.optimizers import make_optimizer
+from nblstm.training.trainer import Trainer
+
+torch = pytest.importorskip("torch")
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+SETTINGS = {  # optimizer: the settings of TrainConfig, and PyTorch's optimizer
+    "adam": ({}, lambda w, decay: torch.optim.Adam([w], lr=0.01, weight_decay=decay)),
+    "sgd": ({"momentum": 0.9}, lambda w, decay: torch.optim.SGD([w], lr=0.01, momentum=0.9, weight_decay=decay)),
+    "sgd, plain": ({"momentum": 0.0}, lambda w, decay: torch.optim.SGD([w], lr=0.01, weight_decay=decay)),
+    "rmsprop": ({}, lambda w, decay: torch.optim.RMSprop([w], lr=0.01, weight_decay=decay)),
+}
+
+
+def random_shape(seed):
+    """(T, N, fields of ModelConfig): small and odd; every size that matters to a tile comes up."""
+    r = np.random.default_rng(seed)
+    pick = lambda *choices: int(r.choice(choices))  # noqa: E731
+    E, H, V = pick(1, 2, 5, 17, 64, 70), pick(1, 7, 16, 33, 64, 65, 130), pick(1, 2, 11, 64, 65, 130)
+    tie = bool(r.random() < 0.3)
+    shape = {"vocab_size": V, "embedding_size": H if tie else E, "hidden_size": H, "tie": tie}
+    return pick(1, 2, 3, 9), pick(1, 2, 3, 7), {**shape, "num_layers": pick(1, 2, 3)}
+
+
+class Peer(torch.nn.Module):
+    """torch.nn.Embedding -> LSTM -> Linear with the network's own parameters."""
+
+    def __init__(self, network):
+        super().__init__()
+        c, dtype = network.config, getattr(torch, network.config.dtype)
+        self.embedding = torch.nn.Embedding(c.vocab_size, c.embedding_size, dtype=dtype)
+        self.rnn = torch.nn.LSTM(c.embedding_size, c.hidden_size, c.num_layers, dtype=dtype)
+        self.head = torch.nn.Linear(c.hidden_size, c.vocab_size, dtype=dtype)
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in network.weights.items()})
+        if c.tie:
+            self.head.weight = self.embedding.weight
+
+    def run(self, tokens, targets, state):
+        """Losses, the state after, and the gradient of the mean loss, by name."""
+        h, c = torch.from_numpy(state.h), torch.from_numpy(state.c)
+        y, (h, c) = self.rnn(self.embedding(torch.from_numpy(tokens).long()), (h, c))
+        logits = self.head(y).flatten(0, 1)
+        losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long().flatten(), reduction="none")
+        losses.mean().backward()
+        grads = {name: weight.grad.numpy() for name, weight in self.named_parameters()}
+        return losses.detach().numpy().reshape(tokens.shape), h.detach().numpy(), c.detach().numpy(), grads
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("backend, seed", [("cpu", k) for k in range(50)] + [("numpy", k) for k in range(12)])
+def test_network_equals_pytorch(backend, seed, dtype):
+    """Losses, final state and the gradient of every parameter, on shapes drawn at random."""
+    T, N, shape = random_shape(seed)
+    network = make_network(backend, dtype=dtype, **shape)
+    tokens, targets, state = make_chunk(network.config, T, N)
+    losses, h, c, grads = Peer(network).run(tokens, targets, state)
+    gradient = np.full_like(network.parameters, np.nan)
+    loss, after = network.loss_and_gradient(gradient, tokens, targets, state, 0, 0)
+    scored, _ = network.losses(tokens, targets, state)
+    for actual, expected in [(loss, losses.mean()), (scored, losses), (after.h, h), (after.c, c)]:
+        close(actual, expected, TOLERANCE[dtype])
+    named = views(gradient, network.config)
+    for name, expected in grads.items():
+        np.testing.assert_allclose(
+            named[name], expected, rtol=0, atol=TOLERANCE[dtype] * max(np.abs(expected).max(), 0.01), err_msg=name
+        )
+
+
+def test_shapes_drawn_cover_the_odd_ones():
+    """Among the fifty: one unit, less and more than a tile and a panel, one stream, one step, tied weights."""
+    drawn = [random_shape(seed) for seed in range(50)]
+    assert {1, 7, 33, 130} <= {shape["hidden_size"] for _, _, shape in drawn}
+    assert {1, 3} <= {N for _, N, _ in drawn}
+    assert {1, 9} <= {T for T, _, _ in drawn}
+    assert {(True, True), (True, False)} <= {(shape["tie"], shape["hidden_size"] > 64) for _, _, shape in drawn}
+
+
+def test_the_parameters_are_named_and_shaped_as_pytorchs():
+    """Names, shapes and their order are those of the state_dict of Embedding, LSTM and Linear."""
+    network = make_network(num_layers=3)
+    expected = {name: tuple(weight.shape) for name, weight in Peer(network).state_dict().items()}
+    assert list(expected.items()) == [(name, array.shape) for name, array in network.weights.items()]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("optimizer", SETTINGS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_optimizer_equals_pytorchs(backend, optimizer, weight_decay, dtype):
+    """Twenty updates along random gradients, some of them zero, some huge and some tiny, scaled by 0.5."""
+    settings, peer = SETTINGS[optimizer]
+    config = TrainConfig(optimizer=optimizer.split(",")[0], weight_decay=weight_decay, **settings)
+    r = np.random.default_rng(10)
+    w = r.normal(size=1003).astype(dtype)
+    theirs = torch.from_numpy(w.copy()).requires_grad_()
+    ours, torchs = make_optimizer(config, w), peer(theirs, weight_decay)
+    for step in range(1, 21):
+        g = (r.normal(size=w.size) * 10 ** r.uniform(-4, 3, w.size) * (r.random(w.size) < 0.9)).astype(dtype)
+        theirs.grad = torch.from_numpy(g * 0.5)
+        torchs.step()
+        ours.update(load(backend), w, g, 0.01, step, 0.5, 2)
+    close(w, theirs.detach().numpy(), {"float32": 2e-5, "float64": 1e-12}[dtype])
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e4, 0.0])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_clipping_equals_pytorchs(backend, clip):
+    """A step of size 1 along the gradient moves the parameters by what clip_grad_norm_ leaves of it; 0 is off."""
+    network = make_network(backend, vocab_size=7)
+    config = TrainConfig(
+        optimizer="sgd", lr=1.0, momentum=0.0, schedule="constant", clip=clip, steps=1, batch_size=2, bptt=4
+    )
+    trainer = Trainer(network, config, np.arange(40) % 7, np.arange(0))
+    gradient, before = np.empty_like(network.parameters), network.parameters.copy()
+    network.loss_and_gradient(gradient, *trainer.streams.chunk(0), trainer.state, config.seed, 0)
+    theirs = torch.zeros_like(torch.from_numpy(before), requires_grad=True)
+    theirs.grad = torch.from_numpy(gradient.copy())
+    norm = torch.nn.utils.clip_grad_norm_([theirs], clip or np.inf).item()
+    report = next(iter(trainer.run()))
+    close(before - network.parameters, theirs.grad.numpy(), 1e-14)
+    close(report.gradient_norm, norm, 1e-14)
+    assert 0.01 < norm < 1e4
