@@ -1,0 +1,161 @@
+"""The house stands: imports run downwards only, nothing below the commands talks, and the package is what it says."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import nblstm
+
+PACKAGE = Path(nblstm.__file__).parent
+ROOT = PACKAGE.parent
+CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
+
+# Room -> the rooms it may import from, itself apart. Every room may import errors and version.
+BELOW = {
+    "cli": {"config", "files", "generation", "kernels", "language_model", "scoring", "text", "training"},
+    "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
+    "language_model": {"config", "files", "generation", "kernels", "model", "scoring", "text"},
+    "generation": {"config", "kernels", "model", "text"},
+    "scoring": {"config", "kernels", "model", "text"},
+    "model": {"config", "kernels"},
+    "files": {"config", "text"},
+    "text": {"config"},
+    "kernels": set(),
+    "config": set(),
+    "errors": set(),
+    "version": set(),
+}
+MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
+MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]
+names = pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{room_of(path)}.{path.stem}")
+
+
+def room_of(path):
+    """The room a file lies in: its folder, or the module itself at the top."""
+    if path.parent == CLI:
+        return "cli"
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """The rooms of nblstm that a file imports, anywhere in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module.split(".")[1] for module in modules if module.startswith("nblstm.")}
+
+
+def test_there_is_something_to_check():
+    """All rooms are found, and the walk sees imports inside functions."""
+    assert {room_of(path) for path in MODULES} == set(BELOW)
+    assert imported_rooms(CLI / "sample.py") >= {"config", "language_model"}
+
+
+@names
+def test_imports_run_downwards(path):
+    """A file imports its own room and those below, never one above or beside."""
+    room = room_of(path)
+    assert imported_rooms(path) <= BELOW[room] | {room, "errors", "version"}
+
+
+def test_the_rooms_have_no_circle():
+    """The table above is itself a ladder."""
+    order = list(BELOW)
+    assert all(order.index(room) < order.index(other) for room, others in BELOW.items() for other in others)
+
+
+@pytest.mark.parametrize("room", ["text", "files", "config", "errors", "model", "generation", "scoring", "language_model"])
+def test_only_the_kernels_know_numba(room):
+    """No other room below training imports it."""
+    for path in (path for path in MODULES if room_of(path) == room):
+        assert "import numba" not in path.read_text(encoding="utf-8").replace("from numba", "import numba")
+
+
+@names
+def test_only_the_commands_talk(path):
+    """Nothing below them prints, exits, asks, or knows of a terminal, the standard streams' text or click."""
+    if room_of(path) == "cli":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            assert node.id not in ("print", "input", "exit", "quit", "breakpoint"), f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("exit", "_exit", "isatty", "stdout", "stderr", "get_terminal_size"), node.lineno
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert "click" not in ast.unparse(node)
+
+
+# ---------------------------------------------------------------- what starts quickly
+
+
+def modules_after(python, code):
+    """The modules that are loaded once the code has run in a process of its own."""
+    outcome = python("-c", f"import sys\n{code}\nprint(*sys.modules, file=sys.__stderr__)")
+    assert outcome.code == 0, outcome.err
+    return set(outcome.err.split())
+
+
+def test_import_nblstm_is_light(python):
+    """It loads neither numba nor NumPy nor click; the names come with their first use."""
+    assert not {"numba", "numpy", "click"} & modules_after(python, "import nblstm; dir(nblstm)")
+    assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
+
+
+@pytest.mark.parametrize("args", [["sample", "-n", "100"], ["info"], ["info", "--json"], ["train", "-h"], ["--version"]])
+def test_these_commands_load_no_numba(python, folder, args):
+    """Sampling a short text and describing a model need NumPy alone."""
+    code = f"from nblstm.cli.main import main\ntry: main({args!r})\nexcept SystemExit as ended: assert ended.code == 0"
+    loaded = modules_after(python, f"import io; sys.stdout = io.StringIO()\n{code}")
+    assert "click" in loaded and "numba" not in loaded
+
+
+def test_every_public_name_exists():
+    """`from nblstm import *` works, and an unknown name is an AttributeError."""
+    assert all(getattr(nblstm, name) is not None for name in nblstm.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        nblstm.no_such_name
+
+
+# ---------------------------------------------------------------- the package
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names of the files in a wheel built from a copy of the checkout."""
+    pytest.importorskip("setuptools", minversion="70.1")  # from there on it builds wheels on its own
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("not run from a checkout")
+    copy, built = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("built")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        if (ROOT / name).exists():
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    for path in [*PACKAGE.rglob("*.py"), *CLI.glob("*.py")]:
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    code = "from setuptools.build_meta import build_wheel; build_wheel(__import__('sys').argv[1])"
+    subprocess.run([sys.executable, "-c", code, built], cwd=copy, check=True, capture_output=True, timeout=120)
+    (file,) = built.iterdir()
+    return zipfile.ZipFile(file).namelist()
+
+
+def test_the_wheel_has_the_commands_inside_nblstm(wheel):
+    """nblstm/cli/*.py is there, and no top-level name but nblstm: no cli, tests or benchmarks."""
+    assert {f"nblstm/cli/{path.name}" for path in CLI.glob("*.py")} <= set(wheel)
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"nblstm"}
+
+
+def test_the_wheel_is_complete(wheel):
+    """Every module of the package is in it, once."""
+    modules = {f"nblstm/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
+    assert modules <= set(wheel) and len(wheel) == len(set(wheel))
+    assert any(name.endswith("entry_points.txt") for name in wheel)
