@@ -1,0 +1,370 @@
+"""Whatever is wrong with what a user gives: one clear line on stderr, the right exit code, and nothing lost."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, environment
+
+from nblstm.files import safetensors
+
+USAGE, FAILURE = 2, 1  # the user mistyped; something is wrong with a file or the machine
+QUICK = [*SMALL, "--steps", "2", "-q"]
+
+
+def snapshot(folder):
+    """Every file below the folder, and what is in it."""
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def assert_refused(outcome, code, *words):
+    """One line that begins with Error:, says what it should, and nothing else anywhere."""
+    assert outcome.err.startswith("Error: ") and outcome.err.endswith("\n"), outcome
+    assert outcome.err.count("\n") == 1 and len(outcome.err) < 400, outcome.err
+    assert not [word for word in words if word not in outcome.err], outcome.err
+    assert (outcome.code, outcome.out) == (code, "")
+
+
+@pytest.fixture
+def refused(command, folder):
+    """Runs a command that must be refused with this code and these words, all files staying as they are."""
+
+    def check(code, words, *args):
+        before = snapshot(folder)
+        assert_refused(command(*args), code, *words)
+        assert snapshot(folder) == before
+
+    return check
+
+
+# ---------------------------------------------------------------- texts
+
+
+def a_folder_without_files(path):
+    path.mkdir()
+    (path / ".hidden").write_text("text")
+
+
+def half_a_gzip_file(path):
+    path.write_bytes(gzip.compress(b"To be, or not to be. " * 500)[:-20])
+
+
+TEXTS = {
+    "missing": (lambda path: None, ["bad.gz", "No such file"]),
+    "empty": (lambda path: path.write_bytes(gzip.compress(b"")), ["empty", "bad.gz"]),
+    "one character": (lambda path: path.write_bytes(gzip.compress(b"a")), ["2 tokens"]),
+    "binary": (lambda path: path.write_bytes(gzip.compress(bytes(range(256)) * 9)), ["bad.gz", "--level byte"]),
+    "NUL bytes": (lambda path: path.write_bytes(gzip.compress(b"some text\0more text")), ["NUL", "--level byte"]),
+    "invalid UTF-8": (lambda path: path.write_bytes(gzip.compress(b"caf\xe9 " * 9)), ["byte 3", "--encoding"]),
+    "half a gzip file": (half_a_gzip_file, ["bad.gz", "intact"]),
+    "no gzip file": (lambda path: path.write_bytes(b"plain text"), ["bad.gz", "intact"]),
+    "folder without files": (a_folder_without_files, ["bad.gz", "without files"]),
+    "FIFO": (os.mkfifo, ["bad.gz", "neither a regular file nor a folder"]),
+    "device": (lambda path: path.symlink_to("/dev/null"), ["bad.gz", "neither a regular file nor a folder"]),
+    "circle of links": (lambda path: path.symlink_to(path), ["bad.gz"]),
+}
+texts = pytest.mark.parametrize("kind", TEXTS)
+
+
+def bad_text(folder, kind):
+    """A text of this kind, and the words its error must have. All are named .gz: what is inside counts."""
+    make, words = TEXTS[kind]
+    make(folder / "bad.gz")
+    return folder / "bad.gz", words
+
+
+@texts
+def test_bad_corpus(refused, folder, kind):
+    """nblstm train names the file and the way out, before it writes anything."""
+    path, words = bad_text(folder, kind)
+    refused(FAILURE, words, "train", path, "-o", "new.safetensors", *QUICK)
+
+
+@texts
+def test_bad_validation_text(refused, folder, kind):
+    """So for --valid; a text of one character has nothing to validate with and is no error."""
+    if kind != "one character":
+        path, words = bad_text(folder, kind)
+        refused(FAILURE, words, "train", "corpus.txt", "--valid", path, "-o", "new.safetensors", *QUICK)
+
+
+@texts
+def test_bad_text_to_score(refused, folder, kind):
+    """And for nblstm eval."""
+    path, words = bad_text(folder, kind)
+    refused(FAILURE, words, "eval", path)
+
+
+@texts
+def test_bad_prompt_file(refused, folder, kind):
+    """And for --prompt-file, where one character is enough."""
+    if kind != "one character":
+        path, words = bad_text(folder, kind)
+        refused(FAILURE, [words[0]], "sample", "--prompt-file", path)
+
+
+def test_dev_null_as_corpus(refused):
+    """The device itself, by its own name."""
+    refused(FAILURE, ["/dev/null", "neither"], "train", "/dev/null", "-o", "new.safetensors")
+
+
+def test_no_corpus(refused):
+    """The way out is named."""
+    refused(USAGE, ["--demo"], "train")
+    refused(USAGE, ["FILE"], "eval")
+
+
+def test_two_texts_for_one(refused):
+    """--demo brings its own."""
+    refused(USAGE, ["--demo"], "train", "corpus.txt", "--demo")
+    refused(USAGE, ["--prompt", "not both"], "sample", "--prompt", "a", "--prompt-file", "corpus.txt")
+
+
+# ---------------------------------------------------------------- model files
+
+
+def rewrite(path, change):
+    """The model file again, its document changed."""
+    tensors, metadata = safetensors.read(path)
+    document = json.loads(metadata["nblstm"])
+    change(document)
+    safetensors.write(path, tensors, {"nblstm": json.dumps(document)})
+
+
+def foreign(path):
+    tensors, _ = safetensors.read(path)
+    safetensors.write(path, tensors, {"format": "pt"})
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+MODELS = {
+    "missing": (Path.unlink, ["does not exist"]),
+    "empty": (lambda path: path.write_bytes(b""), ["empty"]),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), ["damaged", "cut short"]),
+    "truncated in the header": (lambda path: path.write_bytes(path.read_bytes()[:100]), ["damaged"]),
+    "text": (lambda path: path.write_text("To be, or not to be: that is the question."), ["not a model file"]),
+    "foreign": (foreign, ["not an nblstm model"]),
+    "newer": (lambda path: rewrite(path, lambda document: document.update(format_version=99)), ["newer", "upgrade"]),
+    "a checkpoint": (
+        lambda path: path.write_bytes(Path("model.checkpoint.safetensors").read_bytes()), ["training checkpoint"]
+    ),
+    "another shape": (
+        lambda path: rewrite(path, lambda document: document["config"].update(hidden_size=9)), ["shape"]
+    ),
+    "a folder": (a_folder, ["is a folder"]),
+    "FIFO": (a_fifo, ["a pipe"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "args", [["sample"], ["eval", "corpus.txt"], ["info"], ["train", "corpus.txt", "-o", "n", "--init-from"]],
+    ids=lambda args: args[0],
+)  # fmt: skip
+def test_bad_model(refused, folder, kind, args):
+    """Every command that reads a model says what is wrong with it."""
+    make, words = MODELS[kind]
+    make(folder / "model.safetensors")
+    args = [*args, "model.safetensors"] if args[0] == "train" else [*args, "-m", "model.safetensors"]
+    refused(FAILURE, ["model.safetensors", *words], *args)
+
+
+# ---------------------------------------------------------------- values
+
+SIZES = ["--hidden-size", "--num-layers", "--batch-size", "--bptt", "--epochs", "--steps", "--decay-after"]
+HUGE = ["--hidden-size", "--num-layers", "--embedding-size", "--batch-size", "--bptt", "--warmup", "--threads"]
+VALUES = [
+    *[(flag, value) for flag in SIZES for value in ("0", "-1")],
+    *[(flag, "1000000000000") for flag in HUGE],
+    *[(flag, "1e12") for flag in ("--hidden-size", "--batch-size", "--steps")],
+    *[("--" + name, value) for name in ("embedding-size", "patience", "seed", "threads") for value in ("-1", "x", "")],
+    *[("--" + name, value) for name in ("lr", "lr-decay", "minutes") for value in ("0", "-1", "nan", "inf", "x")],
+    *[("--" + name, value) for name in ("dropout", "input-dropout", "valid-fraction") for value in ("-0.1", "1", "nan")],
+    *[("--" + name, value) for name in ("clip", "clip-value", "weight-decay") for value in ("-1", "nan", "inf")],
+    *[("--" + name, "nonsense") for name in ("level", "tokenizer", "optimizer", "schedule", "encoding")],
+    ("--encoding", "hex"),
+    ("--seed", "99999999999999999999"),
+    ("--hidden-size", "900000"),
+    ("--max-vocab", "1"),
+    ("--min-count", "0"),
+    ("--momentum", "1"),
+    ("--no-such-option", "1"),
+]
+
+
+@pytest.mark.parametrize("flag, value", VALUES)
+def test_bad_value_for_training(refused, flag, value):
+    """Sizes of 0, -1 and 1e12 and other nonsense: all refused before the corpus is opened."""
+    refused(USAGE, [], "train", "no corpus", "-o", "n", flag, value)
+
+
+def test_the_error_names_the_setting_and_its_value(refused):
+    """Also where two settings are at odds."""
+    refused(USAGE, ["hidden_size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12)
+    refused(USAGE, ["hidden_size must be at least 1, got 0."], "train", "x", "-o", "n", "--hidden-size", 0)
+    refused(USAGE, ["tie", "32", "8"], "train", "x", "-o", "n", "--tie", "--embedding-size", 32, "--hidden-size", 8)
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        *[("-n", value) for value in ("-1", "1e12", "1000000000000", "x")],
+        *[("--num-samples", value) for value in ("0", "-1", "1000000000000", "1e12")],
+        *[("--temperature", value) for value in ("-1", "nan", "inf", "x")],
+        *[("--top-k", value) for value in ("-1", "x")],
+        ("--seed", "-1"),
+        ("--backend", "abacus"),
+        ("--no-such-option", "1"),
+    ],
+)
+def test_bad_value_for_sampling(refused, flag, value):
+    """Before the model is opened."""
+    refused(USAGE, [], "sample", "-m", "no model", flag, value)
+
+
+def test_a_prompt_that_is_not_text(refused):
+    """Bytes that are no text in the terminal's encoding reach Python as lone surrogates."""
+    refused(USAGE, ["--prompt"], "sample", "--prompt", "caf\udce9")
+
+
+@pytest.mark.parametrize("args", [["no-such-command"], ["--no-such-option"], ["info", "too", "many"]])
+def test_wrong_usage(refused, args):
+    """One line, no page of help."""
+    refused(USAGE, [], *args)
+
+
+def test_a_huge_vocabulary_is_no_error(command, folder):
+    """More tokens than there are: all are kept."""
+    assert command("train", "corpus.txt", "-o", "n", "--max-vocab", 10**30, *QUICK).code == 0
+
+
+# ---------------------------------------------------------------- outputs
+
+
+@pytest.mark.parametrize(
+    "output, words",
+    [
+        ("model.safetensors", ["model.safetensors exists", "--resume", "--overwrite"]),
+        ("no/such/folder/model", ["no/such/folder"]),
+        (".", ["is a folder"]),
+        ("/dev/null", ["--overwrite"]),
+        ("/proc/model", ["/proc"]),
+        ("x" * 300, ["too long"]),
+    ],
+)
+def test_bad_output(refused, output, words):
+    """An output that is taken or impossible is refused before the corpus is read."""
+    args = [] if output != "/dev/null" else ["--overwrite"]
+    code = FAILURE if len(output) > 255 else USAGE
+    refused(code, words if not args else ["a device"], "train", "no corpus", "-o", output, *args)
+
+
+def test_a_folder_that_cannot_be_written_to(refused, folder, monkeypatch):
+    """As for a user without the right, whom the tests cannot always be."""
+
+    def forbidden(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("nblstm.training.session.tempfile.TemporaryFile", forbidden)
+    refused(USAGE, ["Permission denied", "-o"], "train", "corpus.txt", "-o", "new.safetensors")
+
+
+def test_resume_without_a_checkpoint(refused):
+    """It says which file is missing."""
+    refused(FAILURE, ["new.checkpoint.safetensors does not exist"], "train", "--resume", "-o", "new.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty"])
+def test_resume_from_a_bad_checkpoint(refused, folder, kind):
+    """A damaged checkpoint is named and left alone."""
+    MODELS[kind][0](folder / "model.checkpoint.safetensors")
+    refused(FAILURE, ["model.checkpoint.safetensors"], "train", "--resume")
+
+
+def test_resume_from_a_model(refused, folder):
+    """A model in the checkpoint's place is not a checkpoint."""
+    (folder / "model.checkpoint.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    refused(FAILURE, ["is a model, not a training checkpoint"], "train", "--resume")
+
+
+def test_resume_and_start(refused):
+    """At once is not possible."""
+    refused(USAGE, ["--resume", "--overwrite"], "train", "--resume", "--overwrite")
+
+
+def test_resume_with_another_text(refused, folder):
+    """The checkpoint and the model stay."""
+    (folder / "corpus.txt").write_text("Another text. " * 99)
+    refused(FAILURE, ["the text is not the one"], "train", "corpus.txt", "--resume", "--epochs", 9)
+
+
+def test_a_full_disk_while_saving(command, folder, monkeypatch):
+    """The error comes last, after the warnings; the files of before are whole."""
+    before = snapshot(folder)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.os, "fsync", full)
+    outcome = command("train", "corpus.txt", "-o", "new.safetensors", *QUICK)
+    assert_refused(outcome, FAILURE, "new.", "No space left on device")
+    (folder / "new.metrics.csv").unlink()
+    assert snapshot(folder) == before
+
+
+# ---------------------------------------------------------------- streams
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("args", [["sample", "-n", "20"], ["info"], ["info", "--json"], ["eval", "corpus.txt"], ["-h"]])
+def test_a_full_disk_behind_stdout(python, folder, args):
+    """`nblstm sample > file` on a full disk fails."""
+    with open("/dev/full", "wb") as full:
+        outcome = python("-m", "nblstm", *args, stdout=full)
+    errors = [line for line in outcome.err.splitlines() if not line.startswith("protocol: ")]
+    assert_refused(type(outcome)(outcome.code, "", "\n".join(errors) + "\n"), FAILURE, "No space left on device")
+
+
+@pytest.mark.parametrize("args", [["sample"], ["info"], ["train", "corpus.txt", "-o", "new.safetensors"]])
+def test_a_closed_stdout(folder, args):
+    """`nblstm sample >&-` says so, rather than writing to nowhere."""
+    line = '"$0" -m nblstm "$@" >&-'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, *args], env=environment(), stderr=subprocess.PIPE, timeout=60
+    )
+    assert (done.returncode, done.stderr.decode().count("\n")) == (FAILURE, 1)
+    assert done.stderr.startswith(b"Error: standard output is closed")
+    assert not (folder / "new.safetensors").exists()
+
+
+def test_a_closed_stderr_and_stdin(folder):
+    """Neither is needed to sample; a corpus from a closed standard input is an error."""
+    line = '"$0" -m nblstm "$@" 2>&- <&-'
+    done = subprocess.run(["sh", "-c", line, sys.executable, "sample", "-n", "5"], env=environment(), stdout=-1, timeout=60)
+    assert done.returncode == 0 and len(done.stdout) == 6
+    line = '"$0" -m nblstm "$@" <&-'
+    done = subprocess.run(["sh", "-c", line, sys.executable, "eval", "-"], env=environment(), stderr=-1, timeout=60)
+    assert (done.returncode, done.stderr.count(b"\n")) == (FAILURE, 1)
+    assert done.stderr.startswith(b"Error: standard input is closed")
+
+
+def test_no_numba(python, folder):
+    """Where numba is missing, training says so in a line, and sampling works."""
+    run = "import sys; sys.modules['numba'] = None; from nblstm.cli.main import main; main(sys.argv[1:])"
+    outcome = python("-c", run, "train", "corpus.txt", "-o", "new.safetensors", *QUICK)
+    assert_refused(outcome, FAILURE, "numba")
+    assert python("-c", run, "sample", "-n", "5").code == 0
+    assert python("-c", run, "eval", "corpus.txt", "--backend", "numpy").code == 0
