@@ -129,11 +129,12 @@ def test_gradient_of_the_head(kernels):
     arrays = {"x": r.normal(size=(5, 67)), "weight": r.normal(size=(13, 67)), "bias": r.normal(size=13)}
     y, slope = np.empty((5, 13)), r.normal(size=(5, 13))
     grads = {name: np.zeros_like(array) for name, array in arrays.items()}
+    work = kernels.linear_work(5, 67, 13, np.float64, 1)
 
     def loss():
-        kernels.linear_forward(y, *arrays.values(), 1)
+        kernels.linear_forward(y, work, *arrays.values(), 1)
         return (slope * y).sum()
 
-    kernels.linear_backward(*grads.values(), slope.copy(), arrays["x"], arrays["weight"], 1)
+    kernels.linear_backward(*grads.values(), slope.copy(), work, arrays["x"], arrays["weight"], 1)
     for name, gradient in grads.items():
         check(name, loss, arrays[name], gradient)

@@ -9,7 +9,7 @@ from nblstm.kernels import cpu, reference
 
 CONTRACT = [
     "dropout", "embedding_forward", "embedding_backward", "lstm_work", "lstm_forward", "lstm_backward", "decode_work",
-    "decode", "draw", "linear_forward", "linear_backward", "token_losses", "cross_entropy", "squared_norm",
+    "decode", "draw", "linear_work", "linear_forward", "linear_backward", "token_losses", "cross_entropy", "squared_norm",
     "clip_values", "adam", "sgd", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
@@ -136,8 +136,9 @@ def test_linear_layer_equals_the_specification(M, D, V, dtype):
     found = []
     for kernels, threads in ((reference, 1), (cpu, 3)):
         y, dx, dweight, dbias = (np.full_like(like, value) for like, value in zip((dy, x, weight, bias), (7, 7, 1, 1)))
-        kernels.linear_forward(y, x, weight, bias, threads)
-        kernels.linear_backward(dx, dweight, dbias, dy.copy(), x, weight, threads)
+        work = kernels.linear_work(len(x), x.shape[1], len(bias), dtype, threads)
+        kernels.linear_forward(y, work, x, weight, bias, threads)
+        kernels.linear_backward(dx, dweight, dbias, dy.copy(), work, x, weight, threads)
         found.append((y, dx, dweight, dbias))
     for expected, actual in zip(*found):
         assert actual.dtype == dtype

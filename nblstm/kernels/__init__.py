@@ -20,8 +20,9 @@ Contract
     decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
     decode(logits, h, c, tokens, work, threads)
     draw(tokens, logits, uniform, temperature, top_k, threads)
-    linear_forward(y, x, weight, bias, threads)
-    linear_backward(dx, dweight, dbias, dy, x, weight, threads)
+    linear_work(M, D, V, dtype, threads)                               -> work
+    linear_forward(y, work, x, weight, bias, threads)
+    linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
     cross_entropy(losses, dlogits, logits, targets, scale, threads)
     token_losses(losses, logits, targets, threads)
     squared_norm(g, threads)                                          -> float

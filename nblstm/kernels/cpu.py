@@ -32,6 +32,7 @@ from nblstm.kernels.vectors import (
     store,
     store_part,
     tanh,
+    transpose,
 )
 
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
@@ -57,69 +58,69 @@ def _pack(packed, weight, groups, size, K, part, start, stop):
     """packed[p, k, g * w + j] = weight[g * size + p * w + j, k]: the right-hand side of x @ weight.T."""
     source, target, w = weight.reshape(-1), packed.reshape(-1), PANEL // groups
     for p in range(start, stop):
-        for k0 in range(0, K, LANES):
-            for g in range(groups):
-                for j in range(w):
-                    row = p * w + j
-                    place = (p * K + k0) * PANEL + g * w + j
-                    for k in range(k0, min(k0 + LANES, K)):
-                        target[place] = source[(g * size + row) * K + k] if row < size else 0
-                        place += PANEL
+        for block in range(PANEL // LANES):  # of 16 columns, in one group as w is a multiple of 16
+            g, j = block * LANES // w, block * LANES % w
+            row, place = p * w + j, p * K * PANEL + block * LANES
+            first = (g * size + row) * K
+            for k in range(0, K, LANES):
+                if row + LANES <= size and k + LANES <= K:
+                    transpose(target, place + k * PANEL, PANEL, source, first + k, K)
+                    continue
+                for i in range(k, min(k + LANES, K)):
+                    for lane in range(LANES):
+                        inside = row + lane < size
+                        target[place + i * PANEL + lane] = source[first + lane * K + i] if inside else 0
+
+
+@jit
+def _copy_piece(packed, place, x, source, width):
+    """packed[place : place + 64] = x[source : source + width], zeros behind."""
+    for i in range(0, PANEL, LANES):
+        if i + LANES <= width:
+            store(packed, place + i, load(x, source + i))
+        else:
+            store(packed, place + i, load_part(x, source + i, max(0, width - i), 0))
 
 
 @jit
 def _pack_transposed(packed, weight, groups, size, K, part, start, stop):
     """packed[q, p * 64 + g * w + j, i] = weight[g * size + p * w + j, q * 64 + i]: of dz @ weight."""
-    source, target, w = weight.reshape(-1), packed.reshape(-1), PANEL // groups
-    P = -(-size // w)
-    for q in range(start, stop):
-        width = min(PANEL, K - q * PANEL)
-        for p in range(P):
-            for g in range(groups):
-                for j in range(w):
-                    row = p * w + j
-                    place = ((q * P + p) * PANEL + g * w + j) * PANEL
-                    if row < size:
-                        first = (g * size + row) * K + q * PANEL
-                        for i in range(width):
-                            target[place + i] = source[first + i]
-                        for i in range(width, PANEL):
-                            target[place + i] = 0
-                    else:
-                        for i in range(PANEL):
-                            target[place + i] = 0
+    source, w = weight.reshape(-1), PANEL // groups
+    P, Q = -(-size // w), -(-K // PANEL)
+    for row in range(start * PANEL, stop * PANEL):
+        g, j = row % PANEL // w, row // PANEL * w + row % w
+        for q in range(Q):
+            width = min(PANEL, K - q * PANEL) if j < size else 0
+            _copy_piece(packed, (q * P * PANEL + row) * PANEL, source, (g * size + j) * K + q * PANEL, width)
 
 
 @jit
-def _pack_columns(packed, place, x, first, rows, ld, column, columns):
-    """packed[place + r * 64 + i] = x[first + r * ld + column + i], zeros behind the last column."""
-    width = min(PANEL, columns - column)
+def _pack_columns(packed, place, x, rows, ld, column, columns):
+    """packed[place + r * 64 + i] = x[r * ld + column + i], zeros behind the last column."""
     for r in range(rows):
-        source, target = first + r * ld + column, place + r * PANEL
-        if width == PANEL:
-            for i in range(0, PANEL, LANES):
-                store(packed, target + i, load(x, source + i))
-        else:
-            for i in range(width):
-                packed[target + i] = x[source + i]
-            for i in range(width, PANEL):
-                packed[target + i] = 0
+        _copy_piece(packed, place + r * PANEL, x, r * ld + column, min(PANEL, columns - column))
 
 
 @jit
 def _pack_inputs(packed, x, rows, columns, part, start, stop):
-    """packed (Q, rows, 64) = the columns of x (rows, columns), panel by panel."""
-    for q in range(start, stop):
-        _pack_columns(packed, q * rows * PANEL, x, 0, rows, columns, q * PANEL, columns)
+    """packed (Q, rows, 64) = the columns of x (rows, columns), panel by panel, for the rows start ... stop."""
+    for r in range(start, stop):
+        for q in range(-(-columns // PANEL)):
+            column = q * PANEL
+            _copy_piece(packed, (q * rows + r) * PANEL, x, r * columns + column, min(PANEL, columns - column))
 
 
 @jit
-def _pack_previous(packed, h0, y, T, N, H, part, start, stop):
-    """As `_pack_inputs`, of h_{t-1}: h0 above y[0 : T - 1]."""
-    for q in range(start, stop):
-        place = q * T * N * PANEL
-        _pack_columns(packed, place, h0, 0, N, H, q * PANEL, H)
-        _pack_columns(packed, place + N * PANEL, y, 0, (T - 1) * N, H, q * PANEL, H)
+def _pack_previous(packed, h0, y, rows, N, H, part, start, stop):
+    """As `_pack_inputs`, of h_{t-1}: the N rows of h0, then those of y."""
+    for r in range(start, stop):
+        for q in range(-(-H // PANEL)):
+            column = q * PANEL
+            place, width = (q * rows + r) * PANEL, min(PANEL, H - column)
+            if r < N:
+                _copy_piece(packed, place, h0, r * H + column, width)
+            else:
+                _copy_piece(packed, place, y, (r - N) * H + column, width)
 
 
 # ---------------------------------------------------------------- products
@@ -190,10 +191,11 @@ def _project_rows_backward(dx, dz, packed, P, M, D, tail, part, start, stop):
 
 
 @jit
-def _weight_gradient(dweight, groups, size, K, dz, in_panels, M, x, scratch, block, part, start, stop):
+def _weight_gradient(dweight, dbias, groups, size, K, dz, in_panels, M, x, scratch, block, part, start, stop):
     """dweight += dz.T @ x for the blocks start ... stop of 64 x 64, counted along x's panels first.
 
     dz: panels (P, M, 64), or rows (M, size) to be packed into `scratch`; x: panels (Q, M, 64).
+    dbias += the sum of dz over rows, unless it is empty.
     """
     Q, w = -(-K // PANEL), PANEL // groups
     b0, packed_panel = part * PANEL * PANEL, -1
@@ -203,7 +205,7 @@ def _weight_gradient(dweight, groups, size, K, dz, in_panels, M, x, scratch, blo
         if not in_panels:
             source, a0 = scratch, part * M * PANEL
             if packed_panel != p:
-                _pack_columns(scratch, a0, dz, 0, M, size, p * PANEL, size)
+                _pack_columns(scratch, a0, dz, M, size, p * PANEL, size)
                 packed_panel = p
         for i in range(b0, b0 + PANEL * PANEL):
             block[i] = 0
@@ -215,19 +217,16 @@ def _weight_gradient(dweight, groups, size, K, dz, in_panels, M, x, scratch, blo
                 target, row = (g * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL
                 for i in range(width):
                     dweight[target + i] += block[row + i]
-
-
-@jit
-def _gate_bias_gradient(dbias_ih, dbias_hh, size, dz, M, part, start, stop):
-    """dbias += the sum of dz over rows, for gate panels start ... stop."""
-    for p in range(start, stop):
-        for g in range(PANEL // LANES):
-            total = like(load(dz, (p * M) * PANEL), 0)
-            for m in range(M):
-                total = total + load(dz, (p * M + m) * PANEL + g * LANES)
-            first, count = g * size + p * LANES, min(LANES, size - p * LANES)
-            store_part(dbias_ih, first, load_part(dbias_ih, first, count, 0) + total, count)
-            store_part(dbias_hh, first, load_part(dbias_hh, first, count, 0) + total, count)
+        if q == 0 and dbias.size > 0:
+            for column in range(0, PANEL, LANES):
+                g, j = column // w, p * w + column % w
+                total = like(load(source, a0), 0)
+                for m in range(M):
+                    total = total + load(source, a0 + m * PANEL + column)
+                count = min(LANES, size - j)
+                if count > 0:
+                    place = g * size + j
+                    store_part(dbias, place, load_part(dbias, place, count, 0) + total, count)
 
 
 # ---------------------------------------------------------------- dropout
@@ -471,24 +470,31 @@ def lstm_backward(
     carried[:, :H] = dc
     dy[-1] += dh  # hn = y[T - 1]
     dh.fill(0)
-    split(threads, _pack_transposed, QH, work["weight_hh"], weight_hh, 4, H, H)
+    split(threads, _pack_transposed, P, work["weight_hh"], weight_hh, 4, H, H)
     _by_streams(
         threads, weight_hh, _lstm_backward, N, dy.reshape(-1), dh.reshape(-1), work["dc"], gates, work["cells"],
         work["weight_hh"], T, N, H, tail,
     )  # fmt: skip
     dc[...] = carried[:, :H]
     # dweight_hh = dz.T @ h_{t-1}
-    split(threads, _pack_previous, QH, inputs, np.ascontiguousarray(h0).reshape(-1), y.reshape(-1), T, N, H)
-    split(threads, _weight_gradient, P * QH, dweight_hh.reshape(-1), 4, H, H, gates, True, M, inputs, block, block)
+    split(threads, _pack_previous, M, inputs, np.ascontiguousarray(h0).reshape(-1), y.reshape(-1), M, N, H)
+    split(
+        threads, _weight_gradient, P * QH, dweight_hh.reshape(-1), dbias_hh[:0], 4, H, H, gates, True, M, inputs, block,
+        block,
+    )  # fmt: skip
     dz = gates
     if index is not None:
         dz = table
         split(threads, _scatter, P, table, gates, index, M, rows)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
-    split(threads, _pack_inputs, QD, inputs, x.reshape(-1), rows, D)
-    split(threads, _weight_gradient, P * QD, dweight_ih.reshape(-1), 4, H, D, dz, True, rows, inputs, block, block)
-    split(threads, _gate_bias_gradient, P, dbias_ih, dbias_hh, H, dz, rows)
-    split(threads, _pack_transposed, QD, work["weight_ih"], weight_ih, 4, H, D)
+    split(threads, _pack_inputs, rows, inputs, x.reshape(-1), rows, D)
+    dbias = np.zeros_like(dbias_ih)
+    split(
+        threads, _weight_gradient, P * QD, dweight_ih.reshape(-1), dbias, 4, H, D, dz, True, rows, inputs, block, block
+    )
+    dbias_ih += dbias
+    dbias_hh += dbias
+    split(threads, _pack_transposed, P, work["weight_ih"], weight_ih, 4, H, D)
     split(
         threads, _project_rows_backward, rows, dx.reshape(-1), dz, work["weight_ih"], P, rows, D, tail
     )  # fmt: skip
@@ -628,40 +634,37 @@ def draw(tokens, logits, uniform, temperature, top_k, threads):
 # ---------------------------------------------------------------- linear layer
 
 
-def linear_forward(y, x, weight, bias, threads):
+def linear_work(M, D, V, dtype, threads):
+    """Scratch for `linear_forward` and `linear_backward` on up to M rows, by name."""
+    P, Q = _panels(V), _panels(D)
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        "weight": empty(max(P * D, Q * V), PANEL),
+        "inputs": empty(Q, M, PANEL),
+        "dy": empty(threads, M, PANEL),
+        "tail": empty(threads, ROWS, LANES),
+        "block": empty(threads, PANEL, PANEL),
+    }
+
+
+def linear_forward(y, work, x, weight, bias, threads):
     """See reference.linear_forward."""
     (M, D), V = x.shape, len(bias)
-    packed = np.empty(_panels(V) * D * PANEL, x.dtype)
-    tail = np.empty(threads * ROWS * LANES, x.dtype)
-    split(threads, _pack, _panels(V), packed, weight, 1, V, D)
-    split(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), packed, bias, V, D, tail)
+    split(threads, _pack, _panels(V), work["weight"], weight, 1, V, D)
+    split(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), work["weight"], bias, V, D, work["tail"])
 
 
-@jit
-def _column_sums(dbias, dy, M, V, part, start, stop):
-    """dbias[v] += sum over m of dy[m, v] for columns start ... stop"""
-    for m in range(M):
-        for v in range(start, stop):
-            dbias[v] += dy[m * V + v]
-
-
-def linear_backward(dx, dweight, dbias, dy, x, weight, threads):
+def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     """See reference.linear_backward."""
     (M, D), V = x.shape, len(dbias)
     P, Q = _panels(V), _panels(D)
-    packed = np.empty(Q * V * PANEL, x.dtype)
-    inputs = np.empty(Q * M * PANEL, x.dtype)
-    tail = np.empty(threads * ROWS * LANES, x.dtype)
-    scratch = np.empty(threads * M * PANEL, x.dtype)
-    block = np.empty(threads * PANEL * PANEL, x.dtype)
-    split(threads, _pack_inputs, Q, packed, weight.reshape(-1), V, D)
-    split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), packed, V, D, tail)
-    split(threads, _pack_inputs, Q, inputs, x.reshape(-1), M, D)
+    split(threads, _pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
+    split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
+    split(threads, _pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
     split(
-        threads, _weight_gradient, P * Q, dweight.reshape(-1), 1, V, D, dy.reshape(-1), False, M, inputs, scratch,
-        block,
+        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, dy.reshape(-1), False, M, work["inputs"],
+        work["dy"], work["block"],
     )  # fmt: skip
-    split(threads, _column_sums, V, dbias, dy.reshape(-1), M, V)
 
 
 # ---------------------------------------------------------------- softmax and cross-entropy

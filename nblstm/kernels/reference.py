@@ -153,7 +153,7 @@ def decode(logits, h, c, tokens, work, threads):
         c[k] = sigmoid(f) * c[k] + sigmoid(i) * np.tanh(g)
         x = h[k] = sigmoid(o) * np.tanh(c[k])
     if len(logits):
-        linear_forward(logits, x, head_weight, head_bias, threads)
+        linear_forward(logits, (), x, head_weight, head_bias, threads)
 
 
 def draw(tokens, logits, uniform, temperature, top_k, threads):
@@ -178,13 +178,18 @@ def draw(tokens, logits, uniform, temperature, top_k, threads):
 # ---------------------------------------------------------------- linear layer
 
 
-def linear_forward(y, x, weight, bias, threads):
+def linear_work(M, D, V, dtype, threads):
+    """Scratch for `linear_forward` and `linear_backward` on up to M rows: NumPy needs none."""
+    return ()
+
+
+def linear_forward(y, work, x, weight, bias, threads):
     """y = x weight^T + bias. y (M, V), x (M, D), weight (V, D), bias (V,)."""
     np.matmul(x, weight.T, out=y)
     y += bias
 
 
-def linear_backward(dx, dweight, dbias, dy, x, weight, threads):
+def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     """dx (M, D) overwritten, dweight (V, D), dbias (V,) accumulated into; dy (M, V), x (M, D)."""
     np.matmul(dy, weight, out=dx)  # y = x weight^T
     dweight += dy.T @ x  # y = x weight^T

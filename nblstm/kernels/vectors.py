@@ -264,6 +264,38 @@ def power_of_two(typingctx, vector):
     return vector(vector), codegen
 
 
+@intrinsic
+def transpose(typingctx, target, t0, target_step, source, s0, source_step):
+    """target[t0 + i * target_step + j] = source[s0 + j * source_step + i], i and j in range(16)"""
+    kind = VectorType(source.dtype)
+
+    def codegen(context, builder, sig, args):
+        target_, t0_, target_step_, source_, s0_, source_step_ = args
+
+        def place(array_type, array, start, step, number):
+            offset = builder.add(start, builder.mul(step, step.type(number)))
+            address = pointer(context, builder, array_type, array, offset)
+            return builder.bitcast(address, _llvm(kind.dtype).as_pointer())
+
+        rows = [
+            builder.load(place(sig.args[3], source_, s0_, source_step_, j), align=_align(kind)) for j in range(LANES)
+        ]
+        for distance in (1, 2, 4, 8):  # swap the off-diagonal quarters of ever larger squares
+            low = [lane if lane & distance == 0 else lane - distance + LANES for lane in range(LANES)]
+            high = [lane + distance if lane & distance == 0 else lane + LANES for lane in range(LANES)]
+            masks = [ir.Constant(ir.VectorType(_I32, LANES), lanes) for lanes in (low, high)]
+            for j in range(LANES):
+                if j & distance == 0:
+                    pair = rows[j], rows[j + distance]
+                    rows[j], rows[j + distance] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        for i, row in enumerate(rows):
+            builder.store(row, place(sig.args[0], target_, t0_, target_step_, i), align=_align(kind))
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(target, size, size, source, size, size), codegen
+
+
 # ---------------------------------------------------------------- exp, sigmoid, tanh
 
 # dtype -> where exp saturates; ln 2 in two parts, the first exact when multiplied by an exponent; the number
@@ -347,6 +379,11 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def store_part(array, offset, vector, count):
         array.reshape(-1)[offset : offset + count] = vector[:count]
+
+    def transpose(target, t0, target_step, source, s0, source_step):
+        lanes = np.arange(LANES)
+        square = source.reshape(-1)[s0 + lanes[:, None] * source_step + lanes]
+        target.reshape(-1)[t0 + lanes[:, None] * target_step + lanes] = square.T
 
     def like(vector, value):
         return np.full_like(vector, value)

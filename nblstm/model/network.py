@@ -60,11 +60,10 @@ class Network:
         key = ("training", T, N)
         if key not in self._buffers:
             self._buffers = {key: self._forward_buffers(T, N, self.config.dropouts)}
-            H, M = self.config.hidden_size, T * N
-            rows = min(M, max(1, LOGITS_BYTES // (self.config.vocab_size * self.parameters.itemsize)))
+            H, M, rows = self.config.hidden_size, T * N, self._head_rows(T * N)
             empty = lambda *shape: np.empty(shape, self.config.dtype)  # noqa: E731
             self._buffers[key] |= {"dy": [empty(T, N, H), empty(T, N, H)], "losses": empty(M)}
-            self._buffers[key] |= {"logits": empty(rows, self.config.vocab_size)}
+            self._buffers[key] |= {"logits": empty(rows, self.config.vocab_size), "head": self._head_work(rows)}
         return self._buffers[key]
 
     def _forward_buffers(self, T: int, N: int, dropouts: list[float]) -> dict[str, Any]:
@@ -120,10 +119,10 @@ class Network:
         for start in range(0, M, len(buffers["logits"])):
             part = slice(start, min(M, start + len(buffers["logits"])))
             logits = buffers["logits"][: part.stop - start]
-            self.kernels.linear_forward(logits, x[part], weight, bias, self.threads)
+            self.kernels.linear_forward(logits, buffers["head"], x[part], weight, bias, self.threads)
             self.kernels.cross_entropy(losses[part], logits, logits, targets[part], 1 / M, self.threads)
             self.kernels.linear_backward(
-                dx[part], grads["head.weight"], grads["head.bias"], logits, x[part], weight, self.threads
+                dx[part], grads["head.weight"], grads["head.bias"], logits, buffers["head"], x[part], weight, self.threads
             )
         return losses
 
@@ -167,14 +166,15 @@ class Network:
         if key not in self._buffers:
             self._buffers = {k: v for k, v in self._buffers.items() if k[0] == "training"}
             self._buffers[key] = self._forward_buffers(T, N, [0.0] * self.config.num_layers)
+            self._buffers[key] |= {"head": self._head_work(self._head_rows(T * N))}
         distinct, index = distinct_tokens(tokens.reshape(-1), self.config.vocab_size)
         x = self.weights["embedding.weight"][distinct]
         outputs, after = self._layers(self._buffers[key], x, index, state, T, N, None)
         losses, flat = np.empty(T * N, self.config.dtype), targets.reshape(-1)
-        rows = max(1, LOGITS_BYTES // (self.config.vocab_size * self.parameters.itemsize))
+        rows = self._head_rows(T * N)
         for start in range(0, T * N, rows):
             part = slice(start, start + rows)
-            logits = self.logits(outputs[-1][part])
+            logits = self.logits(outputs[-1][part], self._buffers[key]["head"])
             self.kernels.token_losses(losses[part], logits, flat[part], self.threads)
         return losses.reshape(T, N), after
 
@@ -195,11 +195,24 @@ class Network:
 
         return decode
 
-    def logits(self, h: np.ndarray) -> np.ndarray:
-        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
+    def logits(self, h: np.ndarray, work: Any = None) -> np.ndarray:
+        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1].
+
+        work: scratch for up to M rows, from `_head_work`; made for this call if there is none.
+        """
         y = np.empty((len(h), self.config.vocab_size), self.config.dtype)
-        self.kernels.linear_forward(y, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
+        work = self._head_work(len(h)) if work is None else work
+        self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
+
+    def _head_rows(self, M: int) -> int:
+        """How many of M rows the head takes at once."""
+        return min(M, max(1, LOGITS_BYTES // (self.config.vocab_size * self.parameters.itemsize)))
+
+    def _head_work(self, rows: int) -> Any:
+        """Scratch of the head for up to so many rows."""
+        c = self.config
+        return self.kernels.linear_work(rows, c.hidden_size, c.vocab_size, c.dtype, self.threads)
 
 
 def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
