@@ -1,0 +1,157 @@
+"""What a fresh process makes of a damaged cache, of an edited kernel and of other instruction sets."""
+
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import nblstm
+
+PACKAGE = Path(nblstm.__file__).parent
+TESTS = Path(__file__).parent
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+# prints the loss -log softmax([0, 1, 2])[0], which a few compiled lines with vectors in them find
+LOSS = """
+import numpy as np
+from nblstm.kernels import cpu
+losses = np.empty(1)
+cpu.token_losses(losses, np.array([[0.0, 1.0, 2.0]]), np.zeros(1, np.int64), 1)
+print(losses[0])
+"""
+EXPECTED = "2.407605964444380"  # ln(1 + e + e^2)
+
+# one small odd layer and head, forward and backward, against the specification
+LAYER = """
+import sys
+import numpy as np
+from nblstm.kernels import cpu, reference
+from test_kernels import close, run_layer
+T, N, D, H = map(int, sys.argv[1:])
+expected, actual = (run_layer(kernels, 2, T, N, D, H, np.float64, True) for kernels in (reference, cpu))
+for name, value in expected.items():
+    close(actual[name], value, 1e-12)
+"""
+
+
+def python(code, *arguments, path=PACKAGE.parent, **environment):
+    """Run code in a fresh interpreter with warnings as errors; its output. An error in it is a failure here."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "NBLSTM_"))}
+    variables |= {"PYTHONPATH": os.pathsep.join([str(path), str(TESTS)]), "PYTHONWARNINGS": "error"}
+    variables |= {name: str(value) for name, value in environment.items()}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=path, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loss(folder, **options):
+    """The loss that a fresh process finds, with its compiled kernels in `folder`."""
+    return python(LOSS, NUMBA_CACHE_DIR=folder, **options)[: len(EXPECTED)]
+
+
+# ---------------------------------------------------------------- the cache
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache folder with the kernels of LOSS in it."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert loss(folder) == EXPECTED
+    return folder
+
+
+def test_compiled_kernels_are_kept(filled):
+    """A first process leaves an index and a machine-code file; a second adds and rewrites nothing."""
+    before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.nb?")}
+    assert {path.suffix for path in before} == {".nbc", ".nbi"}
+    assert loss(filled) == EXPECTED
+    assert {path: path.stat().st_mtime_ns for path in filled.rglob("*.nb?")} == before
+
+
+@pytest.mark.parametrize("suffix", [".nbc", ".nbi"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_truncated_cache_means_compiling(filled, tmp_path, suffix, left):
+    """Files cut to nothing or to 100 bytes, as a full disk leaves them, are replaced by whole ones."""
+    folder = tmp_path / "cache"
+    shutil.copytree(filled, folder)
+    damaged = list(folder.rglob("*" + suffix))
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:left])
+    assert loss(folder) == EXPECTED
+    assert all(path.stat().st_size > 100 for path in folder.rglob("*token_losses*.nb?"))
+
+
+@pytest.mark.parametrize("where", ["missing", "below a file"])
+def test_a_cache_folder_that_cannot_be_used_means_compiling(tmp_path, where):
+    """A folder that is not there is made; where none can be made, nothing is kept and nothing fails."""
+    (tmp_path / "file").write_text("")
+    folder = {"missing": tmp_path / "a" / "b", "below a file": tmp_path / "file" / "cache"}[where]
+    assert loss(folder) == EXPECTED
+    assert folder.exists() == (where == "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_cache_folder_means_compiling(tmp_path):
+    """A cache folder without the right to write is no reason to fail."""
+    tmp_path.chmod(0o500)
+    assert loss(tmp_path) == EXPECTED
+
+
+def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
+    """exp is edited in vectors.py: cpu.py, whose cached kernel had the old one inlined, compiles again.
+
+    The edit adds 1 to exp(r) in exp(x) = 2^n exp(r), x = n ln 2 + r. Of 0, -1 and -2, with n = 0, -1 and -3, the
+    exponentials become 2, e^-1 + 1/2 and e^-2 + 1/8.
+    """
+    copy, cache = tmp_path / "copy" / "nblstm", tmp_path / "cache"
+    shutil.copytree(PACKAGE / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "__init__.py").write_text("")
+    shutil.copy(PACKAGE / "errors.py", copy)
+    vectors = copy / "kernels" / "vectors.py"
+    source = vectors.read_text(encoding="utf-8")
+    assert source.count("_TAYLOR + (1.0, 1.0)") == 1
+    assert loss(cache, path=copy.parent) == EXPECTED
+    vectors.write_text(source.replace("_TAYLOR + (1.0, 1.0)", "_TAYLOR + (1.0, 1.0 + 1.0)"), encoding="utf-8")
+    expected = 2 + math.log(2 + math.exp(-1) + 1 / 2 + math.exp(-2) + 1 / 8)
+    assert float(loss(cache, path=copy.parent)) == pytest.approx(expected, rel=1e-12)
+
+
+# ---------------------------------------------------------------- other ways to run the kernels
+
+QUICKLY = {"NUMBA_OPT": "0", "PYTHONWARNINGS": "ignore"}  # compiles in half the time; numba warns that it cannot cache
+SETTINGS = {
+    "plain loops": {"NBLSTM_TILES": "off", **QUICKLY},
+    "bounds checked": {"NUMBA_BOUNDSCHECK": "1", **QUICKLY},
+    "SSE2": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"},
+    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
+}
+if not X86:
+    del SETTINGS["SSE2"], SETTINGS["AVX2"]
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory):
+    """Name of a setting -> the future of a process that compiles and checks an odd layer of more than a panel."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(python, LAYER, 3, 3, 5, 70, NUMBA_CACHE_DIR=tmp_path_factory.mktemp("layer"), **settings)
+            for name, settings in SETTINGS.items()
+        }
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_layer_compiled_otherwise_equals_the_specification(setting, layers):
+    """Outputs and gradients without register tiles, with every index checked, and for other processors."""
+    layers[setting].result()
+
+
+def test_kernels_run_as_python():
+    """With numba switched off the same kernels are NumPy code that a debugger can step through."""
+    python(LAYER, 2, 2, 3, 5, NUMBA_DISABLE_JIT="1")
