@@ -56,6 +56,14 @@ def loss(folder, **options):
     return python(LOSS, NUMBA_CACHE_DIR=folder, **options)[: len(EXPECTED)]
 
 
+def copy_of_the_kernels(folder):
+    """A package nblstm below `folder` that holds the kernels alone; the folder of the kernels."""
+    shutil.copytree(PACKAGE / "kernels", folder / "nblstm" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "nblstm" / "__init__.py").write_text("")
+    shutil.copy(PACKAGE / "errors.py", folder / "nblstm")
+    return folder / "nblstm" / "kernels"
+
+
 # ---------------------------------------------------------------- the cache
 
 
@@ -97,6 +105,14 @@ def test_a_cache_folder_that_cannot_be_used_means_compiling(tmp_path, where):
     assert folder.exists() == (where == "missing")
 
 
+def test_no_cache_folder_at_all_means_compiling(tmp_path):
+    """Where numba finds no folder to write to, neither named nor beside the kernels nor at home, nothing fails."""
+    file = copy_of_the_kernels(tmp_path) / "__pycache__"
+    file.write_text("")
+    nowhere = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], file / "home")
+    assert loss(file / "cache", path=tmp_path, **nowhere) == EXPECTED
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes into read-only folders")
 def test_a_read_only_cache_folder_means_compiling(tmp_path):
     """A cache folder without the right to write is no reason to fail."""
@@ -110,17 +126,14 @@ def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
     The edit adds 1 to exp(r) in exp(x) = 2^n exp(r), x = n ln 2 + r. Of 0, -1 and -2, with n = 0, -1 and -3, the
     exponentials become 2, e^-1 + 1/2 and e^-2 + 1/8.
     """
-    copy, cache = tmp_path / "copy" / "nblstm", tmp_path / "cache"
-    shutil.copytree(PACKAGE / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "__init__.py").write_text("")
-    shutil.copy(PACKAGE / "errors.py", copy)
-    vectors = copy / "kernels" / "vectors.py"
+    cache, kernels = tmp_path / "cache", copy_of_the_kernels(tmp_path / "copy")
+    vectors = kernels / "vectors.py"
     source = vectors.read_text(encoding="utf-8")
     assert source.count("_TAYLOR + (1.0, 1.0)") == 1
-    assert loss(cache, path=copy.parent) == EXPECTED
+    assert loss(cache, path=tmp_path / "copy") == EXPECTED
     vectors.write_text(source.replace("_TAYLOR + (1.0, 1.0)", "_TAYLOR + (1.0, 1.0 + 1.0)"), encoding="utf-8")
     expected = 2 + math.log(2 + math.exp(-1) + 1 / 2 + math.exp(-2) + 1 / 8)
-    assert float(loss(cache, path=copy.parent)) == pytest.approx(expected, rel=1e-12)
+    assert float(loss(cache, path=tmp_path / "copy")) == pytest.approx(expected, rel=1e-12)
 
 
 # ---------------------------------------------------------------- other ways to run the kernels
