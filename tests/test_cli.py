@@ -1,0 +1,370 @@
+"""The commands as a user runs them: the happy path, the streams, signals, the environment, every kind of text."""
+
+import gzip
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from conftest import SMALL, VERSE, environment
+
+import nblstm
+from nblstm.files import safetensors
+from nblstm.version import __version__
+
+FILES = ["corpus.txt", "model.checkpoint.safetensors", "model.metrics.csv", "model.safetensors"]
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A current folder with nothing but corpus.txt in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").write_text(VERSE * 20, encoding="utf-8")
+    return tmp_path
+
+
+# ---------------------------------------------------------------- the happy path
+
+
+def test_train_sample_eval_info_meet_in_the_current_folder(command, corpus):
+    """None of the commands needs to be told where the model is; each ends with 0."""
+    trained = command("train", "corpus.txt", *SMALL, "--steps", 20)
+    assert trained.code == 0 and sorted(os.listdir()) == FILES
+    assert trained.out == "" and "nblstm sample -n 100" in trained.err
+
+    sampled = command("sample", "-n", 100)
+    assert sampled.code == 0 and sampled.err == ""
+    assert len(sampled.out) == 101 and sampled.out.endswith("\n") and set(sampled.out) <= set(VERSE)
+
+    scored = command("eval", "corpus.txt")
+    heads, values = scored.out.splitlines()
+    assert scored.code == 0 and "protocol: " in scored.err
+    assert heads.split()[:2] == ["nats/character", "perplexity"] and values.split()[-1] == "corpus.txt"
+
+    described = command("info")
+    assert described.code == 0 and described.err == ""
+    for fact in ("LSTM 1 x 8", "level char", "corpus.txt", "20 steps"):
+        assert fact in described.out
+
+
+def test_the_figures_are_those_of_the_library(command, folder):
+    """eval's table and its JSON say what score() says, and what the validation loss in info was."""
+    score = nblstm.load("model.safetensors").score((folder / "corpus.txt").read_text())
+    report = json.loads(command("eval", "corpus.txt", "corpus.txt", "--json").out)
+    row = report["files"][1]
+    assert report["model"] == "model.safetensors" and len(report["files"]) == 2 and "first token" in report["protocol"]
+    assert row["nats_per_token"] == pytest.approx(score.loss, rel=1e-9)
+    assert row["perplexity"] == pytest.approx(math.exp(score.loss), rel=1e-9)
+    assert row["bits_per_character"] == pytest.approx(score.loss / math.log(2), rel=1e-9)
+    assert (row["tokens"], row["unknown"], row["file"]) == (len(VERSE) * 20 - 1, 0, "corpus.txt")
+    values = command("eval", "corpus.txt").out.splitlines()[1].split()
+    assert float(values[0]) == pytest.approx(score.loss, abs=1e-4)
+    assert values[4] == f"{score.tokens:,}"
+
+
+def test_info_as_json(command, folder):
+    """Config, vocabulary and training facts, for programs."""
+    outcome = command("info", "--json", "--training")
+    facts = json.loads(outcome.out)
+    assert facts["config"]["hidden_size"] == 8 and facts["training"]["steps"] == 30 and outcome.err == ""
+    assert facts["vocabulary"]["tokens"][1:] == sorted(set(VERSE))
+    sizes = [math.prod(array.shape) for array in safetensors.read("model.safetensors")[0].values()]
+    assert facts["parameters"] == sum(sizes)
+
+
+def test_json_has_no_infinity(command, corpus, monkeypatch):
+    """A perplexity beyond all floats is null: JSON knows no Infinity."""
+    command("train", "corpus.txt", *SMALL, "--steps", 1)
+    monkeypatch.setattr("nblstm.language_model.score", lambda *args: nblstm.Score(1e6, 10, 10, 10, 0))
+    (row,) = json.loads(command("eval", "corpus.txt", "--json").out, parse_constant=pytest.fail)["files"]
+    assert row["perplexity"] is None and row["nats_per_token"] == 1e5
+
+
+def test_resume_on_the_command_line(command, corpus):
+    """A finished run goes on with a new limit, and says where it starts."""
+    command("train", "corpus.txt", *SMALL, "--steps", 5)
+    again = command("train", "--resume", "--steps", 9)
+    assert again.code == 0 and "at step 5" in again.err
+    assert json.loads(command("info", "--json").out)["training"]["steps"] == 9
+    assert "had reached its limit" in command("train", "--resume").err
+
+
+def test_quiet(command, corpus):
+    """-q trains without a word."""
+    assert command("train", "corpus.txt", *SMALL, "--steps", 2, "-q") == type(command("-h"))(0, "", "")
+    assert (corpus / "model.safetensors").exists()
+
+
+def test_a_sample_after_each_epoch(command, corpus):
+    """--sample shows text on stderr, the model's and not the corpus's."""
+    plain = command("train", "corpus.txt", *SMALL, "--epochs", 2).err
+    shown = command("train", "corpus.txt", *SMALL, "--epochs", 2, "--sample", 500, "--overwrite")
+    assert shown.out == "" and len(shown.err) > len(plain) + 900
+
+
+def test_patience_is_explained(command, corpus):
+    """A run that ends early says why."""
+    outcome = command("train", "corpus.txt", *SMALL, "--epochs", 9, "--patience", 1, "--lr", 1e-30)
+    assert outcome.code == 0 and "no better validation loss for 1 epochs (--patience)" in outcome.err
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def test_the_prompt_comes_first_and_is_not_counted(command, folder):
+    """The prompt, then n tokens; from a file as from the option."""
+    outcome = command("sample", "--prompt", "Shall I", "-n", 30, "--seed", 1)
+    assert outcome.out.startswith("Shall I") and len(outcome.out) == 7 + 30 + 1
+    (folder / "prompt").write_text("Shall I")
+    assert command("sample", "--prompt-file", "prompt", "-n", 30, "--seed", 1).out == outcome.out
+    assert command("sample", "--prompt", "", "-n", 0).out == "\n"
+
+
+def test_unseen_characters_of_a_prompt(command, folder):
+    """They are named on stderr, and the text goes on."""
+    outcome = command("sample", "--prompt", "Zoë", "-n", 9)
+    assert outcome.code == 0 and outcome.out.startswith("Zoë") and len(outcome.out) == 3 + 9 + 1
+    assert "'Z', 'ë'" in outcome.err and "<unk>" in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_seed_and_several_texts(command, folder):
+    """The same seed prints the same; num_samples texts come with lines between them."""
+    args = ["sample", "-n", 20, "--seed", 7, "--num-samples", 3]
+    outcome = command(*args)
+    assert outcome.out.count("-" * 20 + "\n") == 3 and command(*args).out == outcome.out
+    assert command("sample", "-n", 20, "--temperature", 0).out == command("sample", "-n", 20, "--top-k", 1).out
+
+
+def test_text_streams(folder):
+    """Characters leave one by one: the first are there long before a billion is done."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nblstm", "sample", "-n", "1000000000", "--backend", "numpy"],
+        stdout=subprocess.PIPE, env=environment(),
+    ) as process:  # fmt: skip
+        assert len(process.stdout.read(50)) == 50
+        process.kill()
+
+
+@pytest.mark.parametrize("line", ['"$0" -m nblstm sample -n 100000 | head -c 20', '"$0" -m nblstm info | true'])
+def test_a_closed_pipe_ends_quietly(folder, line):
+    """`nblstm sample | head` is not an error, also not for a shell that looks at every command."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line, sys.executable], env=environment(), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_terminal_without_the_characters(python, corpus, command):
+    """What the output's encoding lacks becomes a question mark, not a crash."""
+    (corpus / "snow.txt").write_text("\N{SNOWMAN}" * 2000, encoding="utf-8")
+    command("train", "snow.txt", *SMALL, "--steps", 2)
+    outcome = python("-m", "nblstm", "sample", "-n", 3, "--prompt", "a", env={"PYTHONIOENCODING": "ascii"})
+    assert (outcome.code, outcome.out) == (0, "a???\n")
+
+
+# ---------------------------------------------------------------- help, version, environment
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "eval", "info", "warmup"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(command, name, flag):
+    """Every command explains itself on stdout."""
+    outcome = command(name, flag)
+    assert (outcome.code, outcome.err) == (0, "") and outcome.out.startswith(f"Usage: nblstm {name}")
+    assert name in command(flag).out
+
+
+def test_nothing_is_help(command):
+    """The bare command shows what there is."""
+    assert command().out == command("-h").out and command().code == 0
+
+
+def test_help_knows_the_flags_of_the_issue(command):
+    """Fields and flags have one name, and defaults are shown."""
+    text = command("train", "-h").out
+    flags = "level tokenizer hidden-size num-layers embedding-size tie dropout batch-size bptt optimizer lr schedule clip"
+    flags += " epochs steps minutes patience valid-fraction seed threads resume init-from quiet"
+    assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", text)]
+    assert "[default: 256]" in text
+
+
+def test_version(command):
+    """The package's."""
+    outcome = command("--version")
+    assert outcome.out.split()[-1] == __version__ == nblstm.__version__ and outcome.code == 0
+
+
+def test_environment_variables(command, corpus, monkeypatch):
+    """NBLSTM_<COMMAND>_<OPTION> stands for the option, by the name it has on the command line; the option wins."""
+    for name, value in {"TRAIN_HIDDEN_SIZE": 6, "TRAIN_STEPS": 3, "TRAIN_OUTPUT": "m", "TRAIN_QUIET": 1}.items():
+        monkeypatch.setenv(f"NBLSTM_{name}", str(value))
+    assert command("train", "corpus.txt", "--num-layers", 1, "--steps", 2).err == ""
+    monkeypatch.setenv("NBLSTM_INFO_MODEL", "m")
+    monkeypatch.setenv("NBLSTM_INFO_JSON", "1")
+    facts = json.loads(command("info").out)
+    assert facts["config"]["hidden_size"] == 6 and facts["training"]["steps"] == 2
+    monkeypatch.setenv("NBLSTM_TRAIN_HIDDEN_SIZE", "many")
+    assert command("train", "corpus.txt").code == 2
+
+
+def test_shell_completion(python, tmp_path):
+    """bash is told the commands."""
+    run = "import sys; sys.argv = ['nblstm']; from nblstm.cli.main import main; main()"
+    words = {"_NBLSTM_COMPLETE": "bash_complete", "COMP_WORDS": "nblstm s", "COMP_CWORD": "1"}
+    assert "sample" in python("-c", run, env=words).out
+
+
+# ---------------------------------------------------------------- signals
+
+
+def start(*args, **keywords):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nblstm", "train", *args], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=environment(), text=True, **keywords,
+    )  # fmt: skip
+
+
+def after_the_first_step(process):
+    """Waits until the run has shown an epoch's progress."""
+    for line in process.stderr:
+        if line.startswith("epoch"):
+            return
+    pytest.fail("the run ended before its first step")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_saves_and_says_how_to_go_on(command, corpus, number, code):
+    """Within 2 s, with the shell's exit code; --resume then ends in the very bits of an uninterrupted run."""
+    recipe = ["corpus.txt", *SMALL, "--steps", "4000", "--schedule", "constant", "--seed", "1", "--dropout", "0.2"]
+    with start(*recipe, "--epochs", "1000000") as process:
+        after_the_first_step(process)
+        process.send_signal(number)
+        sent = time.monotonic()
+        rest = process.stderr.read()
+        assert process.wait(10) == code
+        assert time.monotonic() - sent < 2
+        assert process.stdout.read() == ""
+    assert "go on with: nblstm train --resume\n" in rest and "Traceback" not in rest
+    stopped = int(re.search(r"stopped at step ([\d,]+)", rest)[1].replace(",", ""))
+    assert 1 <= stopped < 4000
+    steps = str(stopped + 50)
+    assert command("train", "--resume", "--steps", steps, "-q").code == 0
+    assert command("train", *recipe[:-8], "--steps", steps, *recipe[-6:], "-o", "whole.safetensors", "-q").code == 0
+    resumed, whole = (safetensors.read(f"{stem}.checkpoint.safetensors")[0] for stem in ("model", "whole"))
+    for name in ("parameters", "optimizer.m", "optimizer.v", "state.h", "state.c"):
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+
+
+@pytest.mark.parametrize("number, codes", [(signal.SIGINT, {130}), (signal.SIGTERM, {143, -signal.SIGTERM})])
+def test_a_signal_before_the_first_step(corpus, number, codes):
+    """While the corpus is read there is nothing to save: it ends at once, with a line at most, and leaves nothing."""
+    with start("-", *SMALL, stdin=subprocess.PIPE) as process:
+        process.stdin.write("text " * 100_000)  # more than a pipe holds: it returns once the command is reading
+        process.stdin.flush()
+        time.sleep(0.3)  # now it has read everything and waits for more
+        process.send_signal(number)
+        errors = process.stderr.read()
+        assert process.wait(10) in codes and errors.split() in ([], ["Error:", "interrupted."])
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    assert os.listdir() == ["corpus.txt"]
+
+
+def test_the_way_to_go_on_names_the_output(corpus):
+    """Also where the model has another name, quoted for the shell."""
+    with start("corpus.txt", *SMALL, "--epochs", "1000000", "-o", "my model") as process:
+        after_the_first_step(process)
+        process.send_signal(signal.SIGINT)
+        assert "nblstm train --resume -o 'my model'\n" in process.stderr.read()
+
+
+# ---------------------------------------------------------------- every kind of text
+
+
+def trained_on(command, *args):
+    """The model that a short run on these arguments makes."""
+    outcome = command("train", *args, *SMALL, "--steps", 3, "-q")
+    assert outcome == type(outcome)(0, "", "")
+    return nblstm.load("model.safetensors")
+
+
+def test_standard_input(python, corpus):
+    """`cat corpus.txt | nblstm train -`, and so for eval and a prompt."""
+    text = (VERSE * 20).encode()
+    assert python("-m", "nblstm", "train", "-", *SMALL, "--steps", 3, "-q", input=text).code == 0
+    assert nblstm.load("model.safetensors").vocabulary.tokens[1:] == tuple(sorted(set(VERSE)))
+    report = json.loads(python("-m", "nblstm", "eval", "-", "--json", input=text).out)
+    assert report["files"][0]["tokens"] == len(text) - 1
+    assert python("-m", "nblstm", "sample", "--prompt-file", "-", "-n", 4, input=b"Thou").out.startswith("Thou")
+
+
+def test_several_files_folders_and_gz(command, corpus):
+    """They are joined; files of a folder in sorted order, .gz unpacked."""
+    (corpus / "folder" / "inner").mkdir(parents=True)
+    (corpus / "folder" / "a.txt").write_text("xxx\n" * 100)
+    (corpus / "folder" / "inner" / "b.txt.gz").write_bytes(gzip.compress(b"yyy\n" * 100))
+    model = trained_on(command, "corpus.txt", "folder")
+    assert set(model.vocabulary.tokens[1:]) == set(VERSE) | set("xy")
+    assert model.training["corpus"] == ["corpus.txt", "folder"]
+    assert model.training["tokens"] == int(0.9 * (len(VERSE) * 20 + 800))
+
+
+def test_line_ends_are_kept(command, corpus):
+    """CRLF is two characters that the model learns and writes."""
+    (corpus / "crlf.txt").write_bytes(b"\r\n" * 1000)
+    assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n", "\r")
+
+
+def test_encodings(command, corpus):
+    """--encoding reads what is not UTF-8, and a byte order mark is no character."""
+    (corpus / "latin.txt").write_bytes("café ".encode("latin-1") * 300)
+    assert "é" in trained_on(command, "latin.txt", "--encoding", "latin-1").vocabulary.tokens
+    (corpus / "mark.txt").write_bytes(b"\xef\xbb\xbf" + b"abc" * 300)
+    assert trained_on(command, "mark.txt", "--overwrite").vocabulary.tokens == ("<unk>", "a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "args, loss_of, prompt",
+    [
+        (["--level", "word"], "word", "Shall I"),
+        (["--level", "word", "--tokenizer", "whitespace"], "word", "Shall I"),
+        (["--level", "word", "--min-count", "21"], "word", "Shall I"),
+        (["--level", "word", "--max-vocab", "5"], "word", "Shall I"),
+        (["--level", "byte"], "byte", "é"),
+        (["--level", "char", "--tie"], "character", "S"),
+        (["--level", "char", "--optimizer", "sgd", "--lr", "0.1", "--schedule", "plateau"], "character", "S"),
+    ],
+)
+def test_every_level_end_to_end(command, corpus, args, loss_of, prompt):
+    """Train, sample and score; the text goes on from the prompt, never with <unk>."""
+    model = trained_on(command, "corpus.txt", *args)
+    sampled = command("sample", "-n", 25, "--prompt", prompt, "--seed", 1)
+    assert sampled.code == 0 and sampled.out.startswith(prompt) and "<unk>" not in sampled.out
+    scored = command("eval", "corpus.txt")
+    assert scored.code == 0 and scored.out.split()[0] == f"nats/{loss_of}"
+    if "--max-vocab" in args:
+        assert len(model.vocabulary) == 5 and int(scored.out.split()[-2].replace(",", "")) > 0
+    if "whitespace" in args:
+        assert "day?" in model.vocabulary.tokens
+
+
+def test_init_from_on_the_command_line(command, folder):
+    """A model goes on from another's weights."""
+    outcome = command("train", "corpus.txt", "--init-from", "model.safetensors", "-o", "next.safetensors", "--steps", 1)
+    assert outcome.code == 0 and "-m next.safetensors" in outcome.err
+    assert nblstm.load("next.safetensors").config == nblstm.load("model.safetensors").config
+
+
+def test_demo(command, corpus):
+    """--demo brings its own text, and a limit replaces its minute."""
+    outcome = command("train", "--demo", "--steps", 1, "--hidden-size", 8, "--batch-size", 4, "--valid", "corpus.txt")
+    assert outcome.code == 0
+    training = nblstm.load("model.safetensors").training
+    assert training["corpus"] == ["the demo text"] and training["tokens"] > 300_000
