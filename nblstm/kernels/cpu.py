@@ -8,7 +8,7 @@ steps; weight gradients are split by their own rows and columns. No sum is ever 
 results do not depend on their number.
 
 Names: P panels of 64 gate columns, Q panels of 64 input or hidden columns, M = T * N rows, Hp = 16 * P.
-In this file arrays are addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
+In this file arrays are flat, or addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ def embedding_forward(y, tokens, weight, threads):
 
 @jit
 def _embedding_backward(dweight, dy, tokens, part, start, stop):
+    """dweight[tokens[m]] += dy[m] for columns start ... stop"""
     for m in range(len(tokens)):
         for e in range(start, stop):
             dweight[tokens[m], e] += dy[m, e]
@@ -602,6 +603,7 @@ def decode(logits, h, c, tokens, work, threads):
 
 @jit
 def _draw(tokens, logits, uniform, temperature, top_k, V, part, start, stop):
+    """`reference.draw` of rows start ... stop, without a sorted or shifted copy of the logits"""
     for n in range(start, stop):
         row = logits[n * V : (n + 1) * V]
         best = 0
@@ -628,7 +630,7 @@ def _draw(tokens, logits, uniform, temperature, top_k, V, part, start, stop):
 
 def draw(tokens, logits, uniform, temperature, top_k, threads):
     """See reference.draw."""
-    split(1, _draw, len(tokens), tokens, logits.reshape(-1), uniform, temperature, top_k, logits.shape[1])
+    split(threads if logits.size > SHARED_BYTES else 1, _draw, len(tokens), tokens, logits.reshape(-1), uniform, temperature, top_k, logits.shape[1])
 
 
 # ---------------------------------------------------------------- linear layer
@@ -690,6 +692,7 @@ def _log_sum_exp(e, logits, first, V, keep):
 
 @jit
 def _token_losses(losses, logits, targets, V, part, start, stop):
+    """`reference.token_losses` of rows start ... stop"""
     for m in range(start, stop):
         largest, total = _log_sum_exp(logits, logits, m * V, V, False)
         losses[m] = np.log(total) - (logits[m * V + targets[m]] - largest)
@@ -702,6 +705,7 @@ def token_losses(losses, logits, targets, threads):
 
 @jit
 def _cross_entropy(losses, dlogits, logits, targets, scale, V, part, start, stop):
+    """`reference.cross_entropy` of rows start ... stop"""
     for m in range(start, stop):
         chosen = logits[m * V + targets[m]]
         largest, total = _log_sum_exp(dlogits, logits, m * V, V, True)
@@ -740,7 +744,7 @@ def _squared_norm(sums, g, part, start, stop):
 
 
 def squared_norm(g, threads):
-    """See reference.squared_norm. Partial sums of 1024 in g's type, those in float64."""
+    """See reference.squared_norm. Partial sums of 1024 in g's type, so inf above 1e19 in float32; the rest in float64."""
     sums = np.empty(_panels(g.size, CHUNK))
     split(threads, _squared_norm, len(sums), sums, g)
     return float(sums.sum())
@@ -748,6 +752,7 @@ def squared_norm(g, threads):
 
 @jit
 def _clip_values(g, limit, part, start, stop):
+    """`reference.clip_values` of elements start ... stop"""
     for i in range(start, stop):
         value = g[i]
         value = limit if value > limit else value
@@ -761,6 +766,7 @@ def clip_values(g, limit, threads):
 
 @jit
 def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, root, eps, weight_decay, scale, part, start, stop):
+    """`reference.adam` of elements start ... stop"""
     for i in range(start, stop):
         gradient = g[i] * scale + weight_decay * w[i]
         m[i] = keep1 * m[i] + take1 * gradient
@@ -780,6 +786,7 @@ def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads):
 
 @jit
 def _sgd(w, m, g, lr, momentum, weight_decay, scale, part, start, stop):
+    """`reference.sgd` of elements start ... stop"""
     for i in range(start, stop):
         m[i] = momentum * m[i] + (g[i] * scale + weight_decay * w[i])
         w[i] -= lr * m[i]
@@ -793,6 +800,7 @@ def sgd(w, m, g, lr, momentum, weight_decay, scale, threads):
 
 @jit
 def _rmsprop(w, v, g, lr, keep, take, eps, weight_decay, scale, part, start, stop):
+    """`reference.rmsprop` of elements start ... stop"""
     for i in range(start, stop):
         gradient = g[i] * scale + weight_decay * w[i]
         v[i] = keep * v[i] + take * (gradient * gradient)

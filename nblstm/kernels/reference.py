@@ -21,7 +21,7 @@ def sigmoid(x):
 def dropout(y, x, rate, key, threads):
     """y = x / (1 - rate) where a random bit is set, 0 elsewhere. Inverted dropout; y may be x.
 
-    x, y (any shape). key: uint64; the mask is a function of (key, position) alone, so that the backward pass
+    x, y (any shape, up to 2**32 elements, after which the mask repeats). key: uint64; the mask is a function of (key, position) alone, so that the backward pass
     is `dropout(dx, dy, rate, key)`: nothing is stored. Mask: two rounds of a 32-bit integer hash
     (C. Wellons, "lowbias32") over position and key; kept where hash >= rate * 2**32.
     """

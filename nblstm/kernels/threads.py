@@ -59,7 +59,7 @@ def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
 
 
 def _threads() -> ThreadPoolExecutor:
-    """One pool for the process; kernels never wait for each other, so callers can share it."""
+    """One pool for the process. It has a thread for every call, so calls that wait for each other (`together`) all run."""
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")

@@ -59,18 +59,18 @@ class Network:
         """Everything a training step on a (T, N) chunk writes, allocated once."""
         key = ("training", T, N)
         if key not in self._buffers:
-            self._buffers = {key: self._forward_buffers(T, N, self.config.dropouts)}
+            self._buffers = {key: self._forward_buffers(T, N, self.config.input_dropout, self.config.dropouts)}
             H, M, rows = self.config.hidden_size, T * N, self._head_rows(T * N)
             empty = lambda *shape: np.empty(shape, self.config.dtype)  # noqa: E731
             self._buffers[key] |= {"dy": [empty(T, N, H), empty(T, N, H)], "losses": empty(M)}
             self._buffers[key] |= {"logits": empty(rows, self.config.vocab_size), "head": self._head_work(rows)}
         return self._buffers[key]
 
-    def _forward_buffers(self, T: int, N: int, dropouts: list[float]) -> dict[str, Any]:
+    def _forward_buffers(self, T: int, N: int, input_dropout: float, dropouts: list[float]) -> dict[str, Any]:
         """Everything a forward pass writes; x is the distinct inputs or, under dropout, all of them."""
         c, M = self.config, T * N
         sizes = [c.embedding_size] + [c.hidden_size] * (c.num_layers - 1)
-        rows = min(M, c.vocab_size) if c.input_dropout == 0 else 0
+        rows = min(M, c.vocab_size) if input_dropout == 0 else 0
         empty = lambda *shape: np.empty(shape, c.dtype)  # noqa: E731
         return {
             "x": empty(rows or M, c.embedding_size),
@@ -165,10 +165,11 @@ class Network:
         key = ("losses", T, N)
         if key not in self._buffers:
             self._buffers = {k: v for k, v in self._buffers.items() if k[0] == "training"}
-            self._buffers[key] = self._forward_buffers(T, N, [0.0] * self.config.num_layers)
+            self._buffers[key] = self._forward_buffers(T, N, 0.0, [0.0] * self.config.num_layers)
             self._buffers[key] |= {"head": self._head_work(self._head_rows(T * N))}
         distinct, index = distinct_tokens(tokens.reshape(-1), self.config.vocab_size)
-        x = self.weights["embedding.weight"][distinct]
+        x = self._buffers[key]["x"][: len(distinct)]
+        self.kernels.embedding_forward(x, distinct, self.weights["embedding.weight"], self.threads)
         outputs, after = self._layers(self._buffers[key], x, index, state, T, N, None)
         losses, flat = np.empty(T * N, self.config.dtype), targets.reshape(-1)
         rows = self._head_rows(T * N)
