@@ -11,6 +11,7 @@ import numpy as np
 from nblstm.config import ModelConfig
 from nblstm.kernels.threads import split
 from nblstm.kernels.tiles import PANEL, multiply
+from nblstm.kernels.vectors import LANES, lane_sum, load, store
 
 SQUARE = 2048  # rows, columns and depth of the large product
 TILE_ROWS, TILE_DEPTH, TILE_ROUNDS = 96, 256, 400  # 96 KiB of A and 64 KiB of B: all in the L2 cache
@@ -73,27 +74,34 @@ def read_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
 
     An array as large as the weights has the same place in the caches as they have.
     """
-    array, sums = np.ones(max(size // 4, 64 * threads), np.float32), np.zeros(threads, np.float32)
+    blocks = max(size // (64 * 4), threads)
+    array, sums = np.ones(64 * blocks, np.float32), np.zeros(threads, np.float32)
     rounds = max(1, READ_BYTES // array.nbytes)
-    return lambda: split(threads, _read, array.size, sums, array, rounds), array.nbytes * rounds
+    return lambda: split(threads, _read, blocks, sums, array, rounds), array.nbytes * rounds
 
 
 def copy_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
     """(call, bytes of a call, read and written): one array into another, of `size` bytes each."""
-    source, target = np.ones(size // 4, np.float32), np.zeros(size // 4, np.float32)
-    return lambda: split(threads, _copy, source.size, target, source), 2 * source.nbytes
+    blocks = max(size // (LANES * 4), threads)
+    source, target = np.ones(blocks * LANES, np.float32), np.zeros(blocks * LANES, np.float32)
+    return lambda: split(threads, _copy, blocks, target, source), 2 * source.nbytes
 
 
-@numba.njit(nogil=True, fastmath=True)
+@numba.njit(nogil=True)
 def _read(sums, array, rounds, part, start, stop):
-    for k in range(rounds):
-        total = np.float32(k)  # depends on the round, so that no round can be left out
-        for i in range(start, stop):
-            total += array[i]
-        sums[part] += total
+    """sums[part] = the sum of array[start * 64 : stop * 64], `rounds` times over, in vectors"""
+    for _ in range(rounds):
+        a = b = c = d = load(array, start * 64)
+        for i in range(start * 64, stop * 64, 64):
+            a = a + load(array, i)
+            b = b + load(array, i + LANES)
+            c = c + load(array, i + 2 * LANES)
+            d = d + load(array, i + 3 * LANES)
+        sums[part] += lane_sum(a + b + (c + d))
 
 
 @numba.njit(nogil=True)
 def _copy(target, source, part, start, stop):
-    for i in range(start, stop):
-        target[i] = source[i]
+    """target = source for blocks of 16 numbers"""
+    for i in range(start * LANES, stop * LANES, LANES):
+        store(target, i, load(source, i))
