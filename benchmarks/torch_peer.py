@@ -21,7 +21,7 @@ class TorchModel(nn.Module):
         V, E, H, L = config.vocab_size, config.embedding_size, config.hidden_size, config.num_layers
         self.embedding, self.head = nn.Embedding(V, E), nn.Linear(H, V)
         self.rnn = nn.LSTM(E, H, L, dropout=config.dropout if L > 1 else 0.0)
-        self.input_dropout, self.dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.dropout)
+        self.input_dropout, self.dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.output_dropout)
         if config.tie:
             self.head.weight = self.embedding.weight
         self.load(parameters)
