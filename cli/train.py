@@ -50,7 +50,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "batch_size": 32, "lr": 0.005, "minutes": 1
 @setting(TrainConfig, "warmup", "cosine: updates of linear warm-up.")
 @setting(TrainConfig, "clip", "Largest norm of the whole gradient; 0 is off.")
 @setting(TrainConfig, "clip_value", "Largest single gradient; 0 is off.")
-@setting(TrainConfig, "epochs", "Stop after so many passes over the text; 20 unless --steps or --minutes is given.")
+@setting(TrainConfig, "epochs", "Stop after so many passes over the text; 15 unless --steps or --minutes is given.")
 @setting(TrainConfig, "steps", "Stop after so many updates.")
 @setting(TrainConfig, "minutes", "Stop after so much time.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
@@ -161,10 +161,11 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
             report.seconds_left,
         )  # fmt: skip
         return
+    train = "" if math.isnan(report.smooth_loss) else f"  train {report.smooth_loss:.4f}"
     valid = "" if report.valid_loss is None else f"  valid {report.valid_loss:.4f}"
     best = "  best" if report.improved and valid else ""
     progress.line(
-        f"epoch {report.epoch:5.2f}  step {report.step:6,}  train {report.smooth_loss:.4f}{valid}  "
+        f"epoch {report.epoch:5.2f}  step {report.step:6,}{train}{valid}  "
         f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {_clock(report.seconds)}{best}"
     )
     if sample_tokens:

@@ -160,7 +160,7 @@ class ModelConfig(_Config):
 class TrainConfig(_Config):
     """How a network is trained; stored in the checkpoint."""
 
-    batch_size: int = 64  # N: parallel streams
+    batch_size: int = 32  # N: parallel streams
     bptt: int = 64  # T: tokens per stream between two updates (truncated back-propagation through time)
     optimizer: str = "adam"  # adam | sgd | rmsprop
     lr: float | None = None  # learning rate; None means the optimizer's usual one (LEARNING_RATES)
@@ -199,7 +199,7 @@ class TrainConfig(_Config):
 
 
 LEARNING_RATES = {"adam": 3e-3, "sgd": 1.0, "rmsprop": 2e-3}
-DEFAULT_EPOCHS = 20
+DEFAULT_EPOCHS = 15
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,6 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f"nblstm.kernels.{module}")
     except ImportError as error:
         raise DeviceError(
-            f"the cpu kernels need numba, which cannot be imported here ({error}); use --backend numpy."
+            f"the compiled kernels need numba, which cannot be imported here ({error}); install it, or for sampling "
+            "and scoring choose the numpy backend."
         ) from error
