@@ -59,10 +59,12 @@ PEERS = {"torch": "torch", "onnx": "onnxruntime", "numpy": "numpy"}  # name on t
 
 
 def parser(description: str | None, repeat: int, peers: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The options that every benchmark has. peers: those it can run beside us."""
+    """The options that every benchmark has. repeat: 0 where it has no rounds. peers: those it can run beside us."""
     p = argparse.ArgumentParser(description=(description or "").split("\n")[0], allow_abbrev=False)
     p.add_argument("--threads", type=int, default=_cores(), help="of everyone (default: every core, %(default)s)")
-    p.add_argument("--repeat", type=int, default=repeat, metavar="N", help="rounds (default %(default)s)")
+    p.set_defaults(repeat=0)
+    if repeat:
+        p.add_argument("--repeat", type=int, default=repeat, metavar="N", help="rounds (default %(default)s)")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     if peers:
         p.add_argument(
@@ -199,8 +201,13 @@ def _cpu_model() -> str:
     return f"{name}, {vectors[0]}" if vectors else name
 
 
-def report(title: str, args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (),
-           figures: Any = None) -> None:  # fmt: skip
+def report(
+    title: str,
+    args: argparse.Namespace,
+    rows: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    figures: Any = None,
+) -> None:
     """Print the rows (column -> text) as a table below the machine, or with --json `figures` (default: the rows)."""
     facts = machine(args.threads)
     if args.json:
@@ -208,10 +215,10 @@ def report(title: str, args: argparse.Namespace, rows: Sequence[Mapping[str, Any
         return
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     print(f"{title}\n{facts['cpu']}, {facts['cores']} cores, {facts['system']}; {facts['threads']} threads each")
-    print(f"{versions}; median (min-max) of {args.repeat} interleaved rounds\n")
+    print(versions + (f"; median (min-max) of {args.repeat} interleaved rounds" if args.repeat else "") + "\n")
     table(rows)
-    for note in notes:
-        print(f"\n{note}" if note is notes[0] else note)
+    if notes:
+        print("", *notes, sep="\n")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:

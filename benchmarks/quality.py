@@ -1,132 +1,258 @@
-"""How good a model gets, and how soon: validation loss against seconds on real text, beside PyTorch.
+"""Validation loss against seconds on a text, nblstm and PyTorch with the same recipe, epoch by epoch in turns.
 
-    python benchmarks/quality.py CORPUS [--minutes 5] [--peers]
-    python benchmarks/quality.py --word-level TRAIN TEST [--epochs 6]
+    python benchmarks/quality.py CORPUS [--minutes 5 | --epochs 20] [--goals 1.60 1.53]
+    python benchmarks/quality.py --word-level TRAIN TEST [--hidden-size 200] [--epochs 10]
 
-Both read the same tokens in the same order with the same recipe (nblstm's defaults), schedule and validation
-protocol, one after the other; dropout masks and initial weights are each one's own. Seconds count training and
-validation, not compiling. The word level also gives the perplexity of TEST (whitespace tokens, one stream, state
-carried).
+The recipe is the package's defaults (2x256, dropout 0.4, Adam, cosine schedule, batch and bptt 64) unless an option
+says otherwise. Both start from the same weights, read the same batches, follow the same schedule, are validated by
+the same function and keep the weights of their best validation; only their dropout masks differ. Each has a clock of
+its own that runs while it works: nblstm's includes compiling its kernels and writing its files.
+
+--word-level cuts both texts at white space, learns from the first (its last tenth is for validation) and scores the
+second as one stream, as `nblstm eval` does.
 """
 
 from __future__ import annotations
 
-import math
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import common  # first: it sets the environment that the others read  # isort: skip
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TrainConfig
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial, views
-from nblstm.scoring import CHUNK, SHORTEST_STREAM, VALIDATION_STREAMS, score
-from nblstm.text.batches import Streams, fit
-from nblstm.text.corpus import Corpus, load_corpus, read
+from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.model.parameters import initial
+from nblstm.scoring import score, validation_loss
+from nblstm.text.batches import Streams
+from nblstm.text.corpus import read
 from nblstm.training.schedules import make_schedule
-from nblstm.training.trainer import Trainer
+from nblstm.training.session import Session, split_settings
 
-WORD_LEVEL = {"hidden_size": 200, "dropout": 0.5, "input_dropout": 0.5, "output_dropout": 0.5, "tie": True}
-Point = tuple[float, float, float]  # epoch, seconds, validation loss
-
-
-def ours(shape: ModelConfig, config: TrainConfig, corpus: Corpus) -> Iterator[Point]:
-    """nblstm's curve; afterwards `ours.network` holds the best weights."""
-    network = Network(shape, initial(shape, config.seed), "cpu", config.threads)
-    trainer = Trainer(network, config, corpus.train, corpus.valid)
-    compiling = 0.0
-    for report in trainer.run():
-        if report.step == 1:
-            compiling = report.seconds
-        if report.validated:
-            yield report.epoch, report.seconds - compiling, report.valid_loss
-    np.copyto(network.parameters, trainer.best)
-    ours.network = network
+TOLERANCE = 1e-4  # of the first validation loss, before any training
 
 
-def torchs(shape: ModelConfig, config: TrainConfig, corpus: Corpus) -> Iterator[Point]:
-    """PyTorch's curve; afterwards `torchs.parameters` holds the best weights, in nblstm's names."""
-    import torch
-    from torch_peer import TorchModel, TorchTraining
-
-    torch.manual_seed(config.seed)
-    model = TorchModel(shape, initial(shape, config.seed))
-    training, schedule = TorchTraining(model, config.lr, config.clip), make_schedule(config)
-    streams = Streams(corpus.train, config.batch_size, config.bptt)
-    step, best, started = 0, math.inf, time.perf_counter()
-    while True:
-        seconds, epoch = time.perf_counter() - started, step / len(streams)
-        progress = epoch / config.epochs if config.epochs else seconds / (60 * config.minutes)
-        if step % len(streams) == 0 and step or progress >= 1:
-            loss = torch_validation(model, corpus.valid)
-            if loss < best:
-                best, torchs.parameters = loss, {k: v.detach().numpy().copy() for k, v in model.named_parameters()}
-            yield epoch, time.perf_counter() - started, loss
-        if progress >= 1:
-            return
-        if step % len(streams) == 0:
-            training.state = None
-        for group in training.optimizer.param_groups:
-            group["lr"] = schedule.lr(step, epoch, progress)
-        training.step(*(torch.from_numpy(part.astype(np.int64)) for part in streams.chunk(step % len(streams))))
-        step += 1
+# ---------------------------------------------------------------- the two runs: iterators that yield a curve's points
+#
+# A point is (epoch, validation loss) after an epoch, None after any other update.
 
 
-def torch_validation(model, ids: np.ndarray) -> float:
-    """`nblstm.scoring.validation_loss`, by PyTorch."""
-    import torch
+def our_run(session: Session) -> Iterator[tuple[float, float] | None]:
+    """A session as `nblstm train` runs it, files and all."""
+    for report in session.run():
+        yield (report.epoch, report.valid_loss) if report.validated else None
 
-    N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_STREAM))
-    streams, state, nats, tokens = Streams(ids, N, max(1, CHUNK // N)), None, 0.0, 0
-    model.eval()
-    with torch.no_grad():
-        for k in range(len(streams)):
-            chunk = [torch.from_numpy(part.astype(np.int64)) for part in streams.chunk(k)]
-            loss, state = model.loss(*chunk, state)
-            nats, tokens = nats + float(loss) * chunk[0].numel(), tokens + chunk[0].numel()
-    model.train()
-    return nats / tokens
+
+class TorchRun:
+    """The loop of `Trainer.run` around PyTorch's step, with the same streams, schedule and validation."""
+
+    def __init__(self, shape: ModelConfig, config: TrainConfig, train: np.ndarray, valid: np.ndarray, threads: int):
+        import torch
+        from torch_peer import TorchModel, TorchTraining
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(config.seed)
+        self.torch, self.shape, self.config, self.valid = torch, shape, config, valid
+        self.training = TorchTraining(TorchModel(shape, initial(shape, config.seed)), config.lr, config.clip)
+        self.streams = Streams(train, config.batch_size, config.bptt)
+        self.schedule, self.step, self.seconds = make_schedule(config), 0, 0.0
+        self.best_loss, self.best = float("inf"), None
+        self.network = TorchScorer(self.training.model)
+
+    def run(self) -> Iterator[tuple[float, float] | None]:
+        """Train until the first limit; a point after every epoch."""
+        while self.progress < 1:
+            started = time.perf_counter()
+            self._update()
+            self.seconds += time.perf_counter() - started
+            ended = self.step % len(self.streams) == 0
+            yield self._validated() if ended or self.progress >= 1 else None
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done: of the limit that comes first."""
+        c, epoch = self.config, self.step / len(self.streams)
+        return max(epoch / c.epochs if c.epochs else 0, self.seconds / (60 * c.minutes) if c.minutes else 0)
+
+    def _update(self) -> None:
+        chunk = self.step % len(self.streams)
+        if chunk == 0:
+            self.training.state = None
+        lr = self.schedule.lr(self.step, self.step / len(self.streams), self.progress)
+        for group in self.training.optimizer.param_groups:
+            group["lr"] = lr
+        self.training.step(*(self.torch.from_numpy(part).long() for part in self.streams.chunk(chunk)))
+        self.step += 1
+
+    def _validated(self) -> tuple[float, float]:
+        started = time.perf_counter()
+        loss = validation_loss(self.network, self.valid)
+        if loss < self.best_loss:
+            state = self.training.model.state_dict()
+            self.best_loss, self.best = loss, {name: tensor.clone() for name, tensor in state.items()}
+        self.schedule.validated(loss)
+        self.seconds += time.perf_counter() - started
+        return self.step / len(self.streams), loss
+
+
+class TorchScorer:
+    """A TorchModel with what `nblstm.scoring` asks of a Network: `config` and `losses`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.config = model, model.config
+
+    def losses(self, tokens: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """-log p(target) of every position, (T, N) in nats, and the state after. tokens, targets (T, N) int32."""
+        import torch
+
+        from nblstm.model.state import State
+
+        self.model.eval()
+        with torch.inference_mode():
+            before = tuple(torch.from_numpy(part) for part in (state.h, state.c))
+            logits, after = self.model(torch.from_numpy(tokens).long(), before)
+            wanted = torch.from_numpy(targets).long().flatten()
+            losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
+        self.model.train()
+        return losses.reshape(targets.shape).numpy(), State(*(part.numpy() for part in after))
+
+
+# ---------------------------------------------------------------- racing
+
+
+def race(runs: dict[str, Iterator]) -> dict[str, list[dict[str, float]]]:
+    """Curves by name: an epoch of each in turns, so that a slow hour of the machine is everyone's."""
+    curves: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    seconds, running = dict.fromkeys(runs, 0.0), dict(runs)
+    while running:
+        for name, run in list(running.items()):
+            time.sleep(common.SETTLE)
+            point, ended = None, False
+            started = time.perf_counter()
+            while point is None and not ended:
+                try:
+                    point = next(run)
+                except StopIteration:
+                    ended = True
+            seconds[name] += time.perf_counter() - started
+            if ended:
+                del running[name]
+            else:
+                curves[name].append({"epoch": point[0], "seconds": seconds[name], "valid_loss": point[1]})
+    return curves
+
+
+def check_start(session: Session, torch_run: TorchRun | None) -> float | None:
+    """Before any training both have the same validation loss; the program ends if not."""
+    if torch_run is None:
+        return None
+    losses = [validation_loss(network, session.corpus.valid) for network in (session.trainer.network, torch_run.network)]
+    return common.require_close("validation loss before training", *losses, TOLERANCE)
+
+
+# ---------------------------------------------------------------- the report
+
+
+def rows_of(curves: dict[str, list[dict[str, float]]]) -> list[dict[str, str]]:
+    """An epoch a row, everyone side by side."""
+    rows = []
+    for k in range(max(map(len, curves.values()))):
+        row: dict[str, str] = {}
+        for name, curve in curves.items():
+            if k < len(curve):
+                point = curve[k]
+                row |= {
+                    f"{name} epoch": f"{point['epoch']:.2f}", f"{name} s": f"{point['seconds']:.1f}",
+                    f"{name} valid": f"{point['valid_loss']:.4f}",
+                }  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def seconds_to(curve: list[dict[str, float]], goal: float) -> float | None:
+    """When the curve was first at or below the goal; None if never."""
+    return next((point["seconds"] for point in curve if point["valid_loss"] <= goal), None)
+
+
+def notes_of(curves: dict[str, list[dict[str, float]]], goals: list[float]) -> list[str]:
+    """Best losses, and how long everyone took to each goal."""
+    notes = []
+    for name, curve in curves.items():
+        best = min(curve, key=lambda point: point["valid_loss"])
+        reached = [
+            f"{goal:g} " + ("not reached" if seconds_to(curve, goal) is None else f"after {seconds_to(curve, goal):.0f} s")
+            for goal in goals
+        ]
+        notes.append(", ".join([f"{name}: best {best['valid_loss']:.4f} after {best['seconds']:.0f} s", *reached]))
+    return notes
+
+
+def test_perplexity(session: Session, torch_run: TorchRun | None, path: str) -> dict[str, float]:
+    """Perplexity of a text under everyone's best weights, by the function behind `nblstm eval`."""
+    vocabulary = session.corpus.vocabulary
+    text = lambda: read([path], vocabulary.level)  # noqa: E731
+    found = {"nblstm": session.model().score(text()).perplexity}
+    if torch_run is not None:
+        torch_run.training.model.load_state_dict(torch_run.best)
+        found["torch"] = score(torch_run.network, vocabulary, text()).perplexity
+    return found
+
+
+# ---------------------------------------------------------------- the program
+
+SETTINGS = {
+    "hidden_size": int, "num_layers": int, "dropout": float, "input_dropout": float, "batch_size": int, "bptt": int,
+    "lr": float, "schedule": str, "clip": float, "epochs": int, "minutes": float, "seed": int,
+}  # fmt: skip
 
 
 def main() -> None:
-    """Train, and print one row an epoch."""
-    parser = common.parser(__doc__, 1, ["torch"])
-    parser.add_argument("corpus", help="text to train on")
-    parser.add_argument("test", nargs="?", help="text to test on, at word level")
-    parser.add_argument("--word-level", action="store_true", help="2 x 200 on whitespace tokens, with a test text")
-    parser.add_argument("--minutes", type=float, help="limit by time")
-    parser.add_argument("--epochs", type=int, help="limit by epochs (default: nblstm's)")
+    parser = common.parser(__doc__, repeat=0, peers=["torch"])
+    parser.add_argument("corpus", nargs="?", metavar="CORPUS", help="a text file, character level")
+    parser.add_argument("--word-level", nargs=2, metavar=("TRAIN", "TEST"), help="two pre-tokenised texts instead")
+    parser.add_argument("--goals", nargs="*", type=float, default=[1.60, 1.53], help="losses to time (1.60 1.53)")
+    for name, kind in SETTINGS.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, help="default: the package's")
     args = parser.parse_args()
-    text = {"level": "word", "tokenizer": "whitespace"} if args.word_level else {}
-    corpus = load_corpus([args.corpus], **text)
-    shape = ModelConfig(len(corpus.vocabulary), **(WORD_LEVEL if args.word_level else {}))
-    recipe = TrainConfig(epochs=args.epochs, minutes=args.minutes, threads=args.threads)
-    batch_size, bptt, _ = fit(len(corpus.train), recipe.batch_size, recipe.bptt)
-    recipe = TrainConfig(**{**recipe.to_dict(), "batch_size": batch_size, "bptt": bptt})
-    curves = {"nblstm": list(ours(shape, recipe, corpus))}
-    if common.installed(args.peers):
-        curves["torch"] = list(torchs(shape, recipe, corpus))
-    rows = [
-        {"who": who, "epoch": f"{epoch:.2f}", "seconds": f"{seconds:.0f}", "valid nats": f"{loss:.4f}"}
-        for who, curve in curves.items()
-        for epoch, seconds, loss in curve
+    if bool(args.corpus) == bool(args.word_level):
+        parser.error("give CORPUS, or --word-level TRAIN TEST")
+    if args.word_level:
+        args.goals = []
+    with tempfile.TemporaryDirectory(prefix="nblstm-quality-") as folder:
+        run(args, Path(folder))
+
+
+def run(args: Any, folder: Path) -> None:
+    """Train everyone, print the curves."""
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    _, model, config = split_settings({**given, "threads": args.threads})
+    text = TextConfig(level="word", tokenizer="whitespace") if args.word_level else TextConfig()
+    path = args.word_level[0] if args.word_level else args.corpus
+    session = Session.start(
+        [path], folder / "model.safetensors", text=text, model=model, config=TrainConfig(**config),
+        notify=lambda message: print(message, file=common.sys.stderr),
+    )  # fmt: skip
+    shape, recipe = session.trainer.network.config, session.trainer.config
+    torch_run = None
+    if "torch" in common.installed(args.peers):
+        torch_run = TorchRun(shape, recipe, session.corpus.train, session.corpus.valid, args.threads)
+    error = check_start(session, torch_run)
+    curves = race({"nblstm": our_run(session), **({"torch": torch_run.run()} if torch_run else {})})
+    notes = [
+        f"LSTM {shape.num_layers}x{shape.hidden_size}, vocabulary {shape.vocab_size:,}, dropout {shape.dropout:g}, "
+        f"{recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule}, batch {recipe.batch_size}, bptt {recipe.bptt}, "
+        f"{len(session.corpus.train):,} tokens",
+        *notes_of(curves, args.goals),
+        "the first validation loss is not checked" if error is None else f"relative difference at the start: {error:.0e}",
     ]
-    notes = [f"{shape.num_layers} x {shape.hidden_size}, V = {shape.vocab_size:,}; recipe {recipe}"]
-    if args.test:
-        notes += [f"{who}: test perplexity {perplexity:.2f}" for who, perplexity in tested(args.test, corpus, curves)]
-    common.report("validation loss against time", args, rows, notes)
-
-
-def tested(path: str, corpus: Corpus, curves: dict[str, list[Point]]) -> Iterator[tuple[str, float]]:
-    """The perplexity of the test text for each one's best weights, scored by the same code."""
-    network = ours.network
-    for who in curves:
-        if who == "torch":
-            for name, array in views(network.parameters, network.config).items():
-                array[...] = torchs.parameters.get(name, torchs.parameters["embedding.weight"])
-        yield who, score(network, corpus.vocabulary, read([path], corpus.vocabulary.level)).perplexity
+    figures: dict[str, Any] = {"curves": curves, "model": shape.to_dict(), "recipe": recipe.to_dict()}
+    if args.word_level:
+        figures["test_perplexity"] = test_perplexity(session, torch_run, args.word_level[1])
+        notes += [f"test perplexity of {name}: {value:.2f}" for name, value in figures["test_perplexity"].items()]
+    common.report("validation loss (nats per token) against seconds", args, rows_of(curves), notes, figures)
 
 
 if __name__ == "__main__":

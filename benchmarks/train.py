@@ -145,7 +145,10 @@ def checked_peer(name: str, case: Case, threads: int):
 
 def rendered(row: dict) -> dict[str, str]:
     """A row of figures as a row of the table."""
-    cells = {"model": row["model"], "V": f"{CASES[row['model']].vocab_size:,}", "nblstm ms": common.spread(row["seconds"]["nblstm"], 1e3)}
+    cells = {
+        "model": row["model"], "V": f"{CASES[row['model']].vocab_size:,}",
+        "nblstm ms": common.spread(row["seconds"]["nblstm"], 1e3),
+    }  # fmt: skip
     if row["ratios"]:
         cells["torch ms"] = common.spread(row["seconds"]["torch"], 1e3)
         cells["torch / nblstm"] = common.spread(row["ratios"], digits=2)
@@ -201,7 +204,7 @@ def memory(args, with_torch: bool) -> None:
     notes = [f"nblstm states {stated / 1e6:.0f} MB for its arrays"]
     if with_torch:
         notes.append(f"peak of nblstm / peak of torch: {peaks['nblstm'] / peaks['torch']:.2f}")
-    args.repeat = 1
+    args.repeat = 0  # a peak needs no median
     common.report(f"peak memory of {MEMORY_STEPS} training steps at 2x512, batch 64, bptt 64", args, rows, notes)
 
 
