@@ -94,10 +94,13 @@ def command(
     _introduce(session, progress)
     KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
     stopper = _Stopper(session)
-    with stopper:
-        for report in session.run(stopper):
-            _render(session, report, progress, sample)
-    progress.close()
+    try:
+        with stopper:
+            for report in session.run(stopper):
+                _render(session, report, progress, sample)
+    finally:
+        KernelCache.on_compile = None
+        progress.close()
     return _conclude(session, stopper, progress)
 
 
