@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SETTLE = 0.05  # seconds of sleep before a turn: thread pools of the others (OpenMP, OpenBLAS) spin on for a while
 TURN = 0.15  # seconds that a timed turn lasts at least
+QUIET = 0.05  # share of the cores that other processes may use
 
 
 def _cores() -> int:
@@ -185,7 +186,35 @@ def machine(threads: int) -> dict[str, Any]:
         if importlib.util.find_spec(name):
             versions[name] = importlib.metadata.version(name)
     system = f"{platform.system()} {platform.machine()}"
-    return {"cpu": _cpu_model(), "cores": _cores(), "system": system, "threads": threads, "versions": versions}
+    facts = {"cpu": _cpu_model(), "cores": _cores(), "system": system, "threads": threads, "versions": versions}
+    return facts | {"used_by_others": disturbance()}
+
+
+def _busy_seconds() -> tuple[float, float, float] | None:
+    """(now, what all processes and the hypervisor have used of the cores, what this process and its children have)."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _, _, irq, softirq, steal = ticks
+    used = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), used, sum(os.times()[:4])
+
+
+_AT_START = _busy_seconds()
+
+
+def disturbance() -> float | None:
+    """The share of all cores that other processes have used since the start; None where that is not known.
+
+    It matters: a step of many small parallel regions, such as PyTorch's, waits at each of them for the thread that
+    was pushed aside, so a busy machine does not slow everyone alike.
+    """
+    now = _busy_seconds()
+    if _AT_START is None or now is None:
+        return None
+    seconds, used, own = (after - before for after, before in zip(now, _AT_START))
+    return max(0.0, used - own) / (seconds * (os.cpu_count() or 1))
 
 
 def _cpu_model() -> str:
@@ -215,7 +244,10 @@ def report(
         return
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     print(f"{title}\n{facts['cpu']}, {facts['cores']} cores, {facts['system']}; {facts['threads']} threads each")
-    print(versions + (f"; median (min-max) of {args.repeat} interleaved rounds" if args.repeat else "") + "\n")
+    print(versions + (f"; median (min-max) of {args.repeat} interleaved rounds" if args.repeat else ""))
+    others = facts["used_by_others"]
+    quiet = "" if others is None or others < QUIET else ": NOT a quiet machine, do not trust these figures"
+    print("" if others is None else f"other processes used {others:.0%} of the cores meanwhile{quiet}\n")
     table(rows)
     if notes:
         print("", *notes, sep="\n")

@@ -143,7 +143,9 @@ def rendered(figures: dict[str, Any]) -> list[dict[str, str]]:
 
 def main() -> None:
     parser = common.parser(__doc__, repeat=5, peers=["torch"])
-    parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(CASES)}", default=["2x256", "2x512"])
+    parser.add_argument(
+        "--only", nargs="+", metavar="MODEL", default=["2x256", "2x512"], help=f"of: {', '.join(CASES)}"
+    )
     args = parser.parse_args()
     with_torch = "torch" in common.installed(args.peers)  # only for its matrix product
     all_figures = [measure(name, case, args, with_torch) for name, case in common.chosen(CASES, args.only).items()]

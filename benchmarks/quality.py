@@ -149,7 +149,8 @@ def check_start(session: Session, torch_run: TorchRun | None) -> float | None:
     """Before any training both have the same validation loss; the program ends if not."""
     if torch_run is None:
         return None
-    losses = [validation_loss(network, session.corpus.valid) for network in (session.trainer.network, torch_run.network)]
+    networks = session.trainer.network, torch_run.network
+    losses = (validation_loss(network, session.corpus.valid) for network in networks)
     return common.require_close("validation loss before training", *losses, TOLERANCE)
 
 
@@ -182,10 +183,8 @@ def notes_of(curves: dict[str, list[dict[str, float]]], goals: list[float]) -> l
     notes = []
     for name, curve in curves.items():
         best = min(curve, key=lambda point: point["valid_loss"])
-        reached = [
-            f"{goal:g} " + ("not reached" if seconds_to(curve, goal) is None else f"after {seconds_to(curve, goal):.0f} s")
-            for goal in goals
-        ]
+        times = [(goal, seconds_to(curve, goal)) for goal in goals]
+        reached = [f"{goal:g} " + ("not reached" if t is None else f"after {t:.0f} s") for goal, t in times]
         notes.append(", ".join([f"{name}: best {best['valid_loss']:.4f} after {best['seconds']:.0f} s", *reached]))
     return notes
 
@@ -246,7 +245,7 @@ def run(args: Any, folder: Path) -> None:
         f"{recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule}, batch {recipe.batch_size}, bptt {recipe.bptt}, "
         f"{len(session.corpus.train):,} tokens",
         *notes_of(curves, args.goals),
-        "the first validation loss is not checked" if error is None else f"relative difference at the start: {error:.0e}",
+        "no peer to check against" if error is None else f"relative difference at the start: {error:.0e}",
     ]
     figures: dict[str, Any] = {"curves": curves, "model": shape.to_dict(), "recipe": recipe.to_dict()}
     if args.word_level:

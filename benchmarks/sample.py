@@ -211,7 +211,7 @@ def onnx_model(shape: ModelConfig, parameters: np.ndarray, N: int) -> bytes:
 
 
 def check(name: str, fields: dict[str, list], reference: Callable, shape: ModelConfig, N: int) -> float:
-    """All, still at the zero state, give the reference's logits along the same tokens; the program ends if one does not."""
+    """All, still at the zero state, give the logits of the reference along the same tokens, or the program ends."""
     tokens = np.random.default_rng(2).integers(0, shape.vocab_size, (CHECKED_TOKENS, N))
     expected = np.stack([reference(row).copy() for row in tokens])
     return max(

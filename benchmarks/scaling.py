@@ -1,6 +1,6 @@
-"""How the cost of training grows with hidden size, batch, vocabulary, threads and corpus, beside the work's own growth.
+"""How the cost of training grows with hidden size, batch, vocabulary, threads and corpus, beside the operations.
 
-    python benchmarks/scaling.py [--only hidden batch vocabulary threads corpus] [--corpus-mb 1 16] [--repeat 5] [--json]
+    python benchmarks/scaling.py [--only hidden batch vocabulary threads corpus] [--corpus-mb 1 16] [--repeat 5]
 
 Each row is compared with the one above it, measured in turns with it: how many times the operations of a token grew,
 how many times its seconds did, and by how much the second differs from the first (+10% costs a tenth more than the
@@ -27,9 +27,9 @@ import limits
 import numpy as np
 from train import Case, Training
 
+from nblstm.config import TextConfig, TrainConfig
 from nblstm.model.parameters import initial
 from nblstm.training.session import Session
-from nblstm.config import TextConfig, TrainConfig
 
 BASE = Case(num_layers=2, hidden_size=256, batch_size=64, bptt=64)
 WORDS = replace(BASE, hidden_size=128, bptt=32)  # smaller, so that the largest vocabulary takes a second a step
@@ -136,7 +136,8 @@ def train_on(path: str, count: int) -> None:
                                       config=config, overwrite=True))  # fmt: skip
 
     reading = common.timed(start)
-    seconds = [common.timed(lambda run=run: next(run)) for run in [sessions[0].trainer.run()] for _ in range(CORPUS_STEPS)]
+    run = sessions[0].trainer.run()
+    seconds = [common.timed(lambda: next(run)) for _ in range(CORPUS_STEPS)]
     facts = {"reading_seconds": reading, "step_seconds": common.median(seconds), "peak_bytes": common.peak_memory()}
     print(json.dumps(facts))
 

@@ -80,7 +80,7 @@ def measure(args: Any, folder: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = common.parser(__doc__, repeat=5, peers=["torch"])
-    parser.add_argument("--cold-repeat", type=int, default=2, metavar="N", help="runs with an empty cache (%(default)s)")
+    parser.add_argument("--cold-repeat", type=int, default=2, metavar="N", help="with an empty cache (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nblstm-startup-") as folder:
         times = measure(args, Path(folder))
