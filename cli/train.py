@@ -14,7 +14,7 @@ from nblstm.cli.options import MODEL, given, setting
 from nblstm.config import ModelConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 
-DEMO_SETTINGS = {"hidden_size": 128, "batch_size": 32, "lr": 0.005, "minutes": 1.0}
+DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0}
 
 
 @click.command("train")

@@ -37,7 +37,7 @@ from nblstm.kernels.vectors import (
 
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
 _NO_INDEX = np.empty(0, np.int32)
-SHARED_BYTES = 1 << 20  # of weights, from which on a stream is worth several threads
+SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
 CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
 
 
