@@ -268,3 +268,23 @@ def test_clip_values(kernels):
     g = np.array([-9, -2, -1.5, 0, 1.5, 2, 9, np.inf, -np.inf, np.nan], np.float32)
     kernels.clip_values(g, 2.0, 2)
     np.testing.assert_array_equal(g, np.array([-2, -2, -1.5, 0, 1.5, 2, 2, 2, -2, np.nan], np.float32))
+
+
+def test_texts_that_share_a_token_do_not_disturb_each_other():
+    """Threads that meet the same token for the first time at once leave its projection right."""
+    V, E, H, N = 3, 64, 64, 64
+    r = np.random.default_rng(5)
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)  # noqa: E731
+    layers = [(new(4 * H, E), new(4 * H, H), new(4 * H), new(4 * H))]
+    weights = new(V, E), layers, new(V, H), new(V)
+
+    def logits(kernels, threads):
+        h, c, out = np.zeros((1, N, H), np.float32), np.zeros((1, N, H), np.float32), np.empty((N, V), np.float32)
+        work = kernels.decode_work(N, *weights, threads)
+        for token in range(V):
+            kernels.decode(out, h, c, np.full(N, token), work, threads)
+        return out
+
+    expected = logits(reference, 1)
+    for _ in range(100):
+        close(logits(cpu, 4), expected, TOLERANCE[np.float32])

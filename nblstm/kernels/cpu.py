@@ -548,11 +548,13 @@ def _decode(
     for n in range(n0, n1):  # table[token] = W x + b, once
         for p in range(p0, p1):
             flag, row = (part * V + tokens[n]) * P + p, (tokens[n] * P + p) * PANEL
-            if known[flag] == 0:
+            if known[flag] == 0:  # built aside: another part may be writing the same row
                 for j in range(0, PANEL, LANES):
-                    store(table, row + j, load(packed, offsets[2] + p * PANEL + j))
+                    store(z, scratch + j, load(packed, offsets[2] + p * PANEL + j))
                 weight = offsets[0] + p * E * PANEL
-                multiply(table, row, PANEL, 1, PANEL, embedding, tokens[n] * E, E, 0, 1, E, packed, weight)
+                multiply(z, scratch, PANEL, 1, PANEL, embedding, tokens[n] * E, E, 0, 1, E, packed, weight)
+                for j in range(0, PANEL, LANES):
+                    store(table, row + j, load(z, scratch + j))
                 known[flag] = 1
     for layer in range(L):
         weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
