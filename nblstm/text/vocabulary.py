@@ -46,6 +46,7 @@ class Vocabulary(ABC):
     tokens: the tokens in id order. At byte level chr(0) .. chr(255).
     tokenizer: "default" or "whitespace"; means nothing but at word level.
     unk_id: id of every token that is not in the list; None at byte level, where there is no such token.
+    end_id: id of the token that stands between documents: read first, predicted last; None where texts have no ends.
     """
 
     tokens: tuple[str, ...] = field(repr=False)
@@ -53,6 +54,7 @@ class Vocabulary(ABC):
 
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
+    end_id: ClassVar[int | None] = None
 
     @staticmethod
     def build(
