@@ -31,7 +31,7 @@ def operations(case: Case, rows: int) -> dict[str, float]:
     recurrent, inputs, head = (2.0 * n for n in (L * M * 4 * H * H, (rows + (L - 1) * M) * 4 * H * H, M * H * V))
     return {
         "_lstm_forward": recurrent, "_lstm_backward": recurrent, "_project_rows": inputs,
-        "_project_rows_backward": inputs, "_linear_rows": head, "_linear_rows_backward": head,
+        "_project_rows_backward": inputs, "_logits": head, "_softmax_inputs_backward": head,
         "_weight_gradient": recurrent + inputs + head,
     }  # fmt: skip
 
@@ -41,12 +41,14 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
     V, H, L, M = case.vocab_size, case.hidden_size, case.num_layers, case.tokens
     weights, parameters = 2 * L * 4 * H * H, case.shape.num_parameters
     numbers = {
-        "_pack": 2 * (weights + V * H),  # read and written, as all that follow
+        "_pack": 2 * weights,  # read and written, as all that follow
+        "_pack_rows": 2 * V * H,
         "_pack_transposed": 2 * weights,
-        "_pack_inputs": 2 * ((rows + L * M) * H + V * H),  # inputs of every layer and of the head; the head's weight
+        "_pack_inputs": 2 * (rows + L * M) * H,  # inputs of every layer and of the head
         "_pack_previous": 2 * L * M * H,
         "_scatter": (M + rows) * 4 * H,
-        "_cross_entropy": 2 * M * V,
+        "_softmax_gradient": 2 * M * V,
+        "_clear": parameters,
         "_squared_norm": parameters,
         "_adam": 7 * parameters,  # w, m, v, g read; w, m, v written
     }

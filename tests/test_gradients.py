@@ -107,19 +107,27 @@ def test_gradient_of_a_layer(kernels, repeated):
         check(name, layer.loss, layer.arrays[name], gradient)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
-def test_gradient_of_cross_entropy(kernels):
-    """dlogits is the slope of scale * sum(losses), for a vocabulary of more than a vector."""
+def test_gradient_of_the_softmax_head(kernels, smoothing):
+    """Inputs, weight and bias of sum(scales * losses), for a vocabulary of more than a panel, with class weights."""
     r = np.random.default_rng(8)
-    logits, targets, scale = r.normal(0, 2, (3, 21)), r.integers(0, 21, 3).astype(np.int32), 0.37
-    losses, gradient = np.empty(3), np.empty_like(logits)
+    arrays = {"x": r.normal(size=(5, 19)), "weight": r.normal(size=(70, 19)), "bias": r.normal(size=70)}
+    targets, scales, classes = r.integers(0, 70, 5).astype(np.int32), r.random(5), r.random(70) + 0.5
+    grads, losses = {name: np.zeros_like(array) for name, array in arrays.items()}, np.empty(5)
 
-    def loss():
-        kernels.token_losses(losses, logits, targets, 1)
-        return scale * losses.sum()
+    def loss(grads=None):
+        x, weight, bias = arrays.values()
+        into = grads or {name: np.zeros_like(array) for name, array in arrays.items()}
+        work = kernels.softmax_gradient_work(5, 19, 70, np.float64, 1)
+        kernels.softmax_losses_and_gradient(
+            losses, *into.values(), work, x, targets, scales, classes, smoothing, weight, bias, 1
+        )
+        return (scales * losses).sum()
 
-    kernels.cross_entropy(losses, gradient, logits, targets, scale, 1)
-    check("logits", loss, logits, gradient)
+    loss(grads)
+    for name, gradient in grads.items():
+        check(name, loss, arrays[name], gradient)
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)

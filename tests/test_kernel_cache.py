@@ -1,6 +1,5 @@
 """What a fresh process makes of a damaged cache, of an edited kernel and of other instruction sets."""
 
-import math
 import os
 import platform
 import shutil
@@ -17,15 +16,13 @@ PACKAGE = Path(nblstm.__file__).parent
 TESTS = Path(__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
-# prints the loss -log softmax([0, 1, 2])[0], which a few compiled lines with vectors in them find
-LOSS = """
+# prints 3^2 + 4^2, which a few compiled lines with vectors in them find
+NORM = """
 import numpy as np
 from nblstm.kernels import cpu
-losses = np.empty(1)
-cpu.token_losses(losses, np.array([[0.0, 1.0, 2.0]]), np.zeros(1, np.int64), 1)
-print(losses[0])
+print(cpu.squared_norm(np.array([3.0, 4.0]), 1))
 """
-EXPECTED = "2.407605964444380"  # ln(1 + e + e^2)
+EXPECTED = "25.0"
 
 # one small odd layer and head, forward and backward, against the specification
 LAYER = """
@@ -51,9 +48,9 @@ def python(code, *arguments, path=PACKAGE.parent, **environment):
     return done.stdout.strip()
 
 
-def loss(folder, **options):
-    """The loss that a fresh process finds, with its compiled kernels in `folder`."""
-    return python(LOSS, NUMBA_CACHE_DIR=folder, **options)[: len(EXPECTED)]
+def norm(folder, **options):
+    """The squared norm that a fresh process finds, with its compiled kernels in `folder`."""
+    return python(NORM, NUMBA_CACHE_DIR=folder, **options)[: len(EXPECTED)]
 
 
 def copy_of_the_kernels(folder):
@@ -69,9 +66,9 @@ def copy_of_the_kernels(folder):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A cache folder with the kernels of LOSS in it."""
+    """A cache folder with the kernels of NORM in it."""
     folder = tmp_path_factory.mktemp("filled")
-    assert loss(folder) == EXPECTED
+    assert norm(folder) == EXPECTED
     return folder
 
 
@@ -79,7 +76,7 @@ def test_compiled_kernels_are_kept(filled):
     """A first process leaves an index and a machine-code file; a second adds and rewrites nothing."""
     before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.nb?")}
     assert {path.suffix for path in before} == {".nbc", ".nbi"}
-    assert loss(filled) == EXPECTED
+    assert norm(filled) == EXPECTED
     assert {path: path.stat().st_mtime_ns for path in filled.rglob("*.nb?")} == before
 
 
@@ -92,8 +89,8 @@ def test_a_truncated_cache_means_compiling(filled, tmp_path, suffix, left):
     damaged = list(folder.rglob("*" + suffix))
     for path in damaged:
         path.write_bytes(path.read_bytes()[:left])
-    assert loss(folder) == EXPECTED
-    assert all(path.stat().st_size > 100 for path in folder.rglob("*token_losses*.nb?"))
+    assert norm(folder) == EXPECTED
+    assert all(path.stat().st_size > 100 for path in folder.rglob("*squared_norm*.nb?"))
 
 
 @pytest.mark.parametrize("where", ["missing", "below a file"])
@@ -101,7 +98,7 @@ def test_a_cache_folder_that_cannot_be_used_means_compiling(tmp_path, where):
     """A folder that is not there is made; where none can be made, nothing is kept and nothing fails."""
     (tmp_path / "file").write_text("")
     folder = {"missing": tmp_path / "a" / "b", "below a file": tmp_path / "file" / "cache"}[where]
-    assert loss(folder) == EXPECTED
+    assert norm(folder) == EXPECTED
     assert folder.exists() == (where == "missing")
 
 
@@ -110,30 +107,28 @@ def test_no_cache_folder_at_all_means_compiling(tmp_path):
     file = copy_of_the_kernels(tmp_path) / "__pycache__"
     file.write_text("")
     nowhere = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"], file / "home")
-    assert loss(file / "cache", path=tmp_path, **nowhere) == EXPECTED
+    assert norm(file / "cache", path=tmp_path, **nowhere) == EXPECTED
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes into read-only folders")
 def test_a_read_only_cache_folder_means_compiling(tmp_path):
     """A cache folder without the right to write is no reason to fail."""
     tmp_path.chmod(0o500)
-    assert loss(tmp_path) == EXPECTED
+    assert norm(tmp_path) == EXPECTED
 
 
 def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
-    """exp is edited in vectors.py: cpu.py, whose cached kernel had the old one inlined, compiles again.
+    """lane_sum is edited in vectors.py: cpu.py, whose cached kernel had the old one inlined, compiles again.
 
-    The edit adds 1 to exp(r) in exp(x) = 2^n exp(r), x = n ln 2 + r. Of 0, -1 and -2, with n = 0, -1 and -3, the
-    exponentials become 2, e^-1 + 1/2 and e^-2 + 1/8.
+    The edit subtracts where the halves of a vector are added: of 9, 16 and zeros, all that is left is 9 - 16.
     """
     cache, kernels = tmp_path / "cache", copy_of_the_kernels(tmp_path / "copy")
     vectors = kernels / "vectors.py"
     source = vectors.read_text(encoding="utf-8")
-    assert source.count("_TAYLOR + (1.0, 1.0)") == 1
-    assert loss(cache, path=tmp_path / "copy") == EXPECTED
-    vectors.write_text(source.replace("_TAYLOR + (1.0, 1.0)", "_TAYLOR + (1.0, 1.0 + 1.0)"), encoding="utf-8")
-    expected = 2 + math.log(2 + math.exp(-1) + 1 / 2 + math.exp(-2) + 1 / 8)
-    assert float(loss(cache, path=tmp_path / "copy")) == pytest.approx(expected, rel=1e-12)
+    assert source.count("builder.fadd(a, b)") == 1
+    assert norm(cache, path=tmp_path / "copy") == EXPECTED
+    vectors.write_text(source.replace("builder.fadd(a, b)", "builder.fsub(a, b)"), encoding="utf-8")
+    assert norm(cache, path=tmp_path / "copy") == "-7.0"
 
 
 # ---------------------------------------------------------------- other ways to run the kernels

@@ -9,8 +9,8 @@ from nblstm.kernels import cpu, reference
 
 CONTRACT = [
     "dropout", "embedding_forward", "embedding_backward", "lstm_work", "lstm_forward", "lstm_backward", "decode_work",
-    "decode", "draw", "linear_work", "linear_forward", "linear_backward", "token_losses", "cross_entropy", "squared_norm",
-    "clip_values", "adam", "sgd", "rmsprop",
+    "decode", "draw", "linear_work", "linear_forward", "linear_backward", "softmax_work",
+    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values", "adam", "sgd", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
@@ -196,26 +196,90 @@ def test_dropout_has_the_same_mask_everywhere(key):
     assert np.array_equal(y, expected)
 
 
-# ---------------------------------------------------------------- softmax and cross-entropy
+# ---------------------------------------------------------------- softmax head
 
 
-def cross_entropy(kernels, logits, targets, scale=1.0):
-    """(losses, token_losses, dlogits) of a table of logits."""
-    losses, again, dlogits = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype), logits.copy()
-    kernels.token_losses(again, logits, targets, 2)
-    kernels.cross_entropy(losses, dlogits, dlogits, targets, scale, 2)
-    return losses, again, dlogits
+def softmax_head(kernels, x, targets, weight, bias, scales=None, classes=None, smoothing=0.0, threads=2):
+    """(losses without weights, losses, dx, dweight, dbias) of a head; gradients are added to ones."""
+    M, (V, D), dtype = len(x), weight.shape, x.dtype
+    scales = np.full(M, 1 / M, dtype) if scales is None else scales
+    plain, losses, dx = np.empty(M, dtype), np.empty(M, dtype), np.full_like(x, np.nan)
+    kernels.softmax_losses(plain, kernels.softmax_work(M, D, V, dtype, threads), x, targets, weight, bias, threads)
+    dweight, dbias = np.ones_like(weight), np.ones_like(bias)
+    kernels.softmax_losses_and_gradient(
+        losses, dx, dweight, dbias, kernels.softmax_gradient_work(M, D, V, dtype, threads), x, targets, scales,
+        classes, smoothing, weight, bias, threads,
+    )  # fmt: skip
+    return plain, losses, dx, dweight, dbias
+
+
+def random_head(M, D, V, dtype):
+    """x, targets, weight, bias, and weights of rows (some 0) and of classes."""
+    r = np.random.default_rng(4)
+    x, weight, bias = (r.normal(0, 0.5, shape).astype(dtype) for shape in ((M, D), (V, D), V))
+    scales = (r.random(M) * (r.random(M) > 0.3)).astype(dtype)
+    return (x, r.integers(0, V, M).astype(np.int32), weight, bias), scales, (r.random(V) + 0.1).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("V", [1, 2, 15, 16, 17, 130])
-def test_cross_entropy_equals_the_specification(V, dtype):
-    """Losses and gradient, in place, for vocabularies that fill no vector."""
-    r = np.random.default_rng(4)
-    logits, targets = r.normal(0, 3, (9, V)).astype(dtype), r.integers(0, V, 9).astype(np.int32)
-    for expected, actual in zip(*(cross_entropy(kernels, logits, targets, 0.25) for kernels in (reference, cpu))):
-        assert actual.dtype == dtype
-        close(actual, expected, TOLERANCE[dtype])
+@pytest.mark.parametrize("M, D, V", [(9, 3, 1), (9, 7, 2), (5, 70, 17), (13, 33, 130), (600, 20, 65), (3, 5, 700)])
+def test_softmax_head_equals_the_specification(M, D, V, dtype):
+    """Losses and every gradient, weighted and smoothed or not, for vocabularies that fill no vector or many panels."""
+    head, scales, classes = random_head(M, D, V, dtype)
+    for weights in ({}, {"scales": scales, "classes": classes}, {"scales": scales, "classes": classes, "smoothing": 0.1}):
+        for expected, actual in zip(*(softmax_head(kernels, *head, **weights) for kernels in (reference, cpu))):
+            assert actual.dtype == dtype
+            close(actual, expected, TOLERANCE[dtype])
+
+
+def test_softmax_head_in_pieces(monkeypatch):
+    """With room for the logits of 96 rows, and for one packed panel, losses and gradients are those of one piece."""
+    head, scales, classes = random_head(250, 20, 150, np.float64)
+    expected = softmax_head(reference, *head, scales, classes, 0.1)
+    monkeypatch.setattr(cpu, "LOGITS_BYTES", 0)
+    monkeypatch.setattr(cpu, "HEAD_PANELS", 1)
+    assert cpu.softmax_gradient_work(250, 20, 150, np.float64, 1)["rows"] == 96
+    for value, wanted in zip(softmax_head(cpu, *head, scales, classes, 0.1), expected):
+        close(value, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("M, V", [(3, 700), (1000, 5)])
+def test_softmax_head_has_the_same_bits_on_any_threads(M, V):
+    """Rows and panels may be shared between threads; sums are put together in one order."""
+    head, scales, classes = random_head(M, 20, V, np.float32)
+    runs = [softmax_head(cpu, *head, scales, classes, 0.1, threads) for threads in (1, 2, 5)]
+    for run in runs[1:]:
+        assert all(np.array_equal(value, wanted) for value, wanted in zip(run, runs[0]))
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_head_is_pytorchs(kernels, weighted, smoothing):
+    """torch.nn.CrossEntropyLoss with class weights, label smoothing and an ignored class, its mean and gradients."""
+    torch = pytest.importorskip("torch")
+    (x, targets, weight, bias), _, classes = random_head(40, 7, 21, np.float64)
+    classes, ignored = classes if weighted else None, 3
+    theirs = [torch.from_numpy(array.copy()).requires_grad_() for array in (x, weight, bias)]
+    loss = torch.nn.functional.cross_entropy(
+        torch.nn.functional.linear(*theirs), torch.from_numpy(targets).long(),
+        None if classes is None else torch.from_numpy(classes), ignore_index=ignored, label_smoothing=smoothing,
+    )  # fmt: skip
+    loss.backward()
+    counted = (targets != ignored) / (1 if classes is None else 1 / classes[targets])
+    scales = np.where(targets == ignored, 0, 1 / counted.sum())
+    _, losses, *grads = softmax_head(kernels, x, targets, weight, bias, scales, classes, smoothing)
+    assert (losses * scales).sum() == pytest.approx(loss.item(), rel=1e-12)
+    for found, (array, added) in zip(grads, zip(theirs, (0, 1, 1))):
+        np.testing.assert_allclose(found - added, array.grad.numpy(), atol=1e-14)
+
+
+def of_logits(kernels, logits, targets):
+    """(losses, losses again, gradient of their sum) of logits, which a head with the identity as weight lets through."""
+    one, none = np.eye(logits.shape[1], dtype=logits.dtype), np.zeros(logits.shape[1], logits.dtype)
+    with np.errstate(invalid="ignore"):
+        plain, losses, dx, *_ = softmax_head(kernels, logits, targets, one, none, np.ones(len(logits), logits.dtype))
+    return plain, losses, dx
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -230,8 +294,8 @@ def test_cross_entropy_of_huge_logits(kernels, dtype):
     logits, targets = np.zeros((len(rows), V), dtype), np.array([row[1] for row in rows], np.int32)
     for line, (values, *_) in zip(logits, rows):
         line[list(values)] = list(values.values())
-    losses, again, dlogits = cross_entropy(kernels, logits, targets)
-    for found in (losses, again):
+    plain, losses, dlogits = of_logits(kernels, logits, targets)
+    for found in (plain, losses):
         np.testing.assert_allclose(found, [row[2] for row in rows], rtol=1e-6)
     np.testing.assert_allclose(dlogits[np.arange(len(rows)), targets], [row[3] for row in rows], atol=1e-6)
     np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-6)
@@ -243,7 +307,7 @@ def test_cross_entropy_of_nan_is_nan(kernels, place):
     """A NaN anywhere in a row of logits makes that row's loss NaN, and leaves the other rows alone."""
     logits = np.zeros((2, 20), np.float32)
     logits[0, place] = np.nan
-    for losses in cross_entropy(kernels, logits, np.array([3, 3], np.int32))[:2]:
+    for losses in of_logits(kernels, logits, np.array([3, 3], np.int32))[:2]:
         assert np.isnan(losses).tolist() == [True, False]
 
 

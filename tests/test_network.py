@@ -8,7 +8,6 @@ from test_kernels import close
 
 from nblstm.config import ModelConfig
 from nblstm.kernels import cpu
-from nblstm.model import network as network_module
 from nblstm.model.network import Network, distinct_tokens
 from nblstm.model.parameters import flatten, initial, parameter_shapes, views
 from nblstm.model.state import State
@@ -209,20 +208,6 @@ def test_float32_in_float32_out(backend):
     found = results(make_network(backend, dtype="float32", dropout=0.2))
     del found["loss"]  # a Python float
     assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(found, np.dtype("float32"))
-
-
-@pytest.mark.parametrize("tie", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_large_vocabulary_is_worked_through_in_pieces(backend, tie, monkeypatch):
-    """With room for the logits of 1 or 5 of 18 rows at a time, loss and gradient are those of one piece."""
-    variant = {"tie": tie, "embedding_size": 19 if tie else 5}
-    expected = results(make_network(backend, **variant))
-    for rows in (1, 5):
-        monkeypatch.setattr(network_module, "LOGITS_BYTES", rows * SHAPE["vocab_size"] * 8)
-        network = make_network(backend, **variant)
-        for name, value in results(network).items():
-            close(value, expected[name], 1e-14)
-        assert [len(b["logits"]) for b in network._buffers.values() if "logits" in b] == [rows]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -23,8 +23,12 @@ Contract
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
-    cross_entropy(losses, dlogits, logits, targets, scale, threads)
-    token_losses(losses, logits, targets, threads)
+    softmax_work(M, D, V, dtype, threads)                              -> work
+    softmax_losses(losses, work, x, targets, weight, bias, threads)
+    softmax_gradient_work(M, D, V, dtype, threads)                     -> work
+    softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias,
+                                threads)
+    clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
     adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads)
@@ -39,6 +43,9 @@ import importlib.util
 from types import ModuleType
 
 from nblstm.errors import DeviceError
+
+
+LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more rows are worked off in turns
 
 
 def fastest() -> str:

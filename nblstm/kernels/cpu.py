@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels import LOGITS_BYTES
 from nblstm.kernels.barrier import barrier
 from nblstm.kernels.jit import jit
 from nblstm.kernels.threads import split, together
@@ -28,6 +29,7 @@ from nblstm.kernels.vectors import (
     like,
     load,
     load_part,
+    root,
     sigmoid,
     store,
     store_part,
@@ -36,6 +38,9 @@ from nblstm.kernels.vectors import (
 )
 
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
+HEAD_ROWS = 480  # rows of a block of logits, which one thread computes
+HEAD_PANELS = 64  # panels of the head's weight that are packed at a time on the way back ...
+HEAD_DEPTH = 8  # ... and that one product walks along: 128 KiB of them for 64 columns of its result
 _NO_INDEX = np.empty(0, np.int32)
 SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
 CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
@@ -54,22 +59,28 @@ def _panels(columns, width=PANEL):
 
 
 @jit
+def _pack_panel(packed, place, weight, groups, size, K, p):
+    """packed[place + k * 64 + g * w + j] = weight[g * size + p * w + j, k]: panel p of the right-hand side of x @ weight.T."""
+    source, w = weight.reshape(-1), PANEL // groups
+    for block in range(PANEL // LANES):  # of 16 columns, in one group as w is a multiple of 16
+        g, j = block * LANES // w, block * LANES % w
+        row, target = p * w + j, place + block * LANES
+        first = (g * size + row) * K
+        for k in range(0, K, LANES):
+            if row + LANES <= size and k + LANES <= K:
+                transpose(packed, target + k * PANEL, PANEL, source, first + k, K)
+                continue
+            for i in range(k, min(k + LANES, K)):
+                for lane in range(LANES):
+                    inside = row + lane < size
+                    packed[target + i * PANEL + lane] = source[first + lane * K + i] if inside else 0
+
+
+@jit
 def _pack(packed, weight, groups, size, K, part, start, stop):
-    """packed[p, k, g * w + j] = weight[g * size + p * w + j, k]: the right-hand side of x @ weight.T."""
-    source, target, w = weight.reshape(-1), packed.reshape(-1), PANEL // groups
+    """packed (P, K, 64): the panels start ... stop of `_pack_panel`, one after the other."""
     for p in range(start, stop):
-        for block in range(PANEL // LANES):  # of 16 columns, in one group as w is a multiple of 16
-            g, j = block * LANES // w, block * LANES % w
-            row, place = p * w + j, p * K * PANEL + block * LANES
-            first = (g * size + row) * K
-            for k in range(0, K, LANES):
-                if row + LANES <= size and k + LANES <= K:
-                    transpose(target, place + k * PANEL, PANEL, source, first + k, K)
-                    continue
-                for i in range(k, min(k + LANES, K)):
-                    for lane in range(LANES):
-                        inside = row + lane < size
-                        target[place + i * PANEL + lane] = source[first + lane * K + i] if inside else 0
+        _pack_panel(packed, p * K * PANEL, weight, groups, size, K, p)
 
 
 @jit
@@ -127,18 +138,21 @@ def _pack_previous(packed, h0, y, rows, N, H, part, start, stop):
 
 
 @jit
-def _product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, tail, t0):
-    """C[rows, columns] += A[rows, outers * K] @ B, for the panels q0 ... q1 of B. tail[t0:]: room for ROWS * 16."""
+def _product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, b0, step, tail, t0):
+    """C[rows, columns] += A[rows, outers * K] @ B, for the panels q0 ... q1 of B, the q-th at b0 + q * step.
+
+    tail[t0:]: room for ROWS * 16.
+    """
     for q in range(q0, q1):
-        width, b0 = min(PANEL, columns - q * PANEL), q * outers * K * PANEL
+        width, b = min(PANEL, columns - q * PANEL), b0 + q * step
         whole = width - width % LANES
         c = c0 + q * PANEL
         if whole > 0:
-            multiply(C, c, columns, rows, whole, A, a0, lda, outer, outers, K, B, b0)
+            multiply(C, c, columns, rows, whole, A, a0, lda, outer, outers, K, B, b)
         if width > whole:
             for i in range(t0, t0 + rows * LANES):
                 tail[i] = 0
-            multiply(tail, t0, LANES, rows, LANES, A, a0, lda, outer, outers, K, B, b0 + whole)
+            multiply(tail, t0, LANES, rows, LANES, A, a0, lda, outer, outers, K, B, b + whole)
             for r in range(rows):
                 for j in range(width - whole):
                     C[c + r * columns + whole + j] += tail[t0 + r * LANES + j]
@@ -152,7 +166,9 @@ def _linear_rows(y, x, packed, bias, V, D, tail, part, start, stop):
         for r in range(m, m + rows):
             for v in range(V):
                 y[r * V + v] = bias[v]
-        _product(y, m * V, rows, V, 0, -(-V // PANEL), x, m * D, D, 0, 1, D, packed, tail, part * ROWS * LANES)
+        _product(
+            y, m * V, rows, V, 0, -(-V // PANEL), x, m * D, D, 0, 1, D, packed, 0, D * PANEL, tail, part * ROWS * LANES
+        )  # fmt: skip
 
 
 @jit
@@ -162,7 +178,10 @@ def _linear_rows_backward(dx, dy, packed, V, D, tail, part, start, stop):
         rows = min(ROWS, stop - m)
         for i in range(m * D, (m + rows) * D):
             dx[i] = 0
-        _product(dx, m * D, rows, D, 0, -(-D // PANEL), dy, m * V, V, 0, 1, V, packed, tail, part * ROWS * LANES)
+        _product(
+            dx, m * D, rows, D, 0, -(-D // PANEL), dy, m * V, V, 0, 1, V, packed, 0, V * PANEL, tail,
+            part * ROWS * LANES,
+        )  # fmt: skip
 
 
 @jit
@@ -185,8 +204,8 @@ def _project_rows_backward(dx, dz, packed, P, M, D, tail, part, start, stop):
         for i in range(m * D, (m + rows) * D):
             dx[i] = 0
         _product(
-            dx, m * D, rows, D, 0, -(-D // PANEL), dz, m * PANEL, PANEL, M * PANEL, P, PANEL, packed, tail,
-            part * ROWS * LANES,
+            dx, m * D, rows, D, 0, -(-D // PANEL), dz, m * PANEL, PANEL, M * PANEL, P, PANEL, packed, 0,
+            P * PANEL * PANEL, tail, part * ROWS * LANES,
         )  # fmt: skip
 
 
@@ -211,22 +230,35 @@ def _weight_gradient(dweight, dbias, groups, size, K, dz, in_panels, M, x, scrat
             block[i] = 0
         width = min(PANEL, K - q * PANEL)
         padded = -(-width // LANES) * LANES
-        multiply_transposed(block, b0, PANEL, PANEL, padded, source, a0, PANEL, M, x, q * M * PANEL)
+        rows = PANEL if groups > 1 else min(PANEL, size - p * PANEL)
+        multiply_transposed(block, b0, PANEL, rows, padded, source, a0, PANEL, M, x, q * M * PANEL)
         for g in range(groups):
             for j in range(min(w, size - p * w)):
                 target, row = (g * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL
-                for i in range(width):
-                    dweight[target + i] += block[row + i]
+                for i in range(0, width, LANES):
+                    if i + LANES <= width:
+                        store(dweight, target + i, load(dweight, target + i) + load(block, row + i))
+                    else:
+                        value = load_part(dweight, target + i, width - i, 0) + load(block, row + i)
+                        store_part(dweight, target + i, value, width - i)
         if q == 0 and dbias.size > 0:
-            for column in range(0, PANEL, LANES):
-                g, j = column // w, p * w + column % w
-                total = like(load(source, a0), 0)
-                for m in range(M):
-                    total = total + load(source, a0 + m * PANEL + column)
-                count = min(LANES, size - j)
-                if count > 0:
-                    place = g * size + j
-                    store_part(dbias, place, load_part(dbias, place, count, 0) + total, count)
+            a = b = c = d = like(load(source, a0), 0)
+            for m in range(a0, a0 + M * PANEL, PANEL):
+                a, b = a + load(source, m), b + load(source, m + LANES)
+                c, d = c + load(source, m + 2 * LANES), d + load(source, m + 3 * LANES)
+            _add_columns(dbias, a, 0, p, w, size)
+            _add_columns(dbias, b, LANES, p, w, size)
+            _add_columns(dbias, c, 2 * LANES, p, w, size)
+            _add_columns(dbias, d, 3 * LANES, p, w, size)
+
+
+@jit
+def _add_columns(bias, total, column, p, w, size):
+    """bias += total, the columns column ... column + 16 of panel p, as far as they are there"""
+    first = column // w * size + p * w + column % w
+    count = min(LANES, size - p * w - column % w)
+    if count > 0:
+        store_part(bias, first, load_part(bias, first, count, 0) + total, count)
 
 
 # ---------------------------------------------------------------- dropout
@@ -441,7 +473,7 @@ def _lstm_backward(dy, dh, dc, gates, cells, weight_hh, T, N, H, tail, counter, 
         for m in range(0, rows, ROWS):  # z = W x + b + U h
             _product(
                 target, first + m * H, min(ROWS, rows - m), H, q0, q1, gates, (t * N + n0 + m) * PANEL, PANEL,
-                M * PANEL, P, PANEL, weight_hh, tail, part * ROWS * LANES,
+                M * PANEL, P, PANEL, weight_hh, 0, P * PANEL * PANEL, tail, part * ROWS * LANES,
             )  # fmt: skip
         barrier(counter, parts, round_ + 2)
         round_ += 2
@@ -671,62 +703,247 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------- softmax and cross-entropy
+# ---------------------------------------------------------------- softmax head
+#
+# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel, each
+# packed where it is used; a panel's largest logit and sum of exponentials are taken while it is in the cache, and a
+# row's are put together from all panels in their order, so that threads may share both rows and panels.
+
+
+def softmax_work(M, D, V, dtype, threads):
+    """Scratch of `softmax_losses` for up to M rows, by name."""
+    P = _panels(V)
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        "logits": empty(threads, HEAD_ROWS, PANEL),
+        "weight": empty(threads, D, PANEL),
+        "bias": empty(P, PANEL),
+        "largest": empty(P, M),
+        "total": empty(P, M),
+        "chosen": empty(M),
+        "normalizer": empty(M),
+    }
+
+
+def softmax_gradient_work(M, D, V, dtype, threads):
+    """Scratch of `softmax_losses_and_gradient` for up to M rows, by name: up to LOGITS_BYTES of logits."""
+    P, Q, size = _panels(V), _panels(D), np.dtype(dtype).itemsize
+    R = min(M, max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        **softmax_work(R, D, V, dtype, threads),
+        "logits": empty(P, R, PANEL),
+        "rows": R,
+        "inputs": empty(Q, R, PANEL),
+        "classes": empty(P, PANEL),
+        "chunk": empty(Q, min(P, HEAD_PANELS), PANEL, PANEL),
+        "tail": empty(threads, ROWS, LANES),
+        "block": empty(threads, PANEL, PANEL),
+    }
 
 
 @jit
-def _log_sum_exp(e, logits, first, V, keep):
-    """(largest, sum of exp(logit - largest)) of one row; the exponentials are written to e if `keep`."""
-    lowest = -np.inf
-    peak = load_part(logits, first, min(LANES, V), lowest)
-    for j in range(LANES, V, LANES):
-        peak = larger(load_part(logits, first + j, min(LANES, V - j), lowest), peak)
-    largest = lane_max(peak)
-    total = like(peak, 0)
-    for j in range(0, V, LANES):
-        width = min(LANES, V - j)
-        part = exp(load_part(logits, first + j, width, lowest) - largest)
-        total = total + part
-        if keep:
-            store_part(e, first + j, part, width)
-    return largest, lane_sum(total)
+def _logits(z, kept, largest, total, chosen, x, targets, weight, bias, packed, V, D, M, part, start, stop):
+    """Blocks start ... stop of HEAD_ROWS rows, counted along a panel first: logits, and what a softmax needs of them.
+
+    z: all panels (P, M, 64) where `kept`, else room for one block of each thread.
+    """
+    blocks, packed_panel = -(-M // HEAD_ROWS), -1
+    for task in range(start, stop):
+        p, m0 = task // blocks, task % blocks * HEAD_ROWS
+        rows, z0 = min(HEAD_ROWS, M - m0), part * HEAD_ROWS * PANEL
+        if kept:
+            z0 = (p * M + m0) * PANEL
+        width = min(PANEL, V - p * PANEL)
+        width = -(-width // LANES) * LANES
+        w0 = part * D * PANEL
+        if packed_panel != p:
+            _pack_panel(packed, w0, weight, 1, V, D, p)
+            packed_panel = p
+        for m in range(0, rows, ROWS):
+            count = min(ROWS, rows - m)
+            for r in range(m, m + count):
+                for j in range(0, PANEL, LANES):
+                    store(z, z0 + r * PANEL + j, load(bias, p * PANEL + j))
+            multiply(z, z0 + m * PANEL, PANEL, count, width, x, (m0 + m) * D, D, 0, 1, D, packed, w0)
+            for r in range(m, m + count):
+                a, b = load(z, z0 + r * PANEL), load(z, z0 + r * PANEL + LANES)
+                c, d = load(z, z0 + r * PANEL + 2 * LANES), load(z, z0 + r * PANEL + 3 * LANES)
+                peak = lane_max(larger(larger(a, b), larger(c, d)))
+                place = p * M + m0 + r
+                largest[place] = peak
+                total[place] = lane_sum(exp(a - peak) + exp(b - peak) + (exp(c - peak) + exp(d - peak)))
+                target = targets[m0 + r] - p * PANEL
+                if 0 <= target < PANEL:
+                    chosen[m0 + r] = z[z0 + r * PANEL + target]
 
 
 @jit
-def _token_losses(losses, logits, targets, V, part, start, stop):
-    """`reference.token_losses` of rows start ... stop"""
+def _normalize(losses, normalizer, largest, total, chosen, P, M, part, start, stop):
+    """A row's log sum exp is largest[m] + normalizer[m] from here on, losses[m] that less the target's logit.
+
+    The two are kept apart: where logits are huge, their sum would not know the small one any more.
+    """
     for m in range(start, stop):
-        largest, total = _log_sum_exp(logits, logits, m * V, V, False)
-        losses[m] = np.log(total) - (logits[m * V + targets[m]] - largest)
-
-
-def token_losses(losses, logits, targets, threads):
-    """See reference.token_losses."""
-    split(threads, _token_losses, len(targets), losses, logits.reshape(-1), targets, logits.shape[1])
+        peak = largest[m]
+        for p in range(1, P):
+            value = largest[p * M + m]
+            peak = peak if peak > value else value
+        mass = total[m] * 0.0  # NaN, where a total is, stays
+        for p in range(P):
+            mass += total[p * M + m] * np.exp(largest[p * M + m] - peak)
+        log_mass = np.log(mass)
+        losses[m] = log_mass - (chosen[m] - peak)
+        largest[m], normalizer[m] = peak, log_mass
 
 
 @jit
-def _cross_entropy(losses, dlogits, logits, targets, scale, V, part, start, stop):
-    """`reference.cross_entropy` of rows start ... stop"""
+def _softmax_gradient(z, largest, normalizer, targets, scales, classes, smoothing, all_classes, V, M, part, start, stop):
+    """Logits become the gradient of sum(scales * losses), for blocks of `_logits`; see reference for the equation."""
+    blocks, share = -(-M // HEAD_ROWS), smoothing / V
+    for task in range(start, stop):
+        p, m0 = task // blocks, task % blocks * HEAD_ROWS
+        for m in range(m0, min(m0 + HEAD_ROWS, M)):
+            z0, scale, peak = (p * M + m) * PANEL, scales[m], largest[m]
+            own = (1 - smoothing) * classes[targets[m]]
+            mass = scale * (own + share * all_classes)
+            for j in range(0, PANEL, LANES):
+                value = exp(load(z, z0 + j) - peak - normalizer[m]) * mass  # d log sum exp = softmax
+                if smoothing > 0:
+                    value = value - load(classes, p * PANEL + j) * (scale * share)
+                store(z, z0 + j, value)
+            target = targets[m] - p * PANEL
+            if 0 <= target < PANEL:
+                z[z0 + target] -= scale * own  # d logit of the target
+
+
+@jit
+def _smoothed_losses(losses, z, largest, normalizer, targets, classes, smoothing, all_classes, V, M, part, start, stop):
+    """losses[m] with class weights and label smoothing, from the plain loss and the logits, for rows start ... stop"""
+    share = smoothing / V
     for m in range(start, stop):
-        chosen = logits[m * V + targets[m]]
-        largest, total = _log_sum_exp(dlogits, logits, m * V, V, True)
-        losses[m] = np.log(total) - (chosen - largest)  # loss = log sum exp - logit
-        factor = scale / total
-        for v in range(m * V, (m + 1) * V):
-            dlogits[v] *= factor  # d log sum exp = softmax
-        dlogits[m * V + targets[m]] -= scale  # d logit = one-hot
+        value = (1 - smoothing) * classes[targets[m]] * losses[m]
+        if smoothing > 0:
+            weighted = all_classes * 0
+            for v in range(V):
+                weighted += classes[v] * (normalizer[m] - (z[(v // PANEL * M + m) * PANEL + v % PANEL] - largest[m]))
+            value += share * weighted
+        losses[m] = value
 
 
-def cross_entropy(losses, dlogits, logits, targets, scale, threads):
-    """See reference.cross_entropy."""
+@jit
+def _pack_rows(packed, step, weight, V, D, first, part, start, stop):
+    """packed[q * step + r * 64 + i] = weight[first + r, q * 64 + i] for rows r in start ... stop; zeros behind row V."""
+    for r in range(start, stop):
+        for q in range(-(-D // PANEL)):
+            width = min(PANEL, D - q * PANEL) if first + r < V else 0
+            _copy_piece(packed, q * step + r * PANEL, weight, (first + r) * D + q * PANEL, width)
+
+
+@jit
+def _softmax_inputs_backward(dx, z, packed, step, p0, p1, V, D, M, tail, part, start, stop):
+    """dx[start : stop] += z @ weight for the panels p0 ... p1, whose weights are packed; dx is overwritten from p0 = 0"""
+    Q = -(-D // PANEL)
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        if p0 == 0:
+            for i in range(m * D, (m + rows) * D):
+                dx[i] = 0
+        for p in range(p0, p1, HEAD_DEPTH):
+            last = min(p + HEAD_DEPTH, p1)
+            whole = last - p if last * PANEL <= V else last - p - 1  # panels all of whose columns are there
+            b0 = (p - p0) * PANEL * PANEL
+            if whole > 0:
+                _product(
+                    dx, m * D, rows, D, 0, Q, z, (p * M + m) * PANEL, PANEL, M * PANEL, whole, PANEL, packed, b0,
+                    step, tail, part * ROWS * LANES,
+                )  # fmt: skip
+            if whole < last - p:
+                end = last - 1
+                _product(
+                    dx, m * D, rows, D, 0, Q, z, (end * M + m) * PANEL, PANEL, 0, 1, V - end * PANEL, packed,
+                    (end - p0) * PANEL * PANEL, step, tail, part * ROWS * LANES,
+                )  # fmt: skip
+
+
+def softmax_losses(losses, work, x, targets, weight, bias, threads):
+    """See reference.softmax_losses."""
+    M, D = x.shape
+    V = len(bias)
+    _softmax_forward(losses, work, False, x, targets, weight, bias, M, D, V, threads)
+
+
+def _softmax_forward(losses, work, kept, x, targets, weight, bias, M, D, V, threads):
+    """Losses of M rows, and in `work` their normalizer and, if `kept`, their logits."""
+    P = _panels(V)
+    work["bias"][:V], work["bias"][V:] = bias, -np.inf
     split(
-        threads, _cross_entropy, len(targets), losses, dlogits.reshape(-1), logits.reshape(-1), targets,
-        logits.dtype.type(scale), logits.shape[1],
+        threads, _logits, P * _panels(M, HEAD_ROWS), work["logits"], kept, work["largest"], work["total"],
+        work["chosen"], x.reshape(-1), targets, weight, work["bias"], work["weight"], V, D, M,
+    )  # fmt: skip
+    split(
+        threads, _normalize, M, losses, work["normalizer"], work["largest"], work["total"], work["chosen"], P, M
     )  # fmt: skip
 
 
+def softmax_losses_and_gradient(
+    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
+):
+    """See reference.softmax_losses_and_gradient."""
+    for start in range(0, len(x), work["rows"]):
+        part = slice(start, start + work["rows"])
+        _softmax_block(
+            losses[part], dx[part], dweight, dbias, work, x[part], targets[part], scales[part], classes, smoothing,
+            weight, bias, threads,
+        )  # fmt: skip
+
+
+def _softmax_block(
+    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
+):
+    """`softmax_losses_and_gradient` of as many rows as `work` has room for."""
+    (M, D), V, kind = x.shape, len(bias), x.dtype.type
+    P, Q, blocks, z = _panels(V), _panels(D), _panels(M, HEAD_ROWS), work["logits"]
+    _softmax_forward(losses, work, True, x, targets, weight, bias, M, D, V, threads)
+    work["classes"][:V] = 1 if classes is None else classes
+    common = targets, work["classes"], kind(smoothing), kind(work["classes"].sum()), V, M
+    if classes is not None or smoothing > 0:
+        split(threads, _smoothed_losses, M, losses, z, work["largest"], work["normalizer"], *common)
+    split(
+        threads, _softmax_gradient, P * blocks, z, work["largest"], work["normalizer"], targets, scales, *common[1:]
+    )  # fmt: skip
+    # dweight = dz.T @ x
+    split(threads, _pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    split(
+        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, z, True, M, work["inputs"],
+        work["block"], work["block"],
+    )  # fmt: skip
+    # dx = dz @ weight, for as many panels as `chunk` holds at a time
+    panels = min(P, HEAD_PANELS)
+    step = panels * PANEL * PANEL
+    for p0 in range(0, P, panels):
+        p1 = min(P, p0 + panels)
+        rows = (p1 - p0) * PANEL
+        split(threads, _pack_rows, rows, work["chunk"], step, weight.reshape(-1), V, D, p0 * PANEL)
+        split(
+            threads, _softmax_inputs_backward, M, dx.reshape(-1), z, work["chunk"], step, p0, p1, V, D, M, work["tail"]
+        )
+
+
 # ---------------------------------------------------------------- gradients and optimizers (flat arrays)
+
+
+@jit
+def _clear(g, part, start, stop):
+    """g = 0 for elements start ... stop"""
+    zeros = like(load_part(g, start, 0, 0), 0)
+    for i in range(start, stop, LANES):
+        store_part(g, i, zeros, min(LANES, stop - i))
+
+
+def clear(g, threads):
+    """See reference.clear."""
+    split(threads, _clear, g.size, g)
 
 
 @jit
@@ -767,22 +984,37 @@ def clip_values(g, limit, threads):
 
 
 @jit
-def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, root, eps, weight_decay, scale, part, start, stop):
-    """`reference.adam` of elements start ... stop"""
-    for i in range(start, stop):
-        gradient = g[i] * scale + weight_decay * w[i]
-        m[i] = keep1 * m[i] + take1 * gradient
-        v[i] = keep2 * v[i] + take2 * (gradient * gradient)
-        w[i] -= rate * m[i] / (np.sqrt(v[i]) * root + eps)
+def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_decay, scale, part, start, stop):
+    """`reference.adam` of the vectors start ... stop, the last of which may be a part"""
+    for i in range(start * LANES, min(stop * LANES, w.size), LANES):
+        count = min(LANES, w.size - i)
+        if count == LANES:
+            w_, m_, v_, g_ = load(w, i), load(m, i), load(v, i), load(g, i)
+        else:
+            w_, m_, v_, g_ = (
+                load_part(w, i, count, 0), load_part(m, i, count, 0), load_part(v, i, count, 0), load_part(g, i, count, 0)
+            )  # fmt: skip
+        gradient = g_ * scale + w_ * weight_decay
+        m_ = m_ * keep1 + gradient * take1
+        v_ = v_ * keep2 + gradient * gradient * take2
+        w_ = w_ - m_ * rate / (root(v_) * correction + eps)
+        if count == LANES:
+            store(m, i, m_)
+            store(v, i, v_)
+            store(w, i, w_)
+        else:
+            store_part(m, i, m_, count)
+            store_part(v, i, v_, count)
+            store_part(w, i, w_, count)
 
 
 def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads):
     """See reference.adam."""
     kind = w.dtype.type
-    rate, root = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
+    rate, correction = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
     split(
-        threads, _adam, w.size, w, m, v, g, rate, kind(beta1), kind(1 - beta1), kind(beta2), kind(1 - beta2), root,
-        kind(eps), kind(weight_decay), kind(scale),
+        threads, _adam, _panels(w.size, LANES), w, m, v, g, rate, kind(beta1), kind(1 - beta1), kind(beta2),
+        kind(1 - beta2), correction, kind(eps), kind(weight_decay), kind(scale),
     )  # fmt: skip
 
 

@@ -196,32 +196,65 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     dbias += dy.sum(axis=0)  # y = ... + bias
 
 
-# ---------------------------------------------------------------- softmax and cross-entropy
+# ---------------------------------------------------------------- softmax head
 
 
-def token_losses(losses, logits, targets, threads):
-    """losses[m] = -log softmax(logits[m])[targets[m]], in nats. losses (M,), logits (M, V), targets (M,) int."""
-    largest = logits.max(axis=1)
-    total = np.exp(logits - largest[:, None]).sum(axis=1)
-    losses[...] = np.log(total) - (logits[np.arange(len(targets)), targets] - largest)
+def softmax_work(M, D, V, dtype, threads):
+    """Scratch for `softmax_losses` on up to M rows: NumPy needs none."""
+    return ()
 
 
-def cross_entropy(losses, dlogits, logits, targets, scale, threads):
-    """`token_losses` and the gradient of scale * sum(losses), which is scale * (softmax - one-hot).
+def softmax_gradient_work(M, D, V, dtype, threads):
+    """Scratch for `softmax_losses_and_gradient` on up to M rows: NumPy needs none."""
+    return ()
 
-    dlogits (M, V) overwritten; it may be logits. Subtracting the largest logit first keeps exp finite.
-    """
+
+def log_softmax(logits):
+    """log(exp(logits) / sum exp(logits)) row by row. Subtracting the largest logit first keeps exp finite."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    rows = np.arange(len(targets))
-    chosen = shifted[rows, targets]
-    e = np.exp(shifted)
-    total = e.sum(axis=1)
-    losses[...] = np.log(total) - chosen  # loss = log sum exp - logit
-    np.multiply(e, scale / total[:, None], out=dlogits)  # d log sum exp = softmax
-    dlogits[rows, targets] -= scale  # d logit = one-hot
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax_losses(losses, work, x, targets, weight, bias, threads):
+    """losses[m] = -log softmax(x weight^T + bias)[m, targets[m]], in nats.
+
+    losses (M,), x (M, D), targets (M,) int, weight (V, D), bias (V,).
+    """
+    losses[...] = -log_softmax(x @ weight.T + bias)[np.arange(len(x)), targets]
+
+
+def softmax_losses_and_gradient(
+    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
+):
+    """`softmax_losses` with class weights and label smoothing, and the gradient of sum(scales * losses).
+
+        loss = (1 - e) w_target (-log p_target) + e / V sum_v w_v (-log p_v)
+
+    (torch.nn.CrossEntropyLoss; smoothing: Szegedy et al. 2016, section 7). scales (M,): the weight of each row, over
+    the sum of all weights for a mean; 0 leaves a row out. classes (V,): w, or None for ones. smoothing: e in [0, 1).
+    dx (M, D) overwritten, dweight (V, D), dbias (V,) accumulated into.
+    """
+    rows, V = np.arange(len(x)), len(bias)
+    w = np.ones(V, x.dtype) if classes is None else classes
+    log_p = log_softmax(x @ weight.T + bias)
+    own = x.dtype.type(1 - smoothing) * w[targets]
+    others = w * x.dtype.type(smoothing / V)
+    losses[...] = -own * log_p[rows, targets]
+    if smoothing > 0:
+        losses -= log_p @ others
+    wanted = np.tile(others, (len(x), 1))  # of each token: how much its -log p counts
+    wanted[rows, targets] += own
+    dlogits = np.exp(log_p) * wanted.sum(axis=1, keepdims=True) - wanted  # d -log p_v = softmax - one-hot_v
+    dlogits *= scales[:, None]
+    linear_backward(dx, dweight, dbias, dlogits, (), x, weight, threads)
 
 
 # ---------------------------------------------------------------- gradients and optimizers (flat arrays)
+
+
+def clear(g, threads):
+    """g = 0. g (P,)."""
+    g.fill(0)
 
 
 def squared_norm(g, threads):

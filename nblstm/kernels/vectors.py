@@ -207,6 +207,18 @@ def like(typingctx, vector, value):
 
 
 @intrinsic
+def root(typingctx, vector):
+    """the square root, lane by lane"""
+
+    def codegen(context, builder, sig, args):
+        name = f"llvm.sqrt.v{LANES}f{vector.dtype.bitwidth}"
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return vector(vector), codegen
+
+
+@intrinsic
 def zero_below(typingctx, vector, x, limit):
     """x < limit ? 0 : vector, lane by lane"""
 
@@ -390,6 +402,9 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def larger(a, b):
         return np.where(a > b, a, b)
+
+    def root(vector):
+        return np.sqrt(vector)
 
     def lane_sum(vector):
         return vector.sum()

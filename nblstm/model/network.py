@@ -14,8 +14,6 @@ from nblstm.kernels.threads import available
 from nblstm.model.parameters import views
 from nblstm.model.state import State
 
-LOGITS_BYTES = 1 << 26  # the head runs over as many rows at once as keep its logits below this
-
 
 class Network:
     """An LSTM language model over one flat buffer of parameters.
@@ -43,7 +41,7 @@ class Network:
         gradient (num_parameters,): overwritten with that of the mean loss. tokens, targets (T, N) int32: the
         ids read and the ids that follow them. Dropout is a function of (seed, step).
         """
-        gradient.fill(0)
+        self.kernels.clear(gradient, self.threads)
         T, N = tokens.shape
         buffers = self._training_buffers(T, N)
         grads = views(gradient, self.config)
@@ -60,10 +58,11 @@ class Network:
         key = ("training", T, N)
         if key not in self._buffers:
             self._buffers = {key: self._forward_buffers(T, N, self.config.input_dropout, self.config.dropouts)}
-            H, M, rows = self.config.hidden_size, T * N, self._head_rows(T * N)
-            empty = lambda *shape: np.empty(shape, self.config.dtype)  # noqa: E731
+            c, M = self.config, T * N
+            H, V = c.hidden_size, c.vocab_size
+            empty = lambda *shape: np.empty(shape, c.dtype)  # noqa: E731
             self._buffers[key] |= {"dy": [empty(T, N, H), empty(T, N, H)], "losses": empty(M)}
-            self._buffers[key] |= {"logits": empty(rows, self.config.vocab_size), "head": self._head_work(rows)}
+            self._buffers[key]["head"] = self.kernels.softmax_gradient_work(M, H, V, c.dtype, self.threads)
         return self._buffers[key]
 
     def _forward_buffers(self, T: int, N: int, input_dropout: float, dropouts: list[float]) -> dict[str, Any]:
@@ -114,16 +113,12 @@ class Network:
 
     def _head_and_gradient(self, buffers, grads, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Losses (M,); the gradient of their mean goes to the head and, with respect to x, to buffers["dy"][0]."""
-        weight, bias = self.weights["head.weight"], self.weights["head.bias"]
         losses, dx, M = buffers["losses"], buffers["dy"][0].reshape(x.shape), len(targets)
-        for start in range(0, M, len(buffers["logits"])):
-            part = slice(start, min(M, start + len(buffers["logits"])))
-            logits = buffers["logits"][: part.stop - start]
-            self.kernels.linear_forward(logits, buffers["head"], x[part], weight, bias, self.threads)
-            self.kernels.cross_entropy(losses[part], logits, logits, targets[part], 1 / M, self.threads)
-            self.kernels.linear_backward(
-                dx[part], grads["head.weight"], grads["head.bias"], logits, buffers["head"], x[part], weight, self.threads
-            )
+        scales = np.full(M, 1 / M, x.dtype)
+        self.kernels.softmax_losses_and_gradient(
+            losses, dx, grads["head.weight"], grads["head.bias"], buffers["head"], x, targets, scales, None, 0.0,
+            self.weights["head.weight"], self.weights["head.bias"], self.threads,
+        )  # fmt: skip
         return losses
 
     def _layers_backward(self, buffers, grads, x, index, outputs, state: State, T: int, N: int, keys) -> np.ndarray:
@@ -166,17 +161,18 @@ class Network:
         if key not in self._buffers:
             self._buffers = {k: v for k, v in self._buffers.items() if k[0] == "training"}
             self._buffers[key] = self._forward_buffers(T, N, 0.0, [0.0] * self.config.num_layers)
-            self._buffers[key] |= {"head": self._head_work(self._head_rows(T * N))}
+            c = self.config
+            work = self.kernels.softmax_work(T * N, c.hidden_size, c.vocab_size, c.dtype, self.threads)
+            self._buffers[key] |= {"head": work}
         distinct, index = distinct_tokens(tokens.reshape(-1), self.config.vocab_size)
         x = self._buffers[key]["x"][: len(distinct)]
         self.kernels.embedding_forward(x, distinct, self.weights["embedding.weight"], self.threads)
         outputs, after = self._layers(self._buffers[key], x, index, state, T, N, None)
-        losses, flat = np.empty(T * N, self.config.dtype), targets.reshape(-1)
-        rows = self._head_rows(T * N)
-        for start in range(0, T * N, rows):
-            part = slice(start, start + rows)
-            logits = self.logits(outputs[-1][part], self._buffers[key]["head"])
-            self.kernels.token_losses(losses[part], logits, flat[part], self.threads)
+        losses = np.empty(T * N, self.config.dtype)
+        self.kernels.softmax_losses(
+            losses, self._buffers[key]["head"], outputs[-1], targets.reshape(-1), self.weights["head.weight"],
+            self.weights["head.bias"], self.threads,
+        )  # fmt: skip
         return losses.reshape(T, N), after
 
     def decoder(self, num_texts: int = 1) -> Callable[..., np.ndarray]:
@@ -196,24 +192,12 @@ class Network:
 
         return decode
 
-    def logits(self, h: np.ndarray, work: Any = None) -> np.ndarray:
-        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1].
-
-        work: scratch for up to M rows, from `_head_work`; made for this call if there is none.
-        """
-        y = np.empty((len(h), self.config.vocab_size), self.config.dtype)
-        work = self._head_work(len(h)) if work is None else work
+    def logits(self, h: np.ndarray) -> np.ndarray:
+        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
+        c, y = self.config, np.empty((len(h), self.config.vocab_size), self.config.dtype)
+        work = self.kernels.linear_work(len(h), c.hidden_size, c.vocab_size, c.dtype, self.threads)
         self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
-
-    def _head_rows(self, M: int) -> int:
-        """How many of M rows the head takes at once."""
-        return min(M, max(1, LOGITS_BYTES // (self.config.vocab_size * self.parameters.itemsize)))
-
-    def _head_work(self, rows: int) -> Any:
-        """Scratch of the head for up to so many rows."""
-        c = self.config
-        return self.kernels.linear_work(rows, c.hidden_size, c.vocab_size, c.dtype, self.threads)
 
 
 def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

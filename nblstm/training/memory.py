@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.config import ModelConfig, TrainConfig
-from nblstm.model.network import LOGITS_BYTES
+from nblstm.kernels import LOGITS_BYTES
 
 MOMENTS = {"adam": 2, "sgd": 1, "rmsprop": 1}
 
@@ -29,7 +29,7 @@ def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
     """Bytes of all arrays that training on chunks of (bptt, batch_size) keeps; the program itself comes on top."""
     size, tokens, H = np.dtype(model.dtype).itemsize, train.batch_size * train.bptt, model.hidden_size
     logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
-    packed = (4 * H * (max(model.embedding_size, H) + H) + model.vocab_size * H) * size
+    packed = (4 * H * (max(model.embedding_size, H) + H) + min(model.vocab_size, 4096) * H) * size
     table = min(tokens, model.vocab_size) * (4 * H + model.embedding_size) * size
     return (
         model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table
