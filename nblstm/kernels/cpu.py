@@ -106,13 +106,6 @@ def _pack_transposed(packed, weight, groups, size, K, part, start, stop):
 
 
 @jit
-def _pack_columns(packed, place, x, rows, ld, column, columns):
-    """packed[place + r * 64 + i] = x[r * ld + column + i], zeros behind the last column."""
-    for r in range(rows):
-        _copy_piece(packed, place + r * PANEL, x, r * ld + column, min(PANEL, columns - column))
-
-
-@jit
 def _pack_inputs(packed, x, rows, columns, part, start, stop):
     """packed (Q, rows, 64) = the columns of x (rows, columns), panel by panel, for the rows start ... stop."""
     for r in range(start, stop):
@@ -210,28 +203,21 @@ def _project_rows_backward(dx, dz, packed, P, M, D, tail, part, start, stop):
 
 
 @jit
-def _weight_gradient(dweight, dbias, groups, size, K, dz, in_panels, M, x, scratch, block, part, start, stop):
+def _weight_gradient(dweight, dbias, groups, size, K, dz, M, x, block, part, start, stop):
     """dweight += dz.T @ x for the blocks start ... stop of 64 x 64, counted along x's panels first.
 
-    dz: panels (P, M, 64), or rows (M, size) to be packed into `scratch`; x: panels (Q, M, 64).
-    dbias += the sum of dz over rows, unless it is empty.
+    dz: panels (P, M, 64); x: panels (Q, M, 64). dbias += the sum of dz over rows, unless it is empty.
     """
-    Q, w = -(-K // PANEL), PANEL // groups
-    b0, packed_panel = part * PANEL * PANEL, -1
+    Q, w, b0 = -(-K // PANEL), PANEL // groups, part * PANEL * PANEL
     for task in range(start, stop):
         p, q = task // Q, task % Q
-        source, a0 = dz, p * M * PANEL
-        if not in_panels:
-            source, a0 = scratch, part * M * PANEL
-            if packed_panel != p:
-                _pack_columns(scratch, a0, dz, M, size, p * PANEL, size)
-                packed_panel = p
+        a0 = p * M * PANEL
         for i in range(b0, b0 + PANEL * PANEL):
             block[i] = 0
         width = min(PANEL, K - q * PANEL)
         padded = -(-width // LANES) * LANES
         rows = PANEL if groups > 1 else min(PANEL, size - p * PANEL)
-        multiply_transposed(block, b0, PANEL, rows, padded, source, a0, PANEL, M, x, q * M * PANEL)
+        multiply_transposed(block, b0, PANEL, rows, padded, dz, a0, PANEL, M, x, q * M * PANEL)
         for g in range(groups):
             for j in range(min(w, size - p * w)):
                 target, row = (g * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL
@@ -242,10 +228,10 @@ def _weight_gradient(dweight, dbias, groups, size, K, dz, in_panels, M, x, scrat
                         value = load_part(dweight, target + i, width - i, 0) + load(block, row + i)
                         store_part(dweight, target + i, value, width - i)
         if q == 0 and dbias.size > 0:
-            a = b = c = d = like(load(source, a0), 0)
+            a = b = c = d = like(load(dz, a0), 0)
             for m in range(a0, a0 + M * PANEL, PANEL):
-                a, b = a + load(source, m), b + load(source, m + LANES)
-                c, d = c + load(source, m + 2 * LANES), d + load(source, m + 3 * LANES)
+                a, b = a + load(dz, m), b + load(dz, m + LANES)
+                c, d = c + load(dz, m + 2 * LANES), d + load(dz, m + 3 * LANES)
             _add_columns(dbias, a, 0, p, w, size)
             _add_columns(dbias, b, LANES, p, w, size)
             _add_columns(dbias, c, 2 * LANES, p, w, size)
@@ -512,8 +498,7 @@ def lstm_backward(
     # dweight_hh = dz.T @ h_{t-1}
     split(threads, _pack_previous, M, inputs, np.ascontiguousarray(h0).reshape(-1), y.reshape(-1), M, N, H)
     split(
-        threads, _weight_gradient, P * QH, dweight_hh.reshape(-1), dbias_hh[:0], 4, H, H, gates, True, M, inputs, block,
-        block,
+        threads, _weight_gradient, P * QH, dweight_hh.reshape(-1), dbias_hh[:0], 4, H, H, gates, M, inputs, block,
     )  # fmt: skip
     dz = gates
     if index is not None:
@@ -523,7 +508,7 @@ def lstm_backward(
     split(threads, _pack_inputs, rows, inputs, x.reshape(-1), rows, D)
     dbias = np.zeros_like(dbias_ih)
     split(
-        threads, _weight_gradient, P * QD, dweight_ih.reshape(-1), dbias, 4, H, D, dz, True, rows, inputs, block, block
+        threads, _weight_gradient, P * QD, dweight_ih.reshape(-1), dbias, 4, H, D, dz, rows, inputs, block
     )
     dbias_ih += dbias
     dbias_hh += dbias
@@ -677,7 +662,7 @@ def linear_work(M, D, V, dtype, threads):
     return {
         "weight": empty(max(P * D, Q * V), PANEL),
         "inputs": empty(Q, M, PANEL),
-        "dy": empty(threads, M, PANEL),
+        "dy": empty(P, M, PANEL),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, PANEL, PANEL),
     }
@@ -697,9 +682,10 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     split(threads, _pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
     split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
     split(threads, _pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    split(threads, _pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
     split(
-        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, dy.reshape(-1), False, M, work["inputs"],
-        work["dy"], work["block"],
+        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, work["dy"], M, work["inputs"],
+        work["block"],
     )  # fmt: skip
 
 
@@ -851,19 +837,13 @@ def _softmax_inputs_backward(dx, z, packed, step, p0, p1, V, D, M, tail, part, s
                 dx[i] = 0
         for p in range(p0, p1, HEAD_DEPTH):
             last = min(p + HEAD_DEPTH, p1)
-            whole = last - p if last * PANEL <= V else last - p - 1  # panels all of whose columns are there
-            b0 = (p - p0) * PANEL * PANEL
-            if whole > 0:
-                _product(
-                    dx, m * D, rows, D, 0, Q, z, (p * M + m) * PANEL, PANEL, M * PANEL, whole, PANEL, packed, b0,
-                    step, tail, part * ROWS * LANES,
-                )  # fmt: skip
-            if whole < last - p:
-                end = last - 1
-                _product(
-                    dx, m * D, rows, D, 0, Q, z, (end * M + m) * PANEL, PANEL, 0, 1, V - end * PANEL, packed,
-                    (end - p0) * PANEL * PANEL, step, tail, part * ROWS * LANES,
-                )  # fmt: skip
+            whole = last if last * PANEL <= V else last - 1  # behind the last panel all of whose columns are there
+            for first, panels, depth in ((p, whole - p, PANEL), (whole, last - whole, V - whole * PANEL)):
+                if panels > 0:
+                    _product(
+                        dx, m * D, rows, D, 0, Q, z, (first * M + m) * PANEL, PANEL, M * PANEL, panels, depth, packed,
+                        (first - p0) * PANEL * PANEL, step, tail, part * ROWS * LANES,
+                    )  # fmt: skip
 
 
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
@@ -915,8 +895,8 @@ def _softmax_block(
     # dweight = dz.T @ x
     split(threads, _pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
     split(
-        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, z, True, M, work["inputs"],
-        work["block"], work["block"],
+        threads, _weight_gradient, P * Q, dweight.reshape(-1), dbias, 1, V, D, z, M, work["inputs"],
+        work["block"],
     )  # fmt: skip
     # dx = dz @ weight, for as many panels as `chunk` holds at a time
     panels = min(P, HEAD_PANELS)
