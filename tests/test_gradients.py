@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+from test_kernels import CELLS, SPECIFIED, layer
 from test_network import BACKENDS, DROPOUTS, make_chunk, make_network
 
 from nblstm.kernels import cpu, reference
+from nblstm.kernels.cells import Cell
 from nblstm.model.parameters import parameter_shapes, views
 
 EPS = 1e-5  # error of a central difference: EPS^2 from the third derivative, 1e-16 / EPS from rounding
 TOLERANCE = 1e-6  # of the largest slope in the same array
 CHECKED = 150  # entries of one array, at most
-LAYER = {"T": 4, "N": 3, "D": 5, "H": 18}  # 18 units: one panel of 16 and a tail
+LENGTHS = [4, 3, 3, 1]  # of the texts that a layer reads; it has 18 units: one panel of 16 and a tail
 
 SMALL, TIED = {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5}, {"embedding_size": 5, "tie": True}
 NETWORKS = {
@@ -64,47 +66,47 @@ def test_gradient_of_the_loss(backend, variant):
 
 
 class Layer:
-    """One LSTM layer and a loss that weighs y, hn and cn at random: sum(a * y) + sum(b * hn) + sum(e * cn)."""
+    """One layer on texts that end, and a loss that weighs y, hn and cn: sum(a * y) + sum(b * hn) + sum(e * cn)."""
 
-    weights = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-    def __init__(self, kernels, repeated):
-        self.kernels, (self.T, self.N, D, self.H) = kernels, LAYER.values()
-        r, M, H = np.random.default_rng(7), self.T * self.N, self.H
-        rows = 7 if repeated else M
-        self.index = r.integers(0, rows, M).astype(np.int32) if repeated else None
-        shapes = {"x": (rows, D), "h0": (self.N, H), "c0": (self.N, H)}
-        shapes |= dict(zip(self.weights, [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)]))
-        self.arrays = {name: r.normal(0, 0.5, shape) for name, shape in shapes.items()}
-        self.a, self.b, self.e = r.normal(size=(self.T, self.N, H)), *r.normal(size=(2, self.N, H))
-        (self.work,) = kernels.lstm_work(self.T, self.N, [D], H, rows if repeated else 0, np.float64, 1)
-        self.y, self.hn, self.cn = np.empty_like(self.a), np.empty_like(self.b), np.empty_like(self.e)
+    def __init__(self, kernels, cell, repeated):
+        self.kernels, self.cell, self.given = kernels, cell, layer(cell, LENGTHS, np.float64, repeated, seed=7)
+        self.arrays = {name: self.given[name] for name in ("x", "h0", "c0")} | self.given["weights"]
+        rows = len(self.given["x"]) if repeated else 0
+        (self.work,) = kernels.recurrent_work([cell], sum(LENGTHS), len(LENGTHS), [rows], np.float64, 1)
+        self.y, self.hn, self.cn = (np.empty_like(self.given[name]) for name in ("dy", "dh", "dc"))
 
     def loss(self):
-        x, *others = self.arrays.values()
-        self.kernels.lstm_forward(self.y, self.hn, self.cn, self.work, x, self.index, *others, 1)
-        return (self.a * self.y).sum() + (self.b * self.hn).sum() + (self.e * self.cn).sum()
+        g = self.given
+        self.kernels.recurrent_forward(
+            self.y, self.hn, self.cn, self.work, g["x"], g["index"], g["h0"], g["c0"], g["weights"], self.cell,
+            g["offsets"], 1,
+        )  # fmt: skip
+        return (g["dy"] * self.y).sum() + (g["dh"] * self.hn).sum() + (g["dc"] * self.cn).sum()
 
     def gradients(self):
         """Name -> gradient of the loss, for every array."""
         self.loss()
-        x, h0, weight_ih, weight_hh = (self.arrays[name] for name in ("x", "h0", "weight_ih", "weight_hh"))
+        g = self.given
         grads = {name: np.zeros_like(array) for name, array in self.arrays.items()}
-        grads["h0"], grads["c0"] = self.b.copy(), self.e.copy()
-        self.kernels.lstm_backward(
-            grads["x"], grads["h0"], grads["c0"], *(grads[name] for name in self.weights), self.a.copy(), self.y,
-            self.work, x, self.index, h0, weight_ih, weight_hh, 1,
+        grads["h0"], grads["c0"] = g["dh"].copy(), g["dc"].copy()
+        self.kernels.recurrent_backward(
+            grads["x"], grads["h0"], grads["c0"], grads, g["dy"].copy(), self.y, self.work, g["x"], g["index"],
+            g["h0"], g["weights"], self.cell, g["offsets"], 1,
         )  # fmt: skip
         return grads
 
 
 @pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("kind", {**CELLS, **SPECIFIED})
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
-def test_gradient_of_a_layer(kernels, repeated):
-    """lstm_backward: inputs, initial state h0 and c0, weights and biases, with gradients coming from y, hn and cn."""
-    layer = Layer(kernels, repeated)
+def test_gradient_of_a_layer(kernels, kind, repeated):
+    """Inputs, initial state, and every parameter of every cell, with gradients coming from y, hn and cn."""
+    if kernels is cpu and kind in SPECIFIED:
+        return  # the same code
+    layer = Layer(kernels, Cell(**{**CELLS, **SPECIFIED}[kind], input_size=5, hidden_size=18), repeated)
     for name, gradient in layer.gradients().items():
-        check(name, layer.loss, layer.arrays[name], gradient)
+        if gradient.size:
+            check(name, layer.loss, layer.arrays[name], gradient)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

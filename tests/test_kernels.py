@@ -5,10 +5,12 @@ import inspect
 import numpy as np
 import pytest
 
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import cpu, recurrent, reference
+from nblstm.kernels.cells import Cell
 
 CONTRACT = [
-    "dropout", "embedding_forward", "embedding_backward", "lstm_work", "lstm_forward", "lstm_backward", "decode_work",
+    "dropout", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
+    "recurrent_backward", "decode_work",
     "decode", "draw", "linear_work", "linear_forward", "linear_backward", "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values", "adam", "sgd", "rmsprop",
 ]  # fmt: skip
@@ -21,30 +23,57 @@ SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
 def close(actual, expected, tolerance):
     """Equal relative to the largest expected value."""
     expected = np.asarray(expected)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max(initial=0)))
 
 
-def layer(T, N, D, H, dtype, repeated, seed=0):
-    """Random inputs of one LSTM layer; `repeated` inputs come through an index."""
+CELLS = {
+    "lstm": {"kind": "lstm"},
+    "gru": {"kind": "gru"},
+    "tanh rnn": {"kind": "rnn"},
+    "relu rnn": {"kind": "rnn", "nonlinearity": "relu"},
+    "update-lstm": {"kind": "update-lstm"},
+}
+SPECIFIED = {  # computed by the specification on every backend
+    "peephole lstm": {"kind": "lstm", "peepholes": True},
+    "projected lstm": {"kind": "lstm", "proj_size": 5},
+    "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},
+    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in ("lstm", "gru", "rnn", "update-lstm")},
+}
+
+
+def offsets_of(lengths):
+    """Where the steps of packed texts begin; lengths fall."""
+    lengths = np.asarray(lengths)
+    return np.concatenate([[0], np.cumsum([(lengths > t).sum() for t in range(lengths[0])])]).astype(np.int64)
+
+
+def layer(cell, lengths, dtype, repeated, seed=0):
+    """Random inputs of one layer by name; `repeated` inputs come through an index."""
     r = np.random.default_rng(seed)
-    rows = max(1, T * N // 2) if repeated else T * N
+    offsets = offsets_of(lengths)
+    M, N = int(offsets[-1]), len(lengths)
+    rows = max(1, M // 2) if repeated else M
     new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    index = r.integers(0, rows, T * N).astype(np.int32) if repeated else None
-    weights = new(4 * H, D), new(4 * H, H), new(4 * H), new(4 * H)
-    return new(rows, D), index, new(N, H), new(N, H), weights, new(T, N, H), new(N, H), new(N, H)
+    return {
+        "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
+        "h0": new(N, cell.output_size), "c0": new(N, cell.memory_size), "offsets": offsets,
+        "weights": {name: new(*shape) for name, shape in cell.shapes.items()}, "dy": new(M, cell.output_size),
+        "dh": new(N, cell.output_size), "dc": new(N, cell.memory_size),
+    }  # fmt: skip
 
 
-def run_layer(kernels, threads, T, N, D, H, dtype, repeated):
+def run_layer(kernels, threads, cell, lengths, dtype, repeated):
     """Forward and backward of one layer: every output by name."""
-    x, index, h0, c0, weights, dy, dh, dc = layer(T, N, D, H, dtype, repeated)
-    y, hn, cn = np.empty((T, N, H), dtype), np.empty((N, H), dtype), np.empty((N, H), dtype)
-    (work,) = kernels.lstm_work(T, N, [D], H, len(x) + 1 if repeated else 0, dtype, threads)
-    kernels.lstm_forward(y, hn, cn, work, x, index, h0, c0, *weights, threads)
-    grads = [np.ones_like(weight) for weight in weights]
-    dx, dh, dc, dy = np.full_like(x, np.nan), dh.copy(), dc.copy(), dy.copy()
-    kernels.lstm_backward(dx, dh, dc, *grads, dy, y, work, x, index, h0, *weights[:2], threads)
-    names = ["y", "hn", "cn", "dx", "dh", "dc", "dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh"]
-    return dict(zip(names, [y, hn, cn, dx, dh, dc, *grads]))
+    given = layer(cell, lengths, dtype, repeated)
+    x, index, h0, c0, offsets, weights = (given[k] for k in ("x", "index", "h0", "c0", "offsets", "weights"))
+    M, N = len(given["dy"]), len(lengths)
+    y, hn, cn = np.empty_like(given["dy"]), np.empty_like(h0), np.empty_like(c0)
+    (work,) = kernels.recurrent_work([cell], M + 1, N + 1, [len(x) + 1 if repeated else 0], dtype, threads)
+    kernels.recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    grads = {name: np.ones_like(weight) for name, weight in weights.items()}
+    dx, dh, dc, dy = np.full_like(x, np.nan), given["dh"].copy(), given["dc"].copy(), given["dy"].copy()
+    kernels.recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
+    return {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
 
 
 def test_modules_hold_the_same_functions_with_the_same_arguments():
@@ -57,23 +86,117 @@ def test_modules_hold_the_same_functions_with_the_same_arguments():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_lstm_layer_equals_the_specification(shape, repeated, dtype):
-    """Outputs, final state and every gradient, for sizes that fill no tile, on three threads."""
-    expected = run_layer(reference, 1, *shape, dtype, repeated)
-    actual = run_layer(cpu, 3, *shape, dtype, repeated)
+@pytest.mark.parametrize("kind", CELLS)
+def test_layer_equals_the_specification(kind, shape, repeated, dtype):
+    """Outputs, final state and every gradient of every cell, for sizes that fill no tile, on three threads."""
+    T, N, D, H = shape
+    check_layer(Cell(**CELLS[kind], input_size=D, hidden_size=H), [T] * N, dtype, repeated)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("lengths", [[5, 4, 4, 1, 1, 1], [7, 1], [3, 3, 2], [8] + [1] * 9])
+@pytest.mark.parametrize("kind", CELLS)
+def test_layer_of_texts_that_end_equals_the_specification(kind, lengths, repeated):
+    """The batch shrinks as texts end; each text's final state is that of its own last step."""
+    check_layer(Cell(**CELLS[kind], input_size=20, hidden_size=70), lengths, np.float64, repeated)
+
+
+def check_layer(cell, lengths, dtype, repeated):
+    """The fast kernels give what the specification gives, in its type."""
+    expected = run_layer(reference, 1, cell, lengths, dtype, repeated)
+    actual = run_layer(cpu, 3, cell, lengths, dtype, repeated)
     for name, value in expected.items():
-        assert actual[name].dtype == dtype
+        assert actual[name].dtype == value.dtype == dtype
         close(actual[name], value, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("streams", [1, 2, 11])
-def test_number_of_threads_does_not_change_a_bit(streams, monkeypatch):
-    """No sum is split between threads: 1, 2 and 5 threads give the same bits, also when they share streams."""
-    monkeypatch.setattr(cpu, "SHARED_BYTES", 0)
-    runs = [run_layer(cpu, threads, 4, streams, 20, 70, np.float32, True) for threads in (1, 2, 5)]
+@pytest.mark.parametrize("kind", CELLS)
+def test_texts_side_by_side_do_not_see_each_other(kind):
+    """Packed texts give each the outputs, state and input gradients that it has alone; weight gradients add up."""
+    cell = Cell(**CELLS[kind], input_size=3, hidden_size=18)
+    lengths = [4, 2, 2, 1]
+    together, given = run_layer(reference, 1, cell, lengths, np.float64, False), layer(cell, lengths, np.float64, False)
+    sums = {name: np.ones_like(weight) for name, weight in given["weights"].items()}
+    for n, length in enumerate(lengths):
+        rows = given["offsets"][:length] + n
+        y, hn, cn = np.empty((length, 18)), np.empty((1, 18)), np.empty((1, cell.memory_size))
+        alone = np.arange(length + 1)
+        (work,) = cpu.recurrent_work([cell], length, 1, [0], np.float64, 1)
+        args = given["x"][rows], None, given["h0"][n : n + 1]
+        cpu.recurrent_forward(y, hn, cn, work, *args, given["c0"][n : n + 1], given["weights"], cell, alone, 1)
+        dx, dh, dc = np.empty((length, 3)), given["dh"][n : n + 1].copy(), given["dc"][n : n + 1].copy()
+        cpu.recurrent_backward(
+            dx, dh, dc, sums, given["dy"][rows].copy(), y, work, *args, given["weights"], cell, alone, 1
+        )
+        for name, found in {"y": y, "dx": dx}.items():
+            close(found, together[name][rows], 1e-13)
+        for name, found in {"hn": hn, "cn": cn, "dh": dh, "dc": dc}.items():
+            close(found[0], together[name][n], 1e-13)
+    for name, found in sums.items():
+        close(found, together[name], 1e-13)
+
+
+def test_an_update_gate_of_one_makes_an_lstm():
+    """With u = 1 the update-LSTM's outputs, state and gradients are the LSTM's, to the last bit."""
+    H, found = 33, {}
+    for kind in ("lstm", "update-lstm"):
+        cell = Cell(kind, input_size=5, hidden_size=H)
+        given = layer(Cell("update-lstm", 5, H), [6, 6, 3], np.float32, False)
+        weights = {name: weight[: cell.gates * H].copy() for name, weight in given["weights"].items()}
+        if kind == "update-lstm":
+            weights["bias_ih"][4 * H :] = 1000  # u = sigmoid(1000) = 1
+        for kernels in (reference, cpu):
+            y, hn, cn = np.empty_like(given["dy"]), np.empty_like(given["h0"]), np.empty_like(given["c0"])
+            (work,) = kernels.recurrent_work([cell], len(y), 3, [0], np.float32, 1)
+            args = given["x"], None, given["h0"]
+            kernels.recurrent_forward(y, hn, cn, work, *args, given["c0"], weights, cell, given["offsets"], 1)
+            grads = {name: np.zeros_like(weight) for name, weight in weights.items()}
+            dx, dh, dc = np.empty_like(given["x"]), given["dh"].copy(), given["dc"].copy()
+            kernels.recurrent_backward(
+                dx, dh, dc, grads, given["dy"].copy(), y, work, *args, weights, cell, given["offsets"], 1
+            )
+            grads = {f"d{name}": grad[: 4 * H] for name, grad in grads.items()}
+            found[kind, kernels] = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
+    for kernels in (reference, cpu):
+        for name, value in found["lstm", kernels].items():
+            assert np.array_equal(found["update-lstm", kernels][name], value), name
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("lengths", [[4], [4, 4], [6, 5, 5, 4, 2, 2, 2, 1, 1, 1, 1]])
+def test_number_of_threads_does_not_change_a_bit(lengths, kind, monkeypatch):
+    """No sum is split between threads: 1, 2 and 5 threads give the same bits, also when they share texts."""
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    cell = Cell(**CELLS[kind], input_size=20, hidden_size=70)
+    runs = [run_layer(cpu, threads, cell, lengths, np.float32, True) for threads in (1, 2, 5)]
     for name, value in runs[0].items():
         for other in runs[1:]:
             assert np.array_equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh rnn", "relu rnn", "projected lstm"])
+@pytest.mark.parametrize("kernels", [reference, cpu])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layer_is_pytorchs(kind, kernels, dtype):
+    """torch.nn.LSTM, GRU and RNN on packed texts of different lengths: outputs, final state and every gradient."""
+    torch = pytest.importorskip("torch")
+    cell, lengths = Cell(**{**CELLS, **SPECIFIED}[kind], input_size=3, hidden_size=18), [5, 3, 3, 1]
+    given, found = layer(cell, lengths, dtype, False), run_layer(kernels, 2, cell, lengths, dtype, False)
+    options = {"nonlinearity": cell.nonlinearity} if cell.kind == "rnn" else {}
+    if cell.proj_size:
+        options["proj_size"] = cell.proj_size
+    peer = getattr(torch.nn, cell.kind.upper())(3, 18, dtype=getattr(torch, np.dtype(dtype).name), **options)
+    peer.load_state_dict({f"{name}_l0": torch.from_numpy(weight) for name, weight in given["weights"].items()})
+    x, h0, c0 = (torch.from_numpy(given[name]).requires_grad_() for name in ("x", "h0", "c0"))
+    packed = torch.nn.utils.rnn.PackedSequence(x, torch.from_numpy(np.diff(given["offsets"])))
+    y, state = peer(packed, (h0[None], c0[None]) if cell.has_memory else h0[None])
+    hn, cn = state if cell.has_memory else (state, c0[None] * 0)
+    slopes = (torch.from_numpy(given[name]) for name in ("dy", "dh", "dc"))
+    sum((slope * value).sum() for slope, value in zip(slopes, (y.data, hn[0], cn[0]))).backward()
+    grads = {name: getattr(peer, f"{name}_l0").grad + 1 for name in given["weights"]}
+    expected = {"y": y.data, "hn": hn[0], "cn": cn[0], "dx": x.grad, "dh": h0.grad, "dc": c0.grad, **grads}
+    for name, value in expected.items():
+        close(found[name], value.detach().numpy(), 1e-5 if dtype == np.float32 else 1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -81,7 +204,7 @@ def test_number_of_threads_does_not_change_a_bit(streams, monkeypatch):
 @pytest.mark.parametrize("sizes", [(5, 3, 1), (70, 20, 33), (130, 7, 130)])
 def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
     """State and logits over several steps, however the work is split: by texts or, for few, by units."""
-    monkeypatch.setattr(cpu, "SHARED_BYTES", 0)
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     V, E, H = sizes
     r = np.random.default_rng(1)
     new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731

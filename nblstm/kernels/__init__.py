@@ -1,9 +1,10 @@
 """The math, once per device: `reference` (NumPy, the specification), `cpu` (numba).
 
 Legend
-    T time steps, N batch (parallel streams), D input size, H hidden size, V vocabulary, M = T * N rows.
-    Arrays are time-major and C-contiguous, weights have PyTorch's shapes and gate order i, f, g, o.
-    A leading `d` is the gradient of the loss.
+    T time steps, N batch (texts side by side), D input size, H hidden size, V vocabulary.
+    M rows: the tokens of N packed texts, time step by time step, the batch shrinking as texts end (PyTorch's
+    PackedSequence); M = T * N where all are equally long. Step t holds rows offsets[t] : offsets[t + 1].
+    Arrays are C-contiguous, weights have PyTorch's shapes and gate order. A leading `d` is the gradient of the loss.
 
 Contract
     Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
@@ -13,10 +14,9 @@ Contract
     dropout(y, x, rate, key, threads)
     embedding_forward(y, tokens, weight, threads)
     embedding_backward(dweight, dy, tokens, threads)
-    lstm_work(T, N, sizes, H, rows, dtype, threads)                   -> work of each layer
-    lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads)
-    lstm_backward(dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0,
-                  weight_ih, weight_hh, threads)
+    recurrent_work(cells, M, N, rows, dtype, threads)                  -> work of each cell
+    recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
     decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
     decode(logits, h, c, tokens, work, threads)
     draw(tokens, logits, uniform, temperature, top_k, threads)

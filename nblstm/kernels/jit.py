@@ -31,13 +31,20 @@ _SOURCES = _digest()
 
 
 class KernelCache(FunctionCache):
-    """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails."""
+    """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails.
+
+    Functions made by one factory need names of their own: the cache knows them by those.
+    """
 
     on_compile: Callable[[], None] | None = None  # called before the first compilation: lets a caller say why it waits
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file._source_stamp = _SOURCES
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """What tells compiled versions apart: types and machine. The source is in the stamp, a closure in the name."""
+        return sig, codegen.magic_tuple()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None where the cache has none or cannot be read."""

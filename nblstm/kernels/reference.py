@@ -52,78 +52,226 @@ def embedding_backward(dweight, dy, tokens, threads):
     np.add.at(dweight, tokens, dy)  # y[m] = weight[tokens[m]]
 
 
-# ---------------------------------------------------------------- LSTM layer
+# ---------------------------------------------------------------- cells
+#
+# A forward function takes the two halves of the pre-activations, a = W x + b_ih and b = U h + b_hh (n, G, H), and the
+# state before, h (n, H) and c (n, H or 0); it returns (h, c, saved). Its backward function takes the gradients of
+# that h and c, and what was saved; it returns those of a and b, of the h before (what does not pass through b) and
+# of the c before, and adds those of the cell's own parameters into `grads`.
 
 
-def lstm_work(T, N, sizes, H, rows, dtype, threads):
-    """What `lstm_forward` stores for `lstm_backward`, one work a layer: gates (T, N, 4, H), cells (T + 1, N, H).
+def lstm(a, b, h, c, weights, cell):
+    """torch.nn.LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-    sizes: the layers' input sizes. rows: the most distinct inputs that will come to the first layer through an
-    index, 0 if its inputs are all in place.
+        i, f, o = sigmoid(a + b),  g = tanh(a + b),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)
+
+    With peepholes (Gers & Schmidhuber 2002) p_i c_{t-1} and p_f c_{t-1} are added into i and f, p_o c_t into o.
     """
-    return [(np.empty((T, N, 4, H), dtype), np.empty((T + 1, N, H), dtype)) for _ in sizes]
+    z = a + b
+    if cell.peepholes:
+        z[:, :2] += weights["peepholes"][:2] * c[:, None]
+    i, f, g = sigmoid(z[:, 0]), sigmoid(z[:, 1]), np.tanh(z[:, 2])
+    c = f * c + i * g
+    o = sigmoid(z[:, 3] + weights["peepholes"][2] * c) if cell.peepholes else sigmoid(z[:, 3])
+    tanh_c, norm = squashed(c, weights, cell)
+    return o * tanh_c, c, (i, f, g, o, c, tanh_c, norm)
 
 
-def lstm_forward(y, hn, cn, work, x, index, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, threads):
-    """One LSTM layer over T steps (torch.nn.LSTM; Hochreiter & Schmidhuber 1997 with Gers' forget gate).
+def lstm_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
+    """The gradient of `lstm`."""
+    i, f, g, o, c, tanh_c, norm = saved
+    do = dh * tanh_c * o * (1 - o)  # h = o tanh(c), o = sigmoid(z)
+    dc = dc + squashed_backward(dh * o, tanh_c, norm, weights, grads, cell)  # h = o tanh(c)
+    if cell.peepholes:
+        dc = dc + do * weights["peepholes"][2]  # z_o = ... + p_o c
+    di, df, dg = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dc * i * (1 - g * g)  # c = f c_prev + i g
+    dc_prev = dc * f  # c = f c_prev + i g
+    if cell.peepholes:
+        dc_prev = dc_prev + di * weights["peepholes"][0] + df * weights["peepholes"][1]  # z = ... + p c_prev
+        grads["peepholes"] += np.stack([(di * c_prev).sum(0), (df * c_prev).sum(0), (do * c).sum(0)])
+    dz = np.stack([di, df, dg, do], axis=1)
+    return dz, dz, 0, dc_prev
 
-        i, f, o = sigmoid(W x + U h_{t-1} + b),  g = tanh(W x + U h_{t-1} + b)
-        c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)
 
-    y (T, N, H); hn, cn (N, H), may be h0, c0. x (rows, D): the distinct inputs; index (T * N,) int32 says which
-    row of x stands at (t, n), or None where rows == T * N and x is in place. h0, c0 (N, H). weight_ih (4H, D),
-    weight_hh (4H, H), bias_ih, bias_hh (4H,). `work` is written for the backward pass.
+def update_lstm(a, b, h, c, weights, cell):
+    """The LSTM with an update gate u, which mixes the updated memory with the one before.
+
+        i, f, o, u = sigmoid(a + b),  g = tanh(a + b)
+        cu = f c_{t-1} + i g,  c_t = u cu + (1 - u) c_{t-1},  h_t = o tanh(c_t)
+
+    The article's equations 1-7. Its equation 6 prints the candidate of step t + 1 in the place of c_{t-1}, which is
+    not known at step t; its text mixes "with the previous cell", and so does this. With u = 1 it is the LSTM.
     """
-    gates, cells = work
-    T, N, H = y.shape
-    projected = x @ weight_ih.T + (bias_ih + bias_hh)
-    projected = (projected if index is None else projected[index]).reshape(T, N, 4, H)
-    h, cells[0] = h0, c0
-    for t in range(T):
-        z = projected[t] + (h @ weight_hh.T).reshape(N, 4, H)  # z = W x + b + U h
-        i, f, g, o = gates[t].transpose(1, 0, 2)
-        i[...], f[...], o[...] = sigmoid(z[:, 0]), sigmoid(z[:, 1]), sigmoid(z[:, 3])
-        g[...] = np.tanh(z[:, 2])
-        cells[t + 1] = f * cells[t] + i * g
-        y[t] = o * np.tanh(cells[t + 1])
-        h = y[t]
-    hn[...], cn[...] = y[-1], cells[-1]
+    i, f, g, o, u = (a + b).transpose(1, 0, 2)
+    i, f, g, o, u = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o), sigmoid(u)
+    cu = f * c + i * g
+    c = u * cu + (1 - u) * c
+    tanh_c, norm = squashed(c, weights, cell)
+    return o * tanh_c, c, (i, f, g, o, u, cu, tanh_c, norm)
 
 
-def lstm_backward(
-    dx, dh, dc, dweight_ih, dweight_hh, dbias_ih, dbias_hh, dy, y, work, x, index, h0, weight_ih, weight_hh, threads
-):
-    """Back-propagation through time of `lstm_forward`.
+def update_lstm_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
+    """The gradient of `update_lstm`."""
+    i, f, g, o, u, cu, tanh_c, norm = saved
+    do = dh * tanh_c * o * (1 - o)  # h = o tanh(c)
+    dc = dc + squashed_backward(dh * o, tanh_c, norm, weights, grads, cell)  # h = o tanh(c)
+    du, dcu = dc * (cu - c_prev) * u * (1 - u), dc * u  # c = u cu + (1 - u) c_prev
+    di, df, dg = dcu * g * i * (1 - i), dcu * c_prev * f * (1 - f), dcu * i * (1 - g * g)  # cu = f c_prev + i g
+    dz = np.stack([di, df, dg, do, du], axis=1)
+    return dz, dz, 0, dcu * f + dc * (1 - u)  # cu = f c_prev + i g, c = u cu + (1 - u) c_prev
 
-    dx (rows, D) overwritten. dh, dc (N, H): on entry the gradient of hn, cn; on return that of h0, c0.
-    dweight_ih, dweight_hh, dbias_ih, dbias_hh accumulated into. dy (T, N, H) and `work` are overwritten;
-    both hold intermediate gradients afterwards.
+
+def gru(a, b, h, c, weights, cell):
+    """torch.nn.GRU (Cho et al. 2014), the hidden bias inside the product with the reset gate.
+
+        r, z = sigmoid(a + b),  n = tanh(a_n + r b_n),  h_t = (1 - z) n + z h_{t-1}
     """
-    gates, cells = work
-    T, N, H = y.shape
-    for t in range(T - 1, -1, -1):
-        i, f, g, o = gates[t].transpose(1, 0, 2)
-        tanh_c = np.tanh(cells[t + 1])
-        dh_t = dy[t] + dh
-        do = dh_t * tanh_c  # h = o tanh(c)
-        dc_t = dc + dh_t * o * (1 - tanh_c * tanh_c)  # h = o tanh(c)
-        dc[...] = dc_t * f  # c = f c_prev + i g
-        df, di, dg = dc_t * cells[t], dc_t * g, dc_t * i  # c = f c_prev + i g
-        dz = np.stack([di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], axis=1)
-        gates[t] = dz
-        dh[...] = dz.reshape(N, 4 * H) @ weight_hh  # z = W x + b + U h
-    dz = gates.reshape(T * N, 4 * H)
-    h_prev = np.concatenate([h0[None], y[:-1]]).reshape(T * N, H)
-    dweight_hh += dz.T @ h_prev  # z = W x + b + U h
-    dprojected = dz
+    r, z = sigmoid(a[:, 0] + b[:, 0]), sigmoid(a[:, 1] + b[:, 1])
+    n = np.tanh(a[:, 2] + r * b[:, 2])
+    return (1 - z) * n + z * h, c, (r, z, n, b[:, 2])
+
+
+def gru_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
+    """The gradient of `gru`."""
+    r, z, n, b_n = saved
+    dn = dh * (1 - z) * (1 - n * n)  # h = (1 - z) n + z h_prev, n = tanh(a_n + r b_n)
+    dr, dz = dn * b_n * r * (1 - r), dh * (h_prev - n) * z * (1 - z)  # a_n + r b_n; (1 - z) n + z h_prev
+    return np.stack([dr, dz, dn], axis=1), np.stack([dr, dz, dn * r], axis=1), dh * z, dc
+
+
+def rnn(a, b, h, c, weights, cell):
+    """torch.nn.RNN (Elman 1990): h_t = tanh(a + b), or max(0, a + b)."""
+    z = (a + b)[:, 0]
+    h = np.tanh(z) if cell.nonlinearity == "tanh" else np.maximum(z, 0)
+    return h, c, h
+
+
+def rnn_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
+    """The gradient of `rnn`."""
+    dz = (dh * (1 - saved * saved) if cell.nonlinearity == "tanh" else dh * (saved > 0))[:, None]
+    return dz, dz, 0, dc
+
+
+def squashed(c, weights, cell):
+    """(tanh(c), what its gradient needs); with layer normalisation tanh(gain_c norm(c) + bias_c), eq. 22."""
+    if not cell.layer_norm:
+        return np.tanh(c), None
+    norm = normalize(c)
+    return np.tanh(norm[0] * weights["gain_c"] + weights["bias_c"]), norm
+
+
+def squashed_backward(d, tanh_c, norm, weights, grads, cell):
+    """The gradient of c from d, that of tanh(c)."""
+    d = d * (1 - tanh_c * tanh_c)
+    if not cell.layer_norm:
+        return d
+    grads["gain_c"] += (d * norm[0]).sum(axis=0)
+    grads["bias_c"] += d.sum(axis=0)
+    return normalize_backward(d * weights["gain_c"], norm)
+
+
+def normalize(x):
+    """(x_hat, 1 / sigma): every row with mean 0 and variance 1 (Ba, Kiros & Hinton 2016, eq. 4; epsilon 1e-5)."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    scale = 1 / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + x.dtype.type(1e-5))
+    return centred * scale, scale
+
+
+def normalize_backward(d, norm):
+    """The gradient of x from d, that of x_hat."""
+    x_hat, scale = norm
+    return scale * (d - d.mean(axis=1, keepdims=True) - x_hat * (d * x_hat).mean(axis=1, keepdims=True))
+
+
+CELLS = {
+    "lstm": (lstm, lstm_backward), "gru": (gru, gru_backward), "rnn": (rnn, rnn_backward),
+    "update-lstm": (update_lstm, update_lstm_backward),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- recurrent layer
+
+
+def recurrent_work(cells, M, N, rows, dtype, threads):
+    """What `recurrent_forward` keeps for `recurrent_backward`, one work for each cell: here, a dict to be filled.
+
+    Up to M rows of up to N texts. rows: for each cell, the most distinct inputs that will come to it through an index,
+    0 if its inputs are all in place.
+    """
+    return [{} for _ in cells]
+
+
+def recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+    """One direction of one layer over T steps of packed texts.
+
+    y (M, H); hn (N, H), cn (N, H or 0): each text's state after its last step. x (rows, D): the distinct inputs;
+    index (M,) int32 says which row of x stands at a place, or None where rows == M and x is in place. h0, c0: as hn,
+    cn. weights: name -> array, see `Cell.shapes`; cell: Cell; H is its output_size. offsets (T + 1,) int64: step t
+    holds rows offsets[t] : offsets[t + 1], never more than step t - 1; row n of a step is text n. `work` is written
+    for the backward pass.
+
+    With layer normalisation a = gain_ih norm(W x) + b_ih and b = gain_hh norm(U h) + b_hh (Ba, Kiros & Hinton 2016,
+    eq. 20-22); with a projection h_t = W_hr (o tanh(c_t)).
+    """
+    G, H, forward = cell.gates, cell.hidden_size, CELLS[cell.kind][0]
+    a, work["a"] = preactivation(x, weights["weight_ih"], weights["bias_ih"], weights.get("gain_ih"))
+    a = (a if index is None else a[index]).reshape(-1, G, H)
+    h, c, work["steps"] = h0, c0, []
+    for start, stop in zip(offsets[:-1], offsets[1:]):
+        n = stop - start
+        h, c = h[:n], c[:n]
+        b, norm = preactivation(h, weights["weight_hh"], weights["bias_hh"], weights.get("gain_hh"))
+        out, new_c, saved = forward(a[start:stop], b.reshape(n, G, H), h, c, weights, cell)
+        work["steps"].append((h, c, norm, saved, out))
+        h, c = out @ weights["weight_hr"].T if cell.proj_size else out, new_c
+        y[start:stop] = hn[:n] = h
+        cn[:n] = c
+
+
+def recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads):
+    """Back-propagation through time of `recurrent_forward`.
+
+    dx (rows, D) overwritten. dh, dc: on entry the gradient of hn, cn; on return that of h0, c0. grads: name -> array,
+    accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards.
+    """
+    G, H, backward = cell.gates, cell.hidden_size, CELLS[cell.kind][1]
+    da = np.empty((len(dy), G * H), dy.dtype)
+    for start, stop in zip(offsets[-2::-1], offsets[:0:-1]):
+        n = stop - start
+        h_prev, c_prev, norm, saved, out = work["steps"].pop()
+        dh_t = dy[start:stop] + dh[:n]
+        if cell.proj_size:
+            grads["weight_hr"] += dh_t.T @ out  # h = W_hr out
+            dh_t = dh_t @ weights["weight_hr"]  # h = W_hr out
+        da_t, db, dh_prev, dc[:n] = backward(dh_t, dc[:n], saved, h_prev, c_prev, weights, grads, cell)
+        da[start:stop] = da_t.reshape(n, G * H)
+        dU = preactivation_backward(db.reshape(n, G * H), norm, weights, grads, "hh")
+        grads["weight_hh"] += dU.T @ h_prev  # b = U h + b_hh
+        dh[:n] = dU @ weights["weight_hh"] + dh_prev  # b = U h + b_hh
     if index is not None:
-        dprojected = np.zeros((len(x), 4 * H), dz.dtype)
-        np.add.at(dprojected, index, dz)  # projected[index]
-    dweight_ih += dprojected.T @ x  # projected = W x + b
-    dbias = dprojected.sum(axis=0)  # projected = W x + b
-    dbias_ih += dbias
-    dbias_hh += dbias
-    dx[...] = dprojected @ weight_ih  # projected = W x + b
+        placed, da = da, np.zeros((len(x), G * H), dy.dtype)
+        np.add.at(da, index, placed)  # a[index]
+    dW = preactivation_backward(da, work["a"], weights, grads, "ih")
+    grads["weight_ih"] += dW.T @ x  # a = W x + b_ih
+    dx[...] = dW @ weights["weight_ih"]  # a = W x + b_ih
+
+
+def preactivation(x, weight, bias, gain):
+    """(weight x + bias, None), or with a gain (gain norm(weight x) + bias, what its gradient needs)."""
+    z = x @ weight.T
+    if gain is None:
+        return z + bias, None
+    norm = normalize(z)
+    return norm[0] * gain + bias, norm
+
+
+def preactivation_backward(d, norm, weights, grads, side):
+    """The gradient of weight x from d, that of `preactivation`; side: "ih" or "hh". Adds those of bias and gain."""
+    grads[f"bias_{side}"] += d.sum(axis=0)
+    if norm is None:
+        return d
+    grads[f"gain_{side}"] += (d * norm[0]).sum(axis=0)
+    return normalize_backward(d * weights[f"gain_{side}"], norm)
 
 
 # ---------------------------------------------------------------- decoding: one step of the whole network

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
@@ -29,9 +30,18 @@ def split(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> N
 
     Part numbers count from 0; no part is empty. Returns when all are done.
     """
+    ranges(kernel, equal(total, threads), *args)
+
+
+def equal(total: int, threads: int) -> list[int]:
+    """Where to cut range(total) into up to `threads` equal parts, none empty: rising numbers from 0 to total."""
     parts = max(1, min(threads, total))
-    edges = [total * part // parts for part in range(parts + 1)]
-    _run(kernel, [(*args, part, edges[part], edges[part + 1]) for part in range(parts)])
+    return [total * part // parts for part in range(parts + 1)]
+
+
+def ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
+    """kernel(*args, part, edges[part], edges[part + 1]) for every part, all at once."""
+    _run(kernel, [(*args, part, start, stop) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
 
 
 def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:

@@ -39,9 +39,12 @@ def _shape() -> tuple[int, int]:
 VECTOR_BYTES, VECTORS = _shape()
 
 
-def _band(columns: int, transposed: bool):
-    """An intrinsic: C[rows, columns] += A[rows, K] @ B[K, columns], in the highest tiles that fit, one after the other."""
-    heights = (6, 4, 2, 1) if columns == PANEL else (6, 1)  # narrow bands are rare: less to compile
+def _band(columns: int, transposed: bool, step: int = PANEL):
+    """An intrinsic: C[rows, columns] += A[rows, K] @ B[K, columns], in the highest tiles that fit, one after the other.
+
+    step: numbers from a row of B to the next.
+    """
+    heights = (5, 2, 1) if columns == 80 else (6, 4, 2, 1) if columns >= 48 else (6, 1)  # narrow bands are rare
 
     @intrinsic
     def band(typingctx, C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0):
@@ -53,7 +56,7 @@ def _band(columns: int, transposed: bool):
             c = pointer(context, builder, sig.args[0], c, c0_)
             a = pointer(context, builder, sig.args[4], a, a0_)
             b = pointer(context, builder, sig.args[10], b, b0_)
-            emit = _Emitter(builder, C.dtype, columns, transposed, ldc_, lda_, outer_, outers_, K_)
+            emit = _Emitter(builder, C.dtype, columns, step, transposed, ldc_, lda_, outer_, outers_, K_)
             done = ir.Constant(rows_.type, 0)
             for height in heights:
                 size_ = ir.Constant(rows_.type, height)
@@ -71,13 +74,15 @@ def _band(columns: int, transposed: bool):
 class _Emitter:
     """Writes the LLVM of a tile: nested loops over K with the accumulators in phi nodes."""
 
-    def __init__(self, builder, dtype, columns, transposed, ldc, lda, outer, outers, K):
-        self.builder, self.transposed = builder, transposed
+    def __init__(self, builder, dtype, columns, step, transposed, ldc, lda, outer, outers, K):
+        self.builder, self.transposed, self.b_step = builder, transposed, step
         self.ldc, self.lda, self.outer, self.outers, self.K = ldc, lda, outer, outers, K
         self.size, self.align = ldc.type, dtype.bitwidth // 8
         self.lanes = min(VECTOR_BYTES // self.align, columns)
-        self.groups = -(-columns // (self.lanes * VECTORS))  # tiles side by side
-        self.vectors = columns // (self.lanes * self.groups)  # vectors of one tile
+        whole = columns // self.lanes
+        most = 5 if whole == 5 and VECTOR_BYTES == 64 else VECTORS  # 5 x 5 accumulators fit 32 registers, too
+        self.vectors = next(n for n in range(most, 0, -1) if whole % n == 0)  # of one tile
+        self.groups = whole // self.vectors  # tiles side by side
         self.kind = ir.VectorType(ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType(), self.lanes)
         self.fma = cgutils.get_or_insert_function(
             builder.module,
@@ -139,7 +144,7 @@ class _Emitter:
         return new_sums, new_b
 
     def step(self, a, row_step, sums, b):
-        """One k: sums[r, v] += a[r * row_step] * b[v]; b moves on by PANEL."""
+        """One k: sums[r, v] += a[r * row_step] * b[v]; b moves on by a row."""
         bd, results = self.builder, []
         row = [bd.load(self.vector(b, self.size(v * self.lanes)), align=self.align) for v in range(self.vectors)]
         for first in range(0, len(sums), self.vectors):
@@ -148,14 +153,14 @@ class _Emitter:
             results += [
                 bd.call(self.fma, [factor, row[v], sums[first + v]]) for v in range(self.vectors)
             ]
-        return results, bd.gep(b, [self.size(PANEL)])
+        return results, bd.gep(b, [self.size(self.b_step)])
 
     def vector(self, base, offset):
         """The address of the vector at base + offset."""
         return self.builder.bitcast(self.builder.gep(base, [offset]), self.kind.as_pointer())
 
 
-def _plain_band(columns: int, transposed: bool):
+def _plain_band(columns: int, transposed: bool, step: int = PANEL):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
     @jit
@@ -167,13 +172,14 @@ def _plain_band(columns: int, transposed: bool):
                     place = a0 + k * lda + r if transposed else a0 + o * outer + r * lda + k
                     factor = flat_a[place]
                     for j in range(columns):
-                        flat_c[c0 + r * ldc + j] += factor * flat_b[b0 + (o * K + k) * PANEL + j]
+                        flat_c[c0 + r * ldc + j] += factor * flat_b[b0 + (o * K + k) * step + j]
 
     return band
 
 
 _make = _plain_band if NO_TILES else _band
 _wide, _slim = _make(PANEL, False), _make(16, False)
+_gates_48, _gates_80 = _make(48, False, 48), _make(80, False, 80)
 _wide_transposed, _slim_transposed = _make(PANEL, True), _make(16, True)
 
 
@@ -189,6 +195,18 @@ def multiply(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
     else:
         for j in range(0, width, 16):
             _slim(C, c0 + j, ldc, rows, A, a0, lda, outer, outers, K, B, b0 + j)
+
+
+@jit
+def multiply_48(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
+    """As `multiply`, for panels of three gates: 48 columns, and as many from a row of B to the next. width: unused."""
+    _gates_48(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+
+
+@jit
+def multiply_80(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
+    """As `multiply`, for panels of five gates: 80 columns, and as many from a row of B to the next. width: unused."""
+    _gates_80(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
 
 
 @jit

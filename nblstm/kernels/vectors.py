@@ -219,6 +219,17 @@ def root(typingctx, vector):
 
 
 @intrinsic
+def step(typingctx, vector):
+    """x > 0 ? 1 : 0, lane by lane"""
+
+    def codegen(context, builder, sig, args):
+        one, zero = (ir.Constant(args[0].type, [value] * LANES) for value in (1.0, 0.0))
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), one, zero)
+
+    return vector(vector), codegen
+
+
+@intrinsic
 def zero_below(typingctx, vector, x, limit):
     """x < limit ? 0 : vector, lane by lane"""
 
@@ -402,6 +413,9 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def larger(a, b):
         return np.where(a > b, a, b)
+
+    def step(vector):
+        return (vector > 0).astype(vector.dtype)
 
     def root(vector):
         return np.sqrt(vector)
