@@ -66,7 +66,7 @@ def test_gradient_of_the_loss(backend, variant):
 
 
 class Layer:
-    """One layer on texts that end, and a loss that weighs y, hn and cn: sum(a * y) + sum(b * hn) + sum(e * cn)."""
+    """One layer on texts that end, and a loss that weighs y, hn, cn and c of every step at random."""
 
     def __init__(self, kernels, cell, repeated):
         self.kernels, self.cell, self.given = kernels, cell, layer(cell, LENGTHS, np.float64, repeated, seed=7)
@@ -74,14 +74,16 @@ class Layer:
         rows = len(self.given["x"]) if repeated else 0
         (self.work,) = kernels.recurrent_work([cell], sum(LENGTHS), len(LENGTHS), [rows], np.float64, 1)
         self.y, self.hn, self.cn = (np.empty_like(self.given[name]) for name in ("dy", "dh", "dc"))
+        self.cs = np.empty_like(self.given["dcs"]) if cell.has_memory else None
 
     def loss(self):
         g = self.given
         self.kernels.recurrent_forward(
-            self.y, self.hn, self.cn, self.work, g["x"], g["index"], g["h0"], g["c0"], g["weights"], self.cell,
+            self.y, self.cs, self.hn, self.cn, self.work, g["x"], g["index"], g["h0"], g["c0"], g["weights"], self.cell,
             g["offsets"], 1,
         )  # fmt: skip
-        return (g["dy"] * self.y).sum() + (g["dh"] * self.hn).sum() + (g["dc"] * self.cn).sum()
+        found = {"dy": self.y, "dh": self.hn, "dc": self.cn} | ({"dcs": self.cs} if self.cell.has_memory else {})
+        return sum((g[slope] * value).sum() for slope, value in found.items())
 
     def gradients(self):
         """Name -> gradient of the loss, for every array."""
@@ -90,7 +92,7 @@ class Layer:
         grads = {name: np.zeros_like(array) for name, array in self.arrays.items()}
         grads["h0"], grads["c0"] = g["dh"].copy(), g["dc"].copy()
         self.kernels.recurrent_backward(
-            grads["x"], grads["h0"], grads["c0"], grads, g["dy"].copy(), self.y, self.work, g["x"], g["index"],
+            grads["x"], grads["h0"], grads["c0"], grads, g["dy"].copy(), g["dcs"], self.y, self.work, g["x"], g["index"],
             g["h0"], g["weights"], self.cell, g["offsets"], 1,
         )  # fmt: skip
         return grads

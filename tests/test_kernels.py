@@ -9,7 +9,7 @@ from nblstm.kernels import cpu, recurrent, reference
 from nblstm.kernels.cells import Cell
 
 CONTRACT = [
-    "dropout", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
+    "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_work",
     "decode", "draw", "linear_work", "linear_forward", "linear_backward", "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values", "adam", "sgd", "rmsprop",
@@ -54,26 +54,29 @@ def layer(cell, lengths, dtype, repeated, seed=0):
     M, N = int(offsets[-1]), len(lengths)
     rows = max(1, M // 2) if repeated else M
     new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
+    dcs = new(M, cell.memory_size) if cell.has_memory else None
     return {
-        "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
+        "dcs": dcs, "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
         "h0": new(N, cell.output_size), "c0": new(N, cell.memory_size), "offsets": offsets,
         "weights": {name: new(*shape) for name, shape in cell.shapes.items()}, "dy": new(M, cell.output_size),
         "dh": new(N, cell.output_size), "dc": new(N, cell.memory_size),
     }  # fmt: skip
 
 
-def run_layer(kernels, threads, cell, lengths, dtype, repeated):
-    """Forward and backward of one layer: every output by name."""
+def run_layer(kernels, threads, cell, lengths, dtype, repeated, slopes=True):
+    """Forward and backward of one layer: every output by name. slopes: whether c of every step has a gradient, too."""
     given = layer(cell, lengths, dtype, repeated)
     x, index, h0, c0, offsets, weights = (given[k] for k in ("x", "index", "h0", "c0", "offsets", "weights"))
     M, N = len(given["dy"]), len(lengths)
     y, hn, cn = np.empty_like(given["dy"]), np.empty_like(h0), np.empty_like(c0)
+    cs = np.empty((M, cell.memory_size), dtype) if cell.has_memory else None
     (work,) = kernels.recurrent_work([cell], M + 1, N + 1, [len(x) + 1 if repeated else 0], dtype, threads)
-    kernels.recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    kernels.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
     grads = {name: np.ones_like(weight) for name, weight in weights.items()}
     dx, dh, dc, dy = np.full_like(x, np.nan), given["dh"].copy(), given["dc"].copy(), given["dy"].copy()
-    kernels.recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
-    return {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
+    dcs = given["dcs"] if slopes else None
+    kernels.recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
+    return {"y": y, "cs": y[:0] if cs is None else cs, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
 
 
 def test_modules_hold_the_same_functions_with_the_same_arguments():
@@ -123,10 +126,11 @@ def test_texts_side_by_side_do_not_see_each_other(kind):
         alone = np.arange(length + 1)
         (work,) = cpu.recurrent_work([cell], length, 1, [0], np.float64, 1)
         args = given["x"][rows], None, given["h0"][n : n + 1]
-        cpu.recurrent_forward(y, hn, cn, work, *args, given["c0"][n : n + 1], given["weights"], cell, alone, 1)
+        cpu.recurrent_forward(y, None, hn, cn, work, *args, given["c0"][n : n + 1], given["weights"], cell, alone, 1)
         dx, dh, dc = np.empty((length, 3)), given["dh"][n : n + 1].copy(), given["dc"][n : n + 1].copy()
+        dcs = given["dcs"][rows] if cell.has_memory else None
         cpu.recurrent_backward(
-            dx, dh, dc, sums, given["dy"][rows].copy(), y, work, *args, given["weights"], cell, alone, 1
+            dx, dh, dc, sums, given["dy"][rows].copy(), dcs, y, work, *args, given["weights"], cell, alone, 1
         )
         for name, found in {"y": y, "dx": dx}.items():
             close(found, together[name][rows], 1e-13)
@@ -149,11 +153,11 @@ def test_an_update_gate_of_one_makes_an_lstm():
             y, hn, cn = np.empty_like(given["dy"]), np.empty_like(given["h0"]), np.empty_like(given["c0"])
             (work,) = kernels.recurrent_work([cell], len(y), 3, [0], np.float32, 1)
             args = given["x"], None, given["h0"]
-            kernels.recurrent_forward(y, hn, cn, work, *args, given["c0"], weights, cell, given["offsets"], 1)
+            kernels.recurrent_forward(y, None, hn, cn, work, *args, given["c0"], weights, cell, given["offsets"], 1)
             grads = {name: np.zeros_like(weight) for name, weight in weights.items()}
             dx, dh, dc = np.empty_like(given["x"]), given["dh"].copy(), given["dc"].copy()
             kernels.recurrent_backward(
-                dx, dh, dc, grads, given["dy"].copy(), y, work, *args, weights, cell, given["offsets"], 1
+                dx, dh, dc, grads, given["dy"].copy(), None, y, work, *args, weights, cell, given["offsets"], 1
             )
             grads = {f"d{name}": grad[: 4 * H] for name, grad in grads.items()}
             found[kind, kernels] = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
@@ -181,7 +185,7 @@ def test_layer_is_pytorchs(kind, kernels, dtype):
     """torch.nn.LSTM, GRU and RNN on packed texts of different lengths: outputs, final state and every gradient."""
     torch = pytest.importorskip("torch")
     cell, lengths = Cell(**{**CELLS, **SPECIFIED}[kind], input_size=3, hidden_size=18), [5, 3, 3, 1]
-    given, found = layer(cell, lengths, dtype, False), run_layer(kernels, 2, cell, lengths, dtype, False)
+    given, found = layer(cell, lengths, dtype, False), run_layer(kernels, 2, cell, lengths, dtype, False, slopes=False)
     options = {"nonlinearity": cell.nonlinearity} if cell.kind == "rnn" else {}
     if cell.proj_size:
         options["proj_size"] = cell.proj_size
@@ -266,6 +270,14 @@ def test_linear_layer_equals_the_specification(M, D, V, dtype):
     for expected, actual in zip(*found):
         assert actual.dtype == dtype
         close(actual, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_texts_are_scaled(kernels):
+    """A worked example: three texts of 3, 2 and 1 steps, each with its own factors at all of its steps."""
+    x, scales = np.ones((6, 2)), np.array([[1.0, 2], [3, 4], [5, 6]])
+    kernels.scale_texts(x, x, scales, offsets_of([3, 2, 1]), 2)
+    assert x.tolist() == [[1, 2], [3, 4], [5, 6], [1, 2], [3, 4], [1, 2]]
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])

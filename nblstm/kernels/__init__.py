@@ -12,11 +12,12 @@ Contract
     and add into parameter gradients. What a `work` tuple holds is the module's own business.
 
     dropout(y, x, rate, key, threads)
+    scale_texts(y, x, scales, offsets, threads)
     embedding_forward(y, tokens, weight, threads)
     embedding_backward(dweight, dy, tokens, threads)
     recurrent_work(cells, M, N, rows, dtype, threads)                  -> work of each cell
-    recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
-    recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
+    recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
     decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
     decode(logits, h, c, tokens, work, threads)
     draw(tokens, logits, uniform, temperature, top_k, threads)

@@ -70,6 +70,23 @@ def dropout(y, x, rate, key, threads):
     )  # fmt: skip
 
 
+@jit
+def _scale_texts(y, x, scales, offsets, D, part, start, stop):
+    """`reference.scale_texts` of steps start ... stop"""
+    for t in range(start, stop):
+        for n in range(offsets[t + 1] - offsets[t]):
+            row = (offsets[t] + n) * D
+            for j in range(D):
+                y[row + j] = x[row + j] * scales[n * D + j]
+
+
+def scale_texts(y, x, scales, offsets, threads):
+    """See reference.scale_texts."""
+    split(
+        threads, _scale_texts, len(offsets) - 1, y.reshape(-1), x.reshape(-1), scales.reshape(-1), offsets, x.shape[1]
+    )
+
+
 # ---------------------------------------------------------------- embedding
 
 

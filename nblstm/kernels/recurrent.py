@@ -223,11 +223,12 @@ def _make_backward(name, cell, S, w):
     """The backward kernel of a cell."""
 
     def backward(
-        dy, dh, dmemory, gates, memory, weight_hh, columns, column, offsets, N, H, tail, counter, parts, part, n0, n1
+        dy, dcs, dh, dmemory, gates, memory, weight_hh, columns, column, offsets, N, H, tail, counter, parts, part, n0, n1
     ):
         """The part's texts back through all time steps; the gradient of h_{t-1} is added into dy of step t - 1.
 
         dh is that of hn on entry, already added into dy and zero; that of h0 on return, without what came as memory.
+        dcs: the gradient of the memory of every step, or empty.
         """
         P, Q, T = -(-H // w), -(-H // PANEL), len(offsets) - 1
         M, Hp = offsets[T], P * w
@@ -246,9 +247,12 @@ def _make_backward(name, cell, S, w):
                         width, at = min(LANES, H - unit), (first + r) * H + unit
                         d = load(dy, at) if width == LANES else load_part(dy, at, width, 0)
                         carried = (n0 + r) * Hp + unit
+                        dm = load(dmemory, carried)
+                        if dcs.size > 0:
+                            dm = dm + load_part(dcs, at, width, 0)
                         dbefore = cell(
                             gates, (p * M + first + r) * S + unit - p * w, load(memory, (before + r) * Hp + unit),
-                            load(memory, (N + first + r) * Hp + unit), d, load(dmemory, carried),
+                            load(memory, (N + first + r) * Hp + unit), d, dm,
                         )  # fmt: skip
                         store(dmemory, carried, dbefore)
             barrier(counter, parts, round_ + 1)
@@ -378,11 +382,11 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     return [{**scratch, **work} if work else {} for work in works]
 
 
-def recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
     """See reference.recurrent_forward."""
     layout = layout_of(cell)
     if layout is None:
-        return reference.recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+        return reference.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
     (rows, D), (M, H), N = x.shape, y.shape, len(h0)
     S, w, gather = layout.S, layout.w, index is not None
     P = panels(H, w)
@@ -405,6 +409,8 @@ def recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets,
     hn[...] = y[last]
     if cell.has_memory:
         cn[...] = memory[N + last, :H]
+    if cs is not None:
+        cs[...] = memory[N:, :H]
 
 
 def last_rows(offsets):
@@ -450,11 +456,13 @@ def _pack_previous(packed, h0, y, offsets, N, H, part, start, stop):
                     copy_piece(packed, place, y, (offsets[t - 1] + n) * H + column, width)
 
 
-def recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads):
+def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
     """See reference.recurrent_backward."""
     layout = layout_of(cell)
     if layout is None:
-        return reference.recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
+        return reference.recurrent_backward(
+            dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads
+        )
     (rows, D), (M, H), N = x.shape, y.shape, len(h0)
     S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
     P, tail, gates = panels(H, w), work["tail"], work["gates"]
@@ -464,7 +472,8 @@ def recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, ce
     dh.fill(0)
     split(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     by_texts(
-        threads, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
+        threads, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
+        dy[:0].reshape(-1) if dcs is None else dcs.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
         work["memory"], work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H, tail,
     )  # fmt: skip
     if cell.has_memory:

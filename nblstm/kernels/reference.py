@@ -39,6 +39,15 @@ def dropout_hash(position, key):
     return bits ^ (bits >> np.uint32(16))
 
 
+def scale_texts(y, x, scales, offsets, threads):
+    """y = x times a row of factors for each text, the same at all its steps. y may be x.
+
+    x, y (M, D): packed texts; scales (N, D); offsets (T + 1,) as in `recurrent_forward`.
+    """
+    for start, stop in zip(offsets[:-1], offsets[1:]):
+        np.multiply(x[start:stop], scales[: stop - start], out=y[start:stop])
+
+
 # ---------------------------------------------------------------- embedding
 
 
@@ -201,10 +210,11 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     return [{} for _ in cells]
 
 
-def recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
     """One direction of one layer over T steps of packed texts.
 
-    y (M, H); hn (N, H), cn (N, H or 0): each text's state after its last step. x (rows, D): the distinct inputs;
+    y (M, H): h of every step; cs (M, H): c of every step, or None where nobody asks. hn (N, H), cn (N, H or 0): each
+    text's state after its last step, not in the place of h0, c0. x (rows, D): the distinct inputs;
     index (M,) int32 says which row of x stands at a place, or None where rows == M and x is in place. h0, c0: as hn,
     cn. weights: name -> array, see `Cell.shapes`; cell: Cell; H is its output_size. offsets (T + 1,) int64: step t
     holds rows offsets[t] : offsets[t + 1], never more than step t - 1; row n of a step is text n. `work` is written
@@ -226,13 +236,16 @@ def recurrent_forward(y, hn, cn, work, x, index, h0, c0, weights, cell, offsets,
         h, c = out @ weights["weight_hr"].T if cell.proj_size else out, new_c
         y[start:stop] = hn[:n] = h
         cn[:n] = c
+        if cs is not None:
+            cs[start:stop] = c
 
 
-def recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads):
+def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
     """Back-propagation through time of `recurrent_forward`.
 
     dx (rows, D) overwritten. dh, dc: on entry the gradient of hn, cn; on return that of h0, c0. grads: name -> array,
-    accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards.
+    accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards. dcs (M, H):
+    the gradient of cs, or None.
     """
     G, H, backward = cell.gates, cell.hidden_size, CELLS[cell.kind][1]
     da = np.empty((len(dy), G * H), dy.dtype)
@@ -243,7 +256,8 @@ def recurrent_backward(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, ce
         if cell.proj_size:
             grads["weight_hr"] += dh_t.T @ out  # h = W_hr out
             dh_t = dh_t @ weights["weight_hr"]  # h = W_hr out
-        da_t, db, dh_prev, dc[:n] = backward(dh_t, dc[:n], saved, h_prev, c_prev, weights, grads, cell)
+        dc_t = dc[:n] if dcs is None else dc[:n] + dcs[start:stop]
+        da_t, db, dh_prev, dc[:n] = backward(dh_t, dc_t, saved, h_prev, c_prev, weights, grads, cell)
         da[start:stop] = da_t.reshape(n, G * H)
         dU = preactivation_backward(db.reshape(n, G * H), norm, weights, grads, "hh")
         grads["weight_hh"] += dU.T @ h_prev  # b = U h + b_hh
