@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "exponential", "step", "plateau", "cosine")
 DTYPES = ("float32", "float64")
 LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
+DOCUMENTS = ("line", "blank-line", "file")
 BACKENDS = ("auto", "numpy", "cpu")
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
@@ -98,16 +99,19 @@ class TextConfig(_Config):
     level: str = "char"  # char | word | byte
     tokenizer: str = "default"  # default | whitespace, at word level
     min_count: int = 1  # tokens that are rarer become <unk>
-    max_vocab: int | None = None  # most tokens, <unk> included; None means all
+    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means all
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
-    valid_fraction: float = 0.1  # share of the text, at its end, kept for validation
+    valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
+    documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
 
     def __post_init__(self) -> None:
         _check_types(self)
         _one_of(self, "level", LEVELS)
         _one_of(self, "tokenizer", TOKENIZERS)
+        if self.documents is not None:
+            _one_of(self, "documents", DOCUMENTS)
         _at_least(self, 1, "min_count")
-        _at_least(self, 2, "max_vocab")
+        _at_least(self, 2 if self.documents is None else 3, "max_vocab")
         _fraction(self, "valid_fraction")
 
 
@@ -160,8 +164,11 @@ class ModelConfig(_Config):
 class TrainConfig(_Config):
     """How a network is trained; stored in the checkpoint."""
 
-    batch_size: int = 32  # N: parallel streams
+    batch_size: int = 32  # N: parallel streams, or documents
     bptt: int = 64  # T: tokens per stream between two updates (truncated back-propagation through time)
+    buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
+    num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
+    tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
     optimizer: str = "adam"  # adam | sgd | rmsprop
     lr: float | None = None  # learning rate; None means the optimizer's usual one (LEARNING_RATES)
     momentum: float = 0.9  # sgd only
@@ -181,8 +188,8 @@ class TrainConfig(_Config):
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after")
-        _at_most(self, MAX_SIZE, "batch_size", "bptt", "warmup")
+        _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after", "num_buckets", "tokens_per_batch")
+        _at_most(self, MAX_SIZE, "batch_size", "bptt", "warmup", "num_buckets", "tokens_per_batch")
         _at_most(self, 4096, "threads")
         _above_zero(self, "lr", "minutes", "lr_decay")
         _at_most(self, 1, "lr_decay")
@@ -190,6 +197,8 @@ class TrainConfig(_Config):
         _fraction(self, "momentum")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
+        if self.boundaries is not None and self.num_buckets is not None:
+            raise ConfigError(f"num_buckets is for automatic buckets; leave it out, or buckets {self.buckets!r}.")
         if self.seed >= 2**63:
             raise ConfigError(f"seed must be less than 2**63, got {self.seed}.")
         if self.lr is None:
@@ -197,9 +206,32 @@ class TrainConfig(_Config):
         if self.epochs is None and self.steps is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
 
+    @property
+    def boundaries(self) -> tuple[int, ...] | None:
+        """The longest lengths of the buckets; None: the best ones. ConfigError if they are not rising numbers >= 1."""
+        if self.buckets is None or self.buckets == "auto":
+            return None
+        try:
+            boundaries = tuple(map(int, self.buckets.split(",")))
+        except ValueError:
+            boundaries = ()
+        if not all(0 <= low < high <= MAX_TOKENS for low, high in zip((0, *boundaries), boundaries)) or not boundaries:
+            rule = 'must be "auto" or rising whole numbers from 1 on, such as "10,20,40"'
+            raise ConfigError(f"buckets {rule}, got {self.buckets[:80]!r}.")
+        return boundaries
+
 
 LEARNING_RATES = {"adam": 3e-3, "sgd": 1.0, "rmsprop": 2e-3}
 DEFAULT_EPOCHS = 15
+DEFAULT_BUCKETS = 8
+FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
+
+
+def check_documents(text: TextConfig, train: TrainConfig) -> None:
+    """ConfigError if the training asks for what only documents have, and the text is one stream."""
+    for name in FOR_DOCUMENTS:
+        if text.documents is None and getattr(train, name) is not None:
+            raise ConfigError(f"{name} is for documents, and the text is one stream; say what a document is, or leave it out.")
 
 
 @dataclass(frozen=True)

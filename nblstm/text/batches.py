@@ -1,6 +1,13 @@
-"""Contiguous streams for truncated back-propagation through time."""
+"""Batches: what a network reads at once, and contiguous streams for truncated back-propagation through time.
+
+A source of training has `epoch(number)`, number counted from 0: the chunks of one pass over the text, a Sequence that
+makes each when it is asked for. `Streams` is one, `nblstm.text.buckets.Buckets` another.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,12 +16,42 @@ from nblstm.errors import TextError
 SHORTEST_STREAM = 32  # rather than shorter streams, a small text gives fewer of them
 
 
-class Streams:
+@dataclass(frozen=True)
+class Chunk:
+    """Up to T tokens of each of several texts, packed: the batch shrinks as texts end, and nothing is padded.
+
+    tokens: (M,) int32, the ids read, time step by time step.
+    targets: (M,) int32, the ids that follow them.
+    offsets: (T + 1,) int64; step t holds rows offsets[t] : offsets[t + 1], never more than step t - 1. Row n of a step
+        is text n of the batch; texts are sorted by falling length.
+    fresh: whether the texts start here, from the zero state; else the state of the chunk before goes on, of which the
+        first `num_texts` texts are still there.
+    """
+
+    tokens: np.ndarray
+    targets: np.ndarray
+    offsets: np.ndarray
+    fresh: bool
+
+    @property
+    def num_texts(self) -> int:
+        """How many texts there are at the first step."""
+        return int(self.offsets[1])
+
+    @classmethod
+    def rectangle(cls, tokens: np.ndarray, targets: np.ndarray, fresh: bool) -> Chunk:
+        """A chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
+        T, N = tokens.shape
+        flat = (array.astype(np.int32, order="C").reshape(-1) for array in (tokens, targets))
+        return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
+
+
+class Streams(Sequence[Chunk]):
     """A text laid out as N parallel streams that are read chunk by chunk, T tokens at a time.
 
     Row n is the stream ids[n*S : (n+1)*S + 1], S = (len(ids) - 1) // N: neighbours share one token, so every
     transition from a token to the next is used once an epoch; fewer than N are dropped at the end. A state carried
-    from chunk k to chunk k + 1 goes on in the same row.
+    from chunk k to chunk k + 1 goes on in the same row. Every epoch is the same.
     """
 
     def __init__(self, ids: np.ndarray, batch_size: int, bptt: int) -> None:
@@ -29,21 +66,20 @@ class Streams:
         self._inputs = ids[:used].reshape(batch_size, self.length)
         self._targets = ids[1 : used + 1].reshape(batch_size, self.length)
 
+    def epoch(self, number: int) -> Sequence[Chunk]:
+        """The chunks of a pass over the text."""
+        return self
+
     def __len__(self) -> int:
         """Chunks per epoch; the last one may be shorter than bptt."""
         return -(-self.length // self.bptt)
 
-    def chunk(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs x and targets y of chunk k, 0 <= k < len(self): (T, N) int32 each, y[t] the tokens after x[t]."""
+    def __getitem__(self, k: int) -> Chunk:
+        """Chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         part = np.s_[:, k * self.bptt : (k + 1) * self.bptt]
-        return _time_major(self._inputs[part]), _time_major(self._targets[part])
-
-
-def _time_major(rows: np.ndarray) -> np.ndarray:
-    """(N, T) integers -> (T, N) int32, a C-contiguous copy."""
-    return rows.T.astype(np.int32, order="C")
+        return Chunk.rectangle(self._inputs[part].T, self._targets[part].T, fresh=k == 0)
 
 
 def fit(num_tokens: int, batch_size: int, bptt: int) -> tuple[int, int, str | None]:

@@ -3,6 +3,9 @@
 A corpus may be larger than memory. It is read in chunks of about a million characters, as often as needed (standard
 input, which can be read once, is copied to a temporary file first), and its ids live in nameless temporary files
 that are mapped into memory and vanish with the last reference to them, however the program ends.
+
+It is one stream of text, or many documents (`nblstm.text.documents`), whose ids then stand one after the other with
+the vocabulary's <end> before, between and behind them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any, BinaryIO, Union
 import numpy as np
 
 from nblstm.errors import ConfigError, TextError
+from nblstm.text.documents import split
 from nblstm.text.vocabulary import Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
@@ -44,7 +48,7 @@ class Source:
 
 AnyPath = Union[str, "os.PathLike[str]", Source]
 Paths = Union[AnyPath, Iterable[AnyPath]]
-Text = Callable[[], Iterator]  # every call reads the same chunks from the start
+Text = Callable[[], Iterator]  # every call reads the same chunks, or lists of documents, from the start
 
 
 # ---- paths -> sources
@@ -136,13 +140,33 @@ def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
     Raises TextError if a file cannot be read, is damaged, binary or in another encoding, if no file has any text,
     and if there is no such encoding.
     """
+    _check_encoding(encoding)
+    sources = find_sources(paths)
+    pieces = chain.from_iterable(_decoded(source, encoding) for source in sources)
+    return _nonempty(sources, _cut_at_tokens(pieces))
+
+
+def read_documents(
+    paths: Paths, level: str, kind: str, encoding: str = "utf-8"
+) -> Iterator[list[str]] | Iterator[list[bytes]]:
+    """The files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters, never empty.
+
+    They are what a vocabulary of this level encodes: bytes at byte level, else str. Raises as `read_text` does.
+    """
+    _check_encoding(encoding)
+    sources = find_sources(paths)
+    if level == "byte":
+        documents = chain.from_iterable(split(_blocks(source), kind, b"\n") for source in sources)
+    else:
+        documents = chain.from_iterable(split(_decoded(source, encoding), kind, "\n") for source in sources)
+    return _nonempty(sources, _gathered(documents))
+
+
+def _check_encoding(encoding: str) -> None:
     try:
         "a".encode(encoding)
     except (LookupError, ValueError):
         raise TextError(f"encoding must be one that Python knows, such as utf-8, got {encoding!r}.") from None
-    sources = find_sources(paths)
-    pieces = chain.from_iterable(_decoded(source, encoding) for source in sources)
-    return _nonempty(sources, _cut_at_tokens(pieces))
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
@@ -205,6 +229,19 @@ def _token_border(text: str) -> int:
     return after_newline or (before_space if before_space > 0 else len(text))
 
 
+def _gathered(documents: Iterable) -> Iterator[list]:
+    """The documents in lists of about CHUNK characters (or bytes), or a single longer one."""
+    held: list = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document)
+        if size >= CHUNK:
+            yield held
+            held, size = [], 0
+    yield held
+
+
 def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:
     """The chunks that hold something. TextError if none does."""
     empty = True
@@ -223,25 +260,43 @@ class TokenFile:
     """Token ids in a nameless temporary file, mapped into memory.
 
     ids: (tokens,) of the vocabulary's dtype, read-only.
+    offsets: (documents + 1,) int64, where each document's <end> stands: it is read before ids[offsets[k] + 1], the
+        document's first, and predicted as ids[offsets[k + 1]]. None where the text is one stream.
     characters: length of the text they came from (bytes at byte level).
     unknown: how many of them are unk_id.
-    digest: hash of the ids, bytes.
+    digest: hash of the ids, bytes. As <end> stands nowhere else, it tells the offsets apart too.
     """
 
-    def __init__(self, vocabulary: Vocabulary, chunks: Iterable[str] | Iterable[bytes]) -> None:
-        """Encodes the chunks one at a time. Raises TextError if there is no room for the file."""
+    def __init__(self, vocabulary: Vocabulary, chunks: Iterable) -> None:
+        """Encodes the chunks (lists of documents if the vocabulary has <end>). TextError if there is no room."""
         self.characters = self.unknown = 0
         self._hash = hashlib.blake2b()
-        with _temporary_file(self._encoded(vocabulary, chunks)) as file:
+        self._lengths = [np.zeros(1, np.int64)]  # before the first document
+        encoded = self._stream if vocabulary.end_id is None else self._documents
+        with _temporary_file(self._recorded(vocabulary, encoded(vocabulary, chunks))) as file:
             size = file.tell()
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
         self.ids = np.frombuffer(self._map or b"", vocabulary.dtype)
+        self.offsets = None if vocabulary.end_id is None else np.cumsum(np.concatenate(self._lengths))
         self.digest = self._hash.digest()
 
-    def _encoded(self, vocabulary: Vocabulary, chunks: Iterable) -> Iterator[np.ndarray]:
+    def _stream(self, vocabulary: Vocabulary, chunks: Iterable) -> Iterator[np.ndarray]:
         for chunk in chunks:
-            ids = vocabulary.encode(chunk)
             self.characters += len(chunk)
+            yield vocabulary.encode(chunk)
+
+    def _documents(self, vocabulary: Vocabulary, chunks: Iterable[list]) -> Iterator[np.ndarray]:
+        """An <end>, then each document's ids and an <end>; documents without a token are left out."""
+        yield np.array([vocabulary.end_id], vocabulary.dtype)
+        for texts in chunks:
+            self.characters += sum(map(len, texts))
+            ids, lengths = vocabulary.encode_all(texts)
+            self._lengths.append(lengths[lengths > 0] + 1)
+            yield np.insert(ids, np.cumsum(lengths[lengths > 0]), vocabulary.end_id)
+
+    def _recorded(self, vocabulary: Vocabulary, encoded: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The ids as they come, counted and hashed."""
+        for ids in encoded:
             if vocabulary.unk_id is not None:
                 self.unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
             self._hash.update(ids)
@@ -279,6 +334,7 @@ class Corpus:
     """A vocabulary and the token ids of a training and a validation text.
 
     train, valid: (tokens,) of vocabulary.dtype, read-only, mapped from disk; valid may be empty.
+    train_offsets, valid_offsets: (documents + 1,) int64, see `TokenFile`; None where the text is one stream.
     train_characters, valid_characters: lengths of the texts before tokenisation (bytes at byte level).
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
@@ -288,6 +344,7 @@ class Corpus:
         self.vocabulary = vocabulary
         self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
         self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown
+        self.train_offsets, self.valid_offsets = train.offsets, valid.offsets
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
         self._files = (train, valid)
@@ -308,30 +365,51 @@ def load_corpus(
     min_count: int = 1,
     max_vocab: int | None = None,
     encoding: str = "utf-8",
+    documents: str | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
-    The validation text is that of valid_paths, or without any the last valid_fraction of the characters (of the bytes
-    at byte level; at word level the split moves back to where no token spans). The vocabulary is built from the
-    training text, see `Vocabulary.build`, unless one is given: it is used as it is, and its level is the level.
+    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream.
+    The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
+    stream's characters (of the bytes at byte level; at word level the split moves back to where no token spans). The
+    vocabulary is built from the training text, see `Vocabulary.build`, unless one is given: it is used as it is, and
+    its level is the level.
     Raises TextError if a text cannot be read, the training text has fewer than 2 tokens, or the disk is full, and
-    ConfigError if a setting is out of its range.
+    ConfigError if a setting is out of its range, or the vocabulary is for documents and the text a stream.
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
     level = level if vocabulary is None else vocabulary.level
+    if vocabulary is not None:
+        _check_ends(vocabulary, documents)
     with ExitStack() as open_files:
-        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, level, encoding, open_files)
+        text = partial(_text, level=level, encoding=encoding, documents=documents, open_files=open_files)
+        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, level, documents, text)
         if vocabulary is None:
-            vocabulary = Vocabulary.build(train(), level, tokenizer, min_count, max_vocab)
+            ends = documents is not None
+            vocabulary = Vocabulary.build(_chunks(train, level, ends), level, tokenizer, min_count, max_vocab, ends)
         corpus = Corpus(vocabulary, TokenFile(vocabulary, train()), TokenFile(vocabulary, valid()))
-    if len(corpus.train) < 2:
-        raise TextError(
-            f"the training text must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}; "
-            "add text or lower valid_fraction."
-        )
+    _check_length(corpus)
     return corpus
+
+
+def _check_length(corpus: Corpus) -> None:
+    """TextError if there is nothing to learn from."""
+    if len(corpus.train) < 2:
+        if corpus.train_offsets is not None:
+            rule = "must have at least 1 document with a token in it, got 0"
+        else:
+            rule = f"must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}"
+        raise TextError(f"the training text {rule}; add text or lower valid_fraction.")
+
+
+def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
+    """ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
+    if vocabulary.ends and documents is None:
+        raise ConfigError("the vocabulary is one for documents; say with documents what is one in this text.")
+    if documents is not None and not vocabulary.ends:
+        raise ConfigError("documents needs a vocabulary with a token <end>, and this one has none; leave documents out.")
 
 
 def _texts(
@@ -339,21 +417,38 @@ def _texts(
     valid_paths: list[AnyPath],
     valid_fraction: float,
     level: str,
-    encoding: str,
-    open_files: ExitStack,
+    documents: str | None,
+    text_of: Callable[[list[AnyPath]], Text],
 ) -> tuple[Text, Text]:
-    """The training and the validation text. They can be read until open_files is closed."""
+    """The training and the validation text."""
     if [*paths, *valid_paths].count(STDIN) > 1:
         raise TextError("standard input can be read only once; name '-' once.")
-    text = partial(read, _rereadable(paths, open_files), level, encoding)
+    text = text_of(paths)
     if valid_paths:
-        return text, partial(read, _rereadable(valid_paths, open_files), level, encoding)
+        return text, text_of(valid_paths)
     if valid_fraction == 0:
         return text, partial(iter, ())
     position = int(sum(map(len, text())) * (1 - valid_fraction))
-    if level == "word":
+    if level == "word" and documents is None:
         position = _token_border_before(text(), position)
     return lambda: _first(text(), position), lambda: _rest(text(), position)
+
+
+def _text(
+    paths: list[AnyPath], level: str, encoding: str, documents: str | None, open_files: ExitStack
+) -> Text:
+    """The text of the paths, in chunks or lists of documents. It can be read until open_files is closed."""
+    paths = _rereadable(paths, open_files)
+    if documents is None:
+        return partial(read, paths, level, encoding)
+    return partial(read_documents, paths, level, documents, encoding)
+
+
+def _chunks(text: Text, level: str, documents: bool) -> Iterator:
+    """A text as a vocabulary is built from it: documents at word level one by one, as no word spans two of them."""
+    if not documents or level == "byte":  # no vocabulary reads bytes
+        return text()
+    return chain.from_iterable(text()) if level == "word" else map("".join, text())
 
 
 def _rereadable(paths: list[AnyPath], open_files: ExitStack) -> list[AnyPath]:
@@ -382,7 +477,7 @@ def _token_border_before(chunks: Iterator[str], position: int) -> int:
 
 
 def _first(chunks: Iterator, length: int) -> Iterator:
-    """The first `length` characters (or bytes) of the chunks."""
+    """The first `length` characters (or bytes, or documents) of the chunks."""
     for chunk in chunks:
         yield chunk[:length]
         length -= len(chunk)
@@ -391,7 +486,7 @@ def _first(chunks: Iterator, length: int) -> Iterator:
 
 
 def _rest(chunks: Iterator, start: int) -> Iterator:
-    """The chunks without their first `start` characters (or bytes)."""
+    """The chunks without their first `start` characters (or bytes, or documents)."""
     for chunk in chunks:
         if start < len(chunk):
             yield chunk[start:]

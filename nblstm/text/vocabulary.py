@@ -12,6 +12,9 @@ takes one blank before it along, any other white space is a token of its own. `w
 tokenised already, such as WikiText: what stands between blanks is a word, a newline is a word too. It normalises:
 a run of blanks (tabs and carriage returns are blanks) becomes one space, blanks next to a newline or at an end of
 the text go. Text without any of those is canonical.
+
+A vocabulary for documents (`ends`) has one token more, `<end>`: id 1 behind <unk>, at byte level 256 behind the bytes.
+It stands between documents, read first and predicted last. No text encodes to it, and it decodes to nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import codecs
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -31,6 +34,7 @@ import numpy as np
 from nblstm.errors import ConfigError, ModelFileError
 
 UNK = "<unk>"
+END = "<end>"
 PATTERNS = {
     "default": re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s"),  # every character belongs to exactly one match
     "whitespace": re.compile(r"\S+|\n"),
@@ -45,16 +49,17 @@ class Vocabulary(ABC):
 
     tokens: the tokens in id order. At byte level chr(0) .. chr(255).
     tokenizer: "default" or "whitespace"; means nothing but at word level.
+    ends: whether one of the tokens is <end>.
     unk_id: id of every token that is not in the list; None at byte level, where there is no such token.
-    end_id: id of the token that stands between documents: read first, predicted last; None where texts have no ends.
     """
 
     tokens: tuple[str, ...] = field(repr=False)
     tokenizer: str = "default"
+    ends: bool = False
 
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
-    end_id: ClassVar[int | None] = None
+    END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
 
     @staticmethod
     def build(
@@ -63,26 +68,31 @@ class Vocabulary(ABC):
         tokenizer: str = "default",
         min_count: int = 1,
         max_vocab: int | None = None,
+        ends: bool = False,
     ) -> Vocabulary:
         """The vocabulary of a text given in chunks (cut where no token spans), read once, one at a time.
 
         Tokens seen fewer than min_count times are left out, and so are the rarest ones beyond a vocabulary of
-        max_vocab tokens (<unk> included). Characters are ordered by code point, words by falling count and then
-        by code point. At byte level the chunks are not read.
+        max_vocab tokens (<unk> and <end> included). Characters are ordered by code point, words by falling count and
+        then by code point. At byte level the chunks are not read. ends: for documents, with a token <end>.
         Raises ConfigError if an argument is out of its range.
         """
         _check_choices(level, tokenizer, ConfigError)
+        specials = (UNK, END) if ends else (UNK,)
         if min_count < 1:
             raise ConfigError(f"min_count must be at least 1, got {min_count}.")
-        if max_vocab is not None and max_vocab < 2:
-            raise ConfigError(f"max_vocab must be at least 2 (<unk> and one token), got {max_vocab}.")
-        kind = _KINDS[level]
-        return kind(kind._choose(chunks, tokenizer, min_count, max_vocab), tokenizer)
+        if max_vocab is not None and max_vocab <= len(specials):
+            rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
+            raise ConfigError(f"max_vocab must be {rule}, got {max_vocab}.")
+        kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
+        return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
 
     @staticmethod
     @abstractmethod
-    def _choose(chunks: Iterable[str], tokenizer: str, min_count: int, max_vocab: int | None) -> tuple[str, ...]:
-        """The tokens of a new vocabulary, in id order; see `build`."""
+    def _choose(
+        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """The tokens of a new vocabulary, in id order: up to `most` of the text's, and the specials; see `build`."""
 
     @abstractmethod
     def split(self, text: str) -> Sequence[str]:
@@ -93,13 +103,24 @@ class Vocabulary(ABC):
         """A fresh streaming decoder. To continue a prompt, feed it the prompt's ids first."""
 
     @property
+    def end_id(self) -> int | None:
+        """Id of the token that stands between documents; None where texts have no ends."""
+        return self.END_PLACE if self.ends else None
+
+    @property
     def dtype(self) -> np.dtype:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(len(self) - 1)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {token: id for id, token in enumerate(self.tokens)}
+        """Token -> id, of all tokens that can stand in a text."""
+        return {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        """What each id decodes to."""
+        return (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -108,6 +129,11 @@ class Vocabulary(ABC):
         """The text's token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
         tokens = self.split(text)
         return np.fromiter(map(self._ids.get, tokens, repeat(self.unk_id)), self.dtype, count=len(tokens))
+
+    def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
+        encoded = [self.encode(text) for text in texts]
+        return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of the ids, (tokens,) integers below len(self); unk_id becomes "<unk>"."""
@@ -120,13 +146,16 @@ class Vocabulary(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The vocabulary as JSON values."""
-        return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens)}
+        end = {"end_id": self.end_id} if self.ends else {}
+        return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens), **end}
 
     @staticmethod
     def from_dict(fields: Any) -> Vocabulary:
         """The vocabulary a `to_dict` came from. Trusts nothing: raises ModelFileError if any part is not as it left."""
-        if not isinstance(fields, Mapping) or set(fields) != {"level", "tokenizer", "tokens"}:
-            raise ModelFileError("the vocabulary must hold level, tokenizer and tokens, and nothing else.")
+        if not isinstance(fields, Mapping) or set(fields) - {"end_id"} != {"level", "tokenizer", "tokens"}:
+            raise ModelFileError(
+                "the vocabulary must hold level, tokenizer and tokens, an end_id where texts have ends, and nothing else."
+            )
         level, tokenizer, tokens = fields["level"], fields["tokenizer"], fields["tokens"]
         _check_choices(level, tokenizer, ModelFileError)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
@@ -134,12 +163,15 @@ class Vocabulary(ABC):
         if len(set(tokens)) != len(tokens):
             twice = next(token for token, count in Counter(tokens).items() if count > 1)
             raise ModelFileError(f"the vocabulary's tokens must be distinct, but {twice[:40]!r} is there twice.")
-        _KINDS[level]._check(tokens)
-        return _KINDS[level](tuple(tokens), tokenizer)
+        kind, ends = _KINDS[level], "end_id" in fields
+        if ends:
+            _check_end(fields["end_id"], kind.END_PLACE, tokens)
+        kind._check(tokens, ends)
+        return kind(tuple(tokens), tokenizer, ends)
 
     @staticmethod
-    def _check(tokens: list[str]) -> None:
-        """Raise ModelFileError unless distinct tokens can be a vocabulary of this level."""
+    def _check(tokens: list[str], ends: bool) -> None:
+        """Raise ModelFileError unless distinct tokens, <end> in its place, can be a vocabulary of this level."""
         if tokens[:1] != [UNK]:
             raise ModelFileError(f"the vocabulary's first token must be {UNK}, got {', '.join(tokens[:1])[:40]!r}.")
         if "" in tokens:
@@ -152,13 +184,15 @@ class Characters(Vocabulary):
     level = "char"
 
     @staticmethod
-    def _choose(chunks: Iterable[str], tokenizer: str, min_count: int, max_vocab: int | None) -> tuple[str, ...]:
+    def _choose(
+        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
+    ) -> tuple[str, ...]:
         counts = np.zeros(NUM_CODE_POINTS, np.int64)
         for chunk in chunks:
             found = np.bincount(_code_points(chunk).astype(np.intp))
             counts[: len(found)] += found
         characters = {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
-        return (UNK, *sorted(_most_frequent(characters, min_count, max_vocab)))
+        return (*specials, *sorted(_most_frequent(characters, min_count, most)))
 
     def split(self, text: str) -> Sequence[str]:
         return text
@@ -167,19 +201,23 @@ class Characters(Vocabulary):
     def _table(self) -> np.ndarray:
         """Code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
         table = np.zeros(NUM_CODE_POINTS, self.dtype)
-        table[_code_points("".join(self.tokens[1:]))] = np.arange(1, len(self))
+        characters = self.tokens[2 if self.ends else 1 :]
+        table[_code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
         return table
 
     def encode(self, text: str) -> np.ndarray:
         return self._table[_code_points(text)]
 
+    def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self.encode("".join(texts)), _lengths(texts)
+
     def decoder(self) -> Decoder:
-        return Decoder(self.tokens)
+        return Decoder(self._texts)
 
     @staticmethod
-    def _check(tokens: list[str]) -> None:
-        Vocabulary._check(tokens)
-        for token in tokens[1:]:
+    def _check(tokens: list[str], ends: bool) -> None:
+        Vocabulary._check(tokens, ends)
+        for token in tokens[2 if ends else 1 :]:
             if len(token) != 1:
                 raise ModelFileError(f"a char vocabulary's tokens must be single characters, got {token[:40]!r}.")
 
@@ -190,25 +228,27 @@ class Bytes(Vocabulary):
     level = "byte"
     unk_id = None
     TOKENS = tuple(map(chr, range(256)))
+    END_PLACE = len(TOKENS)
 
     @staticmethod
-    def _choose(chunks: Iterable[str], tokenizer: str, min_count: int, max_vocab: int | None) -> tuple[str, ...]:
-        return Bytes.TOKENS
+    def _choose(
+        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
 
     def split(self, text: str) -> Sequence[str]:
-        return self.encode(text).tobytes().decode("latin-1")
+        return _utf8(text).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) uint8."""
-        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        return np.frombuffer(data, np.uint8).copy()
+        """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
+        return np.frombuffer(_utf8(text) if isinstance(text, str) else text, np.uint8).astype(self.dtype)
 
     def decoder(self) -> Decoder:
-        return Utf8Decoder(self.tokens)
+        return Utf8Decoder(self._texts)
 
     @staticmethod
-    def _check(tokens: list[str]) -> None:
-        if tuple(tokens) != Bytes.TOKENS:
+    def _check(tokens: list[str], ends: bool) -> None:
+        if tuple(tokens) != (Bytes.TOKENS + (END,) if ends else Bytes.TOKENS):
             raise ModelFileError("a byte vocabulary's tokens must be the 256 bytes in order.")
 
 
@@ -218,18 +258,21 @@ class Words(Vocabulary):
     level = "word"
 
     @staticmethod
-    def _choose(chunks: Iterable[str], tokenizer: str, min_count: int, max_vocab: int | None) -> tuple[str, ...]:
+    def _choose(
+        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
+    ) -> tuple[str, ...]:
         counts: Counter[str] = Counter()
         for chunk in chunks:
             counts.update(PATTERNS[tokenizer].findall(chunk))
-        counts.pop(UNK, None)  # WikiText spells its unknown words so
-        return (UNK, *_most_frequent(counts, min_count, max_vocab))
+        for special in specials:
+            counts.pop(special, None)  # WikiText spells its unknown words so
+        return (*specials, *_most_frequent(counts, min_count, most))
 
     def split(self, text: str) -> Sequence[str]:
         return PATTERNS[self.tokenizer].findall(text)
 
     def decoder(self) -> Decoder:
-        return SpacingDecoder(self.tokens) if self.tokenizer == "whitespace" else Decoder(self.tokens)
+        return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
 
 
 _KINDS: dict[str, type[Vocabulary]] = {kind.level: kind for kind in (Characters, Words, Bytes)}
@@ -237,7 +280,10 @@ LEVELS = tuple(_KINDS)
 
 
 class Decoder:
-    """Ids in, text out, one at a time: the joined results of every `feed` and the last `flush` are the decoded text."""
+    """Ids in, text out, one at a time: the joined results of every `feed` and the last `flush` are the decoded text.
+
+    tokens: the text of each id; that of <end> is empty.
+    """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens = tokens
@@ -252,12 +298,14 @@ class Decoder:
 
 
 class SpacingDecoder(Decoder):
-    """Puts one space between two words, none next to a newline."""
+    """Puts one space between two words, none next to a newline or where a document begins."""
 
     _before = "\n"
 
     def feed(self, id: int) -> str:
-        before, self._before = self._before, self._tokens[id]
+        before, self._before = self._before, self._tokens[id] or "\n"
+        if not self._tokens[id]:
+            return ""
         return self._before if "\n" in (before, self._before) else " " + self._before
 
 
@@ -269,7 +317,7 @@ class Utf8Decoder(Decoder):
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def feed(self, id: int) -> str:
-        return self._utf8.decode(bytes((id,)))
+        return self._utf8.decode(bytes((id,))) if self._tokens[id] else self.flush()
 
     def flush(self) -> str:
         return self._utf8.decode(b"", final=True)
@@ -283,10 +331,29 @@ def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
         raise error(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}.")
 
 
-def _most_frequent(counts: Mapping[str, int], min_count: int, max_vocab: int | None) -> list[str]:
-    """The tokens that a vocabulary keeps beside <unk>, by falling count, then by code point."""
+def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
+    """Raise ModelFileError unless <end> is the token of end_id, and that is its place."""
+    if type(end_id) is not int or end_id != place or tokens[place : place + 1] != [END]:
+        found = ", ".join(tokens[place : place + 1])
+        raise ModelFileError(
+            f"the vocabulary's end_id must be {place}, that of {END}, got {end_id!r:.40}, and {found[:40]!r} is there."
+        )
+
+
+def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) -> list[str]:
+    """Up to `most` tokens of a text that a vocabulary keeps, by falling count, then by code point."""
     kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
-    return [token for _, token in kept[: None if max_vocab is None else max_vocab - 1]]
+    return [token for _, token in kept[:most]]
+
+
+def _lengths(items: Sequence[Sized]) -> np.ndarray:
+    """The length of each, (items,) int64."""
+    return np.fromiter(map(len, items), np.int64, count=len(items))
+
+
+def _utf8(text: str) -> bytes:
+    """The text's UTF-8 encoding, lone surrogates included."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _code_points(text: str) -> np.ndarray:
