@@ -66,7 +66,8 @@ def _lines(path: str, model: Any) -> list[tuple[str, str]]:
         ("tokens", shown),
     ]
     if t.get("corpus"):
-        lines.append(("trained on", f"{', '.join(map(str, t['corpus']))}: {t.get('tokens', 0):,} tokens"))
+        documents = f"{t['documents']:,} documents, " if "documents" in t else ""
+        lines.append(("trained on", f"{', '.join(map(str, t['corpus']))}: {documents}{t.get('tokens', 0):,} tokens"))
         lines.append(("for", f"{t.get('steps', 0):,} steps, {t.get('epochs', 0):g} epochs, {t.get('seconds', 0):.0f} s"))
     if isinstance(t.get("valid_loss"), float):
         loss = t["valid_loss"]

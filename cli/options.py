@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from nblstm.config import BACKENDS, LEVELS, OPTIMIZERS, SCHEDULES, TOKENIZERS
+from nblstm.config import BACKENDS, DOCUMENTS, LEVELS, OPTIMIZERS, SCHEDULES, TOKENIZERS
 
 MODEL = "model.safetensors"
 CHOICES = {
     "level": LEVELS,
     "tokenizer": TOKENIZERS,
+    "documents": DOCUMENTS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "backend": BACKENDS,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from nblstm.cli.options import MODEL, given, setting
-from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0}
@@ -28,9 +28,10 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
-@setting(TextConfig, "max_vocab", "Keep the most frequent tokens, <unk> included.")
+@setting(TextConfig, "max_vocab", "Keep the most frequent tokens, <unk> (and <end>) included.")
 @setting(TextConfig, "encoding", "Encoding of the files.")
-@setting(TextConfig, "valid_fraction", "Share of the text, at its end, kept for validation.")
+@setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
+@setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
 @setting(ModelConfig, "hidden_size", "Units per layer.")
 @setting(ModelConfig, "num_layers", "LSTM layers.")
 @setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
@@ -38,8 +39,11 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(ModelConfig, "dropout", "Between layers: share of the outputs zeroed while training.")
 @setting(ModelConfig, "input_dropout", "The same behind the embedding.")
 @setting(ModelConfig, "output_dropout", "The same behind the last layer.")
-@setting(TrainConfig, "batch_size", "Streams read side by side.")
+@setting(TrainConfig, "batch_size", "Streams, or documents, read side by side.")
 @setting(TrainConfig, "bptt", "Tokens between two updates.")
+@setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted; or auto, the best.")
+@setting(TrainConfig, "num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
+@setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens an update, not --batch-size texts.")
 @setting(TrainConfig, "optimizer", "Update rule.")
 @setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam), 1 (sgd) or 0.002 (rmsprop).")
 @setting(TrainConfig, "momentum", "For sgd.")
@@ -140,19 +144,39 @@ def _introduce(session: Any, progress: Any) -> None:
     corpus, trainer = session.corpus, session.trainer
     c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
     unknown = f", {corpus.valid_unknown:,} of them unknown" if corpus.valid_unknown else ""
-    progress.line(
-        f"text    {len(corpus.train):,} {unit} to train on, {len(corpus.valid):,} to validate{unknown}, "
-        f"vocabulary {len(corpus.vocabulary):,}"
-    )
+    train, valid = _size(corpus.train, corpus.train_offsets, unit), _size(corpus.valid, corpus.valid_offsets, unit)
+    batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
+    progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
+    if corpus.train_offsets is not None:
+        progress.line(_buckets(trainer.train))
     progress.line(
         f"model   LSTM {c.num_layers} x {c.hidden_size}, {c.num_parameters:,} parameters, dropout {c.dropout:g}"
     )
     progress.line(
-        f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {t.batch_size}, bptt {t.bptt}, "
+        f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {batch}, bptt {t.bptt}, "
         f"{trainer.network.threads} threads"
     )
     if trainer.step:
         progress.line(f"resume  at step {trainer.step:,}, epoch {trainer.epoch:.2f}")
+
+
+def _size(ids: Any, offsets: Any, unit: str) -> str:
+    """How much text there is; the <end> of documents is not counted."""
+    if offsets is None:
+        return f"{len(ids):,} {unit}"
+    return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
+
+
+def _buckets(buckets: Any) -> str:
+    """How well the buckets are filled, and the time they save where batches are padded: it goes with the cells."""
+    from nblstm.text.buckets import padding
+
+    one = padding(buckets.lengths, ())
+    saved = 1 - (1 - one) / (1 - buckets.padding)
+    return (
+        f"buckets up to {', '.join(map(str, buckets.longest))}; padding {buckets.padding:.1%}, in one bucket {one:.1%}: "
+        f"{saved:.1%} less time"
+    )
 
 
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:

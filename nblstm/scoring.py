@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nblstm.model.network import Network
 from nblstm.model.state import State
-from nblstm.text.batches import Streams
+from nblstm.text.batches import Chunk, Streams
+from nblstm.text.buckets import Buckets
 from nblstm.text.vocabulary import Vocabulary
 
 CHUNK = 1024  # tokens of one stream that are scored at once
@@ -70,7 +71,7 @@ def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[str] | Iter
         for start in range(0, len(ids), CHUNK):
             targets = ids[start : start + CHUNK]
             inputs = np.concatenate([last, targets[:-1]])
-            losses, state = network.losses(inputs[:, None], targets[:, None], state)
+            losses, state = network.losses(Chunk.rectangle(inputs[:, None], targets[:, None], fresh=False), state)
             nats, last = nats + float(losses.sum(dtype=np.float64)), targets[-1:]
     return Score(nats, tokens, characters, size, unknown)
 
@@ -79,18 +80,27 @@ def _num_bytes(text: str | bytes) -> int:
     return len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
 
 
-def validation_loss(network: Network, ids: np.ndarray, stop: Callable[[], bool] = lambda: False) -> float | None:
-    """The mean loss (nats per token) of a text cut into up to VALIDATION_STREAMS parallel streams; None if stopped.
-
-    ids (tokens,) with at least 2 tokens. Each stream starts from the zero state and carries it to its end.
-    """
+def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
+    """A text, ids (tokens,), cut into up to VALIDATION_STREAMS parallel streams; nothing below 2 tokens."""
     N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_STREAM))
-    streams, state = Streams(ids, N, max(1, CHUNK // N)), State.zeros(network.config, N)
-    nats, tokens = 0.0, 0
-    for k in range(len(streams)):
+    return Streams(ids, N, max(1, CHUNK // N)) if len(ids) > 1 else ()
+
+
+def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
+    """Documents, as in `nblstm.text.corpus.TokenFile`, each from its start to its <end>; nothing without one."""
+    if len(offsets) < 2:
+        return ()
+    return Buckets(ids, offsets, (), CHUNK // VALIDATION_STREAMS, 1, tokens_per_batch=CHUNK, seed=None).epoch(0)
+
+
+def validation_loss(
+    network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """The mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
+    nats, tokens, state = 0.0, 0, State.zeros(network.config)
+    for chunk in chunks:
         if stop():
             return None
-        inputs, targets = streams.chunk(k)
-        losses, state = network.losses(inputs, targets, state)
-        nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + losses.size
+        losses, state = network.losses(chunk, state.before(chunk))
+        nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
     return nats / tokens

@@ -1,13 +1,10 @@
-"""Batches: what a network reads at once, and contiguous streams for truncated back-propagation through time.
-
-A source of training has `epoch(number)`, number counted from 0: the chunks of one pass over the text, a Sequence that
-makes each when it is asked for. `Streams` is one, `nblstm.text.buckets.Buckets` another.
-"""
+"""Batches: what a network reads at once, and contiguous streams for truncated back-propagation through time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -44,6 +41,13 @@ class Chunk:
         T, N = tokens.shape
         flat = (array.astype(np.int32, order="C").reshape(-1) for array in (tokens, targets))
         return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
+
+
+class Source(Protocol):
+    """What training reads: `Streams`, or documents in `nblstm.text.buckets.Buckets`."""
+
+    def epoch(self, number: int) -> Sequence[Chunk]:
+        """The chunks of a pass over the text, each made when it is asked for. number: 0 for the first pass."""
 
 
 class Streams(Sequence[Chunk]):

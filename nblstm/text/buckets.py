@@ -105,6 +105,11 @@ class Buckets:
         return batch_size if tokens_per_batch is None else max(1, tokens_per_batch // steps)
 
     @property
+    def longest(self) -> list[int]:
+        """The longest length in each bucket that has documents."""
+        return [int(self.lengths[bucket[0]]) for bucket in self._buckets]
+
+    @property
     def padding(self) -> float:
         """The share of padding that packing leaves out; see `padding`."""
         return padding(self.lengths, self.boundaries)

@@ -26,8 +26,9 @@ def per_token(model: ModelConfig) -> int:
 
 
 def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
-    """Bytes of all arrays that training on chunks of (bptt, batch_size) keeps; the program itself comes on top."""
-    size, tokens, H = np.dtype(model.dtype).itemsize, train.batch_size * train.bptt, model.hidden_size
+    """Bytes of all arrays that training on chunks of up to (bptt, batch_size) keeps; the program comes on top."""
+    size, H = np.dtype(model.dtype).itemsize, model.hidden_size
+    tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
     logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
     packed = (4 * H * (max(model.embedding_size, H) + H) + min(model.vocab_size, 4096) * H) * size
     table = min(tokens, model.vocab_size) * (4 * H + model.embedding_size) * size

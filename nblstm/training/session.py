@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_documents
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial, parameter_shapes, views
-from nblstm.text.batches import fit
+from nblstm.scoring import validation_documents, validation_streams
+from nblstm.text.batches import Streams, fit
+from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import STDIN, Corpus, load_corpus
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.vocabulary import Vocabulary
@@ -77,6 +79,7 @@ class Session:
         """
         output = Path(output)
         check_output(output, overwrite)
+        check_documents(text, config)
         base = load(init_from) if init_from is not None else None
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
@@ -86,10 +89,7 @@ class Session:
         corpus = _corpus(facts, base.vocabulary if base else None)
         shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
         facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
-        batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
-        if message:
-            notify(message)
-        config = dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
+        config = _fitted(config, corpus, notify)
         parameters = base.parameters if base else initial(shape, config.seed)
         return cls(output, facts, corpus, _trainer(shape, parameters, config, corpus), notify)
 
@@ -194,9 +194,11 @@ class Session:
     def _training_facts(self) -> dict[str, Any]:
         trainer = self.trainer
         names = ["the demo text" if path == DEMO else os.path.basename(path) for path in self.facts["corpus"]]
+        offsets = self.corpus.train_offsets
         return {
             "corpus": names,
-            "tokens": len(self.corpus.train),
+            "tokens": len(self.corpus.train) if offsets is None else int(offsets[-1]),
+            **({} if offsets is None else {"documents": len(offsets) - 1}),
             "steps": trainer.step,
             "epochs": round(trainer.epoch, 3),
             "seconds": round(trainer.seconds, 1),
@@ -301,9 +303,34 @@ def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
     return dataclasses.replace(text, **given)
 
 
+def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) -> TrainConfig:
+    """The config with a batch that the text can fill; of documents a batch may simply hold fewer."""
+    if corpus.train_offsets is not None:
+        return config
+    batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
+    if message:
+        notify(message)
+    return dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
+
+
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
     network = Network(shape, parameters, "cpu", config.threads)
-    return Trainer(network, config, corpus.train, corpus.valid, corpus.release)
+    if corpus.train_offsets is None:
+        train, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
+    else:
+        train, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
+    return Trainer(network, config, train, valid, corpus.release)
+
+
+def _buckets(corpus: Corpus, config: TrainConfig) -> Buckets:
+    """The training documents in the buckets that the config asks for."""
+    boundaries = config.boundaries
+    if boundaries is None:
+        boundaries = best_boundaries(np.diff(corpus.train_offsets), config.num_buckets or DEFAULT_BUCKETS)
+    return Buckets(
+        corpus.train, corpus.train_offsets, boundaries, config.bptt, config.batch_size, config.tokens_per_batch,
+        config.seed,
+    )  # fmt: skip
 
 
 def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, Any]) -> TrainConfig:

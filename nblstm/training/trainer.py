@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,14 @@ from nblstm.errors import TrainingError
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.scoring import validation_loss
-from nblstm.text.batches import Streams
+from nblstm.text.batches import Chunk, Source
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
+PLACE = ("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited", "best_loss", "seconds")  # stored
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,28 @@ class Report:
 class Trainer:
     """One run: a network, a text, and everything that `tensors` and `facts` need to store to go on exactly.
 
-    train, valid (tokens,): ids; valid may have fewer than 2 tokens, then nothing is validated. release: called
-    now and then to give back the memory of ids already read. config.batch_size and bptt must fit the text
-    (`nblstm.text.batches.fit`).
+    train: where the chunks of every epoch come from. valid: the chunks to validate with; without any nothing is
+    validated. release: called now and then to give back the memory of ids already read.
     """
 
     def __init__(
         self,
         network: Network,
         config: TrainConfig,
-        train: np.ndarray,
-        valid: np.ndarray,
+        train: Source,
+        valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.network, self.config, self.valid, self.release = network, config, valid, release
-        self.streams = Streams(train, config.batch_size, config.bptt)
+        self.network, self.config, self.train, self.valid, self.release = network, config, train, valid, release
         self.optimizer = make_optimizer(config, network.parameters)
         self.schedule = make_schedule(config)
         self.gradient = np.empty_like(network.parameters)
-        self.state = State.zeros(network.config, config.batch_size)
+        self.state = State.zeros(network.config)
         self.best = network.parameters.copy()  # those of the best validation; before one, the last with a finite loss
         self.step = 0
+        self.epoch_number = self.chunk_number = 0  # of the next update
+        self.chunks = train.epoch(0)
+        self.tokens = 0  # read so far
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
         self.best_loss: float | None = None
@@ -84,7 +86,7 @@ class Trainer:
         Raises TrainingError if a loss or a gradient is not finite, or absurd: the parameters are then `best`.
         """
         while True:
-            if self.step and self.step % len(self.streams) == 0 and self.validated_step != self.step:
+            if self.step and self.chunk_number == 0 and self.validated_step != self.step:
                 yield from self._validate(stop)
                 if stop():
                     return
@@ -101,7 +103,7 @@ class Trainer:
     @property
     def epoch(self) -> float:
         """Passes over the training text so far, with a fraction."""
-        return self.step / len(self.streams)
+        return self.epoch_number + self.chunk_number / len(self.chunks)
 
     @property
     def progress(self) -> float:
@@ -122,13 +124,9 @@ class Trainer:
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
         started = time.perf_counter()
-        chunk = self.step % len(self.streams)
-        if chunk == 0:
-            self.state = State.zeros(self.network.config, self.config.batch_size)
-        tokens, targets = self.streams.chunk(chunk)
-        loss, state = self.network.loss_and_gradient(
-            self.gradient, tokens, targets, self.state, self.config.seed, self.step
-        )
+        chunk = self.chunks[self.chunk_number]
+        before = self.state.before(chunk)
+        loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
         norm = self._clip(loss)
         if self.best_loss is None:
             np.copyto(self.best, self.network.parameters)  # wherever this update leads, these were good
@@ -141,7 +139,16 @@ class Trainer:
             )  # fmt: skip
         self.state = state
         self.step += 1
-        return self._reported(loss, norm, lr, tokens.size, time.perf_counter() - started)
+        self.tokens += len(chunk.tokens)
+        self._next_chunk()
+        return self._reported(loss, norm, lr, len(chunk.tokens), time.perf_counter() - started)
+
+    def _next_chunk(self) -> None:
+        """Move on by a chunk, behind the last to the next epoch."""
+        self.chunk_number += 1
+        if self.chunk_number == len(self.chunks):
+            self.epoch_number, self.chunk_number = self.epoch_number + 1, 0
+            self.chunks = self.train.epoch(self.epoch_number)
 
     def _clip(self, loss: float) -> float:
         """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are sane."""
@@ -171,19 +178,13 @@ class Trainer:
         self._pace = keep_pace * self._pace + (1 - keep_pace) * seconds / tokens
         self._updates += 1
         self._report = Report(
-            step=self.step, epoch=self.epoch, progress=self.progress, tokens=self._tokens(), seconds=self.seconds,
+            step=self.step, epoch=self.epoch, progress=self.progress, tokens=self.tokens, seconds=self.seconds,
             seconds_left=self._seconds_left(), tokens_per_second=1 / self._pace, lr=lr, loss=loss,
             smooth_loss=self._smooth_loss, gradient_norm=norm,
         )  # fmt: skip
         if self.step % RELEASE_STEPS == 0:
             self.release()
         return self._report
-
-    def _tokens(self) -> int:
-        """Tokens read so far: the last chunk of an epoch may be shorter."""
-        epochs, chunks = divmod(self.step, len(self.streams))
-        N, T = self.config.batch_size, self.streams.bptt
-        return N * (epochs * self.streams.length + min(chunks * T, self.streams.length))
 
     def _seconds_left(self) -> float | None:
         """From the share that is done and the time it took."""
@@ -195,7 +196,7 @@ class Trainer:
         """Score the validation text; one report, none if stopped on the way."""
         started = time.perf_counter()
         loss = None
-        if len(self.valid) > 1:
+        if len(self.valid):
             loss = validation_loss(self.network, self.valid, stop)
             if loss is None:
                 return
@@ -214,7 +215,7 @@ class Trainer:
             self.schedule.validated(loss)
         self.validated_step = self.step
         last = self._report or Report(
-            self.step, self.epoch, self.progress, self._tokens(), self.seconds, None, math.nan, self.config.lr,
+            self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.lr,
             math.nan, math.nan, math.nan,
         )  # fmt: skip
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
@@ -228,24 +229,45 @@ class Trainer:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every array that `restore` needs."""
+        return {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
+
+    def _of_one_shape(self) -> dict[str, np.ndarray]:
+        """Those whose shape is the same all the time; the state has as many texts as the last chunk."""
         moments = {f"optimizer.{name}": array for name, array in self.optimizer.moments.items()}
-        arrays = {"parameters": self.network.parameters, "state.h": self.state.h, "state.c": self.state.c}
-        return {**arrays, **moments, "best.parameters": self.best}
+        return {"parameters": self.network.parameters, **moments, "best.parameters": self.best}
 
     def facts(self) -> dict[str, Any]:
         """Everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
-        names = ("step", "validated_step", "waited", "best_loss", "seconds")
-        return {**{name: getattr(self, name) for name in names}, "schedule": self.schedule.state_dict()}
+        return {**{name: getattr(self, name) for name in PLACE}, "schedule": self.schedule.state_dict()}
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
         try:
-            for name, array in self.tensors().items():
+            for name, array in self._of_one_shape().items():
                 if tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
-                    raise TrainingError(f"the checkpoint's {name} does not fit this model.")
+                    raise self._misfit(name)
                 array[...] = tensors[name]
-            for name in ("step", "validated_step", "waited", "best_loss", "seconds"):
+            for name in PLACE:
                 setattr(self, name, facts[name])
             self.schedule.load_state_dict(facts["schedule"])
+            self._restore_state(tensors["state.h"], tensors["state.c"])
         except KeyError as error:
             raise TrainingError(f"the checkpoint has no {error.args[0]!r}; start the training anew.") from None
+
+    def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
+        """Take up the state, and the chunks of the epoch, where the next update goes on."""
+        whole = all(type(number) is int and number >= 0 for number in (self.epoch_number, self.chunk_number))
+        self.chunks = self.train.epoch(self.epoch_number) if whole else []
+        if not (whole and self.chunk_number < len(self.chunks)):
+            raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
+        chunk, (L, _, H) = self.chunks[self.chunk_number], self.state.h.shape
+        texts = 1 if chunk.fresh else chunk.num_texts  # at least
+        for name, array in (("state.h", h), ("state.c", c)):
+            fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (L, h.shape[1], H)
+            if not fits or array.dtype != self.state.h.dtype:
+                raise self._misfit(name)
+        self.state = State(h.copy(), c.copy())
+
+    @staticmethod
+    def _misfit(name: str) -> TrainingError:
+        return TrainingError(f"the checkpoint's {name} does not fit this model.")

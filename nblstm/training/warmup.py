@@ -8,6 +8,7 @@ from nblstm.config import ModelConfig, SampleConfig, TrainConfig
 from nblstm.generation.sampler import generate, read
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
+from nblstm.text.batches import Streams
 from nblstm.training.trainer import Trainer
 
 
@@ -18,7 +19,8 @@ def warmup() -> None:
         shape = ModelConfig(5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5)
         config = TrainConfig(batch_size=2, bptt=4, steps=1, optimizer=optimizer, clip_value=1.0)
         network = Network(shape, initial(shape, 0))
-        for _ in Trainer(network, config, ids, ids).run():
+        streams = Streams(ids, config.batch_size, config.bptt)
+        for _ in Trainer(network, config, streams, streams).run():
             pass
     for _ in generate(network, read(network, ids[:1]), SampleConfig(n=2)):
         pass
