@@ -26,8 +26,8 @@ import numpy as np
 
 from nblstm.config import ModelConfig, TextConfig, TrainConfig
 from nblstm.model.parameters import initial
-from nblstm.scoring import score, validation_loss
-from nblstm.text.batches import Streams
+from nblstm.scoring import score, validation_loss, validation_streams
+from nblstm.text.batches import Chunk, Streams
 from nblstm.text.corpus import read
 from nblstm.training.schedules import make_schedule
 from nblstm.training.session import Session, split_settings
@@ -56,7 +56,7 @@ class TorchRun:
 
         torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
-        self.torch, self.shape, self.config, self.valid = torch, shape, config, valid
+        self.torch, self.shape, self.config, self.valid = torch, shape, config, validation_streams(valid)
         self.training = TorchTraining(TorchModel(shape, initial(shape, config.seed)), config.lr, config.clip)
         self.streams = Streams(train, config.batch_size, config.bptt)
         self.schedule, self.step, self.seconds = make_schedule(config), 0, 0.0
@@ -85,7 +85,7 @@ class TorchRun:
         lr = self.schedule.lr(self.step, self.step / len(self.streams), self.progress)
         for group in self.training.optimizer.param_groups:
             group["lr"] = lr
-        self.training.step(*(self.torch.from_numpy(part).long() for part in self.streams.chunk(chunk)))
+        self.training.step(*(self.torch.from_numpy(part).long() for part in rectangles(self.streams[chunk])))
         self.step += 1
 
     def _validated(self) -> tuple[float, float]:
@@ -105,12 +105,13 @@ class TorchScorer:
     def __init__(self, model: Any) -> None:
         self.model, self.config = model, model.config
 
-    def losses(self, tokens: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """-log p(target) of every position, (T, N) in nats, and the state after. tokens, targets (T, N) int32."""
+    def losses(self, chunk: Chunk, state: Any) -> tuple[np.ndarray, Any]:
+        """-log p(target) of every position of a chunk of streams, (M,) in nats, and the state after."""
         import torch
 
         from nblstm.model.state import State
 
+        tokens, targets = rectangles(chunk)
         self.model.eval()
         with torch.inference_mode():
             before = tuple(torch.from_numpy(part) for part in (state.h, state.c))
@@ -118,7 +119,12 @@ class TorchScorer:
             wanted = torch.from_numpy(targets).long().flatten()
             losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
         self.model.train()
-        return losses.reshape(targets.shape).numpy(), State(*(part.numpy() for part in after))
+        return losses.numpy(), State(*(part.numpy() for part in after))
+
+
+def rectangles(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens and the targets of a chunk of streams, (T, N) int32."""
+    return chunk.tokens.reshape(-1, chunk.num_texts), chunk.targets.reshape(-1, chunk.num_texts)
 
 
 # ---------------------------------------------------------------- racing
@@ -151,7 +157,7 @@ def check_start(session: Session, torch_run: TorchRun | None) -> float | None:
     if torch_run is None:
         return None
     networks = session.trainer.network, torch_run.network
-    losses = (validation_loss(network, session.corpus.valid) for network in networks)
+    losses = (validation_loss(network, session.trainer.valid) for network in networks)
     return common.require_close("validation loss before training", *losses, TOLERANCE)
 
 

@@ -148,7 +148,7 @@ def _introduce(session: Any, progress: Any) -> None:
     batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
     progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
     if corpus.train_offsets is not None:
-        progress.line(_buckets(trainer.train))
+        _introduce_buckets(trainer.train, progress)
     progress.line(
         f"model   LSTM {c.num_layers} x {c.hidden_size}, {c.num_parameters:,} parameters, dropout {c.dropout:g}"
     )
@@ -167,15 +167,16 @@ def _size(ids: Any, offsets: Any, unit: str) -> str:
     return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
 
 
-def _buckets(buckets: Any) -> str:
-    """How well the buckets are filled, and the time they save where batches are padded: it goes with the cells."""
+def _introduce_buckets(buckets: Any, progress: Any) -> None:
+    """How documents are put together, and what it saves where batches are padded: time goes with the rectangles."""
     from nblstm.text.buckets import padding
 
-    one = padding(buckets.lengths, ())
-    saved = 1 - (1 - one) / (1 - buckets.padding)
-    return (
-        f"buckets up to {', '.join(map(str, buckets.longest))}; padding {buckets.padding:.1%}, in one bucket {one:.1%}: "
-        f"{saved:.1%} less time"
+    inside, outside = buckets.padding, padding(buckets.lengths, ())
+    saved = 1 - (1 - outside) / (1 - inside)
+    progress.line(f"buckets up to {', '.join(f'{length:,}' for length in buckets.longest)} tokens")
+    progress.line(
+        f"padding {100 * inside:.1f} % if batches were padded, {100 * outside:.1f} % in one bucket: "
+        f"{100 * saved:.1f} % of the time saved"
     )
 
 

@@ -21,6 +21,8 @@ _HOMES = {
     "Score": "nblstm.scoring",
     "State": "nblstm.model.state",
     "Vocabulary": "nblstm.text.vocabulary",
+    "pad_sequences": "nblstm.text.sequences",
+    "texts_to_sequences": "nblstm.text.sequences",
     "ModelConfig": "nblstm.config",
     "SampleConfig": "nblstm.config",
     "TextConfig": "nblstm.config",

@@ -1,4 +1,4 @@
-"""Streams: the layout, worked by hand, and how a small text lowers the batch."""
+"""Streams and their chunks: the layout, worked by hand, and how a small text lowers the batch."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,21 @@ from nblstm.errors import TextError
 from nblstm.text.batches import Streams, fit
 
 
+def rectangles(chunk):
+    """The tokens and targets of a chunk whose texts have equal lengths, (T, N) each."""
+    (N,) = set(np.diff(chunk.offsets).tolist())
+    assert chunk.offsets[0] == 0 and chunk.offsets.dtype == np.int64 and chunk.num_texts == N
+    return chunk.tokens.reshape(-1, N), chunk.targets.reshape(-1, N)
+
+
 def test_two_streams_by_hand():
     """12 tokens in 2 streams: S = 11 // 2 = 5, rows 0..5 and 5..10, chunks of 3 and 2, token 11 is dropped."""
     streams = Streams(np.arange(12, dtype=np.uint8), batch_size=2, bptt=3)
     assert len(streams) == 2 and streams.length == 5
-    x, y = streams.chunk(0)
+    x, y = rectangles(streams[0])
     assert x.tolist() == [[0, 5], [1, 6], [2, 7]]
     assert y.tolist() == [[1, 6], [2, 7], [3, 8]]
-    x, y = streams.chunk(1)
+    x, y = rectangles(streams[1])
     assert x.tolist() == [[3, 8], [4, 9]]
     assert y.tolist() == [[4, 9], [5, 10]]
 
@@ -23,8 +30,9 @@ def test_two_streams_by_hand():
 def test_every_transition_is_used_once(tokens, batch_size, bptt):
     """Over an epoch the pairs (x, y) are the first N*S transitions of the text, and fewer than N are left over."""
     streams = Streams(np.arange(tokens), batch_size, bptt)
-    chunks = [streams.chunk(k) for k in range(len(streams))]
-    pairs = sorted((a, b) for x, y in chunks for a, b in zip(x.ravel().tolist(), y.ravel().tolist(), strict=True))
+    chunks = list(streams)
+    assert len(chunks) == len(streams)
+    pairs = sorted(pair for c in chunks for pair in zip(c.tokens.tolist(), c.targets.tolist(), strict=True))
     assert pairs == [(i, i + 1) for i in range(batch_size * streams.length)]
     assert 0 <= tokens - 1 - len(pairs) < batch_size
 
@@ -33,7 +41,14 @@ def test_chunks_follow_each_other_in_their_row():
     """The first input of a chunk is the last target of the one before, so that the state can be carried."""
     streams = Streams(np.random.default_rng(0).integers(0, 99, 200), batch_size=4, bptt=6)
     for k in range(1, len(streams)):
-        np.testing.assert_array_equal(streams.chunk(k)[0][0], streams.chunk(k - 1)[1][-1])
+        np.testing.assert_array_equal(rectangles(streams[k])[0][0], rectangles(streams[k - 1])[1][-1])
+
+
+def test_only_the_first_chunk_is_fresh():
+    """The state is carried through an epoch, and every epoch is the same."""
+    streams = Streams(np.arange(50), 2, 5)
+    assert [chunk.fresh for chunk in streams.epoch(3)] == [True, False, False, False, False]
+    np.testing.assert_array_equal(streams.epoch(0)[2].tokens, streams.epoch(7)[2].tokens)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
@@ -41,15 +56,17 @@ def test_chunks_are_int32_c_contiguous_copies(dtype):
     """Whatever the type on disk, kernels see one type and layout, and may not write into the corpus."""
     ids = np.arange(40).astype(dtype)
     for batch_size in (1, 3):
-        for array in Streams(ids, batch_size, 5).chunk(1):
-            assert array.dtype == np.int32 and array.flags.c_contiguous and array.shape == (5, batch_size)
+        chunk = Streams(ids, batch_size, 5)[1]
+        for array in (chunk.tokens, chunk.targets):
+            assert array.dtype == np.int32 and array.flags.c_contiguous and array.shape == (5 * batch_size,)
             assert not np.shares_memory(array, ids)
 
 
 def test_int32_ids_are_not_shared_either():
     """Chunks are copies even of ids that already are int32, in one stream, where a view would do."""
     ids = np.arange(40, dtype=np.int32)
-    assert not any(np.shares_memory(array, ids) for array in Streams(ids, 1, 5).chunk(0))
+    chunk = Streams(ids, 1, 5)[0]
+    assert not any(np.shares_memory(array, ids) for array in (chunk.tokens, chunk.targets))
 
 
 def test_a_memory_map_is_not_copied(tmp_path):
@@ -58,7 +75,7 @@ def test_a_memory_map_is_not_copied(tmp_path):
     ids[-2:] = 7
     streams = Streams(ids, batch_size=3, bptt=100)
     assert np.shares_memory(streams._inputs, ids)
-    assert streams.chunk(len(streams) - 1)[1][-1].tolist() == [0, 0, 7]
+    assert streams[len(streams) - 1].targets[-3:].tolist() == [0, 0, 7]
 
 
 def test_chunks_out_of_range_are_refused():
@@ -66,7 +83,7 @@ def test_chunks_out_of_range_are_refused():
     streams = Streams(np.arange(10), 1, 3)
     for k in (-1, 3):
         with pytest.raises(IndexError):
-            streams.chunk(k)
+            streams[k]
 
 
 def test_too_few_tokens_for_the_batch():
@@ -105,7 +122,7 @@ def test_what_fit_returns_fits():
             fitted, shorter, message = fit(tokens, batch_size, bptt)
             assert 1 <= fitted <= batch_size and 1 <= shorter <= bptt
             assert (message is None) == ((fitted, shorter) == (batch_size, bptt))
-            assert Streams(np.arange(tokens), fitted, shorter).chunk(0)[0].shape == (shorter, fitted)
+            assert rectangles(Streams(np.arange(tokens), fitted, shorter)[0])[0].shape == (shorter, fitted)
 
 
 @pytest.mark.parametrize("tokens", [0, 1])

@@ -8,6 +8,7 @@ from test_network import BACKENDS, make_chunk, make_network
 from nblstm.config import TrainConfig
 from nblstm.kernels import load
 from nblstm.model.parameters import views
+from nblstm.text.batches import Streams
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.trainer import Trainer
 
@@ -120,9 +121,10 @@ def test_clipping_equals_pytorchs(backend, clip):
     config = TrainConfig(
         optimizer="sgd", lr=1.0, momentum=0.0, schedule="constant", clip=clip, steps=1, batch_size=2, bptt=4
     )
-    trainer = Trainer(network, config, np.arange(40) % 7, np.arange(0))
+    trainer = Trainer(network, config, Streams(np.arange(40) % 7, 2, 4))
     gradient, before = np.empty_like(network.parameters), network.parameters.copy()
-    network.loss_and_gradient(gradient, *trainer.streams.chunk(0), trainer.state, config.seed, 0)
+    chunk = trainer.chunks[0]
+    network.loss_and_gradient(gradient, chunk, trainer.state.before(chunk), config.seed, 0)
     theirs = torch.zeros_like(torch.from_numpy(before), requires_grad=True)
     theirs.grad = torch.from_numpy(gradient.copy())
     norm = torch.nn.utils.clip_grad_norm_([theirs], clip or np.inf).item()

@@ -12,6 +12,8 @@ from nblstm.errors import TextError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
+from nblstm.scoring import validation_streams
+from nblstm.text.batches import Streams
 from nblstm.training import trainer as trainer_module
 from nblstm.training.trainer import Trainer
 
@@ -24,9 +26,10 @@ def make_trainer(valid=True, shape=SHAPE, **settings):
     ids = np.random.default_rng(1).integers(0, shape.vocab_size, 173)
     settings = {"batch_size": 4, "bptt": 8, "threads": 2, **settings}
     network = Network(shape, initial(shape, 3), "cpu", 2)
-    trainer = Trainer(network, TrainConfig(**settings), ids[:133], ids[133:] if valid else ids[:0])
-    assert len(trainer.streams) == CHUNKS
-    return trainer
+    config = TrainConfig(**settings)
+    streams = Streams(ids[:133], config.batch_size, config.bptt)
+    assert len(streams) == CHUNKS
+    return Trainer(network, config, streams, validation_streams(ids[133:]) if valid else ())
 
 
 def through_a_file(trainer, path, **settings):
@@ -111,6 +114,26 @@ def test_a_checkpoint_of_another_shape_is_refused(name):
         trainer.restore(tensors, trainer.facts())
 
 
+@pytest.mark.parametrize(
+    "change", [{"chunk_number": CHUNKS}, {"chunk_number": -1}, {"epoch_number": -1}, {"epoch_number": 0.5}, {"chunk_number": None}]
+)
+def test_a_checkpoint_of_another_place_is_refused(change):
+    """A place that is not in the text is named, whatever a file says."""
+    trainer = make_trainer(steps=1)
+    with pytest.raises(TrainingError, match="epoch_number and chunk_number are no place in this text"):
+        trainer.restore(trainer.tensors(), {**trainer.facts(), **change})
+
+
+def test_a_state_of_too_few_texts_is_refused():
+    """In the middle of an epoch the next chunk needs the state of all of its texts."""
+    trainer = make_trainer(steps=1)
+    list(trainer.run())
+    tensors = {name: array.copy() for name, array in trainer.tensors().items()}
+    assert tensors["state.c"].shape == (2, 4, 8)
+    with pytest.raises(TrainingError, match="state.c"):
+        trainer.restore({**tensors, "state.c": tensors["state.c"][:, :3]}, trainer.facts())
+
+
 # ---------------------------------------------------------------- the state
 
 
@@ -119,9 +142,9 @@ def test_state_is_carried_between_chunks_and_zero_at_an_epochs_start():
     trainer = make_trainer(epochs=2)
     compute, calls = trainer.network.loss_and_gradient, []
 
-    def recorded(gradient, tokens, targets, state, seed, step):
+    def recorded(gradient, chunk, state, seed, step):
         before = state.copy()
-        loss, after = compute(gradient, tokens, targets, state, seed, step)
+        loss, after = compute(gradient, chunk, state, seed, step)
         calls.append((before, after.copy()))
         return loss, after
 
@@ -157,7 +180,7 @@ def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
     trainer = make_trainer(valid="minutes" not in limits, **limits)  # validating would take a second as well
-    trainer._validate = trainer._validate if trainer.valid.size else lambda stop, epoch_ended=True: iter(())
+    trainer._validate = trainer._validate if len(trainer.valid) else lambda stop, epoch_ended=True: iter(())
     updates = [report for report in trainer.run() if not report.validated]
     assert [report.step for report in updates] == list(range(1, steps + 1))
     assert trainer.progress == 1

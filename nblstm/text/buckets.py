@@ -23,7 +23,7 @@ def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
 
     lengths: (documents,) integers >= 1, at least one. Dynamic programming over the distinct lengths l[0..m) with
     counts: O(num_buckets m^2). Exact for up to MOST_LENGTHS of them; of more, only so many may become a boundary, at
-    even steps through the documents in order of length.
+    even steps through the tokens of the documents in order of length.
     """
     longest, counts = np.unique(lengths, return_counts=True)
     if len(longest) > MOST_LENGTHS:
@@ -50,9 +50,9 @@ def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
 
 def _thinned(longest: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """MOST_LENGTHS of the distinct lengths, the largest among them, with the documents up to each."""
-    below = np.cumsum(counts)
-    kept = np.unique(np.searchsorted(below, np.linspace(0, below[-1], MOST_LENGTHS + 1)[1:]))
-    return longest[kept], np.diff(below[kept], prepend=0)
+    tokens = np.cumsum(counts * longest)
+    kept = np.unique(np.searchsorted(tokens, np.linspace(0, tokens[-1], MOST_LENGTHS + 1)[1:]))
+    return longest[kept], np.diff(np.cumsum(counts)[kept], prepend=0)
 
 
 def bucket_of(lengths: np.ndarray, boundaries: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Sequences: texts as lists of ids, and lists of ids as a rectangle, as Keras's preprocessing makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nblstm.errors import ConfigError
+from nblstm.text.vocabulary import Vocabulary
+
+ENDS = ("pre", "post")
+
+
+def texts_to_sequences(vocabulary: Vocabulary, texts: Iterable[str]) -> list[list[int]]:
+    """The token ids of each text; what the vocabulary does not know becomes unk_id."""
+    return [vocabulary.encode(text).tolist() for text in texts]
+
+
+def pad_sequences(
+    sequences: Sequence[Sequence[Any]],
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: Any = 0.0,
+) -> np.ndarray:
+    """The sequences as rows of equal length, (len(sequences), maxlen) of dtype, and on if their items are arrays.
+
+    maxlen: None means that of the longest. padding: whether `value` is put before ("pre") or behind ("post") a short
+    sequence. truncating: whether a long one loses its beginning ("pre") or its end ("post").
+    Raises ConfigError for another word, a negative maxlen, something that is not a sequence, or items whose shapes
+    differ. Source: keras.utils.pad_sequences.
+    """
+    for name, word in (("padding", padding), ("truncating", truncating)):
+        if word not in ENDS:
+            raise ConfigError(f"{name} must be one of {', '.join(ENDS)}, got {word!r}.")
+    if maxlen is not None and maxlen < 0:
+        raise ConfigError(f"maxlen must be at least 0, got {maxlen}.")
+    if not all(hasattr(sequence, "__len__") for sequence in sequences):
+        raise ConfigError("sequences must be a list of sequences, and one of them has no length.")
+    arrays = [np.asarray(sequence, dtype) for sequence in sequences]
+    shape = next((array.shape[1:] for array in arrays if len(array)), ())  # of an item
+    longest = max(map(len, arrays), default=0)
+    rows = np.full((len(arrays), longest if maxlen is None else maxlen, *shape), value, dtype)
+    for row, array in zip(rows, arrays):
+        if not len(array) or not len(row):
+            continue
+        if array.shape[1:] != shape:
+            raise ConfigError(f"items must have the shape of the first, {shape}, got one of shape {array.shape[1:]}.")
+        kept = array[-len(row) :] if truncating == "pre" else array[: len(row)]
+        row[len(row) - len(kept) if padding == "pre" else 0 :][: len(kept)] = kept
+    return rows

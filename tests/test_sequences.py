@@ -1,0 +1,70 @@
+"""Sequences: Keras's documented examples of pad_sequences, its corners, and texts as ids."""
+
+import numpy as np
+import pytest
+
+import nblstm
+from nblstm import pad_sequences, texts_to_sequences
+from nblstm.errors import ConfigError
+
+SEQUENCES = [[1], [2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    "options, rows",
+    [
+        ({}, [[0, 0, 1], [0, 2, 3], [4, 5, 6]]),
+        ({"value": -1}, [[-1, -1, 1], [-1, 2, 3], [4, 5, 6]]),
+        ({"padding": "post"}, [[1, 0, 0], [2, 3, 0], [4, 5, 6]]),
+        ({"maxlen": 2}, [[0, 1], [2, 3], [5, 6]]),
+    ],
+)
+def test_the_examples_of_keras(options, rows):
+    """https://www.tensorflow.org/api_docs/python/tf/keras/utils/pad_sequences"""
+    padded = pad_sequences(SEQUENCES, **options)
+    assert padded.tolist() == rows and padded.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "options, rows",
+    [
+        ({"maxlen": 2, "truncating": "post"}, [[0, 1], [2, 3], [4, 5]]),
+        ({"maxlen": 2, "truncating": "post", "padding": "post"}, [[1, 0], [2, 3], [4, 5]]),
+        ({"maxlen": 4, "padding": "post"}, [[1, 0, 0, 0], [2, 3, 0, 0], [4, 5, 6, 0]]),
+        ({"maxlen": 0}, [[], [], []]),
+    ],
+)
+def test_padding_and_truncating_are_two_choices(options, rows):
+    """The end that is padded and the end that is cut are independent; rows may be longer than any sequence."""
+    assert pad_sequences(SEQUENCES, **options).tolist() == rows
+
+
+def test_empty_sequences_and_vectors():
+    """An empty sequence is all padding, vectors stay vectors, no sequences make no rows."""
+    assert pad_sequences([[], [7]]).tolist() == [[0], [7]]
+    vectors = pad_sequences([[[1, 2]], [[3, 4], [5, 6]]], dtype="float64", value=0.5)
+    assert vectors.tolist() == [[[0.5, 0.5], [1, 2]], [[3, 4], [5, 6]]]
+    assert pad_sequences([]).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "sequences, options, message",
+    [
+        (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),
+        (SEQUENCES, {"truncating": ""}, "truncating must be one of pre, post, got ''."),
+        (SEQUENCES, {"maxlen": -1}, "maxlen must be at least 0, got -1."),
+        ([1, 2], {}, "one of them has no length"),
+        ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
+    ],
+)
+def test_what_cannot_be_padded_is_named(sequences, options, message):
+    """ConfigError, which is a ValueError as Keras's is."""
+    with pytest.raises(ConfigError, match=message) as error:
+        pad_sequences(sequences, **options)
+    assert isinstance(error.value, ValueError)
+
+
+def test_texts_become_lists_of_ids():
+    """One list a text; what is not known is <unk>."""
+    vocabulary = nblstm.Vocabulary.build(["a b"], "word", "whitespace")
+    assert texts_to_sequences(vocabulary, ["b a", "", "a c"]) == [[2, 1], [], [1, 0]]
