@@ -10,7 +10,7 @@ from nblstm.config import ModelConfig
 from nblstm.files import safetensors
 from nblstm.language_model import LanguageModel
 from nblstm.model.parameters import initial
-from nblstm.scoring import Score, validation_loss
+from nblstm.scoring import Score, validation_loss, validation_streams
 from nblstm.text.vocabulary import Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
@@ -128,11 +128,11 @@ def test_a_text_too_short_to_score(text):
 def test_validation_reads_a_short_text_as_one_stream(model):
     """The validation loss of a text below two streams' length is its score."""
     ids = model.vocabulary.encode(TEXT * 20)
-    assert validation_loss(model.network("cpu"), ids) == pytest.approx(model.score(TEXT * 20, "cpu").loss, rel=1e-6)
+    assert validation_loss(model.network("cpu"), validation_streams(ids)) == pytest.approx(model.score(TEXT * 20, "cpu").loss, rel=1e-6)
 
 
 def test_validation_can_be_stopped(model):
     """It asks between chunks, and has no result then."""
     answers = iter([False, True])
     ids = model.vocabulary.encode(TEXT * 40)
-    assert validation_loss(model.network("cpu"), ids, lambda: next(answers)) is None
+    assert validation_loss(model.network("cpu"), validation_streams(ids), lambda: next(answers)) is None
