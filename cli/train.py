@@ -41,9 +41,9 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(ModelConfig, "output_dropout", "The same behind the last layer.")
 @setting(TrainConfig, "batch_size", "Streams, or documents, read side by side.")
 @setting(TrainConfig, "bptt", "Tokens between two updates.")
-@setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted; or auto, the best.")
+@setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted, or auto.")
 @setting(TrainConfig, "num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
-@setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens an update, not --batch-size texts.")
+@setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens, not --batch-size texts.")
 @setting(TrainConfig, "optimizer", "Update rule.")
 @setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam), 1 (sgd) or 0.002 (rmsprop).")
 @setting(TrainConfig, "momentum", "For sgd.")
@@ -148,7 +148,7 @@ def _introduce(session: Any, progress: Any) -> None:
     batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
     progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
     if corpus.train_offsets is not None:
-        _introduce_buckets(trainer.train, progress)
+        _introduce_buckets(trainer.source, progress)
     progress.line(
         f"model   LSTM {c.num_layers} x {c.hidden_size}, {c.num_parameters:,} parameters, dropout {c.dropout:g}"
     )

@@ -231,7 +231,7 @@ def check_documents(text: TextConfig, train: TrainConfig) -> None:
     """ConfigError if the training asks for what only documents have, and the text is one stream."""
     for name in FOR_DOCUMENTS:
         if text.documents is None and getattr(train, name) is not None:
-            raise ConfigError(f"{name} is for documents, and the text is one stream; say what a document is, or leave it out.")
+            raise ConfigError(f"{name} is for documents, and the text is one stream; choose documents or leave it out.")
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_epochs_and_tokens_are_counted():
     ends = [report for report in trainer.run() if report.validated]
     assert [report.tokens for report in ends] == [tokens, 2 * tokens, 3 * tokens]
     assert [report.epoch for report in ends] == [1, 2, 3]
-    assert [report.step for report in ends] == np.cumsum([len(trainer.train.epoch(k)) for k in range(3)]).tolist()
+    assert [report.step for report in ends] == np.cumsum([len(trainer.source.epoch(k)) for k in range(3)]).tolist()
 
 
 # ---------------------------------------------------------------- what is refused

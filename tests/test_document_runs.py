@@ -91,7 +91,7 @@ def test_init_from_goes_on_with_documents():
     model = nblstm.train("lines", **options, documents="blank-line", valid_fraction=0.0)
     assert model.vocabulary == base.vocabulary and model.training["documents"] == 1
     np.testing.assert_allclose(model.parameters, base.parameters, atol=1e-10)
-    with pytest.raises(ConfigError, match="the vocabulary is one for documents"):
+    with pytest.raises(ConfigError, match="documents must say what a text of its own is"):
         nblstm.train("lines", **options, overwrite=True)
     nblstm.train("lines", "stream.safetensors", **{**TINY, "documents": None}, steps=1)
     with pytest.raises(ConfigError, match="documents needs a vocabulary with a token <end>"):

@@ -134,13 +134,13 @@ def test_the_fingerprint_tells_documents_apart(write, monkeypatch, level):
 
 def test_nothing_to_train_on(write):
     """One document of which a tenth validates leaves none; the error says what there must be."""
-    with pytest.raises(TextError, match="at least 1 document with a token in it, got 0; add text or lower valid_fraction"):
+    with pytest.raises(TextError, match="at least 1 document with a token in it, got 0; add text or lower"):
         load_corpus(write("a", "one"), documents="line")
 
 
 def test_a_vocabulary_must_fit_what_is_read(write):
     """One with <end> is for documents, one without for a stream; nothing is read before that is said."""
-    with pytest.raises(ConfigError, match="vocabulary is one for documents; say with documents what is one"):
+    with pytest.raises(ConfigError, match="documents must say what a text of its own is"):
         load_corpus("missing", vocabulary=Vocabulary.build(["a"], "char", ends=True))
     with pytest.raises(ConfigError, match="documents needs a vocabulary with a token <end>, and this one has none"):
         load_corpus("missing", vocabulary=Vocabulary.build(["a"], "char"), documents="line")

@@ -43,7 +43,7 @@ class Chunk:
         return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
 
 
-class Source(Protocol):
+class Epochs(Protocol):
     """What training reads: `Streams`, or documents in `nblstm.text.buckets.Buckets`."""
 
     def epoch(self, number: int) -> Sequence[Chunk]:

@@ -271,13 +271,14 @@ class TokenFile:
         """Encodes the chunks (lists of documents if the vocabulary has <end>). TextError if there is no room."""
         self.characters = self.unknown = 0
         self._hash = hashlib.blake2b()
-        self._lengths = [np.zeros(1, np.int64)]  # before the first document
-        encoded = self._stream if vocabulary.end_id is None else self._documents
-        with _temporary_file(self._recorded(vocabulary, encoded(vocabulary, chunks))) as file:
+        steps = [np.zeros(1, np.int64)]  # before the first document none
+        documents = vocabulary.end_id is not None
+        encoded = self._documents(vocabulary, chunks, steps) if documents else self._stream(vocabulary, chunks)
+        with _temporary_file(self._recorded(vocabulary, encoded)) as file:
             size = file.tell()
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
         self.ids = np.frombuffer(self._map or b"", vocabulary.dtype)
-        self.offsets = None if vocabulary.end_id is None else np.cumsum(np.concatenate(self._lengths))
+        self.offsets = np.cumsum(np.concatenate(steps)) if documents else None
         self.digest = self._hash.digest()
 
     def _stream(self, vocabulary: Vocabulary, chunks: Iterable) -> Iterator[np.ndarray]:
@@ -285,14 +286,17 @@ class TokenFile:
             self.characters += len(chunk)
             yield vocabulary.encode(chunk)
 
-    def _documents(self, vocabulary: Vocabulary, chunks: Iterable[list]) -> Iterator[np.ndarray]:
-        """An <end>, then each document's ids and an <end>; documents without a token are left out."""
+    def _documents(
+        self, vocabulary: Vocabulary, chunks: Iterable[list], steps: list[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """An <end>, then each document's ids and an <end>, their number appended to steps; empty ones are left out."""
         yield np.array([vocabulary.end_id], vocabulary.dtype)
         for texts in chunks:
             self.characters += sum(map(len, texts))
             ids, lengths = vocabulary.encode_all(texts)
-            self._lengths.append(lengths[lengths > 0] + 1)
-            yield np.insert(ids, np.cumsum(lengths[lengths > 0]), vocabulary.end_id)
+            lengths = lengths[lengths > 0]
+            steps.append(lengths + 1)
+            yield np.insert(ids, np.cumsum(lengths), vocabulary.end_id)
 
     def _recorded(self, vocabulary: Vocabulary, encoded: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The ids as they come, counted and hashed."""
@@ -407,9 +411,9 @@ def _check_length(corpus: Corpus) -> None:
 def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
     """ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
     if vocabulary.ends and documents is None:
-        raise ConfigError("the vocabulary is one for documents; say with documents what is one in this text.")
+        raise ConfigError("documents must say what a text of its own is: the vocabulary has a token <end> for them.")
     if documents is not None and not vocabulary.ends:
-        raise ConfigError("documents needs a vocabulary with a token <end>, and this one has none; leave documents out.")
+        raise ConfigError("documents needs a vocabulary with a token <end>, which this one lacks; leave documents out.")
 
 
 def _texts(

@@ -154,7 +154,7 @@ class Vocabulary(ABC):
         """The vocabulary a `to_dict` came from. Trusts nothing: raises ModelFileError if any part is not as it left."""
         if not isinstance(fields, Mapping) or set(fields) - {"end_id"} != {"level", "tokenizer", "tokens"}:
             raise ModelFileError(
-                "the vocabulary must hold level, tokenizer and tokens, an end_id where texts have ends, and nothing else."
+                "the vocabulary must hold level, tokenizer and tokens, an end_id if texts have ends, and nothing else."
             )
         level, tokenizer, tokens = fields["level"], fields["tokenizer"], fields["tokens"]
         _check_choices(level, tokenizer, ModelFileError)

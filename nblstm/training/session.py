@@ -316,10 +316,10 @@ def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) 
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
     network = Network(shape, parameters, "cpu", config.threads)
     if corpus.train_offsets is None:
-        train, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
+        source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:
-        train, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
-    return Trainer(network, config, train, valid, corpus.release)
+        source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
+    return Trainer(network, config, source, valid, corpus.release)
 
 
 def _buckets(corpus: Corpus, config: TrainConfig) -> Buckets:

@@ -15,7 +15,7 @@ from nblstm.errors import TrainingError
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.scoring import validation_loss
-from nblstm.text.batches import Chunk, Source
+from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
@@ -48,7 +48,7 @@ class Report:
 class Trainer:
     """One run: a network, a text, and everything that `tensors` and `facts` need to store to go on exactly.
 
-    train: where the chunks of every epoch come from. valid: the chunks to validate with; without any nothing is
+    source: the chunks of every epoch. valid: the chunks to validate with; without any nothing is
     validated. release: called now and then to give back the memory of ids already read.
     """
 
@@ -56,11 +56,11 @@ class Trainer:
         self,
         network: Network,
         config: TrainConfig,
-        train: Source,
+        source: Epochs,
         valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.network, self.config, self.train, self.valid, self.release = network, config, train, valid, release
+        self.network, self.config, self.source, self.valid, self.release = network, config, source, valid, release
         self.optimizer = make_optimizer(config, network.parameters)
         self.schedule = make_schedule(config)
         self.gradient = np.empty_like(network.parameters)
@@ -68,7 +68,7 @@ class Trainer:
         self.best = network.parameters.copy()  # those of the best validation; before one, the last with a finite loss
         self.step = 0
         self.epoch_number = self.chunk_number = 0  # of the next update
-        self.chunks = train.epoch(0)
+        self.chunks = source.epoch(0)
         self.tokens = 0  # read so far
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
@@ -148,7 +148,7 @@ class Trainer:
         self.chunk_number += 1
         if self.chunk_number == len(self.chunks):
             self.epoch_number, self.chunk_number = self.epoch_number + 1, 0
-            self.chunks = self.train.epoch(self.epoch_number)
+            self.chunks = self.source.epoch(self.epoch_number)
 
     def _clip(self, loss: float) -> float:
         """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are sane."""
@@ -257,7 +257,7 @@ class Trainer:
     def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
         """Take up the state, and the chunks of the epoch, where the next update goes on."""
         whole = all(type(number) is int and number >= 0 for number in (self.epoch_number, self.chunk_number))
-        self.chunks = self.train.epoch(self.epoch_number) if whole else []
+        self.chunks = self.source.epoch(self.epoch_number) if whole else []
         if not (whole and self.chunk_number < len(self.chunks)):
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
         chunk, (L, _, H) = self.chunks[self.chunk_number], self.state.h.shape
