@@ -142,7 +142,7 @@ def test_a_vocabulary_must_fit_what_is_read(write):
     """One with <end> is for documents, one without for a stream; nothing is read before that is said."""
     with pytest.raises(ConfigError, match="documents must say what a text of its own is"):
         load_corpus("missing", vocabulary=Vocabulary.build(["a"], "char", ends=True))
-    with pytest.raises(ConfigError, match="documents needs a vocabulary with a token <end>, and this one has none"):
+    with pytest.raises(ConfigError, match="documents needs a vocabulary with a token <end>, which this one lacks"):
         load_corpus("missing", vocabulary=Vocabulary.build(["a"], "char"), documents="line")
 
 
