@@ -190,6 +190,7 @@ def test_help_knows_the_flags_of_the_issue(command):
     """Fields and flags have one name, and defaults are shown."""
     text = command("train", "-h").out
     flags = "level tokenizer hidden-size num-layers embedding-size tie dropout batch-size bptt optimizer lr schedule clip"
+    flags += " documents buckets num-buckets tokens-per-batch"
     flags += " epochs steps minutes patience valid-fraction seed threads resume init-from quiet"
     assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", text)]
     assert "[default: 256]" in text
