@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nblstm.errors import ConfigError
+from nblstm.kernels.cells import KINDS as CELLS
+from nblstm.kernels.cells import NONLINEARITIES, Cell
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("constant", "exponential", "step", "plateau", "cosine")
@@ -16,6 +18,10 @@ LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
 BACKENDS = ("auto", "numpy", "cpu")
+
+HEADS = ("linear", "cell")
+ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
+WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
@@ -122,30 +128,81 @@ class ModelConfig(_Config):
     vocab_size: int  # V: number of tokens, <unk> included
     embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
     hidden_size: int = 256  # H: units per layer
-    num_layers: int = 2  # L: LSTM layers
+    num_layers: int = 2  # L: recurrent layers
+    cell: str = "lstm"  # lstm | gru | rnn | update-lstm
+    nonlinearity: str = "tanh"  # of an rnn: tanh | relu
+    proj_size: int = 0  # of an lstm: its output is projected to so many numbers; 0 leaves it as it is
+    peepholes: bool = False  # of an lstm: its gates see the cell state
+    layer_norm: bool = False  # normalise what goes into the gates
+    residual: bool = False  # add a layer's input to its output, where their sizes match
+    bidirectional: bool = False  # every layer reads the text in both directions
+    learned_state: bool = False  # the state before a text is trained, not zero
+    head: str = "linear"  # linear: W_hy h + b | cell: W_hy h + W_cy c + b, c the last layer's cell state
+    tie: bool = False  # head.weight is embedding.weight (needs embedding_size == what the head sees)
     dropout: float = 0.4  # between layers: share of a layer's outputs that the next one does not see in training
     input_dropout: float = 0.0  # the same for the embedding's outputs
     output_dropout: float = 0.0  # the same for the last layer's outputs, before the head
-    tie: bool = False  # head.weight is embedding.weight (needs embedding_size == hidden_size)
+    embedding_dropout: float = 0.0  # share of the tokens whose whole vector is zero in an update
+    variational_dropout: float = 0.0  # behind the embedding and every layer: the same units at all steps of a text
+    weight_dropout: float = 0.0  # share of the recurrent weights that are zero in an update
     dtype: str = "float32"  # of parameters and activations
 
     def __post_init__(self) -> None:
         _check_types(self)
         if self.embedding_size == 0:
-            object.__setattr__(self, "embedding_size", self.hidden_size)
+            object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
         _at_least(self, 1, "vocab_size", "hidden_size", "num_layers", "embedding_size")
+        _at_least(self, 0, "proj_size")
         _at_most(self, MAX_SIZE, "hidden_size", "num_layers", "embedding_size")
         _fraction(self, "dropout", "input_dropout", "output_dropout")
+        _fraction(self, "embedding_dropout", "variational_dropout", "weight_dropout")
+        _one_of(self, "cell", CELLS)
+        _one_of(self, "nonlinearity", NONLINEARITIES)
+        _one_of(self, "head", HEADS)
         _one_of(self, "dtype", DTYPES)
-        if self.tie and self.embedding_size != self.hidden_size:
-            raise ConfigError(
-                f"tie needs embedding_size == hidden_size, got {self.embedding_size} and {self.hidden_size}."
-            )
+        self._check_combinations()
         if self.num_parameters > MAX_PARAMETERS:
             raise ConfigError(
                 f"the model would have {self.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; "
                 "lower hidden_size, embedding_size or num_layers."
             )
+
+    def _check_combinations(self) -> None:
+        """Raise ConfigError for choices that exclude each other."""
+        for name, cells in ONLY_FOR.items():
+            if getattr(self, name) != getattr(type(self), name) and self.cell not in cells:
+                raise ConfigError(f"{name} is for {' or '.join(cells)}, not for {self.cell}; leave it out.")
+        if self.head == "cell" and self.cell not in WITH_MEMORY:
+            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
+        if self.proj_size >= self.hidden_size:
+            raise ConfigError(f"proj_size must be less than hidden_size, got {self.proj_size} and {self.hidden_size}.")
+        if self.tie and self.embedding_size != self.head_size:
+            raise ConfigError(
+                f"tie needs embedding_size == {self.head_size}, the size of what the head sees, got "
+                f"{self.embedding_size}."
+            )
+
+    @property
+    def directions(self) -> int:
+        """In how many directions a layer reads."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers a layer hands on, of all its directions."""
+        return self.directions * (self.proj_size or self.hidden_size)
+
+    @property
+    def head_size(self) -> int:
+        """How many numbers the head sees."""
+        return self.output_size + (self.directions * self.hidden_size if self.head == "cell" else 0)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cell of every layer and direction, in the order of the state: layer by layer."""
+        options = (self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size)
+        sizes = [self.embedding_size] + [self.output_size] * (self.num_layers - 1)
+        return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     @property
     def dropouts(self) -> list[float]:
@@ -155,9 +212,10 @@ class ModelConfig(_Config):
     @property
     def num_parameters(self) -> int:
         """How many numbers are trained (a tied head's weight is counted once)."""
-        V, E, H, L = self.vocab_size, self.embedding_size, self.hidden_size, self.num_layers
-        lstm = sum(4 * H * ((E if layer == 0 else H) + H + 2) for layer in range(L))
-        return V * E + lstm + (0 if self.tie else V * H) + V
+        V, cell = self.vocab_size, self.cells[0]
+        layers = sum(math.prod(shape) for cell in self.cells for shape in cell.shapes.values())
+        state = len(self.cells) * (cell.output_size + cell.memory_size) if self.learned_state else 0
+        return V * self.embedding_size + layers + state + (0 if self.tie else V * self.head_size) + V
 
 
 @dataclass(frozen=True)

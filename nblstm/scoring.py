@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nblstm.model.network import Network
-from nblstm.model.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.buckets import Buckets
 from nblstm.text.vocabulary import Vocabulary
@@ -55,7 +54,7 @@ def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[str] | Iter
 
     chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read` gives them.
     """
-    state, last = State.zeros(network.config), None
+    state, last = network.initial_state(), None
     nats, tokens, characters, size, unknown = 0.0, 0, 0, 0, 0
     for chunk in chunks:
         if vocabulary.level == "byte" and isinstance(chunk, str):
@@ -97,10 +96,10 @@ def validation_loss(
     network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
 ) -> float | None:
     """The mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
-    nats, tokens, state = 0.0, 0, State.zeros(network.config)
+    nats, tokens, state = 0.0, 0, network.initial_state()
     for chunk in chunks:
         if stop():
             return None
-        losses, state = network.losses(chunk, state.before(chunk))
+        losses, state = network.losses(chunk, network.before(chunk, state))
         nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
     return nats / tokens

@@ -24,8 +24,8 @@ BELOW = {
     "model": {"config", "kernels"},
     "files": {"config", "text"},
     "text": {"config"},
+    "config": {"kernels"},
     "kernels": set(),
-    "config": set(),
     "errors": set(),
     "version": set(),
 }

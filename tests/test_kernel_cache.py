@@ -24,16 +24,22 @@ print(cpu.squared_norm(np.array([3.0, 4.0]), 1))
 """
 EXPECTED = "25.0"
 
-# one small odd layer and head, forward and backward, against the specification
+# one small odd layer of each tile's width on texts that end, and a head, forward and backward, against the specification
 LAYER = """
 import sys
 import numpy as np
 from nblstm.kernels import cpu, reference
-from test_kernels import close, run_layer
-T, N, D, H = map(int, sys.argv[1:])
-expected, actual = (run_layer(kernels, 2, T, N, D, H, np.float64, True) for kernels in (reference, cpu))
-for name, value in expected.items():
-    close(actual[name], value, 1e-12)
+from nblstm.kernels.cells import Cell
+from test_kernels import close, random_head, run_layer, softmax_head
+D, H = map(int, sys.argv[1:])
+for kind in ("lstm", "gru", "update-lstm"):
+    given = Cell(kind, D, H), [3, 3, 1], np.float64, True
+    expected, actual = (run_layer(kernels, 2, *given) for kernels in (reference, cpu))
+    for name, value in expected.items():
+        close(actual[name], value, 1e-12)
+head, scales, classes = random_head(5, 7, H, np.float64)
+for expected, actual in zip(*(softmax_head(kernels, *head, scales, classes, 0.1) for kernels in (reference, cpu))):
+    close(actual, expected, 1e-12)
 """
 
 
@@ -146,10 +152,10 @@ if not X86:
 
 @pytest.fixture(scope="module")
 def layers(tmp_path_factory):
-    """Name of a setting -> the future of a process that compiles and checks an odd layer of more than a panel."""
+    """Name of a setting -> the future of a process that compiles and checks odd layers of more than a panel."""
     with ThreadPoolExecutor(2) as pool:
         yield {
-            name: pool.submit(python, LAYER, 3, 3, 5, 70, NUMBA_CACHE_DIR=tmp_path_factory.mktemp("layer"), **settings)
+            name: pool.submit(python, LAYER, 5, 70, NUMBA_CACHE_DIR=tmp_path_factory.mktemp("layer"), **settings)
             for name, settings in SETTINGS.items()
         }
 
@@ -162,4 +168,4 @@ def test_a_layer_compiled_otherwise_equals_the_specification(setting, layers):
 
 def test_kernels_run_as_python():
     """With numba switched off the same kernels are NumPy code that a debugger can step through."""
-    python(LAYER, 2, 2, 3, 5, NUMBA_DISABLE_JIT="1")
+    python(LAYER, 3, 5, NUMBA_DISABLE_JIT="1")

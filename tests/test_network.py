@@ -7,10 +7,11 @@ import pytest
 from test_kernels import close
 
 from nblstm.config import ModelConfig
-from nblstm.kernels import cpu
+from nblstm.kernels import recurrent
 from nblstm.model.network import Network, distinct_tokens
 from nblstm.model.parameters import flatten, initial, parameter_shapes, views
 from nblstm.model.state import State
+from nblstm.text.batches import Chunk
 
 BACKENDS = ["numpy", "cpu"]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -31,23 +32,26 @@ def make_network(backend="cpu", threads=2, **changes):
 
 
 def make_chunk(config, T=6, N=3):
-    """(tokens, targets, state) at random: a state that is not zero."""
+    """(chunk, state) of N texts of T tokens at random: a state that is not zero."""
     r = np.random.default_rng(1)
-    tokens, targets = r.integers(0, config.vocab_size, (2, T, N)).astype(np.int32)
-    h, c = r.normal(0, 0.5, (2, config.num_layers, N, config.hidden_size)).astype(config.dtype)
-    return tokens, targets, State(h, c)
+    tokens, targets = r.integers(0, config.vocab_size, (2, T, N))
+    zeros = State.zeros(config, N)
+    state = State(*(r.normal(0, 0.5, array.shape).astype(config.dtype) for array in (zeros.h, zeros.c)))
+    return Chunk.rectangle(tokens, targets, fresh=False), state
 
 
 def results(network, T=6, N=3):
     """What every public function returns for one chunk, as arrays by name."""
-    tokens, targets, state = make_chunk(network.config, T, N)
+    chunk, state = make_chunk(network.config, T, N)
     gradient = np.full_like(network.parameters, np.nan)
-    loss, after = network.loss_and_gradient(gradient, tokens, targets, state, seed=3, step=4)
+    loss, after = network.loss_and_gradient(gradient, chunk, state, seed=3, step=4)
     found = {"loss": np.array(loss), "gradient": gradient, "h": after.h, "c": after.c}
-    found["losses"], _ = network.losses(tokens, targets, state)
-    stepped, decode = state.copy(), network.decoder(N)
-    found["logits"] = np.stack([decode(row, stepped) for row in tokens])
-    return {**found, "stepped h": stepped.h, "stepped c": stepped.c}
+    found["losses"], _ = network.losses(chunk, state)
+    if not network.config.bidirectional:
+        stepped, decode = state.copy(), network.decoder(N)
+        found["logits"] = np.stack([decode(row, stepped) for row in chunk.tokens.reshape(T, N)])
+        found |= {"stepped h": stepped.h, "stepped c": stepped.c}
+    return found
 
 
 def assert_same_bits(actual, expected):
@@ -66,11 +70,11 @@ def test_one_long_run_equals_three_chunks_with_the_state_carried(backend, dtype)
     On the cpu backend bit for bit; NumPy's BLAS sums in an order that depends on the number of rows.
     """
     network = make_network(backend, dtype=dtype)
-    tokens, targets, state = make_chunk(network.config, T=12)
-    whole, after = network.losses(tokens, targets, state)
-    parts = []
+    chunk, state = make_chunk(network.config, T=12)
+    whole, after = network.losses(chunk, state)
+    parts, (tokens, targets) = [], (ids.reshape(12, 3) for ids in (chunk.tokens, chunk.targets))
     for rows in np.split(np.arange(12), [5, 9]):
-        losses, state = network.losses(tokens[rows], targets[rows], state)
+        losses, state = network.losses(Chunk.rectangle(tokens[rows], targets[rows], fresh=False), state)
         parts.append(losses)
     for actual, expected in [(np.concatenate(parts), whole), (state.h, after.h), (state.c, after.c)]:
         close(actual, expected, 0 if backend == "cpu" else TOLERANCE[dtype])
@@ -80,9 +84,9 @@ def test_one_long_run_equals_three_chunks_with_the_state_carried(backend, dtype)
 def test_scoring_equals_the_training_loss_without_dropout(backend):
     """`losses` averages to the loss of `loss_and_gradient`, and both leave the same state behind."""
     network = make_network(backend)
-    tokens, targets, state = make_chunk(network.config)
-    losses, after = network.losses(tokens, targets, state)
-    loss, trained = network.loss_and_gradient(np.empty_like(network.parameters), tokens, targets, state, 0, 0)
+    chunk, state = make_chunk(network.config)
+    losses, after = network.losses(chunk, state)
+    loss, trained = network.loss_and_gradient(np.empty_like(network.parameters), chunk, state, 0, 0)
     close(losses.mean(), loss, 1e-14)
     assert_same_bits({"h": after.h, "c": after.c}, {"h": trained.h, "c": trained.c})
 
@@ -109,11 +113,12 @@ def test_scoring_has_no_input_dropout(backend):
 def test_decoding_one_token_at_a_time_equals_scoring(N, backend, dtype):
     """-log softmax of the decoder's logits, token by token, is what `losses` finds for the whole chunk."""
     network = make_network(backend, dtype=dtype)
-    tokens, targets, state = make_chunk(network.config, N=N)
-    losses, after = network.losses(tokens, targets, state)
+    chunk, state = make_chunk(network.config, N=N)
+    losses, after = network.losses(chunk, state)
     decode = network.decoder(N)
-    logits = np.stack([decode(row, state) for row in tokens]).astype(np.float64)  # state is overwritten
-    expected = np.log(np.exp(logits).sum(axis=2)) - np.take_along_axis(logits, targets[..., None], 2)[..., 0]
+    logits = np.concatenate([decode(row, state) for row in chunk.tokens.reshape(-1, N)])  # state is overwritten
+    logits, rows = logits.astype(np.float64), np.arange(len(losses))
+    expected = np.log(np.exp(logits).sum(axis=1)) - logits[rows, chunk.targets]
     for actual, value in [(losses, expected), (state.h, after.h), (state.c, after.c)]:
         close(actual, value, TOLERANCE[dtype])
 
@@ -122,7 +127,8 @@ def test_decoding_one_token_at_a_time_equals_scoring(N, backend, dtype):
 def test_decoding_without_logits_moves_the_state_alike(backend):
     """want_logits=False skips the head and nothing else."""
     network = make_network(backend)
-    tokens, _, state = make_chunk(network.config)
+    chunk, state = make_chunk(network.config)
+    tokens = chunk.tokens.reshape(6, 3)
     with_head, without = state.copy(), state.copy()
     decode = network.decoder(3)
     decode(tokens[0], with_head)
@@ -135,11 +141,12 @@ def test_decoding_without_logits_moves_the_state_alike(backend):
 def test_inputs_are_left_alone(backend):
     """Parameters, tokens and the incoming state are read, never written, by training and scoring."""
     network = make_network(backend, dropout=0.3)
-    tokens, targets, state = make_chunk(network.config)
-    before = [array.copy() for array in (network.parameters, tokens, targets, state.h, state.c)]
-    network.loss_and_gradient(np.empty_like(network.parameters), tokens, targets, state, 0, 0)
-    network.losses(tokens, targets, state)
-    for array, value in zip((network.parameters, tokens, targets, state.h, state.c), before):
+    chunk, state = make_chunk(network.config)
+    arrays = network.parameters, chunk.tokens, chunk.targets, chunk.offsets, state.h, state.c
+    before = [array.copy() for array in arrays]
+    network.loss_and_gradient(np.empty_like(network.parameters), chunk, state, 0, 0)
+    network.losses(chunk, state)
+    for array, value in zip(arrays, before):
         assert np.array_equal(array, value)
 
 
@@ -169,19 +176,19 @@ def test_backends_agree(variant, dtype):
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_threads_do_not_change_a_bit(variant, N, monkeypatch):
     """Loss, gradient, state and logits have the same bits on 1, 2, 3 and 8 threads, also when they share streams."""
-    monkeypatch.setattr(cpu, "SHARED_BYTES", 0)
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     expected = results(make_network(threads=1, dtype="float32", **variant), N=N)
     for threads in (2, 3, 8):
         assert_same_bits(results(make_network(threads=threads, dtype="float32", **variant), N=N), expected)
 
 
-@pytest.mark.parametrize("shared_bytes", [0, cpu.SHARED_BYTES])
+@pytest.mark.parametrize("shared_bytes", [0, recurrent.SHARED_BYTES])
 def test_callers_in_several_threads_do_not_disturb_each_other(shared_bytes, monkeypatch):
     """Six Python threads, each with its own network of another shape, find what they find one by one.
 
     With shared_bytes 0 kernels whose parts wait for each other meet, too.
     """
-    monkeypatch.setattr(cpu, "SHARED_BYTES", shared_bytes)
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", shared_bytes)
     shapes = [{"hidden_size": size, "dropout": 0.2} for size in (3, 16, 19, 33, 64, 70)]
     expected = [results(make_network(threads=4, **shape)) for shape in shapes]
     failures = []
@@ -253,11 +260,11 @@ def test_dropout_is_between_layers(backend):
 def test_a_nan_in_a_weight_is_a_nan_in_the_loss(backend, name):
     """A broken parameter shows in training and in scoring: nothing hides it."""
     network = make_network(backend)
-    tokens, targets, state = make_chunk(network.config)
-    network.weights[name].reshape(network.weights[name].shape[0], -1)[tokens[0, 0]] = np.nan
+    chunk, state = make_chunk(network.config)
+    network.weights[name].reshape(network.weights[name].shape[0], -1)[chunk.tokens[0]] = np.nan
     with np.errstate(invalid="ignore"):
-        loss, _ = network.loss_and_gradient(np.empty_like(network.parameters), tokens, targets, state, 0, 0)
-        losses, _ = network.losses(tokens, targets, state)
+        loss, _ = network.loss_and_gradient(np.empty_like(network.parameters), chunk, state, 0, 0)
+        losses, _ = network.losses(chunk, state)
     assert np.isnan(loss)
     assert np.isnan(losses).any()
 

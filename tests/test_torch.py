@@ -63,12 +63,13 @@ def test_network_equals_pytorch(backend, seed, dtype):
     """Losses, final state and the gradient of every parameter, on shapes drawn at random."""
     T, N, shape = random_shape(seed)
     network = make_network(backend, dtype=dtype, **shape)
-    tokens, targets, state = make_chunk(network.config, T, N)
+    chunk, state = make_chunk(network.config, T, N)
+    tokens, targets = (ids.reshape(T, N) for ids in (chunk.tokens, chunk.targets))
     losses, h, c, grads = Peer(network).run(tokens, targets, state)
     gradient = np.full_like(network.parameters, np.nan)
-    loss, after = network.loss_and_gradient(gradient, tokens, targets, state, 0, 0)
-    scored, _ = network.losses(tokens, targets, state)
-    for actual, expected in [(loss, losses.mean()), (scored, losses), (after.h, h), (after.c, c)]:
+    loss, after = network.loss_and_gradient(gradient, chunk, state, 0, 0)
+    scored, _ = network.losses(chunk, state)
+    for actual, expected in [(loss, losses.mean()), (scored, losses.reshape(-1)), (after.h, h), (after.c, c)]:
         close(actual, expected, TOLERANCE[dtype])
     named = views(gradient, network.config)
     for name, expected in grads.items():
@@ -124,7 +125,7 @@ def test_clipping_equals_pytorchs(backend, clip):
     trainer = Trainer(network, config, Streams(np.arange(40) % 7, 2, 4))
     gradient, before = np.empty_like(network.parameters), network.parameters.copy()
     chunk = trainer.chunks[0]
-    network.loss_and_gradient(gradient, chunk, trainer.state.before(chunk), config.seed, 0)
+    network.loss_and_gradient(gradient, chunk, network.before(chunk, trainer.state), config.seed, 0)
     theirs = torch.zeros_like(torch.from_numpy(before), requires_grad=True)
     theirs.grad = torch.from_numpy(gradient.copy())
     norm = torch.nn.utils.clip_grad_norm_([theirs], clip or np.inf).item()

@@ -36,7 +36,7 @@ def generate(
 
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
     """The state of one text after reading tokens (M,) behind `state`; None is the empty text."""
-    state = State.zeros(network.config) if state is None else state.copy()
+    state = network.initial_state() if state is None else state.copy()
     decode = network.decoder()
     for token in tokens:
         decode([token], state, want_logits=False)

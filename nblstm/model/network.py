@@ -1,8 +1,9 @@
-"""Network: kernels composed into embedding -> LSTM layers -> linear head, forward and backward."""
+"""Network: kernels composed into embedding -> recurrent layers -> linear head, forward and backward."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -11,169 +12,314 @@ import numpy as np
 from nblstm.config import ModelConfig
 from nblstm.kernels import load
 from nblstm.kernels.threads import available
-from nblstm.model.parameters import views
+from nblstm.model.noise import EMBEDDING, INPUT, LAYER, RECURRENT, TEXT, Noise
+from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
 
 
+@dataclass
+class Pass:
+    """One way through the network: what was read, what the way back needs, what came out."""
+
+    tokens: np.ndarray  # (M,) ids
+    offsets: np.ndarray  # (T + 1,) where the steps of the packed texts begin
+    state: State  # before
+    after: State
+    works: list[Any]  # of every cell
+    weights: list[dict[str, np.ndarray]]  # of every cell, as this pass uses them
+    noise: Noise | None  # None outside of training
+    backwards: np.ndarray | None  # (M,) the row that stands at a place when every text is read backwards
+    distinct: np.ndarray | None = None  # ids of the distinct inputs; None where the inputs are all in place
+    inputs: list[tuple[np.ndarray, np.ndarray | None]] = field(default_factory=list)  # (x, index) of every layer
+    outputs: list[np.ndarray] = field(default_factory=list)  # h of every cell and step
+    top: np.ndarray = field(default_factory=lambda: np.empty(0))  # (M, head_size) what the head sees
+
+
 class Network:
-    """An LSTM language model over one flat buffer of parameters.
+    """A recurrent language model over one flat buffer of parameters.
 
     parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
     backend: "numpy" or "cpu". threads: 0 means every core. Buffers are kept between calls, so one Network
-    serves one thread of the caller.
+    serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label smoothing in
+    training.
     """
 
     def __init__(self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0) -> None:
         self.config = config
         self.parameters = parameters
         self.weights = views(parameters, config)
+        self.cell_weights = cell_views(self.weights, config)
         self.kernels: ModuleType = load(backend)
         self.threads = threads or available()
-        self._buffers: dict[Any, dict[str, Any]] = {}
+        self.classes: np.ndarray | None = None
+        self.smoothing = 0.0
+        self._arrays: dict[str, np.ndarray] = {}
+        self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+    # ------------------------------------------------------------ states
+
+    def initial_state(self, num_texts: int = 1) -> State:
+        """The state of texts of which nothing has been read: zero, or as it was learned."""
+        state = State.zeros(self.config, num_texts)
+        if self.config.learned_state:
+            state.h[...] = self.weights["initial_state.h"][:, None]
+            state.c[...] = self.weights["initial_state.c"][:, None]
+        return state
+
+    def before(self, chunk: Any, state: State) -> State:
+        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, `state` being where the last one ended."""
+        return self.initial_state(chunk.num_texts) if chunk.fresh else state.first(chunk.num_texts)
 
     # ------------------------------------------------------------ training
 
     def loss_and_gradient(
-        self, gradient: np.ndarray, tokens: np.ndarray, targets: np.ndarray, state: State, seed: int, step: int
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
     ) -> tuple[float, State]:
-        """The mean loss (nats per token) of a chunk, and the state after it.
+        """The mean loss (nats per token) of a chunk (`nblstm.text.batches.Chunk`), and the state after it.
 
-        gradient (num_parameters,): overwritten with that of the mean loss. tokens, targets (T, N) int32: the
-        ids read and the ids that follow them. Dropout is a function of (seed, step).
+        gradient (num_parameters,): overwritten with that of the mean loss, weighted by chunk.weights. state: that of
+        the chunk's texts before it, see `before`. All dropout is a function of (seed, step).
         """
         self.kernels.clear(gradient, self.threads)
-        T, N = tokens.shape
-        buffers = self._training_buffers(T, N)
         grads = views(gradient, self.config)
-        keys = [dropout_key(seed, step, site) for site in range(self.config.num_layers + 1)]
-        x, index, distinct = self._inputs(buffers, tokens, keys[0])
-        outputs, after = self._layers(buffers, x, index, state, T, N, keys)
-        losses = self._head_and_gradient(buffers, grads, outputs[-1], targets.reshape(-1))
-        dx = self._layers_backward(buffers, grads, x, index, outputs, state, T, N, keys)
-        self._inputs_backward(grads, dx, tokens, distinct, keys[0])
-        return float(losses.mean(dtype=np.float64)), after
+        run = self._forward("training", chunk, state, Noise(self.kernels, seed, step, self.threads))
+        loss, dtop = self._head_and_gradient(run, grads, chunk)
+        self._backward(run, grads, dtop, chunk.fresh)
+        return loss, run.after
 
-    def _training_buffers(self, T: int, N: int) -> dict[str, Any]:
-        """Everything a training step on a (T, N) chunk writes, allocated once."""
-        key = ("training", T, N)
-        if key not in self._buffers:
-            self._buffers = {key: self._forward_buffers(T, N, self.config.input_dropout, self.config.dropouts)}
-            c, M = self.config, T * N
-            H, V = c.hidden_size, c.vocab_size
-            empty = lambda *shape: np.empty(shape, c.dtype)  # noqa: E731
-            self._buffers[key] |= {"dy": [empty(T, N, H), empty(T, N, H)], "losses": empty(M)}
-            self._buffers[key]["head"] = self.kernels.softmax_gradient_work(M, H, V, c.dtype, self.threads)
-        return self._buffers[key]
+    def _head_and_gradient(self, run: Pass, grads: dict[str, np.ndarray], chunk: Any) -> tuple[float, np.ndarray]:
+        """The mean loss, and its gradient with respect to run.top; that of the head's parameters goes to grads."""
+        M, F, dtype = len(run.tokens), self.config.head_size, run.top.dtype
+        weights = np.ones(M, dtype) if chunk.weights is None else chunk.weights.astype(dtype)
+        counted = weights if self.classes is None else weights * self.classes[chunk.targets]
+        scales = weights / max(float(counted.sum(dtype=np.float64)), 1e-30)
+        losses, dtop = self._array("losses", M), self._array("dtop", M, F)
+        work = self._head_work(self.kernels.softmax_gradient_work, M)
+        self.kernels.softmax_losses_and_gradient(
+            losses, dtop, grads["head.weight"], grads["head.bias"], work, run.top, chunk.targets, scales.astype(dtype),
+            self.classes, self.smoothing, self.weights["head.weight"], self.weights["head.bias"], self.threads,
+        )  # fmt: skip
+        return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop
 
-    def _forward_buffers(self, T: int, N: int, input_dropout: float, dropouts: list[float]) -> dict[str, Any]:
-        """Everything a forward pass writes; x is the distinct inputs or, under dropout, all of them."""
-        c, M = self.config, T * N
-        sizes = [c.embedding_size] + [c.hidden_size] * (c.num_layers - 1)
-        rows = min(M, c.vocab_size) if input_dropout == 0 else 0
-        empty = lambda *shape: np.empty(shape, c.dtype)  # noqa: E731
-        return {
-            "x": empty(rows or M, c.embedding_size),
-            "y": [empty(T, N, c.hidden_size) for _ in sizes],
-            "dropped": [empty(T, N, c.hidden_size) if rate else None for rate in dropouts],
-            "work": self.kernels.lstm_work(T, N, sizes, c.hidden_size, rows, c.dtype, self.threads),
-        }
+    # ------------------------------------------------------------ forward
 
-    def _inputs(self, buffers: dict[str, Any], tokens: np.ndarray, key: int) -> tuple[Any, Any, Any]:
-        """(x, index, distinct): the vectors of the distinct tokens and where each stands.
+    def _forward(self, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
+        """Read a chunk. purpose: "training" or "reading", each with its own buffers."""
+        c, offsets = self.config, chunk.offsets
+        M, N = len(chunk.tokens), int(offsets[1])
+        in_place = noise is not None and (c.input_dropout > 0 or c.variational_dropout > 0)
+        first = 0 if in_place else min(M, c.vocab_size)
+        works = self._work(purpose, self._cell_works, M, N, first)
+        run = Pass(
+            chunk.tokens, offsets, state, State(np.empty_like(state.h), np.empty_like(state.c)), works,
+            self._cell_weights(noise), noise, reading_backwards(offsets) if c.bidirectional else None,
+        )  # fmt: skip
+        x, index = self._inputs(run, in_place)
+        for layer in range(c.num_layers):
+            x, index = self._layer(run, layer, x, index), None
+        run.top = x if c.head == "linear" else self._with_memory(run, x)
+        return run
+
+    def _cell_works(self, M: int, N: int, first: int) -> list[Any]:
+        """Work of every cell; `first`: the most distinct inputs of the first layer."""
+        c = self.config
+        rows = [first if number < c.directions else 0 for number in range(len(c.cells))]
+        for number in range(1, len(rows), 2) if c.bidirectional else ():
+            rows[number] = rows[number] or M  # the backward direction reads its inputs through an index
+        return self.kernels.recurrent_work(c.cells, M, N, rows, c.dtype, self.threads)
+
+    def _cell_weights(self, noise: Noise | None) -> list[dict[str, np.ndarray]]:
+        """The weights of every cell; in training some of the recurrent ones are zero (DropConnect).
+
+        Source: Merity, Keskar & Socher 2018 (AWD-LSTM), section 2.
+        """
+        if noise is None or self.config.weight_dropout == 0:
+            return self.cell_weights
+        kept = []
+        for number, weights in enumerate(self.cell_weights):
+            dropped = self._array(f"weight_hh {number}", *weights["weight_hh"].shape)
+            noise.drop(dropped, weights["weight_hh"], self.config.weight_dropout, RECURRENT + number)
+            kept.append({**weights, "weight_hh": dropped})
+        return kept
+
+    def _inputs(self, run: Pass, in_place: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """(x, index): the vectors of the distinct tokens and where each stands, or all in place and None.
 
         A chunk has few distinct tokens, so the first layer projects those and gathers: a quarter of a two-layer
-        character model's products disappears. With input dropout every position differs: x is all of them.
+        character model's products disappears. Where noise makes every position differ, x is all of them.
         """
-        flat, weight = tokens.reshape(-1), self.weights["embedding.weight"]
-        if self.config.input_dropout > 0:
-            x = buffers["x"]
-            self.kernels.embedding_forward(x, flat, weight, self.threads)
-            self.kernels.dropout(x, x, self.config.input_dropout, key, self.threads)
-            return x, None, None
-        distinct, index = distinct_tokens(flat, self.config.vocab_size)
-        x = buffers["x"][: len(distinct)]
-        self.kernels.embedding_forward(x, distinct, weight, self.threads)
-        return x, index, distinct
+        c, noise = self.config, run.noise
+        if in_place:
+            ids, index = run.tokens, None
+        else:
+            ids, index = distinct_tokens(run.tokens, c.vocab_size)
+            run.distinct = ids
+        x = self._array("x", len(ids), c.embedding_size)
+        self.kernels.embedding_forward(x, ids, self.weights["embedding.weight"], self.threads)
+        if noise is not None:
+            self._embedding_noise(run, x, ids)
+        if in_place:
+            self._noise_behind(run, x, c.input_dropout, INPUT, into=x)
+        return x, index
 
-    def _layers(self, buffers, x, index, state: State, T: int, N: int, keys) -> tuple[list[np.ndarray], State]:
-        """Every layer's output after dropout, (T * N, H) each, and the state after the chunk. keys None: no dropout."""
-        after, outputs = State(np.empty_like(state.h), np.empty_like(state.c)), []
-        for k in range(self.config.num_layers):
-            y = buffers["y"][k]
-            self.kernels.lstm_forward(
-                y, after.h[k], after.c[k], buffers["work"][k], x, index, state.h[k], state.c[k],
-                *self._layer(self.weights, k), self.threads,
-            )  # fmt: skip
-            if keys is not None and self.config.dropouts[k] > 0:
-                self.kernels.dropout(buffers["dropped"][k], y, self.config.dropouts[k], keys[k + 1], self.threads)
-                y = buffers["dropped"][k]
-            x, index = y.reshape(T * N, -1), None
-            outputs.append(x)
-        return outputs, after
+    def _embedding_noise(self, run: Pass, x: np.ndarray, ids: np.ndarray) -> None:
+        """Zero the whole vectors of some tokens, in place (Gal & Ghahramani 2016, section 4.2); its own gradient."""
+        rate = self.config.embedding_dropout
+        if rate > 0:
+            x *= run.noise.factors((self.config.vocab_size,), x.dtype, rate, EMBEDDING)[ids, None]
 
-    def _head_and_gradient(self, buffers, grads, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Losses (M,); the gradient of their mean goes to the head and, with respect to x, to buffers["dy"][0]."""
-        losses, dx, M = buffers["losses"], buffers["dy"][0].reshape(x.shape), len(targets)
-        scales = np.full(M, 1 / M, x.dtype)
-        self.kernels.softmax_losses_and_gradient(
-            losses, dx, grads["head.weight"], grads["head.bias"], buffers["head"], x, targets, scales, None, 0.0,
-            self.weights["head.weight"], self.weights["head.bias"], self.threads,
+    def _noise_behind(self, run: Pass, x: np.ndarray, rate: float, site: int, into: np.ndarray | None = None) -> np.ndarray:
+        """x (M, D) after dropout of single numbers, and of whole texts' units; its own gradient.
+
+        Written to `into` or an array of the site's own; x itself where there is no noise.
+        """
+        whole = self.config.variational_dropout
+        if run.noise is None or rate == whole == 0:
+            return x
+        y = self._array(f"noisy {site}", *x.shape) if into is None else into
+        if rate > 0:
+            run.noise.drop(y, x, rate, site)
+            x = y
+        if whole > 0:  # Gal & Ghahramani 2016: one mask a text, the same at all steps
+            factors = run.noise.factors((int(run.offsets[1]), x.shape[1]), x.dtype, whole, TEXT + site)
+            self.kernels.scale_texts(y, x, factors, run.offsets, self.threads)
+        return y
+
+    def _layer(self, run: Pass, layer: int, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
+        """A layer's outputs (M, output_size), after its noise, its input added if it is residual."""
+        c, M = self.config, len(run.tokens)
+        run.inputs.append((x, index))
+        y = self._join(run, layer, [self._cell(run, number, x, index) for number in self._numbers(layer)])
+        y = self._noise_behind(run, y, c.dropouts[layer], LAYER + layer)
+        if self._is_residual(x):
+            y = np.add(y, x if index is None else x[index], out=self._array(f"sum {layer}", M, c.output_size))
+        return y
+
+    def _numbers(self, layer: int) -> range:
+        """The places of a layer's cells in config.cells."""
+        return range(layer * self.config.directions, (layer + 1) * self.config.directions)
+
+    def _is_residual(self, x: np.ndarray) -> bool:
+        return self.config.residual and x.shape[1] == self.config.output_size
+
+    def _cell(self, run: Pass, number: int, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
+        """One cell's h of every step, in the order of its own reading."""
+        cell, M = self.config.cells[number], len(run.tokens)
+        y, cs = self._array(f"y {number}", M, cell.output_size), None
+        if self._feeds_the_head(number):
+            cs = self._array(f"c {number}", M, cell.memory_size)
+        self.kernels.recurrent_forward(
+            y, cs, run.after.h[number], run.after.c[number], run.works[number], x, self._read_by(run, number, index),
+            run.state.h[number], run.state.c[number], run.weights[number], cell, run.offsets, self.threads,
         )  # fmt: skip
-        return losses
+        run.outputs.append(y)
+        return y
 
-    def _layers_backward(self, buffers, grads, x, index, outputs, state: State, T: int, N: int, keys) -> np.ndarray:
-        """Gradients of every layer's parameters, from buffers["dy"][0] on; returns that of x."""
-        dy, spare = buffers["dy"]
-        dh, dc = np.empty_like(state.h[0]), np.empty_like(state.c[0])
-        for k in reversed(range(self.config.num_layers)):
-            if self.config.dropouts[k] > 0:
-                self.kernels.dropout(dy, dy, self.config.dropouts[k], keys[k + 1], self.threads)
-            inputs = x if k == 0 else outputs[k - 1]
-            dx = np.empty_like(x) if k == 0 else spare.reshape(inputs.shape)
-            dh.fill(0)  # truncated: nothing flows back from the next chunk
-            dc.fill(0)
-            self.kernels.lstm_backward(
-                dx, dh, dc, *self._layer(grads, k), dy, buffers["y"][k], buffers["work"][k], inputs,
-                index if k == 0 else None, state.h[k], *self._layer(self.weights, k)[:2], self.threads,
-            )  # fmt: skip
-            dy, spare = spare, dy
+    def _feeds_the_head(self, number: int) -> bool:
+        """Whether a cell's memory goes to the head."""
+        return self.config.head == "cell" and number >= len(self.config.cells) - self.config.directions
+
+    def _read_by(self, run: Pass, number: int, index: np.ndarray | None) -> np.ndarray | None:
+        """The index through which a cell reads its inputs: the second direction reads every text backwards."""
+        if number % self.config.directions == 0:
+            return index
+        return run.backwards if index is None else index[run.backwards]
+
+    def _join(self, run: Pass, layer: int, ys: list[np.ndarray], name: str = "joined") -> np.ndarray:
+        """Both directions side by side, (M, 2 H), the second put back into the text's order."""
+        if len(ys) == 1:
+            return ys[0]
+        H = ys[0].shape[1]
+        both = self._array(f"{name} {layer}", len(ys[0]), 2 * H)
+        both[:, :H], both[:, H:] = ys[0], ys[1][run.backwards]
+        return both
+
+    def _split(self, run: Pass, d: np.ndarray) -> list[np.ndarray]:
+        """The gradients of both directions from that of `_join`."""
+        if self.config.directions == 1:
+            return [d]
+        H = d.shape[1] // 2
+        return [np.ascontiguousarray(d[:, :H]), d[:, H:][run.backwards]]  # backwards is its own inverse
+
+    def _with_memory(self, run: Pass, y: np.ndarray) -> np.ndarray:
+        """The last layer's outputs and its cell state side by side: logits = W_hy h + W_cy c + b, the article's eq. 8."""
+        c, last = self.config, self._numbers(self.config.num_layers - 1)
+        cells = [self._array(f"c {number}", len(y), c.hidden_size) for number in last]
+        top = self._array("top", len(y), c.head_size)
+        top[:, : c.output_size], top[:, c.output_size :] = y, self._join(run, 0, cells, "memory")
+        return top
+
+    # ------------------------------------------------------------ backward
+
+    def _backward(self, run: Pass, grads: dict[str, np.ndarray], dtop: np.ndarray, fresh: bool) -> None:
+        """Gradients of all parameters but the head's, from dtop (M, head_size)."""
+        c = self.config
+        dcs: list[np.ndarray | None] = [None] * c.directions
+        if c.head == "cell":
+            dcs = list(self._split(run, np.ascontiguousarray(dtop[:, c.output_size :])))
+            dtop = np.ascontiguousarray(dtop[:, : c.output_size])
+        d, of_cells = dtop, cell_views(grads, c)
+        for layer in reversed(range(c.num_layers)):
+            d = self._layer_backward(run, grads, of_cells, layer, d, dcs, fresh)
+            dcs = [None] * c.directions
+        self._inputs_backward(run, grads, d)
+
+    def _layer_backward(self, run: Pass, grads, of_cells, layer: int, d: np.ndarray, dcs, fresh: bool) -> np.ndarray:
+        """The gradient of a layer's input x from d, that of its output, which is overwritten."""
+        c, (x, index) = self.config, run.inputs[layer]
+        around = d.copy() if self._is_residual(x) else None
+        d = self._noise_behind(run, d, c.dropouts[layer], LAYER + layer, into=d)
+        dx = None
+        for number, dy, dc in zip(self._numbers(layer), self._split(run, d), dcs):
+            into = self._array(f"dx {layer % 2} {number % c.directions}", *x.shape)
+            self._cell_backward(run, grads, of_cells[number], number, into, dy, dc, fresh)
+            dx = into if dx is None else np.add(dx, into, out=dx)
+        if around is not None and index is None:
+            dx += around
+        elif around is not None:
+            self.kernels.embedding_backward(dx, around, index, self.threads)  # x[index] was added
         return dx
 
-    def _inputs_backward(self, grads, dx: np.ndarray, tokens: np.ndarray, distinct, key: int) -> None:
-        """The gradient of the embedding: only rows of tokens that occurred are touched."""
-        if distinct is not None:
-            grads["embedding.weight"][distinct] += dx
-            return
-        self.kernels.dropout(dx, dx, self.config.input_dropout, key, self.threads)
-        self.kernels.embedding_backward(grads["embedding.weight"], dx, tokens.reshape(-1), self.threads)
+    def _cell_backward(self, run: Pass, grads, of_cell, number: int, dx, dy, dcs, fresh: bool) -> None:
+        """One cell's gradients; dx is overwritten."""
+        c, cell, (x, index) = self.config, self.config.cells[number], run.inputs[number // self.config.directions]
+        dh, dc = np.zeros_like(run.state.h[number]), np.zeros_like(run.state.c[number])  # truncated: nothing flows back
+        wanted = of_cell
+        if c.weight_dropout > 0:
+            wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
+        self.kernels.recurrent_backward(
+            dx, dh, dc, wanted, dy, dcs, run.outputs[number], run.works[number], x, self._read_by(run, number, index),
+            run.state.h[number], run.weights[number], cell, run.offsets, self.threads,
+        )  # fmt: skip
+        if c.weight_dropout > 0:
+            dropped = wanted["weight_hh"]
+            run.noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
+            of_cell["weight_hh"] += dropped
+        if c.learned_state and fresh:
+            grads["initial_state.h"][number] += dh.sum(axis=0)
+            grads["initial_state.c"][number] += dc.sum(axis=0)
 
-    @staticmethod
-    def _layer(named: dict[str, np.ndarray], k: int) -> list[np.ndarray]:
-        """The four arrays of layer k, in the kernels' order."""
-        return [named[f"rnn.{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    def _inputs_backward(self, run: Pass, grads: dict[str, np.ndarray], dx: np.ndarray) -> None:
+        """The gradient of the embedding: only rows of tokens that occurred are touched."""
+        if run.distinct is not None:
+            self._embedding_noise(run, dx, run.distinct)
+            grads["embedding.weight"][run.distinct] += dx
+            return
+        self._noise_behind(run, dx, self.config.input_dropout, INPUT, into=dx)
+        self._embedding_noise(run, dx, run.tokens)
+        self.kernels.embedding_backward(grads["embedding.weight"], dx, run.tokens, self.threads)
 
     # ------------------------------------------------------------ scoring and generation
 
-    def losses(self, tokens: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """-log p(target) of every position, (T, N) in nats, and the state after. tokens, targets (T, N) int32."""
-        T, N = tokens.shape
-        key = ("losses", T, N)
-        if key not in self._buffers:
-            self._buffers = {k: v for k, v in self._buffers.items() if k[0] == "training"}
-            self._buffers[key] = self._forward_buffers(T, N, 0.0, [0.0] * self.config.num_layers)
-            c = self.config
-            work = self.kernels.softmax_work(T * N, c.hidden_size, c.vocab_size, c.dtype, self.threads)
-            self._buffers[key] |= {"head": work}
-        distinct, index = distinct_tokens(tokens.reshape(-1), self.config.vocab_size)
-        x = self._buffers[key]["x"][: len(distinct)]
-        self.kernels.embedding_forward(x, distinct, self.weights["embedding.weight"], self.threads)
-        outputs, after = self._layers(self._buffers[key], x, index, state, T, N, None)
-        losses = np.empty(T * N, self.config.dtype)
+    def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """-log p(target) of every token of a chunk (`nblstm.text.batches.Chunk`), (M,) in nats, and the state after."""
+        run, M = self._forward("reading", chunk, state, None), len(chunk.tokens)
+        losses = np.empty(M, self.config.dtype)
         self.kernels.softmax_losses(
-            losses, self._buffers[key]["head"], outputs[-1], targets.reshape(-1), self.weights["head.weight"],
-            self.weights["head.bias"], self.threads,
+            losses, self._head_work(self.kernels.softmax_work, M), run.top, chunk.targets,
+            self.weights["head.weight"], self.weights["head.bias"], self.threads,
         )  # fmt: skip
-        return losses.reshape(T, N), after
+        return losses, run.after
 
     def decoder(self, num_texts: int = 1) -> Callable[..., np.ndarray]:
         """A function that reads one token of each of num_texts texts: `decode(tokens, state, want_logits=True)`.
@@ -181,7 +327,7 @@ class Network:
         tokens (num_texts,) int; state is overwritten with the one after them; logits (num_texts, V) of the next
         tokens come back, (0, V) if they are not wanted. Holds until the parameters change.
         """
-        layers = [self._layer(self.weights, k) for k in range(self.config.num_layers)]
+        layers = [tuple(weights.values()) for weights in self.cell_weights]
         head = self.weights["head.weight"], self.weights["head.bias"]
         work = self.kernels.decode_work(num_texts, self.weights["embedding.weight"], layers, *head, self.threads)
 
@@ -195,9 +341,33 @@ class Network:
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
         c, y = self.config, np.empty((len(h), self.config.vocab_size), self.config.dtype)
-        work = self.kernels.linear_work(len(h), c.hidden_size, c.vocab_size, c.dtype, self.threads)
+        work = self.kernels.linear_work(len(h), c.head_size, c.vocab_size, c.dtype, self.threads)
         self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
+
+    # ------------------------------------------------------------ buffers
+
+    def _array(self, name: str, *shape: int) -> np.ndarray:
+        """An uninitialised array that is kept between calls under its name, and grows as it must."""
+        size, kept = int(np.prod(shape)), self._arrays.get(name)
+        if kept is None or kept.size < size:
+            kept = self._arrays[name] = np.empty(size, self.config.dtype)
+        return kept[:size].reshape(shape)
+
+    def _work(self, name: str, make: Callable[..., Any], *sizes: int) -> Any:
+        """What `make(*sizes)` gives, kept between calls under its name, and made anew where it is too small."""
+        room, work = self._works.get(name, (sizes, None))
+        if work is None or any(size > held for size, held in zip(sizes, room)):
+            self._works.pop(name, None)
+            room = tuple(map(max, zip(sizes, room)))
+            work = make(*room)
+            self._works[name] = room, work
+        return work
+
+    def _head_work(self, kernel: Callable[..., Any], rows: int) -> Any:
+        """The work of one of the head's kernels."""
+        c = self.config
+        return self._work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, self.threads), rows)
 
 
 def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -209,12 +379,10 @@ def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np
     return distinct, place[tokens]
 
 
-def dropout_key(seed: int, step: int, site: int) -> int:
-    """64 bits for (seed, step, site): SplitMix64 (Steele, Lea & Flood 2014) over the three numbers."""
-    bits = 0
-    for number in (seed, step, site):
-        bits = (bits + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        bits ^= bits >> 31
-    return bits
+def reading_backwards(offsets: np.ndarray) -> np.ndarray:
+    """(M,) int32: the row of packed texts that comes at a place when each text is read from its end. Its own inverse."""
+    counts = np.diff(offsets)
+    lengths = (counts[:, None] > np.arange(counts[0])).sum(axis=0)
+    steps = np.repeat(np.arange(len(counts)), counts)
+    texts = np.arange(offsets[-1]) - offsets[steps]
+    return (offsets[lengths[texts] - 1 - steps] + texts).astype(np.int32)

@@ -6,25 +6,39 @@ from typing import Mapping
 
 import numpy as np
 
-from nblstm.config import ModelConfig
+from nblstm.config import WITH_MEMORY, ModelConfig
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape, in the order of the flat buffer: the names and layouts of PyTorch's modules.
 
-    embedding (torch.nn.Embedding), rnn (torch.nn.LSTM), head (torch.nn.Linear). A tied head has no weight.
+    embedding (torch.nn.Embedding), rnn (torch.nn.LSTM, GRU or RNN), head (torch.nn.Linear). A tied head has no weight.
     """
-    V, E, H = config.vocab_size, config.embedding_size, config.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E)}
-    for layer in range(config.num_layers):
-        shapes[f"rnn.weight_ih_l{layer}"] = (4 * H, E if layer == 0 else H)
-        shapes[f"rnn.weight_hh_l{layer}"] = (4 * H, H)
-        shapes[f"rnn.bias_ih_l{layer}"] = (4 * H,)
-        shapes[f"rnn.bias_hh_l{layer}"] = (4 * H,)
+    V, cells = config.vocab_size, config.cells
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, config.embedding_size)}
+    for number, cell in enumerate(cells):
+        shapes |= {f"rnn.{name}{cell_suffix(config, number)}": shape for name, shape in cell.shapes.items()}
+    if config.learned_state:
+        shapes["initial_state.h"] = (len(cells), cells[0].output_size)
+        shapes["initial_state.c"] = (len(cells), cells[0].memory_size)
     if not config.tie:
-        shapes["head.weight"] = (V, H)
+        shapes["head.weight"] = (V, config.head_size)
     shapes["head.bias"] = (V,)
     return shapes
+
+
+def cell_suffix(config: ModelConfig, number: int) -> str:
+    """How PyTorch ends the names of a cell's parameters; number: its place in config.cells."""
+    layer, direction = divmod(number, config.directions)
+    return f"_l{layer}" + ("_reverse" if direction else "")
+
+
+def cell_views(named: Mapping[str, np.ndarray], config: ModelConfig) -> list[dict[str, np.ndarray]]:
+    """The parameters of every cell, by the names that its kernels know."""
+    return [
+        {name: named[f"rnn.{name}{cell_suffix(config, number)}"] for name in cell.shapes}
+        for number, cell in enumerate(config.cells)
+    ]
 
 
 def views(flat: np.ndarray, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -42,9 +56,9 @@ def views(flat: np.ndarray, config: ModelConfig) -> dict[str, np.ndarray]:
 def initial(config: ModelConfig, seed: int) -> np.ndarray:
     """Fresh parameters (num_parameters,) in config.dtype.
 
-    LSTM and head: uniform in +-1/sqrt(H), PyTorch's rule; biases zero, but the forget gate's starts at 1
-    (Jozefowicz, Zaremba & Sutskever 2015, section 2.2). Embedding: normal, standard deviation 1 (PyTorch's
-    rule), or uniform as the head's where it is the head.
+    Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but the forget gate's bias
+    starts at 1 (Jozefowicz, Zaremba & Sutskever 2015, section 2.2); gains one. Embedding: normal, standard deviation 1
+    (PyTorch's rule), or uniform as the head's where it is the head.
     """
     flat = np.zeros(config.num_parameters, config.dtype)
     random = np.random.default_rng([seed, 0])
@@ -52,9 +66,11 @@ def initial(config: ModelConfig, seed: int) -> np.ndarray:
     for name, array in views(flat, config).items():
         if name == "embedding.weight" and not config.tie:
             array[...] = random.normal(0, 1, array.shape)
-        elif name.startswith("rnn.bias_ih"):
+        elif name.startswith("rnn.bias_ih") and config.cell in WITH_MEMORY:
             array[config.hidden_size : 2 * config.hidden_size] = 1
-        elif array.ndim == 2:
+        elif name.startswith("rnn.gain"):
+            array[...] = 1
+        elif array.ndim == 2 and not name.startswith("initial_state"):
             array[...] = random.uniform(-bound, bound, array.shape)
     return flat
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,23 +11,17 @@ from nblstm.config import ModelConfig
 
 @dataclass(frozen=True)
 class State:
-    """The hidden and cell state of every layer: h, c (L, N, H)."""
+    """What every layer remembers of N texts: h (L, N, H), c (L, N, H or 0); L counts both directions of a layer."""
 
     h: np.ndarray
     c: np.ndarray
 
     @classmethod
     def zeros(cls, config: ModelConfig, batch_size: int = 1) -> State:
-        """The state before the first token of `batch_size` texts."""
-        shape = (config.num_layers, batch_size, config.hidden_size)
-        return cls(np.zeros(shape, config.dtype), np.zeros(shape, config.dtype))
-
-    def before(self, chunk: Any) -> State:
-        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, this one being where the last ended."""
-        if not chunk.fresh:
-            return self.first(chunk.num_texts)
-        layers, _, units = self.h.shape
-        return State(*(np.zeros((layers, chunk.num_texts, units), self.h.dtype) for _ in "hc"))
+        """The state of `batch_size` texts of which nothing has been read, if it is not learned."""
+        L, cell = len(config.cells), config.cells[0]
+        sizes = cell.output_size, cell.memory_size
+        return cls(*(np.zeros((L, batch_size, size), config.dtype) for size in sizes))
 
     def first(self, num_texts: int) -> State:
         """The state of the first num_texts texts, sharing memory with this one."""

@@ -21,14 +21,16 @@ class Chunk:
     targets: (M,) int32, the ids that follow them.
     offsets: (T + 1,) int64; step t holds rows offsets[t] : offsets[t + 1], never more than step t - 1. Row n of a step
         is text n of the batch; texts are sorted by falling length.
-    fresh: whether the texts start here, from the zero state; else the state of the chunk before goes on, of which the
+    fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which the
         first `num_texts` texts are still there.
+    weights: (M,) how much each target counts in training, 0 leaves it out; None counts all alike.
     """
 
     tokens: np.ndarray
     targets: np.ndarray
     offsets: np.ndarray
     fresh: bool
+    weights: np.ndarray | None = None
 
     @property
     def num_texts(self) -> int:

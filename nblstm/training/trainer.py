@@ -125,7 +125,7 @@ class Trainer:
         """Read one chunk, move the parameters once."""
         started = time.perf_counter()
         chunk = self.chunks[self.chunk_number]
-        before = self.state.before(chunk)
+        before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
         norm = self._clip(loss)
         if self.best_loss is None:
@@ -260,11 +260,11 @@ class Trainer:
         self.chunks = self.source.epoch(self.epoch_number) if whole else []
         if not (whole and self.chunk_number < len(self.chunks)):
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
-        chunk, (L, _, H) = self.chunks[self.chunk_number], self.state.h.shape
+        chunk = self.chunks[self.chunk_number]
         texts = 1 if chunk.fresh else chunk.num_texts  # at least
-        for name, array in (("state.h", h), ("state.c", c)):
-            fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (L, h.shape[1], H)
-            if not fits or array.dtype != self.state.h.dtype:
+        for name, array, like in (("state.h", h, self.state.h), ("state.c", c, self.state.c)):
+            fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (len(like), h.shape[1], like.shape[2])
+            if not fits or array.dtype != like.dtype:
                 raise self._misfit(name)
         self.state = State(h.copy(), c.copy())
 
