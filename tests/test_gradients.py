@@ -73,7 +73,7 @@ def check(name, function, array, gradient, limit=CHECKED):
     entries = np.random.default_rng(6).permutation(array.size)[:limit]
     expected = slopes(function, array, entries)
     scale = np.abs(expected).max()
-    assert scale > 1e-5, f"{name}: nothing to see"
+    assert scale > 1e-6, f"{name}: nothing to see"
     tolerance = TOLERANCE * max(scale, 1e-4)  # below that a difference of two losses is mostly rounding
     np.testing.assert_allclose(gradient.reshape(-1)[entries], expected, rtol=0, atol=tolerance, err_msg=name)
 

@@ -33,7 +33,7 @@ _SOURCES = _digest()
 class KernelCache(FunctionCache):
     """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails.
 
-    Functions made by one factory need names of their own: the cache knows them by those.
+    Functions made by one factory are told apart by their names, see `named`.
     """
 
     on_compile: Callable[[], None] | None = None  # called before the first compilation: lets a caller say why it waits
@@ -82,6 +82,12 @@ def jit(function: Callable[..., Any]) -> Any:
         except Exception:  # no folder to write to: compile in every process
             pass
     return dispatcher
+
+
+def named(function: Callable[..., Any], name: str) -> Any:
+    """`jit` of a function that a factory has made, under a name of its own: by it the cache knows which one it is."""
+    function.__name__ = function.__qualname__ = name
+    return jit(function)
 
 
 def _without_literals(resolve: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from nblstm.kernels import reference
 from nblstm.kernels.barrier import barrier
-from nblstm.kernels.jit import jit
+from nblstm.kernels.jit import jit, named
 from nblstm.kernels.products import MOST_COLUMNS, ROWS, pack, pack_inputs, pack_transposed, panels, panels_product
 from nblstm.kernels.products import copy_piece, product, weight_gradient
 from nblstm.kernels.threads import equal, ranges, split, together
@@ -175,7 +175,7 @@ def _make_projection(name, S, multiply):
                     z, (p * M + m) * S + column, S, rows, PANEL, x, m * D, D, 0, 1, D, packed, p * D * columns
                 )  # fmt: skip
 
-    return _named(project, f"_project_{name}")
+    return named(project, f"_project_{name}")
 
 
 def _make_forward(name, cell, S, w, multiply):
@@ -216,7 +216,7 @@ def _make_forward(name, cell, S, w, multiply):
                             store_part(y, (first + r) * H + unit, hidden, width)
             barrier(counter, parts, t + 1)
 
-    return _named(forward, f"_forward_{name}")
+    return named(forward, f"_forward_{name}")
 
 
 def _make_backward(name, cell, S, w):
@@ -268,13 +268,7 @@ def _make_backward(name, cell, S, w):
             barrier(counter, parts, round_ + 2)
             round_ += 2
 
-    return _named(backward, f"_backward_{name}")
-
-
-def _named(function, name):
-    """The function compiled under a name of its own, by which the cache knows it."""
-    function.__name__ = function.__qualname__ = name
-    return jit(function)
+    return named(backward, f"_backward_{name}")
 
 
 def by_texts(threads, weights, kernel, edges, *args):

@@ -15,7 +15,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.jit import NO_TILES, jit
+from nblstm.kernels.jit import NO_TILES, jit, named
 from nblstm.kernels.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
@@ -163,7 +163,6 @@ class _Emitter:
 def _plain_band(columns: int, transposed: bool, step: int = PANEL):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
-    @jit
     def band(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0):
         flat_c, flat_a, flat_b = C.reshape(-1), A.reshape(-1), B.reshape(-1)
         for r in range(rows):
@@ -174,7 +173,7 @@ def _plain_band(columns: int, transposed: bool, step: int = PANEL):
                     for j in range(columns):
                         flat_c[c0 + r * ldc + j] += factor * flat_b[b0 + (o * K + k) * step + j]
 
-    return band
+    return named(band, f"_plain_band_{columns}_{step}_{transposed}")
 
 
 _make = _plain_band if NO_TILES else _band
