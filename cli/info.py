@@ -59,7 +59,7 @@ def _lines(path: str, model: Any) -> list[tuple[str, str]]:
     shown = " ".join(repr(token)[1:-1] for token in v.tokens[:40]) + (" ..." if len(v) > 40 else "")
     lines = [
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
-        ("network", f"LSTM {c.num_layers} x {c.hidden_size}, embedding {c.embedding_size}{', tied' if c.tie else ''}"),
+        ("network", f"{c.description}, embedding {c.embedding_size}"),
         ("parameters", f"{c.num_parameters:,} {c.dtype}"),
         ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
         ("vocabulary", f"{len(v):,} tokens, level {v.level}"),

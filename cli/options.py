@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
-from nblstm.config import BACKENDS, DOCUMENTS, LEVELS, OPTIMIZERS, SCHEDULES, TOKENIZERS
+from nblstm.config import BACKENDS, CELLS, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, SCHEDULES, TOKENIZERS
 
 MODEL = "model.safetensors"
 CHOICES = {
+    "cell": CELLS,
+    "nonlinearity": NONLINEARITIES,
+    "head": HEADS,
     "level": LEVELS,
     "tokenizer": TOKENIZERS,
     "documents": DOCUMENTS,

@@ -33,12 +33,24 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
 @setting(ModelConfig, "hidden_size", "Units per layer.")
-@setting(ModelConfig, "num_layers", "LSTM layers.")
+@setting(ModelConfig, "num_layers", "Recurrent layers.")
+@setting(ModelConfig, "cell", "What a layer computes with.")
+@setting(ModelConfig, "nonlinearity", "Of an rnn.")
+@setting(ModelConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
+@setting(ModelConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
+@setting(ModelConfig, "layer_norm", "Normalise what goes into the gates.")
+@setting(ModelConfig, "residual", "Add a layer's input to its output, where their sizes match.")
+@setting(ModelConfig, "bidirectional", "Read in both directions; learns to fill in masked tokens, cannot generate.")
+@setting(ModelConfig, "learned_state", "Train the state before a text, too.")
+@setting(ModelConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
 @setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
 @setting(ModelConfig, "tie", "Let the output layer share the embedding's weights.")
 @setting(ModelConfig, "dropout", "Between layers: share of the outputs zeroed while training.")
 @setting(ModelConfig, "input_dropout", "The same behind the embedding.")
 @setting(ModelConfig, "output_dropout", "The same behind the last layer.")
+@setting(ModelConfig, "embedding_dropout", "Share of the tokens whose whole vector is zeroed in an update.")
+@setting(ModelConfig, "variational_dropout", "Behind embedding and layers: the same units at all steps of a text.")
+@setting(ModelConfig, "weight_dropout", "Share of the recurrent weights zeroed in an update.")
 @setting(TrainConfig, "batch_size", "Streams, or documents, read side by side.")
 @setting(TrainConfig, "bptt", "Tokens between two updates.")
 @setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted, or auto.")
@@ -149,9 +161,7 @@ def _introduce(session: Any, progress: Any) -> None:
     progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
     if corpus.train_offsets is not None:
         _introduce_buckets(trainer.source, progress)
-    progress.line(
-        f"model   LSTM {c.num_layers} x {c.hidden_size}, {c.num_parameters:,} parameters, dropout {c.dropout:g}"
-    )
+    progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
     progress.line(
         f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {batch}, bptt {t.bptt}, "
         f"{trainer.network.threads} threads"

@@ -205,6 +205,16 @@ class ModelConfig(_Config):
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     @property
+    def description(self) -> str:
+        """The network in a few words: "LSTM 2 x 256, residual"."""
+        words = {"peepholes": "peepholes", "layer_norm": "layer norm", "residual": "residual", "tie": "tied",
+                 "bidirectional": "bidirectional", "learned_state": "learned state"}  # fmt: skip
+        parts = [f"{self.cell.upper()} {self.num_layers} x {self.hidden_size}"]
+        parts += [self.nonlinearity] * (self.cell == "rnn") + [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        parts += [word for name, word in words.items() if getattr(self, name)]
+        return ", ".join(parts + ["cell head"] * (self.head == "cell"))
+
+    @property
     def dropouts(self) -> list[float]:
         """The share that is zeroed behind each layer."""
         return [self.dropout] * (self.num_layers - 1) + [self.output_dropout]

@@ -15,23 +15,39 @@ def per_parameter(train: TrainConfig, model: ModelConfig) -> int:
     return (3 + MOMENTS[train.optimizer]) * np.dtype(model.dtype).itemsize
 
 
-def per_token(model: ModelConfig) -> int:
-    """Bytes per token of a chunk, without the logits: 64 H for two layers with dropout between them, in float32.
+GATES = {"lstm": 4, "gru": 4, "rnn": 1, "update-lstm": 5}  # numbers that a unit keeps for its gates at every step
+SPECIFIED = 12  # the same where only the specification computes a cell: everything it needs on the way back
 
-    Per layer: four gates, the cell, the output, and the output after dropout if there is any. Shared: two gradients of an output
-    and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES in all, see `training_bytes`.
+
+def per_token(model: ModelConfig) -> int:
+    """Bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout between them, in float32.
+
+    Per cell: its gates, its memory and its output; backwards also its inputs' projections. Per layer: the output after
+    noise, with the input added, of both directions side by side, where there is any of it. Shared: two gradients of an
+    output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
     """
-    H, L = model.hidden_size, model.num_layers
-    return (6 * L + sum(rate > 0 for rate in model.dropouts) + 3) * H * np.dtype(model.dtype).itemsize
+    H, F, L = model.hidden_size, model.output_size, model.num_layers
+    specified = model.layer_norm or model.peepholes or model.proj_size
+    gates = SPECIFIED if specified else GATES[model.cell]
+    cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
+    cells += L * gates * H if model.bidirectional else 0
+    noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
+    layers = (noisy + (L if model.residual else 0) + (L if model.bidirectional else 0)) * F
+    return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
+
+
+def _size(model: ModelConfig) -> int:
+    return int(np.dtype(model.dtype).itemsize)
 
 
 def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
     """Bytes of all arrays that training on chunks of up to (bptt, batch_size) keeps; the program comes on top."""
-    size, H = np.dtype(model.dtype).itemsize, model.hidden_size
+    size, H = _size(model), model.hidden_size
+    rows = model.cells[0].gates * H  # of a layer's weights
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
     logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
-    packed = (4 * H * (max(model.embedding_size, H) + H) + min(model.vocab_size, 4096) * H) * size
-    table = min(tokens, model.vocab_size) * (4 * H + model.embedding_size) * size
+    packed = (rows * (max(model.embedding_size, model.output_size) + H) + min(model.vocab_size, 4096) * H) * size
+    table = min(tokens, model.vocab_size) * (rows + model.embedding_size) * size
     return (
         model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table
     )
