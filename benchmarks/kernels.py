@@ -21,7 +21,7 @@ import limits
 import numpy as np
 from train import CASES, Case, Training
 
-from nblstm.kernels import cpu
+from nblstm.kernels import cpu, recurrent
 from nblstm.model.parameters import initial
 
 
@@ -30,9 +30,9 @@ def operations(case: Case, rows: int) -> dict[str, float]:
     V, H, L, M = case.vocab_size, case.hidden_size, case.num_layers, case.tokens
     recurrent, inputs, head = (2.0 * n for n in (L * M * 4 * H * H, (rows + (L - 1) * M) * 4 * H * H, M * H * V))
     return {
-        "_lstm_forward": recurrent, "_lstm_backward": recurrent, "_project_rows": inputs,
-        "_project_rows_backward": inputs, "_logits": head, "_softmax_inputs_backward": head,
-        "_weight_gradient": recurrent + inputs + head,
+        "_forward_lstm": recurrent, "_backward_lstm": recurrent, "_project_lstm": inputs, "panels_product": inputs,
+        "_logits": head, "_softmax_inputs_backward": head,
+        "weight_gradient": recurrent + inputs + head,
     }  # fmt: skip
 
 
@@ -41,10 +41,10 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
     V, H, L, M = case.vocab_size, case.hidden_size, case.num_layers, case.tokens
     weights, parameters = 2 * L * 4 * H * H, case.shape.num_parameters
     numbers = {
-        "_pack": 2 * weights,  # read and written, as all that follow
+        "pack": 2 * weights,  # read and written, as all that follow
         "_pack_rows": 2 * V * H,
-        "_pack_transposed": 2 * weights,
-        "_pack_inputs": 2 * (rows + L * M) * H,  # inputs of every layer and of the head
+        "pack_transposed": 2 * weights,
+        "pack_inputs": 2 * (rows + L * M) * H,  # inputs of every layer and of the head
         "_pack_previous": 2 * L * M * H,
         "_scatter": (M + rows) * 4 * H,
         "_softmax_gradient": 2 * M * V,
@@ -59,26 +59,29 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
 
 
 class Profile:
-    """Adds up the seconds and calls of every kernel that `nblstm.kernels.cpu` gives to threads."""
+    """Adds up the seconds and calls of every kernel that is given to threads."""
+
+    GATES = [(cpu, "split"), (recurrent, "split"), (recurrent, "by_texts")]  # where kernels are handed over
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
 
     def __enter__(self) -> Profile:
-        self._before = {name: getattr(cpu, name) for name in ("split", "together")}
-        for name, run in self._before.items():
-            setattr(cpu, name, self._clocked(run))
+        self._before = [(module, name, getattr(module, name)) for module, name in self.GATES]
+        for module, name, run in self._before:
+            setattr(module, name, self._clocked(run))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for name, run in self._before.items():
-            setattr(cpu, name, run)
+        for module, name, run in self._before:
+            setattr(module, name, run)
 
     def _clocked(self, run: Callable[..., None]) -> Callable[..., None]:
-        def clocked(threads: int, kernel: Any, *args: Any) -> None:
+        def clocked(threads: int, *args: Any, **options: Any) -> None:
             started = time.perf_counter()
-            run(threads, kernel, *args)
+            run(threads, *args, **options)
+            kernel = next(arg for arg in args if hasattr(arg, "py_func"))
             self.seconds[kernel.__name__] += time.perf_counter() - started
             self.calls[kernel.__name__] += 1
 
@@ -87,14 +90,14 @@ class Profile:
 
 def measure(name: str, case: Case, args: Any, with_torch: bool) -> dict[str, Any]:
     """The seconds of a step and of each kernel in it, a number a round, and the limits of the same rounds."""
-    tokens, targets = case.chunk()
+    chunk = case.chunk()
     training = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
-    first = common.timed(lambda: training.step(tokens, targets))
+    first = common.timed(lambda: training.step(chunk))
     profiles: list[tuple[float, Profile]] = []
 
     def profiled_step() -> None:
         with Profile() as profile:
-            seconds = common.timed(lambda: training.step(tokens, targets))
+            seconds = common.timed(lambda: training.step(chunk))
         profiles.append((seconds, profile))
 
     products = limits.product_contestants(args.threads, with_torch)
@@ -107,7 +110,7 @@ def measure(name: str, case: Case, args: Any, with_torch: bool) -> dict[str, Any
         "model": name, "compile_seconds": first - common.median(times["step"]),
         "step_seconds": [seconds for seconds, _ in profiles], "best_gflops": best / 1e9,
         "copy_gigabytes_per_second": copied / common.median(times["copy"]) / 1e9,
-        "kernels": kernels(case, profiles, len(np.unique(tokens)), best, copied / common.median(times["copy"])),
+        "kernels": kernels(case, profiles, len(np.unique(chunk.tokens)), best, copied / common.median(times["copy"])),
     }  # fmt: skip
 
 

@@ -24,10 +24,12 @@ def training_operations(shape: ModelConfig, tokens: int, distinct: int) -> float
     `distinct` inputs are projected in the first layer, not all tokens: work that is avoided is not counted. The
     backward pass has two products for each of the forward pass.
     """
-    V, E, H, L = shape.vocab_size, shape.embedding_size, shape.hidden_size, shape.num_layers
-    recurrent = L * tokens * 4 * H * H
-    inputs = distinct * 4 * H * E + (L - 1) * tokens * 4 * H * H
-    return 3 * 2.0 * (recurrent + inputs + tokens * H * V)
+    products = tokens * shape.head_size * shape.vocab_size
+    for number, cell in enumerate(shape.cells):
+        rows, gates = distinct if number < shape.directions else tokens, cell.gates * cell.hidden_size
+        products += rows * gates * cell.input_size + tokens * gates * cell.output_size
+        products += tokens * cell.hidden_size * cell.proj_size
+    return 3 * 2.0 * products
 
 
 def decoding_bytes(shape: ModelConfig) -> int:

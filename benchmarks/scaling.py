@@ -48,10 +48,10 @@ def sweep(cases: dict[str, Case], args: Any) -> list[dict[str, Any]]:
     """One row a case: seconds per token of each round, and its growth against the row above."""
     calls, cost = {}, {}
     for name, case in cases.items():
-        tokens, targets = case.chunk()
+        chunk = case.chunk()
         training = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
-        calls[name] = lambda t=training, chunk=(tokens, targets): t.step(*chunk)
-        cost[name] = limits.training_operations(case.shape, case.tokens, len(np.unique(tokens))) / case.tokens
+        calls[name] = lambda t=training, chunk=chunk: t.step(chunk)
+        cost[name] = limits.training_operations(case.shape, case.tokens, len(np.unique(chunk.tokens))) / case.tokens
     times = common.interleaved(calls, args.repeat)
     seconds = {name: [turn / cases[name].tokens for turn in times[name]] for name in cases}
     return grown(seconds, cost)
@@ -61,13 +61,13 @@ def threads(args: Any) -> list[dict[str, Any]]:
     """As `sweep`, for one case on 1, 2, 4 ... threads."""
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= args.threads]
     calls = {}
-    tokens, targets = BASE.chunk()
+    chunk = BASE.chunk()
     for n in counts:
         training = Training(BASE.shape, initial(BASE.shape, 0), BASE.batch_size, n)
-        calls[f"threads {n}"] = lambda t=training: t.step(tokens, targets)
+        calls[f"threads {n}"] = lambda t=training: t.step(chunk)
     times = common.interleaved(calls, args.repeat)
     seconds = {name: [turn / BASE.tokens for turn in times[name]] for name in calls}
-    operations = limits.training_operations(BASE.shape, BASE.tokens, len(np.unique(tokens))) / BASE.tokens
+    operations = limits.training_operations(BASE.shape, BASE.tokens, len(np.unique(chunk.tokens))) / BASE.tokens
     return grown(seconds, {f"threads {n}": operations / n for n in counts})
 
 
@@ -179,7 +179,7 @@ def main() -> None:
 def compile_kernels(count: int) -> None:
     """One step of a small model: no measurement waits for a compiler."""
     case = Case(2, 16, 4, 4)
-    Training(case.shape, initial(case.shape, 0), case.batch_size, count).step(*case.chunk())
+    Training(case.shape, initial(case.shape, 0), case.batch_size, count).step(case.chunk())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import nn
 
 from nblstm.config import ModelConfig
 from nblstm.model.parameters import flatten, parameter_shapes, views
+from nblstm.text.batches import Chunk
 
 
 class TorchModel(nn.Module):
@@ -45,6 +46,11 @@ class TorchModel(nn.Module):
         """The gradients in nblstm's order (num_parameters,)."""
         named = dict(self.named_parameters())
         return flatten({name: named[name].grad.numpy() for name in parameter_shapes(self.config)}, self.config)
+
+
+def rectangle(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens and the targets of a chunk of texts of equal length, (T, N) int64."""
+    return tuple(torch.from_numpy(ids.reshape(-1, chunk.num_texts)).long() for ids in (chunk.tokens, chunk.targets))
 
 
 class TorchTraining:

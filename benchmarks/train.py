@@ -25,6 +25,7 @@ from nblstm.config import ModelConfig, TrainConfig
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial, parameter_shapes, views
 from nblstm.model.state import State
+from nblstm.text.batches import Chunk, Streams
 from nblstm.training.memory import training_bytes
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.trainer import Trainer
@@ -54,10 +55,10 @@ class Case:
     def tokens(self) -> int:
         return self.batch_size * self.bptt
 
-    def chunk(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets (T, N) int32."""
+    def chunk(self) -> Chunk:
+        """What one step reads."""
         text = np.random.default_rng(1).integers(0, self.vocab_size, (self.bptt + 1, self.batch_size), np.int32)
-        return text[:-1].copy(), text[1:].copy()
+        return Chunk.rectangle(text[:-1], text[1:], fresh=False)
 
 
 CASES = {
@@ -79,10 +80,10 @@ class Training:
         self.gradient = np.empty_like(parameters)
         self.state, self.steps = State.zeros(shape, batch_size), 0
 
-    def step(self, tokens: np.ndarray, targets: np.ndarray) -> float:
+    def step(self, chunk: Chunk) -> float:
         """One update; the loss before it."""
         network, kernels = self.network, self.network.kernels
-        loss, self.state = network.loss_and_gradient(self.gradient, tokens, targets, self.state, 0, self.steps)
+        loss, self.state = network.loss_and_gradient(self.gradient, chunk, self.state, 0, self.steps)
         norm = np.sqrt(kernels.squared_norm(self.gradient, network.threads))
         self.steps += 1
         self.optimizer.update(
@@ -96,10 +97,10 @@ class Training:
 
 def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     """Check a case, then time it: seconds a round of every contestant, and what they mean."""
-    tokens, targets = case.chunk()
+    chunk = case.chunk()
     ours = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
-    first = common.timed(lambda: ours.step(tokens, targets))
-    contestants = {"nblstm": lambda: ours.step(tokens, targets)}
+    first = common.timed(lambda: ours.step(chunk))
+    contestants = {"nblstm": lambda: ours.step(chunk)}
     error = None
     if with_torch:
         theirs, error = checked_peer(name, case, args.threads)
@@ -120,17 +121,16 @@ def measure(name: str, case: Case, args, with_torch: bool) -> dict:
 def checked_peer(name: str, case: Case, threads: int):
     """PyTorch's step as a call, and the largest error of our gradients: the program ends if it is too large."""
     import torch
-    from torch_peer import TorchModel, TorchTraining
+    from torch_peer import TorchModel, TorchTraining, rectangle
 
     torch.set_num_threads(threads)
-    tokens, targets = case.chunk()
-    parameters = initial(case.shape, 0)
-    x, y = torch.from_numpy(tokens).long(), torch.from_numpy(targets).long()
+    chunk, parameters = case.chunk(), initial(case.shape, 0)
+    x, y = rectangle(chunk)
     model = TorchModel(case.shape, parameters)
     loss, _ = model.loss(x, y, None)
     loss.backward()
     ours = Training(case.shape, parameters.copy(), case.batch_size, threads)
-    our_loss, _ = ours.network.loss_and_gradient(ours.gradient, tokens, targets, ours.state, 0, 0)
+    our_loss, _ = ours.network.loss_and_gradient(ours.gradient, chunk, ours.state, 0, 0)
     common.require_close(f"{name}: loss", our_loss, loss.item(), TOLERANCE)
     gradients = views(ours.gradient, case.shape), views(model.flat_gradient(), case.shape)
     error = max(
@@ -138,7 +138,7 @@ def checked_peer(name: str, case: Case, threads: int):
         for part in parameter_shapes(case.shape)
     )
     theirs = TorchTraining(model, LR, CLIP)
-    losses = [(ours.step(tokens, targets), theirs.step(x, y)) for _ in range(STEPS_IN_A_ROW)]
+    losses = [(ours.step(chunk), theirs.step(x, y)) for _ in range(STEPS_IN_A_ROW)]
     common.require_close(f"{name}: losses of {STEPS_IN_A_ROW} steps", *zip(*losses), TOLERANCE)
     return lambda: theirs.step(x, y), error
 
@@ -173,16 +173,16 @@ def train_for_memory(who: str, threads: int) -> None:
     config = TrainConfig(case.batch_size, case.bptt, steps=MEMORY_STEPS, lr=LR, clip=CLIP, threads=threads)
     if who == "torch":
         import torch
-        from torch_peer import TorchModel, TorchTraining
+        from torch_peer import TorchModel, TorchTraining, rectangle
 
         torch.set_num_threads(threads)
         before, training = common.peak_memory(), TorchTraining(TorchModel(case.shape, parameters), LR, CLIP)
-        x, y = (torch.from_numpy(part).long() for part in case.chunk())
+        x, y = rectangle(case.chunk())
         for _ in range(MEMORY_STEPS):
             training.step(x, y)
     else:
         network, before = Network(case.shape, parameters, "cpu", threads), common.peak_memory()
-        for _ in Trainer(network, config, text, text[:0]).run():
+        for _ in Trainer(network, config, Streams(text, case.batch_size, case.bptt)).run():
             pass
     print(json.dumps({"before": before, "peak": common.peak_memory()}))
 

@@ -1,0 +1,53 @@
+"""A training step of every cell beside the LSTM: time, and time per floating-point operation.
+
+    python benchmarks/cells.py [--threads 2] [--only gru rnn] [--hidden-size 256] [--repeat 5] [--json]
+
+Whole steps (forward, backward, clip, Adam) of two layers on the same chunk of 64 x 64 tokens, 65 distinct. A GRU has
+three quarters of an LSTM's operations, an RNN a quarter, an update-LSTM five quarters.
+"""
+
+from __future__ import annotations
+
+import common  # first: it sets the environment that the others read  # isort: skip
+
+import limits
+from train import Case, Training
+
+from nblstm.config import ModelConfig
+from nblstm.model.parameters import initial
+
+CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
+         "residual": {"residual": True}, "bidirectional": {"bidirectional": True},
+         "cell head": {"head": "cell"}, "learned state": {"learned_state": True},
+         "weight dropout": {"weight_dropout": 0.3}, "variational dropout": {"variational_dropout": 0.3},
+         "layer norm": {"layer_norm": True}, "peepholes": {"peepholes": True},
+         "projection": {"proj_size": 64}}  # fmt: skip
+
+
+def main() -> None:
+    parser = common.parser(__doc__, repeat=5)
+    parser.add_argument("--only", nargs="+", metavar="CELL", help=f"beside the LSTM, of: {', '.join(CASES)}")
+    parser.add_argument("--hidden-size", type=int, default=256)
+    args = parser.parse_args()
+    case = Case(2, args.hidden_size, 64, 64)
+    chunk, calls, operations, compiled = case.chunk(), {}, {}, {}
+    for name, options in common.chosen(CASES, args.only and ["lstm", *args.only]).items():
+        shape = ModelConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
+        training = Training(shape, initial(shape, 0), case.batch_size, args.threads)
+        compiled[name] = common.timed(lambda: training.step(chunk))
+        calls[name] = lambda training=training: training.step(chunk)
+        operations[name] = limits.training_operations(shape, case.tokens, case.vocab_size)
+    times = common.interleaved(calls, args.repeat)
+    per_operation = {name: [s / operations[name] for s in seconds] for name, seconds in times.items()}
+    rows = [{
+        "cell": name, "ms": common.spread(times[name], 1e3), "GFLOP": f"{operations[name] / 1e9:.1f}",
+        "GFLOP/s": f"{operations[name] / common.median(times[name]) / 1e9:.0f}",
+        "time / lstm": common.spread(common.ratios(times[name], times["lstm"]), digits=2),
+        "time per operation / lstm": common.spread(common.ratios(per_operation[name], per_operation["lstm"]), digits=2),
+        "compile s": f"{max(0.0, compiled[name] - common.median(times[name])):.1f}",
+    } for name in times]  # fmt: skip
+    common.report(f"training steps of 2 x {args.hidden_size}, float32", args, rows, ["tests hold every cell to the specification"])
+
+
+if __name__ == "__main__":
+    main()
