@@ -12,7 +12,9 @@ array of that size and on the same threads. Word models draw from a Zipf distrib
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import common  # first: it sets the environment that the others read  # isort: skip
@@ -22,6 +24,7 @@ import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
 from nblstm.generation.sampler import generate
+from nblstm.kernels import Filters
 from nblstm.kernels.reference import draw as specified_draw
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial, views
@@ -58,30 +61,42 @@ def draw(logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------- the contestants
 #
-# A contestant has `read(tokens (N,) int64) -> logits (N, V)`, which carries its state, and `token()`, one turn of
-# the whole loop.
+# A contestant has `read(tokens (N,) int64) -> logits (N, V)`, which carries its state, and `call()`, which is
+# `turns` turns of the whole loop.
 
 
 class Loop:
     """The sampling loop around a `read`."""
 
+    turns = 1
+
     def __init__(self, read: Callable[[np.ndarray], np.ndarray], N: int) -> None:
         self.read, self.random = read, np.random.default_rng(0)
         self.tokens, self.N = np.zeros(N, np.int64), N
 
-    def token(self) -> None:
+    def call(self) -> None:
         self.tokens = draw(self.read(self.tokens), self.random.random(self.N))
 
 
 class Ours:
-    """The package's own generator."""
+    """The package's own generator, which makes the first token here and then more and more in a call."""
 
     def __init__(self, shape: ModelConfig, parameters: np.ndarray, N: int, backend: str, threads: int) -> None:
         self.network = Network(shape, parameters, backend, threads)
         decode, state = self.network.decoder(N), State.zeros(shape, N)
         self.read = lambda tokens: decode(tokens, state)
-        stream = generate(self.network, State.zeros(shape), SampleConfig(n=ENDLESS, num_samples=N, seed=0))
-        self.token = lambda: next(stream)
+        config = SampleConfig(n=ENDLESS, num_samples=N)
+        self.pieces = generate(self.network, State.zeros(shape), config, np.random.default_rng(0))
+        next(self.pieces)
+
+    @cached_property
+    def turns(self) -> int:
+        """Tokens of a text in each call from now on: pieces have stopped growing."""
+        sizes = itertools.pairwise(next(self.pieces).shape[1] for _ in itertools.count())
+        return next(size for size, following in sizes if size == following)
+
+    def call(self) -> None:
+        next(self.pieces)
 
 
 def numpy_reader(shape: ModelConfig, parameters: np.ndarray, N: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -227,7 +242,8 @@ def check_draw(V: int) -> None:
     random = np.random.default_rng(3)
     logits, uniform = random.normal(0, 2, (500, V)).astype(np.float32), random.random(500)
     expected = np.empty(500, np.int64)
-    specified_draw(expected, logits, uniform, 1.0, 0, 1)
+    nothing = np.empty((500, 0), np.int64)
+    specified_draw(expected, logits, uniform, nothing, nothing[0], Filters(), 1)
     single = np.concatenate([draw(logits[n : n + 1], uniform[n : n + 1]) for n in range(500)])
     for drawn in (draw(logits, uniform), single):
         if np.mean(drawn != expected) > 0.01:
@@ -257,7 +273,7 @@ def quickest(loops: list) -> Any:
     """The contestant that wins a short trial."""
     if len(loops) == 1:
         return loops[0]
-    trials = {str(k): lambda loop=loop: [loop.token() for _ in range(TRIAL_TOKENS)] for k, loop in enumerate(loops)}
+    trials = {str(k): lambda loop=loop: [loop.call() for _ in range(TRIAL_TOKENS)] for k, loop in enumerate(loops)}
     times = common.interleaved(trials, 3)
     return loops[min(range(len(loops)), key=lambda k: common.median(times[str(k)]))]
 
@@ -265,15 +281,17 @@ def quickest(loops: list) -> Any:
 def measure(name: str, shape: ModelConfig, N: int, args, peers: list[str]) -> dict[str, Any]:
     """Check a model, then time it: seconds per turn of the loop (N tokens), a number a round."""
     parameters = weights_like_text(shape)
-    started = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads).token())
-    setup = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads).token())
+    started = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
+    setup = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
     fields = field(shape, parameters, N, args.threads, peers)
     error = check(name, fields, numpy_reader(shape, parameters, N), shape, N)
     contestants = {who: quickest(candidates) for who, candidates in fields.items()}
     size = limits.decoding_bytes(shape)
     read, read_bytes = limits.read_contestant(size, args.threads)
-    calls = {who: contestant.token for who, contestant in contestants.items()}
+    turns = {who: contestant.turns for who, contestant in contestants.items()}
+    calls = {who: contestant.call for who, contestant in contestants.items()}
     times = common.interleaved({**calls, "read": read}, args.repeat)
+    times |= {who: [seconds / number for seconds in times[who]] for who, number in turns.items()}
     reading = [seconds * size / read_bytes for seconds in times.pop("read")]
     return {
         "model": name, "texts": N, "seconds": times, "error": error, "compile_seconds": max(0.0, started - setup),

@@ -9,48 +9,92 @@ import click
 
 from nblstm.cli.options import given, model_option, setting
 from nblstm.config import SampleConfig
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, NblstmError
 
 
 @click.command("sample")
 @model_option
-@setting(SampleConfig, "n", "Tokens to write; the prompt is not counted.", "-n")
+@setting(SampleConfig, "n", "Tokens to write at most; the prompt is not counted.", "-n")
 @click.option("--prompt", metavar="TEXT", help="Text to go on from.")
 @click.option("--prompt-file", metavar="FILE", help="Go on from the text of a file, or - for standard input.")
+@click.option("--state", metavar="FILE", help="Go on from a state that --save-state wrote, then the prompt.")
+@click.option("--save-state", metavar="FILE", help="Keep what the model remembers after the text.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable).")
+@click.option("--until-end", is_flag=True, help="Write until the model ends the text; only models of documents do.")
 @setting(SampleConfig, "temperature", "Below 1 is safer, above 1 is bolder; 0 takes the most likely token.")
 @setting(SampleConfig, "top_k", "Draw from the k most likely tokens; 0 draws from all.")
+@setting(SampleConfig, "top_p", "Draw from the most likely tokens that together have this probability.")
+@setting(SampleConfig, "min_p", "Draw from tokens at least this times as likely as the most likely.")
+@setting(SampleConfig, "typical_p", "Draw from the tokens of most typical surprise, together this likely.", "--typical")
+@setting(SampleConfig, "repetition_penalty", "Above 1 makes tokens that were there less likely.")
+@setting(SampleConfig, "repetition_window", "Tokens that the penalty looks back; 0 looks at all.")
+@setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
+@click.option("--novel", multiple=True, metavar="CORPUS", help="Skip texts that stand in this corpus (repeatable).")
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
-def command(model: str, prompt: str | None, prompt_file: str | None, **settings: Any) -> None:
+def command(
+    model: str, prompt: str | None, prompt_file: str | None, state: str | None, save_state: str | None,
+    stop: tuple[str, ...], until_end: bool, novel: tuple[str, ...], **settings: Any,
+) -> None:  # fmt: skip
     """Let a model write. Text goes to stdout as it is made, the prompt first."""
     from nblstm.language_model import load
 
     config = SampleConfig(**given(settings))
     if prompt is not None and prompt_file is not None:
         raise ConfigError("give --prompt or --prompt-file, not both.")
-    text = _read(prompt_file) if prompt_file is not None else _checked(prompt or "")
+    if save_state is not None and (novel or config.num_samples > 1):
+        raise ConfigError("--save-state needs one text; leave out --num-samples and --novel.")
+    text = _read((prompt_file,)) if prompt_file is not None else _checked(prompt or "")
     loaded = load(model)
     _warn_of_unknown(loaded, text)
-    asked = config.to_dict()
-    if config.num_samples > 1:
-        for written in loaded.generate_many(text, **asked):
-            click.echo(text + written)
-            click.echo("-" * 20)
-        return
-    del asked["num_samples"]
-    sys.stdout.write(text)
-    for piece in loaded.generate(text, **asked):
+    before = None if state is None else loaded.load_state(state)
+    asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
+    if novel:
+        _write_novel(loaded, text, _read(novel), asked)
+    elif config.num_samples > 1:
+        _write_all(loaded, text, loaded.generate_many(text, **asked), config.num_samples)
+    else:
+        writing = loaded.generate(text, **asked)
+        _stream(text, writing)
+        if save_state is not None:
+            loaded.save_state(save_state, writing.state())
+
+
+def _stream(prompt: str, pieces: Any) -> None:
+    """One text, as it is made."""
+    sys.stdout.write(prompt)
+    for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
-def _read(path: str) -> str:
-    """The text of a prompt file."""
+def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
+    """Whole texts: those of a model of documents one below the other, others with a line behind each of several."""
+    for text in texts:
+        click.echo(prompt + text)
+        if model.vocabulary.end_id is None and num_samples > 1:
+            click.echo("-" * 20)
+
+
+def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) -> None:
+    """Texts that do not stand in the corpus; NblstmError behind them if they are too few."""
+    found = model.generate_novel(prompt, corpus=corpus, **asked)
+    _write_all(model, prompt, found.texts, asked["num_samples"])
+    click.echo(f"skipped {found.skipped:,} of {found.skipped + len(found.texts):,} texts that stand in the corpus.", err=True)
+    if len(found.texts) < asked["num_samples"]:
+        raise NblstmError(
+            f"only {len(found.texts):,} of {asked['num_samples']:,} texts are novel; raise --temperature or -n, or ask "
+            "for fewer."
+        )
+
+
+def _read(paths: tuple[str, ...]) -> str:
+    """The text of a prompt file or a corpus."""
     from nblstm.text.corpus import read_text
 
-    return "".join(read_text([path]))
+    return "".join(read_text(paths))
 
 
 def _checked(prompt: str) -> str:

@@ -309,14 +309,25 @@ class SampleConfig(_Config):
     n: int = 200  # tokens to generate; the prompt is not counted
     temperature: float = 1.0  # logits are divided by it; 0 takes the most likely token
     top_k: int = 0  # draw from the k most likely tokens; 0 draws from all
+    top_p: float = 1.0  # draw from the most likely tokens that together have this probability
+    min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
+    typical_p: float = 1.0  # draw from the tokens of most typical surprise that together have this probability
+    repetition_penalty: float = 1.0  # divides the positive logits of tokens that were there, multiplies the negative
+    repetition_window: int = 64  # tokens that the penalty looks back; 0: all
+    no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
     seed: int | None = None  # None draws a fresh one
     num_samples: int = 1  # texts
     backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _at_least(self, 0, "n", "temperature", "top_k", "seed")
+        _at_least(self, 0, "n", "temperature", "top_k", "min_p", "repetition_window", "no_repeat_ngram", "seed")
         _at_least(self, 1, "num_samples")
+        _above_zero(self, "top_p", "typical_p")
+        _at_most(self, 1, "top_p", "min_p", "typical_p")
+        _at_least(self, 0.01, "repetition_penalty")
+        _at_most(self, 100, "repetition_penalty")
+        _at_most(self, MAX_TOKENS, "top_k", "repetition_window", "no_repeat_ngram")
         _at_most(self, MAX_TOKENS, "n")
         _at_most(self, MAX_SIZE, "num_samples")
         _one_of(self, "backend", BACKENDS)

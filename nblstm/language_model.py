@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
-from nblstm.files.model_file import check_tensors, load_model
+from nblstm.errors import ConfigError
+from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
+from nblstm.generation.stops import Stops
 from nblstm.kernels import fastest
 from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
@@ -19,6 +25,7 @@ from nblstm.scoring import Score, score
 from nblstm.text.vocabulary import Vocabulary
 
 START = "\n"  # a text without a prompt begins as after a line end
+NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
 class LanguageModel:
@@ -47,41 +54,78 @@ class LanguageModel:
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """What the model remembers after `text`, to be passed to `generate`.
 
-        before: the state before the text; None for nothing. Without any text, the state after a line end.
+        before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
+        without any text, others begin after a line end.
         """
-        if not text and before is None:
-            text = START
-        return sampler.read(self.network(backend), self.encode(text), before)
+        ids, end = self.encode(text), self.vocabulary.end_id
+        if before is None:
+            ids = np.concatenate([[end], ids]) if end is not None else ids if len(ids) else self.encode(START)
+        return sampler.read(self.network(backend), ids, before)
 
-    def generate(self, prompt: str = "", *, state: State | None = None, **settings: Any) -> Iterator[str]:
+    def save_state(self, path: str | os.PathLike[str], state: State) -> None:
+        """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
+        save_state(path, {"h": state.h, "c": state.c}, self.fingerprint)
+
+    def load_state(self, path: str | os.PathLike[str]) -> State:
+        """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
+        tensors = load_state(path, self.fingerprint, self.config.dtype)
+        shape = State.zeros(self.config).h.shape
+        check_tensors(tensors, {"h": shape, "c": shape}, path)
+        return State(**tensors)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
+        digest = hashlib.blake2b(json.dumps([self.config.to_dict(), self.vocabulary.to_dict()]).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.parameters).view(np.uint8))
+        return digest.hexdigest()
+
+    def generate(
+        self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
+        **settings: Any,
+    ) -> Writing:  # fmt: skip
         """The text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
 
-        settings: fields of SampleConfig (n, temperature, top_k, seed, backend); ConfigError names a wrong one.
+        settings: fields of SampleConfig (n, temperature, top_k, seed, backend, ...); ConfigError names a wrong one.
         state: what comes before the prompt, as `state()` returns it.
+        stop: the text ends before the first of these strings. until_end: ConfigError if the model knows no end of a
+        text; one that does ends there in any case.
         """
-        config = self._sampling({**settings, "num_samples": 1})
-        return (piece for (piece,) in self._pieces(prompt, state, config))
+        return Writing(self._writing(prompt, state, stop, until_end, {**settings, "num_samples": 1}))
 
-    def generate_many(self, prompt: str = "", *, state: State | None = None, **settings: Any) -> list[str]:
-        """num_samples texts that follow the prompt, advanced together; settings as in `generate`."""
-        pieces = self._pieces(prompt, state, self._sampling(settings))
-        return ["".join(parts) for parts in zip(*pieces)]
+    def generate_many(
+        self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
+        **settings: Any,
+    ) -> list[str]:  # fmt: skip
+        """num_samples texts that follow the prompt, advanced together; arguments as in `generate`."""
+        return self._writing(prompt, state, stop, until_end, settings).finish()
 
-    def _sampling(self, settings: dict[str, Any]) -> SampleConfig:
-        return SampleConfig.from_dict(settings)
+    def generate_novel(
+        self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
+        until_end: bool = False, **settings: Any,
+    ) -> Novel:  # fmt: skip
+        """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
 
-    def _pieces(self, prompt: str, before: State | None, config: SampleConfig) -> Iterator[list[str]]:
-        """The next piece of each text, for every token, then what the decoders still hold."""
-        backend = sampler.choose_backend(self.config, config, len(prompt))
-        state = self.state(prompt, before, backend)
-        decoders = [self.vocabulary.decoder() for _ in range(config.num_samples)]
-        for decoder in decoders:
-            for token in self.encode(prompt).tolist():
-                decoder.feed(token)
-        banned = () if self.vocabulary.unk_id is None or len(self.vocabulary) == 1 else (self.vocabulary.unk_id,)
-        for tokens in sampler.generate(self.network(backend), state, config, banned):
-            yield [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist())]
-        yield [decoder.flush() for decoder in decoders]
+        A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
+        place in it. Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
+        """
+        texts = self._writing(prompt, state, stop, until_end, settings)
+        edge = "" if self.vocabulary.end_id is None else "\n"
+        found, skipped, corpus = [], 0, edge + corpus + edge
+        for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
+            if edge + prompt + text + edge in corpus:
+                skipped += 1
+            else:
+                found.append(text)
+            if len(found) == texts.config.num_samples:
+                break
+        return Novel(found, skipped)
+
+    def _writing(self, prompt: str, before: State | None, stop, until_end: bool, settings: dict[str, Any]) -> Texts:
+        """The texts that will be written; every setting is checked now, nothing is read yet."""
+        if until_end and self.vocabulary.end_id is None:
+            raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
+        return Texts(self, prompt, before, (stop,) if isinstance(stop, str) else tuple(stop), SampleConfig.from_dict(settings))
 
     def score(self, text: str | Iterable[str], backend: str = "auto") -> Score:
         """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
@@ -90,6 +134,90 @@ class LanguageModel:
         """
         chunks = [text] if isinstance(text, str) else text
         return score(self.network(fastest() if backend == "auto" else backend), self.vocabulary, chunks)
+
+
+class _Text:
+    """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
+
+    def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
+        self.decoder, self.end, self.stops, self.over = vocabulary.decoder(), vocabulary.end_id, Stops(stops), False
+        for token in prompt:
+            self.decoder.feed(token)
+
+    def feed(self, ids: list[int]) -> str:
+        """The text that is certain now that these ids have come; none behind the end."""
+        if self.over:
+            return ""
+        if self.end in ids:
+            return self.stops.feed("".join(map(self.decoder.feed, ids[: ids.index(self.end)]))) + self.flush()
+        text = self.stops.feed("".join(map(self.decoder.feed, ids)))
+        self.over = self.stops.found
+        return text
+
+    def flush(self) -> str:
+        """What was held back; the text ends here."""
+        if self.over:
+            return ""
+        self.over = True
+        return self.stops.feed(self.decoder.flush()) + self.stops.flush()
+
+
+class Texts:
+    """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
+
+    def __init__(
+        self, model: LanguageModel, prompt: str, before: State | None, stops: tuple[str, ...], config: SampleConfig
+    ) -> None:
+        Stops(stops)  # ConfigError now, not at the first piece
+        self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
+        self.backend = sampler.choose_backend(model.config, config, len(prompt))
+        self.random = np.random.default_rng(config.seed)
+
+    @cached_property
+    def start(self) -> State:
+        """The state behind the prompt."""
+        return self.model.state(self.prompt, self.before, self.backend)
+
+    def pieces(self) -> Iterator[list[str]]:
+        """The next piece of each text, then what is still held back. Each call writes new texts."""
+        vocabulary, N = self.model.vocabulary, self.config.num_samples
+        ids = self.model.encode(self.prompt)
+        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
+        banned = () if vocabulary.unk_id is None or len(vocabulary) == 1 else (vocabulary.unk_id,)
+        network = self.model.network(self.backend)
+        over = lambda n: texts[n].over  # noqa: E731
+        for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):
+            yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
+        yield [text.flush() for text in texts]
+
+    def finish(self) -> list[str]:
+        """New texts, whole."""
+        return ["".join(parts) for parts in zip(*self.pieces())]
+
+
+class Writing(Iterator[str]):
+    """The pieces of one text, and what the model remembers behind them."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts, self._pieces = texts, texts.pieces()
+        self._written: list[str] = []
+
+    def __next__(self) -> str:
+        (piece,) = next(self._pieces)
+        self._written.append(piece)
+        return piece
+
+    def state(self) -> State:
+        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
+        texts = self._texts
+        return texts.model.state("".join(self._written), texts.start, texts.backend)
+
+
+class Novel(NamedTuple):
+    """What `generate_novel` found."""
+
+    texts: list[str]
+    skipped: int  # texts that stand in the corpus
 
 
 def load(path: str | os.PathLike[str]) -> LanguageModel:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SMALL, environment
 
@@ -182,6 +183,60 @@ def test_bad_model(refused, folder, kind, args):
     refused(FAILURE, ["model.safetensors", *words], *args)
 
 
+# ---------------------------------------------------------------- states
+
+
+def restate(path, change):
+    """The state file again, its tensors changed."""
+    tensors, metadata = safetensors.read(path)
+    safetensors.write(path, change(tensors), metadata)
+
+
+STATES = {
+    "missing": (Path.unlink, ["does not exist"]),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-10]), ["damaged", "cut short"]),
+    "text": (lambda path: path.write_text("To be, or not to be: that is the question."), ["not a model file"]),
+    "foreign": (foreign, ["not an nblstm state"]),
+    "a model": (lambda path: path.write_bytes(Path("model.safetensors").read_bytes()), ["is a model, not a state"]),
+    "another shape": (lambda path: restate(path, lambda t: {**t, "h": t["h"][..., :3]}), ["'h'", "shape (1, 1, 8)"]),
+    "two texts": (lambda path: restate(path, lambda t: {k: np.repeat(a, 2, 1) for k, a in t.items()}), ["(1, 1, 8)"]),
+    "another type": (lambda path: restate(path, lambda t: {k: a.astype("f8") for k, a in t.items()}), ["float32"]),
+    "not finite": (lambda path: restate(path, lambda t: {**t, "c": t["c"] * np.nan}), ["'c'", "finite"]),
+    "incomplete": (lambda path: restate(path, lambda t: {"h": t["h"]}), ["lacks", "'c'"]),
+    "too much": (lambda path: restate(path, lambda t: {**t, "x": t["c"]}), ["'x'"]),
+    "FIFO": (a_fifo, ["a pipe"]),
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_bad_state(command, refused, folder, kind):
+    """`sample --state` trusts a state file as little as a model file."""
+    command("sample", "-n", 3, "--save-state", "text.state")
+    make, words = STATES[kind]
+    make(folder / "text.state")
+    refused(FAILURE, ["text.state", *words], "sample", "--state", "text.state")
+
+
+def test_the_state_of_another_model(command, refused):
+    """Also of the same model before it was trained further."""
+    command("sample", "-n", 3, "--save-state", "text.state")
+    command("train", "corpus.txt", "--init-from", "model.safetensors", "--steps", 1, "-q", "-o", "next.safetensors")
+    refused(FAILURE, ["text.state", "another model"], "sample", "-m", "next.safetensors", "--state", "text.state")
+
+
+def test_a_state_of_several_texts(refused):
+    """There is one state, so there must be one text."""
+    refused(USAGE, ["--save-state", "--num-samples"], "sample", "--num-samples", 2, "--save-state", "text.state")
+    refused(USAGE, ["--save-state", "--novel"], "sample", "--novel", "corpus.txt", "--save-state", "text.state")
+
+
+def test_wrong_ends(refused):
+    """No stop string is empty, and running text has no end to wait for."""
+    refused(USAGE, ["stop string"], "sample", "--stop", "")
+    refused(USAGE, ["end of a text", "until_end"], "sample", "--until-end")
+    refused(FAILURE, ["no such corpus"], "sample", "--novel", "no such corpus")
+
+
 # ---------------------------------------------------------------- values
 
 SIZES = ["--hidden-size", "--num-layers", "--batch-size", "--bptt", "--epochs", "--steps", "--decay-after"]
@@ -225,6 +280,10 @@ def test_the_error_names_the_setting_and_its_value(refused):
         *[("--num-samples", value) for value in ("0", "-1", "1000000000000", "1e12")],
         *[("--temperature", value) for value in ("-1", "nan", "inf", "x")],
         *[("--top-k", value) for value in ("-1", "x")],
+        *[(flag, value) for flag in ("--top-p", "--typical") for value in ("0", "-0.1", "1.1", "nan", "x")],
+        *[("--min-p", value) for value in ("-0.1", "1.1", "nan", "x")],
+        *[("--repetition-penalty", value) for value in ("0", "-1", "101", "nan", "inf", "x")],
+        *[(flag, value) for flag in ("--repetition-window", "--no-repeat-ngram") for value in ("-1", "x", "1000000000000")],
         ("--seed", "-1"),
         ("--backend", "abacus"),
         ("--no-such-option", "1"),

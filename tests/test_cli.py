@@ -169,6 +169,49 @@ def test_a_terminal_without_the_characters(python, corpus, command):
     assert (outcome.code, outcome.out) == (0, "a???\n")
 
 
+# ---------------------------------------------------------------- sampling
+
+
+def test_sample_stops_before_a_string(command, folder):
+    """--stop, repeatable: the text ends before the first of them, the prompt is not searched."""
+    whole = command("sample", "-n", 80, "--prompt", "Shall I", "--seed", 1).out[:-1]
+    stop = whole[30:33]
+    stopped = command("sample", "-n", 80, "--prompt", "Shall I", "--seed", 1, "--stop", stop, "--stop", "zzz")
+    assert stopped.out[:-1] == "Shall I" + whole[7:].split(stop)[0]
+    assert command("sample", "-n", 9, "--prompt", "Shall I", "--seed", 1, "--stop", "Shall").out[:-1] == whole[:16]
+
+
+def test_sample_saves_and_loads_states(command, folder):
+    """--save-state and --state: two runs write what one would; -n 0 only reads the prompt."""
+    whole = command("sample", "-n", 50, "--prompt", "Thou art", "--temperature", 0).out[:-1]
+    head = command("sample", "-n", 20, "--prompt", "Thou art", "--temperature", 0, "--save-state", "after.state")
+    assert head == type(head)(0, whole[:28] + "\n", "")
+    assert command("sample", "-n", 30, "--state", "after.state", "--temperature", 0).out[:-1] == whole[28:]
+    assert command("sample", "-n", 0, "--prompt", "Thou art", "--save-state", "prompt.state").out == "Thou art\n"
+    assert command("sample", "-n", 50, "--state", "prompt.state", "--temperature", 0).out[:-1] == whole[8:]
+
+
+def test_sample_filters(command, folder):
+    """Every filter has an option, and one that leaves only the likeliest token writes what temperature 0 writes."""
+    likeliest = command("sample", "-n", 40, "--temperature", 0).out
+    for option in (["--top-k", 1], ["--top-p", 1e-6], ["--min-p", 1], ["--temperature", 1e-9]):
+        assert command("sample", "-n", 40, *option).out == likeliest
+    for option in (["--typical", 0.5], ["--repetition-penalty", 2, "--repetition-window", 0], ["--no-repeat-ngram", 3]):
+        changed = command("sample", "-n", 40, "--temperature", 0.01, "--seed", 1, *option)
+        assert changed.code == 0 and len(changed.out) == 41
+
+
+def test_sample_novel_texts(command, folder):
+    """--novel skips what stands in the corpus and says how often; too few is an error behind those that were found."""
+    shown = command("sample", "-n", 3, "--prompt", "S", "--num-samples", 5, "--novel", "corpus.txt", "--seed", 1)
+    texts = shown.out.replace("-" * 20 + "\n", "\0").split("\0")[:-1]
+    assert shown.code == 0 and len(texts) == 5 and not [text for text in texts if text[:-1] in VERSE * 20]
+    assert re.fullmatch(r"skipped \d+ of \d+ texts .*\n", shown.err)
+    (folder / "pairs.txt").write_text("".join("S" + letter for letter in VERSE))
+    none = command("sample", "-n", 1, "--prompt", "S", "--novel", "pairs.txt")
+    assert (none.code, none.out) == (1, "") and "only 0 of 1 texts are novel" in none.err
+
+
 # ---------------------------------------------------------------- help, version, environment
 
 

@@ -1,17 +1,20 @@
 """Every fast kernel against the specification, and the specification against finite differences and PyTorch."""
 
 import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from nblstm.kernels import cpu, recurrent, reference
+from nblstm.kernels import Filters, cpu, recurrent, reference, threads
+from nblstm.kernels.barrier import CROWDED
 from nblstm.kernels.cells import Cell
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_work",
-    "decode", "draw", "linear_work", "linear_forward", "linear_backward", "softmax_work",
+    "decode", "draw", "generate", "linear_work", "linear_forward", "linear_backward", "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values", "adam", "sgd", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
@@ -226,32 +229,136 @@ def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeyp
         close(actual, expected, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("temperature, top_k", [(0.0, 0), (1.0, 0), (0.5, 3), (1e6, 0), (1e-6, 0), (1.0, 100)])
-def test_drawing_equals_the_specification(temperature, top_k):
+FILTERS = [
+    {}, {"temperature": 0.0}, {"temperature": 1e6}, {"temperature": 1e-6}, {"temperature": 1e-300}, {"top_k": 3},
+    {"top_k": 100}, {"top_p": 0.7}, {"top_p": 1e-9}, {"min_p": 0.2}, {"min_p": 1.0}, {"typical_p": 0.4},
+    {"repetition_penalty": 1.8}, {"repetition_penalty": 100.0, "repetition_window": 4}, {"repetition_penalty": 0.5},
+    {"no_repeat_ngram": 1}, {"no_repeat_ngram": 2}, {"no_repeat_ngram": 2, "temperature": 0.0},
+    {"temperature": 0.7, "top_k": 12, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.8, "repetition_penalty": 1.2,
+     "repetition_window": 9, "no_repeat_ngram": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("settings", FILTERS, ids=str)
+def test_drawing_equals_the_specification(settings, dtype):
     """The same token for the same uniform number, with ties, infinities and huge logits among the rows."""
     r = np.random.default_rng(2)
-    logits = r.normal(0, 3, (50, 20)).astype(np.float32)
-    logits[0, 3:6], logits[1, 5], logits[2, 7], logits[3] = 9, -np.inf, 3e38, -3e38
-    uniform = r.random(50)
-    tokens = [np.full(50, -1) for _ in range(2)]
+    logits = r.normal(0, 3, (200, 20)).astype(dtype)
+    logits[0, 3:6], logits[1, 5], logits[2, 7], logits[3], logits[4] = 9, -np.inf, 3e38, -3e38, 0
+    uniform, history, tokens = r.random(200), r.integers(0, 8, (200, 15)), [np.full(200, -1) for _ in range(2)]
     for kernels, into in zip((reference, cpu), tokens):
-        kernels.draw(into, logits.copy(), uniform, temperature, top_k, 1)
-    assert np.array_equal(*tokens)
+        kernels.draw(into, logits.copy(), uniform, history, np.array([0, 9]), Filters(**settings), 2)
+    assert np.array_equal(*tokens) and not {0, 9} & set(tokens[0])
 
 
-def test_draws_follow_the_softmax():
-    """Equally spaced uniform numbers draw each token in proportion to exp(logit / temperature), top_k others never."""
-    logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
-    uniform, tokens = (np.arange(1000) + 0.5) / 1000, np.empty(1000, np.int64)
-    for temperature, top_k, expected in [
-        (1.0, 0, [0.1, 0.4, 0.2, 0.3]),
-        (0.5, 0, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
-        (1.0, 2, [0, 4 / 7, 0, 3 / 7]),
-        (0.0, 0, [0, 1, 0, 0]),
-    ]:
-        for kernels in (reference, cpu):
-            kernels.draw(tokens, np.repeat(logits, 1000, axis=0), uniform, temperature, top_k, 2)
-            np.testing.assert_allclose(np.bincount(tokens, minlength=4) / 1000, expected, rtol=0, atol=0.002)
+def test_drawing_from_many_tokens_equals_the_specification():
+    """With 3,000 tokens and every filter, whose sums then have many roundings, all of 300 draws agree."""
+    r = np.random.default_rng(3)
+    logits, uniform = r.normal(0, 3, (300, 3000)).astype(np.float32), r.random(300)
+    for settings in ({}, {"top_p": 0.9}, {"typical_p": 0.9}, {"top_k": 50, "top_p": 0.95, "typical_p": 0.9}):
+        tokens = [np.full(300, -1) for _ in range(2)]
+        for kernels, into in zip((reference, cpu), tokens):
+            kernels.draw(into, logits, uniform, np.empty((300, 0), int), np.empty(0, int), Filters(**settings), 2)
+        assert np.array_equal(*tokens)
+
+
+def test_the_largest_uniform_number_draws_a_token_that_is_left():
+    """Also where the cumulative sum rounds: never an id beyond the vocabulary, never one that was filtered out."""
+    logits = np.array([[2.0, 1.0, 0.5, 2.0, -9.0, -50.0]], np.float32)
+    for kernels in (reference, cpu):
+        for settings, last in (({}, {4, 5}), ({"top_k": 2}, {3}), ({"min_p": 0.2}, {3})):
+            token, nothing = np.array([-1]), np.empty((1, 0), int)
+            kernels.draw(token, logits, np.array([1 - 2**-53]), nothing, nothing[0], Filters(**settings), 1)
+            assert token[0] in last
+
+
+def generated(kernels, threads, texts, dtype, settings, K=12):
+    """(history, h, c, logits) after K generated tokens behind 3 given ones, of a network of two layers."""
+    r = np.random.default_rng(4)
+    V, E, H = 40, 6, 33
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
+    layers = [(new(4 * H, D), new(4 * H, H), new(4 * H), new(4 * H)) for D in (E, H)]
+    work = kernels.decode_work(texts + 1, new(V, E), layers, new(V, H), new(V), threads)
+    history = np.zeros((texts, 3 + K + 1), np.int64)
+    history[:, :3] = r.integers(0, V, (texts, 3))
+    h, c, logits = new(2, texts, H), new(2, texts, H), new(texts, V)
+    uniform = r.random((K, texts))
+    for rows in (slice(0, 1), slice(1, 1), slice(1, K)):  # in pieces
+        kernels.generate(
+            history, 3 + rows.start, h, c, logits, uniform[rows], np.array([7]), Filters(**settings), work, threads
+        )
+    return history, h, c, logits
+
+
+@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
+@pytest.mark.parametrize("settings", [{}, FILTERS[-1]], ids=str)
+def test_generating_equals_the_specification(texts, threads, settings, monkeypatch):
+    """Token for token, and the state and logits behind them, however texts and layers are split between threads."""
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    expected = generated(reference, 1, texts, np.float64, settings)
+    actual = generated(cpu, threads, texts, np.float64, settings)
+    assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
+    for value, other in zip(expected[1:], actual[1:]):
+        close(other, value, 1e-12)
+
+
+def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
+    """A call in which the parts had to wait long ends after a token; the next ones give the same bits."""
+    expected = generated(cpu, 2, 1, np.float32, {})
+    calls = []
+
+    def crowded(threads, weights, kernel, edges, *args, steps):
+        calls.append(steps)
+        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, edges[-1])
+
+    monkeypatch.setattr(cpu, "by_texts", crowded)
+    for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
+        assert np.array_equal(value, other)
+    assert calls == [1, *range(11, 0, -1)]
+
+
+@pytest.mark.parametrize("fails", ["before", "in the first", "in another", "to start"])
+def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
+    """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
+
+    def kernel(counter, parts, part, start, stop):
+        if part == {"in the first": 0, "in another": 1}.get(fails):
+            raise KeyboardInterrupt
+        while counter[0] < parts:  # as a barrier that a part never reaches
+            time.sleep(0.001)
+
+    submit = ThreadPoolExecutor.submit
+
+    def failing(pool, *args):
+        if args[3] == 2 or fails == "before":
+            raise KeyboardInterrupt
+        return submit(pool, *args)
+
+    if fails in ("before", "to start"):
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
+    with pytest.raises(KeyboardInterrupt):
+        threads.together(3, kernel, 1)
+    monkeypatch.undo()
+    seen = []
+    threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
+    assert sorted(seen) == [(2, 0), (2, 1)]
+
+
+def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeypatch):
+    """As long as a multiple of what it took; then several threads are tried again."""
+    monkeypatch.setattr(threads, "_alone_until", 0.0)
+    seen = []
+
+    def kernel(counter, parts, part, start, stop):
+        seen.append(parts)
+        counter[1] += part * 10**9
+
+    threads.together(2, kernel, 1)
+    threads.together(2, kernel, 1)
+    monkeypatch.setattr(threads, "_alone_until", 0.0)
+    threads.together(2, kernel, 1)
+    assert seen == [2, 2, 1, 2, 2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,6 +1,6 @@
-"""What nblstm stores: a model (ModelConfig + Vocabulary + weights) or a training checkpoint, each one file.
+"""What nblstm stores: a model (ModelConfig + Vocabulary + weights), a training checkpoint or a state, each one file.
 
-Both are safetensors files. A model's tensors have PyTorch's names and shapes, so that other programs read them:
+All are safetensors files. A model's tensors have PyTorch's names and shapes, so that other programs read them:
 
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
@@ -10,7 +10,8 @@ Both are safetensors files. A model's tensors have PyTorch's names and shapes, s
     {"format_version": 1, "config": ModelConfig, "vocabulary": Vocabulary, "training": facts about how it was made}
 
 or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
-and facts a checkpoint has is the trainer's business.
+and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H) and under "nblstm_state":
+{"format_version": 1, "fingerprint": that of the model it belongs to}.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from nblstm.files.safetensors import Path
 from nblstm.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-MODEL, CHECKPOINT = "nblstm", "nblstm_checkpoint"  # metadata keys
-KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint"}
+MODEL, CHECKPOINT, STATE = "nblstm", "nblstm_checkpoint", "nblstm_state"  # metadata keys
+KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint", STATE: "state"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors and facts of a training checkpoint. ModelFileError if the file is not a readable one."""
     tensors, document = _load(path, CHECKPOINT)
     return tensors, _object(document.get("facts"), "facts", path)
+
+
+def save_state(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
+    """Write the state of the model with this fingerprint, atomically. ModelFileError if it cannot be written."""
+    _save(path, STATE, tensors, {"fingerprint": fingerprint})
+
+
+def load_state(path: Path, fingerprint: str, dtype: str) -> dict[str, np.ndarray]:
+    """The tensors of a state, finite numbers of this dtype. ModelFileError if the file is not one of such a model.
+
+    fingerprint: the model's. Names and shapes are for `check_tensors`.
+    """
+    tensors, document = _load(path, STATE)
+    if document.get("fingerprint") != fingerprint:
+        raise ModelFileError(f"{path} is the state of another model, or of this one before it was trained further.")
+    for name, tensor in tensors.items():
+        if tensor.dtype != dtype or not np.isfinite(tensor).all():
+            raise ModelFileError(f"{path}: tensor {name!r} must hold finite {dtype} numbers; save the state again.")
+    return tensors
 
 
 # ------------------------------------------------------------------------------------------- tensors + a document

@@ -3,64 +3,138 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
-from nblstm.kernels import fastest
+from nblstm.kernels import Filters, fastest
 from nblstm.model.network import Network
 from nblstm.model.state import State
+from nblstm.text.batches import Chunk
 
+READ = 256  # tokens of a prompt that are read at once
 
 def generate(
-    network: Network, state: State, config: SampleConfig, banned: tuple[int, ...] = ()
+    network: Network,
+    state: State,
+    config: SampleConfig,
+    random: np.random.Generator,
+    banned: Sequence[int] = (),
+    prompt: np.ndarray | None = None,
+    over: Callable[[int], bool] = lambda n: False,
 ) -> Iterator[np.ndarray]:
-    """config.n times the next token of config.num_samples texts: ids (num_samples,) int64.
+    """The next config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
 
-    state: that of one text, after everything that comes before. banned: ids that are never drawn.
-    Each token is drawn by `kernels.draw` with config.temperature and config.top_k.
+    state: that of one text, after everything that comes before. random: draws num_samples uniform numbers a step,
+    the n-th for text n, so neither the size of the pieces nor the end of another text changes a text.
+    banned: ids that are never drawn. prompt (M,): the tokens before, as far as the filters for repetition should know
+    them. over: asked after each piece whether text n needs no more; its rows are zeros from then on, and when all are
+    over no piece comes. How a token is drawn: `nblstm.kernels.reference.draw`.
     """
-    state = State(*(np.repeat(array, config.num_samples, axis=1) for array in (state.h, state.c)))
-    decode, kernels = network.decoder(config.num_samples), network.kernels
-    random, forbidden = np.random.default_rng(config.seed), list(banned)
-    logits = network.logits(state.h[-1])
-    for _ in range(config.n):
-        logits[:, forbidden] = -np.inf
-        tokens = np.empty(config.num_samples, np.int64)
-        uniform = random.random(config.num_samples)
-        kernels.draw(tokens, logits, uniform, float(config.temperature), config.top_k, network.threads)
-        yield tokens
-        logits = decode(tokens, state)
+    N, decoder = config.num_samples, network.decoder(config.num_samples)
+    filters, forbidden = _filters(config), np.array(banned, np.int64)
+    state = State(*(np.repeat(array, N, axis=1) for array in (state.h, state.c)))
+    logits, going = network.logits(state.h[-1]), np.arange(N)
+    history = _History(N, np.empty(0, np.int64) if prompt is None else prompt, config)
+    for K in _sizes(network, config):
+        uniform = np.ascontiguousarray(random.random((K, N))[:, going])
+        decoder.generate(*history.room(K), state, logits, uniform, forbidden, filters)
+        piece = np.zeros((N, K), np.int64)
+        piece[going] = history.advance(K)
+        yield piece
+        rows = [row for row, n in enumerate(going) if not over(n)]
+        if not rows:
+            return
+        if len(rows) < len(going):
+            state = State(*(np.ascontiguousarray(array[:, rows]) for array in (state.h, state.c)))
+            logits, going = logits[rows], going[rows]
+            history.keep(rows)
 
 
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
-    """The state of one text after reading tokens (M,) behind `state`; None is the empty text."""
-    state = network.initial_state() if state is None else state.copy()
-    decode = network.decoder()
-    for token in tokens:
-        decode([token], state, want_logits=False)
+    """The state of one text after reading tokens (M,) behind `state`, READ at once; None is the empty text."""
+    state = network.initial_state() if state is None else state
+    for start in range(0, len(tokens), READ):
+        piece = tokens[start : start + READ, None]
+        state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
     return state
 
 
-# What a token costs with each backend, and what starting the compiled one costs: seconds, and bytes of weights a
-# second, measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`.
-NUMPY_CALL, NUMPY_BYTES = 60e-6, 10e9
-CPU_CALL, CPU_BYTES = 10e-6, 20e9
+def _filters(config: SampleConfig) -> Filters:
+    """The config's filters, each of the type that its default has."""
+    return Filters(*(type(off)(getattr(config, name)) for name, off in Filters._field_defaults.items()))
+
+
+class _History:
+    """The tokens before, of texts side by side: as many as the filters look at."""
+
+    def __init__(self, N: int, prompt: np.ndarray, config: SampleConfig) -> None:
+        penalised = config.repetition_penalty != 1
+        everything = config.no_repeat_ngram > 0 or (penalised and config.repetition_window == 0)
+        self.needed = sys.maxsize if everything else config.repetition_window if penalised else 0
+        self.length = min(len(prompt), self.needed)
+        self.tokens = np.repeat(prompt[None, len(prompt) - self.length :].astype(np.int64), N, axis=0)
+
+    def room(self, K: int) -> tuple[np.ndarray, int]:
+        """(tokens (N, S), length): those before are tokens[:, :length], and there is room for K more."""
+        if self.length + K > self.tokens.shape[1]:
+            kept = min(self.length, self.needed)
+            tokens = np.zeros((len(self.tokens), 2 * kept + K), np.int64)
+            tokens[:, :kept] = self.tokens[:, self.length - kept : self.length]
+            self.tokens, self.length = tokens, kept
+        return self.tokens, self.length
+
+    def advance(self, K: int) -> np.ndarray:
+        """The K tokens that have come since `room`: (N, K)."""
+        self.length += K
+        return self.tokens[:, self.length - K : self.length]
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these texts only."""
+        self.tokens = self.tokens[rows]
+
+
+# ---------------------------------------------------------------- what it costs
+#
+# Measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`: seconds of a step, bytes
+# of weights and floating-point operations a second of each backend, and the seconds that the compiled one takes to start.
+
+STEP_SECONDS = {"numpy": 100e-6, "cpu": 3e-6}
+READ_BYTES = {"numpy": 15e9, "cpu": 30e9}
+OPERATIONS = {"numpy": 40e9, "cpu": 100e9}
 CPU_START = 0.7
+CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctrl-C is heard
+
+
+def step_seconds(model: ModelConfig, backend: str, num_texts: int) -> float:
+    """What one token of each of num_texts texts is expected to take: a step, its weights once, its products."""
+    size = model.num_parameters * np.dtype(model.dtype).itemsize
+    products = 2.0 * num_texts * model.num_parameters / OPERATIONS[backend]
+    return STEP_SECONDS[backend] + max(size / READ_BYTES[backend], products)
+
+
+def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
+    """1, 2, 4, ... tokens up to what fits in CALL_SECONDS; config.n in all. A function of the settings alone."""
+    backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
+    most, left, size = max(1, int(CALL_SECONDS / step_seconds(network.config, backend, config.num_samples))), config.n, 1
+    while left > 0:
+        yield min(size, left)
+        left, size = left - size, min(2 * size, most)
 
 
 def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:
     """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
 
-    numba takes longer to import than NumPy takes for a few hundred tokens, then is several times faster.
+    numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster.
     """
     if config.backend != "auto":
         return config.backend
     if fastest() == "numpy":
         return "numpy"
-    tokens = (config.n * config.num_samples) + prompt_tokens
-    size = model.num_parameters * np.dtype(model.dtype).itemsize
-    numpy_seconds = tokens * (NUMPY_CALL + size / NUMPY_BYTES)
-    cpu_seconds = tokens * (CPU_CALL + size / CPU_BYTES) + (0 if "numba" in sys.modules else CPU_START)
-    return "numpy" if numpy_seconds < cpu_seconds else "cpu"
+    seconds = {
+        backend: config.n * step_seconds(model, backend, config.num_samples)
+        + prompt_tokens * step_seconds(model, backend, 1)
+        for backend in ("numpy", "cpu")
+    }
+    return min(seconds, key=lambda backend: seconds[backend] + (0 if backend == "numpy" or "numba" in sys.modules else CPU_START))

@@ -20,7 +20,8 @@ Contract
     recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
     decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
     decode(logits, h, c, tokens, work, threads)
-    draw(tokens, logits, uniform, temperature, top_k, threads)
+    draw(tokens, logits, uniform, history, banned, filters, threads)
+    generate(history, length, h, c, logits, uniform, banned, filters, work, threads)
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
@@ -42,11 +43,25 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import NamedTuple
 
 from nblstm.errors import DeviceError
 
 
 LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more rows are worked off in turns
+
+
+class Filters(NamedTuple):
+    """How `draw` changes a distribution before it draws; the defaults leave it as it is. The order is told there."""
+
+    temperature: float = 1.0  # 0 takes the most likely token
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0  # in (0, 1]
+    min_p: float = 0.0  # in [0, 1]
+    typical_p: float = 1.0  # in (0, 1]
+    repetition_penalty: float = 1.0
+    repetition_window: int = 0  # 0: the whole history
+    no_repeat_ngram: int = 0  # 0: off
 
 
 def fastest() -> str:

@@ -1,12 +1,17 @@
 """A barrier for threads that run compiled code side by side: each waits, spinning, until all have arrived.
 
 For waits of microseconds only, where waking a sleeping thread would cost more than the work. All parts must
-be running: `threads.together` sees to that.
+be running: `threads.together` sees to that. On a machine busy with other work a part may be pushed aside for
+milliseconds, at every barrier again: so long waits are summed up, and a kernel of many steps ends early (`crowded`).
+
+counter (3,) int64, zeros at first: arrivals; nanoseconds of long waits; whether to end.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -15,7 +20,9 @@ from numba.extending import intrinsic
 from nblstm.kernels.jit import PLAIN, jit
 from nblstm.kernels.vectors import pointer
 
-SPINS = 1000  # looks at the counter, some microseconds, before giving way
+SPINS = 20_000  # looks at the counter, some 20 microseconds, before giving way
+CROWDED = 2_000_000  # nanoseconds of long waits in one call that mean fewer free cores than parts
+CLOCK = time.CLOCK_MONOTONIC if os.name == "posix" and sys.maxsize > 2**32 else 0  # its number, 0 for none
 
 
 @intrinsic
@@ -53,16 +60,45 @@ def _yield(typingctx):
     return types.void(), codegen
 
 
+@intrinsic
+def _nanoseconds(typingctx):
+    """a steady clock, 0 where there is none to call"""
+
+    def codegen(context, builder, sig, args):
+        i64 = ir.IntType(64)
+        if not CLOCK:
+            return i64(0)
+        time = cgutils.alloca_once(builder, ir.ArrayType(i64, 2))  # struct timespec
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), time.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(function, [ir.IntType(32)(CLOCK), time])
+        seconds, nanoseconds = (builder.extract_value(builder.load(time), k) for k in range(2))
+        return builder.add(builder.mul(seconds, i64(10**9)), nanoseconds)
+
+    return types.int64(), codegen
+
+
 @jit
 def barrier(counter, parts, round_):
-    """Wait until all `parts` threads have come here for the round_-th time (from 1). counter (1,) int64 starts at 0."""
+    """Wait until all `parts` threads have come here for the round_-th time (from 1)."""
     if parts > 1:
         _arrive(counter)
         turns = 0
-        while _arrived(counter) < parts * round_:
+        while turns < SPINS and _arrived(counter) < parts * round_:
             turns += 1
-            if turns > SPINS:  # more threads than cores: the others need this one
+        if turns == SPINS:  # more threads than free cores, or an interrupt: the others need this core
+            started = _nanoseconds()
+            while _arrived(counter) < parts * round_:
                 _yield()
+            if round_ > 1:  # before, others may only have been waking up
+                counter[1] += _nanoseconds() - started  # two at once may count as one: it is a hint
+
+
+@jit
+def crowded(counter, part):
+    """Part 0 decides, ahead of a barrier, whether all parts should end behind it: counter[2] then says so."""
+    if part == 0 and counter[1] > CROWDED:
+        counter[2] = 1
 
 
 if PLAIN:

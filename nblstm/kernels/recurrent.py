@@ -30,8 +30,9 @@ from nblstm.kernels.threads import equal, ranges, split, together
 from nblstm.kernels.tiles import PANEL, multiply, multiply_48, multiply_80
 from nblstm.kernels.vectors import LANES, larger, like, load, load_part, sigmoid, step, store, store_part, tanh
 
-NO_INDEX = np.empty(0, np.int32)
+NO_INDEX, NO_COUNTER = np.empty(0, np.int32), np.zeros(3, np.int64)
 SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
+MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer
 
 
 # ---------------------------------------------------------------- cells
@@ -271,17 +272,18 @@ def _make_backward(name, cell, S, w):
     return named(backward, f"_backward_{name}")
 
 
-def by_texts(threads, weights, kernel, edges, *args):
+def by_texts(threads, weights, kernel, edges, *args, steps=1):
     """kernel(*args, counter, parts, part, n0, n1): each thread takes the texts between two edges and never waits.
 
     Where texts are fewer than threads and the weights are many, the threads share every text: each takes its part
-    of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs.
+    of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs. A call of several
+    steps wakes the threads once, so that fewer weights are worth it.
     """
-    counter, N = np.zeros(1, np.int64), edges[-1]
-    if N < threads and weights.nbytes >= SHARED_BYTES:
-        together(threads, kernel, N, *args, counter)
+    N = edges[-1]
+    if N < threads and weights.nbytes * min(steps, MANY_STEPS) >= SHARED_BYTES:
+        together(threads, kernel, N, *args)
     else:
-        ranges(kernel, edges, *args, counter, 1)
+        ranges(kernel, edges, *args, NO_COUNTER, 1)
 
 
 def fair_edges(offsets, threads):

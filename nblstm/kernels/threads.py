@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable
 
+import numpy as np
+
 WORKERS = 4096  # at most; they are started as they are needed
+OPEN = 1 << 62  # a barrier's counter that everyone passes: more arrivals than any round waits for
+LONG_WAITS = 0.1  # share of a call spent in long waits at barriers: more means that the machine has other work
+ALONE = 20.0  # times what a call has taken that had to wait for cores: so long calls stay on one thread
 _pool: ThreadPoolExecutor | None = None
 _crowd = threading.Lock()
+_alone_until = 0.0
 
 
 def available() -> int:
@@ -45,24 +52,42 @@ def ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None
 
 
 def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
+    """kernel(*args, counter, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
 
-    All parts must run at once, so one caller at a time gets several threads; for the others parts is 1.
+    They wait at `barrier(counter, parts, ...)`. All parts must run at once, so one caller at a time gets several
+    threads; for the others parts is 1, as it is for a while after a call that had to wait for cores. A part that
+    fails, or that an interrupt keeps from starting, lets the others pass all barriers: they end, with results that
+    nobody will see, and the error goes on its way.
     """
-    crowd = threads > 1 and _crowd.acquire(blocking=False)
+    global _alone_until
+    counter, started = np.zeros(3, np.int64), time.monotonic()
+    crowd = threads > 1 and started >= _alone_until and _crowd.acquire(blocking=False)
     try:
         parts = threads if crowd else 1
-        _run(kernel, [(*args, parts, part, 0, total) for part in range(parts)])
+        calls = [(*args, counter, parts, part, 0, total) for part in range(parts)]
+        _run(kernel, calls, lambda: counter.fill(OPEN))
+        seconds = time.monotonic() - started
+        if counter[2] or counter[1] * 1e-9 > LONG_WAITS * seconds + 0.002:
+            _alone_until = started + ALONE * seconds
     finally:
         if crowd:
             _crowd.release()
 
 
-def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
-    """The kernel with each tuple of arguments: the first in this thread, the others beside it."""
-    others = [_threads().submit(kernel, *args) for args in calls[1:]]
+def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: Callable[[], None] = lambda: None) -> None:
+    """The kernel with each tuple of arguments: the first in this thread, the others beside it.
+
+    on_failure: called as soon as one of them has failed or will not be started; an interrupt is a failure.
+    """
+    others: list[Future[Any]] = []
     try:
+        for args in calls[1:]:
+            others.append(_threads().submit(kernel, *args))
+            others[-1].add_done_callback(lambda done: on_failure() if done.exception() else None)
         kernel(*calls[0])
+    except BaseException:
+        on_failure()
+        raise
     finally:
         for other in others:
             other.result()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig
-from nblstm.kernels import load
+from nblstm.kernels import Filters, load
 from nblstm.kernels.threads import available
 from nblstm.model.noise import EMBEDDING, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
@@ -321,22 +321,13 @@ class Network:
         )  # fmt: skip
         return losses, run.after
 
-    def decoder(self, num_texts: int = 1) -> Callable[..., np.ndarray]:
-        """A function that reads one token of each of num_texts texts: `decode(tokens, state, want_logits=True)`.
+    def read(self, chunk: Any, state: State) -> State:
+        """The state after reading a chunk (`nblstm.text.batches.Chunk`)."""
+        return self._forward("reading", chunk, state, None).after
 
-        tokens (num_texts,) int; state is overwritten with the one after them; logits (num_texts, V) of the next
-        tokens come back, (0, V) if they are not wanted. Holds until the parameters change.
-        """
-        layers = [tuple(weights.values()) for weights in self.cell_weights]
-        head = self.weights["head.weight"], self.weights["head.bias"]
-        work = self.kernels.decode_work(num_texts, self.weights["embedding.weight"], layers, *head, self.threads)
-
-        def decode(tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
-            logits = np.empty((num_texts if want_logits else 0, self.config.vocab_size), self.config.dtype)
-            self.kernels.decode(logits, state.h, state.c, np.asarray(tokens, np.int64), work, self.threads)
-            return logits
-
-        return decode
+    def decoder(self, num_texts: int = 1) -> Decoder:
+        """What reads token by token, up to num_texts texts side by side. Holds until the parameters change."""
+        return Decoder(self, num_texts)
 
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
@@ -368,6 +359,37 @@ class Network:
         """The work of one of the head's kernels."""
         c = self.config
         return self._work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, self.threads), rows)
+
+
+class Decoder:
+    """A network's weights made ready to go on token by token with up to num_texts texts."""
+
+    def __init__(self, network: Network, num_texts: int) -> None:
+        layers = [tuple(weights.values()) for weights in network.cell_weights]
+        embedding, head, bias = (network.weights[name] for name in ("embedding.weight", "head.weight", "head.bias"))
+        self.config, self.kernels, self.threads = network.config, network.kernels, network.threads
+        self.work = self.kernels.decode_work(num_texts, embedding, layers, head, bias, self.threads)
+
+    def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
+        """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
+
+        tokens (N,) int; state is overwritten with the one after them.
+        """
+        logits = np.empty((len(tokens) if want_logits else 0, self.config.vocab_size), self.config.dtype)
+        self.kernels.decode(logits, state.h, state.c, np.asarray(tokens, np.int64), self.work, self.threads)
+        return logits
+
+    def generate(
+        self, history: np.ndarray, length: int, state: State, logits: np.ndarray, uniform: np.ndarray,
+        banned: np.ndarray, filters: Filters,
+    ) -> None:  # fmt: skip
+        """Draw and read K tokens of each text, to history[:, length : length + K]; see `kernels.reference.generate`.
+
+        state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens.
+        """
+        self.kernels.generate(
+            history, length, state.h, state.c, logits, uniform, banned, filters, self.work, self.threads
+        )
 
 
 def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

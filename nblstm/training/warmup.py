@@ -22,5 +22,7 @@ def warmup() -> None:
         streams = Streams(ids, config.batch_size, config.bptt)
         for _ in Trainer(network, config, streams, streams).run():
             pass
-    for _ in generate(network, read(network, ids[:1]), SampleConfig(n=2)):
+    state = read(network, ids[:1])
+    for _ in generate(network, state, SampleConfig(n=2), np.random.default_rng(0)):
         pass
+    network.decoder()(ids[:1], state)

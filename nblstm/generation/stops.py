@@ -1,0 +1,41 @@
+"""Stop strings: a text ends before the first of them to be complete, wherever its pieces are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nblstm.errors import ConfigError
+
+
+class Stops:
+    """Pieces of a text in, the text before a stop string out: `feed` each piece, at the text's end `flush`.
+
+    Of several stop strings the one that is complete first counts, of those the longest. found: whether one has come.
+    ConfigError if a stop string is empty.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        if "" in stops:
+            raise ConfigError("a stop string must have at least 1 character, got ''.")
+        self.stops, self.held, self.found = stops, "", False
+
+    def feed(self, piece: str) -> str:
+        """What is certain to stand before a stop string now; what may be the start of one is held back."""
+        if self.found:
+            return ""
+        text = self.held + piece
+        ends = [(start + len(stop), start) for stop in self.stops if (start := text.find(stop)) >= 0]
+        self.found = bool(ends)
+        certain = min(ends)[1] if ends else len(text) - self._started(text)
+        self.held = "" if ends else text[certain:]
+        return text[:certain]
+
+    def _started(self, text: str) -> int:
+        """The length of the longest start of a stop string that the text ends with."""
+        longest = min(len(text), max(map(len, self.stops), default=1) - 1)
+        return next((k for k in range(longest, 0, -1) if text.endswith(tuple(s[:k] for s in self.stops if len(s) > k))), 0)
+
+    def flush(self) -> str:
+        """What was held back; the text ends here."""
+        held, self.held = self.held, ""
+        return held
