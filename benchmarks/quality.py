@@ -119,7 +119,7 @@ class TorchScorer:
             wanted = torch.from_numpy(targets).long().flatten()
             losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
         self.model.train()
-        return losses.numpy(), State(*(part.numpy() for part in after))
+        return losses.numpy(), State(*(part.numpy() for part in after), after[0][-1].numpy())
 
 
 def rectangles(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:

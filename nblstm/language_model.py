@@ -64,13 +64,12 @@ class LanguageModel:
 
     def save_state(self, path: str | os.PathLike[str], state: State) -> None:
         """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
-        save_state(path, {"h": state.h, "c": state.c}, self.fingerprint)
+        save_state(path, vars(state), self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
         """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
         tensors = load_state(path, self.fingerprint, self.config.dtype)
-        shape = State.zeros(self.config).h.shape
-        check_tensors(tensors, {"h": shape, "c": shape}, path)
+        check_tensors(tensors, {name: array.shape for name, array in vars(State.zeros(self.config)).items()}, path)
         return State(**tensors)
 
     @cached_property

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nblstm.kernels import Filters, cpu, recurrent, reference, threads
+from nblstm.kernels import Filters, Net, cpu, recurrent, reference, threads
 from nblstm.kernels.barrier import CROWDED
 from nblstm.kernels.cells import Cell
 
@@ -206,25 +206,30 @@ def test_layer_is_pytorchs(kind, kernels, dtype):
         close(found[name], value.detach().numpy(), 1e-5 if dtype == np.float32 else 1e-12)
 
 
+def small_net(sizes, dtype, num_layers=2, cell="lstm", seed=1, **options):
+    """A network of random weights for decoding; sizes: V, E, H."""
+    (V, E, H), r = sizes, np.random.default_rng(seed)
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
+    cells = [Cell(cell, D, H) for D in [E] + [H] * (num_layers - 1)]
+    layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
+    return Net(new(V, E), cells, layers, False, False, new(V, H), new(V))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
 @pytest.mark.parametrize("sizes", [(5, 3, 1), (70, 20, 33), (130, 7, 130)])
 def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
     """State and logits over several steps, however the work is split: by texts or, for few, by units."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    V, E, H = sizes
-    r = np.random.default_rng(1)
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    layers = [(new(4 * H, D), new(4 * H, H), new(4 * H), new(4 * H)) for D in (E, H)]
-    weights = new(V, E), layers, new(V, H), new(V)
-    tokens = r.integers(0, V, (4, texts))
+    V, _, H = sizes
+    tokens = np.random.default_rng(2).integers(0, V, (4, texts))
     results = []
     for kernels in (reference, cpu):
-        h, c, logits = np.zeros((2, texts, H), dtype), np.zeros((2, texts, H), dtype), np.empty((texts, V), dtype)
-        work = kernels.decode_work(texts, *weights, threads)
+        h, c, top = (np.zeros(shape, dtype) for shape in ((2, texts, H), (2, texts, H), (texts, H)))
+        work, logits = kernels.decode_work(texts, small_net(sizes, dtype), threads), np.empty((texts, V), dtype)
         for step in tokens:
-            kernels.decode(logits, h, c, step, work, threads)
-        results.append((h, c, logits))
+            kernels.decode(logits, h, c, top, step, work, threads)
+        results.append((h, c, top, logits))
     for expected, actual in zip(*results):
         close(actual, expected, TOLERANCE[dtype])
 
@@ -278,15 +283,14 @@ def generated(kernels, threads, texts, dtype, settings, K=12):
     r = np.random.default_rng(4)
     V, E, H = 40, 6, 33
     new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    layers = [(new(4 * H, D), new(4 * H, H), new(4 * H), new(4 * H)) for D in (E, H)]
-    work = kernels.decode_work(texts + 1, new(V, E), layers, new(V, H), new(V), threads)
+    work = kernels.decode_work(texts + 1, small_net((V, E, H), dtype), threads)
     history = np.zeros((texts, 3 + K + 1), np.int64)
     history[:, :3] = r.integers(0, V, (texts, 3))
-    h, c, logits = new(2, texts, H), new(2, texts, H), new(texts, V)
+    h, c, top, logits = new(2, texts, H), new(2, texts, H), new(texts, H), new(texts, V)
     uniform = r.random((K, texts))
     for rows in (slice(0, 1), slice(1, 1), slice(1, K)):  # in pieces
         kernels.generate(
-            history, 3 + rows.start, h, c, logits, uniform[rows], np.array([7]), Filters(**settings), work, threads
+            history, 3 + rows.start, h, c, top, logits, uniform[rows], np.array([7]), Filters(**settings), work, threads
         )
     return history, h, c, logits
 
@@ -579,16 +583,13 @@ def test_clip_values(kernels):
 def test_texts_that_share_a_token_do_not_disturb_each_other():
     """Threads that meet the same token for the first time at once leave its projection right."""
     V, E, H, N = 3, 64, 64, 64
-    r = np.random.default_rng(5)
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)  # noqa: E731
-    layers = [(new(4 * H, E), new(4 * H, H), new(4 * H), new(4 * H))]
-    weights = new(V, E), layers, new(V, H), new(V)
+    net = small_net((V, E, H), np.float32, num_layers=1)
 
     def logits(kernels, threads):
-        h, c, out = np.zeros((1, N, H), np.float32), np.zeros((1, N, H), np.float32), np.empty((N, V), np.float32)
-        work = kernels.decode_work(N, *weights, threads)
+        h, c, top, out = (np.zeros(shape, np.float32) for shape in ((1, N, H), (1, N, H), (N, H), (N, V)))
+        work = kernels.decode_work(N, net, threads)
         for token in range(V):
-            kernels.decode(out, h, c, np.full(N, token), work, threads)
+            kernels.decode(out, h, c, top, np.full(N, token), work, threads)
         return out
 
     expected = logits(reference, 1)

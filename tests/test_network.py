@@ -7,6 +7,7 @@ import pytest
 from test_kernels import close
 
 from nblstm.config import ModelConfig
+from nblstm.errors import ConfigError
 from nblstm.kernels import recurrent
 from nblstm.model.network import Network, distinct_tokens
 from nblstm.model.parameters import flatten, initial, parameter_shapes, views
@@ -21,6 +22,9 @@ VARIANTS = [
     {}, {"tie": True, "embedding_size": 19}, {"dropout": 0.4}, {"input_dropout": 0.3}, {"output_dropout": 0.5},
     {**DROPOUTS, "tie": True, "embedding_size": 19, "num_layers": 3},
     {"hidden_size": 70, "vocab_size": 67, "num_layers": 1},
+    {"cell": "gru", "residual": True, "embedding_size": 19}, {"cell": "rnn", "learned_state": True},
+    {"cell": "update-lstm", "head": "cell", "num_layers": 3}, {"bidirectional": True, "residual": True, "num_layers": 3},
+    {"layer_norm": True, "peepholes": True, "proj_size": 6}, {"weight_dropout": 0.3, "variational_dropout": 0.2},
 ]  # fmt: skip
 
 
@@ -36,7 +40,7 @@ def make_chunk(config, T=6, N=3):
     r = np.random.default_rng(1)
     tokens, targets = r.integers(0, config.vocab_size, (2, T, N))
     zeros = State.zeros(config, N)
-    state = State(*(r.normal(0, 0.5, array.shape).astype(config.dtype) for array in (zeros.h, zeros.c)))
+    state = State(*(r.normal(0, 0.5, array.shape).astype(config.dtype) for array in vars(zeros).values()))
     return Chunk.rectangle(tokens, targets, fresh=False), state
 
 
@@ -107,20 +111,25 @@ def test_scoring_has_no_input_dropout(backend):
     assert np.array_equal(plain.losses(*chunk)[0], dropping.losses(*chunk)[0])
 
 
+WRITERS = [{}] + [variant for variant in VARIANTS[7:] if "bidirectional" not in variant]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("N", [1, 3])
-def test_decoding_one_token_at_a_time_equals_scoring(N, backend, dtype):
+@pytest.mark.parametrize("variant", WRITERS, ids=str)
+def test_decoding_one_token_at_a_time_equals_scoring(variant, N, backend, dtype):
     """-log softmax of the decoder's logits, token by token, is what `losses` finds for the whole chunk."""
-    network = make_network(backend, dtype=dtype)
+    network = make_network(backend, dtype=dtype, **variant)
     chunk, state = make_chunk(network.config, N=N)
     losses, after = network.losses(chunk, state)
     decode = network.decoder(N)
     logits = np.concatenate([decode(row, state) for row in chunk.tokens.reshape(-1, N)])  # state is overwritten
     logits, rows = logits.astype(np.float64), np.arange(len(losses))
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[rows, chunk.targets]
-    for actual, value in [(losses, expected), (state.h, after.h), (state.c, after.c)]:
+    for actual, value in [(losses, expected), (state.h, after.h), (state.c, after.c), (state.top, after.top)]:
         close(actual, value, TOLERANCE[dtype])
+    close(network.logits(state.top), logits[-N:], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -317,3 +326,21 @@ def test_distinct_tokens_is_numpys_unique():
     assert np.array_equal(distinct, expected)
     assert np.array_equal(index, places.reshape(-1))
     assert index.dtype == np.int32
+
+
+def test_a_bidirectional_network_does_not_write():
+    """Its decoder is refused in a sentence."""
+    with pytest.raises(ConfigError, match="cannot write from left to right"):
+        make_network(bidirectional=True).decoder()
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"cell": "gru", "peepholes": True}, "peepholes is for lstm"), ({"cell": "gru", "head": "cell"}, "cell head needs"),
+    ({"nonlinearity": "relu"}, "nonlinearity is for rnn"), ({"proj_size": 19}, "less than hidden_size"),
+    ({"cell": "rnn", "proj_size": 2}, "proj_size is for lstm"), ({"tie": True, "bidirectional": True, "embedding_size": 19}, "embedding_size == 38"),
+    ({"cell": "transformer"}, "cell must be one of"), ({"weight_dropout": 1.0}, "weight_dropout must be"),
+])  # fmt: skip
+def test_combinations_that_exclude_each_other_are_refused_by_name(settings, message):
+    """Before anything is made or read."""
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**{**SHAPE, **settings})

@@ -15,6 +15,7 @@ from nblstm.text.batches import Chunk
 
 READ = 256  # tokens of a prompt that are read at once
 
+
 def generate(
     network: Network,
     state: State,
@@ -34,8 +35,8 @@ def generate(
     """
     N, decoder = config.num_samples, network.decoder(config.num_samples)
     filters, forbidden = _filters(config), np.array(banned, np.int64)
-    state = State(*(np.repeat(array, N, axis=1) for array in (state.h, state.c)))
-    logits, going = network.logits(state.h[-1]), np.arange(N)
+    state = state.take(np.zeros(N, np.intp))
+    logits, going = network.logits(state.top), np.arange(N)
     history = _History(N, np.empty(0, np.int64) if prompt is None else prompt, config)
     for K in _sizes(network, config):
         uniform = np.ascontiguousarray(random.random((K, N))[:, going])

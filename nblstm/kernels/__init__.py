@@ -18,10 +18,10 @@ Contract
     recurrent_work(cells, M, N, rows, dtype, threads)                  -> work of each cell
     recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
     recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
-    decode_work(N, embedding, layers, head_weight, head_bias, threads)  -> work
-    decode(logits, h, c, tokens, work, threads)
+    decode_work(N, net, threads)                                       -> work
+    decode(logits, h, c, top, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
-    generate(history, length, h, c, logits, uniform, banned, filters, work, threads)
+    generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
@@ -45,10 +45,25 @@ import importlib.util
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from nblstm.errors import DeviceError
+from nblstm.kernels.cells import Cell
 
 
 LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more rows are worked off in turns
+
+
+class Net(NamedTuple):
+    """What `decode` computes with: a network that reads in one direction."""
+
+    embedding: np.ndarray  # (V, E)
+    cells: list[Cell]  # of every layer
+    layers: list[dict[str, np.ndarray]]  # the weights of every layer, by the names of Cell.shapes
+    residual: bool  # a layer's input is added to its output where their sizes match
+    with_memory: bool  # the head sees the last layer's c beside its output
+    head_weight: np.ndarray  # (V, F)
+    head_bias: np.ndarray  # (V,)
 
 
 class Filters(NamedTuple):

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels import LOGITS_BYTES
+from nblstm.kernels import LOGITS_BYTES, Net, reference
 from nblstm.kernels.barrier import barrier, crowded
 from nblstm.kernels.jit import jit
 from nblstm.kernels.products import MOST_COLUMNS, ROWS, copy_piece, pack, pack_inputs, pack_panel, panels, product, weight_gradient
 from nblstm.kernels.recurrent import (  # noqa: F401  the contract has them, too
+    LAYOUTS,
     SHARED_BYTES,
     by_texts,
+    gate_panels,
+    layout_of,
     lstm,
     recurrent_backward,
     recurrent_forward,
@@ -111,41 +114,35 @@ def embedding_backward(dweight, dy, tokens, threads):
 # ---------------------------------------------------------------- decoding: one step of the whole network
 
 
-def decode_work(N, embedding, layers, head_weight, head_bias, threads):
-    """The weights packed for `decode` and `generate`, and their scratch.
+def decode_work(N, net, threads):
+    """The weights packed for `decode` and `generate`, and their scratch; what only the specification decodes as it is.
 
     The input projection of a token is computed when it is first seen and kept in table (V, 64 P): after that the
     first layer reads only its recurrent weights. states (2, L, N, H): a step reads one half and writes the other.
     """
-    V, E = embedding.shape
-    L, H, dtype = len(layers), layers[0][1].shape[1], embedding.dtype
+    if any(cell.kind != "lstm" or layout_of(cell) is None for cell in net.cells) or net.residual or net.with_memory:
+        return reference.decode_work(N, net, threads)
+    (V, E), L, H, dtype = net.embedding.shape, len(net.cells), net.cells[0].hidden_size, net.embedding.dtype
     P, PV = panels(H, LANES), panels(V)
     sizes = [(P * D * PANEL, P * H * PANEL, P * PANEL) for D in [E] + [H] * (L - 1)] + [(PV * H * PANEL, PV * PANEL)]
     offsets = np.cumsum([0] + [size for row in sizes for size in row])
     packed = np.zeros(offsets[-1], dtype)
     parts = np.split(packed, offsets[1:-1])
-    for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(layers):
+    for k, weights in enumerate(net.layers):
         ih, hh, bias = parts[3 * k : 3 * k + 3]
-        split(threads, pack, P, ih, weight_ih, _GATES, LANES, H, weight_ih.shape[1])
-        split(threads, pack, P, hh, weight_hh, _GATES, LANES, H, H)
-        bias.reshape(P, 4, LANES)[...] = _gate_panels(bias_ih + bias_hh, P, H)
-    split(threads, pack, PV, parts[3 * L], head_weight, _ROWS_IN_ORDER, PANEL, V, H)
-    parts[3 * L + 1][:V] = head_bias
+        split(threads, pack, P, ih, weights["weight_ih"], _GATES, LANES, H, weights["weight_ih"].shape[1])
+        split(threads, pack, P, hh, weights["weight_hh"], _GATES, LANES, H, H)
+        gate_panels(bias, weights, LAYOUTS["lstm", "tanh"], P, H)
+    split(threads, pack, PV, parts[3 * L], net.head_weight, _ROWS_IN_ORDER, PANEL, V, H)
+    parts[3 * L + 1][:V] = net.head_bias
     table, known = np.empty(V * P * PANEL, dtype), np.zeros((threads, V * P), np.uint8)
     z, x, fresh = np.empty((threads, N * PANEL), dtype), np.empty((threads, N * E), dtype), np.empty((threads, N), np.int64)
     return {
         "sizes": (L, E, H, V),
-        "net": (packed, offsets[:-1], embedding.reshape(-1), table, known, z, x, fresh),
+        "net": (packed, offsets[:-1], net.embedding.reshape(-1), table, known, z, x, fresh),
         "states": np.empty(2 * L * N * H, dtype),
         "rows": _draw_scratch(V, threads),
     }
-
-
-def _gate_panels(bias, P, H):
-    """A (4H,) bias as (P, 4, 16), zeros behind the last unit."""
-    padded = np.zeros((4, P * LANES), bias.dtype)
-    padded[:, :H] = bias.reshape(4, H)
-    return padded.reshape(4, P, LANES).transpose(1, 0, 2)
 
 
 @jit
@@ -240,8 +237,10 @@ def _decode(logits, states, c, tokens, net, sizes, N, counter, parts, part, n0, 
     )  # fmt: skip
 
 
-def decode(logits, h, c, tokens, work, threads):
+def decode(logits, h, c, top, tokens, work, threads):
     """See reference.decode."""
+    if isinstance(work, Net):
+        return reference.decode(logits, h, c, top, tokens, work, threads)
     N, states = h.shape[1], work["states"]
     states[: h.size] = h.reshape(-1)
     by_texts(
@@ -249,6 +248,7 @@ def decode(logits, h, c, tokens, work, threads):
         work["sizes"], N,
     )  # fmt: skip
     h[...] = states[h.size : 2 * h.size].reshape(h.shape)
+    top[...] = h[-1]
 
 
 # ---------------------------------------------------------------- drawing the next token
@@ -463,8 +463,10 @@ def _generate(
     made[0] = k
 
 
-def generate(history, length, h, c, logits, uniform, banned, filters, work, threads):
+def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
     """See reference.generate: all tokens in one call, or in two where shared threads turn out not to have cores."""
+    if isinstance(work, Net):
+        return reference.generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
     N, states, made, K = h.shape[1], work["states"], np.zeros(1, np.int64), len(uniform)
     while len(uniform):
         states[: h.size] = h.reshape(-1)
@@ -475,6 +477,7 @@ def generate(history, length, h, c, logits, uniform, banned, filters, work, thre
         last = made[0] % 2 * h.size
         h[...] = states[last : last + h.size].reshape(h.shape)
         uniform = uniform[made[0] :]
+    top[...] = h[-1]
 
 
 # ---------------------------------------------------------------- linear layer

@@ -24,6 +24,7 @@ import numpy as np
 from nblstm.kernels import reference
 from nblstm.kernels.barrier import barrier
 from nblstm.kernels.jit import jit, named
+from nblstm.kernels.packed import last_rows, lengths
 from nblstm.kernels.products import MOST_COLUMNS, ROWS, pack, pack_inputs, pack_transposed, panels, panels_product
 from nblstm.kernels.products import copy_piece, product, weight_gradient
 from nblstm.kernels.threads import equal, ranges, split, together
@@ -292,7 +293,7 @@ def fair_edges(offsets, threads):
     N, T = int(counts[0]), len(counts)
     if N * T == offsets[-1]:
         return equal(N, threads)
-    tokens = np.concatenate([[0], np.cumsum((counts[:, None] > np.arange(N)).sum(axis=0))])
+    tokens = np.concatenate([[0], np.cumsum(lengths(offsets))])
     cuts = np.searchsorted(tokens, offsets[-1] * np.arange(1, threads) / threads)
     return sorted({0, *cuts.tolist(), N})
 
@@ -386,7 +387,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     (rows, D), (M, H), N = x.shape, y.shape, len(h0)
     S, w, gather = layout.S, layout.w, index is not None
     P = panels(H, w)
-    _bias(work["bias"], weights, layout, P, H)
+    gate_panels(work["bias"], weights, layout, P, H)
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
     split(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     split(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
@@ -409,14 +410,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
         cs[...] = memory[N:, :H]
 
 
-def last_rows(offsets):
-    """The row of each packed text's last step, (N,)."""
-    counts = np.diff(offsets)
-    steps = len(counts) - 1 - np.searchsorted(counts[::-1], np.arange(1, counts[0] + 1))
-    return offsets[steps] + np.arange(counts[0])
-
-
-def _bias(bias, weights, layout, P, H):
+def gate_panels(bias, weights, layout, P, H):
     """The columns of both biases in panels (P, S), zeros behind the last unit."""
     G, w = layout.S // layout.w, layout.w
     padded = np.zeros((G, P * w), bias.dtype)

@@ -291,31 +291,31 @@ def preactivation_backward(d, norm, weights, grads, side):
 # ---------------------------------------------------------------- decoding: one step of the whole network
 
 
-def decode_work(N, embedding, layers, head_weight, head_bias, threads):
-    """What `decode` needs of the weights: here, the weights.
+def decode_work(N, net, threads):
+    """What `decode` needs of up to N texts side by side: here, the weights. net: `kernels.Net`.
 
-    embedding (V, E); layers: (weight_ih, weight_hh, bias_ih, bias_hh) of each; head_weight (V, H), head_bias (V,).
-    The weights must not change while the work is in use. N texts are read side by side.
+    The weights must not change while the work is in use.
     """
-    return embedding, layers, head_weight, head_bias
+    return net
 
 
-def decode(logits, h, c, tokens, work, threads):
+def decode(logits, h, c, top, tokens, work, threads):
     """Read one token of each text: h, c (L, N, H) become the next state, logits (N, V) those of the next token.
 
-    tokens (N,) int64. logits may be (0, V): then they are not computed. See `lstm_forward` for the equations.
+    top (N, F): what the head sees. tokens (N,) int64. logits may be (0, V): then they are not computed. See
+    `recurrent_forward` for the equations.
     """
-    embedding, layers, head_weight, head_bias = work
-    x = embedding[tokens]
-    for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(layers):
-        z = x @ weight_ih.T
-        z += h[k] @ weight_hh.T
-        z += bias_ih + bias_hh
-        i, f, g, o = np.split(z, 4, axis=1)
-        c[k] = sigmoid(f) * c[k] + sigmoid(i) * np.tanh(g)
-        x = h[k] = sigmoid(o) * np.tanh(c[k])
+    x = work.embedding[tokens]
+    for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
+        a, _ = preactivation(x, weights["weight_ih"], weights["bias_ih"], weights.get("gain_ih"))
+        b, _ = preactivation(h[k], weights["weight_hh"], weights["bias_hh"], weights.get("gain_hh"))
+        gates = len(x), cell.gates, cell.hidden_size
+        y, c[k], _ = CELLS[cell.kind][0](a.reshape(gates), b.reshape(gates), h[k], c[k], weights, cell)
+        h[k] = y @ weights["weight_hr"].T if cell.proj_size else y
+        x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
+    top[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
     if len(logits):
-        linear_forward(logits, (), x, head_weight, head_bias, threads)
+        linear_forward(logits, (), top, work.head_weight, work.head_bias, threads)
 
 
 # ---------------------------------------------------------------- drawing the next token
@@ -410,15 +410,15 @@ def _typicality(weights, z):
 # ---------------------------------------------------------------- generating: draw, read, draw, read
 
 
-def generate(history, length, h, c, logits, uniform, banned, filters, work, threads):
+def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
     """`draw` a token of each text, `decode` it, and so on: K = len(uniform) tokens, to history[:, length : length + K].
 
-    history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H) and logits
-    (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned, filters: see `draw`.
+    history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H), top (N, F)
+    and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned, filters: see `draw`.
     """
     for k, numbers in enumerate(uniform, length):
         draw(history[:, k], logits, numbers, history[:, :k], banned, filters, threads)
-        decode(logits, h, c, history[:, k], work, threads)
+        decode(logits, h, c, top, history[:, k], work, threads)
 
 
 # ---------------------------------------------------------------- linear layer

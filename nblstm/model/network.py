@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig
-from nblstm.kernels import Filters, load
+from nblstm.errors import ConfigError
+from nblstm.kernels import Filters, Net, load
+from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
 from nblstm.model.noise import EMBEDDING, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
@@ -63,7 +65,8 @@ class Network:
         state = State.zeros(self.config, num_texts)
         if self.config.learned_state:
             state.h[...] = self.weights["initial_state.h"][:, None]
-            state.c[...] = self.weights["initial_state.c"][:, None]
+            if self.config.cells[0].has_memory:
+                state.c[...] = self.weights["initial_state.c"][:, None]
         return state
 
     def before(self, chunk: Any, state: State) -> State:
@@ -111,13 +114,14 @@ class Network:
         first = 0 if in_place else min(M, c.vocab_size)
         works = self._work(purpose, self._cell_works, M, N, first)
         run = Pass(
-            chunk.tokens, offsets, state, State(np.empty_like(state.h), np.empty_like(state.c)), works,
+            chunk.tokens, offsets, state, State(np.empty_like(state.h), np.empty_like(state.c), np.empty((N, c.head_size), c.dtype)), works,
             self._cell_weights(noise), noise, reading_backwards(offsets) if c.bidirectional else None,
         )  # fmt: skip
         x, index = self._inputs(run, in_place)
         for layer in range(c.num_layers):
             x, index = self._layer(run, layer, x, index), None
         run.top = x if c.head == "linear" else self._with_memory(run, x)
+        run.after.top[...] = run.top[last_rows(offsets)]
         return run
 
     def _cell_works(self, M: int, N: int, first: int) -> list[Any]:
@@ -297,7 +301,8 @@ class Network:
             of_cell["weight_hh"] += dropped
         if c.learned_state and fresh:
             grads["initial_state.h"][number] += dh.sum(axis=0)
-            grads["initial_state.c"][number] += dc.sum(axis=0)
+            if cell.has_memory:
+                grads["initial_state.c"][number] += dc.sum(axis=0)
 
     def _inputs_backward(self, run: Pass, grads: dict[str, np.ndarray], dx: np.ndarray) -> None:
         """The gradient of the embedding: only rows of tokens that occurred are touched."""
@@ -330,7 +335,7 @@ class Network:
         return Decoder(self, num_texts)
 
     def logits(self, h: np.ndarray) -> np.ndarray:
-        """The head: logits (M, V) of the next token, for outputs of the last layer h (M, H), such as state.h[-1]."""
+        """The head: logits (M, V) of the next token, for what it sees, h (M, head_size), such as state.top."""
         c, y = self.config, np.empty((len(h), self.config.vocab_size), self.config.dtype)
         work = self.kernels.linear_work(len(h), c.head_size, c.vocab_size, c.dtype, self.threads)
         self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
@@ -365,10 +370,15 @@ class Decoder:
     """A network's weights made ready to go on token by token with up to num_texts texts."""
 
     def __init__(self, network: Network, num_texts: int) -> None:
-        layers = [tuple(weights.values()) for weights in network.cell_weights]
-        embedding, head, bias = (network.weights[name] for name in ("embedding.weight", "head.weight", "head.bias"))
-        self.config, self.kernels, self.threads = network.config, network.kernels, network.threads
-        self.work = self.kernels.decode_work(num_texts, embedding, layers, head, bias, self.threads)
+        c, weights = network.config, network.weights
+        if c.bidirectional:
+            raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
+        net = Net(
+            weights["embedding.weight"], c.cells, network.cell_weights, c.residual, c.head == "cell",
+            weights["head.weight"], weights["head.bias"],
+        )  # fmt: skip
+        self.config, self.kernels, self.threads = c, network.kernels, network.threads
+        self.work = self.kernels.decode_work(num_texts, net, self.threads)
 
     def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
@@ -376,7 +386,7 @@ class Decoder:
         tokens (N,) int; state is overwritten with the one after them.
         """
         logits = np.empty((len(tokens) if want_logits else 0, self.config.vocab_size), self.config.dtype)
-        self.kernels.decode(logits, state.h, state.c, np.asarray(tokens, np.int64), self.work, self.threads)
+        self.kernels.decode(logits, state.h, state.c, state.top, np.asarray(tokens, np.int64), self.work, self.threads)
         return logits
 
     def generate(
@@ -388,7 +398,7 @@ class Decoder:
         state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens.
         """
         self.kernels.generate(
-            history, length, state.h, state.c, logits, uniform, banned, filters, self.work, self.threads
+            history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
         )
 
 
@@ -399,12 +409,3 @@ def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np
     distinct = np.flatnonzero(place)
     place[distinct] = np.arange(len(distinct), dtype=np.int32)
     return distinct, place[tokens]
-
-
-def reading_backwards(offsets: np.ndarray) -> np.ndarray:
-    """(M,) int32: the row of packed texts that comes at a place when each text is read from its end. Its own inverse."""
-    counts = np.diff(offsets)
-    lengths = (counts[:, None] > np.arange(counts[0])).sum(axis=0)
-    steps = np.repeat(np.arange(len(counts)), counts)
-    texts = np.arange(offsets[-1]) - offsets[steps]
-    return (offsets[lengths[texts] - 1 - steps] + texts).astype(np.int32)

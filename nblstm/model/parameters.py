@@ -20,7 +20,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes |= {f"rnn.{name}{cell_suffix(config, number)}": shape for name, shape in cell.shapes.items()}
     if config.learned_state:
         shapes["initial_state.h"] = (len(cells), cells[0].output_size)
-        shapes["initial_state.c"] = (len(cells), cells[0].memory_size)
+        if cells[0].has_memory:
+            shapes["initial_state.c"] = (len(cells), cells[0].memory_size)
     if not config.tie:
         shapes["head.weight"] = (V, config.head_size)
     shapes["head.bias"] = (V,)

@@ -266,7 +266,7 @@ class Trainer:
             fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (len(like), h.shape[1], like.shape[2])
             if not fits or array.dtype != like.dtype:
                 raise self._misfit(name)
-        self.state = State(h.copy(), c.copy())
+        self.state = State(h.copy(), c.copy(), np.zeros((h.shape[1], self.network.config.head_size), h.dtype))
 
     @staticmethod
     def _misfit(name: str) -> TrainingError:

@@ -1,0 +1,24 @@
+"""Packed texts: which row is whose. Step t holds rows offsets[t] : offsets[t + 1], row n of a step is text n."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def lengths(offsets: np.ndarray) -> np.ndarray:
+    """How many steps each text has, (N,), falling."""
+    counts = np.diff(offsets)
+    return len(counts) - np.searchsorted(counts[::-1], np.arange(1, counts[0] + 1))
+
+
+def last_rows(offsets: np.ndarray) -> np.ndarray:
+    """The row of each text's last step, (N,)."""
+    return offsets[lengths(offsets) - 1] + np.arange(offsets[1])
+
+
+def reading_backwards(offsets: np.ndarray) -> np.ndarray:
+    """(M,) int32: the row that comes at a place when each text is read from its end. Its own inverse."""
+    counts = np.diff(offsets)
+    steps = np.repeat(np.arange(len(counts)), counts)
+    texts = np.arange(offsets[-1]) - offsets[steps]
+    return (offsets[lengths(offsets)[texts] - 1 - steps] + texts).astype(np.int32)
