@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig
+from nblstm.errors import NblstmError
 from nblstm.kernels import Filters, load
+from nblstm.kernels.cells import Cell
 from nblstm.kernels.threads import available
 from nblstm.model.noise import EMBEDDING, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
@@ -365,6 +367,12 @@ class Decoder:
     """A network's weights made ready to go on token by token with up to num_texts texts."""
 
     def __init__(self, network: Network, num_texts: int) -> None:
+        """NblstmError unless the network is an LSTM whose layers read on from each other: the kernels know no other."""
+        c = network.config
+        if any(cell != Cell("lstm", cell.input_size, cell.hidden_size) for cell in c.cells) or c.head != "linear":
+            raise NblstmError("generating text needs plain LSTM layers and a linear head; this model has others.")
+        if c.bidirectional or c.residual:
+            raise NblstmError("generating text needs layers that read forwards and on from each other, not residual ones.")
         layers = [tuple(weights.values()) for weights in network.cell_weights]
         embedding, head, bias = (network.weights[name] for name in ("embedding.weight", "head.weight", "head.bias"))
         self.config, self.kernels, self.threads = network.config, network.kernels, network.threads
