@@ -82,7 +82,8 @@ def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) ->
     """Texts that do not stand in the corpus; NblstmError behind them if they are too few."""
     found = model.generate_novel(prompt, corpus=corpus, **asked)
     _write_all(model, prompt, found.texts, asked["num_samples"])
-    click.echo(f"skipped {found.skipped:,} of {found.skipped + len(found.texts):,} texts that stand in the corpus.", err=True)
+    tried = found.skipped + len(found.texts)
+    click.echo(f"skipped {found.skipped:,} of {tried:,} texts: they stand in the corpus.", err=True)
     if len(found.texts) < asked["num_samples"]:
         raise NblstmError(
             f"only {len(found.texts):,} of {asked['num_samples']:,} texts are novel; raise --temperature or -n, or ask "

@@ -75,7 +75,8 @@ class LanguageModel:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
-        digest = hashlib.blake2b(json.dumps([self.config.to_dict(), self.vocabulary.to_dict()]).encode(), digest_size=16)
+        facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
+        digest = hashlib.blake2b(facts.encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.parameters).view(np.uint8))
         return digest.hexdigest()
 
@@ -120,11 +121,14 @@ class LanguageModel:
                 break
         return Novel(found, skipped)
 
-    def _writing(self, prompt: str, before: State | None, stop, until_end: bool, settings: dict[str, Any]) -> Texts:
+    def _writing(
+        self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
+    ) -> Texts:
         """The texts that will be written; every setting is checked now, nothing is read yet."""
         if until_end and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
-        return Texts(self, prompt, before, (stop,) if isinstance(stop, str) else tuple(stop), SampleConfig.from_dict(settings))
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
     def score(self, text: str | Iterable[str], backend: str = "auto") -> Score:
         """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.

@@ -99,7 +99,7 @@ class _History:
 # ---------------------------------------------------------------- what it costs
 #
 # Measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`: seconds of a step, bytes
-# of weights and floating-point operations a second of each backend, and the seconds that the compiled one takes to start.
+# of weights and floating-point operations a second of each backend; seconds that the compiled one takes to start.
 
 STEP_SECONDS = {"numpy": 100e-6, "cpu": 3e-6}
 READ_BYTES = {"numpy": 15e9, "cpu": 30e9}
@@ -118,7 +118,8 @@ def step_seconds(model: ModelConfig, backend: str, num_texts: int) -> float:
 def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
     """1, 2, 4, ... tokens up to what fits in CALL_SECONDS; config.n in all. A function of the settings alone."""
     backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
-    most, left, size = max(1, int(CALL_SECONDS / step_seconds(network.config, backend, config.num_samples))), config.n, 1
+    most = max(1, int(CALL_SECONDS / step_seconds(network.config, backend, config.num_samples)))
+    left, size = config.n, 1
     while left > 0:
         yield min(size, left)
         left, size = left - size, min(2 * size, most)
@@ -138,4 +139,5 @@ def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int)
         + prompt_tokens * step_seconds(model, backend, 1)
         for backend in ("numpy", "cpu")
     }
-    return min(seconds, key=lambda backend: seconds[backend] + (0 if backend == "numpy" or "numba" in sys.modules else CPU_START))
+    seconds["cpu"] += 0 if "numba" in sys.modules else CPU_START
+    return min(seconds, key=lambda backend: seconds[backend])

@@ -33,7 +33,8 @@ class Stops:
     def _started(self, text: str) -> int:
         """The length of the longest start of a stop string that the text ends with."""
         longest = min(len(text), max(map(len, self.stops), default=1) - 1)
-        return next((k for k in range(longest, 0, -1) if text.endswith(tuple(s[:k] for s in self.stops if len(s) > k))), 0)
+        starts = lambda k: tuple(stop[:k] for stop in self.stops if len(stop) > k)  # noqa: E731
+        return next((k for k in range(longest, 0, -1) if text.endswith(starts(k))), 0)
 
     def flush(self) -> str:
         """What was held back; the text ends here."""

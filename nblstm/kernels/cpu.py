@@ -126,7 +126,8 @@ def decode_work(N, net, threads):
     P, PV = panels(H, LANES), panels(V)
     sizes = [(P * D * PANEL, P * H * PANEL, P * PANEL) for D in [E] + [H] * (L - 1)] + [(PV * H * PANEL, PV * PANEL)]
     offsets = np.cumsum([0] + [size for row in sizes for size in row])
-    packed = np.zeros(offsets[-1], dtype)
+    packed = np.empty(offsets[-1], dtype)  # for which NumPy asks for huge pages, unlike np.zeros
+    packed.fill(0)
     parts = np.split(packed, offsets[1:-1])
     for k, weights in enumerate(net.layers):
         ih, hh, bias = parts[3 * k : 3 * k + 3]
