@@ -48,7 +48,7 @@ def generate(
         if not rows:
             return
         if len(rows) < len(going):
-            state = State(*(np.ascontiguousarray(array[:, rows]) for array in (state.h, state.c)))
+            state = state.take(rows)
             logits, going = logits[rows], going[rows]
             history.keep(rows)
 
