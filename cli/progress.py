@@ -117,7 +117,7 @@ def _tail(done: float, loss: float | None, tokens_per_second: float | None, seco
     if loss is not None:
         parts.append(f"loss {loss:.2f}")
     if tokens_per_second is not None and math.isfinite(tokens_per_second):
-        parts.append(f"{_thousands(tokens_per_second)} tok/s")
+        parts.append(speed(tokens_per_second))
     if seconds_left is not None and math.isfinite(seconds_left):
         parts.append(f"{_duration(seconds_left)} left")
     return "  ".join(parts)
@@ -130,12 +130,12 @@ def _fit(head: str, done: float, tail: str, width: int) -> str:
     return line if len(line) <= width else f"{head}  {tail}"[: max(width, 0)]
 
 
-def _thousands(value: float) -> str:
-    """Three digits or so: 950, 45.2k, 1.3M."""
+def speed(tokens_per_second: float) -> str:
+    """In three digits or so: 950 tok/s, 45.2k tok/s, 1.3M tok/s."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.1f}{unit}"
-    return f"{value:.0f}"
+        if tokens_per_second >= size:
+            return f"{tokens_per_second / size:.1f}{unit} tok/s"
+    return f"{tokens_per_second:.0f} tok/s"
 
 
 def _duration(seconds: float) -> str:
