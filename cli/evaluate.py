@@ -14,7 +14,6 @@ from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
-KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)"}
 
 
 @click.command("eval")
@@ -28,7 +27,7 @@ KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)"}
     help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a model "
     "was trained on them]",
 )
-@click.option("--documents", "kind", type=click.Choice(list(KINDS)), help="What a document is.  [default: line]")
+@click.option("--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]")
 @click.option(
     "--streams", type=click.IntRange(1), default=1, show_default=True,
     help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
@@ -60,6 +59,8 @@ def command(
         echo_json({"protocol": name, "files": rows})
         return
     _table(rows, {model.vocabulary.level for model in loaded})
+    if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
+        click.echo("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
 def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
@@ -84,7 +85,7 @@ def _scored(
         texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.told)
-        return sum((text.score for text in judged), scoring.NOTHING), protocol(vocabulary, KINDS[kind])
+        return sum((text.score for text in judged), scoring.NOTHING), protocol(vocabulary, kind)
     network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)

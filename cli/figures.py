@@ -39,12 +39,16 @@ def row(columns: list[str], values: list[Any], *names: str) -> str:
     return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
 
 
-def protocol(vocabulary: Any, text: str) -> str:
-    """How texts that know nothing of each other are scored. text: what is one, such as "line"."""
+KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "file": "file"}  # of texts on their own
+
+
+def protocol(vocabulary: Any, kind: str) -> str:
+    """How texts that know nothing of each other are scored, in words."""
     if vocabulary.end_id is None:
-        return f"each {text} on its own, read after a line end; its first token is scored, a line end behind it is not"
+        rest = "" if kind == "file" else ", the line end behind it is not"
+        return f"each {KINDS[kind]} on its own, read after a line end; its first token is scored{rest}"
     end = vocabulary.tokens[vocabulary.end_id]
-    return f"each {text} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
+    return f"each {KINDS[kind]} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
 
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:

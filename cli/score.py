@@ -11,11 +11,10 @@ from typing import Any
 
 import click
 
-from nblstm.cli.figures import UNITS, Reading, documents, figures, heads, protocol, row
+from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
 from nblstm.errors import ConfigError, TextError
 
-KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "file": "file"}
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
     "loss": lambda score: score.loss,
     "nats": lambda score: score.nats,
@@ -51,7 +50,7 @@ def command(
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
     loaded = load(model)
-    click.echo(f"protocol: {protocol(loaded.vocabulary, KINDS[by])}", err=True)
+    click.echo(f"protocol: {protocol(loaded.vocabulary, by)}", err=True)
     several = len(files) > 1 or os.path.isdir(files[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
@@ -181,8 +180,8 @@ def clipped(text: Any) -> str:
 
 def _summary(total: Any, texts: int, unit: str, by: str) -> str:
     """What all texts come to."""
-    kind = "document" if by == "blank-line" else by
+    kind = ("document" if by == "blank-line" else by) + "s" * (texts != 1)
     return (
-        f"{texts:,} {kind}s: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {total.perplexity:.4f}, "
+        f"{texts:,} {kind}: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {total.perplexity:.4f}, "
         f"{total.bits_per_character:.4f} bits per character, {total.bits_per_byte:.4f} per byte"
     )
