@@ -27,7 +27,7 @@ Text = Union[str, bytes]
 Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
 
 START = "\n"  # a text that nothing stands before begins as after a line end, unless the model has an end token
-GATES_BYTES = 1 << 25  # of gates, the largest part of what a chunk of the network writes
+GATES_BYTES = 1 << 24  # of gates, the largest part of what a chunk of the network writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
 SHORTEST_RUN = 32  # steps between two looks at which texts have ended
@@ -254,11 +254,15 @@ def _side_by_side(
     nats, order = np.empty(len(targets), network.config.dtype), np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
     while len(order):
-        longest = int(lengths[order[0]])
-        batch = order[: max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(network.config) // longest))]
+        batch = order[: batch_size(network.config, int(lengths[order[0]]))]
         _batch(network, inputs, targets, nats, places[batch], lengths[batch], told)
         order = order[len(batch) :]
     return np.split(nats[:-1], ends[:-1])
+
+
+def batch_size(config: ModelConfig, longest: int) -> int:
+    """How many texts of at most so many tokens are read side by side."""
+    return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
 
 
 def _batch(network: Network, inputs, targets, nats, places, lengths, told: Callable[[int], None]) -> None:
