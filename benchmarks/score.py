@@ -25,7 +25,7 @@ from nblstm import scoring
 from nblstm.config import ModelConfig
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
-from nblstm.model.state import State
+from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
 V, TOKENS = 65, 8192
@@ -46,11 +46,11 @@ def streams(network: Network, ids: np.ndarray) -> Callable[[], np.ndarray]:
     """Ours, of ids (T + 1, N) in chunks as `nblstm.scoring` takes them."""
 
     def call() -> np.ndarray:
-        state, found = State.zeros(network.config, ids.shape[1]), []
+        state, found = network.initial_state(ids.shape[1]), []
         rows = scoring.rows_at_once(network.config) // ids.shape[1]
         for start in range(0, len(ids) - 1, rows):
             part = ids[start : start + rows + 1]
-            losses, state = network.losses(part[:-1], part[1:], state)
+            losses, state = network.losses(Chunk.rectangle(part[:-1], part[1:], fresh=False), state)
             found.append(losses)
         return np.concatenate(found)
 

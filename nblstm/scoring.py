@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -20,8 +20,9 @@ from nblstm.config import ModelConfig
 from nblstm.kernels import fastest
 from nblstm.model.network import Network
 from nblstm.model.state import State
-from nblstm.text.batches import Streams
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.batches import Chunk, Streams
+from nblstm.text.buckets import Buckets
+from nblstm.text.vocabulary import Vocabulary, utf8
 
 Text = Union[str, bytes]
 Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
@@ -30,7 +31,6 @@ START = "\n"  # a text that nothing stands before begins as after a line end, un
 GATES_BYTES = 1 << 24  # of gates, the largest part of what a chunk of the network writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
-SHORTEST_RUN = 32  # steps between two looks at which texts have ended
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
 CHUNK = 1024  # tokens of a validation text that are scored at once
 VALIDATION_STREAMS = 16  # parallel streams of a validation text, each starting from the zero state ...
@@ -108,11 +108,7 @@ class Surprisals:
     def score(self) -> Score:
         """The sum."""
         nats, unknown = float(self.nats.sum(dtype=np.float64)), int(np.count_nonzero(self.unknown))
-        return Score(nats, len(self.ids), len(self.text), _num_bytes(self.text), unknown)
-
-
-def _num_bytes(text: Text) -> int:
-    return len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+        return Score(nats, len(self.ids), len(self.text), len(utf8(self.text)), unknown)
 
 
 def start_id(vocabulary: Vocabulary) -> int:
@@ -167,12 +163,12 @@ def stream(
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given.
     """
-    state, last = State.zeros(network.config), np.full(1, start_id(vocabulary), np.int32) if alone else None
+    state, last = network.initial_state(), np.full(1, start_id(vocabulary), np.int32) if alone else None
     for text in chunks:
         text, ids = _encoded(vocabulary, text)
         if last is None and len(ids):
             text, ids, last = _behind_first(vocabulary, text), ids[1:], ids[:1]
-        nats, state = _carried(network, last, ids, state, _num_bytes(text), told)
+        nats, state = _carried(network, last, ids, state, len(utf8(text)), told)
         last = ids[-1:] if len(ids) else last
         yield Surprisals(text, ids, nats, vocabulary)
     if alone and vocabulary.end_id is not None:
@@ -183,8 +179,7 @@ def stream(
 
 def _encoded(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
     """(text, as bytes at byte level; its ids (M,) int32)"""
-    if vocabulary.level == "byte" and isinstance(text, str):
-        text = text.encode("utf-8", "surrogatepass")
+    text = utf8(text) if vocabulary.level == "byte" else text
     return text, vocabulary.encode(text).astype(np.int32)
 
 
@@ -202,8 +197,9 @@ def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, t
     for start in range(0, len(ids), rows):
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
-        losses, state = network.losses(inputs[:, None], targets[:, None], state)
-        nats[start : start + rows], last = losses[:, 0], targets[-1:]
+        chunk = Chunk.rectangle(inputs[:, None], targets[:, None], fresh=False)
+        nats[start : start + rows], state = network.losses(chunk, state)
+        last = targets[-1:]
         told(len(targets), size * len(targets) / len(ids))
     return nats, state
 
@@ -224,7 +220,7 @@ def judge(
         ids = [ids for _, ids in encoded]
         if vocabulary.end_id is not None:
             ids = [np.append(part, np.int32(vocabulary.end_id)) for part in ids]
-        size = sum(_num_bytes(text) for text, _ in encoded) / max(1, sum(map(len, ids)))
+        size = sum(len(utf8(text)) for text, _ in encoded) / max(1, sum(map(len, ids)))
         nats = _side_by_side(network, ids, start_id(vocabulary), lambda tokens: told(tokens, tokens * size))
         for (text, _), part, losses in zip(encoded, ids, nats):
             yield Surprisals(text, part, losses, vocabulary)
@@ -246,18 +242,20 @@ def _side_by_side(
 ) -> list[np.ndarray]:
     """-log p of each id of each text, ids (M,) int32 that are read after `start`; neighbours in length go together."""
     lengths = np.array([len(ids) for ids in texts])
-    ends = np.cumsum(lengths)
-    places = ends - lengths
-    targets = np.concatenate([*texts, np.zeros(1, np.int32)])  # the last one is read where a text has ended
-    inputs = np.concatenate([np.zeros(1, np.int32), targets[:-1]])
-    inputs[places] = start
-    nats, order = np.empty(len(targets), network.config.dtype), np.argsort(-lengths, kind="stable")
+    targets, ends = np.concatenate(texts), np.cumsum(lengths)
+    inputs, order = np.roll(targets, 1), np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
+    inputs[(ends - lengths)[order]] = start
+    nats = np.empty(len(targets), network.config.dtype)
     while len(order):
         batch = order[: batch_size(network.config, int(lengths[order[0]]))]
-        _batch(network, inputs, targets, nats, places[batch], lengths[batch], told)
+        state = network.initial_state(len(batch))
+        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], rows_at_once(network.config)):
+            chunk = Chunk(inputs[rows], targets[rows], offsets, fresh=False)
+            nats[rows], state = network.losses(chunk, network.before(chunk, state))
+            told(len(rows))
         order = order[len(batch) :]
-    return np.split(nats[:-1], ends[:-1])
+    return np.split(nats, ends[:-1])
 
 
 def batch_size(config: ModelConfig, longest: int) -> int:
@@ -265,20 +263,20 @@ def batch_size(config: ModelConfig, longest: int) -> int:
     return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
 
 
-def _batch(network: Network, inputs, targets, nats, places, lengths, told: Callable[[int], None]) -> None:
-    """nats[p : p + n] = -log p of targets[p : p + n] for each place p and length n, longest first; padding is masked."""
-    state, done, rows = State.zeros(network.config, len(lengths)), 0, rows_at_once(network.config)
-    while done < lengths[0]:
-        N = int(np.count_nonzero(lengths > done))  # the others have ended
-        until_one_ends = max(int(lengths[N - 1]) - done, SHORTEST_RUN)
-        T = min(int(lengths[0]) - done, until_one_ends, max(1, rows // N))
-        step = np.arange(done, done + T)[:, None]
-        real = step < lengths[:N]
-        index = np.where(real, places[:N] + step, len(targets) - 1)
-        losses, state = network.losses(inputs[index], targets[index], State(state.h[:, :N], state.c[:, :N]))
-        nats[index[real]] = losses[real]
-        done += T
-        told(int(np.count_nonzero(real)))
+def _packed(places: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of texts, step by step, in chunks of up to `most` rows or one step: (places of the rows, `Chunk.offsets`).
+
+    places, lengths (N,): where each text begins and how long it is, the longest first.
+    """
+    counts = len(lengths) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # lengths > step
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    first = 0
+    while first < len(counts):
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1)
+        part = offsets[first : last + 1] - offsets[first]
+        steps = np.repeat(np.arange(last - first), counts[first:last])
+        yield places[np.arange(part[-1]) - part[steps]] + first + steps, part
+        first = last
 
 
 # ---------------------------------------------------------------- a text cut into parallel streams
@@ -299,7 +297,7 @@ def score_in_streams(
     def counted() -> Iterator[Text]:
         nonlocal size, first
         for text in chunks:
-            size, first = size + _num_bytes(text), text if first is None else first
+            size, first = size + len(utf8(text)), text if first is None else first
             yield text
 
     file = TokenFile(vocabulary, counted())
@@ -307,10 +305,9 @@ def score_in_streams(
     if len(ids) < 2:
         return NOTHING, 1
     N = max(1, min(most, len(ids) // SHORTEST_STREAM))
-    streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), State.zeros(network.config, N), 0.0
-    for k in range(len(streams)):
-        inputs, targets = streams.chunk(k)
-        losses, state = network.losses(inputs, targets, state)
+    streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
+    for chunk in streams:
+        losses, state = network.losses(chunk, network.before(chunk, state))
         nats += float(losses.sum(dtype=np.float64))
         told(losses.size, size * losses.size / len(ids))
         file.release()
@@ -321,21 +318,33 @@ def score_in_streams(
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)
     nats += float(losses.sum(dtype=np.float64))
     characters = file.characters - (len(text) - len(scored))
-    return Score(nats, len(ids) - 1, characters, size - (_num_bytes(text) - _num_bytes(scored)), unknown), N
+    return Score(nats, len(ids) - 1, characters, size - (len(utf8(text)) - len(utf8(scored))), unknown), N
 
 
-def validation_loss(network: Network, ids: np.ndarray, stop: Callable[[], bool] = lambda: False) -> float | None:
-    """The mean loss (nats per token) of a text cut into up to VALIDATION_STREAMS parallel streams; None if stopped.
+# ---------------------------------------------------------------- validation
 
-    ids (tokens,) with at least 2 tokens. Each stream starts from the zero state and carries it to its end.
-    """
+
+def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
+    """A text, ids (tokens,), cut into up to VALIDATION_STREAMS parallel streams; nothing below 2 tokens."""
     N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_STREAM))
-    streams, state = Streams(ids, N, max(1, CHUNK // N)), State.zeros(network.config, N)
-    nats, tokens = 0.0, 0
-    for k in range(len(streams)):
+    return Streams(ids, N, max(1, CHUNK // N)) if len(ids) > 1 else ()
+
+
+def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
+    """Documents, as in `nblstm.text.corpus.TokenFile`, each from its start to its <end>; nothing without one."""
+    if len(offsets) < 2:
+        return ()
+    return Buckets(ids, offsets, (), CHUNK // VALIDATION_STREAMS, 1, tokens_per_batch=CHUNK, seed=None).epoch(0)
+
+
+def validation_loss(
+    network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """The mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
+    nats, tokens, state = 0.0, 0, network.initial_state()
+    for chunk in chunks:
         if stop():
             return None
-        inputs, targets = streams.chunk(k)
-        losses, state = network.losses(inputs, targets, state)
-        nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + losses.size
+        losses, state = network.losses(chunk, network.before(chunk, state))
+        nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
     return nats / tokens

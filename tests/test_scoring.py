@@ -180,7 +180,6 @@ def test_lines_do_not_depend_on_their_neighbours(precise, backend, rows, window,
     monkeypatch.setattr(scoring, "WINDOW", window)
     monkeypatch.setattr(scoring, "FEWEST_STREAMS", 1)
     monkeypatch.setattr(scoring, "MOST_STREAMS", streams)
-    monkeypatch.setattr(scoring, "SHORTEST_RUN", 4)
     network = precise.network(backend)
     for nats, found in zip(alone, scoring.judge(network, precise.vocabulary, lines), strict=True):
         np.testing.assert_allclose(found.nats, nats, rtol=0, atol=1e-12)

@@ -211,7 +211,7 @@ def decode(logits, h, c, tokens, work, threads):
     before = work["before"]
     np.copyto(before, h)
     by_texts(
-        threads, work["packed"], _decode, equal(N, threads), logits.reshape(-1), h.reshape(-1), c.reshape(-1), tokens,
+        threads, 1, work["packed"], _decode, equal(N, threads), logits.reshape(-1), h.reshape(-1), c.reshape(-1), tokens,
         before.reshape(-1), work["packed"], work["offsets"], work["embedding"], work["table"], work["known"], work["z"],
         L, N, work["embedding"].size // V, H, V,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from nblstm.kernels.tiles import PANEL, multiply, multiply_48, multiply_80
 from nblstm.kernels.vectors import LANES, larger, like, load, load_part, sigmoid, step, store, store_part, tanh
 
 NO_INDEX = np.empty(0, np.int32)
-SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
+SHARED_BYTES = 1 << 22  # of weights read in one call, from which on a stream is worth several threads; a quarter a step
 
 
 # ---------------------------------------------------------------- cells
@@ -277,14 +277,14 @@ def _named(function, name):
     return jit(function)
 
 
-def by_texts(threads, weights, kernel, edges, *args):
+def by_texts(threads, T, weights, kernel, edges, *args):
     """kernel(*args, counter, parts, part, n0, n1): each thread takes the texts between two edges and never waits.
 
-    Where texts are fewer than threads and the weights are many, the threads share every text: each takes its part
-    of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs.
+    Where texts are fewer than threads and the weights, read T times, are many, the threads share every text: each takes
+    its part of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs.
     """
     counter, N = np.zeros(1, np.int64), edges[-1]
-    if N < threads and weights.nbytes >= SHARED_BYTES:
+    if N < threads and weights.nbytes >= SHARED_BYTES // 4 and T * weights.nbytes >= SHARED_BYTES:
         together(threads, kernel, N, *args, counter)
     else:
         ranges(kernel, edges, *args, counter, 1)
@@ -401,9 +401,9 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
     by_texts(
-        threads, weights["weight_hh"], layout.forward, fair_edges(offsets, threads), y.reshape(-1), work["gates"], work["memory"],
-        work["table"], index if gather else NO_INDEX, rows if gather else 0, np.ascontiguousarray(h0).reshape(-1),
-        work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
+        threads, len(offsets) - 1, weights["weight_hh"], layout.forward, fair_edges(offsets, threads), y.reshape(-1),
+        work["gates"], work["memory"], work["table"], index if gather else NO_INDEX, rows if gather else 0,
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
     )  # fmt: skip
     last = last_rows(offsets)
     hn[...] = y[last]
@@ -472,7 +472,7 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     dh.fill(0)
     split(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     by_texts(
-        threads, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
+        threads, len(offsets) - 1, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
         dy[:0].reshape(-1) if dcs is None else dcs.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
         work["memory"], work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H, tail,
     )  # fmt: skip
