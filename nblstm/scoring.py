@@ -28,7 +28,7 @@ Text = Union[str, bytes]
 Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
 
 START = "\n"  # a text that nothing stands before begins as after a line end, unless the model has an end token
-GATES_BYTES = 1 << 24  # of gates, the largest part of what a chunk of the network writes
+GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
@@ -118,7 +118,7 @@ def start_id(vocabulary: Vocabulary) -> int:
 
 def rows_at_once(config: ModelConfig) -> int:
     """How many tokens a network reads at once where nothing but memory limits it."""
-    row = 4 * config.hidden_size * np.dtype(config.dtype).itemsize
+    row = len(config.cells) * 4 * config.hidden_size * np.dtype(config.dtype).itemsize
     return max(FEWEST_STREAMS, min(MOST_ROWS, GATES_BYTES // row))
 
 
