@@ -1,62 +1,105 @@
-"""nblstm eval: how probable a model finds a text."""
+"""nblstm eval: how probable models find texts, side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
-from nblstm.cli.options import ENCODING, echo_json, json_option, model_option
-from nblstm.config import BACKENDS
-from nblstm.errors import TextError
+from nblstm.cli.figures import Reading, documents, figures, heads, protocol, row
+from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
+from nblstm.errors import ConfigError, TextError
 
-PROTOCOL = "one stream per file, state carried from its first token to its last, the first token given"
+STREAM = "one stream per file, state carried from its first token to its last, the first token given"
+STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
 @click.command("eval")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@model_option
-@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files.")
 @click.option(
-    "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
-    help="What computes: NumPy, compiled kernels, or the fastest there is.",
+    "-m", "--model", "models", multiple=True, default=[MODEL], show_default=True, metavar="FILE", type=click.Path(),
+    help="Model file; give it again to compare models.",
 )  # fmt: skip
+@click.option(
+    "--protocol", "name", type=click.Choice(["stream", "documents"]),
+    help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a model "
+    "was trained on them]",
+)
+@click.option("--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]")
+@click.option(
+    "--streams", type=click.IntRange(1), default=1, show_default=True,
+    help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
+)
+@scoring_options
 @json_option
-def command(files: tuple[str, ...], model: str, encoding: str, backend: str, json: bool) -> None:
-    """Loss, perplexity and bits per character of a model on text files (- is standard input)."""
+def command(
+    files: tuple[str, ...], models: tuple[str, ...], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
+) -> None:
+    """Loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
+
+    Bits per character and per byte compare models of different tokenizations, in the same protocol.
+    """
     from nblstm.language_model import load
+    from nblstm.text.corpus import rereadable
+
+    loaded = [load(model) for model in models]
+    name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
+    _check(name, kind, streams, loaded)
+    rows = []
+    with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
+        for file, source in zip(files, rereadable(files, open_files)):
+            for path, model in zip(models, loaded):
+                score, said = _scored(model, source, name, kind or "line", streams, reading, **how)
+                if score.tokens == 0:
+                    raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
+                rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
+    if json:
+        echo_json({"protocol": name, "files": rows})
+        return
+    _table(rows, {model.vocabulary.level for model in loaded})
+    if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
+        click.echo("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
+
+
+def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
+    """ConfigError if the options contradict each other or a model."""
+    if name == "stream" and kind:
+        raise ConfigError("--documents needs --protocol documents.")
+    if name == "documents" and streams > 1:
+        raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
+    if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
+        raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
+
+
+def _scored(
+    model: Any, file: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
+) -> tuple[Any, str]:
+    """The score of a file under a protocol, and the protocol in words."""
+    from nblstm import scoring
     from nblstm.text.corpus import read
 
-    loaded = load(model)
-    level = loaded.vocabulary.level
-    rows = []
-    for file in files:
-        score = loaded.score(read([file], level, encoding), backend)
-        if score.tokens == 0:
-            raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
-        rows.append({"file": file, **_figures(score)})
-    if json:
-        echo_json({"model": model, "protocol": PROTOCOL, "files": rows})
-        return
-    click.echo(f"protocol: {PROTOCOL}", err=True)
-    _table(rows, {"char": "character", "word": "word", "byte": "byte"}[level])
+    vocabulary = model.vocabulary
+    if name == "documents":
+        texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
+        network, texts = model.scorer(texts, side_by_side=True, **how)
+        judged = scoring.judge(network, vocabulary, texts, reading.told)
+        return sum((text.score for text in judged), scoring.NOTHING), protocol(vocabulary, kind)
+    network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    if streams > 1:
+        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
+        return score, STREAMS.format(used) if used > 1 else STREAM
+    return scoring.score(network, vocabulary, chunks, reading.told), STREAM
 
 
-def _figures(score: Any) -> dict[str, float]:
-    return {
-        "nats_per_token": score.loss,
-        "perplexity": score.perplexity,
-        "bits_per_character": score.bits_per_character,
-        "bits_per_byte": score.bits_per_byte,
-        "tokens": score.tokens,
-        "unknown": score.unknown,
-    }
-
-
-def _table(rows: list[dict[str, Any]], token: str) -> None:
-    heads = [f"nats/{token}", "perplexity", "bits/character", "bits/byte", f"{token}s", "unknown", "file"]
-    click.echo("  ".join(f"{head:>{max(10, len(head))}}" for head in heads[:-1]) + "  file")
-    for row in rows:
-        name, *values = row.values()
-        cells = [f"{value:.4f}" if isinstance(value, float) else f"{value:,}" for value in values]
-        click.echo("  ".join(f"{cell:>{max(10, len(head))}}" for head, cell in zip(heads, cells)) + f"  {name}")
+def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
+    """A line for each row; the model is named where there are several."""
+    for said in dict.fromkeys(found["protocol"] for found in rows):
+        click.echo(f"protocol: {said}", err=True)
+    columns, several = heads(levels), len({found["model"] for found in rows}) > 1
+    width = max(len(found["model"]) for found in rows)
+    click.echo(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
+    for found in rows:
+        model, file, _, *values = found.values()
+        click.echo(row(columns, values, *([model.ljust(width)] if several else []), file))

@@ -71,14 +71,29 @@ def model_option(command: Any) -> Any:
     return click.option("-m", "--model", default=MODEL, show_default=True, metavar="FILE", help="Model file.")(command)
 
 
+def scoring_options(command: Any) -> Any:
+    """The options of every command that scores: how files are read, and what computes."""
+    options = [
+        click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files."),
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+            help="What computes: NumPy, compiled kernels, or whichever is done first.",
+        ),
+        click.option("--threads", type=click.IntRange(0, 4096), default=0, help="Threads; 0 means every core."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def json_option(command: Any) -> Any:
     """--json: for programs."""
     return click.option("--json", "json", is_flag=True, help="Print JSON.")(command)
 
 
-def echo_json(facts: dict[str, Any]) -> None:
-    """Print facts as JSON, which knows no nan and no infinity: they become null."""
-    click.echo(json.dumps(_finite(facts), indent=2))
+def echo_json(facts: dict[str, Any], indent: int | None = 2) -> None:
+    """Print facts as JSON, which knows no nan and no infinity: they become null. indent None: on one line."""
+    click.echo(json.dumps(_finite(facts), indent=indent))
 
 
 def _finite(value: Any) -> Any:

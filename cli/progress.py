@@ -50,11 +50,14 @@ class Progress:
         """
         done = min(max(done, 0.0), 1.0)
         head = f"epoch {epoch}" + (f"/{epochs}" if epochs else "")
-        self.status = (head, done, _tail(done, loss, tokens_per_second, seconds_left))
-        self.shown = False
         new_epoch, self.epoch = epoch != self.epoch, epoch
+        self.tell(head, done, _tail(done, loss, tokens_per_second, seconds_left), at_once=new_epoch and not self.in_place)
+
+    def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
+        """The same for any work: what stands before the bar, the share in [0, 1] that is done, what stands behind."""
+        self.status, self.shown = (head, done, tail), False
         waited = self.clock() - self.written_at
-        if waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS) or (new_epoch and not self.in_place):
+        if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
             self._show()
 
     def line(self, text: str) -> None:
@@ -114,7 +117,7 @@ def _tail(done: float, loss: float | None, tokens_per_second: float | None, seco
     if loss is not None:
         parts.append(f"loss {loss:.2f}")
     if tokens_per_second is not None and math.isfinite(tokens_per_second):
-        parts.append(f"{_thousands(tokens_per_second)} tok/s")
+        parts.append(speed(tokens_per_second))
     if seconds_left is not None and math.isfinite(seconds_left):
         parts.append(f"{_duration(seconds_left)} left")
     return "  ".join(parts)
@@ -127,12 +130,12 @@ def _fit(head: str, done: float, tail: str, width: int) -> str:
     return line if len(line) <= width else f"{head}  {tail}"[: max(width, 0)]
 
 
-def _thousands(value: float) -> str:
-    """Three digits or so: 950, 45.2k, 1.3M."""
+def speed(tokens_per_second: float) -> str:
+    """In three digits or so: 950 tok/s, 45.2k tok/s, 1.3M tok/s."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.1f}{unit}"
-    return f"{value:.0f}"
+        if tokens_per_second >= size:
+            return f"{tokens_per_second / size:.1f}{unit} tok/s"
+    return f"{tokens_per_second:.0f} tok/s"
 
 
 def _duration(seconds: float) -> str:

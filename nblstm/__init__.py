@@ -19,6 +19,7 @@ _HOMES = {
     "load": "nblstm.language_model",
     "LanguageModel": "nblstm.language_model",
     "Score": "nblstm.scoring",
+    "Surprisals": "nblstm.scoring",
     "State": "nblstm.model.state",
     "Vocabulary": "nblstm.text.vocabulary",
     "pad_sequences": "nblstm.text.sequences",

@@ -17,14 +17,12 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
-from nblstm.kernels import fastest
 from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
 from nblstm.model.state import State
-from nblstm.scoring import Score, score
+from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge, score
 from nblstm.text.vocabulary import Vocabulary
 
-START = "\n"  # a text without a prompt begins as after a line end
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
@@ -130,13 +128,39 @@ class LanguageModel:
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
-    def score(self, text: str | Iterable[str], backend: str = "auto") -> Score:
+    def score(self, text: Text | Iterable[Text], backend: str = "auto", threads: int = 0) -> Score:
         """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
 
-        backend: "numpy", "cpu", or "auto" for the fastest that can run here.
+        backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
-        chunks = [text] if isinstance(text, str) else text
-        return score(self.network(fastest() if backend == "auto" else backend), self.vocabulary, chunks)
+        chunks = [text] if isinstance(text, (str, bytes)) else text
+        network, chunks = self.scorer(chunks, backend, threads)
+        return score(network, self.vocabulary, chunks)
+
+    def score_lines(self, lines: Iterable[Text], backend: str = "auto", threads: int = 0) -> Iterator[Score]:
+        """The score of each line, as many of them are read at once; a line end behind it is not part of it.
+
+        Every line is a text of its own, read after a line end, so its first token is scored too. A model of documents
+        reads it after its end token and must predict that token in the end. Lines are taken as they are needed, some
+        hundred thousand characters ahead.
+        """
+        bare = (line.removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
+        network, bare = self.scorer(bare, backend, threads, side_by_side=True)
+        return (found.score for found in judge(network, self.vocabulary, bare))
+
+    def surprisals(self, text: Text, backend: str = "auto", threads: int = 0) -> Surprisals:
+        """What each token of a text costs: .tokens, .nats, .bits; the text is read as `score_lines` reads a line."""
+        network, texts = self.scorer([text], backend, threads)
+        (found,) = judge(network, self.vocabulary, texts)
+        return found
+
+    def scorer(
+        self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
+    ) -> tuple[Network, Iterable[Text]]:
+        """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
+        if backend == "auto":
+            backend, texts = choose_backend(self.config, texts, side_by_side)
+        return self.network(backend, threads), texts
 
 
 class _Text:

@@ -59,7 +59,7 @@ def test_the_figures_are_those_of_the_library(command, folder):
     score = nblstm.load("model.safetensors").score((folder / "corpus.txt").read_text())
     report = json.loads(command("eval", "corpus.txt", "corpus.txt", "--json").out)
     row = report["files"][1]
-    assert report["model"] == "model.safetensors" and len(report["files"]) == 2 and "first token" in report["protocol"]
+    assert row["model"] == "model.safetensors" and len(report["files"]) == 2 and "first token" in row["protocol"]
     assert row["nats_per_token"] == pytest.approx(score.loss, rel=1e-9)
     assert row["perplexity"] == pytest.approx(math.exp(score.loss), rel=1e-9)
     assert row["bits_per_character"] == pytest.approx(score.loss / math.log(2), rel=1e-9)
@@ -82,7 +82,7 @@ def test_info_as_json(command, folder):
 def test_json_has_no_infinity(command, corpus, monkeypatch):
     """A perplexity beyond all floats is null: JSON knows no Infinity."""
     command("train", "corpus.txt", *SMALL, "--steps", 1)
-    monkeypatch.setattr("nblstm.language_model.score", lambda *args: nblstm.Score(1e6, 10, 10, 10, 0))
+    monkeypatch.setattr("nblstm.scoring.score", lambda *args: nblstm.Score(1e6, 10, 10, 10, 0))
     (row,) = json.loads(command("eval", "corpus.txt", "--json").out, parse_constant=pytest.fail)["files"]
     assert row["perplexity"] is None and row["nats_per_token"] == 1e5
 
@@ -215,7 +215,7 @@ def test_sample_novel_texts(command, folder):
 # ---------------------------------------------------------------- help, version, environment
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "eval", "info", "warmup"])
+@pytest.mark.parametrize("name", ["train", "sample", "score", "eval", "info", "warmup"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(command, name, flag):
     """Every command explains itself on stdout."""

@@ -109,9 +109,15 @@ def test_import_nblstm_is_light(python):
     assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
 
 
-@pytest.mark.parametrize("args", [["sample", "-n", "100"], ["info"], ["info", "--json"], ["train", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["sample", "-n", "100"], ["score", "corpus.txt"], ["eval", "corpus.txt"], ["info"], ["info", "--json"],
+        ["train", "-h"], ["--version"],
+    ],
+)  # fmt: skip
 def test_these_commands_load_no_numba(python, folder, args):
-    """Sampling a short text and describing a model need NumPy alone."""
+    """Sampling or scoring a short text and describing a model need NumPy alone."""
     code = f"from nblstm.cli.main import main\ntry: main({args!r})\nexcept SystemExit as ended: assert ended.code == 0"
     loaded = modules_after(python, f"import io; sys.stdout = io.StringIO()\n{code}")
     assert "click" in loaded and "numba" not in loaded

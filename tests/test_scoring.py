@@ -1,17 +1,21 @@
 """Scoring: the same loss as a network written out by hand, however the text is cut, and what is counted."""
 
+import dataclasses
+import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
 
+import nblstm
 from nblstm import scoring
 from nblstm.config import ModelConfig
 from nblstm.files import safetensors
 from nblstm.language_model import LanguageModel
-from nblstm.model.parameters import initial
+from nblstm.model.parameters import initial, views
 from nblstm.scoring import Score, validation_loss, validation_streams
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.vocabulary import Characters, Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
 TEXT = "Thou art more lovely and more temperate:\nShall I compare thee?\n"
@@ -59,7 +63,7 @@ def test_the_score_does_not_depend_on_the_cut(model, backend, pieces):
 def test_the_score_does_not_depend_on_the_chunks_inside(model, monkeypatch):
     """How many tokens the network takes at once is its own affair."""
     whole = model.score(TEXT, "cpu").nats
-    monkeypatch.setattr(scoring, "CHUNK", 8)
+    monkeypatch.setattr(scoring, "rows_at_once", lambda config: 8)
     assert model.score(TEXT, "cpu").nats == pytest.approx(whole, rel=1e-6)
 
 
@@ -123,6 +127,172 @@ def test_figures_of_nothing():
 def test_a_text_too_short_to_score(text):
     """Nothing is scored of no token or one."""
     assert untrained("char", "ab").score(text, "numpy").tokens == 0
+
+
+# ---------------------------------------------------------------- many texts, token by token
+
+LINES = ["Shall I compare thee", "", "to", "a summer's day?", "Thou art more lovely " * 40, "t", "and more temperate:"]
+
+
+@pytest.fixture
+def precise(trained):
+    """The trained model in float64."""
+    model = nblstm.load(trained / "model.safetensors")
+    config = dataclasses.replace(model.config, dtype="float64")
+    return LanguageModel(config, model.vocabulary, model.parameters.astype(np.float64), {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended(Characters):
+    """Characters with a token that stands between documents, the last one."""
+
+    @property
+    def end_id(self):
+        return len(self) - 1
+
+
+def ended(model):
+    """The model, taken for one of documents: its last character is the end token."""
+    return LanguageModel(model.config, Ended(model.vocabulary.tokens), model.parameters, {})
+
+
+@pytest.mark.parametrize("of_documents", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lines_score_as_a_network_by_hand_scores_each(precise, backend, of_documents):
+    """Each line alone, read after a line end or the end token, with the end token behind it if there is one."""
+    model = ended(precise) if of_documents else precise
+    weights = views(model.parameters, model.config)
+    start = model.vocabulary.end_id if of_documents else model.vocabulary.encode("\n")[0]
+    for line, score in zip(LINES, model.score_lines(LINES, backend), strict=True):
+        ids = [start, *model.vocabulary.encode(line), *([start] if of_documents else [])]
+        losses = losses_by_hand(weights, ids)
+        assert score.nats == pytest.approx(sum(losses), abs=1e-6)
+        assert (score.tokens, score.characters) == (len(losses), len(line))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows, window, streams", [(40, 1 << 18, 512), (4096, 100, 512), (4096, 1 << 18, 3), (7, 1, 2)])
+def test_lines_do_not_depend_on_their_neighbours(precise, backend, rows, window, streams, monkeypatch):
+    """Whatever is read side by side, in whatever pieces, each line scores as when it is alone."""
+    lines = [*LINES * 20, "x" * 300]
+    alone = [precise.surprisals(line, backend).nats for line in lines]
+    monkeypatch.setattr(scoring, "rows_at_once", lambda config: rows)
+    monkeypatch.setattr(scoring, "WINDOW", window)
+    monkeypatch.setattr(scoring, "FEWEST_STREAMS", 1)
+    monkeypatch.setattr(scoring, "MOST_STREAMS", streams)
+    network = precise.network(backend)
+    for nats, found in zip(alone, scoring.judge(network, precise.vocabulary, lines), strict=True):
+        np.testing.assert_allclose(found.nats, nats, rtol=0, atol=1e-12)
+
+
+def test_lines_have_the_same_bits_beside_others(model):
+    """The compiled kernels sum each stream on its own, so not a bit depends on the batch, in float32 as well."""
+    alone = [model.surprisals(line, "cpu").nats for line in LINES]
+    for nats, found in zip(alone, scoring.judge(model.network("cpu"), model.vocabulary, LINES)):
+        assert np.array_equal(found.nats, nats)
+
+
+def test_a_line_end_behind_a_line_is_not_part_of_it(model):
+    """Lines may come as a file gives them."""
+    assert list(model.score_lines(["to\n", "a"], "numpy")) == list(model.score_lines(["to", "a"], "numpy"))
+
+
+def test_lines_are_taken_as_they_are_needed(model, monkeypatch):
+    """The first score comes after a window of characters, not after the last line."""
+    monkeypatch.setattr(scoring, "WINDOW", 100)
+    taken = []
+    lines = (taken.append(number) or "Shall I " for number in itertools.count())
+    next(model.score_lines(lines, "numpy"))
+    assert len(taken) == 13  # of 8 characters
+
+
+def test_a_stream_alone_is_one_long_line(model):
+    """A text in pieces, as a document of its own, costs what the whole does as a line."""
+    for either in (model, ended(model)):
+        pieces = scoring.stream(either.network("cpu"), either.vocabulary, [TEXT[:9], "", TEXT[9:]], alone=True)
+        nats = np.concatenate([piece.nats for piece in pieces])
+        np.testing.assert_allclose(nats, either.surprisals(TEXT, "cpu").nats, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "level, text, tokens",
+    [("char", "ab\n", ["a", "b", "\n"]), ("word", "the cat, é", ["the", " cat", ",", " é"]), ("byte", "aé", ["a", "Ã", "©"])],
+)
+def test_surprisals_of_a_model_that_knows_nothing(level, text, tokens):
+    """Every token has probability 1 / V: it costs log2 V bits. Bytes are shown as Latin-1."""
+    model = untrained(level, text)
+    found = model.surprisals(text, "numpy")
+    assert found.tokens == tokens and not found.unknown.any()
+    np.testing.assert_allclose(found.bits, math.log2(len(model.vocabulary)), rtol=1e-6)
+    np.testing.assert_allclose(found.nats, math.log(len(model.vocabulary)), rtol=1e-6)
+
+
+def test_surprisals_show_what_is_unknown_and_the_end():
+    """An unknown token keeps its spelling, and the end token stands last, for no character."""
+    assert untrained("char", "ab").surprisals("axb", "numpy").unknown.tolist() == [False, True, False]
+    model = untrained("char", "ab$")
+    found = ended(model).surprisals("axb", "numpy")
+    assert found.tokens == ["a", "x", "b", "b"] and found.score.tokens == 4 and found.score.characters == 3
+
+
+def test_scores_add_up():
+    """Two texts together have the sum of nats and of everything counted."""
+    assert Score(1.0, 2, 3, 4, 5) + Score(0.5, 1, 1, 1, 1) == Score(1.5, 3, 4, 5, 6)
+
+
+# ---------------------------------------------------------------- parallel streams, progress, backends
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, monkeypatch):
+    """N streams cost what N texts do that share a token at each cut; the rest goes on where the last one ended."""
+    monkeypatch.setattr(scoring, "SHORTEST_STREAM", 20)
+    monkeypatch.setattr(scoring, "rows_at_once", lambda config: 10)
+    length = (len(TEXT) - 1) // streams
+    cuts = [*range(0, streams * length, length), len(TEXT) - 1]
+    parts = [TEXT[start : end + 1] for start, end in zip(cuts, [*cuts[1:-1], cuts[-1]])]
+    expected = sum((precise.score(part) for part in parts), scoring.NOTHING)
+    network, chunks = precise.network("cpu"), [TEXT[:30], TEXT[30:]]
+    score, used = scoring.score_in_streams(network, precise.vocabulary, chunks, streams)
+    assert used == streams and score.nats == pytest.approx(expected.nats, rel=1e-12)
+    assert (score.tokens, score.characters, score.bytes) == (len(TEXT) - 1,) * 3
+
+
+def test_a_short_text_is_one_stream():
+    """What is counted is what one stream counts, also of what is unknown or not there."""
+    model = untrained("char", "éab")
+    for text in ("", "a", "éxab", "xéab"):
+        score, used = scoring.score_in_streams(model.network("numpy"), model.vocabulary, [text] if text else [], 16)
+        assert used == 1 and score == model.score(text, "numpy")
+
+
+def test_progress_comes_to_the_whole(model):
+    """All tokens and, to a rounding, all bytes are told, by a stream, side by side and by parallel streams."""
+    text, network = "Shall é " * 900, model.network("cpu")
+    ways = [
+        lambda told: scoring.score(network, model.vocabulary, [text[:100], text[100:]], told),
+        lambda told: list(scoring.judge(network, model.vocabulary, [text[:5000], "", text[5000:]], told)),
+        lambda told: scoring.score_in_streams(network, model.vocabulary, [text], 3, told),
+    ]
+    for way in ways:
+        tokens, sizes = [], []
+        way(lambda count, size: (tokens.append(count), sizes.append(size)))
+        assert sum(tokens) in (len(text), len(text) - 1) and sum(sizes) == pytest.approx(900 * 9, abs=9)
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_long_job_gets_the_compiled_kernels(side_by_side, monkeypatch):
+    """Texts are taken until it is clear that starting numba pays; they all come back, in order."""
+    config = ModelConfig(65, hidden_size=256)
+    monkeypatch.setattr(scoring, "fastest", lambda: "cpu")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    backend, texts = scoring.choose_backend(config, ["a", "bc"], side_by_side)
+    assert backend == "numpy" and list(texts) == ["a", "bc"]
+    endless = itertools.repeat("x" * 1000)
+    backend, texts = scoring.choose_backend(config, endless, side_by_side)
+    assert backend == "cpu" and next(iter(texts)) == "x" * 1000
+    monkeypatch.setattr(scoring, "fastest", lambda: "numpy")
+    assert scoring.choose_backend(config, endless, side_by_side)[0] == "numpy"
 
 
 def test_validation_reads_a_short_text_as_one_stream(model):

@@ -33,7 +33,8 @@ from nblstm.kernels.vectors import LANES, larger, like, load, load_part, sigmoid
 
 NO_INDEX, NO_COUNTER = np.empty(0, np.int32), np.zeros(3, np.int64)
 SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
-MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer
+MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer ...
+FEW_STEPS = 4  # ... and of one layer alone more than these do not
 
 
 # ---------------------------------------------------------------- cells
@@ -398,9 +399,10 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
     by_texts(
-        threads, weights["weight_hh"], layout.forward, fair_edges(offsets, threads), y.reshape(-1), work["gates"], work["memory"],
-        work["table"], index if gather else NO_INDEX, rows if gather else 0, np.ascontiguousarray(h0).reshape(-1),
-        work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
+        threads, weights["weight_hh"], layout.forward, fair_edges(offsets, threads), y.reshape(-1),
+        work["gates"], work["memory"], work["table"], index if gather else NO_INDEX, rows if gather else 0,
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
+        steps=min(len(offsets) - 1, FEW_STEPS),
     )  # fmt: skip
     last = last_rows(offsets)
     hn[...] = y[last]
@@ -465,6 +467,7 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
         threads, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
         dy[:0].reshape(-1) if dcs is None else dcs.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
         work["memory"], work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H, tail,
+        steps=min(len(offsets) - 1, FEW_STEPS),
     )  # fmt: skip
     if cell.has_memory:
         dc[...] = dmemory[:, :H]

@@ -442,7 +442,7 @@ def _text(
     paths: list[AnyPath], level: str, encoding: str, documents: str | None, open_files: ExitStack
 ) -> Text:
     """The text of the paths, in chunks or lists of documents. It can be read until open_files is closed."""
-    paths = _rereadable(paths, open_files)
+    paths = rereadable(paths, open_files)
     if documents is None:
         return partial(read, paths, level, encoding)
     return partial(read_documents, paths, level, documents, encoding)
@@ -455,7 +455,7 @@ def _chunks(text: Text, level: str, documents: bool) -> Iterator:
     return chain.from_iterable(text()) if level == "word" else map("".join, text())
 
 
-def _rereadable(paths: list[AnyPath], open_files: ExitStack) -> list[AnyPath]:
+def rereadable(paths: list[AnyPath], open_files: ExitStack) -> list[AnyPath]:
     """The paths with standard input replaced by a copy, one of open_files, that can be read again and again."""
     return [_copied(*find_sources(path), open_files) if path == STDIN else path for path in paths]
 

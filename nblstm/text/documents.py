@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import AnyStr
 
+from nblstm.errors import TextError
+
 
 def split(pieces: Iterable[AnyStr], kind: str, newline: AnyStr) -> Iterator[AnyStr]:
     """The documents of one file, given in pieces cut anywhere. newline: "\\n", or b"\\n" where the pieces are bytes."""
@@ -55,3 +57,50 @@ def _without_return(text: AnyStr, newline: AnyStr) -> AnyStr:
 
 
 _SPLITTERS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
+
+
+LONGEST = 1 << 22  # characters of a numbered document: it is held in memory with all that is computed from it
+
+
+def numbered(pieces: Iterable[AnyStr], kind: str, newline: AnyStr, name: str) -> Iterator[tuple[int, AnyStr]]:
+    """As `split` by line or blank-line, each document with the number of its first line in the file, from 1.
+
+    TextError if a document is longer than LONGEST; name: what the file is called there.
+    """
+    lines = enumerate(_lines(_bounded(pieces, newline, name), newline), 1)
+    for empty, group in groupby(lines, key=lambda numbered_line: not numbered_line[1].strip()):
+        if empty:
+            continue
+        if kind == "line":
+            yield from ((number, _without_return(line, newline)) for number, line in group)
+        else:
+            yield _joined(group, newline, name)
+
+
+def _bounded(pieces: Iterable[AnyStr], newline: AnyStr, name: str) -> Iterator[AnyStr]:
+    """The pieces. TextError after LONGEST characters without a newline."""
+    line, length = 1, 0
+    for piece in pieces:
+        ends = piece.count(newline)
+        line, length = line + ends, len(piece) - piece.rfind(newline) - 1 if ends else length + len(piece)
+        if length > LONGEST:
+            raise _too_long(name, line)
+        yield piece
+
+
+def _joined(lines: Iterable[tuple[int, AnyStr]], newline: AnyStr, name: str) -> tuple[int, AnyStr]:
+    """The document of some numbered lines, and the number of the first."""
+    held: list[AnyStr] = []
+    first = length = 0
+    for number, line in lines:
+        first, length = first or number, length + len(line)
+        held.append(line)
+        if length > LONGEST:
+            raise _too_long(name, first)
+    return first, _without_return(newline.join(held), newline)
+
+
+def _too_long(name: str, line: int) -> TextError:
+    return TextError(
+        f"{name} has a document at line {line} that is longer than {LONGEST:,} characters; take the whole file as one."
+    )

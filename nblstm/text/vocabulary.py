@@ -236,12 +236,12 @@ class Bytes(Vocabulary):
     ) -> tuple[str, ...]:
         return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
 
-    def split(self, text: str) -> Sequence[str]:
-        return _utf8(text).decode("latin-1")
+    def split(self, text: str | bytes) -> Sequence[str]:
+        return utf8(text).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
-        return np.frombuffer(_utf8(text) if isinstance(text, str) else text, np.uint8).astype(self.dtype)
+        return np.frombuffer(utf8(text), np.uint8).astype(self.dtype)
 
     def decoder(self) -> Decoder:
         return Utf8Decoder(self._texts)
@@ -351,9 +351,9 @@ def _lengths(items: Sequence[Sized]) -> np.ndarray:
     return np.fromiter(map(len, items), np.int64, count=len(items))
 
 
-def _utf8(text: str) -> bytes:
-    """The text's UTF-8 encoding, lone surrogates included."""
-    return text.encode("utf-8", "surrogatepass")
+def utf8(text: str | bytes) -> bytes:
+    """The text's UTF-8 encoding, lone surrogates included; bytes as they are."""
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
 def _code_points(text: str) -> np.ndarray:

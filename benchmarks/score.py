@@ -1,0 +1,186 @@
+"""Scoring in float32 (forward pass and the loss of every token), beside PyTorch's on the same weights and tokens.
+
+    python benchmarks/score.py [--threads 2] [--only 2x256 2x512] [--repeat 5] [--json]
+
+Three jobs: one stream whose state is carried, a text cut into parallel streams, and lines of 1 to 79 characters, side
+by side. The lines are scored as `nblstm score` does it, from text to nats. PyTorch gets the same lines as tensors,
+sorted by length and padded in batches of the same sizes: its tokenizer costs nothing. PyTorch runs in inference mode.
+
+What limits the work is timed in the same rounds. A stream waits for its weights: the share is that of the fastest that
+these threads read an array of a layer's recurrent weights from the caches. Side by side the products are the limit:
+the share is that of the best product, ours or PyTorch's, in operations a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import common  # first: it sets the environment that the others read  # isort: skip
+
+import limits
+import numpy as np
+
+from nblstm import scoring
+from nblstm.config import ModelConfig
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial
+from nblstm.text.batches import Chunk
+from nblstm.text.vocabulary import Vocabulary
+
+V, TOKENS = 65, 8192
+TOLERANCE = 1e-6  # of the sum of all losses, relative
+MODELS = {"2x128": (2, 128), "2x256": (2, 256), "2x512": (2, 512), "1x1024": (1, 1024)}
+JOBS = {"1 stream": 1, "16 streams": 16, "64 streams": 64, "lines": 0}
+
+
+def shape_of(name: str) -> ModelConfig:
+    num_layers, hidden_size = MODELS[name]
+    return ModelConfig(V, hidden_size=hidden_size, num_layers=num_layers, dropout=0.0)
+
+
+# ---------------------------------------------------------------- the jobs: calls that return all losses
+
+
+def streams(network: Network, ids: np.ndarray) -> Callable[[], np.ndarray]:
+    """Ours, of ids (T + 1, N) in chunks as `nblstm.scoring` takes them."""
+
+    def call() -> np.ndarray:
+        state, found = network.initial_state(ids.shape[1]), []
+        rows = scoring.rows_at_once(network.config) // ids.shape[1]
+        for start in range(0, len(ids) - 1, rows):
+            part = ids[start : start + rows + 1]
+            losses, state = network.losses(Chunk.rectangle(part[:-1], part[1:], fresh=False), state)
+            found.append(losses)
+        return np.concatenate(found)
+
+    return call
+
+
+def torch_streams(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
+    """PyTorch's, in the same chunks."""
+    import torch
+
+    tokens, rows = torch.from_numpy(ids).long(), scoring.rows_at_once(model.config) // ids.shape[1]
+
+    def call() -> np.ndarray:
+        state, found = None, []
+        with torch.inference_mode():
+            for start in range(0, len(tokens) - 1, rows):
+                part = tokens[start : start + rows + 1]
+                logits, state = model(part[:-1], state)
+                found.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="none"))
+        return torch.cat(found).numpy()
+
+    return call
+
+
+def lines_of(characters: int) -> list[str]:
+    """Random lines of 1 to 79 of 64 characters."""
+    random, lines = np.random.default_rng(2), []
+    while characters > 0:
+        lines.append("".join(map(chr, random.integers(48, 112, random.integers(1, 80)))))
+        characters -= len(lines[-1])
+    return lines
+
+
+def judged_lines(network: Network, vocabulary: Vocabulary, lines: list[str]) -> Callable[[], np.ndarray]:
+    """Ours, from text."""
+    return lambda: np.concatenate([found.nats for found in scoring.judge(network, vocabulary, lines)])
+
+
+def torch_lines(model: Any, vocabulary: Vocabulary, lines: list[str]) -> Callable[[], np.ndarray]:
+    """PyTorch's, from tensors: sorted by length, padded, batches as large as ours."""
+    import torch
+
+    start, ids = scoring.start_id(vocabulary), [vocabulary.encode(line).astype(np.int64) for line in lines]
+    order = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
+    batches = []
+    while order:
+        size = scoring.batch_size(model.config, len(ids[order[0]]))
+        batch, order = [torch.from_numpy(ids[k]) for k in order[:size]], order[size:]
+        targets = torch.nn.utils.rnn.pad_sequence(batch, padding_value=-100)
+        tokens = torch.cat([torch.full((1, len(batch)), start), targets[:-1].clamp(min=0)])
+        batches.append((tokens, targets.flatten()))
+
+    def call() -> np.ndarray:
+        found = []
+        with torch.inference_mode():
+            for tokens, targets in batches:
+                logits, _ = model(tokens, None)
+                losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+                found.append(losses[targets >= 0])
+        return torch.cat(found).numpy()
+
+    return call
+
+
+# ---------------------------------------------------------------- one row
+
+
+def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
+    """Check a job, then time it: seconds a round of every contestant, and what they mean."""
+    shape, N = shape_of(name), JOBS[job]
+    parameters = initial(shape, 0)
+    network = Network(shape, parameters, "cpu", args.threads)
+    lines = lines_of(TOKENS)
+    vocabulary = Vocabulary.build([chr(code) for code in range(48, 112)], "char")
+    ids = np.random.default_rng(1).integers(0, V, (TOKENS // max(N, 1) + 1, max(N, 1)), np.int32)
+    ours = streams(network, ids) if N else judged_lines(network, vocabulary, lines)
+    contestants, error, tokens = {"nblstm": ours}, None, ours().size
+    if with_torch:
+        import torch
+        from torch_peer import TorchModel
+
+        torch.set_num_threads(args.threads)
+        model = TorchModel(shape, parameters).eval()
+        contestants["torch"] = torch_streams(model, ids) if N else torch_lines(model, vocabulary, lines)
+        sums = [call().sum(dtype=np.float64) for call in contestants.values()]
+        error = common.require_close(f"{name}, {job}: sum of the losses", *sums, TOLERANCE)
+    best, unit, work = limit_of(shape, N, tokens, args.threads, with_torch)
+    times = common.interleaved({**contestants, **{key: call for key, (call, _) in best.items()}}, args.repeat)
+    fastest = [max(best[key][1] / times[key][turn] for key in best) for turn in range(args.repeat)]
+    return {
+        "model": name, "job": job, "seconds": times, "error": error,
+        "ratios": common.ratios(times["torch"], times["nblstm"]) if with_torch else [],
+        "tokens_per_second": {key: tokens / common.median(times[key]) for key in contestants},
+        "limit": unit, "share": common.median(work / t / b for t, b in zip(times["nblstm"], fastest)),
+    }  # fmt: skip
+
+
+def limit_of(shape: ModelConfig, N: int, tokens: int, threads: int, with_torch: bool) -> tuple[dict, str, float]:
+    """(contestants to measure the limit with, its name, how much of it the job takes)."""
+    if N == 1:
+        size = 4 * shape.hidden_size**2 * np.dtype(shape.dtype).itemsize
+        return {"read": limits.read_contestant(size, threads)}, "reading weights", float(size * shape.num_layers * tokens)
+    operations = limits.training_operations(shape, tokens, min(tokens, V)) / 3  # a third of it is the forward pass
+    return limits.product_contestants(threads, with_torch), "products", operations
+
+
+def rendered(row: dict[str, Any]) -> dict[str, str]:
+    """A row of figures as a row of the table."""
+    cells = {"model": row["model"], "job": row["job"]}
+    cells |= {f"{key} tokens/s": f"{value:,.0f}" for key, value in row["tokens_per_second"].items()}
+    if row["ratios"]:
+        cells["torch / nblstm"] = common.spread(row["ratios"], digits=2)
+    error = "not checked" if row["error"] is None else f"{row['error']:.0e}"
+    return cells | {"limit": row["limit"], "share of it": f"{row['share']:.0%}", "error": error}
+
+
+def main() -> None:
+    parser = common.parser(__doc__, repeat=5, peers=["torch"])
+    parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(MODELS)}")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
+    args = parser.parse_args()
+    with_torch = "torch" in common.installed(args.peers)
+    names = common.chosen(MODELS, args.only)
+    rows = [measure(name, job, args, with_torch) for name in names for job in args.jobs]
+    notes = []
+    if with_torch:
+        mean = common.geometric_mean(common.median(row["ratios"]) for row in rows)
+        notes.append(f"geometric mean of torch / nblstm: {mean:.2f}")
+    common.report(f"scoring, float32, vocabulary {V}", args, [rendered(row) for row in rows], notes, rows)
+
+
+if __name__ == "__main__":
+    main()

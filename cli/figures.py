@@ -1,0 +1,89 @@
+"""What `eval` and `score` share: the figures of a score, their table, the protocol in words, progress through a text."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nblstm.cli.progress import Progress, speed
+
+UNITS = {"char": "character", "word": "word", "byte": "byte"}  # what a token is called, by level
+QUICK = 2.0  # seconds without a word before progress is shown
+NARROWEST = 10  # characters of a column
+
+
+def figures(score: Any) -> dict[str, float]:
+    """A score as names and numbers."""
+    return {
+        "nats_per_token": score.loss,
+        "perplexity": score.perplexity,
+        "bits_per_character": score.bits_per_character,
+        "bits_per_byte": score.bits_per_byte,
+        "tokens": score.tokens,
+        "unknown": score.unknown,
+    }
+
+
+def heads(levels: set[str]) -> list[str]:
+    """The columns of `figures`, for models of these levels."""
+    unit = UNITS[next(iter(levels))] if len(levels) == 1 else "token"
+    return [f"nats/{unit}", "perplexity", "bits/character", "bits/byte", f"{unit}s", "unknown"]
+
+
+def row(columns: list[str], values: list[Any], *names: str) -> str:
+    """A line of the table: numbers below their columns, to the right, and names behind them."""
+    cells = [f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else f"{value:,}" for value in values]
+    return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
+
+
+KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "file": "file"}  # of texts on their own
+
+
+def protocol(vocabulary: Any, kind: str) -> str:
+    """How texts that know nothing of each other are scored, in words."""
+    if vocabulary.end_id is None:
+        rest = "" if kind == "file" else ", the line end behind it is not"
+        return f"each {KINDS[kind]} on its own, read after a line end; its first token is scored{rest}"
+    end = vocabulary.tokens[vocabulary.end_id]
+    return f"each {KINDS[kind]} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
+
+
+def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """({"file", "line"}, text) of every document (a line, or a blank-line one) in the files; bytes at byte level."""
+    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.documents import numbered
+
+    newline = b"\n" if level == "byte" else "\n"
+    for source in find_sources(files):
+        for line, text in numbered(read([source], level, encoding), kind, newline, source.name):
+            yield {"file": source.name, "line": line}, text
+
+
+class Reading:
+    """Progress through the files, on stderr, once it takes longer than QUICK; `told` is what scoring calls."""
+
+    def __init__(self, names: Sequence[str], times: int = 1, hidden: bool = False) -> None:
+        """names: the files, each read so many times. Their share that is done is known if all of them are plain files."""
+        self.progress = Progress(sys.stderr, quiet=hidden)
+        self.started = time.monotonic()
+        self.tokens, self.size = 0, 0.0
+        plain = all(os.path.isfile(name) and not name.endswith(".gz") for name in names)
+        self.total = times * sum(map(os.path.getsize, names)) if plain else 0
+
+    def told(self, tokens: int, size: float) -> None:
+        """So many more tokens are done, of so many bytes of text."""
+        self.tokens, self.size = self.tokens + tokens, self.size + size
+        seconds = time.monotonic() - self.started
+        if seconds > QUICK:
+            done = min(1.0, self.size / self.total) if self.total else 0.0
+            share = [f"{100 * done:.0f} %"] if self.total else []
+            self.progress.tell(f"{self.tokens:,} tokens", done, "  ".join([*share, speed(self.tokens / seconds)]))
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.close()

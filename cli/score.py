@@ -1,0 +1,187 @@
+"""nblstm score: how plausible each line, document or file is."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
+from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
+from nblstm.errors import ConfigError, TextError
+
+RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
+    "loss": lambda score: score.loss,
+    "nats": lambda score: score.nats,
+    "bits-per-character": lambda score: score.bits_per_character,
+    "bits-per-byte": lambda score: score.bits_per_byte,
+}
+SHOWN = 60  # characters of a text in the table
+
+Place = dict[str, Any]  # where a text stands: its file and, unless it is the whole file, its first line
+
+
+@click.command("score")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@model_option
+@click.option("--by", type=click.Choice(list(KINDS)), default="line", show_default=True, help="What is scored on its own.")
+@click.option("--per-token", is_flag=True, help="List what each token costs, in bits and nats, instead.")
+@click.option("--rank", is_flag=True, help="The most plausible first. All texts and scores are held in memory.")
+@click.option("--rank-by", type=click.Choice(list(RANKS)), help="The figure to rank by.  [default: loss (nats per token)]")
+@scoring_options
+@json_option
+def command(
+    files: tuple[str, ...], model: str, by: str, per_token: bool, rank: bool, rank_by: str | None, json: bool, **how: Any
+) -> None:
+    """How plausible a model finds each line, document or file: log-probability, perplexity, bits per character.
+
+    Reads files, folders, .gz or standard input (-) of any size; empty lines are left out. With --json every line of the
+    output is a JSON object.
+    """
+    from nblstm.language_model import load
+    from nblstm.scoring import NOTHING
+
+    rank = rank or rank_by is not None
+    if rank and per_token:
+        raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
+    loaded = load(model)
+    click.echo(f"protocol: {protocol(loaded.vocabulary, by)}", err=True)
+    several = len(files) > 1 or os.path.isdir(files[0])
+    output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
+    with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
+        judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
+        scored = _scored(judged, output.tokens if per_token else lambda place, piece: None)
+        if rank:
+            scored = _ranked(scored, rank_by or "loss")
+        total, texts = NOTHING, 0
+        for place, score, text in scored:
+            if not per_token:
+                output.score(place, score, text)
+            total, texts = total + score, texts + 1
+    if not total.tokens:
+        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all lines are empty.")
+    click.echo(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
+
+
+# ---------------------------------------------------------------- what is scored
+
+
+def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
+    """(place, [the judged text]) of every document in the files; many of them are read side by side."""
+    from nblstm.scoring import judge
+
+    places: deque[Place] = deque()  # of the texts that are taken and not yet judged
+
+    def texts() -> Iterator[Any]:
+        for place, text in documents(files, by, loaded.vocabulary.level, encoding):
+            places.append(place)
+            yield text
+
+    network, taken = loaded.scorer(texts(), side_by_side=True, **how)
+    for text in judge(network, loaded.vocabulary, taken, reading.told):
+        yield places.popleft(), [text]
+
+
+def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
+    """(place, the judged pieces) of every file, each a stream of its own."""
+    from nblstm.scoring import stream
+    from nblstm.text.corpus import find_sources, read
+
+    for source in find_sources(files):
+        network, chunks = loaded.scorer(read([source], loaded.vocabulary.level, encoding), **how)
+        yield {"file": source.name}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
+
+
+def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
+    """(place, score, text) of everything judged, the text being its first piece; `each` is told every piece."""
+    from nblstm.scoring import NOTHING
+
+    for place, pieces in judged:
+        score, text = NOTHING, None
+        for piece in pieces:
+            each(place, piece)
+            score, text = score + piece.score, piece.text if text is None else text
+        yield place, score, text
+
+
+def _ranked(scored: Iterator, by: str) -> list:
+    """The most plausible first; what has no such figure comes last."""
+    key = RANKS[by]
+    return sorted(scored, key=lambda found: (math.isnan(key(found[1])), key(found[1])))
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+class _Table:
+    """For people: numbers in columns, the place and the text behind them."""
+
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+        self.several = several
+        self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
+        where = "file" if by == "file" else "file:line" if several else "line"
+        click.echo(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
+
+    def tokens(self, place: Place, piece: Any) -> None:
+        """A line for each token of a piece."""
+        for token, bits, nats, unknown in _tokens(piece):
+            click.echo(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
+
+    def score(self, place: Place, score: Any, text: Any) -> None:
+        """A line for a text."""
+        shown = [clipped(text)] if "line" in place else []
+        click.echo(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
+
+    def _where(self, place: Place) -> str:
+        if "line" not in place:
+            return place["file"]
+        return f"{place['file']}:{place['line']}" if self.several else f"{place['line']:>4}"
+
+
+class _JsonLines:
+    """For programs: an object on each line."""
+
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+        end = vocabulary.end_id
+        self.protocol = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
+
+    def tokens(self, place: Place, piece: Any) -> None:
+        """An object for each token of a piece."""
+        for token, bits, nats, unknown in _tokens(piece):
+            echo_json({**place, "token": token, "bits": bits, "nats": nats, "unknown": unknown}, indent=None)
+
+    def score(self, place: Place, score: Any, text: Any) -> None:
+        """An object for a text."""
+        facts = {**place, "log_probability": -score.nats, **figures(score), "characters": score.characters}
+        facts |= {"bytes": score.bytes, "protocol": self.protocol}
+        echo_json(facts | ({"text": decoded(text)} if "line" in place else {}), indent=None)
+
+
+def _tokens(piece: Any) -> Iterator[tuple[str, float, float, bool]]:
+    """(token, bits, nats, whether it is unknown) of each token of a piece."""
+    return zip(piece.tokens, piece.bits.tolist(), piece.nats.tolist(), piece.unknown.tolist())
+
+
+def decoded(text: Any) -> str:
+    """A text, or the bytes of one."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+def clipped(text: Any) -> str:
+    """The beginning of a text, on one line, with nothing in it that a terminal obeys."""
+    shown = repr(decoded(text[: SHOWN + 1]))[1:-1]
+    return shown if len(text) <= SHOWN else shown[: SHOWN - 3] + "..."
+
+
+def _summary(total: Any, texts: int, unit: str, by: str) -> str:
+    """What all texts come to."""
+    kind = ("document" if by == "blank-line" else by) + "s" * (texts != 1)
+    return (
+        f"{texts:,} {kind}: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {total.perplexity:.4f}, "
+        f"{total.bits_per_character:.4f} bits per character, {total.bits_per_byte:.4f} per byte"
+    )
