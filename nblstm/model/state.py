@@ -30,3 +30,7 @@ class State:
     def copy(self) -> State:
         """A state that shares no memory with this one."""
         return State(self.h.copy(), self.c.copy())
+
+    def take(self, texts: np.ndarray) -> State:
+        """The state of the texts at these places (M,), one of which may come several times; a copy: (L, M, H)."""
+        return State(self.h.take(texts, axis=1), self.c.take(texts, axis=1))
