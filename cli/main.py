@@ -12,7 +12,9 @@ import click
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
-COMMANDS = {"train": "train", "sample": "sample", "eval": "evaluate", "info": "info", "warmup": "warmup"}
+COMMANDS = {
+    "train": "train", "sample": "sample", "write": "write", "eval": "evaluate", "info": "info", "warmup": "warmup",
+}  # fmt: skip
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
