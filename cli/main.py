@@ -12,7 +12,10 @@ import click
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
-COMMANDS = {"train": "train", "sample": "sample", "score": "score", "eval": "evaluate", "info": "info", "warmup": "warmup"}
+COMMANDS = {
+    "train": "train", "sample": "sample", "write": "write", "score": "score", "eval": "evaluate", "info": "info",
+    "warmup": "warmup",
+}  # fmt: skip
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 

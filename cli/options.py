@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from nblstm.config import BACKENDS, CELLS, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, SCHEDULES, TOKENIZERS
+from nblstm.config import (
+    BACKENDS, CELLS, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, SCHEDULES, TOKENIZERS, UNTIL,
+)  # fmt: skip
 
 MODEL = "model.safetensors"
 CHOICES = {
@@ -23,6 +25,7 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "backend": BACKENDS,
+    "until": UNTIL,
 }
 TYPES = {"int": int, "float": float, "str": str}
 

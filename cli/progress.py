@@ -51,7 +51,8 @@ class Progress:
         done = min(max(done, 0.0), 1.0)
         head = f"epoch {epoch}" + (f"/{epochs}" if epochs else "")
         new_epoch, self.epoch = epoch != self.epoch, epoch
-        self.tell(head, done, _tail(done, loss, tokens_per_second, seconds_left), at_once=new_epoch and not self.in_place)
+        tail = _tail(done, loss, tokens_per_second, seconds_left)
+        self.tell(head, done, tail, at_once=new_epoch and not self.in_place)
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
         """The same for any work: what stands before the bar, the share in [0, 1] that is done, what stands behind."""
@@ -84,7 +85,7 @@ class Progress:
         if self.in_place:
             self._write(ERASE + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
         else:
-            self._write(f"{head}  {tail}\n")
+            self._write(f"{head}  {tail}".rstrip() + "\n")
 
     def _write(self, text: str) -> None:
         """Write and flush; give the stream up at its first error."""

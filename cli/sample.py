@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.options import given, model_option, setting
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
@@ -33,22 +34,30 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
 @click.option("--novel", multiple=True, metavar="CORPUS", help="Skip texts that stand in this corpus (repeatable).")
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
+@beam_options
 def command(
     model: str, prompt: str | None, prompt_file: str | None, state: str | None, save_state: str | None,
     stop: tuple[str, ...], until_end: bool, novel: tuple[str, ...], **settings: Any,
 ) -> None:  # fmt: skip
-    """Let a model write. Text goes to stdout as it is made, the prompt first."""
+    """Let a model write. Text goes to stdout as it is made, the prompt first.
+
+    With --beam the most likely text is searched, which suits short texts that have an end; long ones repeat themselves.
+    """
     from nblstm.language_model import load
 
+    drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel}
+    search, scores = beam_config(settings, stop, drawing_only)
     config = SampleConfig(**given(settings))
     if prompt is not None and prompt_file is not None:
         raise ConfigError("give --prompt or --prompt-file, not both.")
     if save_state is not None and (novel or config.num_samples > 1):
         raise ConfigError("--save-state needs one text; leave out --num-samples and --novel.")
-    text = _read((prompt_file,)) if prompt_file is not None else _checked(prompt or "")
+    text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
     loaded = load(model)
-    _warn_of_unknown(loaded, text)
+    warn_of_unknown(loaded, text)
     before = None if state is None else loaded.load_state(state)
+    if search:
+        return write_beam(loaded, text, before, search, scores)
     asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
     if novel:
         _write_novel(loaded, text, _read(novel), asked)
@@ -98,7 +107,7 @@ def _read(paths: tuple[str, ...]) -> str:
     return "".join(read_text(paths))
 
 
-def _checked(prompt: str) -> str:
+def checked(prompt: str) -> str:
     """The prompt. ConfigError if it has bytes that are not text: Python makes lone surrogates of them."""
     try:
         prompt.encode()
@@ -107,7 +116,7 @@ def _checked(prompt: str) -> str:
     return prompt
 
 
-def _warn_of_unknown(model: Any, text: str) -> None:
+def warn_of_unknown(model: Any, text: str) -> None:
     """Tell which tokens of the prompt the model has never seen."""
     unknown = model.vocabulary.unknown(text)
     if unknown:

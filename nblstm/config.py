@@ -1,4 +1,7 @@
-"""TextConfig, ModelConfig, TrainConfig, SampleConfig: what can be chosen, checked once, and the only home of defaults."""
+"""TextConfig, ModelConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig: what can be chosen, checked once.
+
+The only home of defaults.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
 BACKENDS = ("auto", "numpy", "cpu")
+UNTIL = ("word", "line")
 
 HEADS = ("linear", "cell")
 ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
@@ -26,9 +30,10 @@ WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
+MAX_BEAM = 10_000  # texts side by side in a search
 
 
-_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None)}
+_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "None": type(None)}
 
 
 def _check_types(config: Any) -> None:
@@ -77,6 +82,16 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _strings(config: Any, name: str) -> None:
+    """Make the named field a tuple where it is a string or a list. ConfigError unless it holds non-empty strings."""
+    value = getattr(config, name)
+    values = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for string in values:
+        if not isinstance(string, str) or not string:
+            raise ConfigError(f"{name} must be strings that are not empty, got {string!r}.")
+    object.__setattr__(config, name, values)
 
 
 class _Config:
@@ -330,4 +345,53 @@ class SampleConfig(_Config):
         _at_most(self, MAX_TOKENS, "top_k", "repetition_window", "no_repeat_ngram")
         _at_most(self, MAX_TOKENS, "n")
         _at_most(self, MAX_SIZE, "num_samples")
+        _one_of(self, "backend", BACKENDS)
+
+
+@dataclass(frozen=True)
+class BeamConfig(_Config):
+    """How the most likely texts are searched for."""
+
+    n: int = 200  # most tokens of a text; the prompt is not counted
+    beam: int = 8  # hypotheses kept at every step
+    num_samples: int = 1  # texts to return, the best first
+    length_penalty: float = 0.6  # alpha of Wu et al. 2016, eq. 14: 0 favours short texts, 1 is about the mean per token
+    groups: int = 1  # the beam is split into so many groups that avoid each other's tokens
+    diversity: float = 0.5  # nats that a token costs for each beam of an earlier group that takes it at the same step
+    stochastic: bool = False  # draw texts without replacement instead of searching the most likely
+    seed: int | None = None  # of a stochastic beam; None draws a fresh one
+    stop: tuple[str, ...] = ()  # a text ends before any of these strings
+    backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
+
+    def __post_init__(self) -> None:
+        _strings(self, "stop")
+        _check_types(self)
+        _at_least(self, 0, "n", "length_penalty", "diversity", "seed")
+        _at_least(self, 1, "beam", "num_samples", "groups")
+        _at_most(self, MAX_TOKENS, "n")
+        _at_most(self, MAX_BEAM, "beam")
+        _one_of(self, "backend", BACKENDS)
+        if self.num_samples > self.beam:
+            raise ConfigError(f"num_samples must be at most beam, {self.beam}, got {self.num_samples}; raise beam.")
+        if self.beam % self.groups:
+            raise ConfigError(f"beam must be a multiple of groups, got {self.beam} and {self.groups}.")
+        if self.stochastic and self.groups > 1:
+            raise ConfigError(f"a stochastic beam has no groups, got groups {self.groups}; its texts differ as it is.")
+
+
+@dataclass(frozen=True)
+class WriteConfig(_Config):
+    """What a person who writes with a model is offered."""
+
+    continuations: int = 3  # how many
+    until: str = "word"  # word | line: where a continuation ends
+    n: int = 40  # most tokens of a continuation
+    backend: str = "auto"  # numpy | cpu | auto: numpy, which starts at once
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _at_least(self, 1, "continuations", "n")
+        _at_most(self, 9, "continuations")
+        _at_most(self, 1000, "n")
+        _one_of(self, "until", UNTIL)
         _one_of(self, "backend", BACKENDS)

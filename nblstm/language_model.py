@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nblstm.config import ModelConfig, SampleConfig
+from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
+from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
+from nblstm.generation.cowriter import CoWriter
 from nblstm.generation.stops import Stops
 from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
@@ -24,6 +27,19 @@ from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge
 from nblstm.text.vocabulary import Vocabulary
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
+
+
+@dataclass(frozen=True)
+class Found:
+    """A text that `LanguageModel.beam` has found.
+
+    log_probability: of its tokens, in nats, the end token and a stop string included, the prompt not.
+    score: log_probability / ((5 + tokens) / 6)^length_penalty.
+    """
+
+    text: str
+    log_probability: float
+    score: float
 
 
 class LanguageModel:
@@ -128,6 +144,49 @@ class LanguageModel:
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
+    def beam(
+        self,
+        prompt: str = "",
+        *,
+        state: State | None = None,
+        report: Callable[[int], None] | None = None,
+        **settings: Any,
+    ) -> list[Found]:
+        """The num_samples most likely texts that follow the prompt, the best first; distinct, so there may be fewer.
+
+        settings: fields of BeamConfig (n, beam, num_samples, length_penalty, groups, diversity, stochastic, seed, stop,
+        backend); ConfigError names a wrong one. Of several groups the best of each comes first, then their second, and
+        so on. A stochastic beam returns texts in the order in which it drew them.
+        state: what comes before the prompt, as `state()` returns it. report: told the number of tokens after each step.
+        """
+        config = BeamConfig.from_dict(settings)
+        like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
+        backend = sampler.choose_backend(self.config, like, len(prompt))
+        ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
+        before = self.state(prompt, state, backend)
+        search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
+        while not search.done:
+            search.step()
+            if report:
+                report(search.steps)
+        read = self.encode(prompt).tolist()
+
+        def text_of(hypothesis: Hypothesis) -> str:
+            text = text_after(self.vocabulary, read, hypothesis.tokens)
+            return text if ending is None else ending.cut(text)
+
+        found = distinct(search.hypotheses(), text_of)[: config.num_samples]
+        return [Found(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
+
+    def cowriter(self, **settings: Any) -> CoWriter:
+        """A text to be written together: give it keys and ask how the model would go on.
+
+        settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.
+        """
+        config = WriteConfig.from_dict(settings)
+        backend = "numpy" if config.backend == "auto" else config.backend
+        return CoWriter(self.network(backend), self.vocabulary, self.state(backend=backend), config)
+
     def score(self, text: Text | Iterable[Text], backend: str = "auto", threads: int = 0) -> Score:
         """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
 
@@ -210,7 +269,7 @@ class Texts:
         vocabulary, N = self.model.vocabulary, self.config.num_samples
         ids = self.model.encode(self.prompt)
         texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
-        banned = () if vocabulary.unk_id is None or len(vocabulary) == 1 else (vocabulary.unk_id,)
+        banned = vocabulary.never_written
         network = self.model.network(self.backend)
         over = lambda n: texts[n].over  # noqa: E731
         for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):

@@ -215,7 +215,7 @@ def test_sample_novel_texts(command, folder):
 # ---------------------------------------------------------------- help, version, environment
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "score", "eval", "info", "warmup"])
+@pytest.mark.parametrize("name", ["train", "sample", "score", "eval", "info", "write", "warmup"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(command, name, flag):
     """Every command explains itself on stdout."""

@@ -112,8 +112,8 @@ def test_import_nblstm_is_light(python):
 @pytest.mark.parametrize(
     "args",
     [
-        ["sample", "-n", "100"], ["score", "corpus.txt"], ["eval", "corpus.txt"], ["info"], ["info", "--json"],
-        ["train", "-h"], ["--version"],
+        ["sample", "-n", "100"], ["sample", "--beam", "8"], ["score", "corpus.txt"], ["eval", "corpus.txt"],
+        ["info"], ["info", "--json"], ["train", "-h"], ["--version"],
     ],
 )  # fmt: skip
 def test_these_commands_load_no_numba(python, folder, args):
@@ -121,6 +121,12 @@ def test_these_commands_load_no_numba(python, folder, args):
     code = f"from nblstm.cli.main import main\ntry: main({args!r})\nexcept SystemExit as ended: assert ended.code == 0"
     loaded = modules_after(python, f"import io; sys.stdout = io.StringIO()\n{code}")
     assert "click" in loaded and "numba" not in loaded
+
+
+def test_co_writing_loads_no_numba(python, folder):
+    """Typing and being offered continuations need NumPy alone."""
+    code = "import nblstm; writer = nblstm.load('model.safetensors').cowriter(); writer.type('S')"
+    assert "numba" not in modules_after(python, code + "; writer.continuations()")
 
 
 def test_every_public_name_exists():

@@ -108,6 +108,11 @@ class Vocabulary(ABC):
         return self.END_PLACE if self.ends else None
 
     @property
+    def never_written(self) -> list[int]:
+        """The ids that generated text never holds: <unk>, unless there is nothing else."""
+        return [] if self.unk_id is None or len(self) == 1 else [self.unk_id]
+
+    @property
     def dtype(self) -> np.dtype:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(len(self) - 1)

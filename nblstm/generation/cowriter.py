@@ -1,0 +1,182 @@
+"""Co-writing: what a person has typed so far, and how the model would go on. Knows of no terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from nblstm.config import BeamConfig, WriteConfig
+from nblstm.generation.beam import BeamSearch, distinct, text_after
+from nblstm.model.network import Network
+from nblstm.model.state import State
+from nblstm.text.vocabulary import Vocabulary
+
+PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
+DIVERSITY = 0.5  # nats: see BeamConfig
+PART_OF_A_WORD = re.compile(r"(?<=\S)\s\S*$")  # behind at least one whole word
+LINE_END = re.compile(r"[\r\n]")
+
+
+class CoWriter:
+    """A text under way. Give it keys (`type`, `backspace`, `enter`, `choose`, `accept`) and ask for `continuations()`.
+
+    lines: the finished lines. line: the one being typed. selected: the place of the chosen continuation.
+    The state after each token of the line is kept, so that a key costs the reading of about one token, and
+    taking one back costs nothing.
+    """
+
+    def __init__(self, network: Network, vocabulary: Vocabulary, fresh: State, config: WriteConfig) -> None:
+        """fresh: the state of one text before its first line."""
+        self.network, self.vocabulary, self.config, self._fresh = network, vocabulary, config, fresh
+        self.lines: list[str] = []
+        self.line, self.selected = "", 0
+        self._tokens: list[int] = []  # of the line, as far as it has been read
+        self._states = [fresh]  # before the line, then after each of the tokens
+        self._offered: list[str] | None = None  # continuations of the line, once they are known
+        self._search = _search_config(config)
+        self._decode, self._decode_beam = network.decoder(), network.decoder(self._search.beam)
+        self._inside = np.array(
+            [
+                id for id, token in enumerate(vocabulary.tokens)
+                if id not in (vocabulary.unk_id, vocabulary.end_id) and not LINE_END.match(token)
+            ],
+            np.int64,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ what a person does
+
+    @property
+    def text(self) -> str:
+        """Everything written so far."""
+        return "\n".join([*self.lines, self.line])
+
+    def type(self, text: str) -> None:
+        """Add characters to the line; a newline ends it."""
+        first, *rest = text.split("\n")
+        self._change(self.line + first)
+        for line in rest:
+            self.enter()
+            self._change(line)
+
+    def backspace(self) -> None:
+        """Take the line's last character back, if it has any."""
+        self._change(self.line[:-1])
+
+    def enter(self) -> None:
+        """End the line; it stays as what comes before the next one.
+
+        A model of documents that knows no newline starts the next line afresh: each is a document.
+        """
+        self.lines.append(self.line)
+        self._change(self.line + "\n")
+        self._read()
+        one_line_documents = self.vocabulary.end_id is not None and self.vocabulary.unknown("\n")
+        self._states, self._tokens = [self._fresh if one_line_documents else self._states[-1]], []
+        self._change("")
+
+    def choose(self, by: int) -> None:
+        """Select the continuation so many places further down, from the last on to the first, if any is offered."""
+        if self._offered:
+            self.selected = (self.selected + by) % len(self._offered)
+
+    def accept(self) -> None:
+        """Type the selected continuation; nothing if none has been offered for this line yet."""
+        if self._offered:
+            self.type(self._offered[self.selected])
+
+    def _change(self, line: str) -> None:
+        if line != self.line:
+            self.line, self._offered, self.selected = line, None, 0
+
+    # ------------------------------------------------------------ what the model thinks
+
+    def continuations(self, give_up: Callable[[], bool] = lambda: False) -> list[str]:
+        """Up to config.continuations distinct, likely ways to go on to the end of the word or line.
+
+        Words by falling probability; of lines the best of each group first.
+        give_up: asked before each step of the search; where it says yes, nothing is offered this time.
+        """
+        if self._offered is None:
+            self._offered = self._continue(give_up)
+        return self._offered or []
+
+    def _continue(self, give_up: Callable[[], bool]) -> list[str] | None:
+        """The continuations; None if given up."""
+        self._read()
+        known, typed, first = self._start()
+        if not len(first):
+            return []
+        ending = _UnitEnd(self.vocabulary, self.config, typed)
+        state = self._states[known]
+        search = BeamSearch(self.network, self.vocabulary, state, self._search, ending, first, self._decode_beam)
+        while not search.done:
+            if give_up():
+                return None
+            search.step()
+        found = distinct(search.hypotheses(), lambda hypothesis: self._text(known, typed, hypothesis.tokens))
+        return [text for text, _ in found if text][: self.config.continuations]
+
+    def _read(self) -> None:
+        """Let tokens and states follow the line: keep what has not changed, read the rest."""
+        tokens = self.vocabulary.encode(self.line).astype(np.int64).tolist()
+        same = 0
+        while same < min(len(tokens), len(self._tokens)) and tokens[same] == self._tokens[same]:
+            same += 1
+        del self._states[same + 1 :]
+        for token in tokens[same:]:
+            state = self._states[-1].copy()
+            self._decode([token], state, want_logits=False)
+            self._states.append(state)
+        self._tokens = tokens
+
+    def _start(self) -> tuple[int, str, np.ndarray]:
+        """(tokens of the line to start behind, what is typed behind them, ids (M,) of the tokens that may come first).
+
+        At word level the last word may be unfinished: the search starts before it, with the words that start so.
+        """
+        known, words = len(self._tokens), self.vocabulary.level == "word"
+        spaced = words and self.vocabulary.tokenizer == "whitespace"  # tokens leave the spaces out
+        if words and known and not (spaced and self.line.endswith(" ")):
+            part = self.vocabulary.split(self.line)[-1]
+            longer = [id for id in self._inside.tolist() if self.vocabulary.tokens[id].startswith(part)]
+            if longer:
+                return known - 1, (" " if spaced and known > 1 else "") + part, np.array(longer)
+        return known, " " if spaced and self.line.endswith(" ") and known else "", self._inside
+
+    def _text(self, known: int, typed: str, tokens: np.ndarray) -> str:
+        """What the found tokens (t,) add to what is typed, without the line's end; "" if they add nothing."""
+        text = text_after(self.vocabulary, self._tokens[:known], tokens)
+        if not text.startswith(typed) or "\ufffd" in text:  # half a character
+            return ""
+        text = LINE_END.split(text[len(typed) :])[0]
+        if len(tokens) == self.config.n and self.vocabulary.level != "word":
+            text = PART_OF_A_WORD.sub("", text)
+        return text.rstrip()
+
+
+def _search_config(config: WriteConfig) -> BeamConfig:
+    """How continuations are searched: words by their probability; lines in groups, as the likeliest differ little."""
+    beam = PLACES * config.continuations
+    if config.until == "word":
+        return BeamConfig(n=config.n, beam=beam, num_samples=beam // 2, length_penalty=0.0)
+    return BeamConfig(
+        n=config.n, beam=beam, num_samples=PLACES, length_penalty=1.0, groups=config.continuations, diversity=DIVERSITY
+    )
+
+
+class _UnitEnd:
+    """An Ending: the continuation has come to the end of its first word, or of its line."""
+
+    def __init__(self, vocabulary: Vocabulary, config: WriteConfig, typed: str) -> None:
+        self.vocabulary, self.typed, self.window = vocabulary, typed.strip(), config.n
+        if config.until == "line":
+            self.end = LINE_END
+        else:  # a word token is a whole word, a character or byte may be followed by more of it
+            self.end = re.compile(r"\S|[\r\n]" if vocabulary.level == "word" else r"\S\s|[\r\n]")
+
+    def reached(self, tokens: np.ndarray) -> bool:
+        text = self.vocabulary.decode(tokens).lstrip(" ")
+        added = text[len(self.typed) :] if self.typed else text
+        return self.end.search(added) is not None

@@ -1,0 +1,230 @@
+"""Co-writing without a terminal: what is kept of a typed line, what is offered, and what each key does."""
+
+import numpy as np
+import pytest
+
+from nblstm.config import ModelConfig
+from nblstm.errors import ConfigError
+from nblstm.language_model import LanguageModel
+from nblstm.model.parameters import initial, views
+from nblstm.text.vocabulary import Characters, Vocabulary
+
+
+def a_model(level, text, bias=(), tokenizer="default"):
+    """A model of the text's vocabulary whose logits are 0 but for bias, text of a token -> logit."""
+    vocabulary = Vocabulary.build([text], level, tokenizer)
+    config = ModelConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    parameters = np.zeros(config.num_parameters, np.float32)
+    logits = [dict(bias).get(token, 0.0) for token in vocabulary.tokens]
+    views(parameters, config)["head.bias"][...] = logits
+    return LanguageModel(config, vocabulary, parameters, {})
+
+
+def states_of(writer):
+    """The state after what has been typed."""
+    writer.continuations()
+    return writer._states[-1]
+
+
+def assert_same(state, other):
+    np.testing.assert_allclose(state.h, other.h, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.c, other.c, rtol=1e-5, atol=1e-6)
+
+
+class Counting:
+    """A decoder that counts its calls."""
+
+    def __init__(self, decode):
+        self.decode, self.calls = decode, 0
+
+    def __call__(self, *args, **keywords):
+        self.calls += 1
+        return self.decode(*args, **keywords)
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_a_key_costs_one_step(model):
+    """Each character is read once, one taken back is not read again, and the state is that of the text read afresh."""
+    writer = model.cowriter()
+    writer._decode = reads = Counting(writer._decode)
+    for count, character in enumerate("Shall I", 1):
+        writer.type(character)
+        writer.continuations()
+        assert reads.calls == count
+    assert_same(states_of(writer), model.state("\nShall I"))
+    for _ in range(3):
+        writer.backspace()
+        writer.continuations()
+    assert reads.calls == 7 and writer.line == "Shal"
+    assert_same(states_of(writer), model.state("\nShal"))
+    writer.type("l")
+    assert_same(states_of(writer), model.state("\nShall"))
+    assert reads.calls == 8
+
+
+@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
+def test_a_word_is_read_again_as_it_grows(tokenizer):
+    """At word level a key changes the last token: again one step a key, and the state is right."""
+    vocabulary = Vocabulary.build(["the cat sat"], "word", tokenizer)
+    config = ModelConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    model = LanguageModel(config, vocabulary, initial(config, 0), {})
+    writer = model.cowriter()
+    writer._decode = reads = Counting(writer._decode)
+    for character in "the cat":
+        before = reads.calls
+        writer.type(character)
+        assert_same(states_of(writer), model.state(writer.line, model.state()))
+        assert reads.calls - before <= 1
+    writer.backspace()
+    assert_same(states_of(writer), model.state("the ca", model.state()))
+
+
+def test_the_lines_are_context(model):
+    """Enter keeps the line, and the next one goes on from it; typing newlines does the same."""
+    writer = model.cowriter()
+    writer.type("Shall I")
+    writer.enter()
+    writer.type("Thou")
+    assert (writer.lines, writer.line, writer.text) == (["Shall I"], "Thou", "Shall I\nThou")
+    assert_same(states_of(writer), model.state("\nShall I\nThou"))
+    other = model.cowriter()
+    other.type("Shall I\nThou")
+    assert other.text == writer.text and other.continuations() == writer.continuations()
+
+
+def test_backspace_stays_in_the_line(model):
+    """It takes nothing from an empty line, nor from lines that have ended."""
+    writer = model.cowriter()
+    writer.backspace()
+    writer.type("a\n")
+    writer.backspace()
+    assert writer.text == "a\n"
+
+
+def test_documents_start_afresh():
+    """Where each line is a document and no newline is known, the line before is not context."""
+    config = ModelConfig(4, hidden_size=4, num_layers=1)
+    model = LanguageModel(config, Characters(("<unk>", "<end>", "a", "b"), ends=True), initial(config, 0), {})
+    writer = model.cowriter()
+    fresh = states_of(writer)
+    writer.type("ab\n")
+    assert states_of(writer) is fresh
+    assert all(set(text) <= set("ab") for text in writer.continuations())
+
+
+# ---------------------------------------------------------------- what is offered
+
+
+@pytest.mark.parametrize("until", ["word", "line"])
+@pytest.mark.parametrize("line", ["", "S", "Shall ", "Shall I compare thee", "?"])
+def test_continuations_are_distinct_and_end(model, until, line):
+    """Up to the number asked for, no two alike, none empty, none with a line's end; single words if asked for."""
+    writer = model.cowriter(continuations=4, until=until, n=20)
+    writer.type(line)
+    offered = writer.continuations()
+    assert 1 <= len(offered) <= 4 and len(set(offered)) == len(offered)
+    for text in offered:
+        assert text.strip() and text == text.rstrip() and "\n" not in text and "<unk>" not in text
+        assert until == "line" or len(text.split()) == 1 or len(text) > 15
+
+
+def test_the_likeliest_word_comes_first():
+    """Words are offered by falling probability, those that complete what is typed; a whole word is gone on from."""
+    likely = {" cat": 3.0, " car": 2.0, " sat": 1.0, "<unk>": 9.0, "\n": 9.0}
+    writer = a_model("word", "a cat car sat\nthe cat car sat", likely).cowriter()
+    writer.type("the")
+    assert writer.continuations() == [" cat", " car", " sat"]
+    writer.type(" ")
+    assert writer.continuations() == ["cat", "car", "sat"]
+    writer.type("ca")
+    assert writer.continuations()[:2] == ["t", "r"]
+    writer.type("t")
+    assert writer.continuations() == [" cat", " car", " sat"]
+    writer.type("x")  # no word starts so
+    assert writer.continuations() == [" cat", " car", " sat"]
+
+
+def test_pretokenised_words_are_spaced():
+    """With the whitespace tokenizer a continuation brings its space, unless it is typed already."""
+    writer = a_model("word", "the cat car .\nthe", {"cat": 3.0, "car": 2.0, ".": 1.0}, "whitespace").cowriter()
+    for typed, offered in (("the", [" cat", " car", " ."]), (" ", ["cat", "car", "."]), ("c", ["at", "ar"])):
+        writer.type(typed)
+        assert writer.continuations() == offered, typed
+    assert writer.text == "the c"
+
+
+def test_a_word_of_characters_ends_before_a_space():
+    """Characters are offered up to the end of the word, whatever is likely behind it."""
+    writer = a_model("char", "ab \n", {"a": 4.0, " ": 3.5}).cowriter(n=6)
+    writer.type("b")
+    assert set(writer.continuations()) >= {"a"} and not any(" " in text.strip() for text in writer.continuations())
+
+
+def test_no_half_characters_of_bytes():
+    """A byte model that likes the first byte of a character best offers whole ones only."""
+    lead, rest = (chr(byte) for byte in "é".encode())
+    writer = a_model("byte", "", {lead: 9.0, rest: 8.5, " ": 8.0}).cowriter(n=7)
+    writer.type("é")
+    assert not any("\ufffd" in text for text in writer.continuations())
+
+
+@pytest.mark.parametrize("level, text", [("char", "\n"), ("word", "\n")])
+def test_nothing_to_offer(level, text):
+    """A model that knows only the line's end offers nothing, and the keys do no harm."""
+    writer = a_model(level, text).cowriter()
+    writer.type("abc")
+    writer.accept()
+    writer.choose(1)
+    assert (writer.continuations(), writer.text) == ([], "abc")
+
+
+def test_the_backends_offer_the_same(model):
+    """NumPy and the compiled kernels."""
+    one, other = (model.cowriter(backend=backend) for backend in ("numpy", "cpu"))
+    for writer in (one, other):
+        writer.type("Shall I\nTh")
+    assert one.continuations() == other.continuations()
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_choose_and_accept(model):
+    """Up and down go round; accepting types the selected one; a change of the line selects the first again."""
+    writer = model.cowriter()
+    writer.type("Sha")
+    writer.accept()  # nothing has been offered yet: no one knows what would come
+    assert writer.line == "Sha"
+    offered = writer.continuations()
+    writer.choose(-1)
+    assert writer.selected == len(offered) - 1
+    writer.choose(1)
+    writer.choose(1)
+    assert writer.selected == 1
+    writer.accept()
+    assert writer.line == "Sha" + offered[1] and writer.selected == 0
+    assert writer.continuations() == model_continuations(model, writer.line)
+
+
+def model_continuations(model, line):
+    writer = model.cowriter()
+    writer.type(line)
+    return writer.continuations()
+
+
+def test_a_search_can_be_given_up(model):
+    """Nothing is offered then, and asking again gives what is always offered."""
+    writer = model.cowriter()
+    writer.type("Sha")
+    answers = iter([False, False, True])
+    assert writer.continuations(lambda: next(answers)) == []
+    assert writer.continuations() == model_continuations(model, "Sha") != []
+
+
+@pytest.mark.parametrize("settings", [{"continuations": 0}, {"until": "page"}, {"n": 0}, {"backend": "gpu"}, {"m": 1}])
+def test_wrong_settings(model, settings):
+    """Each is named."""
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        model.cowriter(**settings)
