@@ -12,7 +12,10 @@ import click
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
-COMMANDS = {"train": "train", "sample": "sample", "eval": "evaluate", "info": "info", "warmup": "warmup"}
+COMMANDS = {
+    "train": "train", "sample": "sample", "eval": "evaluate", "info": "info", "report": "report", "plot": "plot",
+    "warmup": "warmup",
+}  # fmt: skip
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
