@@ -78,6 +78,16 @@ class Report:
     reading: Reading
     verdicts: list[Verdict]
 
+    @property
+    def unit(self) -> str:
+        """What a token is called."""
+        return unit_of(self.model)
+
+    @property
+    def num_cells(self) -> int:
+        """How many cells the network has."""
+        return self.model.config.num_layers * self.model.config.hidden_size
+
 
 def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
@@ -102,14 +112,15 @@ def make_report(
     losses = Losses(*(None if ids is None else _loss(model, ids) for ids in (texts.train, texts.held_out)))
     fair = next(sample for sample in samples if sample.temperature == FAIR)
     spans = [None if span is None else len(span) for span in (fair.copied, by_chance)]
-    verdicts = [fit_verdict(losses, metrics), copy_verdict(*spans, _unit(model))]
+    verdicts = [fit_verdict(losses, metrics), copy_verdict(*spans, unit_of(model))]
     return Report(
         os.path.basename(path), model, model_facts(path, model), metrics, seed, samples, by_chance,
         _read(model, texts, fair), verdicts,
     )  # fmt: skip
 
 
-def _unit(model: LanguageModel) -> str:
+def unit_of(model: LanguageModel) -> str:
+    """What a token of the model is called."""
     return {"char": "character", "word": "word", "byte": "byte"}[model.vocabulary.level]
 
 

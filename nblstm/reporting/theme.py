@@ -6,6 +6,7 @@ of 4.5 that the Web Content Accessibility Guidelines (WCAG 2.2, 1.4.3, level AA)
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 SURPRISE_BITS = (1, 2, 4, 6, 9)  # the limits between the levels of surprise, bits
@@ -68,10 +69,12 @@ def both(rules: str) -> str:
 
 
 def _fill(rules: str, palette: Palette) -> str:
-    """Write the palette's colours over @name."""
-    for name in sorted(Palette.__dataclass_fields__.keys() - {"runs"}, key=len, reverse=True):
-        rules = rules.replace(f"@{name};", f"{getattr(palette, name)};")
-    return rules.replace("@runs", _runs(palette))
+    """Write the palette's colours over their names: @ink; and so on, @u0; and @c0; for the tints."""
+    named = {name: getattr(palette, name) for name in Palette.__dataclass_fields__}
+    named |= {f"u{k}": tint for k, tint in enumerate(surprise_tints(palette))}
+    named |= {f"c{k}": tint for k, tint in enumerate(cell_tints(palette))}
+    rules = rules.replace("@runs", _runs(palette))
+    return re.sub(r"@(\w+);", lambda found: f"{named[found[1]]};", rules)
 
 
 def _runs(palette: Palette) -> str:
