@@ -114,8 +114,8 @@ def line_chart(
     top = (30 if title else 8) + 20 * len(legend_lines) + 8
     ticks = duration_ticks if durations else linear_ticks
     text = duration_text if durations else number_text
-    x = _axis([c.x for c in curves], LEFT, width - RIGHT, log_x, 0.0, ticks, text, width // 100)
-    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, height // 60)
+    x = _axis([c.x for c in curves], LEFT, width - RIGHT, log_x, 0.0, ticks, text, max(4, width // 100))
+    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, max(4, height // 60))
     parts = [_title(title), _legend(legend_lines, 30 if title else 8), _grid(x, y, x_label, y_label)]
     parts += [_line(curve, x, y) for curve in curves]
     return _svg(width, height, title or f"{y_label} over {x_label}", parts)
@@ -218,9 +218,9 @@ def share_scatter(points: Sequence[tuple[np.ndarray, np.ndarray]], title: str, x
 
     Points are drawn on a grid of half a pixel, those at the same place once.
     """
-    x = Axis(0, 1, 44, size - 12, False, [(0, "0"), (0.5, "0.5"), (1, "1")])
-    y = Axis(0, 1, size - 44, 34, False, x.ticks)
-    parts = [f'<text class="title" x="44" y="18">{escape(title)}</text>', _grid(x, y, x_label, y_label)]
+    x = Axis(0, 1, LEFT, size - RIGHT, False, [(0, "0"), (0.5, "0.5"), (1, "1")])
+    y = Axis(0, 1, size - BOTTOM, 34, False, x.ticks)
+    parts = [_title(title), _grid(x, y, x_label, y_label)]
     parts.append(f'<line class="grid" x1="{x.start}" y1="{y.stop}" x2="{x.stop}" y2="{y.start}"/>')
     for run, (a, b) in enumerate(points):
         places = sorted(set(zip((x.place(a) * 2).round().tolist(), (y.place(b) * 2).round().tolist())))

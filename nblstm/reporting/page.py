@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -78,6 +79,11 @@ def _text(text: str) -> str:
     return escape(printable(text))
 
 
+def _options(text: str) -> str:
+    """Text as HTML, its --options set as such."""
+    return re.sub(r"--\w[\w-]*", r"<code>\g<0></code>", _text(text))
+
+
 def _data(id: str, value: object) -> str:
     """JSON for the script, in which no tag can begin or end."""
     text = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
@@ -106,7 +112,7 @@ def _verdict(verdict: Verdict) -> str:
     return (
         f'<div class="card {verdict.tone}"><h3 class="soft">{_text(verdict.question)}</h3>'
         f'<p class="word">{_text(verdict.word)}</p>{table if rows else ""}<p>{_text(verdict.why)}</p>'
-        f"<p><strong>Next:</strong> {_text(verdict.advice)}</p></div>"
+        f"<p><strong>Next:</strong> {_options(verdict.advice)}</p></div>"
     )
 
 
@@ -133,7 +139,7 @@ def _samples(report: Report) -> str:
         f"<p>What it writes after a line end, at seed {report.seed}. A low temperature keeps to what is likely, a high "
         "one dares more.</p>"
     )
-    return f'{intro}<div class="grid">{"".join(map(_sample, report.samples))}</div>'
+    return f'{intro}<div class="flow">{"".join(map(_sample, report.samples))}</div>'
 
 
 def _sample(sample: Sample) -> str:
@@ -145,14 +151,14 @@ def _sample(sample: Sample) -> str:
 
 def _copying(report: Report) -> str:
     if report.samples[0].copied is None:
-        return "<p>This needs the training text: name it with --corpus.</p>"
+        return "<p>This needs the training text: name it with <code>--corpus</code>.</p>"
     rows = [(f"samples at temperature {sample.temperature:g}", sample.copied) for sample in report.samples]
     if report.by_chance is not None:
         rows.append(("<strong>held-out text</strong>", report.by_chance))
     table = "".join(_span_row(report, name, span) for name, span in rows)
     rule = f"Samples at temperature {FAIR:g} are the ones to compare with held-out text: they are drawn from the model as it is."
     if report.by_chance is None:
-        rule += " There is no held-out text to say what is usual; name one with --text."
+        rule += " There is no held-out text to say what is usual; name one with <code>--text</code>."
     how = (
         f"For each row, {TEXTS} texts of equal length are searched for their longest span of {report.unit}s that also "
         "stands in the training text. Rolling hashes of all windows of one length find candidates in one pass over "
@@ -195,12 +201,12 @@ def _visible(piece: str) -> str:
 def _surprise(report: Report) -> str:
     reading, unit = report.reading, report.unit
     if reading.surprisals is None:
-        return "<p>This needs a text the model has not seen: name one with --text.</p>"
+        return "<p>This needs a text the model has not seen: name one with <code>--text</code>.</p>"
     count = _shown(report)
     levels = np.searchsorted(theme.SURPRISE_BITS, reading.surprisals.bits[: count - 1], side="right")
     tokens = _tokens(reading.pieces[1:count], "u", levels.tolist())
     return (
-        f"<p>The beginning of {_text(reading.name)}, tinted by how little the model expected each {unit} after those "
+        f"<p>The start of {_text(reading.name)}, tinted by how little the model expected each {unit} after those "
         f"before it: {reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
         f'arrow keys to see what was expected in its place.</p>{_surprise_key()}<div class="beside"><div class="reading" '
         f'role="group" aria-label="Text" data-surprise="surprise-data" data-panel="surprise-panel">'
@@ -254,7 +260,8 @@ def _cell_levels(cell: Cell, count: int) -> list[int]:
 
 def _cell_key() -> str:
     steps = theme.CELL_LEVELS
-    items = "".join(f'<li class="c{k}">{(k - steps) / steps:+.1f}</li>' for k in range(0, 2 * steps + 1))
+    names = [f"{(k - steps) / steps:+.1f}".replace("-", "−").replace("+0.0", "0") for k in range(2 * steps + 1)]
+    items = "".join(f'<li class="c{k}">{name}</li>' for k, name in enumerate(names))
     return f'<ul class="key" aria-label="tanh of the cell">{items}</ul>'
 
 
@@ -272,7 +279,7 @@ def _gates(report: Report) -> str:
     layers = report.reading.saturation
     charts = "".join(
         share_scatter(
-            [layer[gate] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN:g}",
+            [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN:g}",
             f"share of time below {CLOSED:g}", SCATTER,
         )
         for gate in GATES

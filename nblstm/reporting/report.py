@@ -136,7 +136,7 @@ def _texts(
     if corpus:
         notify(f"reading {', '.join(corpus)}")
         train, held_out = _split(_ids(model, corpus, encoding), model.training.get("tokens"))
-        name = "the end of the corpus, which was not trained on" if held_out is not None else ""
+        name = "the part of the corpus it was not trained on" if held_out is not None else ""
     if text is not None:
         held_out, name = _ids(model, [text], encoding), os.path.basename(text)
     return Texts(train, held_out, name)

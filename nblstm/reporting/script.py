@@ -30,9 +30,8 @@ for (const text of document.querySelectorAll("[data-surprise]")) {
     const list = element("ol", "best", "");
     for (let k = 0; k < best.length; k += 2) {
       const item = element("li", best[k] === own ? "own" : "", "");
-      const bar = element("meter", "", "");
-      bar.max = 100;
-      bar.value = best[k + 1];
+      const bar = element("span", "bar", "");
+      bar.style.width = best[k + 1] + "%";
       item.append(element("span", "label", labels[best[k]]), bar, element("span", "p", percent(best[k + 1])));
       list.append(item);
     }

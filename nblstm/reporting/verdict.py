@@ -116,9 +116,9 @@ def copy_verdict(copied: int | None, by_chance: int | None, unit: str) -> Verdic
         why = "There is no held-out text to say how long such spans are by chance."
         return Verdict("Copying", "not known", "unknown", why, "Name a text it has not seen with --text.", figures)
     figures.append(("the same for held-out text", f"{by_chance:,} {unit}s"))
-    limit = f"(from {COPIED} times that on it is called copying)"
+    limit = f"({COPIED} times as long is called copying)"
     if copied >= COPIED * max(by_chance, 1):
-        why = f"Its samples repeat far longer spans of the training text than other text shares with it {limit}."
+        why = f"Its samples repeat far longer spans of the training text than unseen text does by chance {limit}."
         return Verdict("Copying", "copying", "poor", why, "Train on more text, with more --dropout, or for less long.", figures)
-    why = f"Its samples share no longer spans with the training text than other text of its kind may {limit}."
+    why = f"Its samples repeat no longer spans of the training text than unseen text does by chance {limit}."
     return Verdict("Copying", "not copying", "good", why, "Nothing to do.", figures)
