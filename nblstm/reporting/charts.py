@@ -16,7 +16,11 @@ import numpy as np
 from nblstm.reporting import theme
 
 MOST_POINTS = 800  # of one curve: more than the pixels it crosses
-DURATIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # tick steps, seconds
+MINUTE, HOUR = 60, 3600
+DURATIONS = (  # between two ticks, seconds
+    1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR,
+    8 * HOUR, 12 * HOUR, 24 * HOUR,
+)  # fmt: skip
 LETTER = 6.6  # about the width of a letter, pixels
 LEFT, RIGHT, BOTTOM = 58, 16, 44  # margins for the labels of the axes
 
@@ -107,16 +111,17 @@ def line_chart(
 ) -> str:  # fmt: skip
     """Curves over a common axis, as an <svg>. legend: (name, run, bold) entries. durations: x is in seconds.
 
-    On a logarithmic axis values of 0 and less are left out.
+    A legend of several lines adds to the height. On a logarithmic axis values of 0 and less are left out.
     """
     curves = [_drawable(curve, log_x, log_y) for curve in curves]
     legend_lines = _wrapped(legend, width - LEFT - RIGHT)
-    top = (30 if title else 8) + 20 * len(legend_lines) + 8
+    head = 30 if title else 8
+    top, height = head + 20 * len(legend_lines) + 8, height + 20 * max(0, len(legend_lines) - 1)
     ticks = duration_ticks if durations else linear_ticks
     text = duration_text if durations else number_text
     x = _axis([c.x for c in curves], LEFT, width - RIGHT, log_x, 0.0, ticks, text, max(4, width // 100))
-    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, max(4, height // 60))
-    parts = [_title(title), _legend(legend_lines, 30 if title else 8), _grid(x, y, x_label, y_label)]
+    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, max(4, (height - top) // 60))
+    parts = [_title(title), _legend(legend_lines, head), _grid(x, y, x_label, y_label)]
     parts += [_line(curve, x, y) for curve in curves]
     return _svg(width, height, title or f"{y_label} over {x_label}", parts)
 

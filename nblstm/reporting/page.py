@@ -135,8 +135,9 @@ def _learning(report: Report) -> str:
 
 
 def _samples(report: Report) -> str:
+    start = "after a line end" if report.model.vocabulary.end_id is None else "from a document's start on"
     intro = (
-        f"<p>What it writes after a line end, at seed {report.seed}. A low temperature keeps to what is likely, a high "
+        f"<p>What it writes {start}, at seed {report.seed}. A low temperature keeps to what is likely, a high "
         "one dares more.</p>"
     )
     return f'{intro}<div class="flow">{"".join(map(_sample, report.samples))}</div>'
@@ -243,8 +244,8 @@ def _cells(report: Report) -> str:
     pills = "".join(_pill(k, cell) for k, cell in enumerate(reading.cells))
     digits = ["".join(np.base_repr(level, 36).lower() for level in row) for row in levels]
     return (
-        f"<p>{_text(reading.name).capitalize()}, tinted by what one memory cell holds after each {report.unit}: blue is "
-        f"a tanh(c) near −1, red near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
+        f"<p>The text is {_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
+        f"tanh(c) near −1, red near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
         f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
         f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'

@@ -191,7 +191,7 @@ def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
     if texts.held_out is not None:
         ids, name = texts.held_out[:READ_TOKENS], texts.held_out_name
     else:
-        ids, name = model.encode("".join(fair.texts))[:READ_TOKENS], "its own samples at temperature 1"
+        ids, name = model.encode("\n".join(fair.texts))[:READ_TOKENS], "its own samples at temperature 1"
     ids = ids.astype(np.int64)
     if model.vocabulary.end_id is not None:
         ids = np.concatenate([[model.vocabulary.end_id], ids])
