@@ -225,17 +225,17 @@ def test_the_verdict_on_copying(copied, by_chance, word):
 
 def test_a_model_that_knows_its_text_by_heart_is_told_to_copy(tmp_path):
     """Trained for long on one verse of random letters, it writes them again; its twin that learned nothing does not."""
-    letters = "".join(np.random.default_rng(9).choice(list("abcdefghijklmnop"), 4000))
+    letters = "".join(np.random.default_rng(9).choice(list("abcdefghijklmnop"), 1500))
     (tmp_path / "text.txt").write_text(letters)
-    (tmp_path / "new.txt").write_text("".join(np.random.default_rng(10).choice(list("abcdefghijklmnop"), 4000)))
-    shape = {"hidden_size": 96, "num_layers": 1, "dropout": 0.0, "valid_fraction": 0, "batch_size": 16, "bptt": 32}
+    (tmp_path / "new.txt").write_text("".join(np.random.default_rng(10).choice(list("abcdefghijklmnop"), 1500)))
+    shape = {"hidden_size": 96, "num_layers": 1, "dropout": 0.0, "valid_fraction": 0, "batch_size": 4, "bptt": 32}
     words = {}
-    for steps in (1, 500):
+    for steps in (1, 400):
         file = tmp_path / f"{steps}.safetensors"
         model = nblstm.train(tmp_path / "text.txt", file, steps=steps, lr=0.01, **shape)
         report = make_report(file, model, corpus=[str(tmp_path / "text.txt")], text=str(tmp_path / "new.txt"), n=200)
         words[steps] = [verdict.word for verdict in report.verdicts]
-    assert words == {1: ["underfitting", "not copying"], 500: ["overfitting", "copying"]}
+    assert words == {1: ["underfitting", "not copying"], 400: ["overfitting", "copying"]}
 
 
 # ---------------------------------------------------------------- tokens and colours
@@ -292,7 +292,7 @@ def test_text_is_legible_on_every_background(palette):
 class Outline(HTMLParser):
     """What a page is made of: its tags with their attributes, and the text between them."""
 
-    VOID = {"meta"}
+    VOID = {"meta", "input", "br"}
 
     def __init__(self, page):
         super().__init__()
