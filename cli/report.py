@@ -6,6 +6,7 @@ import click
 
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.outputs import check_replaceable, write
+from nblstm.config import DOCUMENTS
 
 HTML = (("<!doctype html",), "an HTML page")
 
@@ -17,9 +18,13 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page to write; - is stdout.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
+@click.option(
+    "--documents", type=click.Choice(DOCUMENTS), default="line", show_default=True,
+    help="What a document is in the texts, for a model trained on documents.",
+)  # fmt: skip
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
 def command(
-    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, encoding: str
+    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str, encoding: str
 ) -> None:
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
@@ -34,8 +39,8 @@ def command(
     check_replaceable(output, *HTML)
     loaded = load(model)
     report = make_report(
-        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, seed=seed, n=n,
-        notify=lambda message: click.echo(message, err=True),
+        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents, seed=seed,
+        n=n, notify=lambda message: click.echo(message, err=True),
     )  # fmt: skip
     write(output, render(report))
 

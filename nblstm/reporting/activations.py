@@ -25,23 +25,27 @@ class Activations:
     h: np.ndarray
 
 
-def activations(network: Network, tokens: np.ndarray) -> list[Activations]:
-    """What each layer does while the network reads tokens (T,), from the zero state. Arrays of the weights' dtype."""
-    x, found = network.weights["embedding.weight"][tokens], []
+def activations(network: Network, tokens: np.ndarray, end_id: int | None = None) -> list[Activations]:
+    """What each layer does while the network reads tokens (T,), arrays of the weights' dtype.
+
+    It starts from the zero state, and again at every end_id: a document knows nothing of the one before.
+    """
+    x, fresh, found = network.weights["embedding.weight"][tokens], np.equal(tokens, -1 if end_id is None else end_id), []
     for k in range(network.config.num_layers):
         layer = [network.weights[f"rnn.{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        found.append(_layer(x, *layer))
+        found.append(_layer(x, fresh, *layer))
         x = found[-1].h
     return found
 
 
-def _layer(x, weight_ih, weight_hh, bias_ih, bias_hh) -> Activations:
-    """One layer over x (T, D), as torch.nn.LSTM defines it."""
+def _layer(x, fresh, weight_ih, weight_hh, bias_ih, bias_hh) -> Activations:
+    """One layer over x (T, D), as torch.nn.LSTM defines it; fresh (T,): steps that start from the zero state."""
     T, H = len(x), weight_hh.shape[1]
     found = Activations(*(np.empty((T, H), x.dtype) for _ in range(6)))
     projected = x @ weight_ih.T + (bias_ih + bias_hh)
-    h = c = np.zeros(H, x.dtype)
+    h = c = zero = np.zeros(H, x.dtype)
     for t in range(T):
+        h, c = (zero, zero) if fresh[t] else (h, c)
         i, f, g, o = np.split(projected[t] + weight_hh @ h, 4)  # W x + b + U h
         i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(g)
         c = f * c + i * g

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from nblstm.reporting.metrics import Metrics
 from nblstm.reporting.surprisal import Surprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
-from nblstm.scoring import validation_loss
-from nblstm.text.corpus import TokenFile, read
+from nblstm.scoring import validation_documents, validation_loss, validation_streams
+from nblstm.text.corpus import TokenFile, read, read_documents
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
@@ -91,16 +92,17 @@ class Report:
 
 def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
-    metrics: Metrics | None = None, encoding: str = "utf-8", seed: int = 0, n: int = 300,
+    metrics: Metrics | None = None, encoding: str = "utf-8", documents: str = "line", seed: int = 0, n: int = 300,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Report:  # fmt: skip
     """Measure the model in the file at `path`.
 
     corpus: the files it was trained on. If they hold more tokens than it was trained on, the rest is held-out text.
-    text: a file it has not seen. n: tokens of a sample; TEXTS are drawn at each temperature.
+    text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
+    trained on documents. n: tokens of a sample; TEXTS are drawn at each temperature.
     notify is called with a sentence before each long step. TextError if a text cannot be read or is too short.
     """
-    texts = _texts(model, corpus, text, encoding, notify)
+    texts = _texts(corpus, text, partial(_ids, model, encoding=encoding, documents=documents), model, notify)
     notify(f"writing samples at {len(TEMPERATURES)} temperatures")
     samples = [_sample(model, temperature, seed, n) for temperature in TEMPERATURES]
     by_chance = None
@@ -128,33 +130,44 @@ def unit_of(model: LanguageModel) -> str:
 
 
 def _texts(
-    model: LanguageModel, corpus: Sequence[str], text: str | None, encoding: str, notify: Callable[[str], None]
-) -> Texts:
+    corpus: Sequence[str], text: str | None, read_ids: Callable[[Sequence[str]], np.ndarray], model: LanguageModel,
+    notify: Callable[[str], None],
+) -> Texts:  # fmt: skip
     """The ids of what was given."""
     train = held_out = None
     name = ""
     if corpus:
         notify(f"reading {', '.join(corpus)}")
-        train, held_out = _split(_ids(model, corpus, encoding), model.training.get("tokens"))
+        train, held_out = _split(read_ids(corpus), model.training.get("tokens"), model.vocabulary.end_id)
         name = "the part of the corpus it was not trained on" if held_out is not None else ""
     if text is not None:
-        held_out, name = _ids(model, [text], encoding), os.path.basename(text)
+        held_out, name = read_ids([text]), os.path.basename(text)
     return Texts(train, held_out, name)
 
 
-def _ids(model: LanguageModel, paths: Sequence[str], encoding: str) -> np.ndarray:
-    """The token ids (tokens,) of files, at least 2, mapped from disk."""
-    ids = TokenFile(model.vocabulary, read(paths, model.vocabulary.level, encoding)).ids
+def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:
+    """The token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> before, between and behind."""
+    vocabulary = model.vocabulary
+    if vocabulary.end_id is None:
+        chunks = read(paths, vocabulary.level, encoding)
+    else:
+        chunks = read_documents(paths, vocabulary.level, documents, encoding)
+    ids = TokenFile(vocabulary, chunks).ids
     if len(ids) < 2:
         raise TextError(f"{', '.join(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score.")
     return ids
 
 
-def _split(ids: np.ndarray, trained: object) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a model was trained on and what comes behind it, given the number of tokens it was trained on."""
+def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a model was trained on and what comes behind it, given the number of tokens it was trained on.
+
+    Both parts of documents begin and end with <end>: they share one.
+    """
     if not isinstance(trained, int) or not 2 <= trained <= len(ids) - SHORTEST_HELD_OUT:
         return ids, None
-    return ids[:trained], ids[trained:]
+    if end_id is None:
+        return ids[:trained], ids[trained:]
+    return (ids[:trained], ids[trained - 1 :]) if ids[trained - 1] == end_id else (ids, None)
 
 
 def _excerpts(ids: np.ndarray, count: int, length: int) -> list[np.ndarray]:
@@ -179,11 +192,22 @@ def _compared(model: LanguageModel, sample: Sample, train: np.ndarray) -> Sample
 
 def _loss(model: LanguageModel, ids: np.ndarray) -> float:
     """Nats per token, of EXCERPTS stretches of a long text, of the whole of a short one."""
+    end_id = model.vocabulary.end_id
     if len(ids) > EXCERPTS * EXCERPT_TOKENS:
-        ids = np.concatenate(_excerpts(ids, EXCERPTS, EXCERPT_TOKENS))
+        stretches = _excerpts(ids, EXCERPTS, EXCERPT_TOKENS)
+        whole = stretches if end_id is None else [np.array([end_id]), *(_documents(part, end_id) for part in stretches)]
+        ids = np.concatenate(whole)
+    offsets = np.flatnonzero(ids == end_id)
+    chunks = validation_streams(ids) if end_id is None or len(offsets) < 2 else validation_documents(ids, offsets)
     quick = 2 * model.config.num_parameters * len(ids) < NUMPY_OPERATIONS
-    loss = validation_loss(model.network("numpy" if quick else fastest()), ids)
+    loss = validation_loss(model.network("numpy" if quick else fastest()), chunks)
     return float(loss)  # type: ignore[arg-type]
+
+
+def _documents(ids: np.ndarray, end_id: int) -> np.ndarray:
+    """The whole documents in a stretch of them, each with the <end> behind it."""
+    ends = np.flatnonzero(ids == end_id)
+    return ids[ends[0] + 1 : ends[-1] + 1] if len(ends) else ids[:0]
 
 
 def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
@@ -192,11 +216,10 @@ def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
         ids, name = texts.held_out[:READ_TOKENS], texts.held_out_name
     else:
         ids, name = model.encode("\n".join(fair.texts))[:READ_TOKENS], "its own samples at temperature 1"
-    ids = ids.astype(np.int64)
-    if model.vocabulary.end_id is not None:
-        ids = np.concatenate([[model.vocabulary.end_id], ids])
-    network = model.network("numpy")
-    layers, shown = activations(network, ids), pieces(model.vocabulary, ids)
+    ids, end_id, network = ids.astype(np.int64), model.vocabulary.end_id, model.network("numpy")
+    if end_id is not None and ids[0] != end_id:
+        ids = np.concatenate([[end_id], ids])
+    layers, shown = activations(network, ids, end_id), pieces(model.vocabulary, ids)
     surprise = surprisals(network, layers[-1].h[:-1], ids[1:]) if texts.held_out is not None else None
     shares = [{gate: saturation(getattr(layer, gate)) for gate in GATES} for layer in layers]
     return Reading(name, ids, shown, surprise, readable_cells([layer.c for layer in layers], shown), shares)

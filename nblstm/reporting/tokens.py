@@ -8,22 +8,29 @@ import numpy as np
 
 from nblstm.text.vocabulary import Vocabulary
 
+END = "⟨end⟩"
 MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def pieces(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
-    """The text that each id (T,) adds to the decoded text. A byte that is not ASCII shows as its number: \\xe2."""
-    if vocabulary.level == "byte":
-        return [chr(id) if id < 0x80 else f"\\x{id:02x}" for id in ids.tolist()]
+    """The text that each id (T,) adds to the decoded text.
+
+    A byte that is not ASCII shows as its number, \\xe2, and the end of a document as a line of its own.
+    """
     decoder = vocabulary.decoder()
-    return [decoder.feed(id) for id in ids.tolist()]
+    add = _byte if vocabulary.level == "byte" else decoder.feed
+    return [END + "\n" if id == vocabulary.end_id else add(id) for id in ids.tolist()]
+
+
+def _byte(id: int) -> str:
+    return chr(id) if id < 0x80 else f"\\x{id:02x}"
 
 
 def label(vocabulary: Vocabulary, id: int) -> str:
     """A token by itself, in a few visible letters."""
     if id == vocabulary.end_id:
-        return "⟨end⟩"
-    (piece,) = pieces(vocabulary, np.array([id])) if vocabulary.level == "byte" else (vocabulary.tokens[id],)
+        return END
+    piece = _byte(id) if vocabulary.level == "byte" else vocabulary.tokens[id]
     return "".join(MARKS.get(letter, letter) for letter in printable(piece[:40]))
 
 
