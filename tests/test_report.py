@@ -22,7 +22,6 @@ import nblstm
 from nblstm.config import ModelConfig
 from nblstm.language_model import LanguageModel
 from nblstm.model.parameters import initial
-from nblstm.model.state import State
 from nblstm.reporting import copying, surprisal, theme
 from nblstm.reporting.activations import activations, saturation
 from nblstm.reporting.cells import correlations, features, readable_cells
@@ -44,7 +43,8 @@ def test_activations_equal_pytorchs():
     weights = {name: torch.from_numpy(array) for name, array in network.weights.items()}
     tokens = np.random.default_rng(2).integers(0, network.config.vocab_size, 7)
     x = weights["embedding.weight"][torch.from_numpy(tokens)]
-    for k, found in enumerate(activations(network, tokens)):
+    found = activations(network, tokens)
+    for k, gates in enumerate(found.gates):
         cell = torch.nn.LSTMCell(x.shape[1], network.config.hidden_size, dtype=torch.float64)
         cell.load_state_dict({
             name: weights[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -56,25 +56,40 @@ def test_activations_equal_pytorchs():
             z = z + torch.nn.functional.linear(h, cell.weight_hh, cell.bias_hh)
             i, f, g, o = z.chunk(4, 1)
             h, c = cell(x[t : t + 1], (h, c))
-            expected = {"i": i.sigmoid(), "f": f.sigmoid(), "g": g.tanh(), "o": o.sigmoid(), "h": h, "c": c}
-            for name, value in expected.items():
-                np.testing.assert_allclose(getattr(found, name)[t], value[0].detach().numpy(), atol=1e-12, err_msg=name)
+            expected = {"i": i.sigmoid(), "f": f.sigmoid(), "g": g.tanh(), "o": o.sigmoid()}
+            actual = {**dataclasses.asdict(gates), "h": found.h[k], "c": found.c[k]}
+            for name, value in {**expected, "h": h, "c": c}.items():
+                np.testing.assert_allclose(actual[name][t], value[0].detach().numpy(), atol=1e-12, err_msg=name)
             outputs.append(h)
         x = torch.cat(outputs).detach()
+    logits = torch.nn.functional.linear(x, weights["head.weight"], weights["head.bias"])
+    np.testing.assert_allclose(found.logits, logits.numpy(), atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_activations_end_in_the_state_of_the_decoder(dtype):
-    """The last h and c of every layer are what decoding token by token remembers; the dtype is the weights'."""
-    network = make_network("numpy", num_layers=3, dtype=dtype)
-    tokens = np.random.default_rng(3).integers(0, network.config.vocab_size, 9)
-    state, decode = State.zeros(network.config), network.decoder()
-    for token in tokens:
-        decode([token], state)
-    for k, layer in enumerate(activations(network, tokens)):
-        assert {array.dtype for array in dataclasses.astuple(layer)} == {np.dtype(dtype)}
-        np.testing.assert_allclose(layer.h[-1], state.h[k, 0], atol=1e-5 if dtype == "float32" else 1e-12)
-        np.testing.assert_allclose(layer.c[-1], state.c[k, 0], atol=1e-5 if dtype == "float32" else 1e-12)
+def test_activations_keep_the_dtype(dtype):
+    """float32 in, float32 out."""
+    found = activations(make_network("numpy", dtype=dtype), np.arange(5))
+    arrays = [*found.h, *found.c, found.logits, *(a for gates in found.gates for a in dataclasses.astuple(gates))]
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+def test_documents_start_afresh():
+    """Reading two documents with the end before each is reading each of them alone."""
+    network = make_network("numpy")
+    both = activations(network, np.array([1, 5, 6, 1, 7, 8, 9]), end_id=1)
+    one, two = activations(network, np.array([1, 5, 6])), activations(network, np.array([1, 7, 8, 9]))
+    assert np.array_equal(both.logits, np.concatenate([one.logits, two.logits]))
+    assert np.allclose(both.gates[1].f, np.concatenate([one.gates[1].f, two.gates[1].f]), atol=1e-12)
+
+
+def test_gates_that_do_not_explain_the_cells_are_not_shown(monkeypatch):
+    """Where c = f c + i g does not hold, the cells are of another kind."""
+    network = make_network("numpy")
+    network.weights["rnn.weight_hh_l1"] = network.weights["rnn.weight_hh_l1"] + 0.5  # not what the decoder is given
+    original = make_network("numpy")
+    monkeypatch.setattr(network, "decoder", original.decoder)
+    assert activations(network, np.arange(5)).gates is None and activations(original, np.arange(5)).gates is not None
 
 
 def test_saturation_is_the_share_of_time():
@@ -103,12 +118,12 @@ def test_a_readable_cell_is_found():
     r = np.random.default_rng(4)
     text = "".join(r.choice(list("abcDEF .\n"), 800))
     upper = np.array([letter.isupper() for letter in text], float)
-    cells = [r.normal(size=(800, 20)), r.normal(size=(800, 20))]
-    cells[1][:, 7] = 0.2 - upper + r.normal(size=800) * 0.1
+    cells = [r.uniform(-1, 1, (800, 20)), r.uniform(-1, 1, (800, 20))]
+    cells[1][:, 7] = 0.2 - 0.8 * upper + r.normal(size=800) * 0.1
     (best, *others) = readable_cells(cells, list(text))
     assert (best.layer, best.unit, best.feature) == (1, 7, "capital letters")
-    assert best.r == pytest.approx(np.corrcoef(np.tanh(cells[1][400:, 7]), upper[400:])[0, 1], abs=1e-9) and best.r < -0.9
-    assert np.allclose(best.activation, np.tanh(cells[1][:, 7])) and not others
+    assert best.r == pytest.approx(np.corrcoef(cells[1][400:, 7], upper[400:])[0, 1], abs=1e-9) and best.r < -0.9
+    assert np.allclose(best.activation, cells[1][:, 7]) and not others
 
 
 def test_noise_is_not_read():
@@ -133,24 +148,23 @@ def test_correlations_of_what_does_not_vary():
 def test_the_surprisals_add_up_to_the_score(model):
     """Bits of all tokens but the first, however many rows of logits are held at once."""
     ids = model.encode(VERSE)
-    h = activations(model.network(), ids)[-1].h
-    found = surprisals(model.network(), h[:-1], ids[1:])
+    logits = activations(model.network(), ids).logits[:-1]
+    found = surprisals(logits, ids[1:])
     assert found.bits.sum() * math.log(2) == pytest.approx(model.score(VERSE, "numpy").nats, rel=1e-5)
     assert found.best.shape == found.probabilities.shape == (len(VERSE) - 1, 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surprisal, "BLOCK_BYTES", 8 * 7 * len(model.vocabulary))
-        cut = surprisals(model.network(), h[:-1], ids[1:])
+        cut = surprisals(logits, ids[1:])
     assert np.allclose(cut.bits, found.bits) and np.array_equal(cut.ranks, found.ranks)
 
 
 def test_alternatives_and_ranks_of_known_logits():
-    """A head without weights gives every token the same probabilities: those of its bias."""
-    network = make_network("numpy", vocab_size=4, num_layers=1)
-    network.weights["head.weight"][...] = 0
-    network.weights["head.bias"][...] = np.log([0.125, 0.5, 0.125, 0.25])
-    found = surprisals(network, np.zeros((3, 19)), np.array([1, 3, 0]))
+    """Probabilities of 1/2, 1/4 and 1/8 are surprises of 1, 2 and 3 bits; logits may be shifted and huge."""
+    logits = np.tile(np.log([0.125, 0.5, 0.125, 0.25]) + 1e4, (3, 1))
+    found = surprisals(logits, np.array([1, 3, 0]))
     assert found.bits.tolist() == pytest.approx([1, 2, 3]) and found.ranks.tolist() == [1, 2, 3]
-    assert found.best[0].tolist() == [1, 3, 0, 2] and found.probabilities[0].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125])
+    assert found.best[0].tolist() == [1, 3, 0, 2]
+    assert found.probabilities[0].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125])
 
 
 # ---------------------------------------------------------------- copied spans

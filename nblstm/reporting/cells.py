@@ -20,7 +20,7 @@ WEAK = 0.2  # a correlation below, on the unseen half, is not shown as a finding
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell to look at. activation (T,): tanh(c). r: its correlation with the feature, on the unseen half."""
+    """A cell to look at. activation (T,), in [-1, 1]. r: its correlation with the feature, on the unseen half."""
 
     layer: int
     unit: int
@@ -76,14 +76,14 @@ def _inside_quotes(text: str) -> np.ndarray:
     return inside
 
 
-def readable_cells(cells: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[Cell]:
+def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[Cell]:
     """The cell that follows each feature best, the clearest first, at most `most`, each cell once.
 
-    cells: c (T, H) of each layer. pieces: the text that each of the T tokens adds. If no cell follows anything, the
-    most active ones are shown as what they are.
+    activations (T, H) of each layer, in [-1, 1]: tanh(c). pieces: the text that each of the T tokens adds. If no cell
+    follows anything, the most active ones are shown as what they are.
     """
-    values = np.tanh(np.concatenate(cells, axis=1).astype(np.float64))  # (T, L H)
-    half, width = len(values) // 2, cells[0].shape[1]
+    values = np.concatenate(activations, axis=1).astype(np.float64)  # (T, L H)
+    half, width = len(values) // 2, activations[0].shape[1]
     found = {}
     for name, fact in features(pieces).items():
         r = correlations(values[:half], fact[:half])

@@ -94,7 +94,7 @@ def _summary(report: Report) -> str:
     c = report.model.config
     words = [f"{verdict.question.lower()}: {verdict.word}" for verdict in report.verdicts]
     return (
-        f"An LSTM of {c.num_layers} × {c.hidden_size} units and {c.num_parameters:,} parameters that reads "
+        f"A network of {c.num_layers} × {c.hidden_size} units and {c.num_parameters:,} parameters that reads "
         f"{report.unit}s. {_text('; '.join(words)).capitalize()}."
     )
 
@@ -245,7 +245,7 @@ def _cells(report: Report) -> str:
     digits = ["".join(np.base_repr(level, 36).lower() for level in row) for row in levels]
     return (
         f"<p>The text is {_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
-        f"tanh(c) near −1, red near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
+        f"tanh(c) near −1, red one near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
         f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
         f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'
@@ -278,6 +278,8 @@ def _pill(k: int, cell: Cell) -> str:
 
 def _gates(report: Report) -> str:
     layers = report.reading.saturation
+    if layers is None:
+        return "<p>Its cells do not have the gates of an LSTM.</p>"
     charts = "".join(
         share_scatter(
             [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN:g}",

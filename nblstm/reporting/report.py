@@ -27,7 +27,8 @@ TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
 TEXTS = 4  # samples at each temperature
 EXCERPTS, EXCERPT_TOKENS = 16, 6000  # of a text whose loss is measured
-READ_TOKENS = 1500  # of the text that is read step by step
+READ_TOKENS = 1500  # of the text that is read step by step, or fewer:
+READ_LOGITS = 1 << 25  # the logits of all its tokens are held at once
 SHORTEST_HELD_OUT = 1000  # a shorter rest of the corpus is not taken for a held-out text
 NUMPY_OPERATIONS = 20e9  # operations that NumPy does sooner than the compiled kernels start
 
@@ -54,7 +55,8 @@ class Texts:
 class Reading:
     """A text read step by step. ids (T,), pieces: the text each adds; surprisals of all but the first.
 
-    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open.
+    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open; None if the
+    cells are not those of an LSTM.
     """
 
     name: str
@@ -62,7 +64,7 @@ class Reading:
     pieces: list[str]
     surprisals: Surprisals | None
     cells: list[Cell]
-    saturation: list[dict[str, tuple[np.ndarray, np.ndarray]]]
+    saturation: list[dict[str, tuple[np.ndarray, np.ndarray]]] | None
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,15 @@ def _documents(ids: np.ndarray, end_id: int) -> np.ndarray:
 def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
     """The start of the held-out text, or of the model's own samples, step by step."""
     if texts.held_out is not None:
-        ids, name = texts.held_out[:READ_TOKENS], texts.held_out_name
+        ids, name = texts.held_out, texts.held_out_name
     else:
-        ids, name = model.encode("\n".join(fair.texts))[:READ_TOKENS], "its own samples at temperature 1"
+        ids, name = model.encode("\n".join(fair.texts)), "its own samples at temperature 1"
+    ids = ids[: min(READ_TOKENS, max(2, READ_LOGITS // len(model.vocabulary)))]
     ids, end_id, network = ids.astype(np.int64), model.vocabulary.end_id, model.network("numpy")
     if end_id is not None and ids[0] != end_id:
         ids = np.concatenate([[end_id], ids])
-    layers, shown = activations(network, ids, end_id), pieces(model.vocabulary, ids)
-    surprise = surprisals(network, layers[-1].h[:-1], ids[1:]) if texts.held_out is not None else None
-    shares = [{gate: saturation(getattr(layer, gate)) for gate in GATES} for layer in layers]
-    return Reading(name, ids, shown, surprise, readable_cells([layer.c for layer in layers], shown), shares)
+    found, shown = activations(network, ids, end_id), pieces(model.vocabulary, ids)
+    surprise = surprisals(found.logits[:-1], ids[1:]) if texts.held_out is not None else None
+    shares = found.gates and [{gate: saturation(getattr(layer, gate)) for gate in GATES} for layer in found.gates]
+    memory = [np.tanh(c) for c in found.c] if found.c[0].size else [h.clip(-1, 1) for h in found.h]
+    return Reading(name, ids, shown, surprise, readable_cells(memory, shown), shares)

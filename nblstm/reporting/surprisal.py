@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nblstm.model.network import Network
-
 ALTERNATIVES = 5
-BLOCK_BYTES = 1 << 26  # logits are computed for as many tokens at once as keep them below this
+BLOCK_BYTES = 1 << 26  # as many tokens are looked at in float64 at once as stay below this
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,15 @@ class Surprisals:
     probabilities: np.ndarray
 
 
-def surprisals(network: Network, h: np.ndarray, targets: np.ndarray) -> Surprisals:
-    """The surprisals of targets (T,), each read after the last layer's output in h (T, H)."""
-    rows = max(1, BLOCK_BYTES // (8 * network.config.vocab_size))
-    blocks = [_block(network, h[k : k + rows], targets[k : k + rows]) for k in range(0, len(targets), rows)]
+def surprisals(logits: np.ndarray, targets: np.ndarray) -> Surprisals:
+    """The surprisals of targets (T,), given the logits (T, V) before each."""
+    rows = max(1, BLOCK_BYTES // (8 * logits.shape[1]))
+    blocks = [_block(logits[k : k + rows], targets[k : k + rows]) for k in range(0, len(targets), rows)]
     return Surprisals(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
-def _block(network: Network, h: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
-    logits = network.logits(h).astype(np.float64)
+def _block(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
+    logits = logits.astype(np.float64)
     largest = logits.max(axis=1, keepdims=True)
     log_p = logits - largest - np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))  # log softmax
     own = log_p[np.arange(len(targets)), targets]
