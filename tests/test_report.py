@@ -416,6 +416,32 @@ def test_the_rest_of_the_corpus_is_held_out(tmp_path):
     assert report.by_chance is not None and report.reading.surprisals is not None
 
 
+@pytest.mark.parametrize("documents", [None, "line"])
+def test_the_loss_is_the_mean_surprise(tmp_path, documents):
+    """Two ways to the same figure, of a stream and of documents, each read from its start to its end."""
+    (tmp_path / "text.txt").write_text(VERSE * 20)
+    (tmp_path / "unseen.txt").write_text("Thou art more temperate:\na summer's day?\nlovely\n" * 4)
+    file = tmp_path / "m.safetensors"
+    model = nblstm.train(tmp_path / "text.txt", file, hidden_size=8, steps=9, lr=0.02, documents=documents, bptt=16)
+    report = make_report(file, model, corpus=[str(tmp_path / "text.txt")], text=str(tmp_path / "unseen.txt"), n=20)
+    figures = dict(report.verdicts[0].figures)
+    mean = report.reading.surprisals.bits.mean() * math.log(2)
+    assert float(figures["loss on held-out text"]) == pytest.approx(mean, abs=1e-4)
+    if documents:
+        assert "".join(report.reading.pieces).startswith("⟨end⟩\nThou art more temperate:⟨end⟩\na summer's")
+        assert "⟨end⟩" in render(report)
+
+
+def test_documents_kept_for_validation_are_held_out(tmp_path, monkeypatch):
+    """They begin with the end of the last one that was trained on; losses of long texts are those of whole documents."""
+    monkeypatch.setattr("nblstm.reporting.report.EXCERPT_TOKENS", 60)
+    (tmp_path / "text.txt").write_text("".join(f"line {k} of many\n" for k in range(1000)))
+    model = nblstm.train(tmp_path / "text.txt", tmp_path / "m.safetensors", hidden_size=8, steps=2, documents="line")
+    report = make_report(tmp_path / "m.safetensors", model, corpus=[str(tmp_path / "text.txt")], n=20)
+    assert "".join(report.reading.pieces).startswith("⟨end⟩\nline 900 of many⟨end⟩\nline 901")
+    assert len(dict(report.verdicts[0].figures)) == 3
+
+
 # ---------------------------------------------------------------- the command
 
 

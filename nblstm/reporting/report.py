@@ -163,13 +163,13 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
 def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """What a model was trained on and what comes behind it, given the number of tokens it was trained on.
 
-    Both parts of documents begin and end with <end>: they share one.
+    Both parts of documents begin and end with <end>: they share one, and the first of all was not counted.
     """
     if not isinstance(trained, int) or not 2 <= trained <= len(ids) - SHORTEST_HELD_OUT:
         return ids, None
     if end_id is None:
         return ids[:trained], ids[trained:]
-    return (ids[:trained], ids[trained - 1 :]) if ids[trained - 1] == end_id else (ids, None)
+    return (ids[: trained + 1], ids[trained:]) if ids[trained] == end_id else (ids, None)
 
 
 def _excerpts(ids: np.ndarray, count: int, length: int) -> list[np.ndarray]:
