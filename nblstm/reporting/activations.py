@@ -40,13 +40,13 @@ class Activations:
 def activations(network: Network, tokens: np.ndarray, end_id: int | None = None) -> Activations:
     """What a network does while it reads tokens (T,), step by step.
 
-    It starts from the zero state, and again at every end_id: a document knows nothing of the one before.
+    It starts from the network's initial state, and again at every end_id: a document knows nothing of the one before.
     """
-    decode, state = network.decoder(), State.zeros(network.config)
+    decode, state = network.decoder(), network.initial_state()
     before, after, logits = [], [], []
     for token in tokens.tolist():
         if token == end_id:
-            state = State.zeros(network.config)
+            state = network.initial_state()
         before.append(state.copy())
         logits.append(decode([token], state)[0])
         after.append(state.copy())
