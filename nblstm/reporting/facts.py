@@ -16,7 +16,7 @@ def model_facts(path: str | os.PathLike[str], model: LanguageModel) -> list[tupl
     shown = " ".join(repr(token)[1:-1] for token in v.tokens[:TOKENS_SHOWN]) + (" ..." if len(v) > TOKENS_SHOWN else "")
     facts = [
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
-        ("network", f"{c.cell.upper()} {c.num_layers} x {c.hidden_size}, embedding {c.embedding_size}{', tied' if c.tie else ''}"),
+        ("network", f"{c.description}, embedding {c.embedding_size}"),
         ("parameters", f"{c.num_parameters:,} {c.dtype}"),
         ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
         ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
