@@ -12,7 +12,7 @@ SVG = (("<svg", "<?xml"), "an SVG")
 
 @click.command("plot")
 @click.argument("files", nargs=-1, required=True, metavar="METRICS.CSV...")
-@click.option("-o", "--output", default="loss.svg", show_default=True, metavar="FILE", help="SVG to write; - is stdout.")
+@click.option("-o", "--output", default="loss.svg", show_default=True, metavar="FILE", help="SVG; - is stdout.")
 @click.option("--x", type=click.Choice(AXES), default="step", show_default=True, help="What the losses are drawn over.")
 @click.option("--log-x", is_flag=True, help="Logarithmic x axis.")
 @click.option("--log-y", is_flag=True, help="Logarithmic loss axis.")

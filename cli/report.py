@@ -14,8 +14,8 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.command("report")
 @click.argument("model", default=MODEL, metavar="[MODEL]")
 @click.option("--corpus", multiple=True, metavar="FILE", help="A text it was trained on (repeatable).")
-@click.option("--text", metavar="FILE", help="A text it has not seen; else the end of the corpus that was kept for validation.")
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page to write; - is stdout.")
+@click.option("--text", metavar="FILE", help="A text it has not seen; else what training kept of the corpus.")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page; - is stdout.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(
@@ -39,8 +39,8 @@ def command(
     check_replaceable(output, *HTML)
     loaded = load(model)
     report = make_report(
-        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents, seed=seed,
-        n=n, notify=lambda message: click.echo(message, err=True),
+        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
+        seed=seed, n=n, notify=lambda message: click.echo(message, err=True),
     )  # fmt: skip
     write(output, render(report))
 

@@ -221,5 +221,6 @@ def test_plot_refuses(command, folder, code, words, args):
 
 def test_plotting_loads_no_numba(python, folder):
     """Drawing needs NumPy alone."""
-    code = "import sys; from nblstm.cli.main import main\ntry: main(['plot', 'model.metrics.csv'])\nexcept SystemExit: pass\n"
+    run = "try: main(['plot', 'model.metrics.csv'])\nexcept SystemExit: pass\n"
+    code = f"import sys; from nblstm.cli.main import main\n{run}"
     assert python("-c", code + "assert 'numba' not in sys.modules").code == 0

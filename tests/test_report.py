@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import threading
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -230,7 +231,8 @@ def test_the_verdict_on_the_fit(train, held_out, curve, word):
 
 
 @pytest.mark.parametrize(
-    "copied, by_chance, word", [(40, 20, "copying"), (39, 20, "not copying"), (40, None, "not known"), (None, None, "not known")]
+    "copied, by_chance, word",
+    [(40, 20, "copying"), (39, 20, "not copying"), (40, None, "not known"), (None, None, "not known")],
 )
 def test_the_verdict_on_copying(copied, by_chance, word):
     """Twice as long as what unseen text shares with the training text."""
@@ -345,7 +347,8 @@ def test_the_page_is_well_formed_and_needs_nothing_else(folder):
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids)) and len(page) < 1_000_000
     for tag, attributes in outline.tags:
-        assert tag not in ("link", "img", "iframe", "object", "base") and "src" not in attributes and "style" not in attributes
+        assert tag not in ("link", "img", "iframe", "object", "base")
+        assert not {"src", "style"} & set(attributes)
         assert not [name for name in attributes if name.startswith("on")]
         assert attributes.get("href", "#verdict")[1:] in ids
     assert "url(" not in page and "@import" not in page and "default-src 'none'" in page
@@ -381,7 +384,8 @@ def test_the_data_says_what_the_text_shows(folder):
     page = render(report)
     data = json.loads(re.search(r'id="surprise-data">(.*?)</script>', page)[1])
     labels, rows = data["labels"], data["rows"]
-    assert "".join(labels[row[0]] for row in rows).replace("␣", " ").replace("↵", "\n") == (folder / "unseen.txt").read_text()[1:]
+    text = "".join(labels[row[0]] for row in rows).replace("␣", " ").replace("↵", "\n")
+    assert text == (folder / "unseen.txt").read_text()[1:]
     assert [row[1] for row in rows] == pytest.approx(report.reading.surprisals.bits.tolist(), abs=0.006)
     assert all(row[4::2] == sorted(row[4::2], reverse=True) for row in rows)
     levels = json.loads(re.search(r'id="cell-data">(.*?)</script>', page)[1])
@@ -396,7 +400,9 @@ def test_what_was_not_given_is_said(folder):
     assert "no .metrics.csv" in page and "its own samples" in page
 
 
-@pytest.mark.parametrize("level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")])
+@pytest.mark.parametrize(
+    "level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")]
+)
 def test_every_level(folder, level, tokenizer):
     """Characters, words and bytes, Unicode among them, however short the sample."""
     (folder / "text.txt").write_text("Die Glühbirne – 光 – leuchtet.\n" * 40, encoding="utf-8")
@@ -507,8 +513,10 @@ onload = () => {
   const text = page.querySelector("[data-surprise]"), panel = page.querySelector(".panel");
   found.overflow = page.documentElement.scrollWidth - view.innerWidth;
   found.width = view.innerWidth;
-  found.outside = [...page.querySelectorAll("main *")].filter(element => !element.closest("svg") && !element.matches("script, input"))
-    .filter(element => element.getBoundingClientRect().right > view.innerWidth + 0.5).map(element => element.outerHTML.slice(0, 80));
+  found.outside = [...page.querySelectorAll("main *")]
+    .filter(element => !element.closest("svg") && !element.matches("script, input"))
+    .filter(element => element.getBoundingClientRect().right > view.innerWidth + 0.5)
+    .map(element => element.outerHTML.slice(0, 80));
   found.ink = style(":root", "color");
   found.tint = style(".u5, .u4, .u3", "backgroundColor");
   const tokens = text.querySelectorAll("b");
@@ -559,7 +567,7 @@ def seen(site, tmp_path, width, *flags):
     (folder / f"probe{width}.html").write_text(PROBE % width)
     command = [BROWSER, *FLAGS, *flags, f"--user-data-dir={tmp_path}", f"{address}/probe{width}.html"]
     done = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, "HOME": str(tmp_path)})
-    return json.loads(re.search(r"<pre>(.*?)</pre>", done.stdout.decode(), re.S)[1].replace("&lt;", "<").replace("&gt;", ">"))
+    return json.loads(unescape(re.search(r"<pre>(.*?)</pre>", done.stdout.decode(), re.S)[1]))
 
 
 def rgb(color):

@@ -51,7 +51,8 @@ def activations(network: Network, tokens: np.ndarray, end_id: int | None = None)
         logits.append(decode([token], state)[0])
         after.append(state.copy())
     h, c = _by_layer(after, "h"), _by_layer(after, "c")
-    return Activations(h, c, _gates(network, tokens, _by_layer(before, "h"), _by_layer(before, "c"), h, c), np.stack(logits))
+    gates = _gates(network, tokens, _by_layer(before, "h"), _by_layer(before, "c"), h, c)
+    return Activations(h, c, gates, np.stack(logits))
 
 
 def _by_layer(states: list[State], name: str) -> list[np.ndarray]:

@@ -120,7 +120,8 @@ def line_chart(
     ticks = duration_ticks if durations else linear_ticks
     text = duration_text if durations else number_text
     x = _axis([c.x for c in curves], LEFT, width - RIGHT, log_x, 0.0, ticks, text, max(4, width // 100))
-    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, max(4, (height - top) // 60))
+    rows = max(4, (height - top) // 60)
+    y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, rows)
     parts = [_title(title), _legend(legend_lines, head), _grid(x, y, x_label, y_label)]
     parts += [_line(curve, x, y) for curve in curves]
     return _svg(width, height, title or f"{y_label} over {x_label}", parts)
@@ -181,9 +182,9 @@ def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
         parts.append(f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:g}" y2="{y.start + 4:g}"/>')
         parts.append(f'<text class="tick" x="{at:.1f}" y="{y.start + 18:g}" text-anchor="middle">{text}</text>')
     parts.append(f'<line class="axis" x1="{x.start:g}" x2="{x.stop:g}" y1="{y.start:g}" y2="{y.start:g}"/>')
-    middle = (y.start + y.stop) / 2
-    parts.append(f'<text x="{(x.start + x.stop) / 2:g}" y="{y.start + 36:g}" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(f'<text transform="translate(17 {middle:g}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+    below, beside = f'x="{(x.start + x.stop) / 2:g}" y="{y.start + 36:g}"', f"translate(17 {(y.start + y.stop) / 2:g})"
+    parts.append(f'<text {below} text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text transform="{beside} rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
 
 
@@ -207,8 +208,8 @@ def _legend(lines: list[list[tuple[float, str, int, bool]]], top: float) -> str:
     for k, entries in enumerate(lines):
         y = top + 20 * k + 12
         for at, name, run, bold in entries:
-            x = LEFT + at
-            parts.append(f'<line class="{"bold" if bold else "thin"} run{run}" x1="{x:g}" x2="{x + 20:g}" y1="{y - 4:g}" y2="{y - 4:g}"/>')
+            x, kind = LEFT + at, "bold" if bold else "thin"
+            parts.append(f'<line class="{kind} run{run}" x1="{x:g}" x2="{x + 20:g}" y1="{y - 4:g}" y2="{y - 4:g}"/>')
             if bold:
                 parts.append(f'<circle class="dot{run}" cx="{x + 10:g}" cy="{y - 4:g}" r="2.5"/>')
             parts.append(f'<text x="{x + 27:g}" y="{y:g}">{escape(name)}</text>')
@@ -218,7 +219,9 @@ def _legend(lines: list[list[tuple[float, str, int, bool]]], top: float) -> str:
 # ------------------------------------------------------------------------------------------- scatters
 
 
-def share_scatter(points: Sequence[tuple[np.ndarray, np.ndarray]], title: str, x_label: str, y_label: str, size: int) -> str:
+def share_scatter(
+    points: Sequence[tuple[np.ndarray, np.ndarray]], title: str, x_label: str, y_label: str, size: int
+) -> str:
     """Groups of points (x, y), (n,) each, all in [0, 1], each group in its own colour, as a square <svg>.
 
     Points are drawn on a grid of half a pixel, those at the same place once.

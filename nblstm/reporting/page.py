@@ -157,7 +157,7 @@ def _copying(report: Report) -> str:
     if report.by_chance is not None:
         rows.append(("<strong>held-out text</strong>", report.by_chance))
     table = "".join(_span_row(report, name, span) for name, span in rows)
-    rule = f"Samples at temperature {FAIR:g} are the ones to compare with held-out text: they are drawn from the model as it is."
+    rule = f"Samples at temperature {FAIR:g} compare with held-out text: they are drawn from the model as it is."
     if report.by_chance is None:
         rule += " There is no held-out text to say what is usual; name one with <code>--text</code>."
     how = (
@@ -167,8 +167,8 @@ def _copying(report: Report) -> str:
         "halving."
     )
     return (
-        f'<p>The longest span that texts share with the training text, word for word. {rule}</p><table><tr><th scope=col>in'
-        f"</th><th scope=col>{report.unit}s</th><th scope=col>the span</th></tr>{table}</table>"
+        f"<p>The longest span that texts share with the training text, word for word. {rule}</p>"
+        f"<table><tr><th scope=col>in</th><th scope=col>{report.unit}s</th><th scope=col>the span</th></tr>{table}</table>"
         f"<details><summary>How this is computed</summary><p>{how}</p></details>"
     )
 
@@ -301,6 +301,7 @@ def _gates(report: Report) -> str:
 
 def _gate_row(k: int, layer: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     run = k % len(theme.LIGHT.runs)
-    dot = f'<svg class="chart dot" width="12" height="12" aria-hidden="true"><circle class="dot{run}" cx="6" cy="6" r="5"/></svg>'
+    circle = f'<circle class="dot{run}" cx="6" cy="6" r="5"/>'
+    dot = f'<svg class="chart dot" width="12" height="12" aria-hidden="true">{circle}</svg>'
     cells = "".join(f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in GATES))
     return f"<tr><th scope=row>{dot} layer {k + 1}</th>{cells}</tr>"

@@ -39,7 +39,7 @@ for (const text of document.querySelectorAll("[data-surprise]")) {
     panel.replaceChildren(head, element("p", "rank", percent(100 * 2 ** -bits) + ", " + place), list);
   }
   text.addEventListener("pointerover", event => { if (event.target.matches("b")) show(event.target); });
-  text.addEventListener("click", event => { if (event.target.matches("b")) { show(event.target); event.target.focus(); } });
+  text.addEventListener("click", event => { if (event.target.matches("b")) event.target.focus(); });
   text.addEventListener("focusin", event => { if (event.target.matches("b")) show(event.target); });
   text.addEventListener("keydown", event => {
     const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];

@@ -78,9 +78,8 @@ def _fill(rules: str, palette: Palette) -> str:
 
 
 def _runs(palette: Palette) -> str:
-    return "\n".join(
-        f".chart .run{k} {{ stroke: {color}; }} .chart .dot{k} {{ fill: {color}; }}" for k, color in enumerate(palette.runs)
-    )
+    rules = ".chart .run{0} {{ stroke: {1}; }} .chart .dot{0} {{ fill: {1}; }}"
+    return "\n".join(rules.format(k, color) for k, color in enumerate(palette.runs))
 
 
 # Plain rules, no variables: programs that draw SVG but are no browsers know classes and little more.

@@ -119,6 +119,7 @@ def copy_verdict(copied: int | None, by_chance: int | None, unit: str) -> Verdic
     limit = f"({COPIED} times as long is called copying)"
     if copied >= COPIED * max(by_chance, 1):
         why = f"Its samples repeat far longer spans of the training text than unseen text does by chance {limit}."
-        return Verdict("Copying", "copying", "poor", why, "Train on more text, with more --dropout, or for less long.", figures)
+        advice = "Train on more text, with more --dropout, or for less long."
+        return Verdict("Copying", "copying", "poor", why, advice, figures)
     why = f"Its samples repeat no longer spans of the training text than unseen text does by chance {limit}."
     return Verdict("Copying", "not copying", "good", why, "Nothing to do.", figures)
