@@ -91,11 +91,11 @@ def _data(id: str, value: object) -> str:
 
 
 def _summary(report: Report) -> str:
-    c = report.model.config
+    config = report.model.config
     words = [f"{verdict.question.lower()}: {verdict.word}" for verdict in report.verdicts]
     return (
-        f"A network of {c.num_layers} × {c.hidden_size} units and {c.num_parameters:,} parameters that reads "
-        f"{report.unit}s. {_text('; '.join(words)).capitalize()}."
+        f"{_text(config.description)}: {config.num_parameters:,} parameters that read {report.unit}s. "
+        f"{_text('; '.join(words)).capitalize()}."
     )
 
 
