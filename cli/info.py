@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from nblstm.cli.options import echo_json, json_option, model_option
 def command(model: str, training: bool, json: bool) -> None:
     """What a model is, how it was made and how good it is."""
     from nblstm.language_model import load
+    from nblstm.reporting.facts import model_facts
 
     loaded = load(model)
     if json:
@@ -29,7 +28,7 @@ def command(model: str, training: bool, json: bool) -> None:
             **({"training_memory": _memory(loaded)} if training else {}),
         })
         return
-    lines = _lines(model, loaded)
+    lines = model_facts(model, loaded)
     if training:
         m = _memory(loaded)
         lines.append(("memory", f"{m['bytes'] / 1e6:.0f} MB to train on chunks of {m['batch_size']} x {m['bptt']} tokens:"))
@@ -52,24 +51,3 @@ def _memory(model: Any) -> dict[str, int]:
         "batch_size": config.batch_size,
         "bptt": config.bptt,
     }
-
-
-def _lines(path: str, model: Any) -> list[tuple[str, str]]:
-    c, v, t = model.config, model.vocabulary, model.training
-    shown = " ".join(repr(token)[1:-1] for token in v.tokens[:40]) + (" ..." if len(v) > 40 else "")
-    lines = [
-        ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
-        ("network", f"{c.description}, embedding {c.embedding_size}"),
-        ("parameters", f"{c.num_parameters:,} {c.dtype}"),
-        ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
-        ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
-        ("tokens", shown),
-    ]
-    if t.get("corpus"):
-        documents = f"{t['documents']:,} documents, " if "documents" in t else ""
-        lines.append(("trained on", f"{', '.join(map(str, t['corpus']))}: {documents}{t.get('tokens', 0):,} tokens"))
-        lines.append(("for", f"{t.get('steps', 0):,} steps, {t.get('epochs', 0):g} epochs, {t.get('seconds', 0):.0f} s"))
-    if isinstance(t.get("valid_loss"), float):
-        loss = t["valid_loss"]
-        lines.append(("validation", f"{loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}"))
-    return lines

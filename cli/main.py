@@ -13,7 +13,8 @@ from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
 COMMANDS = {
-    "train": "train", "sample": "sample", "write": "write", "score": "score", "eval": "evaluate", "info": "info",
+    "train": "train", "sample": "sample", "write": "write", "score": "score", "eval": "evaluate", "report": "report",
+    "plot": "plot", "info": "info",
     "warmup": "warmup",
 }  # fmt: skip
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130

@@ -32,6 +32,7 @@ _HOMES = {
     "ConfigError": "nblstm.errors",
     "DeviceError": "nblstm.errors",
     "ModelFileError": "nblstm.errors",
+    "ReportError": "nblstm.errors",
     "TextError": "nblstm.errors",
     "TrainingError": "nblstm.errors",
 }

@@ -23,3 +23,7 @@ class TrainingError(NblstmError):
 
 class DeviceError(NblstmError):
     """The requested backend cannot run here (numba is absent, say)."""
+
+
+class ReportError(NblstmError):
+    """A report or a plot cannot be made: its metrics cannot be read, or its output would replace something else."""

@@ -16,8 +16,9 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 
 # Room -> the rooms it may import from, itself apart. Every room may import errors and version.
 BELOW = {
-    "cli": {"config", "files", "generation", "kernels", "language_model", "scoring", "text", "training"},
+    "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
     "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
+    "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
     "language_model": {"config", "files", "generation", "kernels", "model", "scoring", "text"},
     "generation": {"config", "kernels", "model", "text"},
     "scoring": {"config", "kernels", "model", "text"},

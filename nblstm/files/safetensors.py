@@ -17,7 +17,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nblstm.errors import ModelFileError
+from nblstm.files.atomic import replacing
 
 Path = str | os.PathLike[str]
 
@@ -228,7 +228,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     arrays = {name: _little_endian(name, tensors[name]) for name in tensors}
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header = _header_bytes(arrays, metadata)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(header)
         for array in arrays.values():
             file.write(array.reshape(-1).view(np.uint8))
@@ -258,60 +258,3 @@ def _header_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     if len(text) > MAX_HEADER:
         raise ModelFileError(f"the header would have {len(text):,} bytes, more than {MAX_HEADER:,}.")
     return len(text).to_bytes(8, "little") + text
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes `path`'s place at the end of the block, unless the block raises.
-
-    The new file is on the disk before it gets its name, and the name before the block is left.
-    """
-    try:
-        target, mode = _target(path)
-        folder = os.path.dirname(target)
-        temporary = os.path.join(folder, f".nblstm-{secrets.token_hex(8)}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                if mode is not None:
-                    os.chmod(temporary, mode)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:  # KeyboardInterrupt too
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(folder)
-    except FileNotFoundError:
-        raise ModelFileError(f"cannot write {path}: its folder does not exist; create it first.") from None
-    except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error.strerror or error}.") from None
-
-
-def _target(path: Path) -> tuple[str, int | None]:
-    """The file to replace, symlinks resolved, and its permission bits (None if it does not exist yet)."""
-    target = os.path.realpath(path)
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        if os.fspath(path).endswith(os.sep):
-            raise ModelFileError(f"cannot write {path}: it names a folder; add a file name.") from None
-        return target, None
-    if stat.S_ISDIR(mode):
-        raise ModelFileError(f"cannot write {path}: it is a folder; add a file name.")
-    if not stat.S_ISREG(mode):
-        raise ModelFileError(f"cannot write {path}: it is a pipe or a device; name a regular file.")
-    if not os.access(target, os.W_OK):
-        raise ModelFileError(f"cannot write {path}: it is read-only; name another file or change its permissions.")
-    return target, stat.S_IMODE(mode)
-
-
-def _sync_folder(folder: str) -> None:
-    """Put the folder's new entry on the disk, where the system can (not every one opens folders)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

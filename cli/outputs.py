@@ -1,0 +1,42 @@
+"""Where plots and reports go: standard output, or a file that may replace an older one of its kind and nothing else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+import click
+
+from nblstm.errors import ConfigError
+
+STDOUT = "-"
+
+
+def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
+    """ConfigError if a file is there that is none of this kind, which begins with one of `starts` (lower case)."""
+    if path == STDOUT or not os.path.lexists(path):
+        return
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path} is not a regular file; choose another -o.")
+        with open(path, "rb") as file:
+            begin = file.read(64).decode("utf-8", "replace").lower()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be replaced ({error.strerror or error}); choose another -o.") from None
+    if begin and not begin.startswith(starts):
+        raise ConfigError(f"{path} exists and is not {kind}; it is not replaced, choose another -o.")
+
+
+def write(path: str, text: str) -> None:
+    """Write the text in one step and say so on stderr. NblstmError if it cannot be written."""
+    if path == STDOUT:
+        sys.stdout.write(text)
+        return
+    from nblstm.files.atomic import replacing
+
+    verb = "replaced" if os.path.exists(path) else "wrote"
+    data = text.encode("utf-8")
+    with replacing(path) as file:
+        file.write(data)
+    click.echo(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)

@@ -1,0 +1,63 @@
+"""nblstm report: a model file -> one HTML page about it."""
+
+from __future__ import annotations
+
+import click
+
+from nblstm.cli.options import ENCODING, MODEL
+from nblstm.cli.outputs import check_replaceable, write
+from nblstm.config import DOCUMENTS
+
+HTML = (("<!doctype html",), "an HTML page")
+
+
+@click.command("report")
+@click.argument("model", default=MODEL, metavar="[MODEL]")
+@click.option("--corpus", multiple=True, metavar="FILE", help="A text it was trained on (repeatable).")
+@click.option("--text", metavar="FILE", help="A text it has not seen; else what training kept of the corpus.")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page; - is stdout.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+@click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
+@click.option(
+    "--documents", type=click.Choice(DOCUMENTS), default="line", show_default=True,
+    help="What a document is in the texts, for a model trained on documents.",
+)  # fmt: skip
+@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
+def command(
+    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str, encoding: str
+) -> None:
+    """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
+
+    The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
+    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
+    page that is at the output is replaced; any other file there is left alone.
+    """
+    from nblstm.language_model import load
+    from nblstm.reporting.page import render
+    from nblstm.reporting.report import make_report
+
+    check_replaceable(output, *HTML)
+    loaded = load(model)
+    report = make_report(
+        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
+        seed=seed, n=n, notify=lambda message: click.echo(message, err=True),
+    )  # fmt: skip
+    write(output, render(report))
+
+
+def _metrics(model: str):
+    """The metrics beside the model, if there are any that can be read; it is told if they cannot."""
+    from pathlib import Path
+
+    from nblstm.errors import ReportError
+    from nblstm.reporting.metrics import read_metrics
+    from nblstm.training.session import metrics_path
+
+    path = metrics_path(Path(model))
+    if not path.exists():
+        return None
+    try:
+        return read_metrics(path)
+    except ReportError as error:
+        click.echo(f"no loss curves: {error}", err=True)
+        return None

@@ -1,0 +1,307 @@
+"""A report as one HTML page that needs nothing else: no network, no files, no scripts but its own few lines.
+
+Everything that comes from a model or a text is escaped. The page forbids itself, by its content security policy, to
+load anything and to run any script but the one it came with.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from nblstm.reporting import theme
+from nblstm.reporting.activations import CLOSED, GATES, OPEN
+from nblstm.reporting.cells import Cell
+from nblstm.reporting.charts import share_scatter
+from nblstm.reporting.copying import Span
+from nblstm.reporting.curves import loss_chart
+from nblstm.reporting.report import FAIR, TEXTS, Report, Sample
+from nblstm.reporting.script import SCRIPT
+from nblstm.reporting.style import page_style
+from nblstm.reporting.tokens import label, pieces, printable
+from nblstm.reporting.verdict import Verdict
+
+SHOWN_CHARACTERS = 1600  # of the text that was read
+WIDE, NARROW = (760, 400), (340, 320)  # sizes of the loss chart, pixels
+SCATTER = 320
+GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    sections = [
+        ("verdict", "Verdict", "".join(_verdicts(report))),
+        ("model", "Model", _facts(report.facts)),
+        ("learning", "Learning", _learning(report)),
+        ("samples", "Samples", _samples(report)),
+        ("copying", "Copying", _copying(report)),
+        ("surprise", "Surprise", _surprise(report)),
+        ("cells", "Cells", _cells(report)),
+        ("gates", "Gates", _gates(report)),
+    ]
+    name, style = _text(report.name), page_style()
+    links = "".join(f'<li><a href="#{id}">{title}</a></li>' for id, title, _ in sections)
+    body = "".join(f'<section id="{id}"><h2>{title}</h2>{content}</section>\n' for id, title, content in sections)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style, SCRIPT)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}: report</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{name}</h1><p>{_summary(report)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>
+<main>
+{body}</main>
+<footer>Made by nblstm report. The same model, texts and seed give the same page.</footer>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be loaded; of styles and scripts, those with these hashes may be used."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
+
+
+def _text(text: str) -> str:
+    """Text as HTML."""
+    return escape(printable(text))
+
+
+def _options(text: str) -> str:
+    """Text as HTML, its --options set as such."""
+    return re.sub(r"--\w[\w-]*", r"<code>\g<0></code>", _text(text))
+
+
+def _data(id: str, value: object) -> str:
+    """JSON for the script, in which no tag can begin or end."""
+    text = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{id}">{text}</script>'
+
+
+def _summary(report: Report) -> str:
+    config = report.model.config
+    words = [f"{verdict.question.lower()}: {verdict.word}" for verdict in report.verdicts]
+    return (
+        f"{_text(config.description)}: {config.num_parameters:,} parameters that read {report.unit}s. "
+        f"{_text('; '.join(words)).capitalize()}."
+    )
+
+
+# ------------------------------------------------------------------------------------------- verdict, facts, curves
+
+
+def _verdicts(report: Report) -> list[str]:
+    return ['<div class="grid">', *map(_verdict, report.verdicts), "</div>"]
+
+
+def _verdict(verdict: Verdict) -> str:
+    rows = [(_text(name), f'<td class="number">{_text(value)}</td>') for name, value in verdict.figures]
+    table = "<table>" + "".join(f"<tr><th scope=row>{name}</th>{value}</tr>" for name, value in rows) + "</table>"
+    return (
+        f'<div class="card {verdict.tone}"><h3 class="soft">{_text(verdict.question)}</h3>'
+        f'<p class="word">{_text(verdict.word)}</p>{table if rows else ""}<p>{_text(verdict.why)}</p>'
+        f"<p><strong>Next:</strong> {_options(verdict.advice)}</p></div>"
+    )
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
+
+
+def _learning(report: Report) -> str:
+    if report.metrics is None:
+        return "<p>There is no .metrics.csv beside the model, so there are no curves to show.</p>"
+    charts = [loss_chart([report.metrics], width=width, height=height) for width, height in (WIDE, NARROW)]
+    shown = "".join(chart.replace('"chart"', f'"chart {kind}"', 1) for chart, kind in zip(charts, ("wide", "narrow")))
+    return (
+        f"<figure>{shown}<figcaption>The training loss is a moving average, measured with dropout on; the validation "
+        "loss is measured with dropout off, so it can lie below.</figcaption></figure>"
+    )
+
+
+# ------------------------------------------------------------------------------------------- samples
+
+
+def _samples(report: Report) -> str:
+    start = "after a line end" if report.model.vocabulary.end_id is None else "from a document's start on"
+    intro = (
+        f"<p>What it writes {start}, at seed {report.seed}. A low temperature keeps to what is likely, a high "
+        "one dares more.</p>"
+    )
+    return f'{intro}<div class="flow">{"".join(map(_sample, report.samples))}</div>'
+
+
+def _sample(sample: Sample) -> str:
+    return (
+        f'<article class="sample"><h3>temperature {sample.temperature:g}</h3>'
+        f"<pre>{_text(sample.texts[0].strip(chr(10)))}</pre></article>"
+    )
+
+
+def _copying(report: Report) -> str:
+    if report.samples[0].copied is None:
+        return "<p>This needs the training text: name it with <code>--corpus</code>.</p>"
+    rows = [(f"samples at temperature {sample.temperature:g}", sample.copied) for sample in report.samples]
+    if report.by_chance is not None:
+        rows.append(("<strong>held-out text</strong>", report.by_chance))
+    table = "".join(_span_row(report, name, span) for name, span in rows)
+    rule = f"Samples at temperature {FAIR:g} compare with held-out text: they are drawn from the model as it is."
+    if report.by_chance is None:
+        rule += " There is no held-out text to say what is usual; name one with <code>--text</code>."
+    how = (
+        f"For each row, {TEXTS} texts of equal length are searched for their longest span of {report.unit}s that also "
+        "stands in the training text. Rolling hashes of all windows of one length find candidates in one pass over "
+        "the corpus, equal hashes are compared token by token, and a window that is found grows by doubling and "
+        "halving."
+    )
+    return (
+        f"<p>The longest span that texts share with the training text, word for word. {rule}</p>"
+        f"<table><tr><th scope=col>in</th><th scope=col>{report.unit}s</th><th scope=col>the span</th></tr>{table}</table>"
+        f"<details><summary>How this is computed</summary><p>{how}</p></details>"
+    )
+
+
+def _span_row(report: Report, name: str, span: Span | None) -> str:
+    tokens = np.empty(0, np.int64) if span is None else span.tokens
+    text = "".join(pieces(report.model.vocabulary, tokens))
+    text = text if len(text) <= 400 else text[:400] + " …"
+    shown = _text(text).replace("\n", "↵ ")
+    return f'<tr><td>{name}</td><td class="number">{len(tokens):,}</td><td><span class="label">{shown}</span></td></tr>'
+
+
+# ------------------------------------------------------------------------------------------- the text that was read
+
+
+def _shown(report: Report) -> int:
+    """How many tokens of the text are shown: those of its first SHOWN_CHARACTERS, and at least two."""
+    ends = np.cumsum([len(piece) for piece in report.reading.pieces])
+    return max(2, int(np.searchsorted(ends, SHOWN_CHARACTERS, side="right")))
+
+
+def _tokens(shown: Sequence[str], kind: str, levels: Sequence[int]) -> str:
+    """Tokens, each tinted by its level of a kind; line ends are made visible."""
+    return "".join(f'<b class="{kind}{level}">{_visible(piece)}</b>' for piece, level in zip(shown, levels))
+
+
+def _visible(piece: str) -> str:
+    return _text(piece).replace("\n", "↵\n")
+
+
+def _surprise(report: Report) -> str:
+    reading, unit = report.reading, report.unit
+    if reading.surprisals is None:
+        return "<p>This needs a text the model has not seen: name one with <code>--text</code>.</p>"
+    count = _shown(report)
+    levels = np.searchsorted(theme.SURPRISE_BITS, reading.surprisals.bits[: count - 1], side="right")
+    tokens = _tokens(reading.pieces[1:count], "u", levels.tolist())
+    return (
+        f"<p>The start of {_text(reading.name)}, tinted by how little the model expected each {unit} after those "
+        f"before it: {reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
+        f'arrow keys to see what was expected in its place.</p>{_surprise_key()}<div class="beside"><div class="reading" '
+        f'role="group" aria-label="Text" data-surprise="surprise-data" data-panel="surprise-panel">'
+        f'{_visible(reading.pieces[0])}{tokens}</div><aside class="panel" id="surprise-panel" aria-live="polite" '
+        f'aria-label="What was expected"></aside></div>{_data("surprise-data", _surprise_data(report, count))}'
+    )
+
+
+def _surprise_key() -> str:
+    """Which tint stands for how many bits."""
+    limits = ["0", *map(str, theme.SURPRISE_BITS)]
+    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
+    items = "".join(f'<li class="u{k}">{name}</li>' for k, name in enumerate(names))
+    return f'<ul class="key" aria-label="Bits of surprise">{items}</ul>'
+
+
+def _surprise_data(report: Report, count: int) -> dict[str, list]:
+    """labels: what tokens are called. rows, for each shown token but the first: its label's place, its bits, its rank,
+    then the most probable tokens: label's place and percent, in turn."""
+    found, ids = report.reading.surprisals, report.reading.ids[1:count].tolist()
+    places: dict[int, int] = {}
+    rows = []
+    for own, bits, rank, best, chances in zip(ids, found.bits, found.ranks, found.best, found.probabilities):
+        row = [places.setdefault(own, len(places)), round(float(bits), 2), int(rank)]
+        for id, chance in zip(best.tolist(), chances.tolist()):
+            row += [places.setdefault(id, len(places)), round(100 * chance, 2)]
+        rows.append(row)
+    return {"labels": [label(report.model.vocabulary, id) for id in places], "rows": rows}
+
+
+def _cells(report: Report) -> str:
+    reading, count = report.reading, _shown(report)
+    levels = [_cell_levels(cell, count) for cell in reading.cells]
+    pills = "".join(_pill(k, cell) for k, cell in enumerate(reading.cells))
+    digits = ["".join(np.base_repr(level, 36).lower() for level in row) for row in levels]
+    return (
+        f"<p>The text is {_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
+        f"tanh(c) near −1, red one near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
+        "were found in the first half of the text; r is the correlation in the second half, which the search did not "
+        f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
+        f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'
+        f'{_data("cell-data", digits)}'
+    )
+
+
+def _cell_levels(cell: Cell, count: int) -> list[int]:
+    """The tints of the first `count` tokens, 0 to 2 CELL_LEVELS."""
+    steps = theme.CELL_LEVELS
+    return (np.rint(cell.activation[:count] * steps).astype(int) + steps).tolist()
+
+
+def _cell_key() -> str:
+    steps = theme.CELL_LEVELS
+    names = [f"{(k - steps) / steps:+.1f}".replace("-", "−").replace("+0.0", "0") for k in range(2 * steps + 1)]
+    items = "".join(f'<li class="c{k}">{name}</li>' for k, name in enumerate(names))
+    return f'<ul class="key" aria-label="tanh of the cell">{items}</ul>'
+
+
+def _pill(k: int, cell: Cell) -> str:
+    what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
+    name = f"layer {cell.layer + 1}, cell {cell.unit}: {what}"
+    checked = " checked" if k == 0 else ""
+    return f'<label class="pill"><input type="radio" name="cell" value="{k}"{checked}><span>{_text(name)}</span></label>'
+
+
+# ------------------------------------------------------------------------------------------- gates
+
+
+def _gates(report: Report) -> str:
+    layers = report.reading.saturation
+    if layers is None:
+        return "<p>Its cells do not have the gates of an LSTM.</p>"
+    charts = "".join(
+        share_scatter(
+            [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN:g}",
+            f"share of time below {CLOSED:g}", SCATTER,
+        )
+        for gate in GATES
+    )  # fmt: skip
+    heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>below {CLOSED:g}, above {OPEN:g}</th>" for gate in GATES)
+    rows = "".join(_gate_row(k, layer) for k, layer in enumerate(layers))
+    return (
+        f"<p>How decided the gates are while it reads {_text(report.reading.name)}: each dot is a unit, at the shares of "
+        "the time that its gate is open and closed. Dots in the lower right corner of the forget gate remember for long; "
+        f"dots near the diagonal act like switches; dots near the origin are never decided.</p><figure><div "
+        f'class="scatters">{charts}</div><figcaption>After figure 4 of Karpathy, Johnson and Fei-Fei, Visualizing and '
+        f"Understanding Recurrent Networks (2015).</figcaption></figure>"
+        f"<table><tr><th scope=col>mean of</th>{heads}</tr>{rows}</table>"
+    )
+
+
+def _gate_row(k: int, layer: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    run = k % len(theme.LIGHT.runs)
+    circle = f'<circle class="dot{run}" cx="6" cy="6" r="5"/>'
+    dot = f'<svg class="chart dot" width="12" height="12" aria-hidden="true">{circle}</svg>'
+    cells = "".join(f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in GATES))
+    return f"<tr><th scope=row>{dot} layer {k + 1}</th>{cells}</tr>"
