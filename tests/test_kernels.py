@@ -295,11 +295,16 @@ def generated(kernels, threads, texts, dtype, settings, K=12):
     return history, h, c, logits
 
 
+@pytest.mark.parametrize("kept", [cpu.KEPT_BYTES, 0])
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
 @pytest.mark.parametrize("settings", [{}, FILTERS[-1]], ids=str)
-def test_generating_equals_the_specification(texts, threads, settings, monkeypatch):
-    """Token for token, and the state and logits behind them, however texts and layers are split between threads."""
+def test_generating_equals_the_specification(texts, threads, settings, kept, monkeypatch):
+    """Token for token, and the state and logits behind them, however texts and layers are split between threads.
+
+    kept: room for the projections of all tokens, or of one alone.
+    """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(cpu, "KEPT_BYTES", kept)
     expected = generated(reference, 1, texts, np.float64, settings)
     actual = generated(cpu, threads, texts, np.float64, settings)
     assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5

@@ -43,6 +43,7 @@ from nblstm.kernels.vectors import (
     store_part,
 )
 
+KEPT_BYTES = 1 << 23  # of projected tokens that each part of a decoder keeps
 HEAD_ROWS = 480  # rows of a block of logits, which one thread computes
 HEAD_PANELS = 64  # panels of the head's weight that are packed at a time on the way back ...
 HEAD_DEPTH = 8  # ... and that one product walks along: 128 KiB of them for 64 columns of its result
@@ -117,8 +118,9 @@ def embedding_backward(dweight, dy, tokens, threads):
 def decode_work(N, net, threads):
     """The weights packed for `decode` and `generate`, and their scratch; what only the specification decodes as it is.
 
-    The input projection of a token is computed when it is first seen and kept in table (V, 64 P): after that the
-    first layer reads only its recurrent weights. states (2, L, N, H): a step reads one half and writes the other.
+    The input projection of a token is computed when it is first seen and kept: after that the first layer reads only
+    its recurrent weights. Each part has a table of its own, of as many rows (64 P) as KEPT_BYTES hold, for the tokens
+    that come first, and a row of each text for the others. states (2, L, N, H): a step reads one half, writes the other.
     """
     if any(cell.kind != "lstm" or layout_of(cell) is None for cell in net.cells) or net.residual or net.with_memory:
         return reference.decode_work(N, net, threads)
@@ -136,11 +138,14 @@ def decode_work(N, net, threads):
         gate_panels(bias, weights, LAYOUTS["lstm", "tanh"], P, H)
     split(threads, pack, PV, parts[3 * L], net.head_weight, _ROWS_IN_ORDER, PANEL, V, H)
     parts[3 * L + 1][:V] = net.head_bias
-    table, known = np.empty(V * P * PANEL, dtype), np.zeros((threads, V * P), np.uint8)
+    kept = min(V, max(1, KEPT_BYTES // (P * PANEL * packed.itemsize)))
+    table = np.empty((threads, (kept + N) * P * PANEL), dtype)
+    table.fill(0)  # now, not at the first token that comes
+    slots, filled, at = np.zeros((threads, V), np.int32), np.zeros((threads, 3), np.int64), np.empty((threads, N), np.int64)
     z, x, fresh = np.empty((threads, N * PANEL), dtype), np.empty((threads, N * E), dtype), np.empty((threads, N), np.int64)
     return {
         "sizes": (L, E, H, V),
-        "net": (packed, offsets[:-1], net.embedding.reshape(-1), table, known, z, x, fresh),
+        "net": (packed, offsets[:-1], net.embedding.reshape(-1), table, slots, filled, at, z, x, fresh),
         "states": np.empty(2 * L * N * H, dtype),
         "rows": _draw_scratch(V, threads),
     }
@@ -148,30 +153,42 @@ def decode_work(N, net, threads):
 
 @jit
 def _project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
-    """table[token] = W x + b of the tokens that the part has not seen, side by side, in the panels p0 ... p1.
+    """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
 
-    Built aside in z and then copied: another part may be writing the same row, with the same numbers.
+    Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
+    filled: the panels that the part's rows have, and how many rows are taken.
     """
     L, E, H, V = sizes
-    packed, offsets, embedding, table, known, z, x, fresh = net
-    P, scratch = -(-H // LANES), part * z.shape[1]
+    packed, offsets, embedding, table, slots, filled, at, z, x, fresh = net
+    P, scratch, count, N = -(-H // LANES), part * z.shape[1], 0, at.shape[1]
+    kept = table.shape[1] // (P * PANEL) - N
+    if filled[part, 0] != p0 or filled[part, 1] != p1:
+        filled[part, 0], filled[part, 1], filled[part, 2] = p0, p1, 0
+        slots[part, :] = 0
+    for n in range(n1 - n0):
+        token = tokens[t0 + (n0 + n) * stride]
+        row = slots[part, token] - 1
+        if row < 0:
+            row = kept + n
+            if filled[part, 2] < kept:
+                row = filled[part, 2]
+                filled[part, 2], slots[part, token] = row + 1, row + 1
+            fresh[part, count] = row
+            x[part, count * E : (count + 1) * E] = embedding[token * E : (token + 1) * E]
+            count += 1
+        at[part, n] = row
+    if count == 0:
+        return
     for p in range(p0, p1):
-        count = 0
-        for n in range(n0, n1):
-            token = tokens[t0 + n * stride]
-            if known[part, token * P + p] == 0:
-                known[part, token * P + p] = 1
-                fresh[part, count] = token
-                x[part, count * E : (count + 1) * E] = embedding[token * E : (token + 1) * E]
-                for j in range(0, PANEL, LANES):
-                    store(z, scratch + count * PANEL + j, load(packed, offsets[2] + p * PANEL + j))
-                count += 1
-        if count > 0:
-            weight = offsets[0] + p * E * PANEL
-            multiply(z, scratch, PANEL, count, PANEL, x, part * x.shape[1], E, 0, 1, E, packed, weight)
         for i in range(count):
             for j in range(0, PANEL, LANES):
-                store(table, (fresh[part, i] * P + p) * PANEL + j, load(z, scratch + i * PANEL + j))
+                store(z, scratch + i * PANEL + j, load(packed, offsets[2] + p * PANEL + j))
+        weight = offsets[0] + p * E * PANEL
+        multiply(z, scratch, PANEL, count, PANEL, x, part * x.shape[1], E, 0, 1, E, packed, weight)
+        for i in range(count):
+            place = part * table.shape[1] + (fresh[part, i] * P + p) * PANEL
+            for j in range(0, PANEL, LANES):
+                store(table, place + j, load(z, scratch + i * PANEL + j))
 
 
 @jit
@@ -184,7 +201,7 @@ def _step(
     before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
     """
     L, E, H, V = sizes
-    packed, offsets, _, table, _, z, _, _ = net
+    packed, offsets, _, table, _, _, at, z, _, _ = net
     P, PV = -(-H // LANES), -(-V // PANEL)
     p0, p1 = share(P, parts, part)
     v0, v1 = share(PV, parts, part)
@@ -195,7 +212,7 @@ def _step(
         first = (layer * N + n0) * H
         for p in range(p0, p1):
             for r in range(rows):
-                row = (tokens[t0 + (n0 + r) * stride] * P + p) * PANEL
+                row = part * table.shape[1] + (at[part, r] * P + p) * PANEL
                 for j in range(0, PANEL, LANES):
                     if layer == 0:
                         value = load(table, row + j)
