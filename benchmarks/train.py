@@ -107,7 +107,7 @@ def measure(name: str, case: Case, args, with_torch: bool) -> dict:
         contestants["torch"] = theirs
     products = limits.product_contestants(args.threads, with_torch)
     times = common.interleaved({**contestants, **{key: call for key, (call, _) in products.items()}}, args.repeat)
-    operations = limits.training_operations(case.shape, case.tokens, len(np.unique(tokens)))
+    operations = limits.training_operations(case.shape, case.tokens, len(np.unique(chunk.tokens)))
     best = [max(products[key][1] / times[key][turn] for key in products) for turn in range(args.repeat)]
     return {
         "model": name, "seconds": times, "compile_seconds": max(0.0, first - common.median(times["nblstm"])),
