@@ -21,7 +21,7 @@ import limits
 import numpy as np
 from train import CASES, Case, Training
 
-from nblstm.kernels import cpu, recurrent
+from nblstm.kernels import cpu, head, recurrent
 from nblstm.model.parameters import initial
 
 
@@ -30,8 +30,8 @@ def operations(case: Case, rows: int) -> dict[str, float]:
     V, H, L, M = case.vocab_size, case.hidden_size, case.num_layers, case.tokens
     recurrent, inputs, head = (2.0 * n for n in (L * M * 4 * H * H, (rows + (L - 1) * M) * 4 * H * H, M * H * V))
     return {
-        "_forward_lstm": recurrent, "_backward_lstm": recurrent, "_project_lstm": inputs, "panels_product": inputs,
-        "_logits": head, "_softmax_inputs_backward": head,
+        "_forward_lstm": recurrent, "_backward_lstm": recurrent, "_project_lstm": inputs, "panels_product": inputs + head,
+        "_logits": head,
         "weight_gradient": recurrent + inputs + head,
     }  # fmt: skip
 
@@ -61,7 +61,7 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
 class Profile:
     """Adds up the seconds and calls of every kernel that is given to threads."""
 
-    GATES = [(cpu, "split"), (recurrent, "split"), (recurrent, "by_texts")]  # where kernels are handed over
+    GATES = [(module, "split") for module in (cpu, head, recurrent)] + [(recurrent, "by_texts")]  # where kernels are handed over
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nblstm.kernels import Filters, Net, cpu, recurrent, reference, threads
+from nblstm.kernels import Filters, Net, cpu, decoding, recurrent, reference, threads
+from nblstm.kernels import head as heads
 from nblstm.kernels.barrier import CROWDED
 from nblstm.kernels.cells import Cell
 
@@ -295,7 +296,7 @@ def generated(kernels, threads, texts, dtype, settings, K=12):
     return history, h, c, logits
 
 
-@pytest.mark.parametrize("kept", [cpu.KEPT_BYTES, 0])
+@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
 @pytest.mark.parametrize("settings", [{}, FILTERS[-1]], ids=str)
 def test_generating_equals_the_specification(texts, threads, settings, kept, monkeypatch):
@@ -304,7 +305,7 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
     kept: room for the projections of all tokens, or of one alone.
     """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    monkeypatch.setattr(cpu, "KEPT_BYTES", kept)
+    monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
     expected = generated(reference, 1, texts, np.float64, settings)
     actual = generated(cpu, threads, texts, np.float64, settings)
     assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
@@ -487,8 +488,8 @@ def test_softmax_head_in_pieces(monkeypatch):
     """With room for the logits of 96 rows, and for one packed panel, losses and gradients are those of one piece."""
     head, scales, classes = random_head(250, 20, 150, np.float64)
     expected = softmax_head(reference, *head, scales, classes, 0.1)
-    monkeypatch.setattr(cpu, "LOGITS_BYTES", 0)
-    monkeypatch.setattr(cpu, "HEAD_PANELS", 1)
+    monkeypatch.setattr(heads, "LOGITS_BYTES", 0)
+    monkeypatch.setattr(heads, "HEAD_PANELS", 1)
     assert cpu.softmax_gradient_work(250, 20, 150, np.float64, 1)["rows"] == 96
     for value, wanted in zip(softmax_head(cpu, *head, scales, classes, 0.1), expected):
         close(value, wanted, 1e-13)

@@ -10,10 +10,14 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments `part, 
 
 from __future__ import annotations
 
+import numpy as np
+
 from nblstm.kernels.jit import jit
 from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
 from nblstm.kernels.vectors import LANES, like, load, load_part, store, store_part, transpose
 
+IN_ORDER = np.zeros(1, np.int64)  # the order of a linear layer's one block of rows
+DEPTH = 8  # panels that one product walks along: 128 KiB of the right-hand side for 64 columns of its result
 ROWS = 96  # rows of a block in the large products: its A stays in the L2 cache while panels of B pass
 
 
@@ -106,16 +110,27 @@ def product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, b0, s
 
 
 @jit
-def panels_product(dx, z, packed, columns, stride, column, P, M, D, tail, part, start, stop):
-    """dx[start : stop] = z @ weight, of z in panels (P, M, stride) the `columns` columns from `column` on"""
+def panels_product(dx, z, packed, step, columns, stride, column, p0, p1, depth, M, D, tail, part, start, stop):
+    """dx[start : stop] += z @ weight for the panels p0 ... p1 of z (P, M, stride); overwritten where p0 is 0.
+
+    Of each panel the `columns` columns from `column` on, of all panels together no more than `depth`. packed
+    (Q, ..., 64), `step` numbers from one of its panels to the next: the weight's rows from panel p0 on.
+    """
+    Q = -(-D // PANEL)
     for m in range(start, stop, ROWS):
         rows = min(ROWS, stop - m)
-        for i in range(m * D, (m + rows) * D):
-            dx[i] = 0
-        product(
-            dx, m * D, rows, D, 0, -(-D // PANEL), z, m * stride + column, stride, M * stride, P, columns, packed, 0,
-            P * columns * PANEL, tail, part * ROWS * LANES,
-        )  # fmt: skip
+        if p0 == 0:
+            for i in range(m * D, (m + rows) * D):
+                dx[i] = 0
+        for p in range(p0, p1, DEPTH):
+            last = min(p + DEPTH, p1)
+            whole = last if last * columns <= depth else last - 1  # behind the last panel that is there as a whole
+            for first, count, width in ((p, whole - p, columns), (whole, last - whole, depth - whole * columns)):
+                if count > 0:
+                    product(
+                        dx, m * D, rows, D, 0, Q, z, (first * M + m) * stride + column, stride, M * stride, count, width,
+                        packed, (first - p0) * columns * PANEL, step, tail, part * ROWS * LANES,
+                    )  # fmt: skip
 
 
 @jit

@@ -28,7 +28,7 @@ from nblstm.kernels.packed import last_rows, lengths
 from nblstm.kernels.products import MOST_COLUMNS, ROWS, pack, pack_inputs, pack_transposed, panels, panels_product
 from nblstm.kernels.products import copy_piece, product, weight_gradient
 from nblstm.kernels.threads import equal, ranges, split, together
-from nblstm.kernels.tiles import PANEL, multiply, multiply_48, multiply_80
+from nblstm.kernels.tiles import PANEL, multiply_48, multiply_64, multiply_80
 from nblstm.kernels.vectors import LANES, larger, like, load, load_part, sigmoid, step, store, store_part, tanh
 
 NO_INDEX, NO_COUNTER = np.empty(0, np.int32), np.zeros(3, np.int64)
@@ -333,13 +333,13 @@ def _layout(name, cell, cell_backward, S, w, inputs, hidden, multiply):
 
 _FOUR, _FIVE, _ONE = (0, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4]), (0, [0])
 LAYOUTS = {
-    ("lstm", "tanh"): _layout("lstm", lstm, lstm_backward, 64, 16, _FOUR, _FOUR, multiply),
+    ("lstm", "tanh"): _layout("lstm", lstm, lstm_backward, 64, 16, _FOUR, _FOUR, multiply_64),
     ("update-lstm", "tanh"): _layout(
         "update_lstm", update_lstm, update_lstm_backward, 80, 16, _FIVE, _FIVE, multiply_80
     ),
     ("gru", "tanh"): _layout("gru", gru, gru_backward, 64, 16, (0, [2, 0, 1]), (16, [0, 1, 2]), multiply_48),
-    ("rnn", "tanh"): _layout("tanh_rnn", tanh_rnn, tanh_rnn_backward, 64, 64, _ONE, _ONE, multiply),
-    ("rnn", "relu"): _layout("relu_rnn", relu_rnn, relu_rnn_backward, 64, 64, _ONE, _ONE, multiply),
+    ("rnn", "tanh"): _layout("tanh_rnn", tanh_rnn, tanh_rnn_backward, 64, 64, _ONE, _ONE, multiply_64),
+    ("rnn", "relu"): _layout("relu_rnn", relu_rnn, relu_rnn_backward, 64, 64, _ONE, _ONE, multiply_64),
 }
 
 
@@ -499,7 +499,8 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     if same:
         dbias_hh += dbias
     split(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
+    columns = len(order_ih) * w
     split(
-        threads, panels_product, rows, dx.reshape(-1), dz, work["weight_ih"], len(order_ih) * w, S, column_ih, P, rows,
-        D, tail,
+        threads, panels_product, rows, dx.reshape(-1), dz, work["weight_ih"], P * columns * PANEL, columns, S, column_ih,
+        0, P, P * columns, rows, D, tail,
     )  # fmt: skip

@@ -196,16 +196,18 @@ def multiply(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
             _slim(C, c0 + j, ldc, rows, A, a0, lda, outer, outers, K, B, b0 + j)
 
 
-@jit
-def multiply_48(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
-    """As `multiply`, for panels of three gates: 48 columns, and as many from a row of B to the next. width: unused."""
-    _gates_48(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+def _of_gates(band, columns):
+    """As `multiply`, for panels of gates: that many columns, and as many from a row of B to the next; width is ignored."""
+
+    def multiply_gates(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
+        band(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+
+    return named(multiply_gates, f"multiply_{columns}")
 
 
-@jit
-def multiply_80(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
-    """As `multiply`, for panels of five gates: 80 columns, and as many from a row of B to the next. width: unused."""
-    _gates_80(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+multiply_48, multiply_64, multiply_80 = (
+    _of_gates(band, columns) for band, columns in ((_gates_48, 48), (_wide, 64), (_gates_80, 80))
+)
 
 
 @jit

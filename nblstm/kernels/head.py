@@ -1,0 +1,285 @@
+"""Heads on the CPU: a linear layer, and one with a softmax, its losses and their gradient behind it.
+
+Names: P panels of V rows of the weight, Q panels of 64 of its columns, M rows, D inputs.
+Arrays are flat, or addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels import LOGITS_BYTES
+from nblstm.kernels.jit import jit
+from nblstm.kernels.products import IN_ORDER, MOST_COLUMNS, ROWS, copy_piece, pack, pack_inputs, panels, panels_product
+from nblstm.kernels.products import product, weight_gradient
+from nblstm.kernels.threads import split
+from nblstm.kernels.tiles import PANEL, multiply
+from nblstm.kernels.vectors import LANES, exp, lane_max, lane_sum, larger, load, store
+
+HEAD_ROWS = 480  # rows of a block of logits, which one thread computes
+HEAD_PANELS = 64  # panels of the head's weight that are packed at a time
+
+
+# ---------------------------------------------------------------- linear layer
+
+
+@jit
+def _linear_rows(y, x, packed, bias, V, D, tail, part, start, stop):
+    """y[start : stop] = x @ packed + bias"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for r in range(m, m + rows):
+            for v in range(V):
+                y[r * V + v] = bias[v]
+        product(
+            y, m * V, rows, V, 0, -(-V // PANEL), x, m * D, D, 0, 1, D, packed, 0, D * PANEL, tail, part * ROWS * LANES
+        )  # fmt: skip
+
+
+@jit
+def _linear_rows_backward(dx, dy, packed, V, D, tail, part, start, stop):
+    """dx[start : stop] = dy @ weight, dy (M, V) row by row"""
+    for m in range(start, stop, ROWS):
+        rows = min(ROWS, stop - m)
+        for i in range(m * D, (m + rows) * D):
+            dx[i] = 0
+        product(
+            dx, m * D, rows, D, 0, -(-D // PANEL), dy, m * V, V, 0, 1, V, packed, 0, V * PANEL, tail,
+            part * ROWS * LANES,
+        )  # fmt: skip
+
+
+def linear_work(M, D, V, dtype, threads):
+    """Scratch for `linear_forward` and `linear_backward` on up to M rows, by name."""
+    P, Q = panels(V), panels(D)
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        "weight": empty(max(P * D, Q * V), PANEL),
+        "inputs": empty(Q, M, PANEL),
+        "dy": empty(P, M, PANEL),
+        "tail": empty(threads, ROWS, LANES),
+        "block": empty(threads, MOST_COLUMNS, PANEL),
+    }
+
+
+def linear_forward(y, work, x, weight, bias, threads):
+    """See reference.linear_forward."""
+    (M, D), V = x.shape, len(bias)
+    split(threads, pack, panels(V), work["weight"], weight, IN_ORDER, PANEL, V, D)
+    split(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), work["weight"], bias, V, D, work["tail"])
+
+
+def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
+    """See reference.linear_backward."""
+    (M, D), V = x.shape, len(dbias)
+    P, Q = panels(V), panels(D)
+    split(threads, pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
+    split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
+    split(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    split(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
+    split(
+        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, work["dy"], PANEL, 0, M,
+        work["inputs"], work["block"],
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- softmax head
+#
+# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel, each
+# packed where it is used; a panel's largest logit and sum of exponentials are taken while it is in the cache, and a
+# row's are put together from all panels in their order, so that threads may share both rows and panels.
+
+
+def softmax_work(M, D, V, dtype, threads):
+    """Scratch of `softmax_losses` for up to M rows, by name."""
+    P = panels(V)
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        "logits": empty(threads, HEAD_ROWS, PANEL),
+        "chunk": empty(min(P, HEAD_PANELS), panels(D), PANEL, PANEL),
+        "bias": empty(P, PANEL),
+        "largest": empty(P, M),
+        "total": empty(P, M),
+        "chosen": empty(M),
+        "normalizer": empty(M),
+    }
+
+
+def softmax_gradient_work(M, D, V, dtype, threads):
+    """Scratch of `softmax_losses_and_gradient` for up to M rows, by name: up to LOGITS_BYTES of logits."""
+    P, Q, size = panels(V), panels(D), np.dtype(dtype).itemsize
+    R = min(M, max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    return {
+        **softmax_work(R, D, V, dtype, threads),
+        "logits": empty(P, R, PANEL),
+        "rows": R,
+        "inputs": empty(Q, R, PANEL),
+        "classes": empty(P, PANEL),
+        "tail": empty(threads, ROWS, LANES),
+        "block": empty(threads, MOST_COLUMNS, PANEL),
+    }
+
+
+@jit
+def _logits(z, kept, largest, total, chosen, x, targets, bias, packed, p0, V, D, M, part, start, stop):
+    """Blocks start ... stop of HEAD_ROWS rows, counted along a panel first: logits, and what a softmax needs of them.
+
+    The panels of the weight are packed from p0 on. z: all panels (P, M, 64) where `kept`, else room for one block of
+    each thread.
+    """
+    blocks = -(-M // HEAD_ROWS)
+    for task in range(start, stop):
+        p, m0 = p0 + task // blocks, task % blocks * HEAD_ROWS
+        rows, z0 = min(HEAD_ROWS, M - m0), part * HEAD_ROWS * PANEL
+        if kept:
+            z0 = (p * M + m0) * PANEL
+        width = min(PANEL, V - p * PANEL)
+        width = -(-width // LANES) * LANES
+        w0 = (p - p0) * D * PANEL
+        for m in range(0, rows, ROWS):
+            count = min(ROWS, rows - m)
+            for r in range(m, m + count):
+                for j in range(0, PANEL, LANES):
+                    store(z, z0 + r * PANEL + j, load(bias, p * PANEL + j))
+            multiply(z, z0 + m * PANEL, PANEL, count, width, x, (m0 + m) * D, D, 0, 1, D, packed, w0)
+            for r in range(m, m + count):
+                a, b = load(z, z0 + r * PANEL), load(z, z0 + r * PANEL + LANES)
+                c, d = load(z, z0 + r * PANEL + 2 * LANES), load(z, z0 + r * PANEL + 3 * LANES)
+                peak = lane_max(larger(larger(a, b), larger(c, d)))
+                place = p * M + m0 + r
+                largest[place] = peak
+                total[place] = lane_sum(exp(a - peak) + exp(b - peak) + (exp(c - peak) + exp(d - peak)))
+                target = targets[m0 + r] - p * PANEL
+                if 0 <= target < PANEL:
+                    chosen[m0 + r] = z[z0 + r * PANEL + target]
+
+
+@jit
+def _normalize(losses, normalizer, largest, total, chosen, P, M, part, start, stop):
+    """A row's log sum exp is largest[m] + normalizer[m] from here on, losses[m] that less the target's logit.
+
+    The two are kept apart: where logits are huge, their sum would not know the small one any more.
+    """
+    for m in range(start, stop):
+        peak = largest[m]
+        for p in range(1, P):
+            value = largest[p * M + m]
+            peak = peak if peak > value else value
+        mass = total[m] * 0.0  # NaN, where a total is, stays
+        for p in range(P):
+            mass += total[p * M + m] * np.exp(largest[p * M + m] - peak)
+        log_mass = np.log(mass)
+        losses[m] = log_mass - (chosen[m] - peak)
+        largest[m], normalizer[m] = peak, log_mass
+
+
+@jit
+def _softmax_gradient(z, largest, normalizer, targets, scales, classes, smoothing, all_classes, V, M, part, start, stop):
+    """Logits become the gradient of sum(scales * losses), for blocks of `_logits`; see reference for the equation."""
+    blocks, share = -(-M // HEAD_ROWS), smoothing / V
+    for task in range(start, stop):
+        p, m0 = task // blocks, task % blocks * HEAD_ROWS
+        for m in range(m0, min(m0 + HEAD_ROWS, M)):
+            z0, scale, peak = (p * M + m) * PANEL, scales[m], largest[m]
+            own = (1 - smoothing) * classes[targets[m]]
+            mass = scale * (own + share * all_classes)
+            for j in range(0, PANEL, LANES):
+                value = exp(load(z, z0 + j) - peak - normalizer[m]) * mass  # d log sum exp = softmax
+                if smoothing > 0:
+                    value = value - load(classes, p * PANEL + j) * (scale * share)
+                store(z, z0 + j, value)
+            target = targets[m] - p * PANEL
+            if 0 <= target < PANEL:
+                z[z0 + target] -= scale * own  # d logit of the target
+
+
+@jit
+def _smoothed_losses(losses, z, largest, normalizer, targets, classes, smoothing, all_classes, V, M, part, start, stop):
+    """losses[m] with class weights and label smoothing, from the plain loss and the logits, for rows start ... stop"""
+    share = smoothing / V
+    for m in range(start, stop):
+        value = (1 - smoothing) * classes[targets[m]] * losses[m]
+        if smoothing > 0:
+            weighted = all_classes * 0
+            for v in range(V):
+                weighted += classes[v] * (normalizer[m] - (z[(v // PANEL * M + m) * PANEL + v % PANEL] - largest[m]))
+            value += share * weighted
+        losses[m] = value
+
+
+@jit
+def _pack_rows(packed, step, weight, V, D, first, part, start, stop):
+    """packed[q * step + r * 64 + i] = weight[first + r, q * 64 + i] for rows r in start ... stop; zeros behind row V."""
+    for r in range(start, stop):
+        for q in range(-(-D // PANEL)):
+            width = min(PANEL, D - q * PANEL) if first + r < V else 0
+            copy_piece(packed, q * step + r * PANEL, weight, (first + r) * D + q * PANEL, width)
+
+
+def softmax_losses(losses, work, x, targets, weight, bias, threads):
+    """See reference.softmax_losses."""
+    M, D = x.shape
+    V = len(bias)
+    _softmax_forward(losses, work, False, x, targets, weight, bias, M, D, V, threads)
+
+
+def _softmax_forward(losses, work, kept, x, targets, weight, bias, M, D, V, threads):
+    """Losses of M rows, and in `work` their normalizer and, if `kept`, their logits."""
+    P, blocks = panels(V), panels(M, HEAD_ROWS)
+    work["bias"][:V], work["bias"][V:] = bias, -np.inf
+    for p0 in range(0, P, HEAD_PANELS):
+        count, rows = min(HEAD_PANELS, P - p0), weight[p0 * PANEL :]
+        split(threads, pack, count, work["chunk"], rows, IN_ORDER, PANEL, len(rows), D)
+        split(
+            threads, _logits, count * blocks, work["logits"], kept, work["largest"], work["total"], work["chosen"],
+            x.reshape(-1), targets, work["bias"], work["chunk"], p0, V, D, M,
+        )  # fmt: skip
+    split(
+        threads, _normalize, M, losses, work["normalizer"], work["largest"], work["total"], work["chosen"], P, M
+    )  # fmt: skip
+
+
+def softmax_losses_and_gradient(
+    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
+):
+    """See reference.softmax_losses_and_gradient."""
+    for start in range(0, len(x), work["rows"]):
+        part = slice(start, start + work["rows"])
+        _softmax_block(
+            losses[part], dx[part], dweight, dbias, work, x[part], targets[part], scales[part], classes, smoothing,
+            weight, bias, threads,
+        )  # fmt: skip
+
+
+def _softmax_block(
+    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
+):
+    """`softmax_losses_and_gradient` of as many rows as `work` has room for."""
+    (M, D), V, kind = x.shape, len(bias), x.dtype.type
+    P, Q, blocks, z = panels(V), panels(D), panels(M, HEAD_ROWS), work["logits"]
+    _softmax_forward(losses, work, True, x, targets, weight, bias, M, D, V, threads)
+    work["classes"][:V] = 1 if classes is None else classes
+    common = targets, work["classes"], kind(smoothing), kind(work["classes"].sum()), V, M
+    if classes is not None or smoothing > 0:
+        split(threads, _smoothed_losses, M, losses, z, work["largest"], work["normalizer"], *common)
+    split(
+        threads, _softmax_gradient, P * blocks, z, work["largest"], work["normalizer"], targets, scales, *common[1:]
+    )  # fmt: skip
+    # dweight = dz.T @ x
+    split(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    split(
+        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, z, PANEL, 0, M,
+        work["inputs"], work["block"],
+    )  # fmt: skip
+    # dx = dz @ weight, for as many panels as `chunk` holds at a time
+    held = min(P, HEAD_PANELS)
+    step = held * PANEL * PANEL
+    for p0 in range(0, P, held):
+        p1 = min(P, p0 + held)
+        rows = (p1 - p0) * PANEL
+        split(threads, _pack_rows, rows, work["chunk"], step, weight.reshape(-1), V, D, p0 * PANEL)
+        split(
+            threads, panels_product, M, dx.reshape(-1), z, work["chunk"], step, PANEL, PANEL, 0, p0, p1, V, M, D,
+            work["tail"],
+        )
