@@ -30,9 +30,8 @@ def operations(case: Case, rows: int) -> dict[str, float]:
     V, H, L, M = case.vocab_size, case.hidden_size, case.num_layers, case.tokens
     recurrent, inputs, head = (2.0 * n for n in (L * M * 4 * H * H, (rows + (L - 1) * M) * 4 * H * H, M * H * V))
     return {
-        "_forward_lstm": recurrent, "_backward_lstm": recurrent, "_project_lstm": inputs, "panels_product": inputs + head,
-        "_logits": head,
-        "weight_gradient": recurrent + inputs + head,
+        "_forward_lstm": recurrent, "_backward_lstm": recurrent, "_project_lstm": inputs, "_logits": head,
+        "panels_product": inputs + head, "weight_gradient": recurrent + inputs + head,
     }  # fmt: skip
 
 

@@ -322,7 +322,7 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
         calls.append(steps)
         kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, edges[-1])
 
-    monkeypatch.setattr(cpu, "by_texts", crowded)
+    monkeypatch.setattr(decoding, "by_texts", crowded)
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
         assert np.array_equal(value, other)
     assert calls == [1, *range(11, 0, -1)]
