@@ -17,7 +17,7 @@ from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
-from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
+from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after, threads_for
 from nblstm.generation.cowriter import CoWriter
 from nblstm.generation.stops import Stops
 from nblstm.model.network import Network
@@ -164,7 +164,8 @@ class LanguageModel:
         backend = sampler.choose_backend(self.config, like, len(prompt))
         ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
         before = self.state(prompt, state, backend)
-        search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
+        network = self.network(backend, threads_for(self.config, config.beam))
+        search = BeamSearch(network, self.vocabulary, before, config, ending)
         while not search.done:
             search.step()
             if report:

@@ -24,12 +24,13 @@ from typing import Protocol
 
 import numpy as np
 
-from nblstm.config import BeamConfig
+from nblstm.config import BeamConfig, ModelConfig
 from nblstm.generation.stops import Stops
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.text.vocabulary import Vocabulary
 
+SMALL_STEP = 10**7  # multiplications of a step that one thread does sooner than several can share: benchmarks/beam.py
 BLOCKS = 16  # for each of the largest keys that are looked for
 
 
@@ -231,6 +232,11 @@ class BeamSearch:
             parents, tokens = self._history[-s]
             taken[:, -s], places = tokens[places], parents[places]
         return [row[row < len(self.vocabulary)] for row in taken]
+
+
+def threads_for(model: ModelConfig, beam: int) -> int:
+    """The threads of a Network that a beam of that width advances best with: 1, or 0 for every core."""
+    return 1 if beam * model.num_parameters < SMALL_STEP else 0
 
 
 def largest(keys: np.ndarray, count: int) -> np.ndarray:
