@@ -43,7 +43,25 @@ class _Encoding(click.ParamType):
         return value
 
 
-ENCODING = _Encoding()
+class _TokenWeights(click.ParamType):
+    """A file with a JSON object of numbers."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        try:
+            with open(value, encoding="utf-8") as file:
+                weights = json.load(file)
+        except OSError as error:
+            self.fail(f"{value} cannot be read: {error.strerror}.", param, ctx)
+        except (ValueError, RecursionError):
+            weights = None
+        if not isinstance(weights, dict):
+            self.fail(f'{value} must hold a JSON object such as {{"e": 0.5}}.', param, ctx)
+        return weights
+
+
+ENCODING, TOKEN_WEIGHTS = _Encoding(), _TokenWeights()
 NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
 
 

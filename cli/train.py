@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nblstm.cli.options import MODEL, given, setting
+from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 
@@ -57,9 +57,16 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(TrainConfig, "num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
 @setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens, not --batch-size texts.")
 @setting(TrainConfig, "optimizer", "Update rule.")
-@setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam), 1 (sgd) or 0.002 (rmsprop).")
+@setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
 @setting(TrainConfig, "momentum", "For sgd.")
-@setting(TrainConfig, "weight_decay", "L2 penalty.")
+@setting(TrainConfig, "nesterov", "For sgd: look ahead along the momentum.")
+@setting(TrainConfig, "averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
+@setting(TrainConfig, "weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
+@setting(TrainConfig, "label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
+@click.option(
+    "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",
+    help="JSON object, token -> how much it counts as a target (0: not at all; others: 1); not in validation.",
+)  # fmt: skip
 @setting(TrainConfig, "schedule", "How the learning rate changes.")
 @setting(TrainConfig, "lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
 @setting(TrainConfig, "decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")

@@ -14,7 +14,7 @@ from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS as CELLS
 from nblstm.kernels.cells import NONLINEARITIES, Cell
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "asgd")
 SCHEDULES = ("constant", "exponential", "step", "plateau", "cosine")
 DTYPES = ("float32", "float64")
 LEVELS = ("char", "word", "byte")
@@ -33,7 +33,10 @@ MAX_PARAMETERS = 2**31  # 8 GiB of float32
 MAX_BEAM = 10_000  # texts side by side in a search
 
 
-_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "None": type(None)}
+_TYPES = {
+    "int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "dict": dict,
+    "None": type(None),
+}  # fmt: skip
 
 
 def _check_types(config: Any) -> None:
@@ -252,10 +255,14 @@ class TrainConfig(_Config):
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
-    optimizer: str = "adam"  # adam | sgd | rmsprop
+    optimizer: str = "adam"  # adam | adamw | sgd | rmsprop | asgd
     lr: float | None = None  # learning rate; None means the optimizer's usual one (LEARNING_RATES)
     momentum: float = 0.9  # sgd only
-    weight_decay: float = 0.0  # L2 penalty added to the gradient, as in PyTorch's Adam, SGD and RMSprop
+    nesterov: bool = False  # sgd only: look ahead along the momentum
+    averaging_patience: int = 5  # asgd only: validations that are not counted when it is asked whether the loss rises
+    weight_decay: float = 0.0  # L2 penalty added to the gradient, as in PyTorch; adamw: decoupled from it
+    label_smoothing: float = 0.0  # share of a target's probability that is spread over all tokens
+    token_weights: dict | None = None  # token -> how much it counts as a target, 0 leaves it out; others count 1
     schedule: str = "cosine"  # constant | exponential | step | plateau | cosine
     lr_decay: float = 0.95  # exponential, step, plateau: factor per epoch (or per plateau)
     decay_after: int = 10  # step: epochs at the full rate; plateau: epochs without improvement to wait
@@ -277,7 +284,14 @@ class TrainConfig(_Config):
         _above_zero(self, "lr", "minutes", "lr_decay")
         _at_most(self, 1, "lr_decay")
         _at_least(self, 0, "weight_decay", "warmup", "clip", "clip_value", "patience", "seed", "threads")
-        _fraction(self, "momentum")
+        _fraction(self, "momentum", "label_smoothing")
+        _at_least(self, 0, "averaging_patience")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ConfigError("nesterov is for sgd with a momentum above 0; leave it out.")
+        for token, weight in (self.token_weights or {}).items():
+            number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
+            if not (number and weight >= 0 and isinstance(token, str)):
+                raise ConfigError(f"token_weights must be numbers of at least 0 by token, got {weight!r} for {token!r:.40}.")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
         if self.boundaries is not None and self.num_buckets is not None:
@@ -304,7 +318,7 @@ class TrainConfig(_Config):
         return boundaries
 
 
-LEARNING_RATES = {"adam": 3e-3, "sgd": 1.0, "rmsprop": 2e-3}
+LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone

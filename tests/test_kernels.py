@@ -16,7 +16,8 @@ CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_work",
     "decode", "draw", "generate", "linear_work", "linear_forward", "linear_backward", "softmax_work",
-    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values", "adam", "sgd", "rmsprop",
+    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
+    "adam", "sgd", "average", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel

@@ -363,3 +363,14 @@ def test_the_seed_makes_the_run(here):
     )
     np.testing.assert_array_equal(one.parameters, same.parameters)
     assert np.any(one.parameters != other.parameters)
+
+
+def test_a_token_of_weight_zero_is_never_learnt(here):
+    """The model finds it no more likely than before, while another becomes likely; a stranger is refused by name."""
+    (here / "ab.txt").write_text("ab" * 400)
+    settings = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "steps": 60, "lr": 0.05}
+    model = nblstm.train(here / "ab.txt", here / "ab.safetensors", token_weights={"b": 0}, **settings)
+    found = model.surprisals("abab")
+    assert found.nats[0] < 0.2 and found.nats[1] > 1
+    with pytest.raises(ConfigError, match="token_weights names 'z'"):
+        nblstm.train(here / "ab.txt", here / "z.safetensors", token_weights={"z": 0}, **settings)

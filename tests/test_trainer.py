@@ -349,3 +349,46 @@ def test_a_repeated_text_is_learnt_by_heart(tmp_path):
     )  # fmt: skip
     assert reports[-1].loss < 0.1 and reports[-1].valid_loss < 0.1
     assert "".join(model.generate("the c", n=21, temperature=0)) == "at sat. the cat sat. "
+
+
+# ---------------------------------------------------------------- averaging, smoothing, weights of tokens
+
+
+def test_averaging_starts_when_the_loss_stops_falling():
+    """NT-ASGD with n = 2: a loss above the best of those more than two validations old starts the mean, and no other."""
+    optimizer = make_trainer(optimizer="asgd", averaging_patience=2).optimizer
+    for loss, started in ((3.0, False), (2.0, False), (2.5, False), (2.6, False), (2.1, True), (1.0, True)):
+        optimizer.validated(loss)
+        assert (optimizer.count is not None) == started, loss
+
+
+def test_the_mean_is_validated_and_kept_and_training_goes_on_without_it(tmp_path):
+    """Once averaging, the best parameters are the mean of all that followed; the run resumes to the last bit."""
+    settings = {"optimizer": "asgd", "lr": 0.5, "schedule": "constant", "steps": 2 * CHUNKS}
+    trainer = make_trainer(**settings)
+    trainer.optimizer.count = 0
+    seen = []
+    for report in trainer.run():
+        if not report.validated:
+            seen.append(trainer.network.parameters.copy())
+        else:
+            assert np.array_equal(trainer.network.parameters, seen[-1])
+    if report.improved:
+        np.testing.assert_allclose(trainer.best, np.mean(seen, axis=0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(trainer.optimizer.averaged(None), np.mean(seen, axis=0), rtol=0, atol=1e-5)
+    resumed = through_a_file(trainer, tmp_path / "c.safetensors", **{**settings, "steps": 3 * CHUNKS})
+    assert resumed.optimizer.state_dict() == trainer.optimizer.state_dict()
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.2}, {"classes": True}])
+def test_smoothing_and_weights_are_for_training_alone(settings):
+    """They change the gradient, and the validation loss of the same parameters is the plain one."""
+    plain, other = make_trainer(steps=1), make_trainer(steps=1)
+    other.network.smoothing = settings.get("label_smoothing", 0.0)
+    other.network.classes = np.array([0, 1, 1, 1, 1, 1, 1], np.float32) if "classes" in settings else None
+    assert trainer_module.validation_loss(plain.network, plain.valid) == trainer_module.validation_loss(
+        other.network, other.valid
+    )
+    next(plain.run())
+    next(other.run())
+    assert not np.array_equal(plain.gradient, other.gradient)

@@ -33,8 +33,9 @@ Contract
     clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
-    adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads)
-    sgd(w, m, g, lr, momentum, weight_decay, scale, threads)
+    adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale, threads)
+    sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads)
+    average(a, w, share, threads)
     rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads)
 """
 

@@ -144,7 +144,9 @@ def clip_values(g, limit, threads):
 
 
 @jit
-def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_decay, scale, part, start, stop):
+def _adam(
+    w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_decay, shrink, scale, part, start, stop
+):
     """`reference.adam` of the vectors start ... stop, the last of which may be a part"""
     for i in range(start * LANES, min(stop * LANES, w.size), LANES):
         count = min(LANES, w.size - i)
@@ -157,7 +159,7 @@ def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_
         gradient = g_ * scale + w_ * weight_decay
         m_ = m_ * keep1 + gradient * take1
         v_ = v_ * keep2 + gradient * gradient * take2
-        w_ = w_ - m_ * rate / (root(v_) * correction + eps)
+        w_ = w_ * shrink - m_ * rate / (root(v_) * correction + eps)
         if count == LANES:
             store(m, i, m_)
             store(v, i, v_)
@@ -168,28 +170,45 @@ def _adam(w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_
             store_part(w, i, w_, count)
 
 
-def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, step, scale, threads):
+def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale, threads):
     """See reference.adam."""
     kind = w.dtype.type
     rate, correction = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
     split(
         threads, _adam, panels(w.size, LANES), w, m, v, g, rate, kind(beta1), kind(1 - beta1), kind(beta2),
-        kind(1 - beta2), correction, kind(eps), kind(weight_decay), kind(scale),
+        kind(1 - beta2), correction, kind(eps), kind(weight_decay), kind(1 - lr * decoupled), kind(scale),
     )  # fmt: skip
 
 
 @jit
-def _sgd(w, m, g, lr, momentum, weight_decay, scale, part, start, stop):
-    """`reference.sgd` of elements start ... stop"""
+def _sgd(w, m, g, lr, momentum, own, carried, weight_decay, scale, part, start, stop):
+    """`reference.sgd` of elements start ... stop: w -= lr (own g + carried m)"""
     for i in range(start, stop):
-        m[i] = momentum * m[i] + (g[i] * scale + weight_decay * w[i])
-        w[i] -= lr * m[i]
+        gradient = g[i] * scale + weight_decay * w[i]
+        m[i] = momentum * m[i] + gradient
+        w[i] -= lr * (own * gradient + carried * m[i])
 
 
-def sgd(w, m, g, lr, momentum, weight_decay, scale, threads):
+def sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads):
     """See reference.sgd."""
     kind = w.dtype.type
-    split(threads, _sgd, w.size, w, m, g, kind(lr), kind(momentum), kind(weight_decay), kind(scale))
+    own, carried = (1, momentum) if nesterov else (0, 1)
+    split(
+        threads, _sgd, w.size, w, m, g, kind(lr), kind(momentum), kind(own), kind(carried), kind(weight_decay),
+        kind(scale),
+    )  # fmt: skip
+
+
+@jit
+def _average(a, w, share, part, start, stop):
+    """`reference.average` of elements start ... stop"""
+    for i in range(start, stop):
+        a[i] += share * (w[i] - a[i])
+
+
+def average(a, w, share, threads):
+    """See reference.average."""
+    split(threads, _average, w.size, a, w, w.dtype.type(share))
 
 
 @jit

@@ -7,7 +7,7 @@ import numpy as np
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
 
-MOMENTS = {"adam": 2, "sgd": 1, "rmsprop": 1}
+MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
 
 def per_parameter(train: TrainConfig, model: ModelConfig) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from nblstm.config import TrainConfig
+from nblstm.errors import TrainingError
 
 ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}  # Kingma & Ba 2015, and PyTorch's defaults
 RMSPROP = {"alpha": 0.99, "eps": 1e-8}  # PyTorch's defaults
@@ -30,6 +32,22 @@ class Optimizer:
         """w (num_parameters,) after update `step` (from 1) along scale * g; in place."""
         raise NotImplementedError
 
+    def averaged(self, w: np.ndarray) -> np.ndarray:
+        """The parameters to validate and to save: w itself, or a mean of those it went through."""
+        return w
+
+    def validated(self, loss: float) -> None:
+        """Hear the validation loss at the end of an epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the optimizer remembers beside its moments, as JSON values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict()`. TrainingError if it is not one of this optimizer."""
+        if state != {}:
+            raise TrainingError(f"{self.config.optimizer} has no state, got {state!r:.80}.")
+
 
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015), with bias correction."""
@@ -37,19 +55,71 @@ class Adam(Optimizer):
     names = ("m", "v")
 
     def update(self, kernels, w, g, lr, step, scale, threads):
+        self._update(kernels, w, g, lr, step, scale, threads, self.config.weight_decay, 0.0)
+
+    def _update(self, kernels, w, g, lr, step, scale, threads, weight_decay, decoupled):
         kernels.adam(
-            w, self.moments["m"], self.moments["v"], g, lr, **ADAM, weight_decay=self.config.weight_decay,
+            w, self.moments["m"], self.moments["v"], g, lr, **ADAM, weight_decay=weight_decay, decoupled=decoupled,
             step=step, scale=scale, threads=threads,
         )  # fmt: skip
 
 
+class AdamW(Adam):
+    """Adam whose weight decay does not pass through the moments (Loshchilov & Hutter 2019)."""
+
+    def update(self, kernels, w, g, lr, step, scale, threads):
+        self._update(kernels, w, g, lr, step, scale, threads, 0.0, self.config.weight_decay)
+
+
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, Nesterov's if asked."""
 
     names = ("m",)
 
     def update(self, kernels, w, g, lr, step, scale, threads):
-        kernels.sgd(w, self.moments["m"], g, lr, self.config.momentum, self.config.weight_decay, scale, threads)
+        c = self.config
+        kernels.sgd(w, self.moments["m"], g, lr, c.momentum, c.nesterov, c.weight_decay, scale, threads)
+
+
+class ASGD(Optimizer):
+    """Plain gradient descent, averaged once the validation loss stops falling: NT-ASGD.
+
+    Averaging starts when a loss is above the best of those that are more than `averaging_patience` validations old; from
+    then on the mean of all parameters is what is validated and saved. Without a validation text it never starts.
+    Source: Merity, Keskar & Socher 2018 (AWD-LSTM), algorithm 1; Polyak & Juditsky 1992.
+    """
+
+    names = ("m", "mean")
+
+    def __init__(self, config: TrainConfig, parameters: np.ndarray) -> None:
+        super().__init__(config, parameters)
+        self.losses: list[float] = []  # of all validations so far
+        self.count: int | None = None  # of the parameters in the mean; None before averaging
+
+    def update(self, kernels, w, g, lr, step, scale, threads):
+        kernels.sgd(w, self.moments["m"], g, lr, 0.0, False, self.config.weight_decay, scale, threads)
+        if self.count is not None:
+            self.count += 1
+            kernels.average(self.moments["mean"], w, 1 / self.count, threads)
+
+    def averaged(self, w: np.ndarray) -> np.ndarray:
+        return self.moments["mean"] if self.count else w
+
+    def validated(self, loss: float) -> None:
+        old = self.losses[: len(self.losses) - self.config.averaging_patience]
+        if self.count is None and old and loss > min(old):
+            self.count = 0
+        self.losses.append(float(loss))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        losses, count = state.get("losses"), state.get("count", -1)
+        fits = isinstance(losses, list) and all(isinstance(loss, float) for loss in losses)
+        if not fits or not (count is None or (type(count) is int and count >= 0)):
+            raise TrainingError(f"asgd needs a state of losses and count, got {state!r:.80}.")
+        self.losses, self.count = losses, count
 
 
 class RMSprop(Optimizer):
@@ -63,7 +133,7 @@ class RMSprop(Optimizer):
         )
 
 
-CLASSES = {"adam": Adam, "sgd": SGD, "rmsprop": RMSprop}
+CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
 
 
 def make_optimizer(config: TrainConfig, parameters: np.ndarray) -> Optimizer:

@@ -315,11 +315,25 @@ def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) 
 
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
     network = Network(shape, parameters, "cpu", config.threads)
+    network.classes, network.smoothing = _classes(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
         source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:
         source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
     return Trainer(network, config, source, valid, corpus.release)
+
+
+def _classes(config: TrainConfig, vocabulary: Vocabulary, shape: ModelConfig) -> np.ndarray | None:
+    """How much each token counts as a target, (V,). ConfigError for one that the vocabulary does not have."""
+    if not config.token_weights:
+        return None
+    places = {token: id for id, token in enumerate(vocabulary.tokens)}
+    classes = np.ones(len(vocabulary), shape.dtype)
+    for token, weight in config.token_weights.items():
+        if token not in places:
+            raise ConfigError(f"token_weights names {token!r:.40}, which the vocabulary does not have; leave it out.")
+        classes[places[token]] = weight
+    return classes
 
 
 def _buckets(corpus: Corpus, config: TrainConfig) -> Buckets:

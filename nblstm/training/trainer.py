@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,24 +196,24 @@ class Trainer:
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; one report, none if stopped on the way."""
         started = time.perf_counter()
-        loss = None
-        if len(self.valid):
-            loss = validation_loss(self.network, self.valid, stop)
-            if loss is None:
+        with self._averaged():
+            loss = validation_loss(self.network, self.valid, stop) if len(self.valid) else None
+            if len(self.valid) and loss is None:
                 return
-            if not loss < LOST:
+            if loss is not None and not loss < LOST:
                 raise self._diverged(f"the validation loss is {loss:g}", self.step)
-        elif not np.isfinite(self.network.parameters).all():
-            raise self._diverged("a weight is not finite", self.step)
-        self.release()
-        self.seconds += time.perf_counter() - started
-        improved = loss is None or self.best_loss is None or loss < self.best_loss
-        if improved:
-            self.best_loss = loss
-            np.copyto(self.best, self.network.parameters)
+            if loss is None and not np.isfinite(self.network.parameters).all():
+                raise self._diverged("a weight is not finite", self.step)
+            self.release()
+            self.seconds += time.perf_counter() - started
+            improved = loss is None or self.best_loss is None or loss < self.best_loss
+            if improved:
+                self.best_loss = loss
+                np.copyto(self.best, self.network.parameters)
         if epoch_ended and loss is not None:
             self.waited = 0 if improved else self.waited + 1
             self.schedule.validated(loss)
+            self.optimizer.validated(loss)
         self.validated_step = self.step
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.lr,
@@ -220,6 +221,18 @@ class Trainer:
         )  # fmt: skip
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
         yield Report(**{**vars(last), **fresh})
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The network with the parameters that the optimizer wants validated, for a while; not put back by an error."""
+        live = self.network.parameters
+        if self.optimizer.averaged(live) is live:
+            yield
+            return
+        moving = live.copy()
+        np.copyto(live, self.optimizer.averaged(live))
+        yield
+        np.copyto(live, moving)
 
     # ------------------------------------------------------------ storing and going on
 
@@ -238,7 +251,8 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
-        return {**{name: getattr(self, name) for name in PLACE}, "schedule": self.schedule.state_dict()}
+        remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**{name: getattr(self, name) for name in PLACE}, **remembered}
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
@@ -250,6 +264,7 @@ class Trainer:
             for name in PLACE:
                 setattr(self, name, facts[name])
             self.schedule.load_state_dict(facts["schedule"])
+            self.optimizer.load_state_dict(facts["optimizer"])
             self._restore_state(tensors["state.h"], tensors["state.c"])
         except KeyError as error:
             raise TrainingError(f"the checkpoint has no {error.args[0]!r}; start the training anew.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import ModelConfig, SampleConfig, TrainConfig
+from nblstm.config import OPTIMIZERS, ModelConfig, SampleConfig, TrainConfig
 from nblstm.generation.sampler import generate, read
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
@@ -15,7 +15,7 @@ from nblstm.training.trainer import Trainer
 def warmup() -> None:
     """Train, score and sample tiny models, with every option that has a kernel of its own. DeviceError without numba."""
     ids = np.arange(40, dtype=np.int64) % 5
-    for optimizer in ("adam", "sgd", "rmsprop"):
+    for optimizer in OPTIMIZERS:
         shape = ModelConfig(5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5)
         config = TrainConfig(batch_size=2, bptt=4, steps=1, optimizer=optimizer, clip_value=1.0)
         network = Network(shape, initial(shape, 0))
