@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nblstm.cli.figures import Reading, documents, figures, heads, protocol, row
+from nblstm.cli.figures import BOTH_SIDES, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
 from nblstm.errors import ConfigError, TextError
 
@@ -80,17 +80,17 @@ def _scored(
     from nblstm import scoring
     from nblstm.text.corpus import read
 
-    vocabulary = model.vocabulary
+    vocabulary, sides = model.vocabulary, BOTH_SIDES if model.config.bidirectional else ""
     if name == "documents":
         texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.told)
-        return sum((text.score for text in judged), scoring.NOTHING), protocol(vocabulary, kind)
+        return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
     network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
-        return score, STREAMS.format(used) if used > 1 else STREAM
-    return scoring.score(network, vocabulary, chunks, reading.told), STREAM
+        return score, (STREAMS.format(used) if used > 1 else STREAM) + sides
+    return scoring.score(network, vocabulary, chunks, reading.told), STREAM + sides
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

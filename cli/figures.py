@@ -42,8 +42,14 @@ def row(columns: list[str], values: list[Any], *names: str) -> str:
 KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "file": "file"}  # of texts on their own
 
 
-def protocol(vocabulary: Any, kind: str) -> str:
+BOTH_SIDES = "; every token is hidden once and filled in from both sides"
+
+
+def protocol(model: Any, kind: str) -> str:
     """How texts that know nothing of each other are scored, in words."""
+    vocabulary = model.vocabulary
+    if model.config.bidirectional:
+        return f"each {KINDS[kind]} on its own{BOTH_SIDES}"
     if vocabulary.end_id is None:
         rest = "" if kind == "file" else ", the line end behind it is not"
         return f"each {KINDS[kind]} on its own, read after a line end; its first token is scored{rest}"

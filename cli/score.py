@@ -50,7 +50,7 @@ def command(
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
     loaded = load(model)
-    click.echo(f"protocol: {protocol(loaded.vocabulary, by)}", err=True)
+    click.echo(f"protocol: {protocol(loaded, by)}", err=True)
     several = len(files) > 1 or os.path.isdir(files[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:

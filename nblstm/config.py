@@ -153,7 +153,8 @@ class ModelConfig(_Config):
     peepholes: bool = False  # of an lstm: its gates see the cell state
     layer_norm: bool = False  # normalise what goes into the gates
     residual: bool = False  # add a layer's input to its output, where their sizes match
-    bidirectional: bool = False  # every layer reads the text in both directions
+    bidirectional: bool = False  # every layer reads the text in both directions, and hidden tokens are predicted
+    mask_fraction: float = 0.15  # of a bidirectional model: share of the tokens that are hidden at a time
     learned_state: bool = False  # the state before a text is trained, not zero
     head: str = "linear"  # linear: W_hy h + b | cell: W_hy h + W_cy c + b, c the last layer's cell state
     tie: bool = False  # head.weight is embedding.weight (needs embedding_size == what the head sees)
@@ -173,6 +174,7 @@ class ModelConfig(_Config):
         _at_least(self, 0, "proj_size")
         _at_most(self, MAX_SIZE, "hidden_size", "num_layers", "embedding_size")
         _fraction(self, "dropout", "input_dropout", "output_dropout")
+        _fraction(self, "mask_fraction")
         _fraction(self, "embedding_dropout", "variational_dropout", "weight_dropout")
         _one_of(self, "cell", CELLS)
         _one_of(self, "nonlinearity", NONLINEARITIES)
@@ -190,6 +192,8 @@ class ModelConfig(_Config):
         for name, cells in ONLY_FOR.items():
             if getattr(self, name) != getattr(type(self), name) and self.cell not in cells:
                 raise ConfigError(f"{name} is for {' or '.join(cells)}, not for {self.cell}; leave it out.")
+        if self.mask_fraction == 0 or (not self.bidirectional and self.mask_fraction != type(self).mask_fraction):
+            raise ConfigError(f"mask_fraction is for a bidirectional model, and above 0; got {self.mask_fraction}.")
         if self.head == "cell" and self.cell not in WITH_MEMORY:
             raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
         if self.proj_size >= self.hidden_size:

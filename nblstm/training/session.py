@@ -314,6 +314,7 @@ def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) 
 
 
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
+    _check_reading(shape, corpus.vocabulary)
     network = Network(shape, parameters, "cpu", config.threads)
     network.classes, network.smoothing = _classes(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
@@ -321,6 +322,12 @@ def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, co
     else:
         source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
     return Trainer(network, config, source, valid, corpus.release)
+
+
+def _check_reading(shape: ModelConfig, vocabulary: Vocabulary) -> None:
+    """ConfigError for a model that reads in both directions and has no token to stand for a hidden one."""
+    if shape.bidirectional and vocabulary.unk_id is None:
+        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another level.")
 
 
 def _classes(config: TrainConfig, vocabulary: Vocabulary, shape: ModelConfig) -> np.ndarray | None:
