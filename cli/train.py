@@ -14,7 +14,7 @@ from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 
-DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0}
+DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 
 @click.command("train")
@@ -58,7 +58,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(TrainConfig, "num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
 @setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens, not --batch-size texts.")
 @setting(TrainConfig, "optimizer", "Update rule.")
-@setting(TrainConfig, "lr", "Learning rate; without it 0.003 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
+@setting(TrainConfig, "lr", "Learning rate; without it 0.005 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
 @setting(TrainConfig, "momentum", "For sgd.")
 @setting(TrainConfig, "nesterov", "For sgd: look ahead along the momentum.")
 @setting(TrainConfig, "averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")

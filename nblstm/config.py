@@ -322,7 +322,7 @@ class TrainConfig(_Config):
         return boundaries
 
 
-LEARNING_RATES = {"adam": 3e-3, "adamw": 3e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
+LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone

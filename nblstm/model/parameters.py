@@ -8,6 +8,8 @@ import numpy as np
 
 from nblstm.config import WITH_MEMORY, ModelConfig
 
+OUTPUT_SCALE = 3.0
+
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape, in the order of the flat buffer: the names and layouts of PyTorch's modules.
@@ -60,6 +62,9 @@ def initial(config: ModelConfig, seed: int) -> np.ndarray:
     Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but the forget gate's bias
     starts at 1 (Jozefowicz, Zaremba & Sutskever 2015, section 2.2); gains one. Embedding: normal, standard deviation 1
     (PyTorch's rule), or uniform as the head's where it is the head.
+
+    What reads the outputs of an LSTM layer starts OUTPUT_SCALE times as large: o tanh(c) is about a third of what the
+    rule expects. It takes the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
     """
     flat = np.zeros(config.num_parameters, config.dtype)
     random = np.random.default_rng([seed, 0])
@@ -72,8 +77,14 @@ def initial(config: ModelConfig, seed: int) -> np.ndarray:
         elif name.startswith("rnn.gain"):
             array[...] = 1
         elif array.ndim == 2 and not name.startswith("initial_state"):
-            array[...] = random.uniform(-bound, bound, array.shape)
+            scale = OUTPUT_SCALE if config.cell in WITH_MEMORY and _reads_outputs(name) else 1
+            array[...] = scale * random.uniform(-bound, bound, array.shape)
     return flat
+
+
+def _reads_outputs(name: str) -> bool:
+    """Whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
+    return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
 
 
 def flatten(named: Mapping[str, np.ndarray], config: ModelConfig) -> np.ndarray:
