@@ -295,7 +295,7 @@ class TrainConfig(_Config):
         for token, weight in (self.token_weights or {}).items():
             number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
             if not (number and weight >= 0 and isinstance(token, str)):
-                raise ConfigError(f"token_weights must be numbers of at least 0 by token, got {weight!r} for {token!r:.40}.")
+                raise ConfigError(f"token_weights must be numbers of at least 0, got {weight!r:.40} for {token!r:.40}.")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
         if self.boundaries is not None and self.num_buckets is not None:

@@ -10,7 +10,8 @@ All are safetensors files. A model's tensors have PyTorch's names and shapes, so
     {"format_version": 1, "config": ModelConfig, "vocabulary": Vocabulary, "training": facts about how it was made}
 
 or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
-and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F) and under "nblstm_state":
+and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
+under "nblstm_state":
 {"format_version": 1, "fingerprint": that of the model it belongs to}.
 """
 

@@ -36,7 +36,7 @@ def decode_work(N, net, threads):
     if any(cell.kind != "lstm" or layout_of(cell) is None for cell in net.cells) or net.residual or net.with_memory:
         return reference.decode_work(N, net, threads)
     (V, E), L, H, dtype = net.embedding.shape, len(net.cells), net.cells[0].hidden_size, net.embedding.dtype
-    P, PV = panels(H, LANES), panels(V)
+    P, PV, layout = panels(H, LANES), panels(V), LAYOUTS["lstm", "tanh"]
     sizes = [(P * D * PANEL, P * H * PANEL, P * PANEL) for D in [E] + [H] * (L - 1)] + [(PV * H * PANEL, PV * PANEL)]
     offsets = np.cumsum([0] + [size for row in sizes for size in row])
     packed = np.empty(offsets[-1], dtype)  # for which NumPy asks for huge pages, unlike np.zeros
@@ -44,9 +44,9 @@ def decode_work(N, net, threads):
     parts = np.split(packed, offsets[1:-1])
     for k, weights in enumerate(net.layers):
         ih, hh, bias = parts[3 * k : 3 * k + 3]
-        split(threads, pack, P, ih, weights["weight_ih"], LAYOUTS["lstm", "tanh"].inputs[1], LANES, H, weights["weight_ih"].shape[1])
-        split(threads, pack, P, hh, weights["weight_hh"], LAYOUTS["lstm", "tanh"].inputs[1], LANES, H, H)
-        gate_panels(bias, weights, LAYOUTS["lstm", "tanh"], P, H)
+        split(threads, pack, P, ih, weights["weight_ih"], layout.inputs[1], LANES, H, weights["weight_ih"].shape[1])
+        split(threads, pack, P, hh, weights["weight_hh"], layout.hidden[1], LANES, H, H)
+        gate_panels(bias, weights, layout, P, H)
     split(threads, pack, PV, parts[3 * L], net.head_weight, IN_ORDER, PANEL, V, H)
     parts[3 * L + 1][:V] = net.head_bias
     kept = min(V, max(1, KEPT_BYTES // (P * PANEL * packed.itemsize)))
@@ -401,7 +401,8 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
         states[: h.size] = h.reshape(-1)
         by_texts(
             threads, work["net"][0], _generate, equal(N, threads), made, history, length + K - len(uniform),
-            logits.reshape(-1), states, c.reshape(-1), uniform, banned, filters, work["rows"], work["net"], work["sizes"], N, steps=len(uniform),
+            logits.reshape(-1), states, c.reshape(-1), uniform, banned, filters, work["rows"], work["net"],
+            work["sizes"], N, steps=len(uniform),
         )  # fmt: skip
         last = made[0] % 2 * h.size
         h[...] = states[last : last + h.size].reshape(h.shape)

@@ -21,7 +21,8 @@ def sigmoid(x):
 def dropout(y, x, rate, key, threads):
     """y = x / (1 - rate) where a random bit is set, 0 elsewhere. Inverted dropout; y may be x.
 
-    x, y (any shape, up to 2**32 elements, after which the mask repeats). key: uint64; the mask is a function of (key, position) alone, so that the backward pass
+    x, y (any shape, up to 2**32 elements, after which the mask repeats). key: uint64; the mask is a function of
+    (key, position) alone, so that the backward pass
     is `dropout(dx, dy, rate, key)`: nothing is stored. Mask: two rounds of a 32-bit integer hash
     (C. Wellons, "lowbias32") over position and key; kept where hash >= rate * 2**32.
     """
@@ -414,7 +415,8 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
     """`draw` a token of each text, `decode` it, and so on: K = len(uniform) tokens, to history[:, length : length + K].
 
     history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H), top (N, F)
-    and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned, filters: see `draw`.
+    and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned,
+    filters: see `draw`.
     """
     for k, numbers in enumerate(uniform, length):
         draw(history[:, k], logits, numbers, history[:, :k], banned, filters, threads)

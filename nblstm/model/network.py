@@ -134,9 +134,10 @@ class Network:
         in_place = noise is not None and (c.input_dropout > 0 or c.variational_dropout > 0)
         first = 0 if in_place else min(M, c.vocab_size)
         works = self._work(purpose, self._cell_works, M, N, first)
+        after = State(np.empty_like(state.h), np.empty_like(state.c), np.empty((N, c.head_size), c.dtype))
         run = Pass(
-            chunk.tokens, offsets, state, State(np.empty_like(state.h), np.empty_like(state.c), np.empty((N, c.head_size), c.dtype)), works,
-            self._cell_weights(noise), noise, reading_backwards(offsets) if c.bidirectional else None,
+            chunk.tokens, offsets, state, after, works, self._cell_weights(noise), noise,
+            reading_backwards(offsets) if c.bidirectional else None,
         )  # fmt: skip
         x, index = self._inputs(run, in_place)
         for layer in range(c.num_layers):
