@@ -70,6 +70,8 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
+    if streams > 1 and any(model.config.bidirectional for model in loaded):
+        raise ConfigError("--streams is for models that read from left to right; a bidirectional one reads spans.")
     if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
         raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
 
@@ -82,7 +84,7 @@ def _scored(
     from nblstm.text.corpus import read
 
     vocabulary = model.vocabulary
-    one = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
+    said = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
     if name == "documents":
         texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
@@ -91,9 +93,8 @@ def _scored(
     network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
-        sides = f"; {filling_in(model.config)}" if model.config.bidirectional else ""
-        return score, STREAMS.format(used) + sides if used > 1 else one
-    return scoring.score(network, vocabulary, chunks, reading.told), one
+        return score, STREAMS.format(used) if used > 1 else STREAM
+    return scoring.score(network, vocabulary, chunks, reading.told), said
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

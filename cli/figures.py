@@ -45,8 +45,8 @@ KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "f
 def filling_in(config: Any) -> str:
     """How a bidirectional model scores, in words."""
     return (
-        f"every token is hidden once, each {config.masked_passes}th at a time, and filled in from both sides "
-        f"(pseudo-log-likelihood)"
+        f"every token is hidden once, one in {config.masked_passes} at a time, and filled in from both sides "
+        "(pseudo-log-likelihood)"
     )
 
 

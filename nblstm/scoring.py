@@ -128,11 +128,6 @@ def rows_at_once(config: ModelConfig) -> int:
     return max(FEWEST_STREAMS, min(MOST_ROWS, GATES_BYTES // row))
 
 
-def steps_at_once(config: ModelConfig, num_texts: int) -> int:
-    """How many tokens of each text a network reads at once. In both directions it matters: always the same."""
-    return SPAN if config.bidirectional else max(1, rows_at_once(config) // num_texts)
-
-
 def _nothing_told(tokens: int, size: float) -> None:
     """What is called where nobody wants to know."""
 
@@ -235,7 +230,9 @@ def _behind_first(vocabulary: Vocabulary, text: Text) -> Text:
 
 def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, told: Told) -> tuple[np.ndarray, State]:
     """-log p of each id (M,) that follows `last` (1,) and the ids before it, and the state after; size: their bytes."""
-    nats, rows = np.empty(len(ids), network.config.dtype), steps_at_once(network.config, 1)
+    nats, rows = np.empty(len(ids), network.config.dtype), rows_at_once(network.config)
+    if network.config.bidirectional:
+        rows = SPAN
     for start in range(0, len(ids), rows):
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
@@ -351,8 +348,8 @@ def score_in_streams(
     ids = file.ids
     if len(ids) < 2:
         return NOTHING, 1
-    N = max(1, min(most, len(ids) // SHORTEST_STREAM, FEWEST_STREAMS if network.config.bidirectional else most))
-    streams, state, nats = Streams(ids, N, steps_at_once(network.config, N)), network.initial_state(N), 0.0
+    N = max(1, min(most, len(ids) // SHORTEST_STREAM))
+    streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
     for chunk in streams:
         losses, state = network.losses(chunk, network.before(chunk, state))
         nats += float(losses.sum(dtype=np.float64))
