@@ -98,6 +98,12 @@ def nats(lines):
     (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
     (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
     (["--token-weights", "missing.json"], "missing.json cannot be read"),
+    (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "gru", "--proj-size", "3"], "proj_size is for lstm"),
+    (["--proj-size", "256"], "proj_size must be less than hidden_size"), (["--dropout", "1"], "dropout must be at least 0"),
+    (["--tie", "--embedding-size", "7"], "tie needs embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
+    (["--bidirectional", "--mask-fraction", "0"], "above 0; got 0.0"),
+    (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
+    (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),
 ])  # fmt: skip
 def test_combinations_are_refused_before_anything_is_read(command, folder, options, message):
     """One line, exit code 2, and the corpus need not even exist."""
