@@ -84,7 +84,6 @@ def _scored(
     from nblstm.text.corpus import read
 
     vocabulary = model.vocabulary
-    said = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
     if name == "documents":
         texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
@@ -94,6 +93,7 @@ def _scored(
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
         return score, STREAMS.format(used) if used > 1 else STREAM
+    said = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
     return scoring.score(network, vocabulary, chunks, reading.told), said
 
 

@@ -41,7 +41,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "lr": 0.005, "minutes": 1.0
 @setting(ModelConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(ModelConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @setting(ModelConfig, "bidirectional", "Read in both directions; learns to fill in masked tokens, cannot generate.")
-@setting(ModelConfig, "mask_fraction", "bidirectional: share of the tokens hidden at a time.")
+@setting(ModelConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
 @setting(ModelConfig, "learned_state", "Train the state before a text, too.")
 @setting(ModelConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
 @setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")

@@ -342,7 +342,7 @@ def check_writes(config: ModelConfig) -> None:
 def check_masking(level: str, bidirectional: bool) -> None:
     """ConfigError for a model that reads in both directions and has no token to stand for a hidden one."""
     if bidirectional and level == "byte":
-        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another level.")
+        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")
 
 
 def check_documents(text: TextConfig, train: TrainConfig) -> None:

@@ -4,10 +4,10 @@ A text is judged in one of two ways. As a stream: one text of any length, its st
 one of many: short texts that know nothing of each other, read side by side, which keeps the machine busy. Each text's
 result depends on that text alone, not on its neighbours or on how it is cut.
 
-A model that reads in both directions sees the token that follows. It is judged by filling in: every token is hidden once
-and predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is: no
-token is given, and none stands before a text. A text longer than SPAN is read in spans of that many tokens; from one to
-the next the state is carried from left to right, and the other direction starts anew.
+A model that reads in both directions sees the token that follows. It is judged by filling in: every token is hidden
+once and predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is:
+no token is given, and none stands before a text. A text longer than SPAN is read in spans of that many tokens; from one
+to the next the state is carried from left to right, and the other direction starts anew.
 """
 
 from __future__ import annotations
@@ -230,9 +230,8 @@ def _behind_first(vocabulary: Vocabulary, text: Text) -> Text:
 
 def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, told: Told) -> tuple[np.ndarray, State]:
     """-log p of each id (M,) that follows `last` (1,) and the ids before it, and the state after; size: their bytes."""
-    nats, rows = np.empty(len(ids), network.config.dtype), rows_at_once(network.config)
-    if network.config.bidirectional:
-        rows = SPAN
+    config = network.config
+    nats, rows = np.empty(len(ids), config.dtype), SPAN if config.bidirectional else rows_at_once(config)
     for start in range(0, len(ids), rows):
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
@@ -306,9 +305,8 @@ def _packed(places: np.ndarray, lengths: np.ndarray, config: ModelConfig) -> Ite
     """The rows of texts, step by step, in chunks: (places of the rows, `Chunk.offsets`).
 
     places, lengths (N,): where each text begins and how long it is, the longest first. A chunk has up to `rows_at_once`
-    rows or one step; where it matters how many steps are read at once, as many.
+    rows or one step; one for both directions SPAN steps, wherever its texts' neighbours end.
     """
-    most = rows_at_once(config)
     counts = len(lengths) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # lengths > step
     offsets = np.concatenate([[0], np.cumsum(counts)])
     first = 0
@@ -316,7 +314,8 @@ def _packed(places: np.ndarray, lengths: np.ndarray, config: ModelConfig) -> Ite
         if config.bidirectional:
             last = min(first + SPAN, len(counts))
         else:
-            last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1)
+            most = offsets[first] + rows_at_once(config)
+            last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
         part = offsets[first : last + 1] - offsets[first]
         steps = np.repeat(np.arange(last - first), counts[first:last])
         yield places[np.arange(part[-1]) - part[steps]] + first + steps, part

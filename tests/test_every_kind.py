@@ -15,8 +15,10 @@ KINDS = {
     "update-lstm": ["--cell", "update-lstm", "--layer-norm"],
     "peepholes": ["--peepholes", "--proj-size", "5", "--embedding-size", "5", "--residual", "--tie"],
     "cell head": ["--head", "cell", "--variational-dropout", "0.2", "--optimizer", "adamw"],
-    "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1", "--label-smoothing", "0.1"],
-    "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16", "--mask-fraction", "0.3"],
+    "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1"],
+    "smoothing": ["--label-smoothing", "0.1"],
+    "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16"],
+    "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],
     "documents": ["--documents", "line", "--cell", "gru", "--learned-state", "--optimizer", "asgd", "--lr", "1"],
     "bidirectional documents": ["--bidirectional", "--documents", "line", "--learned-state", "--head", "cell"],
 }  # fmt: skip
@@ -57,7 +59,7 @@ def test_every_kind_in_every_command(trained_kind, command, folder, python):
     whole, parts = (load_checkpoint(folder / f"{name}.checkpoint.safetensors") for name in ("whole", "parts"))
     for name in whole[0].keys() - {"best.parameters"}:  # one run has validated in between
         assert np.array_equal(whole[0][name], parts[0][name]), name
-    writes, ends = "bidirectional" not in trained_kind, "documents" in trained_kind
+    writes, ends = "--bidirectional" not in KINDS[trained_kind], "documents" in trained_kind
     model = ["-m", "whole.safetensors"]
     evaluation = ["eval", *model, *(["--protocol", "documents"] if ends else []), "--json", "corpus.txt"]
     sampling, scoring = ["sample", *model, "-n", 20, "--seed", 1], ["score", *model, "--json", "corpus.txt"]
@@ -98,9 +100,9 @@ def nats(lines):
     (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
     (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
     (["--token-weights", "missing.json"], "missing.json cannot be read"),
-    (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "gru", "--proj-size", "3"], "proj_size is for lstm"),
-    (["--proj-size", "256"], "proj_size must be less than hidden_size"), (["--dropout", "1"], "dropout must be at least 0"),
-    (["--tie", "--embedding-size", "7"], "tie needs embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
+    (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "proj_size is for"),
+    (["--proj-size", "256"], "proj_size must be less than"), (["--dropout", "1"], "dropout must be at least 0"),
+    (["--tie", "--embedding-size", "7"], "embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
     (["--bidirectional", "--mask-fraction", "0"], "above 0; got 0.0"),
     (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
     (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),

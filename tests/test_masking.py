@@ -119,7 +119,7 @@ def test_every_token_is_hidden_once(backend, length):
 
 @pytest.mark.parametrize("vocabulary", [LETTERS, ENDING], ids=["stream", "documents"])
 def test_a_text_is_judged_alike_alone_and_among_others(vocabulary, monkeypatch):
-    """Texts shorter and longer than a span: side by side, alone as a stream, and by hand; the <end> is filled in, too."""
+    """Texts shorter and longer than a span: side by side, as a stream, and by hand; the <end> is filled in, too."""
     monkeypatch.setattr(scoring, "SPAN", 20)
     model = make_model(vocabulary)
     texts = [random_text(length, seed=length) for length in (5, 61, 20, 1, 33, 19, 40)]
@@ -177,12 +177,12 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
 ], ids=lambda asked: " ".join(map(str, asked)))  # fmt: skip
 def test_what_writes_refuses(folder, command, asked):
     """One sentence, exit code 2, nothing on stdout."""
-    model = make_model(dtype="float32")
+    model, reason = make_model(dtype="float32"), "a bidirectional model reads whole texts; it cannot write from left to right."
     save_model(folder / "both.safetensors", model.config, LETTERS, model.network().weights)
     place = ["both.safetensors"] if asked[0] == "report" else ["-m", "both.safetensors"]
     refused = command(asked[0], *place, *asked[1:])
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err.splitlines()[-1] == "Error: a bidirectional model reads whole texts; it cannot write from left to right."
+    assert refused.err.splitlines()[-1] == f"Error: {reason}"
 
 
 def test_the_library_refuses_as_well():
@@ -195,7 +195,8 @@ def test_the_library_refuses_as_well():
 
 def test_samples_during_training_are_refused(folder, command):
     """--sample asks for what the model cannot do, and says so before the first update."""
-    refused = command("train", "corpus.txt", *SMALL, "--bidirectional", "--sample", 20, "--steps", 2, "-o", "b.safetensors")
+    asked = [*SMALL, "--bidirectional", "--sample", 20, "--steps", 2]
+    refused = command("train", "corpus.txt", *asked, "-o", "b.safetensors")
     assert refused.code == 2 and "cannot write from left to right" in refused.err
     assert not (folder / "b.safetensors").exists()
 

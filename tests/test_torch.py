@@ -178,8 +178,8 @@ def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkey
 def test_filling_in_equals_pytorchs(backend, cell):
     """What each token of a text costs, hidden with each seventh: the losses of PyTorch's seven readings."""
     network = make_network(backend, cell=cell, bidirectional=True)
-    ids, zero = np.random.default_rng(5).integers(1, network.config.vocab_size, 40).astype(np.int32), State.zeros(network.config)
-    chunk = Chunk(ids, ids, np.arange(41), True)
+    ids = np.random.default_rng(5).integers(1, network.config.vocab_size, 40).astype(np.int32)
+    zero, chunk = State.zeros(network.config), Chunk(ids, ids, np.arange(41), True)
     found, _ = network.losses(chunk, network.initial_state())
     for k in range(7):
         hidden = np.arange(40) % 7 == k

@@ -101,8 +101,9 @@ class Network:
         """
         noise = Noise(self.kernels, seed, step, self.threads)
         if self.config.bidirectional:
-            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
-            hidden[step % len(hidden)] = True
+            shown = 1 - self.config.mask_fraction
+            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), shown, HIDDEN) > 0
+            hidden[step % len(hidden)] = True  # at least one
             chunk = hiding(chunk, hidden)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
@@ -123,8 +124,8 @@ class Network:
         dtop[rows] = d
         return loss, dtop
 
-    def _head_of_rows(self, top: np.ndarray, grads, targets: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """`_head_and_gradient` of the rows of top (M, head_size) alone, each with its weight (M,)."""
+    def _head_of_rows(self, top: np.ndarray, grads, targets, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,) of top's dtype."""
         M, F, dtype = len(top), self.config.head_size, top.dtype
         counted = weights if self.classes is None else weights * self.classes[targets]
         scales = weights / max(float(counted.sum(dtype=np.float64)), 1e-30)
@@ -367,11 +368,11 @@ class Network:
         texts of their own: copy j of its row r is row r C + j of C copies.
         """
         M, steps = len(chunk.targets), np.diff(chunk.offsets)
-        losses, hidden_in = np.empty(M, self.config.dtype), np.repeat(np.arange(len(steps)), steps) % self.config.masked_passes
-        copies = np.arange(min(self.config.masked_passes, len(steps)))
+        losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
+        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
         for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
             C = len(part)
-            several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C)
+            several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
             several = hiding(several, np.repeat(hidden_in, C) == np.tile(part, M))
             run = self._forward("reading", several, state.take(np.repeat(np.arange(chunk.num_texts), C)), None)
             rows = np.flatnonzero((part[0] <= hidden_in) & (hidden_in <= part[-1]))

@@ -104,7 +104,7 @@ def make_report(
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
     trained on documents. n: tokens of a sample; TEXTS are drawn at each temperature.
     notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
-    ConfigError for a bidirectional model, which has nothing to show of what a page shows.
+    ConfigError for a bidirectional model, which cannot write samples.
     """
     check_writes(model.config)
     texts = _texts(corpus, text, partial(_ids, model, encoding=encoding, documents=documents), model, notify)

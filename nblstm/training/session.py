@@ -83,7 +83,7 @@ class Session:
         base = load(init_from) if init_from is not None else None
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
-        asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # what is wrong is found before reading the text
+        asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before reading the text
         check_masking(text.level, asked.bidirectional)
         text = _text_of(base.vocabulary, text) if base else text
         facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
