@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from nblstm.cli.figures import BOTH_SIDES, Reading, documents, figures, heads, protocol, row
+from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
 from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
+SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
@@ -69,6 +70,8 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
+    if streams > 1 and any(model.config.bidirectional for model in loaded):
+        raise ConfigError("--streams is for models that read from left to right; a bidirectional one reads spans.")
     if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
         raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
 
@@ -80,7 +83,7 @@ def _scored(
     from nblstm import scoring
     from nblstm.text.corpus import read
 
-    vocabulary, sides = model.vocabulary, BOTH_SIDES if model.config.bidirectional else ""
+    vocabulary = model.vocabulary
     if name == "documents":
         texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
@@ -89,8 +92,9 @@ def _scored(
     network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
-        return score, (STREAMS.format(used) if used > 1 else STREAM) + sides
-    return scoring.score(network, vocabulary, chunks, reading.told), STREAM + sides
+        return score, STREAMS.format(used) if used > 1 else STREAM
+    said = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
+    return scoring.score(network, vocabulary, chunks, reading.told), said
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

@@ -42,14 +42,19 @@ def row(columns: list[str], values: list[Any], *names: str) -> str:
 KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "file": "file"}  # of texts on their own
 
 
-BOTH_SIDES = "; every token is hidden once and filled in from both sides"
+def filling_in(config: Any) -> str:
+    """How a bidirectional model scores, in words."""
+    return (
+        f"every token is hidden once, one in {config.masked_passes} at a time, and filled in from both sides "
+        "(pseudo-log-likelihood)"
+    )
 
 
 def protocol(model: Any, kind: str) -> str:
     """How texts that know nothing of each other are scored, in words."""
     vocabulary = model.vocabulary
     if model.config.bidirectional:
-        return f"each {KINDS[kind]} on its own{BOTH_SIDES}"
+        return f"each {KINDS[kind]} on its own; {filling_in(model.config)}"
     if vocabulary.end_id is None:
         rest = "" if kind == "file" else ", the line end behind it is not"
         return f"each {KINDS[kind]} on its own, read after a line end; its first token is scored{rest}"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
-from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig
+from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_writes
 from nblstm.errors import ConfigError
 
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
@@ -41,7 +41,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(ModelConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(ModelConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @setting(ModelConfig, "bidirectional", "Read in both directions; learns to fill in masked tokens, cannot generate.")
-@setting(ModelConfig, "mask_fraction", "bidirectional: share of the tokens hidden at a time.")
+@setting(ModelConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
 @setting(ModelConfig, "learned_state", "Train the state before a text, too.")
 @setting(ModelConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
 @setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
@@ -115,6 +115,8 @@ def command(
         )  # fmt: skip
     from nblstm.kernels.jit import KernelCache  # not before the session has told whether there is numba at all
 
+    if sample:
+        check_writes(session.trainer.network.config)
     _introduce(session, progress)
     KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
     stopper = _Stopper(session)
@@ -231,7 +233,8 @@ def _conclude(session: Any, stopper: _Stopper, progress: Any) -> int:
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopper.signal:
-        progress.line(f"next    nblstm sample -n 100{where and ' -m' + where}")
+        next_ = "score FILE" if trainer.network.config.bidirectional else "sample -n 100"
+        progress.line(f"next    nblstm {next_}{where and ' -m' + where}")
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return 128 + stopper.signal

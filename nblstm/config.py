@@ -210,6 +210,11 @@ class ModelConfig(_Config):
         return 2 if self.bidirectional else 1
 
     @property
+    def masked_passes(self) -> int:
+        """In how many readings a bidirectional model has every token hidden once: each time about mask_fraction."""
+        return max(2, round(1 / self.mask_fraction))
+
+    @property
     def output_size(self) -> int:
         """How many numbers a layer hands on, of all its directions."""
         return self.directions * (self.proj_size or self.hidden_size)
@@ -326,6 +331,18 @@ LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asg
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
+
+
+def check_writes(config: ModelConfig) -> None:
+    """ConfigError for a model that does not predict the next token."""
+    if config.bidirectional:
+        raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
+
+
+def check_masking(level: str, bidirectional: bool) -> None:
+    """ConfigError for a model that reads in both directions and has no token to stand for a hidden one."""
+    if bidirectional and level == "byte":
+        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")
 
 
 def check_documents(text: TextConfig, train: TrainConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig
+from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, check_writes
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
@@ -69,8 +69,10 @@ class LanguageModel:
         """What the model remembers after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
-        without any text, others begin after a line end.
+        without any text, others begin after a line end. ConfigError if the model is bidirectional, as for all that
+        writes.
         """
+        check_writes(self.config)
         ids, end = self.encode(text), self.vocabulary.end_id
         if before is None:
             ids = np.concatenate([[end], ids]) if end is not None else ids if len(ids) else self.encode(START)
@@ -139,6 +141,7 @@ class LanguageModel:
         self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
     ) -> Texts:
         """The texts that will be written; every setting is checked now, nothing is read yet."""
+        check_writes(self.config)
         if until_end and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -190,6 +193,8 @@ class LanguageModel:
 
     def score(self, text: Text | Iterable[Text], backend: str = "auto", threads: int = 0) -> Score:
         """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
+
+        A bidirectional model fills in every token from both sides, the first as well; see `nblstm.scoring`.
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """

@@ -3,6 +3,11 @@
 A text is judged in one of two ways. As a stream: one text of any length, its state carried from piece to piece. Or as
 one of many: short texts that know nothing of each other, read side by side, which keeps the machine busy. Each text's
 result depends on that text alone, not on its neighbours or on how it is cut.
+
+A model that reads in both directions sees the token that follows. It is judged by filling in: every token is hidden
+once and predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is:
+no token is given, and none stands before a text. A text longer than SPAN is read in spans of that many tokens; from one
+to the next the state is carried from left to right, and the other direction starts anew.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ START = "\n"  # a text that nothing stands before begins as after a line end, un
 GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
+SPAN = 256  # tokens that a model that reads in both directions looks at, at most
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
 CHUNK = 1024  # tokens of a validation text that are scored at once
 VALIDATION_STREAMS = 16  # parallel streams of a validation text, each starting from the zero state ...
@@ -139,8 +145,9 @@ def choose_backend(config: ModelConfig, texts: Iterable[Text], side_by_side: boo
     """
     if fastest() == "numpy" or "numba" in sys.modules:
         return fastest(), texts
-    steps = config.num_layers / (FEWEST_STREAMS if side_by_side else 1)
-    seconds = steps * NUMPY_STEP + 2 * config.num_parameters / NUMPY_OPERATIONS  # a token
+    steps = len(config.cells) / (FEWEST_STREAMS if side_by_side else 1)
+    readings = 1 + config.masked_passes if config.bidirectional else 1
+    seconds = steps * NUMPY_STEP + 2 * readings * config.num_parameters / NUMPY_OPERATIONS  # a token
     texts = iter(texts)
     taken, enough = _taken(texts, int(CPU_START / seconds))
     return "cpu" if enough else "numpy", itertools.chain(taken, texts)
@@ -150,7 +157,7 @@ def choose_backend(config: ModelConfig, texts: Iterable[Text], side_by_side: boo
 
 
 def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], told: Told = _nothing_told) -> Score:
-    """Score a text of any length as one stream, whose first token is given; see `stream`."""
+    """Score a text of any length as one stream, whose first token is given unless it is filled in; see `stream`."""
     return sum((piece.score for piece in stream(network, vocabulary, chunks, told=told)), NOTHING)
 
 
@@ -161,8 +168,11 @@ def stream(
 
     chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read` gives them.
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
-    else its first token is given.
+    else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
+    if network.config.bidirectional:
+        yield from _filled_in(network, vocabulary, chunks, alone, told)
+        return
     state, last = network.initial_state(), np.full(1, start_id(vocabulary), np.int32) if alone else None
     for text in chunks:
         text, ids = _encoded(vocabulary, text)
@@ -175,6 +185,33 @@ def stream(
         end = np.full(1, vocabulary.end_id, np.int32)
         nats, _ = _carried(network, last, end, state, 0, told)
         yield Surprisals(b"" if vocabulary.level == "byte" else "", end, nats, vocabulary)
+
+
+def _filled_in(
+    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool, told: Told
+) -> Iterator[Surprisals]:
+    """`stream` of a network that reads in both directions."""
+    state, before = network.initial_state(), np.full(1, start_id(vocabulary), np.int32)
+    for text, is_last in _in_spans(vocabulary, chunks):
+        ids = _encoded(vocabulary, text)[1]
+        if is_last and alone and vocabulary.end_id is not None:
+            ids = np.append(ids, np.int32(vocabulary.end_id))
+        nats, state = _carried(network, before, ids, state, len(utf8(text)), told)
+        yield Surprisals(text, ids, nats, vocabulary)
+
+
+def _in_spans(vocabulary: Vocabulary, chunks: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """The text in pieces of whole SPANs of tokens, however it was cut, and a shorter last one; whether it is that."""
+    rest = ""
+    for chunk in chunks:
+        text = rest + chunk
+        tokens, cut = vocabulary.split(text), len(text)
+        for token in reversed(tokens[len(tokens) - len(tokens) % SPAN :]):
+            cut = text.rindex(token, 0, cut)
+        if cut:
+            yield text[:cut], False
+        rest = text[cut:]
+    yield rest, True
 
 
 def _encoded(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
@@ -193,7 +230,8 @@ def _behind_first(vocabulary: Vocabulary, text: Text) -> Text:
 
 def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, told: Told) -> tuple[np.ndarray, State]:
     """-log p of each id (M,) that follows `last` (1,) and the ids before it, and the state after; size: their bytes."""
-    nats, rows = np.empty(len(ids), network.config.dtype), rows_at_once(network.config)
+    config = network.config
+    nats, rows = np.empty(len(ids), config.dtype), SPAN if config.bidirectional else rows_at_once(config)
     for start in range(0, len(ids), rows):
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
@@ -250,7 +288,7 @@ def _side_by_side(
     while len(order):
         batch = order[: batch_size(network.config, int(lengths[order[0]]))]
         state = network.initial_state(len(batch))
-        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], rows_at_once(network.config)):
+        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], network.config):
             chunk = Chunk(inputs[rows], targets[rows], offsets, fresh=False)
             nats[rows], state = network.losses(chunk, network.before(chunk, state))
             told(len(rows))
@@ -263,16 +301,21 @@ def batch_size(config: ModelConfig, longest: int) -> int:
     return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
 
 
-def _packed(places: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of texts, step by step, in chunks of up to `most` rows or one step: (places of the rows, `Chunk.offsets`).
+def _packed(places: np.ndarray, lengths: np.ndarray, config: ModelConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of texts, step by step, in chunks: (places of the rows, `Chunk.offsets`).
 
-    places, lengths (N,): where each text begins and how long it is, the longest first.
+    places, lengths (N,): where each text begins and how long it is, the longest first. A chunk has up to `rows_at_once`
+    rows or one step; one for both directions SPAN steps, wherever its texts' neighbours end.
     """
     counts = len(lengths) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # lengths > step
     offsets = np.concatenate([[0], np.cumsum(counts)])
     first = 0
     while first < len(counts):
-        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1)
+        if config.bidirectional:
+            last = min(first + SPAN, len(counts))
+        else:
+            most = offsets[first] + rows_at_once(config)
+            last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
         part = offsets[first : last + 1] - offsets[first]
         steps = np.repeat(np.arange(last - first), counts[first:last])
         yield places[np.arange(part[-1]) - part[steps]] + first + steps, part

@@ -6,19 +6,35 @@ import numpy as np
 import pytest
 
 import nblstm
+from nblstm.files.model_file import load_checkpoint
 
 KINDS = {
+    "lstm": ["--dropout", "0.3", "--output-dropout", "0.2"],
     "gru": ["--cell", "gru", "--residual"],
     "rnn": ["--cell", "rnn", "--nonlinearity", "relu", "--learned-state"],
     "update-lstm": ["--cell", "update-lstm", "--layer-norm"],
     "peepholes": ["--peepholes", "--proj-size", "5", "--embedding-size", "5", "--residual", "--tie"],
     "cell head": ["--head", "cell", "--variational-dropout", "0.2", "--optimizer", "adamw"],
-    "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1", "--label-smoothing", "0.1"],
+    "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1"],
+    "smoothing": ["--label-smoothing", "0.1"],
     "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16"],
+    "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],
     "documents": ["--documents", "line", "--cell", "gru", "--learned-state", "--optimizer", "asgd", "--lr", "1"],
+    "bidirectional documents": ["--bidirectional", "--documents", "line", "--learned-state", "--head", "cell"],
 }  # fmt: skip
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "8", "--schedule", "constant", "-q"]
-WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None; from nblstm.cli.main import main; main(sys.argv[1:])"
+WITHOUT_NUMBA = """
+import contextlib, io, json, sys
+sys.modules["numba"] = None
+from nblstm.cli.main import main
+for asked in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out):
+            main(asked)
+    except SystemExit as ended:
+        print(json.dumps([ended.code, out.getvalue()]))
+"""
 
 
 @pytest.fixture(params=KINDS, scope="module")
@@ -39,50 +55,57 @@ def trained_kind(kind, command, folder):
 
 
 def test_every_kind_in_every_command(trained_kind, command, folder, python):
-    """Resumed to the last bit; described; scored alike on both backends; sampled, or refused in a sentence."""
-    whole, parts = (nblstm.load(folder / f"{name}.safetensors") for name in ("whole", "parts"))
-    if trained_kind != "documents":  # the best of other validations there
-        assert np.array_equal(whole.parameters, parts.parameters)
-    assert whole.config.description in command("info", "-m", "whole.safetensors").out
-    protocol = ["--protocol", "documents"] if trained_kind == "documents" else []
-    found = {}
-    for backend in ("numpy", "cpu"):
-        outcome = command("eval", "-m", "whole.safetensors", *protocol, "--backend", backend, "--json", "corpus.txt")
-        assert outcome.code == 0, outcome.err
-        found[backend] = json.loads(outcome.out)["files"][0]["nats_per_token"]
-        sampled = command("sample", "-m", "whole.safetensors", "-n", 20, "--seed", 1, "--backend", backend)
-        if trained_kind == "bidirectional":
-            assert (sampled.code, sampled.out) == (2, "") and "cannot write from left to right" in sampled.err
-        else:
-            assert sampled.code == 0 and sampled.out.strip()
-    assert found["numpy"] == pytest.approx(found["cpu"], rel=1e-5)
-    alone = python("-c", WITHOUT_NUMBA, "eval", "-m", "whole.safetensors", *protocol, "--json", "corpus.txt")
+    """Resumed to the last bit; described; scored alike on both backends and with NumPy alone; sampled, or refused."""
+    whole, parts = (load_checkpoint(folder / f"{name}.checkpoint.safetensors") for name in ("whole", "parts"))
+    for name in whole[0].keys() - {"best.parameters"}:  # one run has validated in between
+        assert np.array_equal(whole[0][name], parts[0][name]), name
+    writes, ends = "--bidirectional" not in KINDS[trained_kind], "documents" in trained_kind
+    model = ["-m", "whole.safetensors"]
+    evaluation = ["eval", *model, *(["--protocol", "documents"] if ends else []), "--json", "corpus.txt"]
+    sampling, scoring = ["sample", *model, "-n", 20, "--seed", 1], ["score", *model, "--json", "corpus.txt"]
+    found = {backend: {} for backend in ("numpy", "cpu")}
+    for backend, results in found.items():
+        results["loss"] = json.loads(succeeded(command(*evaluation, "--backend", backend)))["files"][0]["nats_per_token"]
+        results["scores"] = nats(succeeded(command(*scoring, "--backend", backend)))
+        drawn = command(*sampling, "--backend", backend)
+        assert writes or ((drawn.code, drawn.out) == (2, "") and "cannot write from left to right" in drawn.err)
+        results["text"] = succeeded(drawn) if writes else ""
+        assert bool(results["text"].strip()) == writes
+    assert found["numpy"]["loss"] == pytest.approx(found["cpu"]["loss"], rel=1e-5)
+    assert found["numpy"]["scores"] == pytest.approx(found["cpu"]["scores"], rel=1e-5)
+    info = command("info", *model)
+    description = nblstm.load(folder / "whole.safetensors").config.description
+    assert description in info.out and (writes or "bidirectional" in description)
+    asked = [[str(word) for word in words] for words in (evaluation, scoring, ["info", *model], sampling)]
+    alone = python("-c", WITHOUT_NUMBA, json.dumps(asked))
     assert alone.code == 0, alone.err
-    assert json.loads(alone.out)["files"][0]["nats_per_token"] == pytest.approx(found["numpy"], rel=1e-6)
-    scored = command("score", "-m", "whole.safetensors", "corpus.txt")
-    assert scored.code == 0 and ("filled in from both sides" in scored.err) == (trained_kind == "bidirectional")
+    (evaluated, scored, shown, drawn) = map(json.loads, alone.out.splitlines())
+    assert json.loads(evaluated[1])["files"][0]["nats_per_token"] == pytest.approx(found["numpy"]["loss"], rel=1e-6)
+    assert nats(scored[1]) == pytest.approx(found["numpy"]["scores"], rel=1e-6)
+    assert shown[:2] == [0, info.out] and drawn[:2] == [0 if writes else 2, found["numpy"]["text"]]
 
 
-def test_a_bidirectional_model_fills_in_what_is_hidden(folder):
-    """In a text of pairs, where either letter tells the other, a token hidden between its neighbours is certain."""
-    (folder / "pairs.txt").write_text("".join("ab" if n % 3 else "cd" for n in range(2000)))
-    model = nblstm.train(
-        folder / "pairs.txt", folder / "pairs.safetensors", bidirectional=True, hidden_size=16, num_layers=1, lr=0.02,
-        steps=200, batch_size=8, bptt=16,
-    )  # fmt: skip
-    assert model.surprisals("ababcdabab").nats[2:-2].max() < 0.3
+def succeeded(outcome):
+    """What a command has printed; it must have succeeded."""
+    assert outcome.code == 0, outcome.err
+    return outcome.out
 
 
-def test_bytes_cannot_be_hidden(command, folder):
-    """Level byte has no <unk> to stand for a hidden token: refused by name."""
-    refused = command("train", "corpus.txt", "--level", "byte", "--bidirectional", "-o", "b.safetensors", *SMALL)
-    assert refused.code == 2 and "bidirectional hides tokens behind <unk>" in refused.err
+def nats(lines):
+    """The loss of each scored line, of the output of `score --json`."""
+    return [json.loads(line)["nats_per_token"] for line in lines.splitlines()]
 
 
 @pytest.mark.parametrize("options, message", [
     (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
     (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
     (["--token-weights", "missing.json"], "missing.json cannot be read"),
+    (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "proj_size is for"),
+    (["--proj-size", "256"], "proj_size must be less than"), (["--dropout", "1"], "dropout must be at least 0"),
+    (["--tie", "--embedding-size", "7"], "embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
+    (["--bidirectional", "--mask-fraction", "0"], "above 0; got 0.0"),
+    (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
+    (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),
 ])  # fmt: skip
 def test_combinations_are_refused_before_anything_is_read(command, folder, options, message):
     """One line, exit code 2, and the corpus need not even exist."""

@@ -9,6 +9,7 @@ from nblstm import scoring
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.kernels import load
 from nblstm.language_model import LanguageModel
+from nblstm.model import network as networks
 from nblstm.model.parameters import views
 from nblstm.model.state import State
 from nblstm.text.batches import Chunk, Streams
@@ -19,6 +20,7 @@ from nblstm.training.trainer import Trainer
 torch = pytest.importorskip("torch")
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+HALF = {True: {"mask_fraction": 0.5}, False: {}}  # of the tokens hidden, in both directions
 LR = 2**-7  # which PyTorch keeps exactly, also where it rounds to float32
 SETTINGS = {  # optimizer: the settings of TrainConfig, and PyTorch's optimizer
     "adam": ({}, lambda w, decay: torch.optim.Adam([w], lr=LR, weight_decay=decay)),
@@ -45,28 +47,40 @@ def random_shape(seed):
 
 
 class Peer(torch.nn.Module):
-    """torch.nn.Embedding -> LSTM -> Linear with the network's own parameters."""
+    """torch.nn.Embedding -> LSTM, GRU or RNN -> Linear with the network's own parameters."""
 
     def __init__(self, network):
         super().__init__()
         c, dtype = network.config, getattr(torch, network.config.dtype)
         self.config = c
         self.embedding = torch.nn.Embedding(c.vocab_size, c.embedding_size, dtype=dtype)
-        self.rnn = torch.nn.LSTM(c.embedding_size, c.hidden_size, c.num_layers, dtype=dtype)
-        self.head = torch.nn.Linear(c.hidden_size, c.vocab_size, dtype=dtype)
+        layers = getattr(torch.nn, c.cell.upper())
+        self.rnn = layers(c.embedding_size, c.hidden_size, c.num_layers, bidirectional=c.bidirectional, dtype=dtype)
+        self.head = torch.nn.Linear(c.head_size, c.vocab_size, dtype=dtype)
         self.load_state_dict({name: torch.from_numpy(array) for name, array in network.weights.items()})
         if c.tie:
             self.head.weight = self.embedding.weight
 
     def run(self, tokens, targets, state):
         """Losses, the state after, and the gradient of the mean loss, by name."""
+        T, N = tokens.shape
+        chunk = Chunk.rectangle(tokens, targets, fresh=False)
+        losses, *after, grads = self.run_packed(chunk, state)
+        return losses.reshape(T, N), *after, grads
+
+    def run_packed(self, chunk, state):
+        """The same for a packed chunk (M,), whose weights say how much each loss counts."""
+        x = self.embedding(torch.from_numpy(chunk.tokens).long())
         h, c = torch.from_numpy(state.h), torch.from_numpy(state.c)
-        y, (h, c) = self.rnn(self.embedding(torch.from_numpy(tokens).long()), (h, c))
-        logits = self.head(y).flatten(0, 1)
-        losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long().flatten(), reduction="none")
-        losses.mean().backward()
+        packed = torch.nn.utils.rnn.PackedSequence(x, torch.from_numpy(np.diff(chunk.offsets)))
+        y, after = self.rnn(packed, (h, c) if self.config.cell == "lstm" else h)
+        h, c = after if self.config.cell == "lstm" else (after, c)
+        targets = torch.from_numpy(chunk.targets).long()
+        losses = torch.nn.functional.cross_entropy(self.head(y.data), targets, reduction="none")
+        weights = torch.ones_like(losses) if chunk.weights is None else torch.from_numpy(chunk.weights).to(losses)
+        ((losses * weights).sum() / weights.sum()).backward()
         grads = {name: weight.grad.numpy() for name, weight in self.named_parameters()}
-        return losses.detach().numpy().reshape(tokens.shape), h.detach().numpy(), c.detach().numpy(), grads
+        return losses.detach().numpy(), h.detach().numpy(), c.detach().numpy(), grads
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -131,23 +145,46 @@ def test_scores_of_lines_equal_pytorchs(backend):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one direction", "both directions"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_bidirectional_layers_equal_pytorchs(backend, cell, dtype):
-    """Two layers, both directions, on packed texts that end: what the head sees, and the state after each text."""
-    network = make_network(backend, dtype=dtype, cell=cell, bidirectional=True)
-    lengths, c = [5, 3, 3, 1], network.config
-    tokens = np.random.default_rng(12).integers(0, c.vocab_size, sum(lengths)).astype(np.int32)
-    chunk = Chunk(tokens, tokens, offsets_of(lengths), True)
-    run = network._forward("reading", chunk, network.initial_state(4), None)
-    peer = getattr(torch.nn, cell.upper())(
-        c.embedding_size, c.hidden_size, c.num_layers, bidirectional=True, dtype=getattr(torch, dtype)
-    )
-    weights = {name[4:]: torch.from_numpy(w) for name, w in network.weights.items() if name.startswith("rnn.")}
-    peer.load_state_dict(weights)
-    x = torch.from_numpy(network.weights["embedding.weight"][tokens])
-    y, state = peer(torch.nn.utils.rnn.PackedSequence(x, torch.from_numpy(np.diff(chunk.offsets))))
-    close(run.top, y.data.detach().numpy(), TOLERANCE[dtype])
-    close(run.after.h, (state[0] if cell == "lstm" else state).detach().numpy(), TOLERANCE[dtype])
+def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkeypatch):
+    """Two layers on packed texts that end, from a random state: losses, states and every gradient.
+
+    In both directions, of what the network chooses to hide; every other token is then read as it is.
+    """
+    network = make_network(backend, dtype=dtype, cell=cell, bidirectional=bidirectional, **HALF[bidirectional])
+    lengths, c, r = [9, 7, 7, 3, 1], network.config, np.random.default_rng(12)
+    tokens, targets = r.integers(1, c.vocab_size, (2, sum(lengths))).astype(np.int32)
+    chunk, state = Chunk(tokens, targets, offsets_of(lengths), True), State.zeros(c, len(lengths))
+    for array in (state.h, *([state.c] if cell == "lstm" else [])):
+        array[...] = r.normal(0, 0.5, array.shape)
+    read, hiding = [chunk], networks.hiding
+    monkeypatch.setattr(networks, "hiding", lambda *args: read.append(hiding(*args)) or read[-1])
+    gradient = np.full_like(network.parameters, np.nan)
+    loss, after = network.loss_and_gradient(gradient, chunk, state, 0, 3)
+    losses, h, their_c, grads = Peer(network).run_packed(read[-1], state)
+    counted = np.ones(len(losses)) if read[-1].weights is None else read[-1].weights
+    assert (0 < counted.sum() < len(losses)) == bidirectional
+    expected = [(loss, (losses * counted).sum() / counted.sum()), (after.h, h)]
+    for actual, wanted in [*expected, *([(after.c, their_c)] if cell == "lstm" else [])]:
+        close(actual, wanted, TOLERANCE[dtype])
+    named = views(gradient, c)
+    for name, wanted in grads.items():
+        close(named[name], wanted, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_filling_in_equals_pytorchs(backend, cell):
+    """What each token of a text costs, hidden with each seventh: the losses of PyTorch's seven readings."""
+    network = make_network(backend, cell=cell, bidirectional=True)
+    ids = np.random.default_rng(5).integers(1, network.config.vocab_size, 40).astype(np.int32)
+    zero, chunk = State.zeros(network.config), Chunk(ids, ids, np.arange(41), True)
+    found, _ = network.losses(chunk, network.initial_state())
+    for k in range(7):
+        hidden = np.arange(40) % 7 == k
+        losses, *_ = Peer(network).run_packed(Chunk(np.where(hidden, 0, ids), ids, np.arange(41), True), zero)
+        close(found[hidden], losses[hidden], 1e-12)
 
 
 def test_shapes_drawn_cover_the_odd_ones():

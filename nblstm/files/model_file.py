@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig
+from nblstm.config import ModelConfig, check_masking
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.safetensors import Path
@@ -186,6 +186,10 @@ def _check_model(config: ModelConfig, vocabulary: Vocabulary, weights: Mapping[s
     """Raise ModelFileError unless the three parts fit together and every weight is a finite number."""
     if len(vocabulary) != config.vocab_size:
         raise ModelFileError(f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)}.")
+    try:
+        check_masking(vocabulary.level, config.bidirectional)
+    except ConfigError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     for name, weight in weights.items():
         if weight.dtype != config.dtype:
             raise ModelFileError(f"{path}: tensor {name!r} must be {config.dtype} by the config, got {weight.dtype}.")

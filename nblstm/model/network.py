@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig
-from nblstm.errors import ConfigError
+from nblstm.config import ModelConfig, check_writes
 from nblstm.kernels import Filters, Net, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
@@ -19,6 +18,7 @@ from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
 
 MASK = 0  # the id that a bidirectional network reads for a hidden token: <unk>'s
+SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden, that are read at once
 
 
 @dataclass
@@ -101,8 +101,9 @@ class Network:
         """
         noise = Noise(self.kernels, seed, step, self.threads)
         if self.config.bidirectional:
-            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
-            hidden[step % len(hidden)] = True
+            shown = 1 - self.config.mask_fraction
+            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), shown, HIDDEN) > 0
+            hidden[step % len(hidden)] = True  # at least one
             chunk = hiding(chunk, hidden)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
@@ -113,14 +114,25 @@ class Network:
 
     def _head_and_gradient(self, run: Pass, grads: dict[str, np.ndarray], chunk: Any) -> tuple[float, np.ndarray]:
         """The mean loss, and its gradient with respect to run.top; that of the head's parameters goes to grads."""
-        M, F, dtype = len(run.tokens), self.config.head_size, run.top.dtype
-        weights = np.ones(M, dtype) if chunk.weights is None else chunk.weights.astype(dtype)
-        counted = weights if self.classes is None else weights * self.classes[chunk.targets]
+        if chunk.weights is None:
+            return self._head_of_rows(run.top, grads, chunk.targets, np.ones(len(run.tokens), run.top.dtype))
+        rows = np.flatnonzero(chunk.weights)  # the others add nothing
+        weights = chunk.weights[rows].astype(run.top.dtype)
+        loss, d = self._head_of_rows(run.top[rows], grads, chunk.targets[rows], weights)
+        dtop = self._array("dtop", *run.top.shape)
+        dtop[...] = 0
+        dtop[rows] = d
+        return loss, dtop
+
+    def _head_of_rows(self, top: np.ndarray, grads, targets, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,) of top's dtype."""
+        M, F, dtype = len(top), self.config.head_size, top.dtype
+        counted = weights if self.classes is None else weights * self.classes[targets]
         scales = weights / max(float(counted.sum(dtype=np.float64)), 1e-30)
-        losses, dtop = self._array("losses", M), self._array("dtop", M, F)
+        losses, dtop = self._array("losses", M), self._array("dtop of rows", M, F)
         work = self._head_work(self.kernels.softmax_gradient_work, M)
         self.kernels.softmax_losses_and_gradient(
-            losses, dtop, grads["head.weight"], grads["head.bias"], work, run.top, chunk.targets, scales.astype(dtype),
+            losses, dtop, grads["head.weight"], grads["head.bias"], work, top, targets, scales.astype(dtype),
             self.classes, self.smoothing, self.weights["head.weight"], self.weights["head.bias"], self.threads,
         )  # fmt: skip
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop
@@ -341,28 +353,38 @@ class Network:
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """-log p(target) of every token of a chunk (`nblstm.text.batches.Chunk`), (M,) in nats, and the state after.
 
-        A bidirectional network hides every token once, each k-th of a text at a time: the pseudo-log-likelihood of
-        Salazar et al. 2020, for k tokens side by side.
+        A bidirectional network hides every token once and fills it in from both sides, see `_filled_in`.
         """
         if not self.config.bidirectional:
             run = self._forward("reading", chunk, state, None)
-            return self._losses(run, chunk), run.after
+            return self._losses(run.top, chunk.targets), run.after
         state = self._backwards_anew(state)
-        losses, steps = np.empty(len(chunk.targets), self.config.dtype), np.diff(chunk.offsets)
-        place = np.repeat(np.arange(len(steps)), steps)
-        passes = max(2, round(1 / self.config.mask_fraction))
-        for k in range(min(passes, len(steps))):
-            hidden = place % passes == k
-            pass_ = hiding(chunk, hidden)
-            losses[hidden] = self._losses(self._forward("reading", pass_, state, None), pass_)[hidden]
+        losses = self._filled_in(chunk, state)
         return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
 
-    def _losses(self, run: Pass, chunk: Any) -> np.ndarray:
-        """-log p(target) of every token, (M,)."""
-        M = len(chunk.tokens)
-        losses = np.empty(M, self.config.dtype)
+    def _filled_in(self, chunk: Any, state: State) -> np.ndarray:
+        """-log p of every token of a chunk (M,) where it is hidden: the pseudo-log-likelihood of Salazar et al. 2020.
+
+        Each k-th token of a text is hidden at a time, k = config.masked_passes, so k copies of the chunk are read, as
+        texts of their own: copy j of its row r is row r C + j of C copies.
+        """
+        M, steps = len(chunk.targets), np.diff(chunk.offsets)
+        losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
+        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
+        for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
+            C = len(part)
+            several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
+            several = hiding(several, np.repeat(hidden_in, C) == np.tile(part, M))
+            run = self._forward("reading", several, state.take(np.repeat(np.arange(chunk.num_texts), C)), None)
+            rows = np.flatnonzero((part[0] <= hidden_in) & (hidden_in <= part[-1]))
+            losses[rows] = self._losses(run.top[rows * C + hidden_in[rows] - part[0]], chunk.targets[rows])
+        return losses
+
+    def _losses(self, top: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """-log p(target) (M,), given what the head sees, top (M, head_size)."""
+        losses = np.empty(len(top), self.config.dtype)
         self.kernels.softmax_losses(
-            losses, self._head_work(self.kernels.softmax_work, M), run.top, chunk.targets,
+            losses, self._head_work(self.kernels.softmax_work, len(top)), top, targets,
             self.weights["head.weight"], self.weights["head.bias"], self.threads,
         )  # fmt: skip
         return losses
@@ -412,8 +434,7 @@ class Decoder:
 
     def __init__(self, network: Network, num_texts: int) -> None:
         c, weights = network.config, network.weights
-        if c.bidirectional:
-            raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
+        check_writes(c)
         net = Net(
             weights["embedding.weight"], c.cells, network.cell_weights, c.residual, c.head == "cell",
             weights["head.weight"], weights["head.bias"],

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from nblstm.config import check_writes
 from nblstm.errors import TextError
 from nblstm.kernels import fastest
 from nblstm.language_model import LanguageModel
@@ -102,8 +103,10 @@ def make_report(
     corpus: the files it was trained on. If they hold more tokens than it was trained on, the rest is held-out text.
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
     trained on documents. n: tokens of a sample; TEXTS are drawn at each temperature.
-    notify is called with a sentence before each long step. TextError if a text cannot be read or is too short.
+    notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
+    ConfigError for a bidirectional model, which cannot write samples.
     """
+    check_writes(model.config)
     texts = _texts(corpus, text, partial(_ids, model, encoding=encoding, documents=documents), model, notify)
     notify(f"writing samples at {len(TEMPERATURES)} temperatures")
     samples = [_sample(model, temperature, seed, n) for temperature in TEMPERATURES]

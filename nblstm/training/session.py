@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_documents
+from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_documents, check_masking
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.language_model import LanguageModel, load
@@ -83,7 +83,8 @@ class Session:
         base = load(init_from) if init_from is not None else None
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
-        ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # wrong sizes are found before reading the text
+        asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before reading the text
+        check_masking(text.level, asked.bidirectional)
         text = _text_of(base.vocabulary, text) if base else text
         facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
         corpus = _corpus(facts, base.vocabulary if base else None)
@@ -314,7 +315,6 @@ def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) 
 
 
 def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
-    _check_reading(shape, corpus.vocabulary)
     network = Network(shape, parameters, "cpu", config.threads)
     network.classes, network.smoothing = _classes(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
@@ -322,12 +322,6 @@ def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, co
     else:
         source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
     return Trainer(network, config, source, valid, corpus.release)
-
-
-def _check_reading(shape: ModelConfig, vocabulary: Vocabulary) -> None:
-    """ConfigError for a model that reads in both directions and has no token to stand for a hidden one."""
-    if shape.bidirectional and vocabulary.unk_id is None:
-        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another level.")
 
 
 def _classes(config: TrainConfig, vocabulary: Vocabulary, shape: ModelConfig) -> np.ndarray | None:
