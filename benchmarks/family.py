@@ -25,10 +25,9 @@ from nblstm.text.batches import Streams
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.training.trainer import Report, Trainer
 
-PLAIN: dict[str, Any] = {"num_layers": 2, "dropout": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {  # a callable is asked for its value with the hidden size
-    "lstm": {}, "gru": {"cell": "gru"}, "rnn, tanh": {"cell": "rnn"}, "rnn, relu": {"cell": "rnn", "nonlinearity": "relu"},
-    "update-lstm": {"cell": "update-lstm"}, "lstm, peepholes": {"peepholes": True},
+    "lstm": {}, "gru": {"cell": "gru"}, "rnn, tanh": {"cell": "rnn"},
+    "rnn, relu": {"cell": "rnn", "nonlinearity": "relu"}, "update-lstm": {"cell": "update-lstm"}, "lstm, peepholes": {"peepholes": True},
     "lstm, projected to half": {"proj_size": lambda hidden_size: hidden_size // 2},
     "residual": {"residual": True}, "layer norm": {"layer_norm": True}, "learned state": {"learned_state": True},
     "cell head": {"head": "cell"}, "tied": {"tie": True}, "dropout 0.2": {"dropout": 0.2},
@@ -40,20 +39,20 @@ MIN_SIZE = 4  # of a hidden layer
 NEARLY = 0.02  # share of the parameters by which a variant may differ
 
 
-def sized(options: dict[str, Any], vocab_size: int, hidden_size: int) -> ModelConfig:
+def sized(options: dict[str, Any], vocab_size: int, hidden_size: int, num_layers: int = 2) -> ModelConfig:
     """The variant's network whose number of parameters comes closest to that of a plain LSTM of this hidden size."""
-    parameters = _shape({}, vocab_size, hidden_size).num_parameters
-    shapes = (_shape(options, vocab_size, size) for size in range(MIN_SIZE, 4 * hidden_size + MIN_SIZE))
+
+    def shape_of(options: dict[str, Any], size: int) -> ModelConfig:
+        fixed = {name: value(size) if callable(value) else value for name, value in options.items()}
+        return ModelConfig(vocab_size, hidden_size=size, num_layers=num_layers, **{"dropout": 0.0, **fixed})
+
+    parameters = shape_of({}, hidden_size).num_parameters
+    shapes = (shape_of(options, size) for size in range(MIN_SIZE, 4 * hidden_size + MIN_SIZE))
     shape = min(shapes, key=lambda shape: abs(shape.num_parameters - parameters))
     if abs(shape.num_parameters / parameters - 1) > NEARLY:
         sys.exit(f"{shape.description}: its parameters cannot come within {NEARLY:.0%} of {parameters:,}; "
                  "raise --hidden-size")  # fmt: skip
     return shape
-
-
-def _shape(options: dict[str, Any], vocab_size: int, hidden_size: int) -> ModelConfig:
-    fixed = {name: value(hidden_size) if callable(value) else value for name, value in options.items()}
-    return ModelConfig(vocab_size, hidden_size=hidden_size, **{**PLAIN, **fixed})
 
 
 def train(shape: ModelConfig, corpus: Corpus, config: TrainConfig, told: Callable[[Report], None]) -> Report | None:
@@ -101,7 +100,7 @@ def main() -> None:
         shape = sized(options, V, args.hidden_size)
         rows.append(row(name, shape, train(shape, corpus, config, lambda report, name=name: _progress(name, report))))
     note = (
-        f"{len(corpus.train):,} tokens of {V} kinds; {config.steps} steps of {config.batch_size} x {config.bptt} tokens, "
+        f"{len(corpus.train):,} tokens of {V} kinds; {config.steps} steps of {config.batch_size} x {config.bptt}, "
         f"{config.optimizer}, lr {config.lr:g}, {config.schedule}; losses in nats per token"
     )
     common.report(f"the family at the parameters of an LSTM 2 x {args.hidden_size}", args, rows, [note])
