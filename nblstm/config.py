@@ -1,4 +1,4 @@
-"""What can be chosen, checked once: TextConfig, ModelConfig, SeriesConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig.
+"""TextConfig, ModelConfig, SeriesConfig, TrainConfig, SampleConfig, ...: what can be chosen, checked once.
 
 The only home of defaults.
 """
@@ -278,7 +278,7 @@ class SeriesConfig(ModelConfig):
                 raise ConfigError(f"{name} is for models of text; leave it out.")
         super()._check_combinations()
         if self.predicts == "next" and self.bidirectional:
-            raise ConfigError("a bidirectional model would read what it is to predict; give it targets, or one direction.")
+            raise ConfigError("a bidirectional model would read what it is to predict; give it targets of its own.")
         if self.predicts == "next" and self.vocab_size != self.embedding_size:
             sizes = f"{self.vocab_size} and {self.embedding_size}"
             raise ConfigError(f"a model predicts the next of the numbers it reads, as many as it reads, got {sizes}.")

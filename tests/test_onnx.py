@@ -17,9 +17,9 @@ PEEPHOLES = [0, 2, 1]  # ours i f o among ONNX's i o f
 DIRECTIONS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}  # whether each reads backwards
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
-# ONNX's GRU may apply the reset gate before the product with U, as tanh(W x + U (r h)); PyTorch's, and so ours, applies
-# it behind, as tanh(W x + r (U h + b)) (linear_before_reset = 1). From h = 0 both do the same in a first step, but these
-# cases go on from there:
+# ONNX's GRU may apply the reset gate before the product with U, tanh(W x + U (r h)); PyTorch's, and so ours, applies it
+# behind, tanh(W x + r (U h + b)) (linear_before_reset = 1). From h = 0 both do the same in a first step, but these cases
+# go on from there:
 NOT_EXPRESSIBLE = {"test_gru_seq_length", "test_gru_reverse", "test_gru_bidirectional"}
 
 
@@ -80,12 +80,12 @@ class Packed:
 def weights_of(node, given, direction, cell):
     """A direction's weights under our names, its blocks in our order."""
     H, order, options = cell.hidden_size, BLOCKS[node.op_type], attributes(node)
-    blocks = lambda x: np.ascontiguousarray(x.reshape(len(order), H, -1)[order].reshape(len(order) * H, -1))  # noqa: E731
     bias = given.get("B", np.zeros((direction + 1, 2 * len(order) * H), np.float32))[direction]
-    bias_ih, bias_hh = (blocks(half).reshape(-1) for half in np.split(bias, 2))
+    ordered = lambda x: x.reshape(len(order), H, -1)[order].reshape(len(order) * H, *x.shape[1:])  # noqa: E731
+    bias_ih, bias_hh = (ordered(half) for half in np.split(bias, 2))
     if node.op_type == "GRU" and not options.get("linear_before_reset", 0):  # then r does not touch U's bias
         bias_ih[2 * H :], bias_hh[2 * H :] = bias_ih[2 * H :] + bias_hh[2 * H :], 0
-    weights = {"weight_ih": blocks(given["W"][direction]), "weight_hh": blocks(given["R"][direction])}
+    weights = {"weight_ih": ordered(given["W"][direction]), "weight_hh": ordered(given["R"][direction])}
     weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
     if cell.peepholes:
         weights["peepholes"] = given["P"][direction].reshape(3, H)[PEEPHOLES]

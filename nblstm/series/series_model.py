@@ -41,7 +41,7 @@ class Scale:
         return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
 
     def standard(self, values: np.ndarray, dtype: str) -> np.ndarray:
-        """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far from what was learned."""
+        """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far off to be written so."""
         with np.errstate(over="ignore"):
             standard = ((values - self.mean) / self.deviation).astype(dtype)
         if not np.isfinite(standard).all():
@@ -193,7 +193,7 @@ def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray
     read = [_values(x, "series") for x in listed]
     if targets is None:
         if any(len(x) < 2 for x in read):
-            raise ConfigError("series must have at least 2 steps, one to predict the other from; leave out shorter ones.")
+            raise ConfigError("series must have at least 2 steps, one to predict the other from; leave out others.")
         read, wanted = [x[:-1] for x in read], [x[1:] for x in read]
     else:
         wanted = [_values(y, "targets") for y in (targets if _is_listed(series) else [targets])]
