@@ -2,10 +2,10 @@
 
     python benchmarks/copying.py [-o copying.svg] [--gaps 1 3 5 10 20 40] [--steps 1000] [--only lstm rnn] [--json]
 
-A text is K symbols out of 8, a gap of blanks, a mark, and K more blanks, during which the symbols are to be told in their
-order; only there is anything predicted. A network that remembers nothing gets 1 of 8 right. A model is trained from
-scratch for every gap and every learning rate, always on new texts, and asked about texts it has never seen; the best rate
-counts. Everyone starts as PyTorch's modules do.
+A text is K symbols out of 8, a gap of blanks with a mark behind, and blanks again, during which the symbols are to be
+told in their order; only there is anything predicted. A network that remembers nothing gets 1 of 8 right. A model is
+trained from scratch for every gap and every learning rate, always on new texts, and asked about others; the best rate
+counts.
 
 Sources: Hochreiter & Schmidhuber 1997, section 5.4 (long time lags); Arjovsky, Shah & Bengio 2016, section 5.1 (this
 form).
@@ -63,7 +63,8 @@ def recall(network: Network, task: Copying) -> float:
     """The share of symbols that are told right, of texts that no training has seen."""
     chunk, right = task.chunk(ASKED, np.random.default_rng((task.seed, 1 << 32))), []
     state, decoder = network.initial_state(ASKED), network.decoder(ASKED)
-    for tokens, targets, counts in zip(*(part.reshape(-1, ASKED) for part in (chunk.tokens, chunk.targets, chunk.weights))):
+    steps = (part.reshape(-1, ASKED) for part in (chunk.tokens, chunk.targets, chunk.weights))
+    for tokens, targets, counts in zip(*steps):
         logits = decoder(tokens, state)
         if counts[0]:
             right.append(np.mean(logits.argmax(axis=1) == targets))
@@ -85,7 +86,8 @@ def chart(gaps: list[int], found: dict[str, list[float]]) -> str:
     """Recall over the gap, a curve a cell, as an SVG file's text."""
     curves = [Curve(np.array(gaps), np.array(shares), run, bold=True) for run, shares in enumerate(found.values())]
     legend = [(name, run, True) for run, name in enumerate(found)]
-    return standalone(line_chart(curves, legend, "gap (steps)", "symbols recalled (share)", log_x=True, title="Copy task"))
+    labels = "gap (steps)", "symbols recalled (share)"
+    return standalone(line_chart(curves, legend, *labels, log_x=True, title="Copy task"))
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def main() -> None:
     parser.add_argument("--gaps", nargs="+", type=int, default=[1, 3, 5, 10, 20, 40], metavar="STEPS")
     parser.add_argument("--length", type=int, default=3, help="symbols to remember (default %(default)s)")
     parser.add_argument("--steps", type=int, default=1000, help="updates (default %(default)s)")
-    parser.add_argument("--lr", nargs="+", type=float, default=[0.01, 0.003], help="rates, of which the best one counts")
+    parser.add_argument("--lr", nargs="+", type=float, default=[0.01, 0.003], help="the best of these rates counts")
     parser.add_argument("--hidden-size", type=int, default=64, help="of the LSTM (default %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="CELL", help=f"of: {', '.join(CELLS)}")
     parser.add_argument("-o", "--output", metavar="FILE", help="draw the table as an SVG")
@@ -112,7 +114,7 @@ def main() -> None:
         rows.append({**sizes, **{f"gap {gap}": f"{share:.1%}" for gap, share in zip(args.gaps, found[name])}})
     note = (
         f"share of {args.length} symbols recalled behind the gap, 1 layer, {args.steps} updates of {config.batch_size} "
-        f"texts, {config.optimizer}, the better of lr {' and '.join(map(str, args.lr))}, {config.schedule}; guessing gets "
+        f"texts, {config.optimizer}, best of lr {', '.join(map(str, args.lr))}, {config.schedule}; guessing gets "
         f"{1 / SYMBOLS:.1%}"
     )
     if args.output:

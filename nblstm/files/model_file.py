@@ -1,6 +1,6 @@
 """What nblstm stores: a model (ModelConfig + Vocabulary + weights), a training checkpoint, a state, a model of series.
 
-Each is one file, and all are safetensors files. A model's tensors have PyTorch's names and shapes, so that other programs read them:
+Each is one safetensors file. A model's tensors have PyTorch's names and shapes, so that other programs read them:
 
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
