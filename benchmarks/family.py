@@ -28,7 +28,7 @@ from nblstm.training.trainer import Report, Trainer
 VARIANTS: dict[str, dict[str, Any]] = {  # a callable is asked for its value with the hidden size
     "lstm": {}, "gru": {"cell": "gru"}, "rnn, tanh": {"cell": "rnn"},
     "rnn, relu": {"cell": "rnn", "nonlinearity": "relu"}, "update-lstm": {"cell": "update-lstm"},
-    "lstm, peepholes": {"peepholes": True}, "lstm, projected to half": {"proj_size": lambda hidden_size: hidden_size // 2},
+    "lstm, peepholes": {"peepholes": True}, "lstm, projected to half": {"proj_size": lambda size: size // 2},
     "residual": {"residual": True}, "layer norm": {"layer_norm": True}, "learned state": {"learned_state": True},
     "cell head": {"head": "cell"}, "tied": {"tie": True}, "dropout 0.2": {"dropout": 0.2},
     "input dropout 0.2": {"input_dropout": 0.2}, "output dropout 0.2": {"output_dropout": 0.2},

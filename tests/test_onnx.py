@@ -18,8 +18,8 @@ DIRECTIONS = {"forward": [False], "reverse": [True], "bidirectional": [False, Tr
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 # ONNX's GRU may apply the reset gate before the product with U, tanh(W x + U (r h)); PyTorch's, and so ours, applies it
-# behind, tanh(W x + r (U h + b)) (linear_before_reset = 1). From h = 0 both do the same in a first step, but these go on
-# from there:
+# behind, tanh(W x + r (U h + b)) (linear_before_reset = 1). From h = 0 both do the same in a first step, but these
+# cases have more of them:
 NOT_EXPRESSIBLE = {"test_gru_seq_length", "test_gru_reverse", "test_gru_bidirectional"}
 
 
