@@ -1,4 +1,4 @@
-"""TextConfig, ModelConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig: what can be chosen, checked once.
+"""TextConfig, ModelConfig, SeriesConfig, TrainConfig, SampleConfig, ...: what can be chosen, checked once.
 
 The only home of defaults.
 """
@@ -24,6 +24,7 @@ BACKENDS = ("auto", "numpy", "cpu")
 UNTIL = ("word", "line")
 
 HEADS = ("linear", "cell")
+PREDICTS = ("next", "targets")
 ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
 WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
@@ -166,6 +167,8 @@ class ModelConfig(_Config):
     weight_dropout: float = 0.0  # share of the recurrent weights that are zero in an update
     dtype: str = "float32"  # of parameters and activations
 
+    reads_tokens = True  # and so has an embedding; a SeriesConfig's network reads numbers
+
     def __post_init__(self) -> None:
         _check_types(self)
         if self.embedding_size == 0:
@@ -250,9 +253,35 @@ class ModelConfig(_Config):
     def num_parameters(self) -> int:
         """How many numbers are trained (a tied head's weight is counted once)."""
         V, cell = self.vocab_size, self.cells[0]
+        embedding = V * self.embedding_size if self.reads_tokens else 0
         layers = sum(math.prod(shape) for cell in self.cells for shape in cell.shapes.values())
         state = len(self.cells) * (cell.output_size + cell.memory_size) if self.learned_state else 0
-        return V * self.embedding_size + layers + state + (0 if self.tie else V * self.head_size) + V
+        return embedding + layers + state + (0 if self.tie else V * self.head_size) + V
+
+
+@dataclass(frozen=True)
+class SeriesConfig(ModelConfig):
+    """The shape of a network that reads series of numbers and predicts numbers; stored in its model file.
+
+    vocab_size is how many numbers it predicts at a step, embedding_size how many it reads: there is no embedding.
+    """
+
+    predicts: str = "next"  # next: the numbers of the next step | targets: those that were given beside the series
+
+    reads_tokens = False
+
+    def _check_combinations(self) -> None:
+        """Raise ConfigError for choices that exclude each other."""
+        _one_of(self, "predicts", PREDICTS)
+        for name in ("tie", "embedding_dropout", "mask_fraction"):
+            if getattr(self, name) != getattr(ModelConfig, name):
+                raise ConfigError(f"{name} is for models of text; leave it out.")
+        super()._check_combinations()
+        if self.predicts == "next" and self.bidirectional:
+            raise ConfigError("a bidirectional model would read what it is to predict; give it targets of its own.")
+        if self.predicts == "next" and self.vocab_size != self.embedding_size:
+            sizes = f"{self.vocab_size} and {self.embedding_size}"
+            raise ConfigError(f"a model predicts the next of the numbers it reads, as many as it reads, got {sizes}.")
 
 
 @dataclass(frozen=True)
@@ -330,6 +359,8 @@ class TrainConfig(_Config):
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
+SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what differs for a model of series
+SERIES_STEPS = 1000  # updates of one, unless epochs, steps or minutes is set
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
 
 

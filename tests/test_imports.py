@@ -17,6 +17,7 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 # Room -> the rooms it may import from, itself apart. Every room may import errors and version.
 BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
+    "series": {"config", "files", "kernels", "model", "text", "training"},
     "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
     "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
     "language_model": {"config", "files", "generation", "kernels", "model", "scoring", "text"},
@@ -73,7 +74,7 @@ def test_the_rooms_have_no_circle():
     assert all(order.index(room) < order.index(other) for room, others in BELOW.items() for other in others)
 
 
-@pytest.mark.parametrize("room", ["text", "files", "config", "errors", "model", "generation", "scoring", "language_model"])
+@pytest.mark.parametrize("room", ["text", "files", "config", "errors", "model", "generation", "scoring", "language_model", "series"])
 def test_only_the_kernels_know_numba(room):
     """No other room below training imports it."""
     for path in (path for path in MODULES if room_of(path) == room):

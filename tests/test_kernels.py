@@ -15,7 +15,8 @@ from nblstm.kernels.cells import Cell
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_work",
-    "decode", "draw", "generate", "linear_work", "linear_forward", "linear_backward", "softmax_work",
+    "decode", "draw", "generate", "linear_work", "linear_forward", "linear_backward", "squared_error",
+    "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
     "adam", "sgd", "average", "rmsprop",
 ]  # fmt: skip

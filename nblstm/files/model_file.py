@@ -1,6 +1,6 @@
-"""What nblstm stores: a model (ModelConfig + Vocabulary + weights), a training checkpoint or a state, each one file.
+"""What nblstm stores: a model (ModelConfig + Vocabulary + weights), a training checkpoint, a state, a model of series.
 
-All are safetensors files. A model's tensors have PyTorch's names and shapes, so that other programs read them:
+Each is one safetensors file. A model's tensors have PyTorch's names and shapes, so that other programs read them:
 
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
@@ -12,7 +12,9 @@ All are safetensors files. A model's tensors have PyTorch's names and shapes, so
 or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
 under "nblstm_state":
-{"format_version": 1, "fingerprint": that of the model it belongs to}.
+{"format_version": 1, "fingerprint": that of the model it belongs to}. A model of series has the tensors of a model, but
+no embedding, beside them those of SCALES (D,) and (K,) in float64, and under "nblstm_series": {"format_version": 1,
+"config": SeriesConfig, "training": as in a model}.
 """
 
 from __future__ import annotations
@@ -24,15 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, check_masking
+from nblstm.config import ModelConfig, SeriesConfig, check_masking
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.safetensors import Path
 from nblstm.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-MODEL, CHECKPOINT, STATE = "nblstm", "nblstm_checkpoint", "nblstm_state"  # metadata keys
-KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint", STATE: "state"}
+MODEL, CHECKPOINT, STATE, SERIES = "nblstm", "nblstm_checkpoint", "nblstm_state", "nblstm_series"  # metadata keys
+KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint", STATE: "state", SERIES: "model of series"}
+SCALES = ("inputs.mean", "inputs.deviation", "targets.mean", "targets.deviation")  # by which series are standardised
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,31 @@ def load_model(path: Path) -> ModelFile:
     Names and shapes of the weights are for `check_tensors`: the network knows which it needs.
     """
     weights, document = _load(path, MODEL)
-    config = _config(document, path)
+    config = _config(ModelConfig, document, path)
     vocabulary = _vocabulary(document, path)
     training = _object(document.get("training", {}), "training", path)
     _check_model(config, vocabulary, weights, path)
     return ModelFile(config, vocabulary, weights, training)
+
+
+def save_series(
+    path: Path, config: SeriesConfig, weights: Mapping[str, np.ndarray], scales: Mapping[str, np.ndarray],
+    training: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write a model of series, atomically. scales: the arrays of SCALES; all else as in `save_model`."""
+    _check_series(config, weights, scales, path)
+    _save(path, SERIES, {**weights, **scales}, {"config": config.to_dict(), "training": dict(training)})
+
+
+def load_series(path: Path) -> tuple[SeriesConfig, dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """The config, weights, scales and training facts of a model of series. ModelFileError as in `load_model`."""
+    weights, document = _load(path, SERIES)
+    config, scales = _config(SeriesConfig, document, path), {}
+    for name in SCALES:
+        if name in weights:
+            scales[name] = weights.pop(name)
+    _check_series(config, weights, scales, path)
+    return config, weights, scales, _object(document.get("training", {}), "training", path)
 
 
 def check_tensors(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
@@ -165,10 +188,10 @@ def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------- the parts of a model
 
 
-def _config(document: dict[str, Any], path: Path) -> ModelConfig:
-    """The document's config."""
+def _config(kind: type[ModelConfig], document: dict[str, Any], path: Path) -> Any:
+    """The document's config, of this kind."""
     try:
-        return ModelConfig.from_dict(_object(document.get("config"), "config", path))
+        return kind.from_dict(_object(document.get("config"), "config", path))
     except (ConfigError, ArithmeticError) as error:  # math.isfinite(10**400) overflows
         raise ModelFileError(f"{path}: its config is not valid: {error}") from None
 
@@ -190,8 +213,24 @@ def _check_model(config: ModelConfig, vocabulary: Vocabulary, weights: Mapping[s
         check_masking(vocabulary.level, config.bidirectional)
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from None
+    _check_weights(weights, config.dtype, path)
+
+
+def _check_weights(weights: Mapping[str, np.ndarray], dtype: str, path: Path) -> None:
+    """Raise ModelFileError unless every weight is a finite number of the config's dtype."""
     for name, weight in weights.items():
-        if weight.dtype != config.dtype:
-            raise ModelFileError(f"{path}: tensor {name!r} must be {config.dtype} by the config, got {weight.dtype}.")
+        if weight.dtype != dtype:
+            raise ModelFileError(f"{path}: tensor {name!r} must be {dtype} by the config, got {weight.dtype}.")
         if not np.isfinite(weight).all():
             raise ModelFileError(f"{path}: tensor {name!r} has values that are not finite; the model is useless.")
+
+
+def _check_series(config: SeriesConfig, weights: Mapping, scales: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raise ModelFileError unless weights and scales are finite, the scales of their sizes and above 0."""
+    _check_weights(weights, config.dtype, path)
+    sizes = {"inputs": config.embedding_size, "targets": config.vocab_size}
+    check_tensors(scales, {name: (sizes[name.split(".")[0]],) for name in SCALES}, path)
+    _check_weights(scales, "float64", path)
+    for name in SCALES:
+        if name.endswith("deviation") and not (scales[name] > 0).all():
+            raise ModelFileError(f"{path}: tensor {name!r} must be above 0, got {scales[name].min()}.")

@@ -25,6 +25,7 @@ Contract
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
+    squared_error(losses, dy, y, targets, scales, threads)
     softmax_work(M, D, V, dtype, threads)                              -> work
     softmax_losses(losses, work, x, targets, weight, bias, threads)
     softmax_gradient_work(M, D, V, dtype, threads)                     -> work

@@ -19,6 +19,7 @@ from nblstm.kernels.head import (  # noqa: F401
     softmax_losses,
     softmax_losses_and_gradient,
     softmax_work,
+    squared_error,
 )
 from nblstm.kernels.jit import jit
 from nblstm.kernels.products import panels

@@ -1,4 +1,4 @@
-"""Heads on the CPU: a linear layer, and one with a softmax, its losses and their gradient behind it.
+"""Heads on the CPU: a linear layer, a squared error, and a softmax with its losses and their gradient behind it.
 
 Names: P panels of V rows of the weight, Q panels of 64 of its columns, M rows, D inputs.
 Arrays are flat, or addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
@@ -81,6 +81,29 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, work["dy"], PANEL, 0, M,
         work["inputs"], work["block"],
     )  # fmt: skip
+
+
+# ---------------------------------------------------------------- squared error
+
+
+@jit
+def _squared_error(losses, dy, y, targets, scales, share, V, part, start, stop):
+    """`reference.squared_error` of rows start ... stop; share: 1 / V"""
+    for m in range(start, stop):
+        losses[m] = 0
+        slope = scales[m] * (share + share)
+        for i in range(m * V, (m + 1) * V):
+            error = y[i] - targets[i]
+            losses[m] += error * error
+            dy[i] = slope * error
+        losses[m] *= share
+
+
+def squared_error(losses, dy, y, targets, scales, threads):
+    """See reference.squared_error."""
+    M, V = y.shape
+    flat = (array.reshape(-1) for array in (dy, y, targets))
+    split(threads, _squared_error, M, losses, *flat, scales, y.dtype.type(1 / V), V)
 
 
 # ---------------------------------------------------------------- softmax head

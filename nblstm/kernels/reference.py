@@ -444,6 +444,19 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     dbias += dy.sum(axis=0)  # y = ... + bias
 
 
+# ---------------------------------------------------------------- squared error
+
+
+def squared_error(losses, dy, y, targets, scales, threads):
+    """losses[m] = mean over v of (y[m, v] - targets[m, v])^2, and the gradient of sum(scales * losses).
+
+    losses (M,); dy (M, V) overwritten, may be y; y, targets (M, V); scales (M,). (torch.nn.MSELoss.)
+    """
+    error = y - targets
+    np.mean(error * error, axis=1, out=losses)
+    np.multiply(error, scales[:, None] * y.dtype.type(2 / y.shape[1]), out=dy)  # error^2 / V
+
+
 # ---------------------------------------------------------------- softmax head
 
 

@@ -100,17 +100,21 @@ class Network:
         which would see a token that follows, predicts hidden tokens instead, see `hiding`.
         """
         noise = Noise(self.kernels, seed, step, self.threads)
-        if self.config.bidirectional:
-            shown = 1 - self.config.mask_fraction
-            hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), shown, HIDDEN) > 0
-            hidden[step % len(hidden)] = True  # at least one
-            chunk = hiding(chunk, hidden)
+        chunk = self._asked(chunk, noise, step)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
         run = self._forward("training", chunk, state, noise)
         loss, dtop = self._head_and_gradient(run, grads, chunk)
         self._backward(run, grads, dtop, chunk.fresh)
         return loss, run.after
+
+    def _asked(self, chunk: Any, noise: Noise, step: int) -> Any:
+        """The chunk as it is trained on: where both directions are read, some of its tokens are hidden."""
+        if not self.config.bidirectional:
+            return chunk
+        hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
+        hidden[step % len(hidden)] = True  # at least one
+        return hiding(chunk, hidden)
 
     def _head_and_gradient(self, run: Pass, grads: dict[str, np.ndarray], chunk: Any) -> tuple[float, np.ndarray]:
         """The mean loss, and its gradient with respect to run.top; that of the head's parameters goes to grads."""
@@ -130,12 +134,16 @@ class Network:
         counted = weights if self.classes is None else weights * self.classes[targets]
         scales = weights / max(float(counted.sum(dtype=np.float64)), 1e-30)
         losses, dtop = self._array("losses", M), self._array("dtop of rows", M, F)
-        work = self._head_work(self.kernels.softmax_gradient_work, M)
-        self.kernels.softmax_losses_and_gradient(
-            losses, dtop, grads["head.weight"], grads["head.bias"], work, top, targets, scales.astype(dtype),
-            self.classes, self.smoothing, self.weights["head.weight"], self.weights["head.bias"], self.threads,
-        )  # fmt: skip
+        self._losses_and_gradient(losses, dtop, grads, top, targets, scales.astype(dtype))
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop
+
+    def _losses_and_gradient(self, losses: np.ndarray, dtop: np.ndarray, grads, top, targets, scales) -> None:
+        """losses (M,) of the rows, and the gradient of sum(scales * losses): dtop overwritten, the head's added."""
+        work = self._head_work(self.kernels.softmax_gradient_work, len(top))
+        self.kernels.softmax_losses_and_gradient(
+            losses, dtop, grads["head.weight"], grads["head.bias"], work, top, targets, scales, self.classes,
+            self.smoothing, self.weights["head.weight"], self.weights["head.bias"], self.threads,
+        )  # fmt: skip
 
     # ------------------------------------------------------------ forward
 
@@ -143,7 +151,7 @@ class Network:
         """Read a chunk. purpose: "training" or "reading", each with its own buffers."""
         c, offsets = self.config, chunk.offsets
         M, N = len(chunk.tokens), int(offsets[1])
-        in_place = noise is not None and (c.input_dropout > 0 or c.variational_dropout > 0)
+        in_place = self._is_in_place(noise)
         first = 0 if in_place else min(M, c.vocab_size)
         works = self._work(purpose, self._cell_works, M, N, first)
         after = State(np.empty_like(state.h), np.empty_like(state.c), np.empty((N, c.head_size), c.dtype))
@@ -179,6 +187,10 @@ class Network:
             noise.drop(dropped, weights["weight_hh"], self.config.weight_dropout, RECURRENT + number)
             kept.append({**weights, "weight_hh": dropped})
         return kept
+
+    def _is_in_place(self, noise: Noise | None) -> bool:
+        """Whether the first layer's inputs differ at every place: where noise falls on each."""
+        return noise is not None and (self.config.input_dropout > 0 or self.config.variational_dropout > 0)
 
     def _inputs(self, run: Pass, in_place: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """(x, index): the vectors of the distinct tokens and where each stands, or all in place and None.

@@ -14,10 +14,11 @@ OUTPUT_SCALE = 3.0
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape, in the order of the flat buffer: the names and layouts of PyTorch's modules.
 
-    embedding (torch.nn.Embedding), rnn (torch.nn.LSTM, GRU or RNN), head (torch.nn.Linear). A tied head has no weight.
+    embedding (torch.nn.Embedding), rnn (torch.nn.LSTM, GRU or RNN), head (torch.nn.Linear). A tied head has no weight,
+    a network that reads numbers no embedding.
     """
     V, cells = config.vocab_size, config.cells
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, config.embedding_size)}
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, config.embedding_size)} if config.reads_tokens else {}
     for number, cell in enumerate(cells):
         shapes |= {f"rnn.{name}{cell_suffix(config, number)}": shape for name, shape in cell.shapes.items()}
     if config.learned_state:

@@ -10,6 +10,7 @@ document would hold beside the tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -130,10 +131,26 @@ class Buckets:
         return Batches(self, batches)
 
 
+    def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
+        """The chunk of some stretches of the text, see `pack`."""
+        return pack(self.ids, starts, lengths, fresh)
+
+
+class Stretches(Protocol):
+    """What `Batches` puts side by side: stretches of something, read `bptt` steps at a time."""
+
+    starts: np.ndarray  # (stretches,) int64
+    lengths: np.ndarray  # (stretches,) int64, >= 1
+    bptt: int
+
+    def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
+        """The chunk of the steps from each of `starts` on, `lengths` falling; fresh: whether they begin there."""
+
+
 class Batches(Sequence[Chunk]):
     """The chunks of one epoch: batch after batch, each from its texts' starts to the end of its longest."""
 
-    def __init__(self, source: Buckets, batches: list[np.ndarray]) -> None:
+    def __init__(self, source: Stretches, batches: list[np.ndarray]) -> None:
         """batches: the documents of each, (texts,) integers, at least one."""
         self._source, self._batches = source, batches
         chunks = [-(-int(source.lengths[batch].max()) // source.bptt) for batch in batches]
@@ -153,7 +170,7 @@ class Batches(Sequence[Chunk]):
         order = np.argsort(-lengths, kind="stable")
         order = order[lengths[order] > done]
         steps = np.minimum(lengths[order] - done, self._source.bptt)
-        return pack(self._source.ids, self._source.starts[batch[order]] + done, steps, fresh=done == 0)
+        return self._source.chunk(self._source.starts[batch[order]] + done, steps, fresh=done == 0)
 
 
 def pack(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
@@ -161,11 +178,19 @@ def pack(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fresh: bool) 
 
     ids: (tokens,) integers. starts, lengths: (texts,) int64, lengths >= 1 and falling.
     """
+    places, offsets = rows_of(starts, lengths)
+    return Chunk(ids[places].astype(np.int32), ids[places + 1].astype(np.int32), offsets, fresh)
+
+
+def rows_of(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the place that each row of a chunk is taken from (M,), its offsets (T + 1,)), for stretches of places.
+
+    starts, lengths: (texts,) int64, lengths >= 1 and falling.
+    """
     T, falling = int(lengths[0]), -lengths
     # texts[t] = how many lengths are above t
     texts = np.searchsorted(falling, -np.arange(T))
     offsets = np.concatenate([[0], np.cumsum(texts)])
     t = np.repeat(np.arange(T), texts)
     n = np.arange(len(t)) - offsets[t]
-    places = starts[n] + t
-    return Chunk(ids[places].astype(np.int32), ids[places + 1].astype(np.int32), offsets, fresh)
+    return starts[n] + t, offsets

@@ -1,0 +1,219 @@
+"""SeriesModel: a network that reads series of real numbers and predicts the next ones, or others beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
+from nblstm.errors import ConfigError
+from nblstm.files.model_file import SCALES, check_tensors, load_series, save_series
+from nblstm.kernels import fastest
+from nblstm.model.parameters import flatten, initial, parameter_shapes, views
+from nblstm.model.series_network import SeriesNetwork
+from nblstm.model.state import State
+from nblstm.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
+from nblstm.text.batches import Chunk
+from nblstm.training.trainer import Report, Trainer
+
+FOR_TEXT = ("vocab_size", "embedding_size", "predicts", "buckets", "num_buckets", "tokens_per_batch", "label_smoothing",
+            "token_weights")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The mean and the standard deviation of each channel of a series, (D,) float64; a constant's deviation is 1."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Scale:
+        """The scale of values (S, D)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = values.mean(axis=0), values.std(axis=0)
+        if not np.isfinite(deviation).all():
+            raise ConfigError("series must hold numbers whose squares are finite; divide them by something large.")
+        return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
+
+    def standard(self, values: np.ndarray, dtype: str) -> np.ndarray:
+        """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far off to be written so."""
+        with np.errstate(over="ignore"):
+            standard = ((values - self.mean) / self.deviation).astype(dtype)
+        if not np.isfinite(standard).all():
+            raise ConfigError(f"series must hold numbers like those it was trained on, got {np.abs(values).max():g}.")
+        return standard
+
+    def real(self, standard: np.ndarray) -> np.ndarray:
+        """The values (..., D) float64 that `standard` was made from."""
+        return standard * self.deviation + self.mean
+
+
+class SeriesModel:
+    """A trained model of series. `SeriesModel.fit(...)` and `SeriesModel.load(path)` make one.
+
+    config: SeriesConfig. inputs, targets: Scale of what is read and of what is predicted. training: facts about how it
+    was made. parameters: (config.num_parameters,) of config.dtype.
+    """
+
+    def __init__(
+        self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
+    ) -> None:
+        self.config, self.parameters, self.training = config, parameters, training
+        self.inputs, self.targets = inputs, targets
+
+    # ------------------------------------------------------------ training
+
+    @classmethod
+    def fit(
+        cls, series: Any, targets: Any = None, *, valid_fraction: float = 0.1,
+        on_report: Callable[[Report], None] = lambda report: None, stop: Callable[[], bool] = lambda: False,
+        **settings: Any,
+    ) -> SeriesModel:  # fmt: skip
+        """Train a model on a series (T, D), or (T,) for one number a step, or on a list of such arrays.
+
+        targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
+        valid_fraction: the last share of every series is not learned from; the weights that predict it best are kept.
+        settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...).
+        on_report is called after every update with a Report, whose losses are mean squared errors of numbers scaled to
+        deviation 1; training ends early once stop() is true. Needs numba to be quick.
+        Raises ConfigError for a wrong setting or series, TrainingError if training diverges.
+        """
+        model, recipe = _split(settings)
+        if not 0 <= valid_fraction < 1:
+            raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
+        read, wanted = _pairs(series, targets)
+        predicts = "next" if targets is None else "targets"
+        config = SeriesConfig(wanted[0].shape[1], read[0].shape[1], predicts=predicts, **{**SERIES_MODEL, **model})
+        ends = np.array([max(1, len(x) - int(len(x) * valid_fraction)) for x in read])
+        learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])  # noqa: E731
+        inputs, outputs = Scale.of(learned(read)), Scale.of(learned(wanted))
+        outputs = inputs if targets is None else outputs
+        table = Table.of(
+            [inputs.standard(x, config.dtype) for x in read], [outputs.standard(y, config.dtype) for y in wanted]
+        )
+        network = SeriesNetwork(config, initial(config, recipe.seed), fastest(), recipe.threads)
+        source = Training(table, ends, recipe.batch_size, recipe.bptt, recipe.seed)
+        trainer = Trainer(network, recipe, source, validation(table, ends))
+        for report in trainer.run(stop):
+            on_report(report)
+        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.to_dict()}
+        return cls(config, trainer.keep(), inputs, outputs, facts)
+
+    # ------------------------------------------------------------ predicting
+
+    def predict(self, series: Any, backend: str = "numpy", threads: int = 0) -> Any:
+        """What the model predicts at every step of a series (T, D), having read it up to there: (T, K) float64.
+
+        A model of next values thus predicts value t + 1 in row t. A list of series gives a list. backend: "numpy" or
+        "cpu" (DeviceError without numba). ConfigError if the series is not of the kind that was learned.
+        """
+        listed = _is_listed(series)
+        read = [self._checked(x) for x in (series if listed else [series])]
+        network = SeriesNetwork(self.config, self.parameters, backend, threads)
+        found = [np.concatenate([self.targets.real(rows) for rows, _ in _read(network, x)]) for x in read]
+        return found if listed else found[0]
+
+    def forecast(self, series: Any, n: int) -> np.ndarray:
+        """The n values that follow a series (T, D), (n, D) float64: every one is predicted from those before it.
+
+        ConfigError if the model does not predict next values.
+        """
+        if self.config.predicts != "next":
+            raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise ConfigError(f"n must be an integer of at least 1, got {n!r}.")
+        network = SeriesNetwork(self.config, self.parameters, "numpy")
+        for rows, state in _read(network, self._checked(series)):
+            found = [rows[-1:]]
+        for _ in range(n - 1):
+            row, state = network.predictions(Chunk(found[-1], found[-1], np.arange(2), False), state)
+            found.append(row)
+        return self.targets.real(np.concatenate(found))
+
+    def _checked(self, series: Any) -> np.ndarray:
+        """The series (T, D) as the network reads it."""
+        values, D = _values(series, "series"), self.config.embedding_size
+        if values.shape[1] != D:
+            raise ConfigError(f"series must have {D} numbers at a step, as in training, got {values.shape[1]}.")
+        return self.inputs.standard(values, self.config.dtype)
+
+    # ------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, atomically. ModelFileError if it cannot be written."""
+        scales = {f"{name}.{part}": getattr(getattr(self, name), part) for name, part in (s.split(".") for s in SCALES)}
+        save_series(path, self.config, views(self.parameters, self.config), scales, self.training)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
+        """The model in a file. ModelFileError if it is missing, damaged, foreign or from a newer version."""
+        config, weights, scales, training = load_series(path)
+        check_tensors(weights, parameter_shapes(config), path)
+        inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
+        return cls(config, flatten(weights, config), inputs, targets, training)
+
+
+def _read(network: SeriesNetwork, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
+    """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
+    steps, state = len(x) if network.config.bidirectional else READ_STEPS, network.initial_state()
+    nothing = np.empty((len(x), 0), x.dtype)  # no targets
+    for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
+        rows, state = network.predictions(chunk, network.before(chunk, state))
+        yield rows, state
+
+
+# ---------------------------------------------------------------- what is given
+
+
+def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], TrainConfig]:
+    """The settings of the network, and the recipe. ConfigError for a name that neither has."""
+    known = [{field.name for field in fields(kind)} - set(FOR_TEXT) for kind in (SeriesConfig, TrainConfig)]
+    for name in settings:
+        if not any(name in names for names in known):
+            raise ConfigError(f"there is no setting {name!r} of a model of series.")
+    model, recipe = ({name: value for name, value in settings.items() if name in names} for names in known)
+    if all(recipe.get(name) is None for name in ("epochs", "steps", "minutes")):
+        recipe["steps"] = SERIES_STEPS
+    return model, TrainConfig(**recipe)
+
+
+def _is_listed(series: Any) -> bool:
+    """Whether several series are given, and not one: a list or tuple of arrays, not of numbers or lists."""
+    return isinstance(series, (list, tuple)) and any(isinstance(item, np.ndarray) for item in series)
+
+
+def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What is read and what is to be predicted, (T, D) and (T, K) of every series. ConfigError if they do not fit."""
+    listed = series if _is_listed(series) else [series]
+    read = [_values(x, "series") for x in listed]
+    if targets is None:
+        if any(len(x) < 2 for x in read):
+            raise ConfigError("series must have at least 2 steps, one to predict the other from; leave out others.")
+        read, wanted = [x[:-1] for x in read], [x[1:] for x in read]
+    else:
+        wanted = [_values(y, "targets") for y in (targets if _is_listed(series) else [targets])]
+    if [len(x) for x in read] != [len(y) for y in wanted]:
+        raise ConfigError("targets must have as many steps as their series.")
+    for name, parts in (("series", read), ("targets", wanted)):
+        if len({part.shape[1] for part in parts}) > 1:
+            raise ConfigError(f"{name} must all have the same number of values at a step.")
+    return read, wanted
+
+
+def _values(series: Any, name: str) -> np.ndarray:
+    """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite numbers."""
+    try:
+        values = np.asarray(series, np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be an array of numbers (T, D) or (T,), or a list of such arrays.") from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or 0 in values.shape:
+        raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {np.shape(series)}.")
+    if not np.isfinite(values).all():
+        raise ConfigError(f"{name} must hold finite numbers; fill in or leave out what is missing.")
+    return values
