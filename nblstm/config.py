@@ -1,4 +1,5 @@
-"""TextConfig, ModelConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig: what can be chosen, checked once.
+"""TextConfig, ModelConfig, WindowConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig: what can be chosen, checked
+once.
 
 The only home of defaults.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS as CELLS
@@ -22,6 +23,7 @@ TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
 BACKENDS = ("auto", "numpy", "cpu")
 UNTIL = ("word", "line")
+PADDINGS = ("pre", "post")
 
 HEADS = ("linear", "cell")
 ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
@@ -85,6 +87,14 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _not_too_large(config: Any, sizes: str) -> None:
+    """Raise ConfigError for more parameters than fit; sizes: the fields that make them."""
+    if config.num_parameters > MAX_PARAMETERS:
+        raise ConfigError(
+            f"the model would have {config.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; lower {sizes}."
+        )
 
 
 def _strings(config: Any, name: str) -> None:
@@ -181,11 +191,7 @@ class ModelConfig(_Config):
         _one_of(self, "head", HEADS)
         _one_of(self, "dtype", DTYPES)
         self._check_combinations()
-        if self.num_parameters > MAX_PARAMETERS:
-            raise ConfigError(
-                f"the model would have {self.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; "
-                "lower hidden_size, embedding_size or num_layers."
-            )
+        _not_too_large(self, "hidden_size, embedding_size or num_layers")
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for choices that exclude each other."""
@@ -253,6 +259,56 @@ class ModelConfig(_Config):
         layers = sum(math.prod(shape) for cell in self.cells for shape in cell.shapes.values())
         state = len(self.cells) * (cell.output_size + cell.memory_size) if self.learned_state else 0
         return V * self.embedding_size + layers + state + (0 if self.tie else V * self.head_size) + V
+
+
+@dataclass(frozen=True)
+class WindowConfig(_Config):
+    """The shape of a network that sees the last few tokens and remembers nothing; stored in its model file."""
+
+    vocab_size: int  # V: number of tokens
+    window: int = 16  # n: tokens it sees
+    padding: str = "pre"  # pre | post: where the window is filled up while a text is shorter
+    embedding_size: int = 0  # E: size of a token's vector; 0 feeds tokens one-hot
+    hidden_size: int = 128  # H: units of the dense layer
+    dropout: float = 0.5  # share of the dense layer's outputs that the head does not see in training
+    dtype: str = "float32"  # of parameters and activations
+
+    tie: ClassVar[bool] = False  # what a ModelConfig can choose and this cannot
+    bidirectional: ClassVar[bool] = False
+    cells: ClassVar[tuple[Cell, ...]] = ()
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _at_least(self, 1, "vocab_size", "window", "hidden_size")
+        _at_least(self, 0, "embedding_size")
+        _at_most(self, MAX_SIZE, "window", "hidden_size", "embedding_size")
+        _fraction(self, "dropout")
+        _one_of(self, "padding", PADDINGS)
+        _one_of(self, "dtype", DTYPES)
+        _not_too_large(self, "window, hidden_size or embedding_size")
+
+    @property
+    def head_size(self) -> int:
+        """How many numbers the head sees."""
+        return self.hidden_size
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the parameters. Row k V + v of window.weight is what token v at place k adds to a unit."""
+        V, n, E, H = self.vocab_size, self.window, self.embedding_size, self.hidden_size
+        inputs = {"embedding.weight": (V, E), "dense.weight": (H, n * E)} if E else {"window.weight": (n * V, H)}
+        return {**inputs, "dense.bias": (H,), "head.weight": (V, H), "head.bias": (V,)}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    @property
+    def description(self) -> str:
+        """The network in a few words: "MLP 128, window 16, one-hot"."""
+        inputs = f"embedding {self.embedding_size}" if self.embedding_size else "one-hot"
+        return f"MLP {self.hidden_size}, window {self.window}, {inputs}"
 
 
 @dataclass(frozen=True)
@@ -331,6 +387,7 @@ LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asg
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
+FOR_STATES = ("bptt", *FOR_DOCUMENTS)  # what it says about networks that carry a state
 
 
 def check_writes(config: ModelConfig) -> None:

@@ -1,0 +1,61 @@
+"""TextGenerator: the article's second program, an LSTM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import ModelConfig, TextConfig, TrainConfig, check_writes
+from nblstm.language_model import LanguageModel
+from nblstm.model.parameters import initial
+from nblstm.programs.program import Program, probabilities
+from nblstm.scoring import Score, rows_at_once
+from nblstm.text.batches import Chunk
+from nblstm.text.corpus import Corpus
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.session import fitted, make_trainer
+from nblstm.training.trainer import Trainer
+
+
+class TextGenerator(Program):
+    """An LSTM layer of 256, dropout 0.5, softmax: section 4.2 of the article.
+
+        generator = nblstm.TextGenerator().train(names, epochs=5)
+        print(generator.generate_text("Mar", n=20))
+
+    Its settings are those of `ModelConfig`. It is `nblstm.train` and `LanguageModel` behind the article's names: its file
+    is a model file, which `nblstm sample` reads, and `model` is the LanguageModel. Training needs numba.
+    """
+
+    CONFIG = ModelConfig
+    NETWORK = {"num_layers": 1, "dropout": 0.5, "output_dropout": 0.5}
+    model: LanguageModel
+
+    def _trainer(
+        self, config: ModelConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
+    ) -> Trainer:
+        return make_trainer(config, initial(config, train.seed), fitted(train, corpus, on_message), corpus)
+
+    def _take(self, config: ModelConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
+        super()._take(config, vocabulary, parameters, training)
+        self.model = LanguageModel(config, vocabulary, parameters, training)
+
+    def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
+        """As `Program.predict`. Sequences of one length are read side by side."""
+        before = self._ids(sequences)
+        check_writes(self.config)
+        opening = self.model.opening
+        found = np.empty((len(before), self.config.vocab_size), self.config.dtype)
+        return found
+
+    def generate_text(self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None) -> str:
+        """As `Program.generate_text`."""
+        self._trained()
+        return "".join(self.model.generate(seed_text, n=n, temperature=temperature, seed=seed))
+
+    def score(self, text: str) -> Score:
+        """As `Program.score`."""
+        self._trained()
+        return self.model.surprisals(text).score
