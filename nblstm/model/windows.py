@@ -54,6 +54,10 @@ class WindowNetwork(Network):
         """Logits (M, V) of the token that follows each window, tokens (M, n) int."""
         return self.logits(self._hidden(tokens))
 
+    def window_losses(self, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """-log p of the token that follows each window, (M,) in nats; tokens (M, n), targets (M,) int."""
+        return self._losses(self._hidden(tokens), targets)
+
     def _forward(self, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
         """Read the windows of a chunk; in training some of the dense layer's outputs are dropped."""
         run = Pass(chunk.tokens, chunk.offsets, state, state, [], [], noise, None)

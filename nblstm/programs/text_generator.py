@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TextConfig, TrainConfig, check_writes
+from nblstm.config import ModelConfig, TrainConfig, check_writes
 from nblstm.language_model import LanguageModel
 from nblstm.model.parameters import initial
+from nblstm.model.state import State
 from nblstm.programs.program import Program, probabilities
-from nblstm.scoring import Score, rows_at_once
+from nblstm.scoring import Score, start_id
 from nblstm.text.batches import Chunk
 from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.session import fitted, make_trainer
 from nblstm.training.trainer import Trainer
+
+
+STEPS, TEXTS = 64, 64  # of sequences that `predict` reads at once
 
 
 class TextGenerator(Program):
@@ -44,11 +48,30 @@ class TextGenerator(Program):
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
         """As `Program.predict`. Sequences of one length are read side by side."""
-        before = self._ids(sequences)
+        texts = [np.concatenate([self._before(ids), ids]) for ids in self._ids(sequences)]
         check_writes(self.config)
-        opening = self.model.opening
-        found = np.empty((len(before), self.config.vocab_size), self.config.dtype)
+        network, lengths = self.model.network(), np.array([len(ids) for ids in texts], np.int64)
+        found = np.empty((len(texts), self.config.vocab_size), self.config.dtype)
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            for numbers in np.split(alike, range(TEXTS, len(alike), TEXTS)):
+                state = self._read(np.stack([texts[number] for number in numbers], axis=1))
+                found[numbers] = probabilities(network.logits(state.top))
         return found
+
+    def _before(self, ids: np.ndarray) -> np.ndarray:
+        """What is read before a text (0 or 1,): its end token, or a line end where there is nothing else to read."""
+        needed = self.vocabulary.end_id is not None or not len(ids)
+        return np.full(int(needed), start_id(self.vocabulary), np.int32)
+
+    def _read(self, tokens: np.ndarray) -> State:
+        """The state after texts of one length, tokens (T, N) with T >= 1."""
+        network = self.model.network()
+        state = network.initial_state(tokens.shape[1])
+        for start in range(0, len(tokens), STEPS):
+            piece = tokens[start : start + STEPS]
+            state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
+        return state
 
     def generate_text(self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None) -> str:
         """As `Program.generate_text`."""
