@@ -30,13 +30,13 @@ class MLPLanguageModel(Program):
         print(model.generate_text("To be", n=100))
 
     Its settings are those of `WindowConfig`. Where a text is shorter than the window, the end token fills it up (a line
-    end where there is none), on the side that `padding` says. Training needs numba as little as asking does.
+    end where there is none), on the side that `padding` says. It learns without numba, too, only more slowly.
     """
 
     CONFIG = WindowConfig
     TRAINING = {"batch_size": 256, "lr": 2e-3}  # a batch has so many windows
 
-    def _check(self, training: dict[str, Any]) -> None:
+    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
         for name in FOR_STATES:
             if name in training:
                 raise ConfigError(f"{name} is for networks that carry a state, and this one has none; leave it out.")

@@ -68,9 +68,9 @@ class Program(ABC):
         asked, network, training = split_settings({**whole, **settings})
         if network:
             raise ConfigError(f"{next(iter(network))} is a setting of the network: {type(self).__name__}(...) takes it.")
-        self._check(training)
-        asked, train = TextConfig(**asked), TrainConfig(**{**self.TRAINING, **training})
-        corpus = load_corpus(sources, **asked.to_dict())
+        self._check(asked, training)
+        train = TrainConfig(**{**self.TRAINING, **training})
+        corpus = load_corpus(sources, **TextConfig(**asked).to_dict())
         config = self.CONFIG.from_dict({"vocab_size": len(corpus.vocabulary), **self.network_settings})
         trainer = self._trainer(config, train, corpus, on_message)
         try:
@@ -80,8 +80,9 @@ class Program(ABC):
             self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
         return self
 
-    def _check(self, training: dict[str, Any]) -> None:
-        """ConfigError for a setting of the training that means nothing to this program."""
+    @abstractmethod
+    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
+        """ConfigError for settings of the text and of the training that mean nothing to this program."""
 
     @abstractmethod
     def _trainer(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TrainConfig, check_writes
+from nblstm.config import ModelConfig, TextConfig, TrainConfig, check_documents, check_masking, check_writes
 from nblstm.language_model import LanguageModel
 from nblstm.model.parameters import initial
 from nblstm.model.state import State
@@ -18,7 +18,6 @@ from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.session import fitted, make_trainer
 from nblstm.training.trainer import Trainer
-
 
 STEPS, TEXTS = 64, 64  # of sequences that `predict` reads at once
 
@@ -36,6 +35,11 @@ class TextGenerator(Program):
     CONFIG = ModelConfig
     NETWORK = {"num_layers": 1, "dropout": 0.5, "output_dropout": 0.5}
     model: LanguageModel
+
+    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
+        asked = TextConfig(**text)
+        check_documents(asked, TrainConfig(**training))
+        check_masking(asked.level, self.network_settings.get("bidirectional", False))
 
     def _trainer(
         self, config: ModelConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
