@@ -1,5 +1,4 @@
-"""TextConfig, ModelConfig, WindowConfig, TrainConfig, SampleConfig, BeamConfig, WriteConfig: what can be chosen, checked
-once.
+"""What can be chosen, checked once: of the text, the networks, training, sampling, searching and writing together.
 
 The only home of defaults.
 """
@@ -266,7 +265,7 @@ class WindowConfig(_Config):
     """The shape of a network that sees the last few tokens and remembers nothing; stored in its model file."""
 
     vocab_size: int  # V: number of tokens
-    window: int = 16  # n: tokens it sees
+    window: int = 10  # n: tokens it sees
     padding: str = "pre"  # pre | post: where the window is filled up while a text is shorter
     embedding_size: int = 0  # E: size of a token's vector; 0 feeds tokens one-hot
     hidden_size: int = 128  # H: units of the dense layer

@@ -1,5 +1,7 @@
 """The article's two programs: they learn, predict, write, end, are stored and refused, each as it says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -286,7 +288,7 @@ def test_an_empty_text_is_refused(kind, text):
         (lambda: MLPLanguageModel(widow=3), "WindowConfig has no field 'widow'"),
         (lambda: MLPLanguageModel(window=0), "window must be at least 1"),
         (lambda: TextGenerator(hidden_size=0), "hidden_size must be at least 1"),
-        (lambda: TextGenerator().train("text", hidden_size=3), r"hidden_size is a setting of the network: TextGenerator\("),
+        (lambda: TextGenerator().train("text", hidden_size=3), r"hidden_size is .* of the network: TextGenerator\("),
         (lambda: TextGenerator().train("text", epoch=3), "there is no setting 'epoch'"),
         (lambda: TextGenerator().train("text", buckets="3"), "buckets is for documents"),
         (lambda: TextGenerator(bidirectional=True).train("text", level="byte"), "bidirectional hides"),
@@ -304,3 +306,18 @@ def test_a_wrong_temperature_is_named(programs, kind):
     """As `nblstm sample` names it."""
     with pytest.raises(ConfigError, match="temperature must be at least 0"):
         programs[kind][0].generate_text(temperature=-1)
+
+
+# ---------------------------------------------------------------- the examples
+
+
+@pytest.mark.parametrize("name", ["names", "shakespeare"])
+def test_the_examples_run(name, tmp_path, python):
+    """Each learns a small file and shows what both programs make of it."""
+    script = Path(nblstm.__file__).parent.parent / "examples" / f"{name}.py"
+    if not script.exists():
+        pytest.skip("not run from a checkout")
+    (tmp_path / "text").write_text("\n".join(["quinn", "mary", "anna", "otto", "ROMEO:"] * 12))
+    outcome = python(script, tmp_path / "text", 1)
+    assert outcome.code == 0, outcome.err
+    assert "MLPLanguageModel: MLP 128" in outcome.out and "TextGenerator: LSTM 1 x" in outcome.out and outcome.err == ""

@@ -25,7 +25,8 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 def make_network(kind="one-hot", backend="cpu", threads=2, **changes):
     """A network of 6 units with random parameters, biases included."""
-    config = WindowConfig(**{"vocab_size": V, "window": N, "hidden_size": 6, "dtype": "float64", **KINDS[kind], **changes})
+    shape = {"vocab_size": V, "window": N, "hidden_size": 6, "dtype": "float64", **KINDS[kind], **changes}
+    config = WindowConfig(**shape)
     parameters = np.random.default_rng(0).normal(0, 0.5, config.num_parameters).astype(config.dtype)
     return WindowNetwork(config, parameters, backend, threads)
 
@@ -74,7 +75,8 @@ def test_an_epoch_has_every_target_once_in_an_order_of_its_own():
     assert [len(chunk.targets) for chunk in windows.epoch(0)] == [8, 8, 8, 6]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1, 31))
     assert orders[0] == orders[2] != orders[1]
-    assert all(tokens[-1] == target - 1 for chunk in windows.epoch(1) for tokens, target in zip(chunk.tokens, chunk.targets))
+    for chunk in windows.epoch(1):
+        assert np.array_equal(chunk.tokens[:, -1], chunk.targets - 1)
 
 
 # ---------------------------------------------------------------- the network
@@ -143,7 +145,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 
     def trainer():
         network, config = make_network(dtype="float32", dropout=0.5), TrainConfig(batch_size=16, steps=9)
-        return Trainer(network, config, Windows(ids, None, N, "pre", 0, 16, 0), Windows(ids, None, N, "pre", 0, 9, None).epoch(0))
+        source, valid = (Windows(ids, None, N, "pre", 0, size, seed) for size, seed in ((16, 0), (9, None)))
+        return Trainer(network, config, source, valid.epoch(0))
 
     whole, first, second = trainer(), trainer(), trainer()
     expected = history(whole.run())
@@ -157,7 +160,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 # ---------------------------------------------------------------- the config
 
 
-@pytest.mark.parametrize("kind, count", [("one-hot", N * V * 6 + 6 + V * 6 + V), ("embedded", V * 4 + 6 * N * 4 + 6 + V * 6 + V)])
+HEAD = V * 6 + V
+
+
+@pytest.mark.parametrize(
+    "kind, count", [("one-hot", N * V * 6 + 6 + HEAD), ("embedded", V * 4 + 6 * N * 4 + 6 + HEAD)]
+)
 def test_parameters_are_counted(kind, count):
     """By hand."""
     assert make_network(kind).config.num_parameters == count

@@ -132,4 +132,5 @@ class WindowNetwork(Network):
     def _dense_work(self, rows: int) -> Any:
         """The work of the dense layer's kernels."""
         c, make = self.config, self.kernels.linear_work
-        return self._work("dense", lambda M: make(M, c.window * c.embedding_size, c.hidden_size, c.dtype, self.threads), rows)
+        inputs = c.window * c.embedding_size
+        return self._work("dense", lambda M: make(M, inputs, c.hidden_size, c.dtype, self.threads), rows)

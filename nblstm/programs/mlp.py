@@ -26,7 +26,7 @@ ROWS = 1024  # windows that are read at once outside of training
 class MLPLanguageModel(Program):
     """A window of n tokens, a dense layer of 128 with relu, dropout 0.5, softmax: section 4.1 of the article.
 
-        model = nblstm.MLPLanguageModel(window=16).train(text, epochs=3)
+        model = nblstm.MLPLanguageModel(window=10).train(text, epochs=3)
         print(model.generate_text("To be", n=100))
 
     Its settings are those of `WindowConfig`. Where a text is shorter than the window, the end token fills it up (a line
@@ -34,7 +34,7 @@ class MLPLanguageModel(Program):
     """
 
     CONFIG = WindowConfig
-    TRAINING = {"batch_size": 256, "lr": 2e-3}  # a batch has so many windows
+    TRAINING = {"batch_size": 256}  # so many windows
 
     def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
         for name in FOR_STATES:
@@ -66,7 +66,9 @@ class MLPLanguageModel(Program):
         c, start = self.config, start_id(self.vocabulary)
         return self.network.window_logits(pad_sequences(sequences, c.window, padding=c.padding, value=start))
 
-    def generate_text(self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None) -> str:
+    def generate_text(
+        self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
+    ) -> str:
         """As `Program.generate_text`."""
         vocabulary, config = self._trained(), SampleConfig(n=n, temperature=temperature, seed=seed)
         ids = vocabulary.encode(seed_text).tolist()

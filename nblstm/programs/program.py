@@ -67,7 +67,8 @@ class Program(ABC):
         sources, whole = _sources(text)
         asked, network, training = split_settings({**whole, **settings})
         if network:
-            raise ConfigError(f"{next(iter(network))} is a setting of the network: {type(self).__name__}(...) takes it.")
+            name = next(iter(network))
+            raise ConfigError(f"{name} is a setting of the network: {type(self).__name__}(...) takes it.")
         self._check(asked, training)
         train = TrainConfig(**{**self.TRAINING, **training})
         corpus = load_corpus(sources, **TextConfig(**asked).to_dict())
@@ -105,7 +106,9 @@ class Program(ABC):
         """
 
     @abstractmethod
-    def generate_text(self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None) -> str:
+    def generate_text(
+        self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
+    ) -> str:
         """The text that follows seed_text: n tokens, or fewer where an end token comes.
 
         temperature: logits are divided by it; 0 takes the most likely token. seed: of the draws; None for fresh ones.

@@ -28,8 +28,8 @@ class TextGenerator(Program):
         generator = nblstm.TextGenerator().train(names, epochs=5)
         print(generator.generate_text("Mar", n=20))
 
-    Its settings are those of `ModelConfig`. It is `nblstm.train` and `LanguageModel` behind the article's names: its file
-    is a model file, which `nblstm sample` reads, and `model` is the LanguageModel. Training needs numba.
+    Its settings are those of `ModelConfig`. It is `nblstm.train` and `LanguageModel` behind the article's names: its
+    file is a model file, which `nblstm sample` reads, and `model` is the LanguageModel. Training needs numba.
     """
 
     CONFIG = ModelConfig
@@ -77,7 +77,9 @@ class TextGenerator(Program):
             state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
         return state
 
-    def generate_text(self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None) -> str:
+    def generate_text(
+        self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
+    ) -> str:
         """As `Program.generate_text`."""
         self._trained()
         return "".join(self.model.generate(seed_text, n=n, temperature=temperature, seed=seed))
