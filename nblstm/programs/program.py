@@ -127,13 +127,7 @@ class Program(ABC):
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
         """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
         V = len(self._trained())
-        arrays = [np.asarray(sequence) if len(sequence) else np.empty(0, np.int32) for sequence in sequences]
-        for ids in arrays:
-            if ids.ndim != 1 or ids.dtype.kind not in "iu" or not np.all((0 <= ids) & (ids < V)):
-                raise ConfigError(
-                    f"sequences must hold ids from 0 to {V - 1}, as texts_to_sequences makes them, got {ids!r:.60}."
-                )
-        return [ids.astype(np.int32) for ids in arrays]
+        return [_checked(sequence, V) for sequence in sequences]
 
     # ------------------------------------------------------------ files
 
@@ -158,9 +152,22 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
 
 
+def _checked(sequence: Any, V: int) -> np.ndarray:
+    """A sequence of ids below V, (tokens,) int32. ConfigError if it is none."""
+    try:
+        ids = np.asarray(sequence)
+    except ValueError:  # lists of different lengths inside
+        ids = np.empty((0, 0))
+    fits = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
+    if not (fits and np.all((0 <= ids) & (ids < V))):
+        rule = f"must hold ids from 0 to {V - 1}, as texts_to_sequences makes them"
+        raise ConfigError(f"sequences {rule}, got {str(sequence)[:40]!r}.")
+    return ids.astype(np.int32)
+
+
 def _sources(text: str | Sequence[str]) -> tuple[list[Source], dict[str, Any]]:
     """The text as files that `load_corpus` reads, and the settings that tell how; ConfigError if it is none."""
-    texts = [text] if isinstance(text, (str, bytes)) else list(text) if isinstance(text, Iterable) else [None]
+    texts = [text] if isinstance(text, (str, bytes)) else list(text) if isinstance(text, Iterable) else [text]
     for part in texts:
         if not isinstance(part, (str, bytes)):
             raise ConfigError(f"text must be a string or a list of strings, got {part!r:.40}.")
