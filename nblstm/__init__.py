@@ -18,6 +18,8 @@ _HOMES = {
     "train": "nblstm.training.session",
     "load": "nblstm.language_model",
     "LanguageModel": "nblstm.language_model",
+    "MLPLanguageModel": "nblstm.programs.mlp",
+    "TextGenerator": "nblstm.programs.text_generator",
     "Score": "nblstm.scoring",
     "Surprisals": "nblstm.scoring",
     "SeriesModel": "nblstm.series.series_model",

@@ -1,4 +1,4 @@
-"""TextConfig, ModelConfig, SeriesConfig, TrainConfig, SampleConfig, ...: what can be chosen, checked once.
+"""What can be chosen, checked once: of the text, the networks, training, sampling, searching and writing together.
 
 The only home of defaults.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS as CELLS
@@ -22,6 +22,7 @@ TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
 BACKENDS = ("auto", "numpy", "cpu")
 UNTIL = ("word", "line")
+PADDINGS = ("pre", "post")
 
 HEADS = ("linear", "cell")
 PREDICTS = ("next", "targets")
@@ -86,6 +87,14 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _not_too_large(config: Any, sizes: str) -> None:
+    """Raise ConfigError for more parameters than fit; sizes: the fields that make them."""
+    if config.num_parameters > MAX_PARAMETERS:
+        raise ConfigError(
+            f"the model would have {config.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; lower {sizes}."
+        )
 
 
 def _strings(config: Any, name: str) -> None:
@@ -184,11 +193,7 @@ class ModelConfig(_Config):
         _one_of(self, "head", HEADS)
         _one_of(self, "dtype", DTYPES)
         self._check_combinations()
-        if self.num_parameters > MAX_PARAMETERS:
-            raise ConfigError(
-                f"the model would have {self.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; "
-                "lower hidden_size, embedding_size or num_layers."
-            )
+        _not_too_large(self, "hidden_size, embedding_size or num_layers")
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for choices that exclude each other."""
@@ -285,6 +290,56 @@ class SeriesConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
+class WindowConfig(_Config):
+    """The shape of a network that sees the last few tokens and remembers nothing; stored in its model file."""
+
+    vocab_size: int  # V: number of tokens
+    window: int = 10  # n: tokens it sees
+    padding: str = "pre"  # pre | post: where the window is filled up while a text is shorter
+    embedding_size: int = 0  # E: size of a token's vector; 0 feeds tokens one-hot
+    hidden_size: int = 128  # H: units of the dense layer
+    dropout: float = 0.5  # share of the dense layer's outputs that the head does not see in training
+    dtype: str = "float32"  # of parameters and activations
+
+    tie: ClassVar[bool] = False  # what a ModelConfig can choose and this cannot
+    bidirectional: ClassVar[bool] = False
+    cells: ClassVar[tuple[Cell, ...]] = ()
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _at_least(self, 1, "vocab_size", "window", "hidden_size")
+        _at_least(self, 0, "embedding_size")
+        _at_most(self, MAX_SIZE, "window", "hidden_size", "embedding_size")
+        _fraction(self, "dropout")
+        _one_of(self, "padding", PADDINGS)
+        _one_of(self, "dtype", DTYPES)
+        _not_too_large(self, "window, hidden_size or embedding_size")
+
+    @property
+    def head_size(self) -> int:
+        """How many numbers the head sees."""
+        return self.hidden_size
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the parameters. Row k V + v of window.weight is what token v at place k adds to a unit."""
+        V, n, E, H = self.vocab_size, self.window, self.embedding_size, self.hidden_size
+        inputs = {"embedding.weight": (V, E), "dense.weight": (H, n * E)} if E else {"window.weight": (n * V, H)}
+        return {**inputs, "dense.bias": (H,), "head.weight": (V, H), "head.bias": (V,)}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    @property
+    def description(self) -> str:
+        """The network in a few words: "MLP 128, window 16, one-hot"."""
+        inputs = f"embedding {self.embedding_size}" if self.embedding_size else "one-hot"
+        return f"MLP {self.hidden_size}, window {self.window}, {inputs}"
+
+
+@dataclass(frozen=True)
 class TrainConfig(_Config):
     """How a network is trained; stored in the checkpoint."""
 
@@ -362,6 +417,7 @@ DEFAULT_BUCKETS = 8
 SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what differs for a model of series
 SERIES_STEPS = 1000  # updates of one, unless epochs, steps or minutes is set
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
+FOR_STATES = ("bptt", *FOR_DOCUMENTS)  # what it says about networks that carry a state
 
 
 def check_writes(config: ModelConfig) -> None:

@@ -17,6 +17,7 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 # Room -> the rooms it may import from, itself apart. Every room may import errors and version.
 BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
+    "programs": {"config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
     "series": {"config", "files", "kernels", "model", "text", "training"},
     "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
     "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},

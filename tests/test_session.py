@@ -374,3 +374,14 @@ def test_a_token_of_weight_zero_is_never_learnt(here):
     assert found.nats[0] < 0.2 and found.nats[1] > 1
     with pytest.raises(ConfigError, match="token_weights names 'z'"):
         nblstm.train(here / "ab.txt", here / "z.safetensors", token_weights={"z": 0}, **settings)
+
+
+def test_a_resumed_session_needs_no_weights(here):
+    """Weights of tokens and label smoothing are stored with the run, which goes on to the last bit without them."""
+    settings = {"token_weights": {"a": 0.5, "e": 0, " ": 3}, "label_smoothing": 0.1, "optimizer": "asgd", "lr": 1.0}
+    train(output="whole.safetensors", epochs=2, **settings)
+    train(epochs=2, **settings, **after(7))
+    go_on()
+    whole, resumed = (load_checkpoint(f"{stem}.checkpoint.safetensors")[0] for stem in ("whole", "model"))
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)

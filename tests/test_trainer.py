@@ -392,3 +392,10 @@ def test_smoothing_and_weights_are_for_training_alone(settings):
     next(plain.run())
     next(other.run())
     assert not np.array_equal(plain.gradient, other.gradient)
+
+
+def test_a_chunk_in_which_no_target_counts_teaches_nothing():
+    """Its loss and its gradient are zero, also with label smoothing, and training goes on behind it."""
+    trainer = make_trainer(steps=2, weight_decay=0.0)
+    trainer.network.classes, trainer.network.smoothing = np.zeros(7, np.float32), 0.1
+    assert [(report.loss, report.gradient_norm) for report in trainer.run() if not report.validated] == [(0.0, 0.0)] * 2

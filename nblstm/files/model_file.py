@@ -5,9 +5,11 @@ Each is one safetensors file. A model's tensors have PyTorch's names and shapes,
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
 
-(no head.weight if the config says tie). All else is one JSON text in the container's metadata, under the key "nblstm":
+(no head.weight if the config says tie), those of a windowed model the names of `WindowConfig.shapes`. All else is one
+JSON text in the container's metadata, under the key "nblstm", or of a windowed model "nblstm_window":
 
-    {"format_version": 1, "config": ModelConfig, "vocabulary": Vocabulary, "training": facts about how it was made}
+    {"format_version": 1, "config": ModelConfig (or WindowConfig), "vocabulary": Vocabulary,
+     "training": facts about how it was made}
 
 or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
@@ -26,15 +28,18 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, SeriesConfig, check_masking
+from nblstm.config import ModelConfig, SeriesConfig, WindowConfig, check_masking
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.safetensors import Path
 from nblstm.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-MODEL, CHECKPOINT, STATE, SERIES = "nblstm", "nblstm_checkpoint", "nblstm_state", "nblstm_series"  # metadata keys
-KINDS = {MODEL: "model", CHECKPOINT: "training checkpoint", STATE: "state", SERIES: "model of series"}
+MODEL, WINDOW, SERIES, CHECKPOINT, STATE = "nblstm", "nblstm_window", "nblstm_series", "nblstm_checkpoint", "nblstm_state"
+KINDS = {
+    MODEL: "model", WINDOW: "windowed model", SERIES: "model of series", CHECKPOINT: "training checkpoint", STATE: "state"
+}  # fmt: skip
+KEYS: dict[type, str] = {ModelConfig: MODEL, WindowConfig: WINDOW, SeriesConfig: SERIES}  # metadata key of a config
 SCALES = ("inputs.mean", "inputs.deviation", "targets.mean", "targets.deviation")  # by which series are standardised
 
 
@@ -42,7 +47,7 @@ SCALES = ("inputs.mean", "inputs.deviation", "targets.mean", "targets.deviation"
 class ModelFile:
     """What a model file holds."""
 
-    config: ModelConfig
+    config: ModelConfig | WindowConfig
     vocabulary: Vocabulary
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
@@ -50,7 +55,7 @@ class ModelFile:
 
 def save_model(
     path: Path,
-    config: ModelConfig,
+    config: ModelConfig | WindowConfig,
     vocabulary: Vocabulary,
     weights: Mapping[str, np.ndarray],
     training: Mapping[str, Any] | None = None,
@@ -62,16 +67,16 @@ def save_model(
     """
     _check_model(config, vocabulary, weights, path)
     document = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict(), "training": dict(training or {})}
-    _save(path, MODEL, weights, document)
+    _save(path, KEYS[type(config)], weights, document)
 
 
-def load_model(path: Path) -> ModelFile:
-    """Read a model file. ModelFileError says what is wrong with it.
+def load_model(path: Path, kind: type = ModelConfig) -> ModelFile:
+    """Read a model file. ModelFileError says what is wrong with it. kind: ModelConfig or WindowConfig.
 
     Names and shapes of the weights are for `check_tensors`: the network knows which it needs.
     """
-    weights, document = _load(path, MODEL)
-    config = _config(ModelConfig, document, path)
+    weights, document = _load(path, KEYS[kind])
+    config = _config(kind, document, path)
     vocabulary = _vocabulary(document, path)
     training = _object(document.get("training", {}), "training", path)
     _check_model(config, vocabulary, weights, path)
@@ -188,7 +193,7 @@ def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------- the parts of a model
 
 
-def _config(kind: type[ModelConfig], document: dict[str, Any], path: Path) -> Any:
+def _config(kind: type, document: dict[str, Any], path: Path) -> Any:
     """The document's config, of this kind."""
     try:
         return kind.from_dict(_object(document.get("config"), "config", path))
@@ -205,7 +210,9 @@ def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _check_model(config: ModelConfig, vocabulary: Vocabulary, weights: Mapping[str, np.ndarray], path: Path) -> None:
+def _check_model(
+    config: ModelConfig | WindowConfig, vocabulary: Vocabulary, weights: Mapping[str, np.ndarray], path: Path
+) -> None:
     """Raise ModelFileError unless the three parts fit together and every weight is a finite number."""
     if len(vocabulary) != config.vocab_size:
         raise ModelFileError(f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)}.")

@@ -132,7 +132,8 @@ class Network:
         """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,) of top's dtype."""
         M, F, dtype = len(top), self.config.head_size, top.dtype
         counted = weights if self.classes is None else weights * self.classes[targets]
-        scales = weights / max(float(counted.sum(dtype=np.float64)), 1e-30)
+        total = float(counted.sum(dtype=np.float64))
+        scales = weights / total if total > 0 else np.zeros_like(weights)  # where no target counts, nothing is learnt
         losses, dtop = self._array("losses", M), self._array("dtop of rows", M, F)
         self._losses_and_gradient(losses, dtop, grads, top, targets, scales.astype(dtype))
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop

@@ -6,17 +6,19 @@ from typing import Mapping
 
 import numpy as np
 
-from nblstm.config import WITH_MEMORY, ModelConfig
+from nblstm.config import WITH_MEMORY, ModelConfig, WindowConfig
 
 OUTPUT_SCALE = 3.0
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(config: ModelConfig | WindowConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape, in the order of the flat buffer: the names and layouts of PyTorch's modules.
 
     embedding (torch.nn.Embedding), rnn (torch.nn.LSTM, GRU or RNN), head (torch.nn.Linear). A tied head has no weight,
     a network that reads numbers no embedding.
     """
+    if isinstance(config, WindowConfig):
+        return config.shapes
     V, cells = config.vocab_size, config.cells
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, config.embedding_size)} if config.reads_tokens else {}
     for number, cell in enumerate(cells):
@@ -45,7 +47,7 @@ def cell_views(named: Mapping[str, np.ndarray], config: ModelConfig) -> list[dic
     ]
 
 
-def views(flat: np.ndarray, config: ModelConfig) -> dict[str, np.ndarray]:
+def views(flat: np.ndarray, config: ModelConfig | WindowConfig) -> dict[str, np.ndarray]:
     """Name -> view of the flat buffer (num_parameters,). A tied head.weight is embedding.weight itself."""
     named, start = {}, 0
     for name, shape in parameter_shapes(config).items():
@@ -88,7 +90,13 @@ def _reads_outputs(name: str) -> bool:
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
 
 
-def flatten(named: Mapping[str, np.ndarray], config: ModelConfig) -> np.ndarray:
+def named_tensors(flat: np.ndarray, config: ModelConfig | WindowConfig) -> dict[str, np.ndarray]:
+    """Name -> view of the flat buffer (num_parameters,), as a model file has them: a tied head has no weight."""
+    named = views(flat, config)
+    return {name: named[name] for name in parameter_shapes(config)}
+
+
+def flatten(named: Mapping[str, np.ndarray], config: ModelConfig | WindowConfig) -> np.ndarray:
     """The flat buffer (num_parameters,) of arrays by name: the inverse of `views`."""
     flat = np.empty(config.num_parameters, config.dtype)
     for name, array in views(flat, config).items():

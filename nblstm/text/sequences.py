@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.config import PADDINGS
 from nblstm.errors import ConfigError
 from nblstm.text.vocabulary import Vocabulary
-
-ENDS = ("pre", "post")
 
 
 def texts_to_sequences(vocabulary: Vocabulary, texts: Iterable[str]) -> list[list[int]]:
@@ -34,8 +33,8 @@ def pad_sequences(
     differ. Source: keras.utils.pad_sequences.
     """
     for name, word in (("padding", padding), ("truncating", truncating)):
-        if word not in ENDS:
-            raise ConfigError(f"{name} must be one of {', '.join(ENDS)}, got {word!r}.")
+        if word not in PADDINGS:
+            raise ConfigError(f"{name} must be one of {', '.join(PADDINGS)}, got {word!r}.")
     if maxlen is not None and maxlen < 0:
         raise ConfigError(f"maxlen must be at least 0, got {maxlen}.")
     if not all(hasattr(sequence, "__len__") for sequence in sequences):

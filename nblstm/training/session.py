@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_documents, check_masking
+from nblstm.config import (
+    DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_documents, check_masking,
+)  # fmt: skip
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
-from nblstm.model.parameters import initial, parameter_shapes, views
+from nblstm.model.parameters import initial, named_tensors
 from nblstm.scoring import validation_documents, validation_streams
 from nblstm.text.batches import Streams, fit
 from nblstm.text.buckets import Buckets, best_boundaries
@@ -90,9 +92,9 @@ class Session:
         corpus = _corpus(facts, base.vocabulary if base else None)
         shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
         facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
-        config = _fitted(config, corpus, notify)
+        config = fitted(config, corpus, notify)
         parameters = base.parameters if base else initial(shape, config.seed)
-        return cls(output, facts, corpus, _trainer(shape, parameters, config, corpus), notify)
+        return cls(output, facts, corpus, make_trainer(shape, parameters, config, corpus), notify)
 
     @classmethod
     def resume(
@@ -120,7 +122,7 @@ class Session:
             corpus = _corpus(facts, vocabulary)
             if corpus.fingerprint != facts["fingerprint"]:
                 raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
-            trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
+            trainer = make_trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
             trainer.restore(tensors, facts["trainer"])
         except (KeyError, TypeError) as error:
             raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
@@ -181,8 +183,7 @@ class Session:
 
     def _save_model(self) -> None:
         config = self.trainer.network.config
-        named = views(self.trainer.keep(), config)
-        weights = {name: named[name] for name in parameter_shapes(config)}
+        weights = named_tensors(self.trainer.keep(), config)
         save_model(self.output, config, self.corpus.vocabulary, weights, self._training_facts())
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
@@ -193,19 +194,8 @@ class Session:
             self.notify(f"warning: not saved: {error}")
 
     def _training_facts(self) -> dict[str, Any]:
-        trainer = self.trainer
         names = ["the demo text" if path == DEMO else os.path.basename(path) for path in self.facts["corpus"]]
-        offsets = self.corpus.train_offsets
-        return {
-            "corpus": names,
-            "tokens": len(self.corpus.train) if offsets is None else int(offsets[-1]),
-            **({} if offsets is None else {"documents": len(offsets) - 1}),
-            "steps": trainer.step,
-            "epochs": round(trainer.epoch, 3),
-            "seconds": round(trainer.seconds, 1),
-            "valid_loss": trainer.best_loss,
-            "config": trainer.config.to_dict(),
-        }
+        return training_facts(names, self.corpus, self.trainer)
 
     # ------------------------------------------------------------ metrics
 
@@ -236,6 +226,21 @@ class Session:
             if not self._rows_fail:
                 self.notify(f"warning: {self.metrics} cannot be written: {error.strerror or error}.")
             self._rows_fail = True
+
+
+def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
+    """How a model was made, as its file tells it. names: those of the texts."""
+    offsets = corpus.train_offsets
+    return {
+        "corpus": list(names),
+        "tokens": len(corpus.train) if offsets is None else int(offsets[-1]),
+        **({} if offsets is None else {"documents": len(offsets) - 1}),
+        "steps": trainer.step,
+        "epochs": round(trainer.epoch, 3),
+        "seconds": round(trainer.seconds, 1),
+        "valid_loss": trainer.best_loss,
+        "config": trainer.config.to_dict(),
+    }
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -304,7 +309,7 @@ def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
     return dataclasses.replace(text, **given)
 
 
-def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) -> TrainConfig:
+def fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) -> TrainConfig:
     """The config with a batch that the text can fill; of documents a batch may simply hold fewer."""
     if corpus.train_offsets is not None:
         return config
@@ -314,9 +319,10 @@ def _fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) 
     return dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
 
 
-def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
+def make_trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
+    """The trainer of a network of this shape on a corpus. parameters (num_parameters,) are the ones it moves."""
     network = Network(shape, parameters, "cpu", config.threads)
-    network.classes, network.smoothing = _classes(config, corpus.vocabulary, shape), config.label_smoothing
+    network.classes, network.smoothing = class_weights(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
         source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:
@@ -324,7 +330,9 @@ def _trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, co
     return Trainer(network, config, source, valid, corpus.release)
 
 
-def _classes(config: TrainConfig, vocabulary: Vocabulary, shape: ModelConfig) -> np.ndarray | None:
+def class_weights(
+    config: TrainConfig, vocabulary: Vocabulary, shape: ModelConfig | WindowConfig
+) -> np.ndarray | None:
     """How much each token counts as a target, (V,). ConfigError for one that the vocabulary does not have."""
     if not config.token_weights:
         return None

@@ -65,7 +65,7 @@ class Trainer:
         self.optimizer = make_optimizer(config, network.parameters)
         self.schedule = make_schedule(config)
         self.gradient = np.empty_like(network.parameters)
-        self.state = State.zeros(network.config)
+        self.state = network.initial_state()
         self.best = network.parameters.copy()  # those of the best validation; before one, the last with a finite loss
         self.step = 0
         self.epoch_number = self.chunk_number = 0  # of the next update

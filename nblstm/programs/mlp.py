@@ -1,0 +1,103 @@
+"""MLPLanguageModel: the article's first program, which sees a fixed number of tokens and remembers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nblstm.config import FOR_STATES, SampleConfig, TrainConfig, WindowConfig
+from nblstm.errors import ConfigError
+from nblstm.kernels import Filters, fastest
+from nblstm.model.windows import WindowNetwork, initial_windows
+from nblstm.programs.program import Program, probabilities
+from nblstm.scoring import Score, Surprisals, start_id
+from nblstm.text.corpus import Corpus
+from nblstm.text.sequences import pad_sequences
+from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.windows import Windows, windows_before
+from nblstm.training.session import class_weights
+from nblstm.training.trainer import Trainer
+
+ROWS = 1024  # windows that are read at once outside of training
+
+
+class MLPLanguageModel(Program):
+    """A window of n tokens, a dense layer of 128 with relu, dropout 0.5, softmax: section 4.1 of the article.
+
+        model = nblstm.MLPLanguageModel(window=10).train(text, epochs=3)
+        print(model.generate_text("To be", n=100))
+
+    Its settings are those of `WindowConfig`. Where a text is shorter than the window, the end token fills it up (a line
+    end where there is none), on the side that `padding` says. It learns without numba, too, only more slowly.
+    """
+
+    CONFIG = WindowConfig
+    TRAINING = {"batch_size": 256}  # so many windows
+
+    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
+        for name in FOR_STATES:
+            if name in training:
+                raise ConfigError(f"{name} is for networks that carry a state, and this one has none; leave it out.")
+
+    def _trainer(
+        self, config: WindowConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
+    ) -> Trainer:
+        network = WindowNetwork(config, initial_windows(config, train.seed), fastest(), train.threads)
+        network.classes, network.smoothing = class_weights(train, corpus.vocabulary, config), train.label_smoothing
+        shape = config.window, config.padding, start_id(corpus.vocabulary)
+        source = Windows(corpus.train, corpus.train_offsets, *shape, train.batch_size, train.seed)
+        valid = Windows(corpus.valid, corpus.valid_offsets, *shape, ROWS, None)
+        return Trainer(network, train, source, valid.epoch(0), corpus.release)
+
+    def _take(self, config: WindowConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
+        super()._take(config, vocabulary, parameters, training)
+        self.network = WindowNetwork(config, parameters, "numpy")
+
+    def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
+        """As `Program.predict`; of a sequence longer than the window its end is seen."""
+        ids = self._ids(sequences)
+        parts = [probabilities(self._logits(ids[start : start + ROWS])) for start in range(0, len(ids), ROWS)]
+        return np.concatenate([np.empty((0, self.config.vocab_size), self.config.dtype), *parts])
+
+    def _logits(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Logits (M, V) of what follows each of M sequences of ids."""
+        c, start = self.config, start_id(self.vocabulary)
+        return self.network.window_logits(pad_sequences(sequences, c.window, padding=c.padding, value=start))
+
+    def generate_text(
+        self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
+    ) -> str:
+        """As `Program.generate_text`."""
+        vocabulary, config = self._trained(), SampleConfig(n=n, temperature=temperature, seed=seed)
+        ids = vocabulary.encode(seed_text).tolist()
+        decoder = vocabulary.decoder()
+        for id in ids:
+            decoder.feed(id)
+        return "".join(map(decoder.feed, self._drawn(ids, config))) + decoder.flush()
+
+    def _drawn(self, ids: list[int], config: SampleConfig) -> Iterator[int]:
+        """The ids that follow, up to config.n of them or the end token, which is not among them."""
+        banned, filters = np.array(self.vocabulary.never_written, np.int64), Filters(float(config.temperature))
+        random, seen = np.random.default_rng(config.seed), ids[-self.config.window :]
+        token, nothing = np.empty(1, np.int64), np.empty((1, 0), np.int64)
+        for _ in range(config.n):
+            self.network.kernels.draw(token, self._logits([seen]), random.random(1), nothing, banned, filters, 1)
+            if token[0] == self.vocabulary.end_id:
+                return
+            seen = [*seen, int(token[0])][-self.config.window :]
+            yield seen[-1]
+
+    def score(self, text: str) -> Score:
+        """As `Program.score`."""
+        vocabulary, c = self._trained(), self.config
+        text = utf8(text) if vocabulary.level == "byte" else text
+        ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
+        ids = np.concatenate([vocabulary.encode(text), ends]).astype(np.int32)
+        nats = np.empty(len(ids), c.dtype)
+        for first in range(0, len(ids), ROWS):
+            places = np.arange(first, min(first + ROWS, len(ids)))
+            tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
+            nats[places] = self.network.window_losses(tokens, ids[places])
+        return Surprisals(text, ids, nats, vocabulary).score
