@@ -5,8 +5,8 @@ are copied there for the call, and outputs that are NumPy arrays are copied back
 kernel uses atomics: the same inputs give the same bits. Numbers are stored as float32 or, where a work was made for
 float16, activations as that; every sum is float32 or wider.
 
-Inside a kernel arrays are flat. Products are tiles of 64 x 64 in shared memory, of which each of 256 threads holds
-4 x 4 in registers. A recurrent step is one kernel: the product U h of a tile of texts and units, all gates of them, and
+Inside a kernel arrays are flat. Products are tiles of 64 x 64 in shared memory, of which each of 256 threads
+holds 4 x 4 in registers. A recurrent step is one kernel: the product U h of a tile of texts and units, all gates of them, and
 the non-linearity. Where the whole grid fits on the card at once, one launch runs all steps, with a barrier of the grid
 between two; else each step is a launch.
 """
@@ -26,11 +26,13 @@ from nblstm.kernels import LOGITS_BYTES, Net, reference
 from nblstm.kernels.packed import last_rows
 
 SIMULATED = bool(numba_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
-THREADS = 256  # of most blocks
-TILE, PADDED, DEPTH = 64, 68, 16  # of a product: rows and columns of a block's tile, the same as stored, and how far it walks at a time
-UNITS, TEXTS, REACH = 16, 32, 32  # of a recurrent step: hidden units and texts of a block, and how far it walks
-EACH = TEXTS // UNITS  # texts of a thread: it has one unit, THREADS = UNITS * UNITS
-ROW_THREADS, ROWS = 32, 4  # of the softmax: threads of a row, rows of a block
+THREADS = 16 if SIMULATED else 256  # of most blocks; in the simulator everything is smaller by a fixed factor
+TILE, DEPTH = (16, 4) if SIMULATED else (64, 16)  # of a product: a block's rows and columns, how far it walks at a time
+PADDED = TILE + 4  # a row of a tile in shared memory
+UNITS, TEXTS, REACH = (4, 8, 8) if SIMULATED else (16, 32, 32)  # of a recurrent step: the same, THREADS = UNITS^2
+EACH = TEXTS // UNITS  # texts of a thread, which has one unit
+COLUMNS, PARTS = (4, 4) if SIMULATED else (32, 8)  # of a sum of columns: columns of a block, threads of each
+ROW_THREADS, ROWS = (4, 2) if SIMULATED else (32, 4)  # of the softmax: threads of a row, rows of a block
 SUM_BLOCKS = 256  # most partial sums of `squared_norm`
 
 
@@ -286,8 +288,8 @@ def embedding_backward(dweight, dy, tokens, threads):
 def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) -> Any:
     """A kernel for the matrix C (M, N) of sum_k A[m, k] B[n, k].
 
-    a_by_rows: whether A is stored as (M, K), else (K, M); b_by_rows: B as (N, K), else (K, N). ending(c, o, sum, bias, n)
-    stores an element of C at o. aligned: whether all rows can be read four elements at a time.
+    a_by_rows: whether A is stored as (M, K), else (K, M); b_by_rows: B as (N, K), else (K, N).
+    ending(c, o, sum, bias, n) stores an element of C at o. aligned: whether all rows can be read four elements at a time.
     """
     four = LOADS[aligned]
 
@@ -296,11 +298,11 @@ def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) 
         """tile[k, m] = X[first + m, k0 + k], four elements a thread; beyond the matrix zeros"""
         t = cuda.threadIdx.x
         if by_rows:
-            m, k = t // 4, t % 4 * 4
+            m, k = t // (DEPTH // 4), t % (DEPTH // 4) * 4
             p, q, r, s = four(x, (first + m) * K + k0 + k, K - k0 - k if first + m < count else 0)
             tile[k, m], tile[k + 1, m], tile[k + 2, m], tile[k + 3, m] = p, q, r, s
         else:
-            k, m = t // 16, t % 16 * 4
+            k, m = t // (TILE // 4), t % (TILE // 4) * 4
             p, q, r, s = four(x, (k0 + k) * count + first + m, count - first - m if k0 + k < K else 0)
             tile[k, m], tile[k, m + 1], tile[k, m + 2], tile[k, m + 3] = p, q, r, s
 
@@ -310,7 +312,7 @@ def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) 
         right = cuda.shared.array((DEPTH, PADDED), np.float32)
         sums = cuda.local.array((4, 4), np.float32)
         m0, n0 = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
-        row, column = cuda.threadIdx.x // 16 * 4, cuda.threadIdx.x % 16 * 4
+        row, column = cuda.threadIdx.x // (TILE // 4) * 4, cuda.threadIdx.x % (TILE // 4) * 4
         for i in range(4):
             for j in range(4):
                 sums[i, j] = np.float32(0)
@@ -368,23 +370,23 @@ _weight_gradient = _Product(False, False, _added)  # c += a^T b
 
 @cuda.jit
 def _column_sums(sums, x, M, N):
-    """sums[n] += x[0, n] + x[1, n] + ...; a block has 32 columns, 8 threads each"""
-    parts = cuda.shared.array((8, 32), np.float32)
-    n = cuda.blockIdx.x * 32 + cuda.threadIdx.x
+    """sums[n] += x[0, n] + x[1, n] + ...; a block has COLUMNS of them, PARTS threads each"""
+    parts = cuda.shared.array((PARTS, COLUMNS), np.float32)
+    n = cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x
     total = np.float32(0)
     if n < N:
-        for m in range(cuda.threadIdx.y, M, 8):
+        for m in range(cuda.threadIdx.y, M, PARTS):
             total += x[m * N + n]
     parts[cuda.threadIdx.y, cuda.threadIdx.x] = total
     cuda.syncthreads()
     if cuda.threadIdx.y == 0 and n < N:
-        for k in range(1, 8):
+        for k in range(1, PARTS):
             total += parts[k, cuda.threadIdx.x]
         sums[n] += total
 
 
 def _add_column_sums(sums: Any, x: Any, M: int, N: int) -> None:
-    _column_sums[-(-N // 32), (32, 8)](sums, x, M, N)
+    _column_sums[-(-N // COLUMNS), (COLUMNS, PARTS)](sums, x, M, N)
 
 
 # ---------------------------------------------------------------- cells
@@ -921,7 +923,8 @@ def decode_work(N, net, threads):
     weights = Net(
         on_device(net.embedding), net.cells, layers, False, False, on_device(net.head_weight), on_device(net.head_bias)
     )
-    inputs = [empty((N, size), np.float32) for size in [net.embedding.shape[1], *(cell.output_size for cell in net.cells)]]
+    sizes = [net.embedding.shape[1], *(cell.output_size for cell in net.cells)]
+    inputs = [empty((N, size), np.float32) for size in sizes]
     return weights, works, inputs
 
 

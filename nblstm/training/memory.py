@@ -36,6 +36,16 @@ def per_token(model: ModelConfig) -> int:
     return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
 
 
+def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
+    """Bytes on the card: as `training_bytes`, and gradients of one layer's gates and its states of the step before.
+
+    An upper bound: kept arrays of half precision take half of what is counted.
+    """
+    tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
+    shared = tokens * (2 * GATES[model.cell] + 1) * model.hidden_size * _size(model)
+    return training_bytes(model, train) + shared
+
+
 def _size(model: ModelConfig) -> int:
     return int(np.dtype(model.dtype).itemsize)
 
