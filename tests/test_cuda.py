@@ -4,7 +4,7 @@ Run by hand in the simulator: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test
 """
 
 import inspect
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,15 @@ CELLS = {
     "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def impatience():
+    """The simulator polls its threads: they should not wait for it long."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.mark.skipif(THERE, reason="this is the process with a card, or the simulator")
@@ -336,4 +345,3 @@ def test_half_precision_is_for_the_card():
     """A ConfigError says so."""
     with pytest.raises(ConfigError, match="precision half"):
         TrainConfig(precision="half")
-    assert os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "0" or cuda.SIMULATED

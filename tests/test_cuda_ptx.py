@@ -78,8 +78,8 @@ def test_products_load_four_numbers_at_once_and_keep_their_sums_in_registers(pro
 @pytest.mark.parametrize("cell", list(cuda.CELLS))
 def test_recurrent_steps_keep_their_sums_in_registers(cell, stored):
     """One step and all steps, forward and backward, with vector loads and no memory of their own."""
-    forward = (stored, F, stored, stored, F, F, stored, stored, I, i, i)
-    backward = (F, F, F, F, F, stored, F, stored, stored, F, F, stored, stored, I, i, i)
+    forward = (stored, F, stored, stored, F, F, stored, F, I, i, i)
+    backward = (F, F, F, F, F, stored, F, stored, stored, F, F, stored, F, I, i, i)
     for ahead, kinds in ((True, forward), (False, backward)):
         for kernel in cuda._steps(cell, ahead, True):
             text = ptx(kernel, *kinds)
