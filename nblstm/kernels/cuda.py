@@ -41,14 +41,15 @@ SUM_BLOCKS = 256  # most partial sums of `squared_norm`
 
 def require() -> None:
     """DeviceError, in one line, unless kernels can run here."""
-    if cuda.is_available():
+    if SIMULATED:
         return
     if importlib.util.find_spec("numba_cuda") is None:
         raise DeviceError(
             "device cuda needs an NVIDIA card and numba's CUDA package, which is not installed: "
             'pip install "nblstm[cuda]", or choose device cpu.'
         )
-    raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose device cpu.")
+    if not cuda.is_available():
+        raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose device cpu.")
 
 
 def describe() -> tuple[str, int | None]:
