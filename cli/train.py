@@ -187,9 +187,9 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     from nblstm.training.memory import card_bytes
 
     name, free = trainer.network.kernels.describe()
-    room = "" if free is None else f", {free / 1e9:.1f} GB free"
+    room = "" if free is None else f", {free / 1e6:,.0f} MB free"
     needed = card_bytes(trainer.network.config, trainer.config)
-    progress.line(f"card    {name}{room}; training takes up to {needed / 1e9:.3g} GB of it")
+    progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
 
 
 def _size(ids: Any, offsets: Any, unit: str) -> str:

@@ -352,6 +352,18 @@ def test_a_card_without_room_is_told_of_before_the_run(monkeypatch, tmp_path):
         nblstm.train(tmp_path / "corpus.txt", tmp_path / "m.safetensors", device="cuda", hidden_size=4, steps=1)
 
 
+@needs_card
+def test_an_array_without_room_is_a_device_error(monkeypatch):
+    """What the package raises becomes a line with a way out; other errors pass."""
+
+    def full(*args):
+        raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(cuda.cuda, "device_array", full)
+    with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
+        cuda.empty((1000, 1000), np.float32)
+
+
 def test_half_precision_is_for_the_card():
     """A ConfigError says so."""
     with pytest.raises(ConfigError, match="precision half"):

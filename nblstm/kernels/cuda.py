@@ -19,13 +19,18 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
-from numba.core import config as numba_config
+
+try:
+    from numba.cuda.core import config as package_config
+except ImportError:  # the target that older versions of numba bring along: good for the simulator
+    from numba.core import config as package_config
 
 from nblstm.errors import DeviceError
 from nblstm.kernels import LOGITS_BYTES, Net, reference
 from nblstm.kernels.packed import last_rows
 
-SIMULATED = bool(numba_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
+package_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks have small grids
+SIMULATED = bool(package_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
 THREADS = 16 if SIMULATED else 256  # of most blocks; in the simulator everything is smaller by a fixed factor
 TILE, DEPTH = (16, 4) if SIMULATED else (64, 16)  # of a product: a block's rows and columns, how far it walks at a time
 PADDED = TILE + 4  # a row of a tile in shared memory
@@ -67,8 +72,18 @@ def array(x: np.ndarray) -> Any:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An uninitialised array on the device; one without elements stays on the host."""
-    return cuda.device_array(shape, dtype) if math.prod(shape) else np.empty(shape, dtype)
+    """An uninitialised array on the device; one without elements stays on the host. DeviceError if there is no room."""
+    if math.prod(shape) == 0:
+        return np.empty(shape, dtype)
+    try:
+        return cuda.device_array(shape, dtype)
+    except Exception as error:  # the package's own, which the simulator does not have
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        raise DeviceError(
+            f"the card has no room for {size / 1e6:,.0f} MB more; lower batch_size or bptt, or hidden_size."
+        ) from None
 
 
 def zeros_like(x: Any) -> Any:
@@ -657,20 +672,22 @@ def _run(kernels: tuple[Any, Any], grid: tuple[int, int], args: tuple[Any, ...],
     """All steps from first to before stop: in one launch where the grid fits on the card, else one by one."""
     one, all_ = kernels
     way = 1 if stop > first else -1
-    if abs(stop - first) > 1 and grid[0] * grid[1] <= _most_blocks(all_, (*args, first, stop)):
-        all_[grid, THREADS](*args, first, stop)
-        return
+    if abs(stop - first) > 1:
+        all_ = all_.specialize(*args, first, stop)
+        if grid[0] * grid[1] <= _most_blocks(all_):
+            all_[grid, THREADS](*args, first, stop)
+            return
     for t in range(first, stop, way):
         one[grid, THREADS](*args, t, t + way)
 
 
-def _most_blocks(kernel: Any, args: tuple[Any, ...]) -> int:
-    """How many blocks of a kernel the card holds at once; 0 where it has no barrier for a grid."""
+def _most_blocks(kernel: Any) -> int:
+    """How many blocks of a specialised kernel the card holds at once; 0 where it has no barrier for a grid."""
     if SIMULATED:
         return 1
     if not cuda.get_current_device().COOPERATIVE_LAUNCH:
         return 0
-    (compiled,) = kernel.specialize(*args).overloads.values()
+    (compiled,) = kernel.overloads.values()
     return int(compiled.max_cooperative_grid_blocks(THREADS))
 
 
