@@ -1,6 +1,6 @@
 """A whole training step on an NVIDIA card in float32, beside PyTorch's cuDNN LSTM on the same weights and chunk.
 
-    python benchmarks/cuda.py [--only 2x256 2x512] [--batches 64 128 256] [--precision single half] [--repeat 5] [--json]
+    python benchmarks/cuda.py [--only 2x256 2x512] [--batches 64 128 256] [--precision single half] [--repeat 5]
     python benchmarks/cuda.py --kernels
 
 Before anything is timed, loss and gradient must equal PyTorch's. --kernels: bandwidth and FLOP rate of single kernels
@@ -173,7 +173,8 @@ def print_steps(args, with_torch: bool, wait: Callable[[], None]) -> None:
             cells = [f"{1e3 * row['seconds'][c]:.2f}" for c in contestants]
             speeds = [f"{row['tokens'] / row['seconds'][c]:,.0f}" for c in contestants]
             rows.append([name, f"{batch} x {BPTT}", *cells, *speeds])
-    show(["model", "batch x bptt", *(f"{c} ms" for c in contestants), *(f"{c} tokens/s" for c in contestants)], rows, args.json)
+    columns = [f"{contestant} {unit}" for unit in ("ms", "tokens/s") for contestant in contestants]
+    show(["model", "batch x bptt", *columns], rows, args.json)
 
 
 def show(header: list[str], rows: list[list[str]], as_json: bool) -> None:

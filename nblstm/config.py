@@ -27,6 +27,10 @@ UNTIL = ("word", "line")
 
 HEADS = ("linear", "cell")
 ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
+CPU_ONLY = (  # settings of ModelConfig that device cuda leaves at their defaults
+    "proj_size", "peepholes", "layer_norm", "residual", "bidirectional", "learned_state", "head", "embedding_dropout",
+    "weight_dropout", "dtype",
+)  # fmt: skip
 WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
@@ -339,6 +343,15 @@ LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asg
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
+
+
+def check_card(config: ModelConfig) -> None:
+    """ConfigError for a network that the GPU's kernels do not compute."""
+    usual = ModelConfig(config.vocab_size)
+    for name in CPU_ONLY:
+        if getattr(config, name) != getattr(usual, name):
+            value = getattr(config, name)
+            raise ConfigError(f"{name} {value} is not for device cuda; choose device cpu, or leave it out.")
 
 
 def check_writes(config: ModelConfig) -> None:

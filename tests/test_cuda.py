@@ -1,4 +1,4 @@
-"""The GPU kernels against the specification: on a card where there is one, and in numba's simulator, a process of its own.
+"""The GPU kernels against the specification: on a card where there is one, and in a process with numba's simulator.
 
 Run by hand in the simulator: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test_cuda.py
 """
@@ -34,7 +34,7 @@ CELLS = {
 
 @pytest.fixture(autouse=True)
 def simulator(monkeypatch):
-    """The simulator polls its threads: they should not wait for it long. Its shared arrays are made by one thread only."""
+    """The simulator polls its threads: they should not wait for it long. Its shared arrays are made by one of them."""
     if not cuda.SIMULATED:
         yield
         return
@@ -100,7 +100,8 @@ def close(actual, expected, tolerance=2e-5):
 def both(name, outputs, *args, **keywords):
     """Call a function of both modules on copies of the outputs: they must agree in all of them."""
     expected, actual = [x.copy() for x in outputs], [x.copy() for x in outputs]
-    results = [getattr(kernels, name)(*given, *args, **keywords) for kernels, given in ((reference, expected), (cuda, actual))]
+    sides = (reference, expected), (cuda, actual)
+    results = [getattr(kernels, name)(*given, *args, **keywords) for kernels, given in sides]
     for mine, theirs in zip(actual, expected):
         assert mine.dtype == theirs.dtype
         close(mine, theirs)
@@ -193,7 +194,8 @@ def test_layer(kind):
     cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True)]
     for (H, D), lengths, repeated in cases if kind in ("lstm", "gru") else cases[1:]:
         cell = Cell(**CELLS[kind], input_size=D, hidden_size=H)
-        expected, actual = (run_layer(kernels, 1, cell, lengths, np.float32, repeated, False) for kernels in (reference, cuda))
+        args = 1, cell, lengths, np.float32, repeated, False
+        expected, actual = (run_layer(kernels, *args) for kernels in (reference, cuda))
         for name, value in expected.items():
             close(actual[name], value)
 
@@ -280,7 +282,7 @@ def test_half_precision_moves_the_loss_a_little_and_the_gradient_not_much():
 
 
 @needs_card
-@pytest.mark.parametrize("setting", [{"residual": True}, {"bidirectional": True}, {"dtype": "float64"}, {"head": "cell"}])
+@pytest.mark.parametrize("setting", [{"residual": True}, {"bidirectional": True}, {"dtype": "float64"}])
 def test_networks_for_the_cpu_alone_are_refused(setting):
     """A ConfigError names the setting."""
     config = ModelConfig(5, hidden_size=4, **setting)

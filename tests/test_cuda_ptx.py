@@ -1,4 +1,4 @@
-"""Every GPU kernel compiles to machine code for a card that need not be there. Skipped without the compiler's packages."""
+"""Every GPU kernel compiles, for a card that need not be there. Skipped without the compiler's packages."""
 
 import os
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def ptx(kernel, *kinds):
 
 @pytest.fixture(autouse=True)
 def card(monkeypatch):
-    """Functions that kernels call are compiled for the present card; let there be one, of which only its kind is asked."""
+    """Functions that kernels call are compiled for the present card: let there be one."""
     there = SimpleNamespace(compute_capability=CARD)
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: there)
 
@@ -50,8 +50,9 @@ SIMPLE = {
     "dropout": (cuda._dropout, i, H, H, types.uint64, f, types.uint64, types.uint64),
     "gather": (cuda._gather, i, H, I, F, i), "scatter": (cuda._scatter, i, F, I, I, I, F, i),
     "column sums": (cuda._column_sums, F, F, i, i),
-    "softmax": (cuda._softmax, F, F, I, F, F, f, i, i, types.boolean), "draw": (cuda._draw, I, F, D, I, types.float64, i),
-    "squares": (cuda._squares, D, F, i), "clip": (cuda._clip_values, i, F, f), "adam": (cuda._adam, i, F, F, F, F, *[f] * 10),
+    "softmax": (cuda._softmax, F, F, I, F, F, f, i, i, types.boolean),
+    "draw": (cuda._draw, I, F, D, I, types.float64, i), "squares": (cuda._squares, D, F, i),
+    "clip": (cuda._clip_values, i, F, f), "adam": (cuda._adam, i, F, F, F, F, *[f] * 10),
     "sgd": (cuda._sgd, i, F, F, F, *[f] * 4), "nesterov": (cuda._nesterov, i, F, F, F, *[f] * 4),
     "average": (cuda._average, i, F, F, f), "rmsprop": (cuda._rmsprop, i, F, F, F, *[f] * 6),
 }  # fmt: skip

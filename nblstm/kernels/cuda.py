@@ -1,13 +1,13 @@
 """The GPU kernels: the functions of reference.py for NVIDIA cards. The only file that knows the CUDA package.
 
-Arrays are on the device where `array`, `empty` and `zeros_like` made them; integers, and whatever else is a NumPy array,
-are copied there for the call, and outputs that are NumPy arrays are copied back. All sums have a fixed order and no
-kernel uses atomics: the same inputs give the same bits. Numbers are stored as float32 or, where a work was made for
+Arrays are on the device where `array`, `empty` and `zeros_like` made them; integers, and whatever else is a NumPy
+array, are copied there for the call, and outputs that are NumPy arrays are copied back. All sums have a fixed order and
+no kernel uses atomics: the same inputs give the same bits. Numbers are stored as float32 or, where a work was made for
 float16, activations as that; every sum is float32 or wider.
 
 Inside a kernel arrays are flat. Products are tiles of 64 x 64 in shared memory, of which each of 256 threads
-holds 4 x 4 in registers. A recurrent step is one kernel: the product U h of a tile of texts and units, all gates of them, and
-the non-linearity. Where the whole grid fits on the card at once, one launch runs all steps, with a barrier of the grid
+holds 4 x 4 in registers. A recurrent step is one kernel: the product U h of a tile of texts and units, all gates of
+them, and the non-linearity. Where the whole grid fits on the card at once, one launch runs all steps, with a barrier of the grid
 between two; else each step is a launch.
 """
 
@@ -305,7 +305,7 @@ def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) 
     """A kernel for the matrix C (M, N) of sum_k A[m, k] B[n, k].
 
     a_by_rows: whether A is stored as (M, K), else (K, M); b_by_rows: B as (N, K), else (K, N).
-    ending(c, o, sum, bias, n) stores an element of C at o. aligned: whether all rows can be read four elements at a time.
+    ending(c, o, sum, bias, n) stores an element of C at o. aligned: whether rows can be read four elements at a time.
     """
     four = LOADS[aligned]
 

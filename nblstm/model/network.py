@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, check_writes
+from nblstm.config import ModelConfig, check_card, check_writes
 from nblstm.kernels import Filters, Net, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
@@ -17,10 +17,6 @@ from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT,
 from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
 
-CPU_ONLY = (  # settings of ModelConfig that device cuda leaves at their defaults
-    "proj_size", "peepholes", "layer_norm", "residual", "bidirectional", "learned_state", "head", "embedding_dropout",
-    "weight_dropout", "dtype",
-)  # fmt: skip
 MASK = 0  # the id that a bidirectional network reads for a hidden token: <unk>'s
 SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden, that are read at once
 
@@ -49,9 +45,9 @@ class Network:
     parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
     backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
-    as float16, sums and gradients stay float32. threads: 0 means every core. Buffers are kept between calls, so one Network
-    serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label smoothing in
-    training.
+    as float16, sums and gradients stay float32. threads: 0 means every core. Buffers are kept between calls, so one
+    Network serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label
+    smoothing in training.
     """
 
     def __init__(
@@ -457,14 +453,6 @@ class Network:
         """The work of one of the head's kernels."""
         c = self.config
         return self._work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, self.threads), rows)
-
-
-def check_card(config: ModelConfig) -> None:
-    """ConfigError for a network that the GPU's kernels do not compute."""
-    usual = ModelConfig(config.vocab_size)
-    for name in CPU_ONLY:
-        if getattr(config, name) != getattr(usual, name):
-            raise ConfigError(f"{name} {getattr(config, name)} is not for device cuda; choose device cpu, or leave it out.")
 
 
 class Decoder:

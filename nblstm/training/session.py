@@ -336,7 +336,8 @@ def _check_room(shape: ModelConfig, config: TrainConfig) -> None:
     needed = card_bytes(shape, config)
     if free is not None and needed > free:
         raise DeviceError(
-            f"training takes up to {needed / 1e6:,.1f} MB, and {name} has {free / 1e6:,.1f} MB free; lower batch_size or bptt."
+            f"training takes up to {needed / 1e6:,.1f} MB, and {name} has {free / 1e6:,.1f} MB free; "
+            "lower batch_size or bptt."
         )
 
 

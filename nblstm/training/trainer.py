@@ -67,7 +67,7 @@ class Trainer:
         self.schedule = make_schedule(config)
         self.gradient = kernels.zeros_like(network.parameters)
         self.state = State.zeros(network.config)
-        self.best = kernels.zeros_like(network.parameters)  # of the best validation; before one, of the last finite loss
+        self.best = kernels.zeros_like(network.parameters)  # best validated; before that, of the last loss
         kernels.assign(self.best, network.parameters)
         self.step = 0
         self.epoch_number = self.chunk_number = 0  # of the next update
@@ -131,8 +131,8 @@ class Trainer:
         before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
         norm = self._clip(loss)
-        if self.best_loss is None:
-            self.network.kernels.assign(self.best, self.network.parameters)  # wherever this update leads, these were good
+        if self.best_loss is None:  # wherever this update leads, these were good
+            self.network.kernels.assign(self.best, self.network.parameters)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         with np.errstate(over="ignore"):  # of an absurd rate; the next loss will tell
