@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import common  # first: it sets the environment that the others read  # isort: skip
 
@@ -27,6 +28,7 @@ from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, initial, parameter_shapes
 from nblstm.training.optimizers import make_optimizer
 
+FOLDER = str(Path(__file__).resolve().parent)
 SIZES = {"2x256": (2, 256), "2x512": (2, 512), "2x1024": (2, 1024), "3x1152": (3, 1152)}
 BPTT, WARM, TURN = 64, 3, 20  # tokens of a chunk; untimed calls; timed calls of a round
 TOLERANCE = 1e-3  # of losses and gradients: PyTorch's products may round to TensorFloat-32
@@ -192,10 +194,12 @@ def main() -> None:
     p.add_argument("--precision", nargs="*", choices=["single", "half"], default=["single"])
     p.add_argument("--kernels", action="store_true", help="single kernels instead of training steps")
     args = p.parse_args()
+    sys.path.remove(FOLDER)  # where this file would hide NVIDIA's package, which is called cuda, too
     try:
         cuda = load("cuda")
     except DeviceError as error:
         sys.exit(f"no GPU to measure: {error}")
+    sys.path.append(FOLDER)
     if cuda.SIMULATED:
         sys.exit("no GPU to measure: this is numba's simulator, whose times mean nothing.")
     with_torch = False

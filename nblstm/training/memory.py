@@ -6,6 +6,7 @@ import numpy as np
 
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
+from nblstm.scoring import CHUNK
 
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
@@ -37,13 +38,17 @@ def per_token(model: ModelConfig) -> int:
 
 
 def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
-    """Bytes on the card: as `training_bytes`, and gradients of one layer's gates and its states of the step before.
+    """Bytes on the card: as `training_bytes`, and what only the card's kernels keep, and the buffers of validation.
 
-    An upper bound: kept arrays of half precision take half of what is counted.
+    For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. An upper bound, as
+    half precision takes half of much that is counted, beside a rounded copy of the parameters.
     """
+    size, V = _size(model), model.vocab_size
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
-    shared = tokens * (2 * GATES[model.cell] + 1) * model.hidden_size * _size(model)
-    return training_bytes(model, train) + shared
+    shared = (2 * GATES[model.cell] + 1) * model.hidden_size * size  # a token
+    reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
+    reading += min(CHUNK, V) * (model.cells[0].gates * model.hidden_size) * size  # projections of distinct tokens
+    return training_bytes(model, train) + tokens * shared + reading + model.num_parameters * size
 
 
 def _size(model: ModelConfig) -> int:
