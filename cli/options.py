@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from nblstm.config import (
-    BACKENDS, CELLS, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, SCHEDULES, TOKENIZERS, UNTIL,
+    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, PRECISIONS, SCHEDULES, TOKENIZERS,
+    UNTIL,
 )  # fmt: skip
 
 MODEL = "model.safetensors"
@@ -25,6 +26,8 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "backend": BACKENDS,
+    "device": DEVICES,
+    "precision": PRECISIONS,
     "until": UNTIL,
 }
 TYPES = {"int": int, "float": float, "str": str}

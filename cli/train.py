@@ -80,6 +80,8 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
+@setting(TrainConfig, "device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
+@setting(TrainConfig, "precision", "cuda: how weights and activations are stored; sums are always single.")
 @click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
@@ -172,12 +174,22 @@ def _introduce(session: Any, progress: Any) -> None:
     if corpus.train_offsets is not None:
         _introduce_buckets(trainer.source, progress)
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
-    progress.line(
-        f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {batch}, bptt {t.bptt}, "
-        f"{trainer.network.threads} threads"
-    )
+    place = f"{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
+    progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {batch}, bptt {t.bptt}, {place}")
+    if t.device == "cuda":
+        _introduce_card(trainer, progress)
     if trainer.step:
         progress.line(f"resume  at step {trainer.step:,}, epoch {trainer.epoch:.2f}")
+
+
+def _introduce_card(trainer: Any, progress: Any) -> None:
+    """The card, and the memory that training takes of it."""
+    from nblstm.training.memory import card_bytes
+
+    name, free = trainer.network.kernels.describe()
+    room = "" if free is None else f", {free / 1e6:,.0f} MB free"
+    needed = card_bytes(trainer.network.config, trainer.config)
+    progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
 
 
 def _size(ids: Any, offsets: Any, unit: str) -> str:

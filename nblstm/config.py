@@ -20,13 +20,19 @@ DTYPES = ("float32", "float64")
 LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
-BACKENDS = ("auto", "numpy", "cpu")
+BACKENDS = ("auto", "numpy", "cpu", "cuda")
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("single", "half")
 UNTIL = ("word", "line")
 PADDINGS = ("pre", "post")
 
 HEADS = ("linear", "cell")
 PREDICTS = ("next", "targets")
 ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
+CPU_ONLY = (  # settings of ModelConfig that device cuda leaves at their defaults
+    "proj_size", "peepholes", "layer_norm", "residual", "bidirectional", "learned_state", "head", "embedding_dropout",
+    "weight_dropout", "dtype",
+)  # fmt: skip
 WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
@@ -368,9 +374,15 @@ class TrainConfig(_Config):
     patience: int = 0  # epochs without a better validation loss before stopping; 0 turns it off
     seed: int = 0  # of the initial weights and of dropout
     threads: int = 0  # 0 means every core
+    device: str = "cpu"  # cpu | cuda
+    precision: str = "single"  # single | half: on cuda, of weights and activations as they are stored; sums are single
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _one_of(self, "device", DEVICES)
+        _one_of(self, "precision", PRECISIONS)
+        if self.precision == "half" and self.device != "cuda":
+            raise ConfigError("precision half is for device cuda; choose precision single.")
         _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after", "num_buckets", "tokens_per_batch")
         _at_most(self, MAX_SIZE, "batch_size", "bptt", "warmup", "num_buckets", "tokens_per_batch")
         _at_most(self, 4096, "threads")
@@ -418,6 +430,16 @@ SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what diff
 SERIES_STEPS = 1000  # updates of one, unless epochs, steps or minutes is set
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
 FOR_STATES = ("bptt", *FOR_DOCUMENTS)  # what it says about networks that carry a state
+FOR_CARDS = ("device", "precision")  # what it says about cards, which compute recurrent models of text
+
+
+def check_card(config: ModelConfig) -> None:
+    """ConfigError for a network that the GPU's kernels do not compute."""
+    usual = ModelConfig(config.vocab_size)
+    for name in CPU_ONLY:
+        if getattr(config, name) != getattr(usual, name):
+            value = getattr(config, name)
+            raise ConfigError(f"{name} {value} is not for device cuda; choose device cpu, or leave it out.")
 
 
 def check_writes(config: ModelConfig) -> None:
@@ -454,7 +476,7 @@ class SampleConfig(_Config):
     no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
     seed: int | None = None  # None draws a fresh one
     num_samples: int = 1  # texts
-    backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
+    backend: str = "auto"  # numpy | cpu | cuda | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -483,7 +505,7 @@ class BeamConfig(_Config):
     stochastic: bool = False  # draw texts without replacement instead of searching the most likely
     seed: int | None = None  # of a stochastic beam; None draws a fresh one
     stop: tuple[str, ...] = ()  # a text ends before any of these strings
-    backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
+    backend: str = "auto"  # numpy | cpu | cuda | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
         _strings(self, "stop")
@@ -508,7 +530,7 @@ class WriteConfig(_Config):
     continuations: int = 3  # how many
     until: str = "word"  # word | line: where a continuation ends
     n: int = 40  # most tokens of a continuation
-    backend: str = "auto"  # numpy | cpu | auto: numpy, which starts at once
+    backend: str = "auto"  # numpy | cpu | cuda | auto: numpy, which starts at once
 
     def __post_init__(self) -> None:
         _check_types(self)

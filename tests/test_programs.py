@@ -293,6 +293,7 @@ def test_an_empty_text_is_refused(kind, text):
         (lambda: TextGenerator().train("text", buckets="3"), "buckets is for documents"),
         (lambda: TextGenerator(bidirectional=True).train("text", level="byte"), "bidirectional hides"),
         (lambda: MLPLanguageModel().train("text", bptt=3), "bptt is for networks that carry a state"),
+        (lambda: MLPLanguageModel().train("text", device="cuda"), "device is for recurrent networks"),
     ],
 )
 def test_wrong_settings_are_named(action, message):

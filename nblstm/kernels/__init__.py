@@ -1,4 +1,4 @@
-"""The math, once per device: `reference` (NumPy, the specification), `cpu` (numba).
+"""The math, once per device: `reference` (NumPy, the specification), `cpu` (numba), `cuda` (numba, NVIDIA cards).
 
 Legend
     T time steps, N batch (texts side by side), D input size, H hidden size, V vocabulary.
@@ -9,8 +9,15 @@ Legend
 Contract
     Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
     last. The caller allocates. Forward functions overwrite their outputs; backward functions overwrite `dx`
-    and add into parameter gradients. What a `work` tuple holds is the module's own business.
+    and add into parameter gradients. What a `work` tuple holds is the module's own business. `array`, `empty` and
+    `zeros_like` make arrays where the kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere,
+    and copies them there and back.
 
+    array(x)                                                           -> x where the kernels work
+    empty(shape, dtype)                                                -> array
+    zeros_like(x)                                                      -> array
+    assign(y, x)
+    host(x)                                                            -> x as a NumPy array
     dropout(y, x, rate, key, threads)
     scale_texts(y, x, scales, offsets, threads)
     embedding_forward(y, tokens, weight, threads)
@@ -87,15 +94,23 @@ def fastest() -> str:
 
 
 def load(name: str) -> ModuleType:
-    """The kernels called `name`: "numpy" (the specification) or "cpu" (numba).
+    """The kernels called `name`: "numpy" (the specification), "cpu" (numba) or "cuda" (NVIDIA cards).
 
-    DeviceError if numba cannot be imported.
+    DeviceError if numba cannot be imported, or there is no card.
     """
-    module = {"numpy": "reference", "cpu": "cpu"}[name]
+    file = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}[name]
     try:
-        return importlib.import_module(f"nblstm.kernels.{module}")
+        module = importlib.import_module(f"nblstm.kernels.{file}")
     except ImportError as error:
+        if name == "cuda":
+            raise DeviceError(
+                f"device cuda needs numba's CUDA package, which cannot be imported here ({error}): "
+                'pip install "nblstm[cuda]", or choose device cpu.'
+            ) from error
         raise DeviceError(
             f"the compiled kernels need numba, which cannot be imported here ({error}); install it, or for sampling "
             "and scoring choose the numpy backend."
         ) from error
+    if name == "cuda":
+        module.require()
+    return module

@@ -23,6 +23,7 @@ from nblstm.kernels.head import (  # noqa: F401
 )
 from nblstm.kernels.jit import jit
 from nblstm.kernels.products import panels
+from nblstm.kernels.reference import array, assign, empty, host, zeros_like  # noqa: F401
 from nblstm.kernels.recurrent import recurrent_backward, recurrent_forward, recurrent_work  # noqa: F401
 from nblstm.kernels.threads import split
 from nblstm.kernels.vectors import LANES, lane_sum, like, load, load_part, root, store, store_part

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, check_writes
+from nblstm.config import ModelConfig, check_card, check_writes
 from nblstm.kernels import Filters, Net, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
@@ -43,22 +43,39 @@ class Network:
     """A recurrent language model over one flat buffer of parameters.
 
     parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
-    backend: "numpy" or "cpu". threads: 0 means every core. Buffers are kept between calls, so one Network
-    serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label smoothing in
-    training.
+    With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
+    backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
+    as float16, sums and gradients stay float32. threads: 0 means every core. Buffers are kept between calls, so one
+    Network serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label
+    smoothing in training.
     """
 
-    def __init__(self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0,
+        precision: str = "single",
+    ) -> None:  # fmt: skip
         self.config = config
-        self.parameters = parameters
-        self.weights = views(parameters, config)
-        self.cell_weights = cell_views(self.weights, config)
         self.kernels: ModuleType = load(backend)
+        if backend == "cuda":
+            check_card(config)
+        self.parameters = self.kernels.array(parameters)
+        self.kept = np.dtype("float16" if precision == "half" else config.dtype)  # how activations are stored
+        self._rounded = self.kernels.empty(parameters.shape, self.kept) if precision == "half" else None
+        self.weights = self._views()
+        self.cell_weights = cell_views(self.weights, config)
         self.threads = threads or available()
         self.classes: np.ndarray | None = None
         self.smoothing = 0.0
         self._arrays: dict[str, np.ndarray] = {}
         self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+    def _views(self) -> dict[str, np.ndarray]:
+        """The parameters by name; in half precision, matrices are the rounded ones."""
+        named = views(self.parameters, self.config)
+        if self._rounded is None:
+            return named
+        rounded = views(self._rounded, self.config)
+        return {name: rounded[name] if len(array.shape) == 2 else array for name, array in named.items()}
 
     # ------------------------------------------------------------ states
 
@@ -119,23 +136,24 @@ class Network:
     def _head_and_gradient(self, run: Pass, grads: dict[str, np.ndarray], chunk: Any) -> tuple[float, np.ndarray]:
         """The mean loss, and its gradient with respect to run.top; that of the head's parameters goes to grads."""
         if chunk.weights is None:
-            return self._head_of_rows(run.top, grads, chunk.targets, np.ones(len(run.tokens), run.top.dtype))
+            return self._head_of_rows(run.top, grads, chunk.targets, np.ones(len(run.tokens), self.config.dtype))
         rows = np.flatnonzero(chunk.weights)  # the others add nothing
-        weights = chunk.weights[rows].astype(run.top.dtype)
-        loss, d = self._head_of_rows(run.top[rows], grads, chunk.targets[rows], weights)
-        dtop = self._array("dtop", *run.top.shape)
-        dtop[...] = 0
-        dtop[rows] = d
+        top, dtop = self._array("top of rows", len(rows), run.top.shape[1]), self._array("dtop", *run.top.shape)
+        self.kernels.embedding_forward(top, rows, run.top, self.threads)
+        loss, d = self._head_of_rows(top, grads, chunk.targets[rows], chunk.weights[rows].astype(self.config.dtype))
+        self.kernels.clear(dtop.reshape(dtop.size), self.threads)
+        self.kernels.embedding_backward(dtop, d, rows, self.threads)
         return loss, dtop
 
     def _head_of_rows(self, top: np.ndarray, grads, targets, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,) of top's dtype."""
-        M, F, dtype = len(top), self.config.head_size, top.dtype
+        """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,)."""
+        M, F, dtype = len(top), self.config.head_size, self.config.dtype
         counted = weights if self.classes is None else weights * self.classes[targets]
         total = float(counted.sum(dtype=np.float64))
         scales = weights / total if total > 0 else np.zeros_like(weights)  # where no target counts, nothing is learnt
         losses, dtop = self._array("losses", M), self._array("dtop of rows", M, F)
         self._losses_and_gradient(losses, dtop, grads, top, targets, scales.astype(dtype))
+        losses = self.kernels.host(losses)
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop
 
     def _losses_and_gradient(self, losses: np.ndarray, dtop: np.ndarray, grads, top, targets, scales) -> None:
@@ -155,7 +173,10 @@ class Network:
         in_place = self._is_in_place(noise)
         first = 0 if in_place else min(M, c.vocab_size)
         works = self._work(purpose, self._cell_works, M, N, first)
-        after = State(np.empty_like(state.h), np.empty_like(state.c), np.empty((N, c.head_size), c.dtype))
+        if self._rounded is not None:
+            self.kernels.convert(self._rounded, self.parameters)
+        shapes = state.h.shape, state.c.shape, (N, c.head_size)
+        after = State(*(self.kernels.empty(tuple(shape), c.dtype) for shape in shapes))
         run = Pass(
             chunk.tokens, offsets, state, after, works, self._cell_weights(noise), noise,
             reading_backwards(offsets) if c.bidirectional else None,
@@ -164,7 +185,7 @@ class Network:
         for layer in range(c.num_layers):
             x, index = self._layer(run, layer, x, index), None
         run.top = x if c.head == "linear" else self._with_memory(run, x)
-        run.after.top[...] = run.top[last_rows(offsets)]
+        self.kernels.embedding_forward(run.after.top, last_rows(offsets), run.top, self.threads)
         return run
 
     def _cell_works(self, M: int, N: int, first: int) -> list[Any]:
@@ -173,7 +194,7 @@ class Network:
         rows = [first if number < c.directions else 0 for number in range(len(c.cells))]
         for number in range(1, len(rows), 2) if c.bidirectional else ():
             rows[number] = rows[number] or M  # the backward direction reads its inputs through an index
-        return self.kernels.recurrent_work(c.cells, M, N, rows, c.dtype, self.threads)
+        return self.kernels.recurrent_work(c.cells, M, N, rows, self.kept, self.threads)
 
     def _cell_weights(self, noise: Noise | None) -> list[dict[str, np.ndarray]]:
         """The weights of every cell; in training some of the recurrent ones are zero (DropConnect).
@@ -205,7 +226,7 @@ class Network:
         else:
             ids, index = distinct_tokens(run.tokens, c.vocab_size)
             run.distinct = ids
-        x = self._array("x", len(ids), c.embedding_size)
+        x = self._array("x", len(ids), c.embedding_size, dtype=self.kept)
         self.kernels.embedding_forward(x, ids, self.weights["embedding.weight"], self.threads)
         if noise is not None:
             self._embedding_noise(run, x, ids)
@@ -227,7 +248,7 @@ class Network:
         whole = self.config.variational_dropout
         if run.noise is None or rate == whole == 0:
             return x
-        y = self._array(f"noisy {site}", *x.shape) if into is None else into
+        y = self._array(f"noisy {site}", *x.shape, dtype=self.kept) if into is None else into
         if rate > 0:
             run.noise.drop(y, x, rate, site)
             x = y
@@ -256,7 +277,7 @@ class Network:
     def _cell(self, run: Pass, number: int, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
         """One cell's h of every step, in the order of its own reading."""
         cell, M = self.config.cells[number], len(run.tokens)
-        y, cs = self._array(f"y {number}", M, cell.output_size), None
+        y, cs = self._array(f"y {number}", M, cell.output_size, dtype=self.kept), None
         if self._feeds_the_head(number):
             cs = self._array(f"c {number}", M, cell.memory_size)
         self.kernels.recurrent_forward(
@@ -334,7 +355,8 @@ class Network:
     def _cell_backward(self, run: Pass, grads, of_cell, number: int, dx, dy, dcs, fresh: bool) -> None:
         """One cell's gradients; dx is overwritten."""
         c, cell, (x, index) = self.config, self.config.cells[number], run.inputs[number // self.config.directions]
-        dh, dc = np.zeros_like(run.state.h[number]), np.zeros_like(run.state.c[number])  # truncated: nothing flows back
+        state = run.state.h[number], run.state.c[number]
+        dh, dc = map(self.kernels.zeros_like, state)  # truncated: nothing flows back
         wanted = of_cell
         if c.weight_dropout > 0:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
@@ -355,7 +377,7 @@ class Network:
         """The gradient of the embedding: only rows of tokens that occurred are touched."""
         if run.distinct is not None:
             self._embedding_noise(run, dx, run.distinct)
-            grads["embedding.weight"][run.distinct] += dx
+            self.kernels.embedding_backward(grads["embedding.weight"], dx, run.distinct, self.threads)
             return
         self._noise_behind(run, dx, self.config.input_dropout, INPUT, into=dx)
         self._embedding_noise(run, dx, run.tokens)
@@ -370,7 +392,7 @@ class Network:
         """
         if not self.config.bidirectional:
             run = self._forward("reading", chunk, state, None)
-            return self._losses(run.top, chunk.targets), run.after
+            return self._losses(run.top, chunk.targets), self._on_host(run.after)
         state = self._backwards_anew(state)
         losses = self._filled_in(chunk, state)
         return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
@@ -404,7 +426,11 @@ class Network:
 
     def read(self, chunk: Any, state: State) -> State:
         """The state after reading a chunk (`nblstm.text.batches.Chunk`)."""
-        return self._forward("reading", chunk, state, None).after
+        return self._on_host(self._forward("reading", chunk, state, None).after)
+
+    def _on_host(self, state: State) -> State:
+        """The state in NumPy arrays."""
+        return State(*map(self.kernels.host, (state.h, state.c, state.top)))
 
     def decoder(self, num_texts: int = 1) -> Decoder:
         """What reads token by token, up to num_texts texts side by side. Holds until the parameters change."""
@@ -419,11 +445,11 @@ class Network:
 
     # ------------------------------------------------------------ buffers
 
-    def _array(self, name: str, *shape: int) -> np.ndarray:
-        """An uninitialised array that is kept between calls under its name, and grows as it must."""
+    def _array(self, name: str, *shape: int, dtype: Any = None) -> np.ndarray:
+        """An uninitialised array that is kept between calls under its name, and grows as it must; of config.dtype."""
         size, kept = int(np.prod(shape)), self._arrays.get(name)
         if kept is None or kept.size < size:
-            kept = self._arrays[name] = np.empty(size, self.config.dtype)
+            kept = self._arrays[name] = self.kernels.empty((size,), dtype or self.config.dtype)
         return kept[:size].reshape(shape)
 
     def _work(self, name: str, make: Callable[..., Any], *sizes: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import FOR_STATES, SampleConfig, TrainConfig, WindowConfig
+from nblstm.config import FOR_CARDS, FOR_STATES, SampleConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import Filters, fastest
 from nblstm.model.windows import WindowNetwork, initial_windows
@@ -40,6 +40,9 @@ class MLPLanguageModel(Program):
         for name in FOR_STATES:
             if name in training:
                 raise ConfigError(f"{name} is for networks that carry a state, and this one has none; leave it out.")
+        for name in FOR_CARDS:
+            if name in training:
+                raise ConfigError(f"{name} is for recurrent networks, and this one is computed on the CPU; leave it out.")
 
     def _trainer(
         self, config: WindowConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]

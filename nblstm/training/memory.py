@@ -6,6 +6,7 @@ import numpy as np
 
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
+from nblstm.scoring import CHUNK
 
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
@@ -34,6 +35,20 @@ def per_token(model: ModelConfig) -> int:
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
     layers = (noisy + (L if model.residual else 0) + (L if model.bidirectional else 0)) * F
     return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
+
+
+def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
+    """Bytes on the card: as `training_bytes`, and what only the card's kernels keep, and the buffers of validation.
+
+    For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. An upper bound, as
+    half precision takes half of much that is counted, beside a rounded copy of the parameters.
+    """
+    size, V = _size(model), model.vocab_size
+    tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
+    shared = (2 * GATES[model.cell] + 1) * model.hidden_size * size  # a token
+    reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
+    reading += min(CHUNK, V) * (model.cells[0].gates * model.hidden_size) * size  # projections of distinct tokens
+    return training_bytes(model, train) + tokens * shared + reading + model.num_parameters * size
 
 
 def _size(model: ModelConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from nblstm.config import TrainConfig
 from nblstm.errors import TrainingError
+
+Zeros = Callable[[Any], Any]
 
 ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}  # Kingma & Ba 2015, and PyTorch's defaults
 RMSPROP = {"alpha": 0.99, "eps": 1e-8}  # PyTorch's defaults
@@ -22,9 +25,9 @@ class Optimizer:
 
     names: tuple[str, ...] = ()
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray) -> None:
+    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         self.config = config
-        self.moments = {name: np.zeros_like(parameters) for name in self.names}
+        self.moments = {name: zeros_like(parameters) for name in self.names}
 
     def update(
         self, kernels: ModuleType, w: np.ndarray, g: np.ndarray, lr: float, step: int, scale: float, threads: int
@@ -91,8 +94,8 @@ class ASGD(Optimizer):
 
     names = ("m", "mean")
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray) -> None:
-        super().__init__(config, parameters)
+    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
+        super().__init__(config, parameters, zeros_like)
         self.losses: list[float] = []  # of all validations so far
         self.count: int | None = None  # of the parameters in the mean; None before averaging
 
@@ -136,6 +139,6 @@ class RMSprop(Optimizer):
 CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
 
 
-def make_optimizer(config: TrainConfig, parameters: np.ndarray) -> Optimizer:
-    """The optimizer that `config.optimizer` names."""
-    return CLASSES[config.optimizer](config, parameters)
+def make_optimizer(config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
+    """The optimizer that `config.optimizer` names; zeros_like: of the kernels that will update the parameters."""
+    return CLASSES[config.optimizer](config, parameters, zeros_like)

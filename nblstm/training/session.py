@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from nblstm import kernels
 from nblstm.config import (
     DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_documents, check_masking,
 )  # fmt: skip
-from nblstm.errors import ConfigError, ModelFileError, TrainingError
+from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
@@ -34,13 +35,14 @@ from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import STDIN, Corpus, load_corpus
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Report, Trainer
 
 OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
 LIMITS = ("epochs", "steps", "minutes")
-RESUMABLE = (*LIMITS, "patience", "threads")  # what may differ when a run goes on
+RESUMABLE = (*LIMITS, "patience", "threads", "device", "precision")  # what may differ when a run goes on
 COLUMNS = (
     "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",
     "valid_loss",
@@ -82,6 +84,7 @@ class Session:
         output = Path(output)
         check_output(output, overwrite)
         check_documents(text, config)
+        kernels.load(config.device)  # DeviceError now, not behind the text
         base = load(init_from) if init_from is not None else None
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
@@ -115,6 +118,7 @@ class Session:
         tensors, facts = load_checkpoint(checkpoint_path(output))
         try:
             config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
+            kernels.load(config.device)
             shape = ModelConfig.from_dict(facts["model"])
             vocabulary = Vocabulary.from_dict(facts["vocabulary"])
             place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
@@ -321,13 +325,26 @@ def fitted(config: TrainConfig, corpus: Corpus, notify: Callable[[str], None]) -
 
 def make_trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
     """The trainer of a network of this shape on a corpus. parameters (num_parameters,) are the ones it moves."""
-    network = Network(shape, parameters, "cpu", config.threads)
+    if config.device == "cuda":
+        _check_room(shape, config)
+    network = Network(shape, parameters, config.device, config.threads, config.precision)
     network.classes, network.smoothing = class_weights(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
         source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:
         source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
     return Trainer(network, config, source, valid, corpus.release)
+
+
+def _check_room(shape: ModelConfig, config: TrainConfig) -> None:
+    """DeviceError if the card's free memory cannot hold the training."""
+    name, free = kernels.load("cuda").describe()
+    needed = card_bytes(shape, config)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"training takes up to {needed / 1e6:,.1f} MB, and {name} has {free / 1e6:,.1f} MB free; "
+            "lower batch_size or bptt."
+        )
 
 
 def class_weights(

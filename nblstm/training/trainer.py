@@ -62,11 +62,13 @@ class Trainer:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.network, self.config, self.source, self.valid, self.release = network, config, source, valid, release
-        self.optimizer = make_optimizer(config, network.parameters)
+        kernels = network.kernels
+        self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
         self.schedule = make_schedule(config)
-        self.gradient = np.empty_like(network.parameters)
+        self.gradient = kernels.zeros_like(network.parameters)
         self.state = network.initial_state()
-        self.best = network.parameters.copy()  # those of the best validation; before one, the last with a finite loss
+        self.best = kernels.zeros_like(network.parameters)  # best validated; before that, of the last loss
+        kernels.assign(self.best, network.parameters)
         self.step = 0
         self.epoch_number = self.chunk_number = 0  # of the next update
         self.chunks = source.epoch(0)
@@ -129,8 +131,8 @@ class Trainer:
         before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
         norm = self._clip(loss)
-        if self.best_loss is None:
-            np.copyto(self.best, self.network.parameters)  # wherever this update leads, these were good
+        if self.best_loss is None:  # wherever this update leads, these were good
+            self.network.kernels.assign(self.best, self.network.parameters)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         with np.errstate(over="ignore"):  # of an absurd rate; the next loss will tell
@@ -156,15 +158,19 @@ class Trainer:
         kernels, threads = self.network.kernels, self.network.threads
         if self.config.clip_value and math.isfinite(loss):
             kernels.clip_values(self.gradient, self.config.clip_value, threads)
-        norm = math.sqrt(kernels.squared_norm(self.gradient, threads))
+        norm = self._norm(self.gradient)
         if not (loss < LOST and math.isfinite(norm)):
             thing = f"the loss is {loss:g}" if not loss < LOST else f"the norm of the gradient is {norm}"
             raise self._diverged(thing, self.step + 1)
         return norm
 
+    def _norm(self, x: np.ndarray) -> float:
+        """The norm of x (num_parameters,); not finite if a number in it is not."""
+        return math.sqrt(self.network.kernels.squared_norm(x, self.network.threads))
+
     def _diverged(self, thing: str, step: int) -> TrainingError:
         """Put the last good parameters back; the error to raise."""
-        np.copyto(self.network.parameters, self.best)
+        self.network.kernels.assign(self.network.parameters, self.best)
         lr, clip = self.config.lr, self.config.clip
         clipping = f"a smaller --clip (it was {clip:g})" if clip else "clipping the gradient with --clip (it was off)"
         return TrainingError(
@@ -202,14 +208,14 @@ class Trainer:
                 return
             if loss is not None and not loss < LOST:
                 raise self._diverged(f"the validation loss is {loss:g}", self.step)
-            if loss is None and not np.isfinite(self.network.parameters).all():
+            if loss is None and not math.isfinite(self._norm(self.network.parameters)):
                 raise self._diverged("a weight is not finite", self.step)
             self.release()
             self.seconds += time.perf_counter() - started
             improved = loss is None or self.best_loss is None or loss < self.best_loss
             if improved:
                 self.best_loss = loss
-                np.copyto(self.best, self.network.parameters)
+                self.network.kernels.assign(self.best, self.network.parameters)
         if epoch_ended and loss is not None:
             self.waited = 0 if improved else self.waited + 1
             self.schedule.validated(loss)
@@ -229,20 +235,23 @@ class Trainer:
         if self.optimizer.averaged(live) is live:
             yield
             return
-        moving = live.copy()
-        np.copyto(live, self.optimizer.averaged(live))
+        kernels = self.network.kernels
+        moving = kernels.zeros_like(live)
+        kernels.assign(moving, live)
+        kernels.assign(live, self.optimizer.averaged(live))
         yield
-        np.copyto(live, moving)
+        kernels.assign(live, moving)
 
     # ------------------------------------------------------------ storing and going on
 
     def keep(self) -> np.ndarray:
         """The parameters worth keeping: the best validated ones, or before any validation the present ones."""
-        return self.network.parameters if self.best_loss is None else self.best
+        return self.network.kernels.host(self.network.parameters if self.best_loss is None else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Every array that `restore` needs."""
-        return {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
+        """Every array that `restore` needs, as a NumPy array."""
+        arrays = {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
+        return {name: self.network.kernels.host(array) for name, array in arrays.items()}
 
     def _of_one_shape(self) -> dict[str, np.ndarray]:
         """Those whose shape is the same all the time; the state has as many texts as the last chunk."""
@@ -260,7 +269,7 @@ class Trainer:
             for name, array in self._of_one_shape().items():
                 if tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
                     raise self._misfit(name)
-                array[...] = tensors[name]
+                self.network.kernels.assign(array, tensors[name])
             for name in PLACE:
                 setattr(self, name, facts[name])
             self.schedule.load_state_dict(facts["schedule"])

@@ -1,0 +1,216 @@
+"""A whole training step on an NVIDIA card in float32, beside PyTorch's cuDNN LSTM on the same weights and chunk.
+
+    python benchmarks/cuda.py [--only 2x256 2x512] [--batches 64 128 256] [--precision single half] [--repeat 5]
+    python benchmarks/cuda.py --kernels
+
+Before anything is timed, loss and gradient must equal PyTorch's. --kernels: bandwidth and FLOP rate of single kernels
+against what a copy and a product of PyTorch's reach on the same card. Without a card it says so and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import common  # first: it sets the environment that the others read  # isort: skip
+
+import numpy as np
+from train import CLIP, LR, Case
+
+from nblstm.config import TrainConfig
+from nblstm.errors import DeviceError
+from nblstm.kernels import load
+from nblstm.model.network import Network
+from nblstm.model.parameters import flatten, initial, parameter_shapes
+from nblstm.training.optimizers import make_optimizer
+
+FOLDER = str(Path(__file__).resolve().parent)
+SIZES = {"2x256": (2, 256), "2x512": (2, 512), "2x1024": (2, 1024), "3x1152": (3, 1152)}
+BPTT, WARM, TURN = 64, 3, 20  # tokens of a chunk; untimed calls; timed calls of a round
+TOLERANCE = 1e-3  # of losses and gradients: PyTorch's products may round to TensorFloat-32
+
+
+class Training:
+    """Training steps on the card, as `nblstm.training.trainer.Trainer` does them."""
+
+    def __init__(self, case: Case, precision: str) -> None:
+        self.network = Network(case.shape, initial(case.shape, 0), "cuda", 1, precision)
+        kernels = self.network.kernels
+        self.gradient = kernels.zeros_like(self.network.parameters)
+        self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP), self.network.parameters, kernels.zeros_like)
+        self.state, self.steps = self.network.initial_state(case.batch_size), 0
+
+    def step(self, chunk) -> float:
+        """One update; the loss before it."""
+        network, kernels = self.network, self.network.kernels
+        loss, self.state = network.loss_and_gradient(self.gradient, chunk, self.state, 0, self.steps)
+        norm = kernels.squared_norm(self.gradient, 1) ** 0.5
+        self.steps += 1
+        scale = min(1.0, CLIP / (norm + 1e-6))
+        self.optimizer.update(kernels, network.parameters, self.gradient, LR, self.steps, scale, 1)
+        return loss
+
+
+class TorchOnCard:
+    """PyTorch's step on the card."""
+
+    def __init__(self, case: Case) -> None:
+        import torch
+        from torch_peer import TorchModel, TorchTraining, rectangle
+
+        self.torch, chunk = torch, case.chunk()
+        self.chunk = tuple(ids.cuda() for ids in rectangle(chunk))
+        self.model = TorchModel(case.shape, initial(case.shape, 0)).cuda()
+        self.training = TorchTraining(self.model, LR, CLIP)
+
+    def gradient(self) -> tuple[float, np.ndarray]:
+        """The loss of the first chunk and its gradient, in nblstm's order."""
+        loss, _ = self.model.loss(*self.chunk, None)
+        loss.backward()
+        named = dict(self.model.named_parameters())
+        names = parameter_shapes(self.model.config)
+        return loss.item(), flatten({name: named[name].grad.cpu().numpy() for name in names}, self.model.config)
+
+    def step(self) -> float:
+        """One update; reading the loss waits for the card."""
+        return self.training.step(*self.chunk)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A launch to be timed: what it reads and writes, and its multiplications and additions."""
+
+    run: Callable[[], object]
+    bytes: float
+    operations: float
+
+
+def median_seconds(calls: dict[str, Callable[[], object]], repeat: int, wait: Callable[[], None]) -> dict[str, float]:
+    """Seconds a call, the median of some rounds in which every contestant has its turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeat):
+        for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
+            for _ in range(WARM):
+                calls[name]()
+            wait()
+            started = time.perf_counter()
+            for _ in range(TURN):
+                calls[name]()
+            wait()
+            times[name].append((time.perf_counter() - started) / TURN)
+    return {name: common.median(seconds) for name, seconds in times.items()}
+
+
+def measure(name: str, batch: int, args, with_torch: bool, wait: Callable[[], None]) -> dict:
+    """One row of the table: checked, then timed."""
+    case = Case(*SIZES[name], batch, BPTT)
+    chunk, ours = case.chunk(), {precision: Training(case, precision) for precision in args.precision}
+    calls = {precision: (lambda training=training: training.step(chunk)) for precision, training in ours.items()}
+    if with_torch:
+        theirs = TorchOnCard(case)
+        check(f"{name}, batch {batch}", case, theirs)
+        calls["torch"] = theirs.step
+    seconds = median_seconds(calls, args.repeat, wait)
+    return {"model": name, "batch": batch, "seconds": seconds, "tokens": case.tokens}
+
+
+def check(name: str, case: Case, theirs: TorchOnCard) -> None:
+    """End the program unless our loss and gradient are PyTorch's."""
+    ours = Training(case, "single")
+    loss, _ = ours.network.loss_and_gradient(ours.gradient, case.chunk(), ours.state, 0, 0)
+    expected, gradient = theirs.gradient()
+    common.require_close(f"{name}: loss", loss, expected, TOLERANCE)
+    common.require_close(f"{name}: gradient", ours.network.kernels.host(ours.gradient), gradient, TOLERANCE)
+
+
+def kernels_of(cuda, size: int = 4096) -> dict[str, Kernel]:
+    """Single launches on the card: an optimizer, and the three products."""
+    flat = [cuda.array(np.ones(size * size, np.float32)) for _ in range(4)]
+    a, b, c = (cuda.array(np.ones((size, size), np.float32)) for _ in range(3))
+    bias, products, n = cuda.array(np.zeros(size, np.float32)), 2.0 * size**3, size * size
+    rest = 0.9, 0.999, 1e-8, 0.0, 0.0, 1, 1.0, 1
+    return {
+        "adam": Kernel(lambda: cuda.adam(*flat, 1e-3, *rest), 28.0 * n, 12.0 * n),
+        "x W^T + b": Kernel(lambda: cuda.linear_forward(c, (), a, b, bias, 1), 12.0 * n, products),
+        "backward": Kernel(lambda: cuda.linear_backward(c, b, bias, a, (), a, b, 1), 32.0 * n, 2 * products),
+    }
+
+
+def limits_of(torch, size: int = 4096) -> dict[str, Kernel]:
+    """What the card can do, as PyTorch reaches it: a copy, and a product in float32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    a, b = torch.ones(size, size, device="cuda"), torch.ones(size, size, device="cuda")
+    return {
+        "limit: copy": Kernel(lambda: b.copy_(a), 8.0 * size * size, 0),
+        "limit: sgemm": Kernel(lambda: torch.mm(a, b), 12.0 * size * size, 2.0 * size**3),
+    }
+
+
+def print_kernels(cuda, args, with_torch: bool, wait: Callable[[], None]) -> None:
+    """Time, bandwidth and FLOP rate of single launches."""
+    kernels = kernels_of(cuda)
+    if with_torch:
+        import torch
+
+        kernels |= limits_of(torch)
+    seconds = median_seconds({name: kernel.run for name, kernel in kernels.items()}, args.repeat, wait)
+    rows = []
+    for name, kernel in kernels.items():
+        rates = kernel.bytes / seconds[name] / 1e9, kernel.operations / seconds[name] / 1e12
+        rows.append([name, f"{1e6 * seconds[name]:.0f}", f"{rates[0]:.0f}", f"{rates[1]:.2f}"])
+    show(["kernel", "us", "GB/s", "TFLOP/s"], rows, args.json)
+
+
+def print_steps(args, with_torch: bool, wait: Callable[[], None]) -> None:
+    """Time and speed of training steps."""
+    contestants = [*args.precision, *(["torch"] if with_torch else [])]
+    rows = []
+    for name in common.chosen(SIZES, args.only):
+        for batch in args.batches:
+            row = measure(name, batch, args, with_torch, wait)
+            cells = [f"{1e3 * row['seconds'][c]:.2f}" for c in contestants]
+            speeds = [f"{row['tokens'] / row['seconds'][c]:,.0f}" for c in contestants]
+            rows.append([name, f"{batch} x {BPTT}", *cells, *speeds])
+    columns = [f"{contestant} {unit}" for unit in ("ms", "tokens/s") for contestant in contestants]
+    show(["model", "batch x bptt", *columns], rows, args.json)
+
+
+def show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
+    """A Markdown table, or a JSON list."""
+    if as_json:
+        print(json.dumps([dict(zip(header, row)) for row in rows], indent=2))
+        return
+    print("\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]))
+
+
+def main() -> None:
+    p = common.parser(__doc__, repeat=5, peers=["torch"])
+    p.add_argument("--only", nargs="*", metavar="MODEL", help=f"of {', '.join(SIZES)}")
+    p.add_argument("--batches", nargs="*", type=int, default=[64, 128, 256])
+    p.add_argument("--precision", nargs="*", choices=["single", "half"], default=["single"])
+    p.add_argument("--kernels", action="store_true", help="single kernels instead of training steps")
+    args = p.parse_args()
+    sys.path.remove(FOLDER)  # where this file would hide NVIDIA's package, which is called cuda, too
+    try:
+        cuda = load("cuda")
+    except DeviceError as error:
+        sys.exit(f"no GPU to measure: {error}")
+    sys.path.append(FOLDER)
+    if cuda.SIMULATED:
+        sys.exit("no GPU to measure: this is numba's simulator, whose times mean nothing.")
+    with_torch = False
+    if common.installed(args.peers):
+        import torch
+
+        with_torch = torch.cuda.is_available()
+    wait = cuda.cuda.synchronize
+    print(f"{cuda.describe()[0]}; PyTorch {'beside it' if with_torch else 'left out'}", file=sys.stderr)
+    print_kernels(cuda, args, with_torch, wait) if args.kernels else print_steps(args, with_torch, wait)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,380 @@
+"""The GPU kernels against the specification: on a card where there is one, and in a process with numba's simulator.
+
+Run by hand in the simulator: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test_cuda.py
+"""
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nblstm
+from nblstm.config import ModelConfig, SampleConfig, TrainConfig
+from nblstm.errors import ConfigError, DeviceError
+from nblstm.generation.sampler import generate
+from nblstm.kernels import Filters, reference
+from nblstm.kernels.cells import Cell
+from nblstm.model.network import Network
+from nblstm.model.parameters import initial
+from nblstm.text.batches import Chunk, Streams
+from nblstm.training.trainer import Trainer
+
+cuda = pytest.importorskip("nblstm.kernels.cuda")
+THERE = cuda.SIMULATED or (importlib.util.find_spec("numba_cuda") is not None and cuda.cuda.is_available())
+needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
+CONTRACT = [name for name in vars(reference) if name in vars(cuda) and inspect.isfunction(getattr(cuda, name))]
+CELLS = {
+    "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
+    "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def simulator(monkeypatch):
+    """The simulator polls its threads: they should not wait for it long. Its shared arrays are made by one of them."""
+    if not cuda.SIMULATED:
+        yield
+        return
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    def array(self, shape, dtype):  # numba's own looks first and stores later: two threads may get two arrays
+        caller = sys._getframe(1)
+        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, dtype))
+
+    monkeypatch.setattr(FakeCUDAShared, "array", array)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(THERE, reason="this is the process with a card, or the simulator")
+def test_in_the_simulator(python):
+    """Everything below passes in numba's simulator."""
+    outcome = python("-m", "pytest", "-p", "no:cacheprovider", __file__, env={"NUMBA_ENABLE_CUDASIM": "1"}, timeout=600)
+    assert outcome.code == 0, outcome.out[-3000:]
+    assert " passed" in outcome.out and "failed" not in outcome.out
+
+
+@pytest.mark.skipif(THERE, reason="there is a card")
+def test_without_a_card_one_line_says_what_is_missing(command, folder):
+    """`--device cuda` ends with exit code 1, one line and no traceback; nothing is written."""
+    outcome = command("train", "corpus.txt", "--device", "cuda", "-o", "new.safetensors")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and "cuda" in outcome.err
+    assert not Path("new.safetensors").exists()
+    outcome = command("sample", "-n", "3", "--backend", "cuda")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and "cuda" in outcome.err
+
+
+def test_the_contract_is_kept():
+    """The same functions with the same argument names as the specification."""
+    from test_kernels import CONTRACT as everywhere
+
+    for name in [*everywhere, "array", "empty", "zeros_like", "assign", "host"]:
+        expected = list(inspect.signature(getattr(reference, name)).parameters)
+        assert list(inspect.signature(getattr(cuda, name)).parameters) == expected, name
+
+
+def test_only_one_file_knows_the_package():
+    """No other file of nblstm imports numba's cuda."""
+    for path in Path(nblstm.__file__).parent.rglob("*.py"):
+        imports = "import cuda\n" in path.read_text(encoding="utf-8").replace("from nblstm.kernels import cuda", "")
+        assert imports == (path.name == "cuda.py"), path
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(0, 1, shape).astype(np.float32)
+
+
+def close(actual, expected, tolerance=2e-5):
+    """Equal relative to the largest expected value."""
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max(initial=0)))
+
+
+def both(name, outputs, *args, **keywords):
+    """Call a function of both modules on copies of the outputs: they must agree in all of them."""
+    expected, actual = [x.copy() for x in outputs], [x.copy() for x in outputs]
+    sides = (reference, expected), (cuda, actual)
+    results = [getattr(kernels, name)(*given, *args, **keywords) for kernels, given in sides]
+    for mine, theirs in zip(actual, expected):
+        assert mine.dtype == theirs.dtype
+        close(mine, theirs)
+    return results
+
+
+@needs_card
+def test_arrays_cross_over():
+    """What goes to the device comes back; zeros are zeros; an array without elements is one."""
+    x = numbers(3, 5)
+    y = cuda.array(x)
+    np.testing.assert_array_equal(cuda.host(y), x)
+    zeros = cuda.zeros_like(y)
+    np.testing.assert_array_equal(cuda.host(zeros), np.zeros((3, 5)))
+    cuda.assign(zeros, x)
+    cuda.assign(y, zeros)
+    np.testing.assert_array_equal(cuda.host(y), x)
+    assert cuda.empty((2, 0), np.float32).size == 0
+
+
+@needs_card
+def test_optimizers():
+    """Every update rule, with every option."""
+    P = 300
+    w, m, v, g = (numbers(P, seed=seed) for seed in range(4))
+    v = np.abs(v)
+    both("adam", [w, m, v], g, 0.01, 0.9, 0.999, 1e-8, 0.1, 0.2, 3, 0.5, 1)
+    for nesterov in (False, True):
+        both("sgd", [w, m], g, 0.1, 0.9, nesterov, 0.01, 0.5, 1)
+    both("rmsprop", [w, v], g, 0.1, 0.99, 1e-8, 0.01, 0.5, 1)
+    both("average", [w], m, 0.3, 1)
+    both("clip_values", [w], 0.5, 1)
+    both("clear", [w], 1)
+    expected, actual = both("squared_norm", [numbers(5000)], 1)
+    assert actual == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(cuda.squared_norm(np.full(3, np.nan, np.float32), 1))
+
+
+@needs_card
+def test_noise_has_the_same_mask():
+    """Dropout bit for bit; whole texts scaled."""
+    x, offsets = numbers(7, 5), np.array([0, 3, 5, 7])
+    expected, actual = np.empty_like(x), np.empty_like(x)
+    reference.dropout(expected, x, 0.3, 0xFEDCBA9876543210, 1)
+    cuda.dropout(actual, x, 0.3, 0xFEDCBA9876543210, 1)
+    np.testing.assert_array_equal(actual, expected)
+    both("scale_texts", [x], x, numbers(3, 5), offsets, 1)
+
+
+@needs_card
+def test_embedding():
+    """Rows are looked up, and their gradients added in the order of their places."""
+    tokens = np.array([4, 0, 4, 2, 4], np.int32)
+    both("embedding_forward", [np.empty((5, 3), np.float32)], tokens, numbers(6, 3), 1)
+    both("embedding_backward", [numbers(6, 3)], numbers(5, 3), tokens, 1)
+
+
+@needs_card
+@pytest.mark.parametrize("M, D, V", [(5, 8, 12), (3, 7, 5), (70, 20, 66)])
+def test_linear(M, D, V):
+    """Products whose rows can be read four at a time, others, and such as fill more than a tile."""
+    x, weight, bias = numbers(M, D), numbers(V, D), numbers(V)
+    both("linear_forward", [np.empty((M, V), np.float32)], (), x, weight, bias, 1)
+    both("linear_backward", [np.empty_like(x), weight, bias], numbers(M, V), (), x, weight, 1)
+
+
+@needs_card
+def test_squared_error():
+    """Losses and gradients of more rows than a block has threads."""
+    M = cuda.THREADS + 1
+    y, targets, scales = numbers(M, 3), numbers(M, 3, seed=1), numbers(M)
+    both("squared_error", [np.empty(len(y), np.float32), np.empty_like(y)], y, targets, scales, 1)
+
+
+@needs_card
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax(smoothing, weighted, monkeypatch):
+    """Losses and gradients in turns of few rows, with class weights, smoothing and rows that are left out."""
+    M, D, V = 11, 6, 37
+    monkeypatch.setattr(cuda, "LOGITS_BYTES", 5 * 4 * V)
+    x, weight, bias, scales = numbers(M, D), numbers(V, D), 10 * numbers(V), np.abs(numbers(M)) / M
+    scales[2] = 0
+    targets = np.random.default_rng(0).integers(0, V, M).astype(np.int32)
+    classes = np.abs(numbers(V)) if weighted else None
+    work = cuda.softmax_gradient_work(M, D, V, np.float32, 1)
+    outputs = [np.empty(M, np.float32), np.empty_like(x), weight, bias]
+    both("softmax_losses_and_gradient", outputs, work, x, targets, scales, classes, smoothing, weight, bias, 1)
+    both("softmax_losses", outputs[:1], work, x, targets, weight, bias, 1)
+
+
+@needs_card
+@pytest.mark.parametrize("kind", CELLS)
+def test_layer(kind):
+    """Outputs, final state and every gradient of packed texts, inputs in place and through an index."""
+    from test_kernels import run_layer
+
+    cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True)]
+    for (H, D), lengths, repeated in cases if kind in ("lstm", "gru") else cases[1:]:
+        cell = Cell(**CELLS[kind], input_size=D, hidden_size=H)
+        args = 1, cell, lengths, np.float32, repeated, False
+        expected, actual = (run_layer(kernels, *args) for kernels in (reference, cuda))
+        for name, value in expected.items():
+            close(actual[name], value)
+
+
+@needs_card
+def test_a_launch_for_every_step_is_the_same_as_one_for_all(monkeypatch):
+    """Where a grid does not fit on the card, nothing but the time changes."""
+    from test_kernels import run_layer
+
+    cell = Cell("lstm", 3, 20)  # two blocks of units
+    together = run_layer(cuda, 1, Cell("lstm", 3, 5), [3, 2], np.float32, False, False)
+    monkeypatch.setattr(cuda, "_most_blocks", lambda *_: 0)
+    alone = run_layer(cuda, 1, Cell("lstm", 3, 5), [3, 2], np.float32, False, False)
+    for name, value in together.items():
+        np.testing.assert_array_equal(alone[name], value)
+    many = run_layer(cuda, 1, cell, [2, 2], np.float32, False, False)
+    for name, value in run_layer(reference, 1, cell, [2, 2], np.float32, False, False).items():
+        close(many[name], value)
+
+
+@needs_card
+def test_cells_that_no_kernel_computes_are_refused():
+    """By name, before anything is computed."""
+    with pytest.raises(DeviceError, match="peepholes"):
+        cuda.recurrent_work([Cell("lstm", 2, 2, peepholes=True)], 1, 1, [0], np.float32, 1)
+
+
+# ---------------------------------------------------------------- networks
+
+
+def chunk_of(config, T=3, N=2, seed=0):
+    tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (T + 1, N))
+    return Chunk.rectangle(tokens[:-1], tokens[1:], fresh=False)
+
+
+NETWORKS = {
+    "lstm": {"dropout": 0.5, "output_dropout": 0.2}, "tied gru": {"cell": "gru", "tie": True, "num_layers": 1},
+    "noisy": {"input_dropout": 0.3, "variational_dropout": 0.2, "num_layers": 1},
+}  # fmt: skip
+
+
+@needs_card
+@pytest.mark.parametrize("name", NETWORKS)
+def test_loss_and_gradient(name):
+    """Two chunks in a row, the state carried on the device: losses, gradients and states are NumPy's."""
+    config = ModelConfig(9, **{"hidden_size": 6, "embedding_size": 0, **NETWORKS[name]})
+    networks = [Network(config, initial(config, 1), backend) for backend in ("numpy", "cuda")]
+    states = [network.initial_state(2) for network in networks]
+    for step in range(2):
+        found = []
+        for k, network in enumerate(networks):
+            gradient = network.kernels.zeros_like(network.parameters)
+            loss, states[k] = network.loss_and_gradient(gradient, chunk_of(config, seed=step), states[k], 5, step)
+            found.append((loss, *map(network.kernels.host, (gradient, states[k].h, states[k].c, states[k].top))))
+        for mine, theirs in zip(*found):
+            close(mine, theirs, 1e-5)
+
+
+@needs_card
+def test_losses_and_logits():
+    """Scoring, and reading a prompt, give NumPy's losses and states, in NumPy arrays."""
+    config = ModelConfig(9, hidden_size=6, num_layers=1)
+    mine, theirs = (Network(config, initial(config, 1), backend) for backend in ("cuda", "numpy"))
+    chunk = chunk_of(config)
+    (losses, state), (expected, other) = (n.losses(chunk, n.initial_state(2)) for n in (mine, theirs))
+    assert type(losses) is type(state.h) is np.ndarray
+    close(losses, expected)
+    close(mine.logits(state.top), theirs.logits(other.top))
+
+
+@needs_card
+def test_half_precision_moves_the_loss_a_little_and_the_gradient_not_much():
+    """Weights and activations as float16, sums in float32: within the rounding of 11 bits."""
+    config = ModelConfig(9, hidden_size=8, dropout=0.3)
+    single, half = (Network(config, initial(config, 1), "cuda", precision=kind) for kind in ("single", "half"))
+    results = []
+    for network in (single, half):
+        gradient = network.kernels.zeros_like(network.parameters)
+        loss, _ = network.loss_and_gradient(gradient, chunk_of(config), network.initial_state(2), 0, 0)
+        results.append((loss, cuda.host(gradient)))
+    (loss, gradient), (rounded, near) = results
+    assert loss != rounded and abs(loss - rounded) < 2e-3 * loss
+    assert np.linalg.norm(near - gradient) < 1e-2 * np.linalg.norm(gradient)
+
+
+@needs_card
+@pytest.mark.parametrize("setting", [{"residual": True}, {"bidirectional": True}, {"dtype": "float64"}])
+def test_networks_for_the_cpu_alone_are_refused(setting):
+    """A ConfigError names the setting."""
+    config = ModelConfig(5, hidden_size=4, **setting)
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        Network(config, initial(config, 0), "cuda")
+
+
+@needs_card
+def test_texts_are_the_same():
+    """Drawn on the device, or on the host where there are filters: the tokens of the CPU."""
+    config = ModelConfig(11, hidden_size=5)
+    for settings in ({}, {"temperature": 0.0}, {"temperature": 0.5, "top_k": 3}):
+        texts = []
+        for backend in ("numpy", "cuda"):
+            network = Network(config, 3 * initial(config, 2), backend)
+            sample = SampleConfig(n=5, num_samples=2, **settings)
+            pieces = generate(network, network.initial_state(), sample, np.random.default_rng(3), [0])
+            texts.append(np.concatenate(list(pieces), axis=1))
+        np.testing.assert_array_equal(*texts)
+
+
+@needs_card
+def test_draw_leaves_out_what_is_banned():
+    """Tokens of many rows, drawn as the specification draws them."""
+    logits, uniform = 3 * numbers(6, 70), np.random.default_rng(1).random(6)
+    for filters in (Filters(), Filters(temperature=0.5), Filters(temperature=0.0), Filters(top_k=4)):
+        args = logits, uniform, np.zeros((6, 0), np.int64), np.array([3, 69]), filters, 1
+        expected, actual = both("draw", [np.zeros(6, np.int64)], *args)
+
+
+# ---------------------------------------------------------------- runs
+
+
+@needs_card
+def test_training_is_that_of_numpy():
+    """Three updates with clipping, moments and validation give NumPy's parameters."""
+    config = ModelConfig(7, hidden_size=5, num_layers=1)
+    ids = np.random.default_rng(0).integers(0, 7, 25)
+    recipe = TrainConfig(batch_size=2, bptt=4, steps=3, clip=0.1, clip_value=0.05)
+    kept = []
+    for backend in ("numpy", "cuda"):
+        network = Network(config, initial(config, 0), backend)
+        trainer = Trainer(network, recipe, Streams(ids, 2, 4), Streams(ids[:9], 1, 4))
+        assert [report.validated for report in trainer.run()][-1]
+        kept.append(trainer.keep())
+    close(kept[1], kept[0], 1e-5)
+
+
+@needs_card
+def test_a_run_crosses_devices(tmp_path):
+    """Started on the card, gone on with on the CPU and back; the model samples on both."""
+    corpus, output = tmp_path / "corpus.txt", tmp_path / "model.safetensors"
+    corpus.write_text("to be, or not to be, that is the question: " * 3, encoding="utf-8")
+    shape = {"hidden_size": 4, "num_layers": 1, "batch_size": 2, "bptt": 4}
+    nblstm.train(corpus, output, device="cuda", steps=2, **shape)
+    for steps, device in ((4, "cpu"), (6, "cuda")):
+        model = nblstm.train(output=output, resume=True, device=device, steps=steps)
+        assert model.training["steps"] == steps and model.training["config"]["device"] == device
+    texts = ["".join(nblstm.load(output).generate(n=4, seed=1, backend=backend)) for backend in ("numpy", "cuda")]
+    assert texts[0] == texts[1] and len(texts[0]) == 4
+
+
+@needs_card
+def test_a_card_without_room_is_told_of_before_the_run(monkeypatch, tmp_path):
+    """The line says how much is needed and which settings to lower."""
+    (tmp_path / "corpus.txt").write_text("to be, or not to be, " * 9, encoding="utf-8")
+    monkeypatch.setattr(cuda, "describe", lambda: ("a small card", 1000))
+    with pytest.raises(DeviceError, match="batch_size or bptt"):
+        nblstm.train(tmp_path / "corpus.txt", tmp_path / "m.safetensors", device="cuda", hidden_size=4, steps=1)
+
+
+@needs_card
+def test_an_array_without_room_is_a_device_error(monkeypatch):
+    """What the package raises becomes a line with a way out; other errors pass."""
+
+    def full(*args):
+        raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(cuda.cuda, "device_array", full)
+    with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
+        cuda.empty((1000, 1000), np.float32)
+
+
+def test_half_precision_is_for_the_card():
+    """A ConfigError says so."""
+    with pytest.raises(ConfigError, match="precision half"):
+        TrainConfig(precision="half")
