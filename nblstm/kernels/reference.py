@@ -499,9 +499,14 @@ def softmax_gradient_work(M, D, V, dtype, threads):
 
 
 def log_softmax(logits):
-    """log(exp(logits) / sum exp(logits)) row by row. Subtracting the largest logit first keeps exp finite."""
+    """log(exp(logits) / sum exp(logits)) row by row, of the type of logits.
+
+    Subtracting the largest logit first keeps exp finite. The sum is float64: its error would fall on every token of a
+    text with the same sign.
+    """
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
+    return (shifted - np.log(total)).astype(logits.dtype)
 
 
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
