@@ -17,7 +17,7 @@ from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, ch
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
-from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after, threads_for
+from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
 from nblstm.generation.cowriter import CoWriter
 from nblstm.generation.stops import Stops
 from nblstm.model.network import Network
@@ -160,15 +160,14 @@ class LanguageModel:
         settings: fields of BeamConfig (n, beam, num_samples, length_penalty, groups, diversity, stochastic, seed, stop,
         backend); ConfigError names a wrong one. Of several groups the best of each comes first, then their second, and
         so on. A stochastic beam returns texts in the order in which it drew them.
-        state: what comes before the prompt, as `state()` returns it. report: told the number of tokens after each step.
+        state: what comes before the prompt, as `state()` returns it. report: told the number of tokens now and then.
         """
         config = BeamConfig.from_dict(settings)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
         ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
         before = self.state(prompt, state, backend)
-        network = self.network(backend, threads_for(self.config, config.beam))
-        search = BeamSearch(network, self.vocabulary, before, config, ending)
+        search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
         while not search.done:
             search.step()
             if report:

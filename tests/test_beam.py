@@ -8,7 +8,8 @@ import pytest
 
 from nblstm.config import BeamConfig, ModelConfig
 from nblstm.errors import ConfigError
-from nblstm.generation.beam import BeamSearch, largest, perturb
+from nblstm.generation.beam import BeamSearch
+from nblstm.kernels.reference import largest, perturb
 from nblstm.language_model import LanguageModel
 from nblstm.model.network import Network
 from nblstm.model.parameters import views
@@ -204,7 +205,7 @@ class ToTheEnd(BeamSearch):
 
     @property
     def done(self):
-        live = (self.log_probability > -np.inf) & ~self.finished
+        live = (self.places.log_probability > -np.inf) & ~self.places.finished
         return self.steps == self.config.n or not live.any()
 
 
@@ -296,7 +297,8 @@ def test_the_largest_child_has_its_parents_noise():
     with np.errstate(divide="ignore"):
         children = np.log([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     for seed in range(50):
-        G = perturb(np.array([-3.0, 700.0, -np.inf]), children, np.random.default_rng(seed))
+        noise = np.random.default_rng(seed).gumbel(size=children.shape)
+        G = perturb(np.array([-3.0, 700.0, -np.inf]), children, noise)
         np.testing.assert_allclose(G.max(axis=1), [-3.0, 700.0, -np.inf], rtol=1e-12)
         assert (G[np.isneginf(children)] == -np.inf).all() and not np.isnan(G).any()
 

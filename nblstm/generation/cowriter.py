@@ -36,7 +36,7 @@ class CoWriter:
         self._states = [fresh]  # before the line, then after each of the tokens
         self._offered: list[str] | None = None  # continuations of the line, once they are known
         self._search = _search_config(config)
-        self._decode, self._decode_beam = network.decoder(), network.decoder(self._search.beam)
+        self._decode, self._decoder = network.decoder(), network.decoder(self._search.beam)
         self._inside = np.array(
             [
                 id for id, token in enumerate(vocabulary.tokens)
@@ -110,7 +110,7 @@ class CoWriter:
             return []
         ending = _UnitEnd(self.vocabulary, self.config, typed)
         state = self._states[known]
-        search = BeamSearch(self.network, self.vocabulary, state, self._search, ending, first, self._decode_beam)
+        search = BeamSearch(self.network, self.vocabulary, state, self._search, ending, first, self._decoder)
         while not search.done:
             if give_up():
                 return None

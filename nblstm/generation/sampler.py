@@ -115,11 +115,15 @@ def step_seconds(model: ModelConfig, backend: str, num_texts: int) -> float:
     return STEP_SECONDS[backend] + max(size / READ_BYTES[backend], products)
 
 
-def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
-    """1, 2, 4, ... tokens up to what fits in CALL_SECONDS; config.n in all. A function of the settings alone."""
+def steps_of_a_call(network: Network, num_texts: int) -> int:
+    """How many tokens of each text fit in CALL_SECONDS, at least 1. A function of the settings alone."""
     backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
-    most = max(1, int(CALL_SECONDS / step_seconds(network.config, backend, config.num_samples)))
-    left, size = config.n, 1
+    return max(1, int(CALL_SECONDS / step_seconds(network.config, backend, num_texts)))
+
+
+def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
+    """1, 2, 4, ... tokens up to what a call may take; config.n in all."""
+    most, left, size = steps_of_a_call(network, config.num_samples), config.n, 1
     while left > 0:
         yield min(size, left)
         left, size = left - size, min(2 * size, most)

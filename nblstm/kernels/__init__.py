@@ -29,6 +29,7 @@ Contract
     decode(logits, h, c, top, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
     generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
+    search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads)    -> int
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
@@ -86,6 +87,27 @@ class Filters(NamedTuple):
     repetition_penalty: float = 1.0
     repetition_window: int = 0  # 0: the whole history
     no_repeat_ngram: int = 0  # 0: off
+
+
+class Beam(NamedTuple):
+    """How `search` chooses, and when it is over."""
+
+    groups: int = 1  # of places, that choose one after the other
+    diversity: float = 0.0  # nats that a token costs for each place of an earlier group that takes it at the same step
+    stochastic: bool = False  # draw without replacement
+    end: int = -1  # id of the token that ends a text; -1: there is none
+    length_penalty: float = 0.0  # alpha of the rank
+    longest: int = 1  # tokens of a text, at most
+    wanted: int = 1  # texts of each group
+
+
+class Places(NamedTuple):
+    """The B hypotheses of a `search`."""
+
+    log_probability: np.ndarray  # (B,) float64, in nats; -inf where the place is empty
+    perturbed: np.ndarray  # (B,) float64: the G of a stochastic beam
+    length: np.ndarray  # (B,) int64: tokens so far
+    finished: np.ndarray  # (B,) bool: whether it has ended
 
 
 def fastest() -> str:

@@ -1,7 +1,7 @@
 """The CPU kernels: the functions of reference.py as numba loops on vectors and register tiles, one thread a slice.
 
-The contract is put together here: recurrent layers are in recurrent.py, decoding in decoding.py, heads in head.py; what
-goes over flat arrays is below. No sum is ever split between threads, so the results do not depend on their number.
+The contract is put together here: recurrent layers are in recurrent.py, decoding in decoding.py, beams in searching.py,
+heads in head.py; what goes over flat arrays is below. No sum is ever split between threads, so the results do not depend on their number.
 
 A kernel's last arguments `part, start, stop` are its share.
 """
@@ -25,6 +25,7 @@ from nblstm.kernels.jit import jit
 from nblstm.kernels.products import panels
 from nblstm.kernels.reference import array, assign, empty, host, zeros_like  # noqa: F401
 from nblstm.kernels.recurrent import recurrent_backward, recurrent_forward, recurrent_work  # noqa: F401
+from nblstm.kernels.searching import search  # noqa: F401
 from nblstm.kernels.threads import split
 from nblstm.kernels.vectors import LANES, lane_sum, like, load, load_part, root, store, store_part
 

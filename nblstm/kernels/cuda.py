@@ -1102,6 +1102,16 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
     state.back(logits, h, c, top)
 
 
+# ---------------------------------------------------------------- searching
+
+
+def search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads):
+    """See reference.search: the card reads, the host chooses."""
+    return reference.search_by(
+        decode, parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- gradients and optimizers (flat arrays)
 
 

@@ -103,7 +103,7 @@ def _project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
 
 
 @jit
-def _step(
+def read_token(
     logits, states, before, after, c, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
 ):  # fmt: skip
     """Read tokens[t0 + n * stride] of each text n: states[before:] -> states[after:], (L, N, H) both, c in place.
@@ -161,7 +161,7 @@ def _step(
 @jit
 def _decode(logits, states, c, tokens, net, sizes, N, counter, parts, part, n0, n1):
     """`decode`: the state before stands in the first half of states, the one after goes into the second"""
-    _step(
+    read_token(
         logits, states, 0, sizes[0] * N * sizes[2], c, tokens, 0, 1, net, sizes, N, counter, parts, part, n0, n1, 0
     )  # fmt: skip
 
@@ -384,7 +384,7 @@ def _generate(
             flat[n * size + length + k] = _draw_row(
                 logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room, part
             )
-        _step(
+        read_token(
             logits, states, before, after, c, flat, length + k, size, net, sizes, N, counter, parts, part, n0, n1,
             k * (L + 1),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig, check_card, check_writes
-from nblstm.kernels import Filters, Net, load
+from nblstm.kernels import Beam, Filters, Net, Places, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
 from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, Noise
@@ -501,6 +501,16 @@ class Decoder:
         self.kernels.generate(
             history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
         )
+
+    def search(
+        self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
+        noise: np.ndarray, banned: np.ndarray, beam: Beam,
+    ) -> int:  # fmt: skip
+        """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
+        return self.kernels.search(
+            parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+            self.threads,
+        )  # fmt: skip
 
 
 def hiding(chunk: Any, hidden: np.ndarray) -> Any:

@@ -1,0 +1,270 @@
+"""Beam search on the CPU: many steps in one call. A step gathers the state by parent, reads, and chooses.
+
+Threads share the panels of every layer and the rows of the children; one of them chooses. They wait for each other at a
+spinning barrier, so that no thread has to be woken within a call.
+
+Names: B hypotheses, V vocabulary, S places of a row of children: V rounded up to whole vectors.
+Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels import Net, Places, reference
+from nblstm.kernels.barrier import barrier
+from nblstm.kernels.decoding import read_token
+from nblstm.kernels.jit import jit
+from nblstm.kernels.products import panels
+from nblstm.kernels.recurrent import MANY_STEPS, SHARED_BYTES, share
+from nblstm.kernels.threads import together
+from nblstm.kernels.vectors import LANES, exp, lane_max, lane_sum, larger, like, load, store
+
+# ---------------------------------------------------------------- the children
+
+
+@jit
+def _children(children, keys, places, logits, noise, k, banned, stochastic, V, n):
+    """Row n of the children of `reference.search` and of their keys, (B, S) both, -inf behind V.
+
+    The hypothesis as it is has no column here: see `_choose`.
+    """
+    row, first = children[n], n * children.shape[1]
+    row[:] = -np.inf
+    if not places.finished[n]:
+        for v in range(V):
+            row[v] = logits[n * V + v]
+        for token in banned:
+            row[token] = -np.inf
+        highest, total = like(load(children, first), -np.inf), 0.0
+        for v in range(0, row.size, LANES):
+            highest = larger(load(children, first + v), highest)
+        peak = lane_max(highest)
+        for v in range(0, row.size, LANES):
+            total += lane_sum(exp(load(children, first + v) - peak))
+        log_total, before = np.log(total), places.log_probability[n]
+        for v in range(0, row.size, LANES):  # log p(y v) = log p(y) + log p(v | y)
+            store(children, first + v, load(children, first + v) - peak - log_total + before)
+    if stochastic:
+        _perturb(keys[n], row, noise, (k * len(children) + n) * V, places.perturbed[n], V)
+
+
+@jit
+def _perturb(keys, children, noise, at, T, V):
+    """`reference.perturb` of one row, children (S,), whose parent has G = T; its noise stands at noise[at:]"""
+    Z = -np.inf
+    for v in range(V):
+        keys[v] = children[v] + noise[at + v]
+        Z = max(Z, keys[v])
+    for v in range(V):
+        if keys[v] > -np.inf:
+            x = min(keys[v] - Z, 0.0)
+            u = T - keys[v] + (np.log(-np.expm1(x)) if x > -np.log(2) else np.log1p(-np.exp(x)))
+            keys[v] = T - max(u, 0.0) - np.log1p(np.exp(-abs(u)))
+
+
+# ---------------------------------------------------------------- the choice: a heap, the lowest of the best at its top
+
+
+@jit
+def _lower(keys, chosen, i, j):
+    """Whether the i-th ranks behind the j-th: a lower key, or the later of two places"""
+    return keys[i] < keys[j] or (keys[i] == keys[j] and chosen[i] > chosen[j])
+
+
+@jit
+def _swap(keys, chosen, i, j):
+    """Exchange two of the best"""
+    keys[i], keys[j] = keys[j], keys[i]
+    chosen[i], chosen[j] = chosen[j], chosen[i]
+
+
+@jit
+def _sink(keys, chosen, i, count):
+    """Move the i-th of a heap of `count` down until none below it is lower"""
+    while 2 * i + 1 < count:
+        child = 2 * i + 1
+        if child + 1 < count and _lower(keys, chosen, child + 1, child):
+            child += 1
+        if not _lower(keys, chosen, child, i):
+            return
+        _swap(keys, chosen, i, child)
+        i = child
+
+
+@jit
+def _offer(keys, chosen, count, key, place):
+    """Keep a child if it is among the best so far, of which there are `count`; how many there are now"""
+    size = len(keys)
+    if count == size:
+        if key > keys[0]:
+            keys[0], chosen[0] = key, place
+            _sink(keys, chosen, 0, size)
+        return size
+    keys[count], chosen[count] = key, place
+    if count + 1 == size:
+        for i in range(size // 2 - 1, -1, -1):
+            _sink(keys, chosen, i, size)
+    return count + 1
+
+
+@jit
+def _best(best, chosen, keys, places, cost, stochastic, V, start, stop):
+    """`reference.largest` of the children of places start ... stop, keys (B, S), less their cost (S,).
+
+    best, chosen (stop - start,): the keys in falling order and their places, n * (V + 1) + v.
+    """
+    count, size, S = 0, len(best), keys.shape[1]
+    for n in range(start, stop):
+        for v in range(0, S, LANES):
+            if count < size or lane_max(load(keys, n * S + v)) > best[0]:
+                for j in range(v, min(v + LANES, V)):
+                    count = _offer(best, chosen, count, keys[n, j] - cost[j], n * (V + 1) + j)
+        ended = -np.inf
+        if places.finished[n]:
+            ended = places.perturbed[n] if stochastic else np.inf
+        count = _offer(best, chosen, count, ended, n * (V + 1) + V)
+    for last in range(size - 1, 0, -1):
+        _swap(best, chosen, 0, last)
+        _sink(best, chosen, 0, last)
+
+
+@jit
+def _choose(parents, tokens, at, places, moved, children, keys, cost, best, chosen, beam, V):
+    """The B children that take the places: parents and tokens from `at` on, places; moved: room for places"""
+    B = len(best)
+    size = B // beam.groups
+    cost[:] = 0
+    for start in range(0, B, size):
+        _best(
+            best[start : start + size], chosen[start : start + size], keys, places, cost, beam.stochastic, V,
+            start, start + size,
+        )  # fmt: skip
+        for n in range(start, start + size):
+            parent, token = chosen[n] // (V + 1), chosen[n] % (V + 1)
+            parents[at + n], tokens[at + n] = parent, token
+            if token < V:
+                moved.log_probability[n] = children[parent, token]
+                if children[parent, token] > -np.inf:
+                    cost[token] += beam.diversity
+            else:
+                moved.log_probability[n] = places.log_probability[parent] if places.finished[parent] else -np.inf
+            moved.perturbed[n] = best[n] if beam.stochastic else places.perturbed[n]
+            moved.length[n] = places.length[parent] + (token < V)
+            ended = places.finished[parent] or token == beam.end
+            moved.finished[n] = ended and moved.log_probability[n] > -np.inf
+    places.log_probability[:], places.perturbed[:] = moved.log_probability, moved.perturbed
+    places.length[:], places.finished[:] = moved.length, moved.finished
+
+
+# ---------------------------------------------------------------- the end
+
+
+@jit
+def _rank(places, n, length, beam):
+    """`reference.rank` of one hypothesis"""
+    if beam.stochastic:
+        return places.perturbed[n]
+    return places.log_probability[n] / ((5 + length) / 6) ** beam.length_penalty
+
+
+@jit
+def _over(places, steps, beam):
+    """See `reference.over`"""
+    size, live, enough = len(places.length) // beam.groups, False, True
+    for start in range(0, len(places.length), size):
+        bound, as_high = -np.inf, 0
+        for n in range(start, start + size):
+            if places.log_probability[n] > -np.inf and not places.finished[n]:
+                live, bound = True, max(bound, _rank(places, n, beam.longest, beam))
+        for n in range(start, start + size):
+            if places.finished[n] and _rank(places, n, places.length[n], beam) >= bound:
+                as_high += 1
+        enough = enough and (bound == -np.inf or as_high >= min(beam.wanted, size))
+    return steps == beam.longest or not live or enough
+
+
+# ---------------------------------------------------------------- the steps
+
+
+@jit
+def _follow(states, c, spare, reading, parents, tokens, before, sizes, B, parts, part):
+    """The part's units of the state become those of the parents; reading (B,) = the tokens that come next.
+
+    h stands in the second half of states and goes to the first; c stays in its place.
+    """
+    L, E, H, V = sizes
+    p0, p1 = share(-(-H // LANES), parts, part)
+    j0, j1 = p0 * LANES, min(p1 * LANES, H)
+    for first in range(0, L * B * H, B * H):
+        for i in range(first, first + B * H, H):
+            spare[i + j0 : i + j1] = c[i + j0 : i + j1]
+        for n in range(B):
+            i, j = first + n * H, first + parents[before + n] * H
+            c[i + j0 : i + j1] = spare[j + j0 : j + j1]
+            states[i + j0 : i + j1] = states[L * B * H + j + j0 : L * B * H + j + j1]
+    if part == 0:
+        for n in range(B):
+            reading[n] = tokens[before + n] if tokens[before + n] < V else 0
+
+
+@jit
+def _search(
+    taken, parents, tokens, start, places, states, c, logits, noise, K, banned, beam, room, net, sizes, B,
+    counter, parts, part, n0, n1,
+):  # fmt: skip
+    """`search` from its step taken[0] on; taken (2,): how many steps were taken, and whether it is over.
+
+    Fewer are taken where the parts had to wait for cores.
+    """
+    (L, E, H, V), k, round_ = sizes, taken[0], 0
+    children, keys, cost, best, chosen, reading, spare, moved = room
+    r0, r1 = share(B, parts, part)
+    while k < K and taken[1] == 0 and counter[2] == 0:
+        at = (start + k) * B
+        if at > 0:
+            _follow(states, c, spare, reading, parents, tokens, at - B, sizes, B, parts, part)
+            barrier(counter, parts, round_ + 1)
+            read_token(
+                logits, states, 0, L * B * H, c, reading, 0, 1, net, sizes, B, counter, parts, part, n0, n1, round_ + 1
+            )
+            round_ += L + 2
+        for n in range(r0, r1):
+            _children(children, keys, places, logits, noise, k, banned, beam.stochastic, V, n)
+        barrier(counter, parts, round_ + 1)
+        k += 1
+        if part == 0:
+            _choose(parents, tokens, at, places, moved, children, keys, cost, best, chosen, beam, V)
+            taken[0], taken[1] = k, _over(places, start + k, beam)
+        barrier(counter, parts, round_ + 2)
+        round_ += 2
+
+
+def _room(B, V, state, stochastic):
+    """What `_search` needs beside its arguments."""
+    S = panels(V, LANES) * LANES
+    children = np.empty((B, S))
+    keys = np.full((B, S), -np.inf) if stochastic else children
+    moved = Places(np.empty(B), np.empty(B), np.empty(B, np.int64), np.empty(B, bool))
+    chosen, reading = np.empty((2, B), np.int64)
+    return children, keys, np.empty(S), np.empty(B), chosen, reading, np.empty_like(state), moved
+
+
+def search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads):
+    """See reference.search: all steps in one call, or in two where shared threads turn out not to have cores."""
+    if isinstance(work, Net):
+        return reference.search(
+            parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads
+        )  # fmt: skip
+    (B, V), K, states, taken = logits.shape, len(noise), work["states"], np.zeros(2, np.int64)
+    room = _room(B, V, c.reshape(-1), beam.stochastic)
+    worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_BYTES
+    states[h.size : 2 * h.size] = h.reshape(-1)
+    while taken[0] < K and not taken[1]:
+        together(
+            threads if worth else 1, _search, B, taken, parents.reshape(-1), tokens.reshape(-1), start, places, states,
+            c.reshape(-1), logits.reshape(-1), noise.reshape(-1), K, banned, beam, room, work["net"], work["sizes"], B,
+        )  # fmt: skip
+    h[...] = states[h.size : 2 * h.size].reshape(h.shape)
+    top[...] = h[-1]
+    return int(taken[0])
