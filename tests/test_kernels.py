@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nblstm.kernels import Filters, Net, cpu, decoding, recurrent, reference, threads
+from nblstm.kernels import Beam, Filters, Net, Places, cpu, decoding, recurrent, reference, searching, threads
 from nblstm.kernels import head as heads
 from nblstm.kernels.barrier import CROWDED
 from nblstm.kernels.cells import Cell
@@ -15,7 +15,7 @@ from nblstm.kernels.cells import Cell
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_work",
-    "decode", "draw", "generate", "linear_work", "linear_forward", "linear_backward", "squared_error",
+    "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
     "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
     "adam", "sgd", "average", "rmsprop",
@@ -328,6 +328,98 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
         assert np.array_equal(value, other)
     assert calls == [1, *range(11, 0, -1)]
+
+
+SEARCHES = {  # settings of `Beam`
+    "plain": {}, "ends": {"end": 1}, "over": {"end": 1, "wanted": 1, "length_penalty": 0.6},
+    "groups": {"groups": 3, "diversity": 0.7, "end": 1}, "stochastic": {"stochastic": True, "end": 1},
+    "stochastic, over": {"stochastic": True, "end": 1, "wanted": 1},
+}  # fmt: skip
+
+
+def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,)):
+    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, logits. Two layers."""
+    E, H, r, beam = 6, 33, np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
+    net = small_net((V, E, H), dtype)
+    net.head_bias[1] += 1  # some end, and keep their places
+    work = kernels.decode_work(B + 1, net, threads)
+    new = lambda *shape: np.repeat(r.normal(0, 0.5, (*shape[:-2], 1, shape[-1])), B, axis=-2).astype(dtype)  # noqa: E731
+    h, c, top, logits = new(2, B, H), new(2, B, H), new(B, H), new(B, V)
+    noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
+    empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
+    places = Places(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
+    parents, tokens, steps = np.full((12, B), -1), np.full((12, B), -1), 0
+    for K in pieces:
+        if not steps or not reference.over(places, steps, beam):
+            steps += kernels.search(
+                parents, tokens, steps, places, h, c, top, logits, noise[steps : steps + K], np.array([0, 7]), beam, work,
+                threads,
+            )  # fmt: skip
+    assert np.array_equal(top, h[-1])
+    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, logits
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("B, V, threads", [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)])
+@pytest.mark.parametrize("settings", SEARCHES.values(), ids=SEARCHES)
+def test_searching_equals_the_specification(settings, B, V, threads, dtype, monkeypatch):
+    """The same children at every step, the same end, and the state behind: in one call or several, by any threads."""
+    monkeypatch.setattr(searching, "SHARED_BYTES", 0)
+    if B % settings.get("groups", 1):
+        settings = {**settings, "groups": 1}
+    expected = searched(reference, 1, B, V, settings, dtype)
+    for pieces in ((12,), (1, 1, 3, 7)):
+        actual = searched(cpu, threads, B, V, settings, dtype, pieces)
+        for value, other in zip(expected[:4], actual[:4]):
+            assert np.array_equal(value, other)
+        for value, other in zip(expected[4:], actual[4:]):
+            np.testing.assert_allclose(other, value, rtol=0, atol=1e-10 if dtype == np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, B, steps, finished",
+    [("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51), ("stochastic, over", 3, 3, 2)],
+)
+def test_the_searches_above_meet_all_that_may_happen(name, B, steps, finished):
+    """Some are over early, in some hypotheses keep their places while others go on."""
+    _, tokens, ended, *_ = searched(reference, 1, B, 40, SEARCHES[name])
+    assert ((tokens[:, 0] >= 0).sum(), ended.sum()) == (steps, finished)
+
+
+def test_of_equal_children_the_first_are_taken():
+    """By place, then by token, in the specification and compiled: where all are equally likely, and where none is."""
+    results = []
+    for kernels in (reference, cpu):
+        net = small_net((20, 3, 5), np.float64)
+        net.head_weight[...], net.head_bias[...] = 0, 0
+        work, B = kernels.decode_work(6, net, 1), 6
+        h, c, top, logits = (np.zeros(shape) for shape in ((2, B, 5), (2, B, 5), (B, 5), (B, 20)))
+        places = Places(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
+        logits[:, 3:] = -np.inf  # two that are possible: four places stay empty
+        parents, tokens = np.zeros((2, 3, B), np.int64)
+        kernels.search(
+            parents, tokens, 0, places, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
+        )
+        results.append((parents, tokens, places.log_probability))
+    for expected, actual in zip(*results):
+        assert np.array_equal(expected, actual)
+    assert tokens[0].tolist() == [1, 2, 0, 3, 4, 5] and np.isneginf(logits).sum() == 0
+    assert (parents[1].tolist(), tokens[1].tolist()) == ([0] * 6, [1, 2, 3, 4, 5, 6])
+
+
+def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
+    """A call in which the parts had to wait long ends after a step; the next ones give the same."""
+    expected = searched(cpu, 2, 9, 40, SEARCHES["stochastic"])
+    calls = []
+
+    def crowded(threads, kernel, total, *args):
+        calls.append(int(args[0][0]))
+        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, total)
+
+    monkeypatch.setattr(searching, "together", crowded)
+    for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):
+        assert np.array_equal(value, other)
+    assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
 
 
 @pytest.mark.parametrize("fails", ["before", "in the first", "in another", "to start"])
