@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 import nblstm
-from nblstm.config import ModelConfig, SampleConfig, TrainConfig
+from nblstm.config import BeamConfig, ModelConfig, SampleConfig, TrainConfig
 from nblstm.errors import ConfigError, DeviceError
+from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters, reference
 from nblstm.kernels.cells import Cell
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
 from nblstm.text.batches import Chunk, Streams
+from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 cuda = pytest.importorskip("nblstm.kernels.cuda")
@@ -310,6 +312,22 @@ def test_texts_are_the_same():
             pieces = generate(network, network.initial_state(), sample, np.random.default_rng(3), [0])
             texts.append(np.concatenate(list(pieces), axis=1))
         np.testing.assert_array_equal(*texts)
+
+
+@needs_card
+def test_a_beam_finds_the_same():
+    """The card reads, the host chooses: the texts and figures of the CPU."""
+    config, words = ModelConfig(11, hidden_size=5), Vocabulary.build(["abcdefghij"], "char")
+    found = []
+    for backend in ("numpy", "cuda"):
+        network = Network(config, 3 * initial(config, 2), backend)
+        search = BeamSearch(network, words, network.initial_state(), BeamConfig(n=4, beam=3, num_samples=3))
+        while not search.done:
+            search.step()
+        found.append(search.hypotheses())
+    for expected, actual in zip(*found):
+        assert np.array_equal(actual.tokens, expected.tokens)
+        assert actual.score == pytest.approx(expected.score, abs=1e-4)
 
 
 @needs_card

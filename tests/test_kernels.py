@@ -343,17 +343,17 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,)):
     net = small_net((V, E, H), dtype)
     net.head_bias[1] += 1  # some end, and keep their places
     work = kernels.decode_work(B + 1, net, threads)
-    new = lambda *shape: np.repeat(r.normal(0, 0.5, (*shape[:-2], 1, shape[-1])), B, axis=-2).astype(dtype)  # noqa: E731
-    h, c, top, logits = new(2, B, H), new(2, B, H), new(B, H), new(B, V)
+    one = [r.normal(0, 0.5, shape).astype(dtype) for shape in ((2, 1, H), (2, 1, H), (1, H), (1, V))]
+    h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
     empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
     places = Places(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
     parents, tokens, steps = np.full((12, B), -1), np.full((12, B), -1), 0
     for K in pieces:
         if not steps or not reference.over(places, steps, beam):
+            numbers, banned = noise[steps : steps + K], np.array([0, 7])
             steps += kernels.search(
-                parents, tokens, steps, places, h, c, top, logits, noise[steps : steps + K], np.array([0, 7]), beam, work,
-                threads,
+                parents, tokens, steps, places, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
     assert np.array_equal(top, h[-1])
     return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, logits
@@ -364,7 +364,7 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,)):
 @pytest.mark.parametrize("settings", SEARCHES.values(), ids=SEARCHES)
 def test_searching_equals_the_specification(settings, B, V, threads, dtype, monkeypatch):
     """The same children at every step, the same end, and the state behind: in one call or several, by any threads."""
-    monkeypatch.setattr(searching, "SHARED_BYTES", 0)
+    monkeypatch.setattr(searching, "SHARED_WORK", 0)
     if B % settings.get("groups", 1):
         settings = {**settings, "groups": 1}
     expected = searched(reference, 1, B, V, settings, dtype)
@@ -378,7 +378,10 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
 
 @pytest.mark.parametrize(
     "name, B, steps, finished",
-    [("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51), ("stochastic, over", 3, 3, 2)],
+    [
+        ("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51),
+        ("stochastic, over", 3, 3, 2),
+    ],
 )
 def test_the_searches_above_meet_all_that_may_happen(name, B, steps, finished):
     """Some are over early, in some hypotheses keep their places while others go on."""

@@ -29,7 +29,7 @@ Contract
     decode(logits, h, c, top, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
     generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
-    search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads)    -> int
+    search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads)     -> int
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)

@@ -457,7 +457,7 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
 def search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads):
     """The steps start ... start + K of a beam search, K = len(noise); returns how many: fewer where it is `over`.
 
-    At each step the best children of all hypotheses take the B places: parents, tokens (S, B) int64 get a row that tells
+    At each step the best children of all hypotheses take the B places: a row of parents and tokens (S, B) int64 tells
     at which place each hypothesis stood before, and its new token; V where it has ended and keeps its place. Every step
     but the first reads the tokens of the row before: those before `start` are given.
     places: `kernels.Places`, written to. h, c (L, B, H), top (B, F): at `start` 0 those of the B texts, later what the
@@ -484,9 +484,9 @@ def search_by(decode, parents, tokens, start, places, h, c, top, logits, noise, 
 
 
 def _children(places, logits, noise, banned, beam):
-    """(log p, key to be chosen by), (B, V + 1) float64 each, of every child. The last column is the hypothesis as it is.
+    """(log p, key to be chosen by), (B, V + 1) float64 each, of every child; in the last column the hypothesis as it is.
 
-    It has the key inf where the hypothesis has ended, so that it keeps its place, and -inf elsewhere; in a stochastic
+    That has the key inf where the hypothesis has ended, so that it keeps its place, and -inf elsewhere; in a stochastic
     beam it competes like every other leaf.
     """
     V, ended = logits.shape[1], places.finished
@@ -533,7 +533,7 @@ def _settle(places, parents, tokens, log_probability, keys, beam, V):
 def over(places, steps, beam):
     """Whether nothing that may come after so many steps can change the `wanted` best texts of any group.
 
-    No hypothesis that goes on can rank higher than its bound: log p only falls, and lp is largest at the longest length.
+    No hypothesis that goes on can rank higher than its bound: log p only falls, and lp is largest at the longest.
     """
     live = (places.log_probability > -np.inf) & ~places.finished
     if steps == beam.longest or not live.any():

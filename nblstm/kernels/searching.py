@@ -16,9 +16,11 @@ from nblstm.kernels.barrier import barrier
 from nblstm.kernels.decoding import read_token
 from nblstm.kernels.jit import jit
 from nblstm.kernels.products import panels
-from nblstm.kernels.recurrent import MANY_STEPS, SHARED_BYTES, share
+from nblstm.kernels.recurrent import MANY_STEPS, share
 from nblstm.kernels.threads import together
 from nblstm.kernels.vectors import LANES, exp, lane_max, lane_sum, larger, like, load, store
+
+SHARED_WORK = 80_000_000  # bytes of weights x hypotheses x steps of a call: some 0.5 ms, worth waking several threads
 
 # ---------------------------------------------------------------- the children
 
@@ -258,7 +260,7 @@ def search(parents, tokens, start, places, h, c, top, logits, noise, banned, bea
         )  # fmt: skip
     (B, V), K, states, taken = logits.shape, len(noise), work["states"], np.zeros(2, np.int64)
     room = _room(B, V, c.reshape(-1), beam.stochastic)
-    worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_BYTES
+    worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK
     states[h.size : 2 * h.size] = h.reshape(-1)
     while taken[0] < K and not taken[1]:
         together(

@@ -1,19 +1,21 @@
-"""Warm-up: compile every kernel that training, scoring and sampling use, into the cache."""
+"""Warm-up: compile every kernel that training, scoring, sampling and searching use, into the cache."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import OPTIMIZERS, ModelConfig, SampleConfig, TrainConfig
+from nblstm.config import OPTIMIZERS, BeamConfig, ModelConfig, SampleConfig, TrainConfig
+from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate, read
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
 from nblstm.text.batches import Streams
+from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 
 def warmup() -> None:
-    """Train, score and sample tiny models, with every option that has a kernel of its own. DeviceError without numba."""
+    """Use tiny models for everything, with every option that has a kernel of its own. DeviceError without numba."""
     ids = np.arange(40, dtype=np.int64) % 5
     for optimizer in OPTIMIZERS:
         shape = ModelConfig(5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5)
@@ -26,3 +28,4 @@ def warmup() -> None:
     for _ in generate(network, state, SampleConfig(n=2), np.random.default_rng(0)):
         pass
     network.decoder()(ids[:1], state)
+    BeamSearch(network, Vocabulary.build(["abcd"], "char"), state, BeamConfig(n=2, beam=2)).step()
