@@ -219,7 +219,7 @@ def _penalise(z, seen, history, start, stop, penalty, V):
 
 
 @jit
-def _swap(keys, weights, i, j):
+def swap(keys, weights, i, j):
     """Exchange the places i and j of both arrays"""
     keys[i], keys[j] = keys[j], keys[i]
     weights[i], weights[j] = weights[j], weights[i]
@@ -236,11 +236,11 @@ def _lowest_kept(keys, weights, count, goal):
         while k < j:
             if keys[k] > pivot:
                 higher += weights[k]
-                _swap(keys, weights, i, k)
+                swap(keys, weights, i, k)
                 i, k = i + 1, k + 1
             elif keys[k] < pivot:
                 j -= 1
-                _swap(keys, weights, k, j)
+                swap(keys, weights, k, j)
             else:
                 equal += weights[k]
                 k += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from nblstm.kernels import Net, Places, reference
 from nblstm.kernels.barrier import barrier
-from nblstm.kernels.decoding import read_token
+from nblstm.kernels.decoding import read_token, swap
 from nblstm.kernels.jit import jit
 from nblstm.kernels.products import panels
 from nblstm.kernels.recurrent import MANY_STEPS, share
@@ -75,13 +75,6 @@ def _lower(keys, chosen, i, j):
 
 
 @jit
-def _swap(keys, chosen, i, j):
-    """Exchange two of the best"""
-    keys[i], keys[j] = keys[j], keys[i]
-    chosen[i], chosen[j] = chosen[j], chosen[i]
-
-
-@jit
 def _sink(keys, chosen, i, count):
     """Move the i-th of a heap of `count` down until none below it is lower"""
     while 2 * i + 1 < count:
@@ -90,7 +83,7 @@ def _sink(keys, chosen, i, count):
             child += 1
         if not _lower(keys, chosen, child, i):
             return
-        _swap(keys, chosen, i, child)
+        swap(keys, chosen, i, child)
         i = child
 
 
@@ -127,7 +120,7 @@ def _best(best, chosen, keys, places, cost, stochastic, V, start, stop):
             ended = places.perturbed[n] if stochastic else np.inf
         count = _offer(best, chosen, count, ended, n * (V + 1) + V)
     for last in range(size - 1, 0, -1):
-        _swap(best, chosen, 0, last)
+        swap(best, chosen, 0, last)
         _sink(best, chosen, 0, last)
 
 
