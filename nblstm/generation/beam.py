@@ -113,8 +113,8 @@ class BeamSearch:
         self._logits = np.repeat(network.logits(state.top), B, axis=0)
         if first is not None:
             self._logits[:, np.setdiff1d(np.arange(V), first)] = -np.inf
-        noisy = NOISE // (B * V) if config.stochastic else config.n
-        self._most = 1 if ending else max(1, min(steps_of_a_call(network, B), noisy))
+        drawn = NOISE // (B * V) if config.stochastic else config.n
+        self._most = 1 if ending else max(1, min(steps_of_a_call(network, B), drawn))  # steps of a call
 
     # ------------------------------------------------------------ some steps
 
@@ -123,9 +123,8 @@ class BeamSearch:
 
         At each of them every hypothesis that has not ended grows by a token; the best children take the places.
         """
-        K, B, V = min(self._most, self.config.n - self.steps), *self._logits.shape
-        shape = (K, B, V if self.config.stochastic else 0)
-        noise = self._random.gumbel(size=shape)
+        K, (B, V) = min(self._most, self.config.n - self.steps), self._logits.shape
+        noise = self._random.gumbel(size=(K, B, V if self.config.stochastic else 0))
         parents, tokens = self._room(K)
         self.steps += self._decoder.search(
             parents, tokens, self.steps, self.places, self._state, self._logits, noise, self._banned, self._beam
