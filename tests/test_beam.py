@@ -187,6 +187,18 @@ def test_the_backends_find_the_same(model):
     np.testing.assert_allclose([f.score for f in one], [f.score for f in other], rtol=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{}, {"groups": 3}, {"stochastic": True, "seed": 1}], ids=str)
+def test_the_backends_find_the_same_of_decided_models(settings):
+    """Where every token depends on all before it, and some texts end early: 10 models, many steps a call."""
+    config, lengths = BeamConfig(n=30, beam=6, num_samples=6, **settings), set()
+    for seed in range(10):
+        one, other = (search(random_network(seed, 8, backend), config) for backend in ("numpy", "cpu"))
+        lengths |= {len(text) for text in texts(one)}
+        assert texts(one) == texts(other)
+        np.testing.assert_allclose([h.score for h in one], [h.score for h in other], rtol=1e-9)
+    assert len(lengths) > 5
+
+
 def test_the_figures_are_the_models(model):
     """log_probability is the whole text's less the prompt's, with the share of <unk>, which cannot come, shared out."""
     (found,) = model.beam("Shall I", n=50, beam=4)

@@ -147,6 +147,22 @@ def test_decoding_without_logits_moves_the_state_alike(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_texts_that_were_taken_go_on_as_they_would_alone(backend):
+    """The state of several texts, in any order and more than once each, is decoded like that of each alone."""
+    network, tokens, order = make_network(backend), np.array([[1, 2, 3, 2], [0, 1, 4, 3]]), [2, 0, 0, 1]
+    _, state = make_chunk(network.config)
+    together = state.take(order)
+    assert all(array.flags.c_contiguous for array in vars(together).values())
+    decode = network.decoder(4)
+    logits = [decode(row, together) for row in tokens][-1]
+    for n, text in enumerate(order):
+        alone = state.take([text])
+        expected = [decode(row[n : n + 1], alone) for row in tokens][-1]
+        close(logits[n], expected[0], 1e-5)
+        close(together.c[:, n], alone.c[:, 0], 1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_are_left_alone(backend):
     """Parameters, tokens and the incoming state are read, never written, by training and scoring."""
     network = make_network(backend, dropout=0.3)

@@ -221,6 +221,22 @@ def test_texts_side_by_side_differ(model):
     assert model.generate_many("Shall", n=40, num_samples=3, seed=4) == texts
 
 
+def test_the_backends_write_the_same_texts_side_by_side():
+    """By a network whose predictions depend on all that it has read: in pieces, and when some texts are over."""
+    config = ModelConfig(20, hidden_size=33)
+    parameters = 4 * initial(config, 1)
+    texts = []
+    for backend in BACKENDS:
+        network, pieces = Network(config, parameters, backend, 1), []
+        for piece in sampler.generate(
+            network, network.initial_state(), SampleConfig(n=60, num_samples=4), np.random.default_rng(5),
+            over=lambda n: n == 1 and len(pieces) > 2,
+        ):  # fmt: skip
+            pieces.append(piece)
+        texts.append(np.concatenate(pieces, axis=1))
+    assert np.array_equal(*texts) and len({tuple(row) for row in texts[0]}) == 4
+
+
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"temperature": 1.7}, {"top_k": 3}, FILTERS[-1]])
 def test_the_backends_write_the_same_text(model, settings):
     """NumPy and the compiled kernels agree on 200 tokens for one seed."""
