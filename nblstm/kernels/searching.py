@@ -29,7 +29,7 @@ SHARED_WORK = 80_000_000  # bytes of weights x hypotheses x steps of a call: som
 def _children(children, keys, places, logits, noise, k, banned, stochastic, V, n):
     """Row n of the children of `reference.search` and of their keys, (B, S) both, -inf behind V.
 
-    The hypothesis as it is has no column here: see `_choose`.
+    The hypothesis as it is has no column here: see `_best`.
     """
     row, first = children[n], n * children.shape[1]
     row[:] = -np.inf
@@ -59,8 +59,10 @@ def _perturb(keys, children, noise, at, T, V):
         keys[v] = children[v] + noise[at + v]
         Z = max(Z, keys[v])
     for v in range(V):
-        if keys[v] > -np.inf:
-            x = min(keys[v] - Z, 0.0)
+        if keys[v] == Z > -np.inf:
+            keys[v] = T
+        elif keys[v] > -np.inf:
+            x = keys[v] - Z
             u = T - keys[v] + (np.log(-np.expm1(x)) if x > -np.log(2) else np.log1p(-np.exp(x)))
             keys[v] = T - max(u, 0.0) - np.log1p(np.exp(-abs(u)))
 
