@@ -28,7 +28,11 @@ PADDINGS = ("pre", "post")
 
 HEADS = ("linear", "cell")
 PREDICTS = ("next", "targets")
-ONLY_FOR = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> cells that have it
+OF_CELLS = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> those that have it
+OF_OPTIMIZERS = {"momentum": ("sgd",), "nesterov": ("sgd",), "averaging_patience": ("asgd",)}
+OF_SCHEDULES = {
+    "lr_decay": ("exponential", "step", "plateau"), "decay_after": ("step", "plateau"), "warmup": ("cosine",),
+}  # fmt: skip
 CPU_ONLY = (  # settings of ModelConfig that device cuda leaves at their defaults
     "proj_size", "peepholes", "layer_norm", "residual", "bidirectional", "learned_state", "head", "embedding_dropout",
     "weight_dropout", "dtype",
@@ -93,6 +97,14 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _only_with(config: Any, choice: str, owners: dict[str, tuple[str, ...]]) -> None:
+    """Raise ConfigError for a setting that the config's choice, such as its cell, does not have; owners: those who do."""
+    chosen = getattr(config, choice)
+    for name, having in owners.items():
+        if chosen not in having and getattr(config, name) != getattr(type(config), name):
+            raise ConfigError(f"{name} is for {' or '.join(having)}, not for {chosen}; leave it out.")
 
 
 def _not_too_large(config: Any, sizes: str) -> None:
@@ -203,9 +215,7 @@ class ModelConfig(_Config):
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for choices that exclude each other."""
-        for name, cells in ONLY_FOR.items():
-            if getattr(self, name) != getattr(type(self), name) and self.cell not in cells:
-                raise ConfigError(f"{name} is for {' or '.join(cells)}, not for {self.cell}; leave it out.")
+        _only_with(self, "cell", OF_CELLS)
         if self.mask_fraction == 0 or (not self.bidirectional and self.mask_fraction != type(self).mask_fraction):
             raise ConfigError(f"mask_fraction is for a bidirectional model, and above 0; got {self.mask_fraction}.")
         if self.head == "cell" and self.cell not in WITH_MEMORY:
@@ -356,9 +366,9 @@ class TrainConfig(_Config):
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
     optimizer: str = "adam"  # adam | adamw | sgd | rmsprop | asgd
     lr: float | None = None  # learning rate; None means the optimizer's usual one (LEARNING_RATES)
-    momentum: float = 0.9  # sgd only
-    nesterov: bool = False  # sgd only: look ahead along the momentum
-    averaging_patience: int = 5  # asgd only: validations that are not counted when it is asked whether the loss rises
+    momentum: float = 0.9  # sgd
+    nesterov: bool = False  # sgd: look ahead along the momentum
+    averaging_patience: int = 5  # asgd: validations that are not counted when it is asked whether the loss rises
     weight_decay: float = 0.0  # L2 penalty added to the gradient, as in PyTorch; adamw: decoupled from it
     label_smoothing: float = 0.0  # share of a target's probability that is spread over all tokens
     token_weights: dict | None = None  # token -> how much it counts as a target, 0 leaves it out; others count 1
@@ -391,14 +401,16 @@ class TrainConfig(_Config):
         _at_least(self, 0, "weight_decay", "warmup", "clip", "clip_value", "patience", "seed", "threads")
         _fraction(self, "momentum", "label_smoothing")
         _at_least(self, 0, "averaging_patience")
-        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
-            raise ConfigError("nesterov is for sgd with a momentum above 0; leave it out.")
         for token, weight in (self.token_weights or {}).items():
             number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
             if not (number and weight >= 0 and isinstance(token, str)):
                 raise ConfigError(f"token_weights must be numbers of at least 0, got {weight!r:.40} for {token!r:.40}.")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
+        _only_with(self, "optimizer", OF_OPTIMIZERS)
+        _only_with(self, "schedule", OF_SCHEDULES)
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov is for a momentum above 0; leave it out.")
         if self.boundaries is not None and self.num_buckets is not None:
             raise ConfigError(f"num_buckets is for automatic buckets; leave it out, or buckets {self.buckets!r}.")
         if self.seed >= 2**63:

@@ -106,8 +106,13 @@ def nats(lines):
     (["--bidirectional", "--mask-fraction", "0"], "above 0; got 0.0"),
     (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
     (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),
+    (["--momentum", "0.5"], "momentum is for sgd, not for adam"), (["--averaging-patience", "3"], "is for asgd"),
+    (["--lr-decay", "0.5"], "lr_decay is for exponential or step or plateau, not for cosine"),
+    (["--schedule", "step", "--warmup", "5"], "warmup is for cosine"), (["--decay-after", "3"], "decay_after is for"),
+    (["--device", "cuda", "--residual"], "residual True is not for device cuda"),
 ])  # fmt: skip
 def test_combinations_are_refused_before_anything_is_read(command, folder, options, message):
-    """One line, exit code 2, and the corpus need not even exist."""
+    """One line, exit code 2; the corpus need not even exist, and another run may stand at the output."""
+    Path("x.safetensors").touch()
     refused = command("train", "no-such-corpus.txt", *options, "-o", "x.safetensors")
     assert refused.code == 2 and message in refused.err and refused.err.count("\n") == 1

@@ -59,7 +59,8 @@ def assert_same(one, other):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
     """7 + 9 updates through a checkpoint file are 16 updates to the last bit: weights, moments, losses, rates."""
-    settings = dict(optimizer=optimizer, schedule=schedule, steps=16, decay_after=1, warmup=5, weight_decay=1e-3)
+    sizes = {"step": {"decay_after": 1}, "plateau": {"decay_after": 1}, "cosine": {"warmup": 5}}.get(schedule, {})
+    settings = dict(optimizer=optimizer, schedule=schedule, steps=16, weight_decay=1e-3, **sizes)
     whole = make_trainer(**settings)
     expected = history(whole.run())
     first = make_trainer(**settings)

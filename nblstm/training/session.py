@@ -22,7 +22,7 @@ import numpy as np
 
 from nblstm import kernels
 from nblstm.config import (
-    DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_documents, check_masking,
+    DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_card, check_documents, check_masking,
 )  # fmt: skip
 from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
@@ -82,14 +82,16 @@ class Session:
         Raises ConfigError, TextError or ModelFileError before anything is written.
         """
         output = Path(output)
-        check_output(output, overwrite)
+        asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before anything is read
         check_documents(text, config)
-        kernels.load(config.device)  # DeviceError now, not behind the text
+        check_masking(text.level, asked.bidirectional)
+        if config.device == "cuda":
+            check_card(asked)
+        check_output(output, overwrite)
+        kernels.load(config.device)
         base = load(init_from) if init_from is not None else None
         if base is not None and model:
             raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
-        asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before reading the text
-        check_masking(text.level, asked.bidirectional)
         text = _text_of(base.vocabulary, text) if base else text
         facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
         corpus = _corpus(facts, base.vocabulary if base else None)
