@@ -288,6 +288,7 @@ def test_an_empty_text_is_refused(kind, text):
         (lambda: MLPLanguageModel(widow=3), "WindowConfig has no field 'widow'"),
         (lambda: MLPLanguageModel(window=0), "window must be at least 1"),
         (lambda: TextGenerator(hidden_size=0), "hidden_size must be at least 1"),
+        (lambda: MLPLanguageModel(vocab_size=3), "vocab_size is how many tokens the text has"),
         (lambda: TextGenerator().train("text", hidden_size=3), r"hidden_size is .* of the network: TextGenerator\("),
         (lambda: TextGenerator().train("text", epoch=3), "there is no setting 'epoch'"),
         (lambda: TextGenerator().train("text", buckets="3"), "buckets is for documents"),

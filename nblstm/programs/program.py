@@ -37,6 +37,8 @@ class Program(ABC):
 
     def __init__(self, **network: Any) -> None:
         """network: fields of CONFIG, without vocab_size. ConfigError for a wrong one."""
+        if "vocab_size" in network:
+            raise ConfigError("vocab_size is how many tokens the text has; leave it out.")
         self.network_settings = {**self.NETWORK, **network}
         self.CONFIG.from_dict({"vocab_size": 2, **self.network_settings})
         self.config: Any = None
