@@ -291,6 +291,7 @@ def test_an_empty_text_is_refused(kind, text):
         (lambda: MLPLanguageModel(vocab_size=3), "vocab_size is how many tokens the text has"),
         (lambda: TextGenerator().train("text", hidden_size=3), r"hidden_size is .* of the network: TextGenerator\("),
         (lambda: TextGenerator().train("text", epoch=3), "there is no setting 'epoch'"),
+        (lambda: TextGenerator().train("text", encoding="latin-1"), "encoding is for files"),
         (lambda: TextGenerator().train("text", buckets="3"), "buckets is for documents"),
         (lambda: TextGenerator(bidirectional=True).train("text", level="byte"), "bidirectional hides"),
         (lambda: MLPLanguageModel().train("text", bptt=3), "bptt is for networks that carry a state"),

@@ -71,6 +71,8 @@ class Program(ABC):
         if network:
             name = next(iter(network))
             raise ConfigError(f"{name} is a setting of the network: {type(self).__name__}(...) takes it.")
+        if not isinstance(text, bytes) and asked.get("encoding", TextConfig.encoding) != TextConfig.encoding:
+            raise ConfigError("encoding is for files, and a string is decoded already; leave it out.")
         self._check(asked, training)
         train = TrainConfig(**{**self.TRAINING, **training})
         corpus = load_corpus(sources, **TextConfig(**asked).to_dict())
