@@ -25,7 +25,6 @@ from nblstm.training.trainer import Trainer
 cuda = pytest.importorskip("nblstm.kernels.cuda")
 THERE = cuda.SIMULATED or (importlib.util.find_spec("numba_cuda") is not None and cuda.cuda.is_available())
 needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
-CONTRACT = [name for name in vars(reference) if name in vars(cuda) and inspect.isfunction(getattr(cuda, name))]
 CELLS = {
     "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
