@@ -151,6 +151,15 @@ def test_every_pass_reads_every_step_once():
     assert len(set(counts)) == 1 and len(source.epoch(0)) >= 50
 
 
+def test_a_pass_over_a_long_series_is_one_batch():
+    """Wherever it is cut, batch_size stretches or one less lie side by side, and none is left for another batch."""
+    rows = np.zeros((5000, 1), np.float32)
+    source = Training(Table.of([rows], [rows]), np.array([5000]), batch_size=8, bptt=16, seed=1)
+    for number in range(20):
+        texts = [chunk.num_texts for chunk in source.epoch(number) if chunk.fresh]
+        assert set(texts) <= {7, 8}
+
+
 def test_epochs_are_a_function_of_seed_and_number():
     """The same cuts again, other cuts in the next epoch and with another seed."""
     read = lambda seed, number: np.concatenate(  # noqa: E731
