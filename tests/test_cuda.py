@@ -369,8 +369,9 @@ def test_an_array_without_room_is_a_device_error(monkeypatch):
         raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
     monkeypatch.setattr(cuda.cuda, "device_array", full)
-    with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
-        cuda.empty((1000, 1000), np.float32)
+    for make in (cuda.array, cuda.zeros_like, lambda x: cuda.empty(x.shape, x.dtype)):
+        with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
+            make(np.ones((1000, 1000), np.float32))
 
 
 def test_half_precision_is_for_the_card():
