@@ -6,6 +6,7 @@ Run by hand in the simulator: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test
 import importlib.util
 import inspect
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nblstm.kernels.cells import Cell
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial
 from nblstm.text.batches import Chunk, Streams
+from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Trainer
 
 cuda = pytest.importorskip("nblstm.kernels.cuda")
@@ -372,6 +374,39 @@ def test_an_array_without_room_is_a_device_error(monkeypatch):
     for make in (cuda.array, cuda.zeros_like, lambda x: cuda.empty(x.shape, x.dtype)):
         with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
             make(np.ones((1000, 1000), np.float32))
+
+
+@pytest.mark.skipif(not cuda.SIMULATED, reason="only the simulator's arrays can be counted")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_takes_no_more_than_was_told(name, monkeypatch):
+    """Many texts of one step: all arrays that are on the card at once are within `card_bytes`."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    sizes = {"now": 0, "most": 0}
+
+    def counted(make):
+        def made(*args):
+            array = make(*args)
+            size = array._ary.nbytes
+            weakref.finalize(array._ary, lambda: sizes.update(now=sizes["now"] - size))
+            sizes["now"] += size
+            sizes["most"] = max(sizes.values())
+            return array
+
+        return made
+
+    for maker in ("device_array", "to_device"):
+        monkeypatch.setattr(cuda.cuda, maker, counted(getattr(cuda.cuda, maker)))
+    monkeypatch.setattr(FakeCUDAKernel, "__call__", lambda *args: None)  # no kernel makes an array
+    monkeypatch.setattr("nblstm.training.memory.CHUNK", 0)  # nothing is validated
+    recipe = TrainConfig(batch_size=2048, bptt=1)
+    config = ModelConfig(9, **{"hidden_size": 32, "embedding_size": 0, **NETWORKS[name]})
+    network = Network(config, initial(config, 1), "cuda")
+    gradient, state = network.kernels.zeros_like(network.parameters), network.initial_state(2048)
+    for step in range(3):
+        with np.errstate(all="ignore"):  # the losses are whatever was in memory
+            _, state = network.loss_and_gradient(gradient, chunk_of(config, 1, 2048), state, 0, step)
+    assert 0 < sizes["most"] <= card_bytes(config, recipe)
 
 
 def test_half_precision_is_for_the_card():
