@@ -197,10 +197,11 @@ def test_softmax(smoothing, weighted, monkeypatch):
 @needs_card
 @pytest.mark.parametrize("kind", CELLS)
 def test_layer(kind):
-    """Outputs, final state and every gradient of packed texts, inputs in place and through an index."""
+    """Outputs, final state and every gradient of packed texts, also of more than a block's; inputs through an index."""
     from test_kernels import run_layer
 
-    cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True)]
+    many = [3] * cuda.TEXTS + [2, 1, 1]
+    cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True), ((5, 3), many, False)]
     for (H, D), lengths, repeated in cases if kind in ("lstm", "gru") else cases[1:]:
         cell = Cell(**CELLS[kind], input_size=D, hidden_size=H)
         args = 1, cell, lengths, np.float32, repeated, False
