@@ -265,6 +265,22 @@ def test_loss_and_gradient(name):
 
 
 @needs_card
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_texts_that_end_leave_the_others_their_states(cell):
+    """A chunk goes on with the first of three texts, from states that are a part of those on the device."""
+    config, found = ModelConfig(9, hidden_size=6, cell=cell, dropout=0.0), []
+    first, second = chunk_of(config, N=3), chunk_of(config, N=2, seed=1)
+    for backend in ("numpy", "cuda"):
+        network = Network(config, initial(config, 1), backend)
+        gradient = network.kernels.zeros_like(network.parameters)
+        _, state = network.loss_and_gradient(gradient, first, network.initial_state(3), 0, 0)
+        loss, state = network.loss_and_gradient(gradient, second, network.before(second, state), 0, 1)
+        found.append((loss, *map(network.kernels.host, (gradient, state.h, state.c))))
+    for theirs, mine in zip(*found):
+        close(mine, theirs, 1e-5)
+
+
+@needs_card
 def test_losses_and_logits():
     """Scoring, and reading a prompt, give NumPy's losses and states, in NumPy arrays."""
     config = ModelConfig(9, hidden_size=6, num_layers=1)
