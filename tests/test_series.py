@@ -249,7 +249,8 @@ def test_training_reports_and_stops():
     [
         (lambda: nblstm.SeriesModel.fit([[1.0], [np.nan]]), "finite numbers"),
         (lambda: nblstm.SeriesModel.fit([]), "shape"),
-        (lambda: nblstm.SeriesModel.fit("text"), "array of numbers"),
+        (lambda: nblstm.SeriesModel.fit("text"), "must be real numbers"),
+        (lambda: nblstm.SeriesModel.fit(np.ones(9) * 1j), "must be real numbers"),
         (lambda: nblstm.SeriesModel.fit([np.ones(5), np.ones(1)]), "at least 2 steps"),
         (lambda: nblstm.SeriesModel.fit([np.ones((5, 2)), np.ones((5, 3))]), "same number of values"),
         (lambda: nblstm.SeriesModel.fit(np.ones((5, 2)), np.ones(4)), "as many steps"),
