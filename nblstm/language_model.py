@@ -56,7 +56,7 @@ class LanguageModel:
         self._networks: dict[tuple[str, int], Network] = {}
 
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
-        """The network on a backend, "numpy" or "cpu" (DeviceError without numba); made once."""
+        """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
         if (backend, threads) not in self._networks:
             self._networks[backend, threads] = Network(self.config, self.parameters, backend, threads)
         return self._networks[backend, threads]

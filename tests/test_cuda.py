@@ -6,6 +6,7 @@ Run by hand in the simulator: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/test
 import importlib.util
 import inspect
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,12 @@ from nblstm.model.network import Network
 from nblstm.model.parameters import initial
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Trainer
 
 cuda = pytest.importorskip("nblstm.kernels.cuda")
 THERE = cuda.SIMULATED or (importlib.util.find_spec("numba_cuda") is not None and cuda.cuda.is_available())
 needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
-CONTRACT = [name for name in vars(reference) if name in vars(cuda) and inspect.isfunction(getattr(cuda, name))]
 CELLS = {
     "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
@@ -198,10 +199,11 @@ def test_softmax(smoothing, weighted, monkeypatch):
 @needs_card
 @pytest.mark.parametrize("kind", CELLS)
 def test_layer(kind):
-    """Outputs, final state and every gradient of packed texts, inputs in place and through an index."""
+    """Outputs, final state and every gradient of packed texts, also of more than a block's; inputs through an index."""
     from test_kernels import run_layer
 
-    cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True)]
+    many = [3] * cuda.TEXTS + [2, 1, 1]
+    cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True), ((5, 3), many, False)]
     for (H, D), lengths, repeated in cases if kind in ("lstm", "gru") else cases[1:]:
         cell = Cell(**CELLS[kind], input_size=D, hidden_size=H)
         args = 1, cell, lengths, np.float32, repeated, False
@@ -262,6 +264,22 @@ def test_loss_and_gradient(name):
             found.append((loss, *map(network.kernels.host, (gradient, states[k].h, states[k].c, states[k].top))))
         for mine, theirs in zip(*found):
             close(mine, theirs, 1e-5)
+
+
+@needs_card
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_texts_that_end_leave_the_others_their_states(cell):
+    """A chunk goes on with the first of three texts, from states that are a part of those on the device."""
+    config, found = ModelConfig(9, hidden_size=6, cell=cell, dropout=0.0), []
+    first, second = chunk_of(config, N=3), chunk_of(config, N=2, seed=1)
+    for backend in ("numpy", "cuda"):
+        network = Network(config, initial(config, 1), backend)
+        gradient = network.kernels.zeros_like(network.parameters)
+        _, state = network.loss_and_gradient(gradient, first, network.initial_state(3), 0, 0)
+        loss, state = network.loss_and_gradient(gradient, second, network.before(second, state), 0, 1)
+        found.append((loss, *map(network.kernels.host, (gradient, state.h, state.c))))
+    for theirs, mine in zip(*found):
+        close(mine, theirs, 1e-5)
 
 
 @needs_card
@@ -388,8 +406,42 @@ def test_an_array_without_room_is_a_device_error(monkeypatch):
         raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
     monkeypatch.setattr(cuda.cuda, "device_array", full)
-    with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
-        cuda.empty((1000, 1000), np.float32)
+    for make in (cuda.array, cuda.zeros_like, lambda x: cuda.empty(x.shape, x.dtype)):
+        with pytest.raises(DeviceError, match="no room for 4 MB more; lower batch_size or bptt"):
+            make(np.ones((1000, 1000), np.float32))
+
+
+@pytest.mark.skipif(not cuda.SIMULATED, reason="only the simulator's arrays can be counted")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_takes_no_more_than_was_told(name, monkeypatch):
+    """Many texts of one step: all arrays that are on the card at once are within `card_bytes`."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    sizes = {"now": 0, "most": 0}
+
+    def counted(make):
+        def made(*args):
+            array = make(*args)
+            size = array._ary.nbytes
+            weakref.finalize(array._ary, lambda: sizes.update(now=sizes["now"] - size))
+            sizes["now"] += size
+            sizes["most"] = max(sizes.values())
+            return array
+
+        return made
+
+    for maker in ("device_array", "to_device"):
+        monkeypatch.setattr(cuda.cuda, maker, counted(getattr(cuda.cuda, maker)))
+    monkeypatch.setattr(FakeCUDAKernel, "__call__", lambda *args: None)  # no kernel makes an array
+    monkeypatch.setattr("nblstm.training.memory.CHUNK", 0)  # nothing is validated
+    recipe = TrainConfig(batch_size=2048, bptt=1)
+    config = ModelConfig(9, **{"hidden_size": 32, "embedding_size": 0, **NETWORKS[name]})
+    network = Network(config, initial(config, 1), "cuda")
+    gradient, state = network.kernels.zeros_like(network.parameters), network.initial_state(2048)
+    for step in range(3):
+        with np.errstate(all="ignore"):  # the losses are whatever was in memory
+            _, state = network.loss_and_gradient(gradient, chunk_of(config, 1, 2048), state, 0, step)
+    assert 0 < sizes["most"] <= card_bytes(config, recipe)
 
 
 def test_half_precision_is_for_the_card():

@@ -151,6 +151,15 @@ def test_every_pass_reads_every_step_once():
     assert len(set(counts)) == 1 and len(source.epoch(0)) >= 50
 
 
+def test_a_pass_over_a_long_series_is_one_batch():
+    """Wherever it is cut, batch_size stretches or one less lie side by side, and none is left for another batch."""
+    rows = np.zeros((5000, 1), np.float32)
+    source = Training(Table.of([rows], [rows]), np.array([5000]), batch_size=8, bptt=16, seed=1)
+    for number in range(20):
+        texts = [chunk.num_texts for chunk in source.epoch(number) if chunk.fresh]
+        assert set(texts) <= {7, 8}
+
+
 def test_epochs_are_a_function_of_seed_and_number():
     """The same cuts again, other cuts in the next epoch and with another seed."""
     read = lambda seed, number: np.concatenate(  # noqa: E731
@@ -240,7 +249,8 @@ def test_training_reports_and_stops():
     [
         (lambda: nblstm.SeriesModel.fit([[1.0], [np.nan]]), "finite numbers"),
         (lambda: nblstm.SeriesModel.fit([]), "shape"),
-        (lambda: nblstm.SeriesModel.fit("text"), "array of numbers"),
+        (lambda: nblstm.SeriesModel.fit("text"), "must be real numbers"),
+        (lambda: nblstm.SeriesModel.fit(np.ones(9) * 1j), "must be real numbers"),
         (lambda: nblstm.SeriesModel.fit([np.ones(5), np.ones(1)]), "at least 2 steps"),
         (lambda: nblstm.SeriesModel.fit([np.ones((5, 2)), np.ones((5, 3))]), "same number of values"),
         (lambda: nblstm.SeriesModel.fit(np.ones((5, 2)), np.ones(4)), "as many steps"),
@@ -262,11 +272,12 @@ def test_wrong_series_and_settings_are_named(call, message):
 
 
 def test_a_model_says_what_it_cannot_read(model):
-    """Another number of channels, too few steps ahead, numbers out of all proportion."""
+    """Another number of channels, too few steps ahead, an unknown backend, numbers out of all proportion."""
     for call, message in (
         (lambda: model.predict(np.ones((5, 3))), "2 numbers at a step"),
         (lambda: model.forecast(waves(9), 0), "integer of at least 1, got 0"),
         (lambda: model.forecast(waves(9), 1.5), "integer of at least 1, got 1.5"),
+        (lambda: model.predict(waves(9), backend="gpu"), "backend must be one of numpy, cpu, cuda, got 'gpu'"),
         (lambda: model.predict(np.full((5, 2), 1e300)), "like those it was trained on"),
     ):
         with pytest.raises(ConfigError, match=message):

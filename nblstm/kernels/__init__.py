@@ -57,7 +57,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.errors import DeviceError
+from nblstm.errors import ConfigError, DeviceError
 from nblstm.kernels.cells import Cell
 
 
@@ -118,11 +118,13 @@ def fastest() -> str:
 def load(name: str) -> ModuleType:
     """The kernels called `name`: "numpy" (the specification), "cpu" (numba) or "cuda" (NVIDIA cards).
 
-    DeviceError if numba cannot be imported, or there is no card.
+    ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
     """
-    file = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}[name]
+    files = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}
+    if name not in files:
+        raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r}.")
     try:
-        module = importlib.import_module(f"nblstm.kernels.{file}")
+        module = importlib.import_module(f"nblstm.kernels.{files[name]}")
     except ImportError as error:
         if name == "cuda":
             raise DeviceError(

@@ -67,8 +67,10 @@ def describe() -> tuple[str, int | None]:
 
 
 def array(x: np.ndarray) -> Any:
-    """A copy of x (any shape) on the device."""
-    return cuda.to_device(np.ascontiguousarray(x))
+    """A copy of x (any shape) on the device. DeviceError if there is no room."""
+    y = empty(x.shape, x.dtype)
+    assign(y, x)
+    return y
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:

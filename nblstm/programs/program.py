@@ -37,6 +37,8 @@ class Program(ABC):
 
     def __init__(self, **network: Any) -> None:
         """network: fields of CONFIG, without vocab_size. ConfigError for a wrong one."""
+        if "vocab_size" in network:
+            raise ConfigError("vocab_size is how many tokens the text has; leave it out.")
         self.network_settings = {**self.NETWORK, **network}
         self.CONFIG.from_dict({"vocab_size": 2, **self.network_settings})
         self.config: Any = None
@@ -69,6 +71,8 @@ class Program(ABC):
         if network:
             name = next(iter(network))
             raise ConfigError(f"{name} is a setting of the network: {type(self).__name__}(...) takes it.")
+        if not isinstance(text, bytes) and asked.get("encoding", TextConfig.encoding) != TextConfig.encoding:
+            raise ConfigError("encoding is for files, and a string is decoded already; leave it out.")
         self._check(asked, training)
         train = TrainConfig(**{**self.TRAINING, **training})
         corpus = load_corpus(sources, **TextConfig(**asked).to_dict())

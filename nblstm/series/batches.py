@@ -55,12 +55,13 @@ class Training:
     """A source of training: the first `ends[k]` steps of every series, cut into stretches of equal length.
 
     A stretch begins with nothing read, so it is as long as batch_size of them can be, and never shorter than bptt but
-    at a series' ends. Every pass cuts elsewhere, as a function of (seed, epoch).
+    at a series' ends. Every pass cuts elsewhere, as a function of (seed, epoch), which makes one more of a series than
+    its length asks for.
     """
 
     def __init__(self, table: Table, ends: np.ndarray, batch_size: int, bptt: int, seed: int) -> None:
         self.table, self.ends, self.batch_size, self.bptt, self.seed = table, ends, batch_size, bptt, seed
-        self.length = max(bptt, -(-int(ends.sum()) // batch_size))
+        self.length = max(bptt, -(-int(ends.sum()) // max(1, batch_size - 1)))
 
     def epoch(self, number: int) -> Sequence[Chunk]:
         """The chunks of about EPOCH_UPDATES updates, or of one pass if that takes more."""
@@ -68,11 +69,11 @@ class Training:
         starts, lengths, batches, updates = [], [], [], 0
         while updates < EPOCH_UPDATES:
             new_starts, new_lengths = self._cut(random)
-            order = random.permutation(len(new_starts)) + sum(map(len, starts))
+            order, before = random.permutation(len(new_starts)), sum(map(len, starts))
             starts, lengths = [*starts, new_starts], [*lengths, new_lengths]
             new = np.array_split(order, -(-len(order) // self.batch_size))
-            updates += len(new) * -(-int(new_lengths.max()) // self.bptt)
-            batches += new
+            updates += sum(-(-int(new_lengths[batch].max()) // self.bptt) for batch in new)
+            batches += [before + batch for batch in new]
         return Batches(Stretches(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
 
     def _cut(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

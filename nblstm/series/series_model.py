@@ -207,11 +207,13 @@ def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray
 
 
 def _values(series: Any, name: str) -> np.ndarray:
-    """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite numbers."""
+    """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite real numbers."""
     try:
+        if np.iscomplexobj(series):  # which NumPy would cast, with a warning
+            raise TypeError
         values = np.asarray(series, np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be an array of numbers (T, D) or (T,), or a list of such arrays.") from None
+        raise ConfigError(f"{name} must be real numbers: an array (T, D) or (T,), or a list of such arrays.") from None
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or 0 in values.shape:
         raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {np.shape(series)}.")

@@ -40,15 +40,17 @@ def per_token(model: ModelConfig) -> int:
 def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
     """Bytes on the card: as `training_bytes`, and what only the card's kernels keep, and the buffers of validation.
 
-    For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. An upper bound, as
-    half precision takes half of much that is counted, beside a rounded copy of the parameters.
+    For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. For its texts: all
+    states before and after it, and the gradient of one layer's. An upper bound, as half precision takes half of much
+    that is counted, beside a rounded copy of the parameters.
     """
-    size, V = _size(model), model.vocab_size
+    size, V, H, texts = _size(model), model.vocab_size, model.hidden_size, train.tokens_per_batch or train.batch_size
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
-    shared = (2 * GATES[model.cell] + 1) * model.hidden_size * size  # a token
+    shared = (2 * GATES[model.cell] + 1) * H * size  # a token
+    states = (2 * (2 * len(model.cells) * H + model.head_size) + 2 * H) * size  # a text: h, c and what the head sees
     reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
-    reading += min(CHUNK, V) * (model.cells[0].gates * model.hidden_size) * size  # projections of distinct tokens
-    return training_bytes(model, train) + tokens * shared + reading + model.num_parameters * size
+    reading += min(CHUNK, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens
+    return training_bytes(model, train) + tokens * shared + texts * states + reading + model.num_parameters * size
 
 
 def _size(model: ModelConfig) -> int:
