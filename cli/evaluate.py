@@ -99,8 +99,10 @@ def _scored(
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
     """A line for each row; the model is named where there are several."""
-    for said in dict.fromkeys(found["protocol"] for found in rows):
-        click.echo(f"protocol: {said}", err=True)
+    protocols = dict.fromkeys(found["protocol"] for found in rows)
+    for said in protocols:
+        read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]
+        click.echo(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
     columns, several = heads(levels), len({found["model"] for found in rows}) > 1
     width = max(len(found["model"]) for found in rows)
     click.echo(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))

@@ -92,7 +92,7 @@ def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) ->
     found = model.generate_novel(prompt, corpus=corpus, **asked)
     _write_all(model, prompt, found.texts, asked["num_samples"])
     tried = found.skipped + len(found.texts)
-    click.echo(f"skipped {found.skipped:,} of {tried:,} texts: they stand in the corpus.", err=True)
+    click.echo(f"{found.skipped:,} of {tried:,} texts stand in the corpus and were skipped.", err=True)
     if len(found.texts) < asked["num_samples"]:
         raise NblstmError(
             f"only {len(found.texts):,} of {asked['num_samples']:,} texts are novel; raise --temperature or -n, or ask "

@@ -451,7 +451,7 @@ def check_card(config: ModelConfig) -> None:
     for name in CPU_ONLY:
         if getattr(config, name) != getattr(usual, name):
             value = getattr(config, name)
-            raise ConfigError(f"{name} {value} is not for device cuda; choose device cpu, or leave it out.")
+            raise ConfigError(f"{name} {value} is not for device cuda; choose cpu, or leave it out.")
 
 
 def check_writes(config: ModelConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, check_writes
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, TextError
 from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
 from nblstm.generation import sampler
 from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
@@ -24,7 +24,7 @@ from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
 from nblstm.model.state import State
 from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge, score
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.vocabulary import Vocabulary, checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -62,8 +62,8 @@ class LanguageModel:
         return self._networks[backend, threads]
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids (tokens,) int64 of a text."""
-        return self.vocabulary.encode(text).astype(np.int64)
+        """Token ids (tokens,) int64 of a text. TextError if it is none."""
+        return self.vocabulary.encode(checked(text)).astype(np.int64)
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """What the model remembers after `text`, to be passed to `generate`.
@@ -73,10 +73,21 @@ class LanguageModel:
         writes.
         """
         check_writes(self.config)
+        self._check_state(before)
         ids, end = self.encode(text), self.vocabulary.end_id
         if before is None:
             ids = np.concatenate([[end], ids]) if end is not None else ids if len(ids) else self.encode(START)
         return sampler.read(self.network(backend), ids, before)
+
+    def _check_state(self, state: State | None) -> None:
+        """ConfigError unless the state, if there is one, has the shapes of this model's."""
+        if state is None:
+            return
+        if not isinstance(state, State):
+            raise ConfigError(f"state must be what model.state() returns, got {type(state).__name__}.")
+        for name, array in vars(State.zeros(self.config)).items():
+            if getattr(state, name).shape != array.shape:
+                raise ConfigError("the state is of another model; make one with this model's state().")
 
     def save_state(self, path: str | os.PathLike[str], state: State) -> None:
         """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
@@ -142,6 +153,8 @@ class LanguageModel:
     ) -> Texts:
         """The texts that will be written; every setting is checked now, nothing is read yet."""
         check_writes(self.config)
+        checked(prompt)
+        self._check_state(before)
         if until_end and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -163,6 +176,7 @@ class LanguageModel:
         state: what comes before the prompt, as `state()` returns it. report: told the number of tokens now and then.
         """
         config = BeamConfig.from_dict(settings)
+        checked(prompt)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
         ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
@@ -197,7 +211,7 @@ class LanguageModel:
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
-        chunks = [text] if isinstance(text, (str, bytes)) else text
+        chunks = [text] if isinstance(text, (str, bytes)) or not isinstance(text, Iterable) else text
         network, chunks = self.scorer(chunks, backend, threads)
         return score(network, self.vocabulary, chunks)
 
@@ -208,7 +222,9 @@ class LanguageModel:
         reads it after its end token and must predict that token in the end. Lines are taken as they are needed, some
         hundred thousand characters ahead.
         """
-        bare = (line.removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
+        if isinstance(lines, (str, bytes)):
+            raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
+        bare = (checked(line).removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
 
@@ -222,6 +238,7 @@ class LanguageModel:
         self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
     ) -> tuple[Network, Iterable[Text]]:
         """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
+        texts = map(checked, texts)
         if backend == "auto":
             backend, texts = choose_backend(self.config, texts, side_by_side)
         return self.network(backend, threads), texts

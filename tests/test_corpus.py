@@ -366,6 +366,12 @@ def test_too_short_a_training_text(write, text, tokens):
         load_corpus(write("a", text))
 
 
+def test_a_text_whose_tokens_are_all_rare_is_refused(write):
+    """A vocabulary of <unk> alone teaches nothing."""
+    with pytest.raises(TextError, match="no token of the training text occurs min_count times; lower min_count"):
+        load_corpus(write("rare.txt", "every word differs " * 3), level="word", min_count=9)
+
+
 def test_two_tokens_are_a_corpus(write):
     """The smallest text there can be."""
     assert load_corpus(write("a", "ab"), valid_fraction=0).train.tolist() == [1, 2]

@@ -1,6 +1,7 @@
 """Every kind of network in every command: trained, resumed, stored, scored, sampled, with NumPy alone."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest

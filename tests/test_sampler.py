@@ -9,7 +9,7 @@ import pytest
 
 from nblstm import language_model
 from nblstm.config import ModelConfig, SampleConfig
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.kernels import cpu, reference
@@ -410,3 +410,22 @@ def test_the_state_behind_a_text(model, tmp_path):
     model.save_state(tmp_path / "state", writing.state())
     state = model.load_state(tmp_path / "state")
     assert head + "".join(model.generate(state=state, n=40, temperature=0.0)) == whole
+
+
+@pytest.mark.parametrize(
+    "action, message",
+    [
+        (lambda model: model.generate(5), "a text must be a string, got int"),
+        (lambda model: model.beam(None), "a text must be a string, got NoneType"),
+        (lambda model: model.score(None), "a text must be a string, got NoneType"),
+        (lambda model: list(model.score_lines([7])), "a text must be a string, got int"),
+        (lambda model: model.score_lines("one\ntwo"), "split it with .splitlines"),
+        (lambda model: model.generate(state="once upon"), r"what model.state\(\) returns, got str"),
+        (lambda model: model.generate(state=State.zeros(ModelConfig(9, hidden_size=3))), "the state is of another model"),
+        (lambda model: model.state("a", before=State.zeros(model.config, 2)), "the state is of another model"),
+    ],
+)
+def test_what_is_no_text_and_no_state_of_the_model_is_named(model, action, message):
+    """At once, in one line, by an error of ours."""
+    with pytest.raises(NblstmError, match=message):
+        action(model)

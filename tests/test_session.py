@@ -317,12 +317,22 @@ def test_resume_starts_nothing(here, also):
 @pytest.mark.parametrize("existing", ["model.safetensors", "model.checkpoint.safetensors"])
 def test_an_existing_run_is_not_overwritten(here, existing):
     """Unless it is asked for; the message says so."""
-    (here / existing).write_bytes(b"precious")
+    safetensors.write(here / existing, {}, {"precious": "weights"})
     with pytest.raises(ConfigError, match=f"{existing} exists.*--resume.*--overwrite"):
         train(steps=1)
-    assert (here / existing).read_bytes() == b"precious"
+    assert safetensors.read(here / existing) == ({}, {"precious": "weights"})
     train(steps=1, overwrite=True)
     assert nblstm.load("model.safetensors").training["steps"] == 1
+
+
+def test_no_other_file_is_ever_overwritten(here):
+    """A text that is named as the output stays, even with --overwrite; so does one where a model is saved."""
+    text = (here / "corpus.txt").read_bytes()
+    with pytest.raises(NblstmError, match="corpus.txt exists and is no model file"):
+        train(output="corpus.txt", steps=1, overwrite=True)
+    with pytest.raises(NblstmError, match="corpus.txt exists and is no model file"):
+        nblstm.MLPLanguageModel(hidden_size=2).train("a text", steps=1).save("corpus.txt")
+    assert (here / "corpus.txt").read_bytes() == text
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,15 @@ from nblstm.files.safetensors import Path
 from nblstm.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-MODEL, WINDOW, SERIES, CHECKPOINT, STATE = "nblstm", "nblstm_window", "nblstm_series", "nblstm_checkpoint", "nblstm_state"
+MODEL, WINDOW, SERIES = "nblstm", "nblstm_window", "nblstm_series"  # metadata keys of the kinds of files
+CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
 KINDS = {
-    MODEL: "model", WINDOW: "windowed model", SERIES: "model of series", CHECKPOINT: "training checkpoint", STATE: "state"
+    MODEL: "model", WINDOW: "windowed model", SERIES: "model of series", CHECKPOINT: "training checkpoint",
+    STATE: "state",
+}  # fmt: skip
+READERS = {
+    MODEL: "nblstm.load", WINDOW: "nblstm.MLPLanguageModel.load", SERIES: "nblstm.SeriesModel.load",
+    CHECKPOINT: "nblstm train --resume", STATE: "nblstm sample --state",
 }  # fmt: skip
 KEYS: dict[type, str] = {ModelConfig: MODEL, WindowConfig: WINDOW, SeriesConfig: SERIES}  # metadata key of a config
 SCALES = ("inputs.mean", "inputs.deviation", "targets.mean", "targets.deviation")  # by which series are standardised
@@ -163,9 +169,9 @@ def _load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors and the document under the metadata key, its version checked."""
     tensors, metadata = safetensors.read(path)
     if key not in metadata:
-        found = next((kind for other, kind in KINDS.items() if other in metadata), None)
+        found = next((kind for kind in KINDS if kind in metadata), None)
         if found:
-            raise ModelFileError(f"{path} is a {found}, not a {KINDS[key]}; name a {KINDS[key]} file.")
+            raise ModelFileError(f"{path} is a {KINDS[found]}, not a {KINDS[key]}; {READERS[found]} reads it.")
         raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {KINDS[key]}.")
     try:
         document = json.loads(metadata[key])

@@ -223,8 +223,10 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     tensors: of any shape, with a dtype of DTYPES. Larger items come first, then names in order, so that every
     tensor is aligned and equal content gives equal bytes.
     A symlink is followed, an existing file's permissions are kept.
-    ModelFileError if a tensor or the metadata does not fit the format, or the file cannot be written.
+    ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of
+    file is there.
     """
+    check_replaceable(path)
     arrays = {name: _little_endian(name, tensors[name]) for name in tensors}
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header = _header_bytes(arrays, metadata)
@@ -232,6 +234,17 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
         file.write(header)
         for array in arrays.values():
             file.write(array.reshape(-1).view(np.uint8))
+
+
+def check_replaceable(path: Path) -> None:
+    """ModelFileError if a file is there that does not begin as safetensors files do, which may be a user's text."""
+    if not os.path.isfile(path):
+        return  # whoever writes will tell of folders and pipes
+    begin = b""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        begin = file.read(9)
+    if begin and (begin[8:] != b"{" or int.from_bytes(begin[:8], "little") > MAX_HEADER):
+        raise ModelFileError(f"{path} exists and is no model file; it is not replaced, choose another name.")
 
 
 def _little_endian(name: str, tensor: np.ndarray) -> np.ndarray:

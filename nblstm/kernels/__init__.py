@@ -129,7 +129,7 @@ def load(name: str) -> ModuleType:
         if name == "cuda":
             raise DeviceError(
                 f"device cuda needs numba's CUDA package, which cannot be imported here ({error}): "
-                'pip install "nblstm[cuda]", or choose device cpu.'
+                'pip install "nblstm[cuda]", or choose cpu.'
             ) from error
         raise DeviceError(
             f"the compiled kernels need numba, which cannot be imported here ({error}); install it, or for sampling "

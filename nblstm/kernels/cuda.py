@@ -51,10 +51,10 @@ def require() -> None:
     if importlib.util.find_spec("numba_cuda") is None:
         raise DeviceError(
             "device cuda needs an NVIDIA card and numba's CUDA package, which is not installed: "
-            'pip install "nblstm[cuda]", or choose device cpu.'
+            'pip install "nblstm[cuda]", or choose cpu.'
         )
     if not cuda.is_available():
-        raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose device cpu.")
+        raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose cpu.")
 
 
 def describe() -> tuple[str, int | None]:
@@ -700,7 +700,7 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     """
     for cell in cells:
         if cell.layer_norm or cell.peepholes or cell.proj_size:
-            raise DeviceError("device cuda has no layer normalisation, peepholes or projection; choose device cpu.")
+            raise DeviceError("device cuda has no layer normalisation, peepholes or projection; choose cpu.")
     G, H = cells[0].gates, cells[0].hidden_size
     table = max([1, *(number * G * H for number in rows)])
     shared = {
@@ -960,7 +960,7 @@ def _turns(M: int, most: int) -> list[tuple[int, int]]:
 def decode_work(N, net, threads):
     """The weights on the device, and buffers for one step of N texts. DeviceError for what no kernel computes."""
     if net.residual or net.with_memory:
-        raise DeviceError("device cuda has no residual layers and no cell head; choose device cpu.")
+        raise DeviceError("device cuda has no residual layers and no cell head; choose cpu.")
     works = recurrent_work(net.cells, N, N, [0] * len(net.cells), np.float32, threads)
     on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x  # noqa: E731
     layers = [{name: on_device(weight) for name, weight in weights.items()} for weights in net.layers]

@@ -15,12 +15,12 @@ from nblstm.programs.program import Program, probabilities
 from nblstm.scoring import Score, Surprisals, start_id
 from nblstm.text.corpus import Corpus
 from nblstm.text.sequences import pad_sequences
-from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.vocabulary import Vocabulary, checked, utf8
 from nblstm.text.windows import Windows, windows_before
 from nblstm.training.session import class_weights
 from nblstm.training.trainer import Trainer
 
-ROWS = 1024  # windows that are read at once outside of training
+MOST_NUMBERS = 1 << 24  # of a dense layer's inputs that are read at once outside of training
 
 
 class MLPLanguageModel(Program):
@@ -44,6 +44,11 @@ class MLPLanguageModel(Program):
             if name in training:
                 raise ConfigError(f"{name} is for recurrent networks, and this one is computed on the CPU; leave it out.")
 
+    @staticmethod
+    def _rows(config: WindowConfig) -> int:
+        """How many windows are read at once outside of training."""
+        return max(1, min(1024, MOST_NUMBERS // (config.window * max(config.hidden_size, config.embedding_size))))
+
     def _trainer(
         self, config: WindowConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
     ) -> Trainer:
@@ -51,7 +56,7 @@ class MLPLanguageModel(Program):
         network.classes, network.smoothing = class_weights(train, corpus.vocabulary, config), train.label_smoothing
         shape = config.window, config.padding, start_id(corpus.vocabulary)
         source = Windows(corpus.train, corpus.train_offsets, *shape, train.batch_size, train.seed)
-        valid = Windows(corpus.valid, corpus.valid_offsets, *shape, ROWS, None)
+        valid = Windows(corpus.valid, corpus.valid_offsets, *shape, self._rows(config), None)
         return Trainer(network, train, source, valid.epoch(0), corpus.release)
 
     def _take(self, config: WindowConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
@@ -60,8 +65,8 @@ class MLPLanguageModel(Program):
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
         """As `Program.predict`; of a sequence longer than the window its end is seen."""
-        ids = self._ids(sequences)
-        parts = [probabilities(self._logits(ids[start : start + ROWS])) for start in range(0, len(ids), ROWS)]
+        ids, rows = self._ids(sequences), self._rows(self.config)
+        parts = [probabilities(self._logits(ids[start : start + rows])) for start in range(0, len(ids), rows)]
         return np.concatenate([np.empty((0, self.config.vocab_size), self.config.dtype), *parts])
 
     def _logits(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
@@ -74,7 +79,7 @@ class MLPLanguageModel(Program):
     ) -> str:
         """As `Program.generate_text`."""
         vocabulary, config = self._trained(), SampleConfig(n=n, temperature=temperature, seed=seed)
-        ids = vocabulary.encode(seed_text).tolist()
+        ids = vocabulary.encode(checked(seed_text)).tolist()
         decoder = vocabulary.decoder()
         for id in ids:
             decoder.feed(id)
@@ -95,12 +100,12 @@ class MLPLanguageModel(Program):
     def score(self, text: str) -> Score:
         """As `Program.score`."""
         vocabulary, c = self._trained(), self.config
-        text = utf8(text) if vocabulary.level == "byte" else text
+        text = utf8(checked(text)) if vocabulary.level == "byte" else checked(text)
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
         ids = np.concatenate([vocabulary.encode(text), ends]).astype(np.int32)
-        nats = np.empty(len(ids), c.dtype)
-        for first in range(0, len(ids), ROWS):
-            places = np.arange(first, min(first + ROWS, len(ids)))
+        nats, rows = np.empty(len(ids), c.dtype), self._rows(c)
+        for first in range(0, len(ids), rows):
+            places = np.arange(first, min(first + rows, len(ids)))
             tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
             nats[places] = self.network.window_losses(tokens, ids[places])
         return Surprisals(text, ids, nats, vocabulary).score

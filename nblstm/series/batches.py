@@ -61,7 +61,7 @@ class Training:
 
     def __init__(self, table: Table, ends: np.ndarray, batch_size: int, bptt: int, seed: int) -> None:
         self.table, self.ends, self.batch_size, self.bptt, self.seed = table, ends, batch_size, bptt, seed
-        self.length = max(bptt, -(-int(ends.sum()) // max(1, batch_size - 1)))
+        self.length = max(bptt, -(-int(ends.sum()) // max(1, batch_size - len(ends))))
 
     def epoch(self, number: int) -> Sequence[Chunk]:
         """The chunks of about EPOCH_UPDATES updates, or of one pass if that takes more."""

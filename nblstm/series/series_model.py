@@ -79,14 +79,15 @@ class SeriesModel:
 
         targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
         valid_fraction: the last share of every series is not learned from; the weights that predict it best are kept.
-        settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...).
+        settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...); an
+        epoch is as many passes over the series as take EPOCH_UPDATES updates (`nblstm.series.batches`).
         on_report is called after every update with a Report, whose losses are mean squared errors of numbers scaled to
         deviation 1; training ends early once stop() is true. Needs numba to be quick.
         Raises ConfigError for a wrong setting or series, TrainingError if training diverges.
         """
         model, recipe = _split(settings)
-        if not 0 <= valid_fraction < 1:
-            raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
+        if not (isinstance(valid_fraction, (int, float)) and 0 <= valid_fraction < 1):
+            raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction!r:.40}.")
         read, wanted = _pairs(series, targets)
         predicts = "next" if targets is None else "targets"
         config = SeriesConfig(wanted[0].shape[1], read[0].shape[1], predicts=predicts, **{**SERIES_MODEL, **model})

@@ -130,7 +130,6 @@ class Buckets:
             batches = [batches[k] for k in random.permutation(len(batches))]
         return Batches(self, batches)
 
-
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
         """The chunk of some stretches of the text, see `pack`."""
         return pack(self.ids, starts, lengths, fresh)

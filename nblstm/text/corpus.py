@@ -406,6 +406,8 @@ def _check_length(corpus: Corpus) -> None:
         else:
             rule = f"must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}"
         raise TextError(f"the training text {rule}; add text or lower valid_fraction.")
+    if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
+        raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
 
 
 def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:

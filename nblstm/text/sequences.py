@@ -9,12 +9,12 @@ import numpy as np
 
 from nblstm.config import PADDINGS
 from nblstm.errors import ConfigError
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.vocabulary import Vocabulary, checked
 
 
 def texts_to_sequences(vocabulary: Vocabulary, texts: Iterable[str]) -> list[list[int]]:
     """The token ids of each text; what the vocabulary does not know becomes unk_id."""
-    return [vocabulary.encode(text).tolist() for text in texts]
+    return [vocabulary.encode(checked(text)).tolist() for text in texts]
 
 
 def pad_sequences(

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nblstm.errors import ConfigError, ModelFileError
+from nblstm.errors import ConfigError, ModelFileError, TextError
 
 UNK = "<unk>"
 END = "<end>"
@@ -354,6 +354,13 @@ def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) 
 def _lengths(items: Sequence[Sized]) -> np.ndarray:
     """The length of each, (items,) int64."""
     return np.fromiter(map(len, items), np.int64, count=len(items))
+
+
+def checked(text: Any) -> str | bytes:
+    """The text. TextError if it is none."""
+    if not isinstance(text, (str, bytes)):
+        raise TextError(f"a text must be a string, got {type(text).__name__}.")
+    return text
 
 
 def utf8(text: str | bytes) -> bytes:

@@ -26,6 +26,7 @@ from nblstm.config import (
 )  # fmt: skip
 from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
+from nblstm.files.safetensors import check_replaceable
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial, named_tensors
@@ -291,11 +292,14 @@ def check_output(output: Path, overwrite: bool) -> None:
             f"{existing[0]} exists; go on with it by --resume, replace it by --overwrite, or choose another -o."
         )
     for path in existing:
+        check_replaceable(path)
         if not os.access(path, os.W_OK):
             raise ConfigError(f"{path} is read-only; change its permissions or choose another -o.")
 
 
 def _absolute(paths: Sequence[str]) -> list[str]:
+    if "" in paths:
+        raise ConfigError("a path must not be empty; name a file or a folder.")
     return [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in paths]
 
 
