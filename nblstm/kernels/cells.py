@@ -32,6 +32,11 @@ class Cell:
         return self.kind in ("lstm", "update-lstm")
 
     @property
+    def compiled(self) -> bool:
+        """Whether fast kernels compute it: it has none of the options that only the specification knows."""
+        return not (self.layer_norm or self.peepholes or self.proj_size)
+
+    @property
     def memory_size(self) -> int:
         """Numbers in c."""
         return self.hidden_size if self.has_memory else 0

@@ -1,21 +1,24 @@
 """Decoding on the CPU: the whole network for one token of each text, what is drawn next, and many tokens in one call.
 
 The weights are packed once and read once a token. One text is split over threads by units, with a spinning barrier
-behind each layer, several texts by texts. Only plain LSTM layers are here; the specification decodes the others.
+behind each layer, several texts by texts. Every cell that `recurrent.py` has is here: its reader of a token is made from
+the same equations and layout, when it is first asked for. The specification decodes what has options without a kernel.
 
-Names: P panels of a weight's rows, N texts, V vocabulary.
+Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, N texts, V vocabulary.
 Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from nblstm.kernels import Net, reference
 from nblstm.kernels.barrier import barrier, crowded
-from nblstm.kernels.jit import jit
+from nblstm.kernels.jit import jit, named
 from nblstm.kernels.products import IN_ORDER, pack, panels
-from nblstm.kernels.recurrent import LAYOUTS, SHARED_BYTES, by_texts, gate_panels, layout_of, lstm, share
+from nblstm.kernels.recurrent import SHARED_BYTES, by_texts, gate_panels, layout_of, share
 from nblstm.kernels.threads import equal, split
 from nblstm.kernels.tiles import PANEL, multiply_64
 from nblstm.kernels.vectors import LANES, exp, lane_sum, load, load_part, store, store_part
@@ -30,154 +33,240 @@ def decode_work(N, net, threads):
     """The weights packed for `decode` and `generate`, and their scratch; what only the specification decodes as it is.
 
     The input projection of a token is computed when it is first seen and kept: after that the first layer reads only
-    its recurrent weights. Each part has a table of its own, of as many rows (64 P) as KEPT_BYTES hold, for the tokens
+    its recurrent weights. Each part has a table of its own, of as many rows (S P) as KEPT_BYTES hold, for the tokens
     that come first, and a row of each text for the others. states (2, L, N, H): a step reads one half, writes the other.
+    Behind them, the outputs (L, N, H) of residual layers: h with the layer's input added.
     """
-    if any(cell.kind != "lstm" or layout_of(cell) is None for cell in net.cells) or net.residual or net.with_memory:
+    layout = layout_of(net.cells[0])  # of all layers
+    if layout is None:
         return reference.decode_work(N, net, threads)
-    (V, E), L, H, dtype = net.embedding.shape, len(net.cells), net.cells[0].hidden_size, net.embedding.dtype
-    P, PV, layout = panels(H, LANES), panels(V), LAYOUTS["lstm", "tanh"]
-    sizes = [(P * D * PANEL, P * H * PANEL, P * PANEL) for D in [E] + [H] * (L - 1)] + [(PV * H * PANEL, PV * PANEL)]
-    offsets = np.cumsum([0] + [size for row in sizes for size in row])
-    packed = np.empty(offsets[-1], dtype)  # for which NumPy asks for huge pages, unlike np.zeros
-    packed.fill(0)
-    parts = np.split(packed, offsets[1:-1])
-    for k, weights in enumerate(net.layers):
-        ih, hh, bias = parts[3 * k : 3 * k + 3]
-        split(threads, pack, P, ih, weights["weight_ih"], layout.inputs[1], LANES, H, weights["weight_ih"].shape[1])
-        split(threads, pack, P, hh, weights["weight_hh"], layout.hidden[1], LANES, H, H)
-        gate_panels(bias, weights, layout, P, H)
-    split(threads, pack, PV, parts[3 * L], net.head_weight, IN_ORDER, PANEL, V, H)
-    parts[3 * L + 1][:V] = net.head_bias
-    kept = min(V, max(1, KEPT_BYTES // (P * PANEL * packed.itemsize)))
-    table = np.empty((threads, (kept + N) * P * PANEL), dtype)
+    (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
+    packed, offsets = _packed(net, layout, threads)
+    S, P, dtype = layout.S, panels(H, layout.w), packed.dtype
+    kept = min(V, max(1, KEPT_BYTES // (P * S * packed.itemsize)))
+    table = np.empty((threads, (kept + N) * P * S), dtype)
     table.fill(0)  # now, not at the first token that comes
     slots, filled, at = np.zeros((threads, V), np.int32), np.zeros((threads, 3), np.int64), np.empty((threads, N), np.int64)
-    z, x, fresh = np.empty((threads, N * PANEL), dtype), np.empty((threads, N * E), dtype), np.empty((threads, N), np.int64)
+    z, x, fresh = (np.empty((threads, N * size), kind) for size, kind in ((max(S, PANEL), dtype), (E, dtype), (1, np.int64)))
     return {
-        "sizes": (L, E, H, V),
-        "net": (packed, offsets[:-1], net.embedding.reshape(-1), table, slots, filled, at, z, x, fresh),
-        "states": np.empty(2 * L * N * H, dtype),
+        "layout": layout,
+        "residual": net.residual,
+        "sizes": (L, E, H, V, F, net.residual),
+        "net": (packed, offsets, net.embedding.reshape(-1), table, slots, filled, at, z, x, fresh),
+        "states": np.empty((3 if net.residual else 2) * L * N * H, dtype),
         "rows": _draw_scratch(V, threads),
     }
 
 
-@jit
-def _project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
-    """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
-
-    Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
-    filled: the panels that the part's rows have, and how many rows are taken.
-    """
-    L, E, H, V = sizes
-    packed, offsets, embedding, table, slots, filled, at, z, x, fresh = net
-    P, scratch, count, N = -(-H // LANES), part * z.shape[1], 0, at.shape[1]
-    kept = table.shape[1] // (P * PANEL) - N
-    if filled[part, 0] != p0 or filled[part, 1] != p1:
-        filled[part, 0], filled[part, 1], filled[part, 2] = p0, p1, 0
-        slots[part, :] = 0
-    for n in range(n1 - n0):
-        token = tokens[t0 + (n0 + n) * stride]
-        row = slots[part, token] - 1
-        if row < 0:
-            row = kept + n
-            if filled[part, 2] < kept:
-                row = filled[part, 2]
-                filled[part, 2], slots[part, token] = row + 1, row + 1
-            fresh[part, count] = row
-            x[part, count * E : (count + 1) * E] = embedding[token * E : (token + 1) * E]
-            count += 1
-        at[part, n] = row
-    if count == 0:
-        return
-    for p in range(p0, p1):
-        for i in range(count):
-            for j in range(0, PANEL, LANES):
-                store(z, scratch + i * PANEL + j, load(packed, offsets[2] + p * PANEL + j))
-        weight = offsets[0] + p * E * PANEL
-        multiply_64(z, scratch, PANEL, count, PANEL, x, part * x.shape[1], E, 0, 1, E, packed, weight)
-        for i in range(count):
-            place = part * table.shape[1] + (fresh[part, i] * P + p) * PANEL
-            for j in range(0, PANEL, LANES):
-                store(table, place + j, load(z, scratch + i * PANEL + j))
+def _packed(net, layout, threads):
+    """(all weights in panels, where they begin): of each layer W (P, D, columns), U (P, H, columns), b (P, S), of the
+    head its weight (PV, F, 64) and bias (PV, 64)."""
+    (V, F), H, w = net.head_weight.shape, net.cells[0].hidden_size, layout.w
+    (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
+    P, PV, columns = panels(H, w), panels(V), len(order_ih) * w
+    sizes = [(P * cell.input_size * columns, P * H * columns, P * layout.S) for cell in net.cells]
+    offsets = np.cumsum([0] + [size for row in [*sizes, (PV * F * PANEL, PV * PANEL)] for size in row])
+    packed = np.empty(offsets[-1], net.embedding.dtype)  # for which NumPy asks for huge pages, unlike np.zeros
+    packed.fill(0)
+    *parts, head, head_bias = np.split(packed, offsets[1:-1])
+    for k, weights in enumerate(net.layers):
+        ih, hh, bias = parts[3 * k : 3 * k + 3]
+        split(threads, pack, P, ih, weights["weight_ih"], order_ih, w, H, weights["weight_ih"].shape[1])
+        split(threads, pack, P, hh, weights["weight_hh"], order_hh, w, H, H)
+        gate_panels(bias, weights, layout, P, H)
+    split(threads, pack, PV, head, net.head_weight, IN_ORDER, PANEL, V, F)
+    head_bias[:V] = net.head_bias
+    return packed, offsets[:-1]
 
 
-@jit
-def read_token(
-    logits, states, before, after, c, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
-):  # fmt: skip
-    """Read tokens[t0 + n * stride] of each text n: states[before:] -> states[after:], (L, N, H) both, c in place.
+def _make_projection(name, S, w, columns, column, multiply):
+    """The kernel of W x + b for panels of S columns, of which `multiply` fills `columns` from `column` on."""
 
-    The part's texts or, with several parts, all texts and its share of every layer's panels. The barriers passed
-    before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
-    """
-    L, E, H, V = sizes
-    packed, offsets, _, table, _, _, at, z, _, _ = net
-    P, PV = -(-H // LANES), -(-V // PANEL)
-    p0, p1 = share(P, parts, part)
-    v0, v1 = share(PV, parts, part)
-    rows, scratch = n1 - n0, part * z.shape[1]
-    _project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1)
-    for layer in range(L):
-        weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
-        first = (layer * N + n0) * H
+    def project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
+        """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
+
+        Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
+        filled: the panels that the part's rows have, and how many rows are taken.
+        """
+        L, E, H, V, _, _ = sizes
+        packed, offsets, embedding, table, slots, filled, at, z, x, fresh = net
+        P, scratch, count, N = -(-H // w), part * z.shape[1], 0, at.shape[1]
+        kept = table.shape[1] // (P * S) - N
+        if filled[part, 0] != p0 or filled[part, 1] != p1:
+            filled[part, 0], filled[part, 1], filled[part, 2] = p0, p1, 0
+            slots[part, :] = 0
+        for n in range(n1 - n0):
+            token = tokens[t0 + (n0 + n) * stride]
+            row = slots[part, token] - 1
+            if row < 0:
+                row = kept + n
+                if filled[part, 2] < kept:
+                    row = filled[part, 2]
+                    filled[part, 2], slots[part, token] = row + 1, row + 1
+                fresh[part, count] = row
+                x[part, count * E : (count + 1) * E] = embedding[token * E : (token + 1) * E]
+                count += 1
+            at[part, n] = row
+        if count == 0:
+            return
         for p in range(p0, p1):
-            for r in range(rows):
-                row = part * table.shape[1] + (at[part, r] * P + p) * PANEL
-                for j in range(0, PANEL, LANES):
-                    if layer == 0:
-                        value = load(table, row + j)
-                    else:
-                        value = load(packed, bias + p * PANEL + j)
-                    store(z, scratch + r * PANEL + j, value)
-            if layer > 0:
-                below = after + first - N * H
-                multiply_64(z, scratch, PANEL, rows, PANEL, states, below, H, 0, 1, H, packed, weight_ih + p * H * PANEL)
-            multiply_64(
-                z, scratch, PANEL, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight_hh + p * H * PANEL
-            )
-            width = min(LANES, H - p * LANES)
-            for r in range(rows):
-                place = first + r * H + p * LANES
-                cell, hidden = lstm(z, scratch + r * PANEL, load_part(c, place, width, 0))
-                store_part(c, place, cell, width)
-                store_part(states, after + place, hidden, width)
-        barrier(counter, parts, round_ + layer + 1)
-    if logits.size > 0:
-        head, bias, top = offsets[3 * L], offsets[3 * L + 1], after + ((L - 1) * N + n0) * H
-        for p in range(v0, v1):
-            for r in range(rows):
-                for j in range(0, PANEL, LANES):
-                    store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
-            multiply_64(z, scratch, PANEL, rows, PANEL, states, top, H, 0, 1, H, packed, head + p * H * PANEL)
-            for r in range(rows):
-                for j in range(0, min(PANEL, V - p * PANEL), LANES):
-                    v = p * PANEL + j
-                    store_part(logits, (n0 + r) * V + v, load(z, scratch + r * PANEL + j), min(LANES, V - v))
-    crowded(counter, part)
-    barrier(counter, parts, round_ + L + 1)
+            for i in range(count):
+                for j in range(0, S, LANES):
+                    store(z, scratch + i * S + j, load(packed, offsets[2] + p * S + j))
+            weight = offsets[0] + p * E * columns
+            multiply(z, scratch + column, S, count, PANEL, x, part * x.shape[1], E, 0, 1, E, packed, weight)
+            for i in range(count):
+                place = part * table.shape[1] + (fresh[part, i] * P + p) * S
+                for j in range(0, S, LANES):
+                    store(table, place + j, load(z, scratch + i * S + j))
+
+    return named(project, f"_project_{name}")
 
 
 @jit
-def _decode(logits, states, c, tokens, net, sizes, N, counter, parts, part, n0, n1):
-    """`decode`: the state before stands in the first half of states, the one after goes into the second"""
-    read_token(
-        logits, states, 0, sizes[0] * N * sizes[2], c, tokens, 0, 1, net, sizes, N, counter, parts, part, n0, n1, 0
-    )  # fmt: skip
+def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, sizes, N, j0, j1, n0, n1):
+    """states[outputs:] of a layer = h + x, units j0 ... j1; h where x is of another size. h stands at states[after:]"""
+    _, E, H, _, _, _ = sizes
+    for n in range(n0, n1):
+        row, token = (layer * N + n) * H, tokens[t0 + n * stride]
+        for j in range(j0, j1):
+            y = states[after + row + j]
+            if layer > 0:
+                y += states[outputs + row - N * H + j]
+            elif E == H:
+                y += embedding[token * E + j]
+            states[outputs + row + j] = y
+
+
+@jit
+def _read_head(logits, tops, top, memory, c, net, sizes, v0, v1, part, n0, n1):
+    """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at tops[top:] and c at memory[c:], (N, H) both."""
+    L, _, H, V, F, _ = sizes
+    packed, offsets, _, _, _, _, _, z, _, _ = net
+    head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
+    for p in range(v0, v1):
+        for r in range(rows):
+            for j in range(0, PANEL, LANES):
+                store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
+        weight = head + p * F * PANEL
+        multiply_64(z, scratch, PANEL, rows, PANEL, tops, top + n0 * H, H, 0, 1, H, packed, weight)
+        if F > H:
+            weight += H * PANEL
+            multiply_64(z, scratch, PANEL, rows, PANEL, memory, c + n0 * H, H, 0, 1, H, packed, weight)
+        for r in range(rows):
+            for j in range(0, min(PANEL, V - p * PANEL), LANES):
+                v = p * PANEL + j
+                store_part(logits, (n0 + r) * V + v, load(z, scratch + r * PANEL + j), min(LANES, V - v))
+
+
+@cache
+def token_reader(layout):
+    """The kernel that reads a token, for networks of one cell."""
+    cell, multiply, S, w = layout.cell, layout.multiply, layout.S, layout.w
+    (column_ih, order), (column_hh, _) = layout.inputs, layout.hidden
+    columns = len(order) * w
+    project = _make_projection(layout.name, S, w, columns, column_ih, multiply)
+
+    def read_token(
+        logits, states, before, after, memory, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
+    ):  # fmt: skip
+        """Read tokens[t0 + n * stride] of each text n: states[before:] -> states[after:], memory in place, (L, N, H) all.
+
+        The part's texts or, with several parts, all texts and its share of every layer's panels. The barriers passed
+        before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
+        """
+        L, E, H, V, _, residual = sizes
+        packed, offsets, embedding, table, _, _, at, z, _, _ = net
+        P, PV = -(-H // w), -(-V // PANEL)
+        p0, p1 = share(P, parts, part)
+        v0, v1 = share(PV, parts, part)
+        rows, scratch, outputs = n1 - n0, part * z.shape[1], 2 * L * N * H if residual else after
+        project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1)
+        for layer in range(L):
+            weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
+            first = (layer * N + n0) * H
+            for p in range(p0, p1):
+                for r in range(rows):
+                    row = part * table.shape[1] + (at[part, r] * P + p) * S
+                    for j in range(0, S, LANES):
+                        if layer == 0:
+                            value = load(table, row + j)
+                        else:
+                            value = load(packed, bias + p * S + j)
+                        store(z, scratch + r * S + j, value)
+                if layer > 0:
+                    below, weight = outputs + first - N * H, weight_ih + p * H * columns
+                    multiply(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
+                weight = weight_hh + p * H * columns
+                multiply(z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight)
+                for unit in range(p * w, min((p + 1) * w, H), LANES):
+                    width, skip = min(LANES, H - unit), unit - p * w
+                    for r in range(rows):
+                        place = first + r * H + unit
+                        new, hidden = cell(z, scratch + r * S + skip, load_part(memory, place, width, 0))
+                        store_part(memory, place, new, width)
+                        store_part(states, after + place, hidden, width)
+            if residual:
+                j0, j1 = p0 * w, min(p1 * w, H)
+                _add_inputs(
+                    states, outputs, after, layer, tokens, t0, stride, embedding, sizes, N, j0, j1, n0, n1
+                )  # fmt: skip
+            barrier(counter, parts, round_ + layer + 1)
+        if logits.size > 0:
+            last = (L - 1) * N * H
+            _read_head(logits, states, outputs + last, memory, last, net, sizes, v0, v1, part, n0, n1)
+        crowded(counter, part)
+        barrier(counter, parts, round_ + L + 1)
+
+    return named(read_token, f"read_token_{layout.name}")
+
+
+@cache
+def _decoder(layout):
+    """The kernel of `decode`."""
+    read_token = token_reader(layout)
+
+    def decode(logits, states, memory, tokens, net, sizes, N, counter, parts, part, n0, n1):
+        """The state before stands in the first half of states, the one after goes into the second."""
+        read_token(
+            logits, states, 0, sizes[0] * N * sizes[2], memory, tokens, 0, 1, net, sizes, N, counter, parts, part, n0,
+            n1, 0,
+        )  # fmt: skip
+
+    return named(decode, f"_decode_{layout.name}")
 
 
 def decode(logits, h, c, top, tokens, work, threads):
     """See reference.decode."""
     if isinstance(work, Net):
         return reference.decode(logits, h, c, top, tokens, work, threads)
-    N, states = h.shape[1], work["states"]
-    states[: h.size] = h.reshape(-1)
+    N, memory = h.shape[1], put_state(h, c, top, work, 0)
     by_texts(
-        threads, work["net"][0], _decode, equal(N, threads), logits.reshape(-1), states, c.reshape(-1), tokens, work["net"],
-        work["sizes"], N,
+        threads, work["net"][0], _decoder(work["layout"]), equal(N, threads), logits.reshape(-1), work["states"], memory,
+        tokens, work["net"], work["sizes"], N,
     )  # fmt: skip
-    h[...] = states[h.size : 2 * h.size].reshape(h.shape)
-    top[...] = h[-1]
+    take_state(h, c, top, work, h.size)
+
+
+def put_state(h, c, top, work, at):
+    """h goes to states[at:]; returns what units carry beside it, flat: c in place, or where there is none a copy of h."""
+    work["states"][at : at + h.size] = h.reshape(-1)
+    if work["residual"]:
+        _outputs(h, work)[...] = top[:, : h.shape[2]]
+    return (c if c.size else h.copy()).reshape(-1)
+
+
+def take_state(h, c, top, work, at):
+    """h becomes what stands at states[at:], top what the head sees."""
+    H = h.shape[2]
+    h[...] = work["states"][at : at + h.size].reshape(h.shape)
+    top[:, :H] = _outputs(h, work) if work["residual"] else h[-1]
+    top[:, H:] = c[-1, :, : top.shape[1] - H]
+
+
+def _outputs(h, work):
+    """Those of the last layer (N, H), its input added."""
+    return work["states"][2 * h.size : 3 * h.size].reshape(h.shape)[-1]
 
 
 # ---------------------------------------------------------------- drawing the next token
@@ -369,42 +458,47 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
 # ---------------------------------------------------------------- generating: draw, read, draw, read
 
 
-@jit
-def _generate(
-    made, history, length, logits, states, c, uniform, banned, filters, room, net, sizes, N, counter, parts, part, n0, n1
-):  # fmt: skip
-    """`generate` for the part's texts. Parts that share texts draw the same tokens, each for itself.
+@cache
+def _generator(layout):
+    """The kernel of `generate`."""
+    read_token = token_reader(layout)
 
-    made[0] = how many tokens: fewer than asked for where the parts had to wait for cores.
-    """
-    (L, E, H, V), size, flat = sizes, history.shape[1], history.reshape(-1)
-    before, after, k = 0, L * N * H, 0
-    while k < len(uniform) and counter[2] == 0:
-        for n in range(n0, n1):
-            flat[n * size + length + k] = _draw_row(
-                logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room, part
-            )
-        read_token(
-            logits, states, before, after, c, flat, length + k, size, net, sizes, N, counter, parts, part, n0, n1,
-            k * (L + 1),
-        )  # fmt: skip
-        before, after, k = after, before, k + 1
-    made[0] = k
+    def generate(
+        made, history, length, logits, states, memory, uniform, banned, filters, room, net, sizes, N, counter, parts,
+        part, n0, n1,
+    ):  # fmt: skip
+        """The part's texts. Parts that share texts draw the same tokens, each for itself.
+
+        made[0] = how many tokens: fewer than asked for where the parts had to wait for cores.
+        """
+        (L, _, H, V, _, _), size, flat = sizes, history.shape[1], history.reshape(-1)
+        before, after, k = 0, L * N * H, 0
+        while k < len(uniform) and counter[2] == 0:
+            for n in range(n0, n1):
+                flat[n * size + length + k] = _draw_row(
+                    logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room, part
+                )
+            read_token(
+                logits, states, before, after, memory, flat, length + k, size, net, sizes, N, counter, parts, part, n0,
+                n1, k * (L + 1),
+            )  # fmt: skip
+            before, after, k = after, before, k + 1
+        made[0] = k
+
+    return named(generate, f"_generate_{layout.name}")
 
 
 def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
     """See reference.generate: all tokens in one call, or in two where shared threads turn out not to have cores."""
     if isinstance(work, Net):
         return reference.generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
-    N, states, made, K = h.shape[1], work["states"], np.zeros(1, np.int64), len(uniform)
+    N, kernel, made, K = h.shape[1], _generator(work["layout"]), np.zeros(1, np.int64), len(uniform)
     while len(uniform):
-        states[: h.size] = h.reshape(-1)
+        memory = put_state(h, c, top, work, 0)
         by_texts(
-            threads, work["net"][0], _generate, equal(N, threads), made, history, length + K - len(uniform),
-            logits.reshape(-1), states, c.reshape(-1), uniform, banned, filters, work["rows"], work["net"],
+            threads, work["net"][0], kernel, equal(N, threads), made, history, length + K - len(uniform),
+            logits.reshape(-1), work["states"], memory, uniform, banned, filters, work["rows"], work["net"],
             work["sizes"], N, steps=len(uniform),
         )  # fmt: skip
-        last = made[0] % 2 * h.size
-        h[...] = states[last : last + h.size].reshape(h.shape)
+        take_state(h, c, top, work, made[0] % 2 * h.size)
         uniform = uniform[made[0] :]
-    top[...] = h[-1]

@@ -310,10 +310,13 @@ def share(count, parts, part):
 # ---------------------------------------------------------------- what each cell is made of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """A cell's kernels, and where its gates stand in a panel of S columns, w units each."""
+    """A cell's kernels, and where its gates stand in a panel of S columns, w units each. There is one of each cell."""
 
+    name: str
+    cell: object  # its equations
+    multiply: object  # the product that fills the columns of W x, or those of U h
     S: int
     w: int
     inputs: tuple[int, np.ndarray]  # the first column that W x goes to, and which gates stand there in what order
@@ -326,8 +329,8 @@ class Layout:
 def _layout(name, cell, cell_backward, S, w, inputs, hidden, multiply):
     inputs, hidden = ((column, np.array(order)) for column, order in (inputs, hidden))
     return Layout(
-        S, w, inputs, hidden, _make_projection(name, S, multiply), _make_forward(name, cell, S, w, multiply),
-        _make_backward(name, cell_backward, S, w),
+        name, cell, multiply, S, w, inputs, hidden, _make_projection(name, S, multiply),
+        _make_forward(name, cell, S, w, multiply), _make_backward(name, cell_backward, S, w),
     )  # fmt: skip
 
 
@@ -345,7 +348,7 @@ LAYOUTS = {
 
 def layout_of(cell):
     """The cell's layout, or None where only the specification computes it."""
-    if cell.layer_norm or cell.peepholes or cell.proj_size:
+    if not cell.compiled:
         return None
     return LAYOUTS[cell.kind, cell.nonlinearity if cell.kind == "rnn" else "tanh"]
 

@@ -9,12 +9,14 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from nblstm.kernels import Net, Places, reference
 from nblstm.kernels.barrier import barrier
-from nblstm.kernels.decoding import read_token, swap
-from nblstm.kernels.jit import jit
+from nblstm.kernels.decoding import put_state, swap, take_state, token_reader
+from nblstm.kernels.jit import jit, named
 from nblstm.kernels.products import panels
 from nblstm.kernels.recurrent import MANY_STEPS, share
 from nblstm.kernels.threads import together
@@ -185,66 +187,73 @@ def _over(places, steps, beam):
 
 
 @jit
-def _follow(states, c, spare, reading, parents, tokens, before, sizes, B, parts, part):
+def _follow(states, memory, spare, reading, parents, tokens, before, sizes, B, parts, part):
     """The part's units of the state become those of the parents; reading (B,) = the tokens that come next.
 
-    h stands in the second half of states and goes to the first; c stays in its place.
+    h stands in the second half of states and goes to the first; memory stays in its place.
     """
-    L, E, H, V = sizes
+    L, _, H, V, _, _ = sizes
     p0, p1 = share(-(-H // LANES), parts, part)
     j0, j1 = p0 * LANES, min(p1 * LANES, H)
     for first in range(0, L * B * H, B * H):
         for i in range(first, first + B * H, H):
-            spare[i + j0 : i + j1] = c[i + j0 : i + j1]
+            spare[i + j0 : i + j1] = memory[i + j0 : i + j1]
         for n in range(B):
             i, j = first + n * H, first + parents[before + n] * H
-            c[i + j0 : i + j1] = spare[j + j0 : j + j1]
+            memory[i + j0 : i + j1] = spare[j + j0 : j + j1]
             states[i + j0 : i + j1] = states[L * B * H + j + j0 : L * B * H + j + j1]
     if part == 0:
         for n in range(B):
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
 
 
-@jit
-def _search(
-    taken, parents, tokens, start, places, states, c, logits, noise, K, banned, beam, room, net, sizes, B,
-    counter, parts, part, n0, n1,
-):  # fmt: skip
-    """`search` from its step taken[0] on; taken (2,): how many steps were taken, and whether it is over.
+@cache
+def _searcher(layout):
+    """The kernel of `search`, for networks of one cell."""
+    read_token = token_reader(layout)
 
-    Fewer are taken where the parts had to wait for cores.
-    """
-    (L, E, H, V), k, round_ = sizes, taken[0], 0
-    children, keys, cost, best, chosen, reading, spare, moved = room
-    r0, r1 = share(B, parts, part)
-    while k < K and taken[1] == 0 and counter[2] == 0:
-        at = (start + k) * B
-        if at > 0:
-            _follow(states, c, spare, reading, parents, tokens, at - B, sizes, B, parts, part)
+    def search(
+        taken, parents, tokens, start, places, states, memory, logits, noise, K, banned, beam, room, net, sizes, B,
+        counter, parts, part, n0, n1,
+    ):  # fmt: skip
+        """All from step taken[0] on; taken (2,): how many steps were taken, and whether it is over.
+
+        Fewer are taken where the parts had to wait for cores.
+        """
+        (L, _, H, V, _, _), k, round_ = sizes, taken[0], 0
+        children, keys, cost, best, chosen, reading, spare, moved = room
+        r0, r1 = share(B, parts, part)
+        while k < K and taken[1] == 0 and counter[2] == 0:
+            at = (start + k) * B
+            if at > 0:
+                _follow(states, memory, spare, reading, parents, tokens, at - B, sizes, B, parts, part)
+                barrier(counter, parts, round_ + 1)
+                read_token(
+                    logits, states, 0, L * B * H, memory, reading, 0, 1, net, sizes, B, counter, parts, part, n0, n1,
+                    round_ + 1,
+                )  # fmt: skip
+                round_ += L + 2
+            for n in range(r0, r1):
+                _children(children, keys, places, logits, noise, k, banned, beam.stochastic, V, n)
             barrier(counter, parts, round_ + 1)
-            read_token(
-                logits, states, 0, L * B * H, c, reading, 0, 1, net, sizes, B, counter, parts, part, n0, n1, round_ + 1
-            )
-            round_ += L + 2
-        for n in range(r0, r1):
-            _children(children, keys, places, logits, noise, k, banned, beam.stochastic, V, n)
-        barrier(counter, parts, round_ + 1)
-        k += 1
-        if part == 0:
-            _choose(parents, tokens, at, places, moved, children, keys, cost, best, chosen, beam, V)
-            taken[0], taken[1] = k, _over(places, start + k, beam)
-        barrier(counter, parts, round_ + 2)
-        round_ += 2
+            k += 1
+            if part == 0:
+                _choose(parents, tokens, at, places, moved, children, keys, cost, best, chosen, beam, V)
+                taken[0], taken[1] = k, _over(places, start + k, beam)
+            barrier(counter, parts, round_ + 2)
+            round_ += 2
+
+    return named(search, f"_search_{layout.name}")
 
 
-def _room(B, V, state, stochastic):
+def _room(B, V, memory, stochastic):
     """What `_search` needs beside its arguments."""
     S = panels(V, LANES) * LANES
     children = np.empty((B, S))
     keys = np.full((B, S), -np.inf) if stochastic else children
     moved = Places(np.empty(B), np.empty(B), np.empty(B, np.int64), np.empty(B, bool))
     chosen, reading = np.empty((2, B), np.int64)
-    return children, keys, np.empty(S), np.empty(B), chosen, reading, np.empty_like(state), moved
+    return children, keys, np.empty(S), np.empty(B), chosen, reading, np.empty_like(memory), moved
 
 
 def search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads):
@@ -253,15 +262,15 @@ def search(parents, tokens, start, places, h, c, top, logits, noise, banned, bea
         return reference.search(
             parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads
         )  # fmt: skip
-    (B, V), K, states, taken = logits.shape, len(noise), work["states"], np.zeros(2, np.int64)
-    room = _room(B, V, c.reshape(-1), beam.stochastic)
+    (B, V), K, taken = logits.shape, len(noise), np.zeros(2, np.int64)
+    kernel, memory = _searcher(work["layout"]), put_state(h, c, top, work, h.size)
+    room = _room(B, V, memory, beam.stochastic)
     worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK
-    states[h.size : 2 * h.size] = h.reshape(-1)
     while taken[0] < K and not taken[1]:
         together(
-            threads if worth else 1, _search, B, taken, parents.reshape(-1), tokens.reshape(-1), start, places, states,
-            c.reshape(-1), logits.reshape(-1), noise.reshape(-1), K, banned, beam, room, work["net"], work["sizes"], B,
+            threads if worth else 1, kernel, B, taken, parents.reshape(-1), tokens.reshape(-1), start, places,
+            work["states"], memory, logits.reshape(-1), noise.reshape(-1), K, banned, beam, room, work["net"],
+            work["sizes"], B,
         )  # fmt: skip
-    h[...] = states[h.size : 2 * h.size].reshape(h.shape)
-    top[...] = h[-1]
+    take_state(h, c, top, work, h.size)
     return int(taken[0])
