@@ -209,13 +209,30 @@ def test_layer_is_pytorchs(kind, kernels, dtype):
         close(found[name], value.detach().numpy(), 1e-5 if dtype == np.float32 else 1e-12)
 
 
-def small_net(sizes, dtype, num_layers=2, cell="lstm", seed=1, **options):
+def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, with_memory=False, kind="lstm", **options):
     """A network of random weights for decoding; sizes: V, E, H."""
     (V, E, H), r = sizes, np.random.default_rng(seed)
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    cells = [Cell(cell, D, H) for D in [E] + [H] * (num_layers - 1)]
+    new = lambda *shape: r.normal(0, scale, shape).astype(dtype)  # noqa: E731
+    cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    return Net(new(V, E), cells, layers, False, False, new(V, H), new(V))
+    return Net(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
+
+
+def small_state(net, texts, r=None):
+    """(h, c, top) of a network's texts: random numbers, or zeros. top goes with h and c only where they are read."""
+    L, cell, dtype = len(net.cells), net.cells[0], net.embedding.dtype
+    shapes = (L, texts, cell.output_size), (L, texts, cell.memory_size), (texts, net.head_weight.shape[1])
+    return [np.zeros(shape, dtype) if r is None else r.normal(0, 0.5, shape).astype(dtype) for shape in shapes]
+
+
+def decoded(kernels, net, texts, threads):
+    """(h, c, top, logits) after four tokens of each text."""
+    V = len(net.embedding)
+    (h, c, top), tokens = small_state(net, texts), np.random.default_rng(2).integers(0, V, (4, texts))
+    work, logits = kernels.decode_work(texts, net, threads), np.empty((texts, V), net.embedding.dtype)
+    for step in tokens:
+        kernels.decode(logits, h, c, top, step, work, threads)
+    return h, c, top, logits
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -224,17 +241,53 @@ def small_net(sizes, dtype, num_layers=2, cell="lstm", seed=1, **options):
 def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
     """State and logits over several steps, however the work is split: by texts or, for few, by units."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    V, _, H = sizes
-    tokens = np.random.default_rng(2).integers(0, V, (4, texts))
-    results = []
-    for kernels in (reference, cpu):
-        h, c, top = (np.zeros(shape, dtype) for shape in ((2, texts, H), (2, texts, H), (texts, H)))
-        work, logits = kernels.decode_work(texts, small_net(sizes, dtype), threads), np.empty((texts, V), dtype)
-        for step in tokens:
-            kernels.decode(logits, h, c, top, step, work, threads)
-        results.append((h, c, top, logits))
-    for expected, actual in zip(*results):
+    net = small_net(sizes, dtype)
+    for expected, actual in zip(decoded(reference, net, texts, 1), decoded(cpu, net, texts, threads)):
         close(actual, expected, TOLERANCE[dtype])
+
+
+NETS = {
+    **{name: cell for name, cell in CELLS.items() if name != "lstm"},
+    "residual lstm": {"kind": "lstm", "residual": True},
+    "cell head": {"kind": "lstm", "with_memory": True},
+    "residual update-lstm, cell head": {"kind": "update-lstm", "residual": True, "with_memory": True},
+    "residual gru": {"kind": "gru", "residual": True},
+    "residual rnn": {"kind": "rnn", "residual": True},
+}
+
+
+@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
+@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_decoding_of_every_network_equals_the_specification(net, texts, threads, kept, monkeypatch):
+    """As above: with less than a panel of units, just one and more; embedded in as many numbers as units, and in others.
+
+    kept: room for the projections of all tokens, or of one alone.
+    """
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    for sizes in ((5, 3, 1), (40, 33, 33), (70, 64, 64), (65, 20, 64), (20, 130, 130)):
+        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **net)
+        expected = decoded(reference, made, texts, 1)
+        for value, other in zip(expected, decoded(cpu, made, texts, threads)):
+            close(other, value, TOLERANCE[np.float32])
+
+
+def test_any_number_of_threads_decodes_to_the_same_bits(monkeypatch):
+    """One text alone, its units on three threads, or among others: its state and logits are the same numbers."""
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    for options in NETS.values():
+        net = small_net((20, 130, 130), np.float32, **options)
+        expected = decoded(cpu, net, 1, 1)
+        for value, other in zip(expected, decoded(cpu, net, 1, 3)):
+            assert np.array_equal(value, other)
+
+
+def test_options_without_a_kernel_are_decoded_by_the_specification():
+    """Their work is the weights as they are."""
+    for options in SPECIFIED.values():
+        net = small_net((5, 3, 8), np.float32, **options)
+        assert cpu.decode_work(1, net, 2) is net
 
 
 FILTERS = [
@@ -281,21 +334,20 @@ def test_the_largest_uniform_number_draws_a_token_that_is_left():
             assert token[0] in last
 
 
-def generated(kernels, threads, texts, dtype, settings, K=12):
-    """(history, h, c, logits) after K generated tokens behind 3 given ones, of a network of two layers."""
-    r = np.random.default_rng(4)
-    V, E, H = 40, 6, 33
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    work = kernels.decode_work(texts + 1, small_net((V, E, H), dtype), threads)
+def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33), **options):
+    """(history, h, c, top, logits) after K generated tokens behind 3 given ones, of a network of two layers."""
+    r, V = np.random.default_rng(4), sizes[0]
+    net = small_net(sizes, dtype, **options)
+    work = kernels.decode_work(texts + 1, net, threads)
     history = np.zeros((texts, 3 + K + 1), np.int64)
     history[:, :3] = r.integers(0, V, (texts, 3))
-    h, c, top, logits = new(2, texts, H), new(2, texts, H), new(texts, H), new(texts, V)
-    uniform = r.random((K, texts))
+    h, c, top = small_state(net, texts, r)
+    logits, uniform = r.normal(0, 0.5, (texts, V)).astype(dtype), r.random((K, texts))
     for rows in (slice(0, 1), slice(1, 1), slice(1, K)):  # in pieces
         kernels.generate(
             history, 3 + rows.start, h, c, top, logits, uniform[rows], np.array([7]), Filters(**settings), work, threads
         )
-    return history, h, c, logits
+    return history, h, c, top, logits
 
 
 @pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
@@ -313,6 +365,18 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
     assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
     for value, other in zip(expected[1:], actual[1:]):
         close(other, value, 1e-12)
+
+
+@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (5, 2)])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+def test_generating_with_every_network_equals_the_specification(net, texts, threads, monkeypatch):
+    """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    given = {"texts": texts, "dtype": np.float32, "settings": {}, "sizes": (40, 33, 33), **NETS[net]}
+    expected, actual = generated(reference, 1, **given), generated(cpu, threads, **given)
+    assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
+    for value, other in zip(expected[1:], actual[1:]):
+        close(other, value, 1e-4)
 
 
 def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
@@ -337,13 +401,13 @@ SEARCHES = {  # settings of `Beam`
 }  # fmt: skip
 
 
-def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,)):
-    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, logits. Two layers."""
-    E, H, r, beam = 6, 33, np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
-    net = small_net((V, E, H), dtype)
+def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E=6, **options):
+    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, top, logits. Two layers."""
+    r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
+    net = small_net((V, E, 33), dtype, **options)
     net.head_bias[1] += 1  # some end, and keep their places
     work = kernels.decode_work(B + 1, net, threads)
-    one = [r.normal(0, 0.5, shape).astype(dtype) for shape in ((2, 1, H), (2, 1, H), (1, H), (1, V))]
+    one = [*small_state(net, 1, r), r.normal(0, 0.5, (1, V)).astype(dtype)]
     h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
     empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
@@ -355,8 +419,7 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,)):
             steps += kernels.search(
                 parents, tokens, steps, places, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
-    assert np.array_equal(top, h[-1])
-    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, logits
+    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, top, logits
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -374,6 +437,21 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
             assert np.array_equal(value, other)
         for value, other in zip(expected[4:], actual[4:]):
             np.testing.assert_allclose(other, value, rtol=0, atol=1e-10 if dtype == np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+def test_searching_with_every_network_equals_the_specification(net, threads, monkeypatch):
+    """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
+    monkeypatch.setattr(searching, "SHARED_WORK", 0)
+    given = {"B": 9, "V": 40, "settings": SEARCHES["ends"], "dtype": np.float32, "E": 33, **NETS[net]}
+    expected = searched(reference, 1, **given)
+    for pieces in ((12,), (1, 1, 3, 7)):
+        actual = searched(cpu, threads, pieces=pieces, **given)
+        for value, other in zip(expected[:4], actual[:4]):
+            assert np.array_equal(value, other)
+        for value, other in zip(expected[4:], actual[4:]):
+            np.testing.assert_allclose(other, value, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
