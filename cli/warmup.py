@@ -6,12 +6,17 @@ import time
 
 import click
 
+from nblstm.cli.options import given, setting
+from nblstm.config import ModelConfig
+
 
 @click.command("warmup")
-def command() -> None:
+@setting(ModelConfig, "cell", "Whose kernels: those of one cell.")
+@setting(ModelConfig, "nonlinearity", "Of an rnn.")
+def command(**settings: str | None) -> None:
     """Compile the kernels for this machine now, so that the next training starts at once."""
     from nblstm.training.warmup import warmup
 
     started = time.perf_counter()
-    warmup()
+    warmup(**given(settings))
     click.echo(f"the kernels are ready ({time.perf_counter() - started:.1f} s).", err=True)

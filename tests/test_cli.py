@@ -224,6 +224,14 @@ def test_help(command, name, flag):
     assert name in command(flag).out
 
 
+def test_warmup_is_of_one_cell(command):
+    """It compiles what that cell needs, and says when it is done."""
+    outcome = command("warmup", "--cell", "gru")
+    assert (outcome.code, outcome.out) == (0, "") and "the kernels are ready" in outcome.err
+    outcome = command("warmup", "--cell", "transformer")
+    assert outcome.code == 2 and "'transformer' is not one of 'lstm'" in outcome.err
+
+
 def test_nothing_is_help(command):
     """The bare command shows what there is."""
     assert command().out == command("-h").out and command().code == 0

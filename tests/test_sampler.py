@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from itertools import islice
 
 import numpy as np
@@ -242,6 +243,34 @@ def test_the_backends_write_the_same_text(model, settings):
     """NumPy and the compiled kernels agree on 200 tokens for one seed."""
     one, other = ("".join(model.generate("Thou", n=200, seed=5, backend=backend, **settings)) for backend in BACKENDS)
     assert one == other and len(one) == 200
+
+
+@pytest.mark.parametrize(
+    "options", [{"cell": "gru", "residual": True}, {"residual": True, "head": "cell"}, {"cell": "rnn"}], ids=str
+)
+def test_the_backends_write_the_same_text_with_every_cell(options):
+    """With layers that add their input and a head that sees c, too; texts beside it and threads change nothing."""
+    config = ModelConfig(20, hidden_size=33, embedding_size=33, **options)
+    texts = []
+    for backend, threads in (("numpy", 1), ("cpu", 2)):
+        network = Network(config, 3 * initial(config, 1), backend, threads)
+        start, sample = network.initial_state(), SampleConfig(n=60, num_samples=3)
+        pieces = sampler.generate(network, start, sample, np.random.default_rng(5))
+        texts.append(np.concatenate(list(pieces), axis=1))
+    assert np.array_equal(*texts) and len({tuple(row) for row in texts[0]}) == 3
+
+
+def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
+    """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
+    monkeypatch.setattr(sampler, "fastest", lambda: "cpu")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    chosen = lambda n, **options: sampler.choose_backend(ModelConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
+    for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
+        assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
+    for options in ({"layer_norm": True}, {"peepholes": True}, {"proj_size": 8}):
+        assert chosen(10**6, **options) == "numpy"
+    monkeypatch.setattr(sampler, "fastest", lambda: "numpy")
+    assert chosen(10**6) == "numpy"
 
 
 def test_generate_is_lazy(model):

@@ -110,6 +110,8 @@ CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctr
 
 def step_seconds(model: ModelConfig, backend: str, num_texts: int) -> float:
     """What one token of each of num_texts texts is expected to take: a step, its weights once, its products."""
+    if not model.cells[0].compiled:
+        backend = "numpy"  # whichever it is called
     size = model.num_parameters * np.dtype(model.dtype).itemsize
     products = 2.0 * num_texts * model.num_parameters / OPERATIONS[backend]
     return STEP_SECONDS[backend] + max(size / READ_BYTES[backend], products)
@@ -132,7 +134,8 @@ def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
 def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:
     """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
 
-    numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster.
+    numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster, unless the
+    cells have options that NumPy computes on every backend.
     """
     if config.backend != "auto":
         return config.backend

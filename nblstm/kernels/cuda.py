@@ -699,7 +699,7 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     dtype: of the gates, float32 or float16. DeviceError for what no kernel computes.
     """
     for cell in cells:
-        if cell.layer_norm or cell.peepholes or cell.proj_size:
+        if not cell.compiled:
             raise DeviceError("device cuda has no layer normalisation, peepholes or projection; choose cpu.")
     G, H = cells[0].gates, cells[0].hidden_size
     table = max([1, *(number * G * H for number in rows)])

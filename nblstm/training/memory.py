@@ -28,8 +28,7 @@ def per_token(model: ModelConfig) -> int:
     output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
-    specified = model.layer_norm or model.peepholes or model.proj_size
-    gates = SPECIFIED if specified else GATES[model.cell]
+    gates = GATES[model.cell] if model.cells[0].compiled else SPECIFIED
     cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
     cells += L * gates * H if model.bidirectional else 0
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)

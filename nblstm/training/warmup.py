@@ -1,4 +1,4 @@
-"""Warm-up: compile every kernel that training, scoring, sampling and searching use, into the cache."""
+"""Warm-up: compile every kernel that training, scoring, sampling and searching with a cell use, into the cache."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 
-def warmup() -> None:
+def warmup(cell: str = ModelConfig.cell, nonlinearity: str = ModelConfig.nonlinearity) -> None:
     """Use tiny models for everything, with every option that has a kernel of its own. DeviceError without numba."""
     ids = np.arange(40, dtype=np.int64) % 5
     for optimizer in OPTIMIZERS:
-        shape = ModelConfig(5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5)
+        shape = ModelConfig(
+            5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5, cell=cell, nonlinearity=nonlinearity
+        )
         config = TrainConfig(batch_size=2, bptt=4, steps=1, optimizer=optimizer, clip_value=1.0)
         network = Network(shape, initial(shape, 0))
         streams = Streams(ids, config.batch_size, config.bptt)
