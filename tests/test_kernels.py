@@ -219,7 +219,7 @@ def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, wit
 
 
 def small_state(net, texts, r=None):
-    """(h, c, top) of a network's texts: random numbers, or zeros. top goes with h and c only where they are read."""
+    """(h, c, top) of a network's texts: zeros, or random numbers drawn from r."""
     L, cell, dtype = len(net.cells), net.cells[0], net.embedding.dtype
     shapes = (L, texts, cell.output_size), (L, texts, cell.memory_size), (texts, net.head_weight.shape[1])
     return [np.zeros(shape, dtype) if r is None else r.normal(0, 0.5, shape).astype(dtype) for shape in shapes]
@@ -260,7 +260,7 @@ NETS = {
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_decoding_of_every_network_equals_the_specification(net, texts, threads, kept, monkeypatch):
-    """As above: with less than a panel of units, just one and more; embedded in as many numbers as units, and in others.
+    """As above: less than a panel of units, just one and more; embedded in as many numbers as units, or in others.
 
     kept: room for the projections of all tokens, or of one alone.
     """

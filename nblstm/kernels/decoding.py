@@ -1,10 +1,11 @@
 """Decoding on the CPU: the whole network for one token of each text, what is drawn next, and many tokens in one call.
 
 The weights are packed once and read once a token. One text is split over threads by units, with a spinning barrier
-behind each layer, several texts by texts. Every cell that `recurrent.py` has is here: its reader of a token is made from
-the same equations and layout, when it is first asked for. The specification decodes what has options without a kernel.
+behind each layer, several texts by texts. The reader of a token is made for a cell when it is first asked for, from the
+equations and the layout in `recurrent.py`; the specification decodes what has options without a kernel.
 
-Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, N texts, V vocabulary.
+Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, `columns` of them that W x or U h fill,
+N texts, V vocabulary, F numbers that the head sees.
 Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share.
 """
 
@@ -34,20 +35,20 @@ def decode_work(N, net, threads):
 
     The input projection of a token is computed when it is first seen and kept: after that the first layer reads only
     its recurrent weights. Each part has a table of its own, of as many rows (S P) as KEPT_BYTES hold, for the tokens
-    that come first, and a row of each text for the others. states (2, L, N, H): a step reads one half, writes the other.
-    Behind them, the outputs (L, N, H) of residual layers: h with the layer's input added.
+    that come first, and a row of each text for the others. states (2, L, N, H): a step reads one half of h and writes the
+    other; behind them stand the outputs (L, N, H) of residual layers, h with the layer's input added.
     """
     layout = layout_of(net.cells[0])  # of all layers
     if layout is None:
         return reference.decode_work(N, net, threads)
     (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     packed, offsets = _packed(net, layout, threads)
-    S, P, dtype = layout.S, panels(H, layout.w), packed.dtype
-    kept = min(V, max(1, KEPT_BYTES // (P * S * packed.itemsize)))
-    table = np.empty((threads, (kept + N) * P * S), dtype)
+    S, row, dtype = layout.S, panels(H, layout.w) * layout.S, packed.dtype
+    kept = min(V, max(1, KEPT_BYTES // (row * packed.itemsize)))
+    table = np.empty((threads, (kept + N) * row), dtype)
     table.fill(0)  # now, not at the first token that comes
     slots, filled, at = np.zeros((threads, V), np.int32), np.zeros((threads, 3), np.int64), np.empty((threads, N), np.int64)
-    z, x, fresh = (np.empty((threads, N * size), kind) for size, kind in ((max(S, PANEL), dtype), (E, dtype), (1, np.int64)))
+    z, x, fresh = np.empty((threads, N * max(S, PANEL)), dtype), np.empty((threads, N * E), dtype), np.empty_like(at)
     return {
         "layout": layout,
         "residual": net.residual,
@@ -59,8 +60,9 @@ def decode_work(N, net, threads):
 
 
 def _packed(net, layout, threads):
-    """(all weights in panels, where they begin): of each layer W (P, D, columns), U (P, H, columns), b (P, S), of the
-    head its weight (PV, F, 64) and bias (PV, 64)."""
+    """(weights in panels, where each begins): W (P, D, columns), U (P, H, columns), b (P, S) of every layer, then the
+    head's weight (PV, F, 64) and bias (PV, 64).
+    """
     (V, F), H, w = net.head_weight.shape, net.cells[0].hidden_size, layout.w
     (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
     P, PV, columns = panels(H, w), panels(V), len(order_ih) * w
@@ -69,9 +71,9 @@ def _packed(net, layout, threads):
     packed = np.empty(offsets[-1], net.embedding.dtype)  # for which NumPy asks for huge pages, unlike np.zeros
     packed.fill(0)
     *parts, head, head_bias = np.split(packed, offsets[1:-1])
-    for k, weights in enumerate(net.layers):
+    for k, (cell, weights) in enumerate(zip(net.cells, net.layers)):
         ih, hh, bias = parts[3 * k : 3 * k + 3]
-        split(threads, pack, P, ih, weights["weight_ih"], order_ih, w, H, weights["weight_ih"].shape[1])
+        split(threads, pack, P, ih, weights["weight_ih"], order_ih, w, H, cell.input_size)
         split(threads, pack, P, hh, weights["weight_hh"], order_hh, w, H, H)
         gate_panels(bias, weights, layout, P, H)
     split(threads, pack, PV, head, net.head_weight, IN_ORDER, PANEL, V, F)
@@ -170,10 +172,10 @@ def token_reader(layout):
     def read_token(
         logits, states, before, after, memory, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
     ):  # fmt: skip
-        """Read tokens[t0 + n * stride] of each text n: states[before:] -> states[after:], memory in place, (L, N, H) all.
+        """Read tokens[t0 + n * stride] of each text n: h at states[before:] -> states[after:], memory in place.
 
-        The part's texts or, with several parts, all texts and its share of every layer's panels. The barriers passed
-        before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
+        All are (L, N, H). The part's texts or, with several parts, all texts and its share of every layer's panels. The
+        barriers passed before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
         """
         L, E, H, V, _, residual = sizes
         packed, offsets, embedding, table, _, _, at, z, _, _ = net
@@ -242,14 +244,14 @@ def decode(logits, h, c, top, tokens, work, threads):
         return reference.decode(logits, h, c, top, tokens, work, threads)
     N, memory = h.shape[1], put_state(h, c, top, work, 0)
     by_texts(
-        threads, work["net"][0], _decoder(work["layout"]), equal(N, threads), logits.reshape(-1), work["states"], memory,
-        tokens, work["net"], work["sizes"], N,
+        threads, work["net"][0], _decoder(work["layout"]), equal(N, threads), logits.reshape(-1), work["states"],
+        memory, tokens, work["net"], work["sizes"], N,
     )  # fmt: skip
     take_state(h, c, top, work, h.size)
 
 
 def put_state(h, c, top, work, at):
-    """h goes to states[at:]; returns what units carry beside it, flat: c in place, or where there is none a copy of h."""
+    """h goes to states[at:]; returns the units' memory, flat: c itself, or a copy of h where there is none."""
     work["states"][at : at + h.size] = h.reshape(-1)
     if work["residual"]:
         _outputs(h, work)[...] = top[:, : h.shape[2]]
