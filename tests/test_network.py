@@ -361,3 +361,11 @@ def test_combinations_that_exclude_each_other_are_refused_by_name(settings, mess
     """Before anything is made or read."""
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**{**SHAPE, **settings})
+
+
+@pytest.mark.parametrize("threads", [-1, 1.5, "two"])
+def test_a_wrong_number_of_threads_is_named(threads):
+    """In one line, whoever makes the network."""
+    config = ModelConfig(**SHAPE)
+    with pytest.raises(ConfigError, match="threads must be a whole number of at least 0, got"):
+        Network(config, initial(config, 0), "numpy", threads)

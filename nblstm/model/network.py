@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig, check_card, check_writes
+from nblstm.errors import ConfigError
 from nblstm.kernels import Beam, Filters, Net, Places, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
@@ -54,6 +55,8 @@ class Network:
         self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0,
         precision: str = "single",
     ) -> None:  # fmt: skip
+        if not isinstance(threads, (int, np.integer)) or threads < 0:
+            raise ConfigError(f"threads must be a whole number of at least 0, got {threads!r:.40}.")
         self.config = config
         self.kernels: ModuleType = load(backend)
         if backend == "cuda":
