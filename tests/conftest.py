@@ -70,6 +70,26 @@ def environment(**variables):
     return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", **variables}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def simulator_run(request, tmp_path_factory):
+    """The tests of the GPU kernels in numba's simulator, beside all others: the process, and the file of what it says.
+
+    None where `test_in_the_simulator`, which looks at them, does not run.
+    """
+    asked = any(item.name == "test_in_the_simulator" for item in request.session.items)
+    if not asked or os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
+        yield None
+        return
+    said = tmp_path_factory.mktemp("simulator") / "said"
+    args = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).with_name("test_cuda.py"))]
+    with open(said, "wb") as file:
+        variables = environment(NUMBA_ENABLE_CUDASIM="1")
+        process = subprocess.Popen(args, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    yield process, said
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
 def python():
     """`python("-c", "...")` runs Python as a process of its own: an Outcome. Keywords go to subprocess.run."""

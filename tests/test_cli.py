@@ -206,7 +206,7 @@ def test_sample_novel_texts(command, folder):
     shown = command("sample", "-n", 3, "--prompt", "S", "--num-samples", 5, "--novel", "corpus.txt", "--seed", 1)
     texts = shown.out.replace("-" * 20 + "\n", "\0").split("\0")[:-1]
     assert shown.code == 0 and len(texts) == 5 and not [text for text in texts if text[:-1] in VERSE * 20]
-    assert re.fullmatch(r"skipped \d+ of \d+ texts: .*\n", shown.err)
+    assert re.fullmatch(r"\d+ of \d+ texts stand in the corpus and were skipped.\n", shown.err)
     (folder / "pairs.txt").write_text("".join("S" + letter for letter in VERSE))
     none = command("sample", "-n", 1, "--prompt", "S", "--novel", "pairs.txt")
     assert (none.code, none.out) == (1, "") and "only 0 of 1 texts are novel" in none.err

@@ -55,11 +55,12 @@ def simulator(monkeypatch):
 
 
 @pytest.mark.skipif(THERE, reason="this is the process with a card, or the simulator")
-def test_in_the_simulator(python):
+def test_in_the_simulator(simulator_run):
     """Everything below passes in numba's simulator."""
-    outcome = python("-m", "pytest", "-p", "no:cacheprovider", __file__, env={"NUMBA_ENABLE_CUDASIM": "1"}, timeout=600)
-    assert outcome.code == 0, outcome.out[-3000:]
-    assert " passed" in outcome.out and "failed" not in outcome.out
+    process, said = simulator_run
+    code, out = process.wait(600), said.read_text(encoding="utf-8")
+    assert code == 0, out[-3000:]
+    assert " passed" in out and "failed" not in out
 
 
 @pytest.mark.skipif(THERE, reason="there is a card")
