@@ -15,7 +15,7 @@ import common  # first: it sets the environment that the others read  # isort: s
 from sample import MODELS, weights_like_text
 
 from nblstm.config import ModelConfig
-from nblstm.language_model import LanguageModel
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Words
 
 BACKENDS = ("cpu", "numpy")

@@ -18,7 +18,7 @@ from sample import Ours
 from train import Case, Training
 
 from nblstm.config import ModelConfig
-from nblstm.model.parameters import initial
+from nblstm.nn.parameters import initial
 
 CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
          "residual": {"residual": True}, "residual gru": {"cell": "gru", "residual": True},

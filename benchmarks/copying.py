@@ -24,8 +24,8 @@ from family import sized
 
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.errors import TrainingError
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.reporting.charts import Curve, line_chart, standalone
 from nblstm.text.batches import Chunk
 from nblstm.training.trainer import Trainer

@@ -24,8 +24,8 @@ from train import CLIP, LR, Case
 from nblstm.config import TrainConfig
 from nblstm.errors import DeviceError
 from nblstm.kernels import load
-from nblstm.model.network import Network
-from nblstm.model.parameters import flatten, initial, parameter_shapes
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import flatten, initial, parameter_shapes
 from nblstm.training.optimizers import make_optimizer
 
 FOLDER = str(Path(__file__).resolve().parent)

@@ -18,8 +18,8 @@ import common  # first: it sets the environment that the others read  # isort: s
 
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.errors import TrainingError
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.scoring import validation_streams
 from nblstm.text.batches import Streams
 from nblstm.text.corpus import Corpus, load_corpus

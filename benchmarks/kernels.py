@@ -22,7 +22,7 @@ import numpy as np
 from train import CASES, Case, Training
 
 from nblstm.kernels import cpu, head, recurrent
-from nblstm.model.parameters import initial
+from nblstm.nn.parameters import initial
 
 
 def operations(case: Case, rows: int) -> dict[str, float]:

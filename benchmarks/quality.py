@@ -25,7 +25,7 @@ import common  # first: it sets the environment that the others read  # isort: s
 import numpy as np
 
 from nblstm.config import ModelConfig, TextConfig, TrainConfig
-from nblstm.model.parameters import initial
+from nblstm.nn.parameters import initial
 from nblstm.scoring import score, validation_loss, validation_streams
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.corpus import read
@@ -109,7 +109,7 @@ class TorchScorer:
         """-log p(target) of every position of a chunk of streams, (M,) in nats, and the state after."""
         import torch
 
-        from nblstm.model.state import State
+        from nblstm.nn.state import State
 
         tokens, targets = rectangles(chunk)
         self.model.eval()

@@ -26,9 +26,9 @@ from nblstm.config import ModelConfig, SampleConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
 from nblstm.kernels.reference import draw as specified_draw
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial, views
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial, views
+from nblstm.nn.state import State
 
 MODELS = {
     "2x128": ModelConfig(65, hidden_size=128),

@@ -28,7 +28,7 @@ import numpy as np
 from train import Case, Training
 
 from nblstm.config import TextConfig, TrainConfig
-from nblstm.model.parameters import initial
+from nblstm.nn.parameters import initial
 from nblstm.training.session import Session
 
 BASE = Case(num_layers=2, hidden_size=256, batch_size=64, bptt=64)

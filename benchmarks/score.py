@@ -23,8 +23,8 @@ import numpy as np
 
 from nblstm import scoring
 from nblstm.config import ModelConfig
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 

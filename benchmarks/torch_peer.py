@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nblstm.config import ModelConfig
-from nblstm.model.parameters import flatten, parameter_shapes, views
+from nblstm.nn.parameters import flatten, parameter_shapes, views
 from nblstm.text.batches import Chunk
 
 

@@ -22,9 +22,9 @@ import limits
 import numpy as np
 
 from nblstm.config import ModelConfig, TrainConfig
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial, parameter_shapes, views
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial, parameter_shapes, views
+from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.training.memory import training_bytes
 from nblstm.training.optimizers import make_optimizer

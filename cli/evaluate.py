@@ -42,7 +42,7 @@ def command(
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
     from nblstm.text.corpus import rereadable
 
     loaded = [load(model) for model in models]
@@ -93,7 +93,7 @@ def _scored(
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
         return score, STREAMS.format(used) if used > 1 else STREAM
-    said = f"{SPANS.format(scoring.SPAN)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
+    said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
     return scoring.score(network, vocabulary, chunks, reading.told), said
 
 

@@ -15,7 +15,7 @@ from nblstm.cli.options import echo_json, json_option, model_option
 @json_option
 def command(model: str, training: bool, json: bool) -> None:
     """What a model is, how it was made and how good it is."""
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
     from nblstm.reporting.facts import model_facts
 
     loaded = load(model)

@@ -32,7 +32,7 @@ def command(
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
     page that is at the output is replaced; any other file there is left alone.
     """
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
     from nblstm.reporting.page import render
     from nblstm.reporting.report import make_report
 

@@ -43,7 +43,7 @@ def command(
 
     With --beam the most likely text is searched, which suits short texts that have an end; long ones repeat themselves.
     """
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
 
     drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel}
     search, scores = beam_config(settings, stop, drawing_only)

@@ -43,7 +43,7 @@ def command(
     Reads files, folders, .gz or standard input (-) of any size; empty lines are left out. With --json every line of the
     output is a JSON object.
     """
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
     from nblstm.scoring import NOTHING
 
     rank = rank or rank_by is not None

@@ -36,7 +36,7 @@ def command(model: str, prompt: str, **settings: Any) -> None:
     The screen is drawn on stderr: nblstm write > story.txt.
     """
     from nblstm.cli.sample import checked, warn_of_unknown
-    from nblstm.language_model import load
+    from nblstm.tasks.language.model import load
 
     config = WriteConfig(**given(settings))
     check()

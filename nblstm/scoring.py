@@ -6,7 +6,7 @@ result depends on that text alone, not on its neighbours or on how it is cut.
 
 A model that reads in both directions sees the token that follows. It is judged by filling in: every token is hidden
 once and predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is:
-no token is given, and none stands before a text. A text longer than SPAN is read in spans of that many tokens; from one
+no token is given, and none stands before a text. A text longer than the network's span is read in spans of so many; from one
 to the next the state is carried from left to right, and the other direction starts anew.
 """
 
@@ -23,8 +23,8 @@ import numpy as np
 
 from nblstm.config import ModelConfig
 from nblstm.kernels import fastest
-from nblstm.model.network import Network
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.buckets import Buckets
 from nblstm.text.vocabulary import Vocabulary, utf8
@@ -36,7 +36,6 @@ START = "\n"  # a text that nothing stands before begins as after a line end, un
 GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
-SPAN = 256  # tokens that a model that reads in both directions looks at, at most
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
 CHUNK = 1024  # tokens of a validation text that are scored at once
 VALIDATION_STREAMS = 16  # parallel streams of a validation text, each starting from the zero state ...
@@ -170,7 +169,7 @@ def stream(
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
-    if network.config.bidirectional:
+    if network.span:
         yield from _filled_in(network, vocabulary, chunks, alone, told)
         return
     state, last = network.initial_state(), np.full(1, start_id(vocabulary), np.int32) if alone else None
@@ -192,7 +191,7 @@ def _filled_in(
 ) -> Iterator[Surprisals]:
     """`stream` of a network that reads in both directions."""
     state, before = network.initial_state(), np.full(1, start_id(vocabulary), np.int32)
-    for text, is_last in _in_spans(vocabulary, chunks):
+    for text, is_last in _in_spans(vocabulary, chunks, network.span):
         ids = _encoded(vocabulary, text)[1]
         if is_last and alone and vocabulary.end_id is not None:
             ids = np.append(ids, np.int32(vocabulary.end_id))
@@ -200,13 +199,13 @@ def _filled_in(
         yield Surprisals(text, ids, nats, vocabulary)
 
 
-def _in_spans(vocabulary: Vocabulary, chunks: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """The text in pieces of whole SPANs of tokens, however it was cut, and a shorter last one; whether it is that."""
+def _in_spans(vocabulary: Vocabulary, chunks: Iterable[str], span: int) -> Iterator[tuple[str, bool]]:
+    """The text in pieces of whole spans of tokens, however it was cut, and a shorter last one; whether it is that."""
     rest = ""
     for chunk in chunks:
         text = rest + chunk
         tokens, cut = vocabulary.split(text), len(text)
-        for token in reversed(tokens[len(tokens) - len(tokens) % SPAN :]):
+        for token in reversed(tokens[len(tokens) - len(tokens) % span :]):
             cut = text.rindex(token, 0, cut)
         if cut:
             yield text[:cut], False
@@ -231,7 +230,7 @@ def _behind_first(vocabulary: Vocabulary, text: Text) -> Text:
 def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, told: Told) -> tuple[np.ndarray, State]:
     """-log p of each id (M,) that follows `last` (1,) and the ids before it, and the state after; size: their bytes."""
     config = network.config
-    nats, rows = np.empty(len(ids), config.dtype), SPAN if config.bidirectional else rows_at_once(config)
+    nats, rows = np.empty(len(ids), config.dtype), network.span or rows_at_once(config)
     for start in range(0, len(ids), rows):
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
@@ -288,7 +287,7 @@ def _side_by_side(
     while len(order):
         batch = order[: batch_size(network.config, int(lengths[order[0]]))]
         state = network.initial_state(len(batch))
-        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], network.config):
+        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], network):
             chunk = Chunk(inputs[rows], targets[rows], offsets, fresh=False)
             nats[rows], state = network.losses(chunk, network.before(chunk, state))
             told(len(rows))
@@ -301,20 +300,20 @@ def batch_size(config: ModelConfig, longest: int) -> int:
     return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
 
 
-def _packed(places: np.ndarray, lengths: np.ndarray, config: ModelConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _packed(places: np.ndarray, lengths: np.ndarray, network: Network) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of texts, step by step, in chunks: (places of the rows, `Chunk.offsets`).
 
     places, lengths (N,): where each text begins and how long it is, the longest first. A chunk has up to `rows_at_once`
-    rows or one step; one for both directions SPAN steps, wherever its texts' neighbours end.
+    rows or one step; of a network with a span so many steps, wherever its texts' neighbours end.
     """
     counts = len(lengths) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # lengths > step
     offsets = np.concatenate([[0], np.cumsum(counts)])
     first = 0
     while first < len(counts):
-        if config.bidirectional:
-            last = min(first + SPAN, len(counts))
+        if network.span:
+            last = min(first + network.span, len(counts))
         else:
-            most = offsets[first] + rows_at_once(config)
+            most = offsets[first] + rows_at_once(network.config)
             last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
         part = offsets[first : last + 1] - offsets[first]
         steps = np.repeat(np.arange(last - first), counts[first:last])
@@ -389,5 +388,6 @@ def validation_loss(
         if stop():
             return None
         losses, state = network.losses(chunk, network.before(chunk, state))
+        losses = losses if chunk.weights is None else losses[chunk.weights > 0]
         nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
     return nats / tokens

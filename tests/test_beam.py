@@ -10,10 +10,10 @@ from nblstm.config import BeamConfig, ModelConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
 from nblstm.kernels.reference import largest, perturb
-from nblstm.language_model import LanguageModel
-from nblstm.model.network import Network
-from nblstm.model.parameters import views
-from nblstm.model.state import State
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import views
+from nblstm.nn.state import State
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 END = 1

@@ -8,9 +8,9 @@ import pytest
 from nblstm.config import ModelConfig, TrainConfig, TextConfig, check_documents
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
+from nblstm.nn.state import State
 from nblstm.scoring import validation_documents, validation_loss
 from nblstm.text import buckets as buckets_module
 from nblstm.text.buckets import Buckets, best_boundaries, pack, padding

@@ -5,8 +5,8 @@ import pytest
 
 from nblstm.config import ModelConfig
 from nblstm.errors import ConfigError
-from nblstm.language_model import LanguageModel
-from nblstm.model.parameters import initial, views
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.parameters import initial, views
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 

@@ -19,8 +19,8 @@ from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters, reference
 from nblstm.kernels.cells import Cell
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.memory import card_bytes

@@ -9,7 +9,7 @@ from nblstm.config import ModelConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import cpu, reference
 from nblstm.kernels.cells import KINDS, Cell
-from nblstm.model.parameters import parameter_shapes, views
+from nblstm.nn.parameters import parameter_shapes, views
 from nblstm.text.batches import Chunk
 
 EPS = 1e-5  # error of a central difference: EPS^2 from the third derivative, 1e-16 / EPS from rounding
@@ -111,7 +111,7 @@ def test_gradient_of_every_kind_of_network(cell, options, fresh):
     tokens, targets = r.integers(0, 7, (2, M)).astype(np.int32)
     weights = r.random(M) * (r.random(M) > 0.2)
     chunk = Chunk(tokens, targets, offsets, fresh, weights)
-    network.classes, network.smoothing = r.random(7) + 0.5, 0.1
+    network.head.classes, network.head.smoothing = r.random(7) + 0.5, 0.1
     gradient, scratch = np.empty_like(network.parameters), np.empty_like(network.parameters)
     _, state = make_chunk(network.config, N=len(LENGTHS))
 

@@ -10,9 +10,9 @@ from nblstm import scoring
 from nblstm.config import ModelConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import save_model
-from nblstm.language_model import LanguageModel
-from nblstm.model import network as networks
-from nblstm.model.network import MASK
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked import network as networks
+from nblstm.tasks.masked.network import MASK, SPAN, MaskedNetwork
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Bytes, Characters, Vocabulary
 
@@ -41,8 +41,7 @@ def filled_in(model, ids, span):
         chunk = lambda tokens: Chunk(tokens.astype(np.int32), part, np.arange(len(part) + 1), False)  # noqa: E731
         for place, id in enumerate(part):
             seen = chunk(np.where(np.arange(len(part)) % K == place % K, MASK, part))
-            top = network._forward("reading", seen, network.before(seen, state), None).top[place]
-            logits = network.weights["head.weight"] @ top + network.weights["head.bias"]
+            logits = network.outputs(seen, network.before(seen, state))[0][place]
             nats.append(np.log(np.exp(logits).sum()) - logits[id])
         state = network.read(chunk(part), network.before(chunk(part), state))
     return np.array(nats)
@@ -53,8 +52,8 @@ def filled_in(model, ids, span):
 
 def hidden_by(network, monkeypatch, seed, step):
     """(the loss, what was read): of an update of 6 x 30 tokens."""
-    read, plain = [], networks.hiding
-    monkeypatch.setattr(networks, "hiding", lambda *args: read.append(plain(*args)) or read[-1])
+    read, plain = [], networks.hide
+    monkeypatch.setattr(networks, "hide", lambda *args: read.append(plain(*args)) or read[-1])
     chunk, state = make_chunk(network.config, T=30, N=6)
     loss, _ = network.loss_and_gradient(np.empty_like(network.parameters), chunk, state, seed, step)
     monkeypatch.undo()
@@ -69,8 +68,7 @@ def test_an_update_hides_some_tokens_and_predicts_those(backend, monkeypatch):
     hidden = read.weights.astype(bool)
     assert (read.tokens[hidden] == MASK).all() and (read.tokens[~hidden] == chunk.targets[~hidden]).all()
     assert 10 < hidden.sum() < 50  # 27 are expected of 180
-    top = network._forward("reading", read, make_chunk(network.config, 30, 6)[1], None).top[hidden]
-    logits = top @ network.weights["head.weight"].T + network.weights["head.bias"]
+    logits = network.outputs(read, make_chunk(network.config, 30, 6)[1])[0][hidden]
     own = logits[np.arange(len(logits)), chunk.targets[hidden]]
     assert loss == pytest.approx((np.log(np.exp(logits).sum(axis=1)) - own).mean(), rel=1e-12)
 
@@ -113,14 +111,14 @@ def test_a_model_fills_in_what_is_hidden(folder):
 def test_every_token_is_hidden_once(backend, length):
     """Surprisals are those of a reading for every single token, however many are read side by side."""
     model, text = make_model(), random_text(length)
-    expected = filled_in(model, model.encode(text), scoring.SPAN)
+    expected = filled_in(model, model.encode(text), SPAN)
     np.testing.assert_allclose(model.surprisals(text, backend).nats, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("vocabulary", [LETTERS, ENDING], ids=["stream", "documents"])
 def test_a_text_is_judged_alike_alone_and_among_others(vocabulary, monkeypatch):
     """Texts shorter and longer than a span: side by side, as a stream, and by hand; the <end> is filled in, too."""
-    monkeypatch.setattr(scoring, "SPAN", 20)
+    monkeypatch.setattr(MaskedNetwork, "span", 20)
     model = make_model(vocabulary)
     texts = [random_text(length, seed=length) for length in (5, 61, 20, 1, 33, 19, 40)]
     judged = scoring.judge(model.network("cpu"), vocabulary, texts)
@@ -137,7 +135,7 @@ def test_a_text_is_judged_alike_alone_and_among_others(vocabulary, monkeypatch):
 @pytest.mark.parametrize("tokenizer", [None, "default", "whitespace"])
 def test_a_long_text_scores_the_same_however_it_is_cut(tokenizer, monkeypatch):
     """Pieces of any length between tokens give the same score and counts: spans begin where they begin."""
-    monkeypatch.setattr(scoring, "SPAN", 16)
+    monkeypatch.setattr(MaskedNetwork, "span", 16)
     words = [random_text(1 + n % 5, seed=n) + " \n "[n % 3] for n in range(60)]
     level = "char" if tokenizer is None else "word"
     model = make_model(Vocabulary.build(words[:30], level, tokenizer or "default"))

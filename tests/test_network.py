@@ -9,9 +9,11 @@ from test_kernels import close
 from nblstm.config import ModelConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import recurrent
-from nblstm.model.network import Network, distinct_tokens
-from nblstm.model.parameters import flatten, initial, parameter_shapes, views
-from nblstm.model.state import State
+from nblstm.nn.inputs import unique_tokens
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import flatten, initial, parameter_shapes, views
+from nblstm.nn.state import State
+from nblstm.tasks.masked.network import MaskedNetwork
 from nblstm.text.batches import Chunk
 
 BACKENDS = ["numpy", "cpu"]
@@ -32,7 +34,8 @@ def make_network(backend="cpu", threads=2, **changes):
     """A small network with random parameters, biases included; `changes` to the fields of SHAPE."""
     config = ModelConfig(**{**SHAPE, **changes})
     parameters = np.random.default_rng(0).normal(0, 0.3, config.num_parameters).astype(config.dtype)
-    return Network(config, parameters, backend, threads)
+    kind = MaskedNetwork if config.bidirectional else Network
+    return kind(config, parameters, backend, threads)
 
 
 def make_chunk(config, T=6, N=3):
@@ -335,10 +338,10 @@ def test_fresh_parameters():
     assert not np.array_equal(initial(config, 8), flat)
 
 
-def test_distinct_tokens_is_numpys_unique():
+def test_unique_tokens_is_numpys_unique():
     """Distinct ids in rising order, and for every token its place among them."""
     tokens = np.random.default_rng(5).integers(0, 30, 40)
-    distinct, index = distinct_tokens(tokens, 33)
+    distinct, index = unique_tokens(tokens, 33)
     expected, places = np.unique(tokens, return_inverse=True)
     assert np.array_equal(distinct, expected)
     assert np.array_equal(index, places.reshape(-1))

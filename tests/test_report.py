@@ -21,8 +21,8 @@ from test_network import make_network
 
 import nblstm
 from nblstm.config import ModelConfig
-from nblstm.language_model import LanguageModel
-from nblstm.model.parameters import initial
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.parameters import initial
 from nblstm.reporting import copying, surprisal, theme
 from nblstm.reporting.activations import activations, saturation
 from nblstm.reporting.cells import correlations, features, readable_cells

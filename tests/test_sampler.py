@@ -8,16 +8,16 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from nblstm import language_model
+from nblstm.tasks.language import model as language_model
 from nblstm.config import ModelConfig, SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.kernels import cpu, reference
-from nblstm.language_model import LanguageModel
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial, views
-from nblstm.model.state import State
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial, views
+from nblstm.nn.state import State
 from nblstm.text.vocabulary import Vocabulary
 
 BACKENDS = ["numpy", "cpu"]

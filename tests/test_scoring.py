@@ -12,8 +12,8 @@ import nblstm
 from nblstm import scoring
 from nblstm.config import ModelConfig
 from nblstm.files import safetensors
-from nblstm.language_model import LanguageModel
-from nblstm.model.parameters import initial, views
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.parameters import initial, views
 from nblstm.scoring import Score, validation_loss, validation_streams
 from nblstm.text.vocabulary import Characters, Vocabulary
 

@@ -13,9 +13,9 @@ from nblstm.config import SeriesConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.kernels import cpu, reference
-from nblstm.model.parameters import initial, parameter_shapes, views
-from nblstm.model.series_network import SeriesNetwork
-from nblstm.series.batches import CONTEXT, Table, Training, validation
+from nblstm.nn.parameters import initial, parameter_shapes, views
+from nblstm.tasks.series.network import series_network as make_series_network
+from nblstm.tasks.series.batches import CONTEXT, Table, Training, validation
 from nblstm.text.batches import Chunk
 
 LENGTHS = [4, 3, 3, 1]
@@ -79,7 +79,7 @@ def series_network(backend, **options):
     if settings["embedding_size"] != 3:
         settings["predicts"] = "targets"
     config = SeriesConfig(**settings)
-    return SeriesNetwork(config, 2 * initial(config, 3), backend, 1)
+    return make_series_network(config, 2 * initial(config, 3), backend, 1)
 
 
 def series_chunk(config, fresh=True):
@@ -122,8 +122,8 @@ def test_predictions_are_pytorchs(cell):
     expected = head(rnn(torch.from_numpy(x))[0]).detach().numpy()
     chunk = Chunk(x.reshape(-1, 3), x.reshape(-1, 3), np.arange(7) * 2, True)
     for backend in ("numpy", "cpu"):
-        other = SeriesNetwork(network.config, network.parameters, backend, 2)
-        found, _ = other.predictions(chunk, other.initial_state(2))
+        other = make_series_network(network.config, network.parameters, backend, 2)
+        found, _ = other.outputs(chunk, other.initial_state(2))
         close(found.reshape(expected.shape), expected, 1e-13)
 
 

@@ -8,10 +8,10 @@ from test_network import BACKENDS, make_chunk, make_network
 from nblstm import scoring
 from nblstm.config import ModelConfig, TrainConfig
 from nblstm.kernels import load
-from nblstm.language_model import LanguageModel
-from nblstm.model import network as networks
-from nblstm.model.parameters import views
-from nblstm.model.state import State
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked import network as networks
+from nblstm.nn.parameters import views
+from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Characters
 from nblstm.training.optimizers import make_optimizer
@@ -158,8 +158,8 @@ def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkey
     chunk, state = Chunk(tokens, targets, offsets_of(lengths), True), State.zeros(c, len(lengths))
     for array in (state.h, *([state.c] if cell == "lstm" else [])):
         array[...] = r.normal(0, 0.5, array.shape)
-    read, hiding = [chunk], networks.hiding
-    monkeypatch.setattr(networks, "hiding", lambda *args: read.append(hiding(*args)) or read[-1])
+    read, hiding = [chunk], networks.hide
+    monkeypatch.setattr(networks, "hide", lambda *args: read.append(hiding(*args)) or read[-1])
     gradient = np.full_like(network.parameters, np.nan)
     loss, after = network.loss_and_gradient(gradient, chunk, state, 0, 3)
     losses, h, their_c, grads = Peer(network).run_packed(read[-1], state)

@@ -10,8 +10,8 @@ import nblstm
 from nblstm.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
 from nblstm.errors import TextError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.scoring import validation_streams
 from nblstm.text.batches import Streams
 from nblstm.training import trainer as trainer_module
@@ -385,8 +385,8 @@ def test_the_mean_is_validated_and_kept_and_training_goes_on_without_it(tmp_path
 def test_smoothing_and_weights_are_for_training_alone(settings):
     """They change the gradient, and the validation loss of the same parameters is the plain one."""
     plain, other = make_trainer(steps=1), make_trainer(steps=1)
-    other.network.smoothing = settings.get("label_smoothing", 0.0)
-    other.network.classes = np.array([0, 1, 1, 1, 1, 1, 1], np.float32) if "classes" in settings else None
+    other.network.head.smoothing = settings.get("label_smoothing", 0.0)
+    other.network.head.classes = np.array([0, 1, 1, 1, 1, 1, 1], np.float32) if "classes" in settings else None
     assert trainer_module.validation_loss(plain.network, plain.valid) == trainer_module.validation_loss(
         other.network, other.valid
     )
@@ -398,5 +398,5 @@ def test_smoothing_and_weights_are_for_training_alone(settings):
 def test_a_chunk_in_which_no_target_counts_teaches_nothing():
     """Its loss and its gradient are zero, also with label smoothing, and training goes on behind it."""
     trainer = make_trainer(steps=2, weight_decay=0.0)
-    trainer.network.classes, trainer.network.smoothing = np.zeros(7, np.float32), 0.1
+    trainer.network.head.classes, trainer.network.head.smoothing = np.zeros(7, np.float32), 0.1
     assert [(report.loss, report.gradient_norm) for report in trainer.run() if not report.validated] == [(0.0, 0.0)] * 2

@@ -11,10 +11,10 @@ from nblstm import pad_sequences
 from nblstm.config import TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
-from nblstm.model.parameters import views
-from nblstm.model.windows import WindowNetwork, initial_windows
+from nblstm.nn.parameters import views
 from nblstm.text.batches import Chunk
-from nblstm.text.windows import Windows
+from nblstm.tasks.window.batches import Windows
+from nblstm.tasks.window.network import initial_windows, window_network
 from nblstm.training.trainer import Trainer
 
 V, N, M = 7, 3, 5  # tokens, window, rows
@@ -28,7 +28,7 @@ def make_network(kind="one-hot", backend="cpu", threads=2, **changes):
     shape = {"vocab_size": V, "window": N, "hidden_size": 6, "dtype": "float64", **KINDS[kind], **changes}
     config = WindowConfig(**shape)
     parameters = np.random.default_rng(0).normal(0, 0.5, config.num_parameters).astype(config.dtype)
-    return WindowNetwork(config, parameters, backend, threads)
+    return window_network(config, parameters, backend, threads)
 
 
 def make_chunk():
@@ -88,7 +88,7 @@ def test_an_epoch_has_every_target_once_in_an_order_of_its_own():
 def test_gradient_against_finite_differences(kind, backend, dropout):
     """Every parameter, with class weights and label smoothing, with and without dropout."""
     network, chunk = make_network(kind, backend, dropout=dropout), make_chunk()
-    network.classes, network.smoothing = np.random.default_rng(2).uniform(0.5, 2, V), 0.1
+    network.head.classes, network.head.smoothing = np.random.default_rng(2).uniform(0.5, 2, V), 0.1
     _, grads = gradient_of(network, chunk)
     for name, weight in network.weights.items():
         check(name, lambda: gradient_of(network, chunk)[0], weight, grads[name])
@@ -113,7 +113,7 @@ def test_losses_and_gradients_are_pytorchs(kind, backend, dtype):
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     losses.mean().backward()
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
-    close(network.window_logits(chunk.tokens), logits.detach().numpy(), tolerance)
+    close(network.outputs(chunk, network.initial_state(len(chunk.tokens)))[0], logits.detach().numpy(), tolerance)
     close(network.losses(chunk, network.initial_state(M))[0], losses.detach().numpy(), tolerance)
     loss, grads = gradient_of(network, chunk)
     close(loss, losses.mean().item(), tolerance)

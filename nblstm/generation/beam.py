@@ -29,8 +29,8 @@ from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
 from nblstm.kernels import Beam, Places
 from nblstm.kernels.reference import over, rank, score
-from nblstm.model.network import Decoder, Network
-from nblstm.model.state import State
+from nblstm.nn.network import Decoder, Network
+from nblstm.nn.state import State
 from nblstm.text.vocabulary import Vocabulary
 
 NOISE = 1 << 20  # numbers that a stochastic beam draws ahead

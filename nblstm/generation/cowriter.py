@@ -9,8 +9,8 @@ import numpy as np
 
 from nblstm.config import BeamConfig, WriteConfig
 from nblstm.generation.beam import BeamSearch, distinct, text_after
-from nblstm.model.network import Network
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 from nblstm.text.vocabulary import Vocabulary
 
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off

@@ -9,8 +9,8 @@ import numpy as np
 
 from nblstm.config import ModelConfig, SampleConfig
 from nblstm.kernels import Filters, fastest
-from nblstm.model.network import Network
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
 
 READ = 256  # tokens of a prompt that are read at once

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nblstm.kernels.reference import sigmoid
-from nblstm.model.network import Network
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 
 GATES = ("i", "f", "o")  # those that open and close: 0 is closed, 1 is open
 CLOSED, OPEN = 0.1, 0.9  # a gate beyond either is saturated (Karpathy, Johnson & Fei-Fei 2015, section 4.2)

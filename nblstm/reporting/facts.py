@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from nblstm.language_model import LanguageModel
+from nblstm.tasks.language.model import LanguageModel
 
 TOKENS_SHOWN = 40
 

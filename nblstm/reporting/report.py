@@ -12,7 +12,7 @@ import numpy as np
 from nblstm.config import check_writes
 from nblstm.errors import TextError
 from nblstm.kernels import fastest
-from nblstm.language_model import LanguageModel
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.reporting.activations import GATES, activations, saturation
 from nblstm.reporting.cells import Cell, readable_cells
 from nblstm.reporting.copying import Span, longest_copy

@@ -27,9 +27,10 @@ from nblstm.config import (
 from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.files.safetensors import check_replaceable
-from nblstm.language_model import LanguageModel, load
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial, named_tensors
+from nblstm.tasks.language.model import LanguageModel, load
+from nblstm.nn.network import Network
+from nblstm.tasks.masked.network import MaskedNetwork
+from nblstm.nn.parameters import initial, named_tensors
 from nblstm.scoring import validation_documents, validation_streams
 from nblstm.text.batches import Streams, fit
 from nblstm.text.buckets import Buckets, best_boundaries
@@ -333,8 +334,9 @@ def make_trainer(shape: ModelConfig, parameters: np.ndarray, config: TrainConfig
     """The trainer of a network of this shape on a corpus. parameters (num_parameters,) are the ones it moves."""
     if config.device == "cuda":
         _check_room(shape, config)
-    network = Network(shape, parameters, config.device, config.threads, config.precision)
-    network.classes, network.smoothing = class_weights(config, corpus.vocabulary, shape), config.label_smoothing
+    kind = MaskedNetwork if shape.bidirectional else Network
+    network = kind(shape, parameters, config.device, config.threads, config.precision)
+    network.head.classes, network.head.smoothing = class_weights(config, corpus.vocabulary, shape), config.label_smoothing
     if corpus.train_offsets is None:
         source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:

@@ -13,8 +13,8 @@ import numpy as np
 
 from nblstm.config import TrainConfig
 from nblstm.errors import TrainingError
-from nblstm.model.network import Network
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 from nblstm.scoring import validation_loss
 from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.optimizers import make_optimizer

@@ -7,8 +7,8 @@ import numpy as np
 from nblstm.config import OPTIMIZERS, BeamConfig, ModelConfig, SampleConfig, TrainConfig
 from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate, read
-from nblstm.model.network import Network
-from nblstm.model.parameters import initial
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
 from nblstm.text.batches import Streams
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer

@@ -10,13 +10,16 @@ import numpy as np
 from nblstm.config import FOR_CARDS, FOR_STATES, SampleConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import Filters, fastest
-from nblstm.model.windows import WindowNetwork, initial_windows
-from nblstm.programs.program import Program, probabilities
+from nblstm.tasks.article import Program, probabilities
+from nblstm.nn.network import Network
+from nblstm.nn.state import State
 from nblstm.scoring import Score, Surprisals, start_id
 from nblstm.text.corpus import Corpus
 from nblstm.text.sequences import pad_sequences
 from nblstm.text.vocabulary import Vocabulary, checked, utf8
-from nblstm.text.windows import Windows, windows_before
+from nblstm.tasks.window.batches import Windows, windows_before
+from nblstm.tasks.window.network import initial_windows, window_network
+from nblstm.text.batches import Chunk
 from nblstm.training.session import class_weights
 from nblstm.training.trainer import Trainer
 
@@ -52,8 +55,8 @@ class MLPLanguageModel(Program):
     def _trainer(
         self, config: WindowConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
     ) -> Trainer:
-        network = WindowNetwork(config, initial_windows(config, train.seed), fastest(), train.threads)
-        network.classes, network.smoothing = class_weights(train, corpus.vocabulary, config), train.label_smoothing
+        network = window_network(config, initial_windows(config, train.seed), fastest(), train.threads)
+        network.head.classes, network.head.smoothing = class_weights(train, corpus.vocabulary, config), train.label_smoothing
         shape = config.window, config.padding, start_id(corpus.vocabulary)
         source = Windows(corpus.train, corpus.train_offsets, *shape, train.batch_size, train.seed)
         valid = Windows(corpus.valid, corpus.valid_offsets, *shape, self._rows(config), None)
@@ -61,7 +64,7 @@ class MLPLanguageModel(Program):
 
     def _take(self, config: WindowConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
         super()._take(config, vocabulary, parameters, training)
-        self.network = WindowNetwork(config, parameters, "numpy")
+        self.network = window_network(config, parameters, "numpy")
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
         """As `Program.predict`; of a sequence longer than the window its end is seen."""
@@ -72,7 +75,9 @@ class MLPLanguageModel(Program):
     def _logits(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits (M, V) of what follows each of M sequences of ids."""
         c, start = self.config, start_id(self.vocabulary)
-        return self.network.window_logits(pad_sequences(sequences, c.window, padding=c.padding, value=start))
+        tokens = pad_sequences(sequences, c.window, padding=c.padding, value=start)
+        logits, _ = self.network.outputs(*_chunk(self.network, tokens, tokens[:, 0]))
+        return logits
 
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
@@ -107,5 +112,10 @@ class MLPLanguageModel(Program):
         for first in range(0, len(ids), rows):
             places = np.arange(first, min(first + rows, len(ids)))
             tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
-            nats[places] = self.network.window_losses(tokens, ids[places])
+            nats[places], _ = self.network.losses(*_chunk(self.network, tokens, ids[places]))
         return Surprisals(text, ids, nats, vocabulary).score
+
+
+def _chunk(network: Network, tokens: np.ndarray, targets: np.ndarray) -> tuple[Chunk, State]:
+    """A chunk of windows (M, n) and what follows them (M,), and the state before it, of which there is none."""
+    return Chunk(tokens, targets, np.array([0, len(tokens)]), fresh=True), network.initial_state(len(tokens))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import ModelConfig, TextConfig, TrainConfig, check_documents, check_masking, check_writes
-from nblstm.language_model import LanguageModel
-from nblstm.model.parameters import initial
-from nblstm.model.state import State
-from nblstm.programs.program import Program, probabilities
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.parameters import initial
+from nblstm.nn.state import State
+from nblstm.tasks.article import Program, probabilities
 from nblstm.scoring import Score, start_id
 from nblstm.text.batches import Chunk
 from nblstm.text.corpus import Corpus

@@ -20,9 +20,10 @@ from nblstm.generation import sampler
 from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
 from nblstm.generation.cowriter import CoWriter
 from nblstm.generation.stops import Stops
-from nblstm.model.network import Network
-from nblstm.model.parameters import flatten, parameter_shapes
-from nblstm.model.state import State
+from nblstm.nn.network import Network
+from nblstm.tasks.masked.network import MaskedNetwork
+from nblstm.nn.parameters import flatten, parameter_shapes
+from nblstm.nn.state import State
 from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge, score
 from nblstm.text.vocabulary import Vocabulary, checked
 
@@ -58,7 +59,8 @@ class LanguageModel:
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
         """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
         if (backend, threads) not in self._networks:
-            self._networks[backend, threads] = Network(self.config, self.parameters, backend, threads)
+            kind = MaskedNetwork if self.config.bidirectional else Network
+            self._networks[backend, threads] = kind(self.config, self.parameters, backend, threads)
         return self._networks[backend, threads]
 
     def encode(self, text: str) -> np.ndarray:

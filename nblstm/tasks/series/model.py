@@ -13,10 +13,11 @@ from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, SERIES_MODEL, SERIES_STEPS, 
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import SCALES, check_tensors, load_series, save_series
 from nblstm.kernels import fastest
-from nblstm.model.parameters import flatten, initial, parameter_shapes, views
-from nblstm.model.series_network import SeriesNetwork
-from nblstm.model.state import State
-from nblstm.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import flatten, initial, parameter_shapes, views
+from nblstm.tasks.series.network import series_network
+from nblstm.nn.state import State
+from nblstm.tasks.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
 from nblstm.text.batches import Chunk
 from nblstm.training.trainer import Report, Trainer
 
@@ -80,7 +81,7 @@ class SeriesModel:
         targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
         valid_fraction: the last share of every series is not learned from; the weights that predict it best are kept.
         settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...); an
-        epoch is as many passes over the series as take EPOCH_UPDATES updates (`nblstm.series.batches`).
+        epoch is as many passes over the series as take EPOCH_UPDATES updates (`nblstm.tasks.series.batches`).
         on_report is called after every update with a Report, whose losses are mean squared errors of numbers scaled to
         deviation 1; training ends early once stop() is true. Needs numba to be quick.
         Raises ConfigError for a wrong setting or series, TrainingError if training diverges.
@@ -98,7 +99,7 @@ class SeriesModel:
         table = Table.of(
             [inputs.standard(x, config.dtype) for x in read], [outputs.standard(y, config.dtype) for y in wanted]
         )
-        network = SeriesNetwork(config, initial(config, recipe.seed), fastest(), recipe.threads)
+        network = series_network(config, initial(config, recipe.seed), fastest(), recipe.threads)
         source = Training(table, ends, recipe.batch_size, recipe.bptt, recipe.seed)
         trainer = Trainer(network, recipe, source, validation(table, ends))
         for report in trainer.run(stop):
@@ -116,7 +117,7 @@ class SeriesModel:
         """
         listed = _is_listed(series)
         read = [self._checked(x) for x in (series if listed else [series])]
-        network = SeriesNetwork(self.config, self.parameters, backend, threads)
+        network = series_network(self.config, self.parameters, backend, threads)
         found = [np.concatenate([self.targets.real(rows) for rows, _ in _read(network, x)]) for x in read]
         return found if listed else found[0]
 
@@ -129,11 +130,11 @@ class SeriesModel:
             raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
         if not isinstance(n, (int, np.integer)) or n < 1:
             raise ConfigError(f"n must be an integer of at least 1, got {n!r}.")
-        network = SeriesNetwork(self.config, self.parameters, "numpy")
+        network = series_network(self.config, self.parameters, "numpy")
         for rows, state in _read(network, self._checked(series)):
             found = [rows[-1:]]
         for _ in range(n - 1):
-            row, state = network.predictions(Chunk(found[-1], found[-1], np.arange(2), False), state)
+            row, state = network.outputs(Chunk(found[-1], found[-1], np.arange(2), False), state)
             found.append(row)
         return self.targets.real(np.concatenate(found))
 
@@ -160,12 +161,12 @@ class SeriesModel:
         return cls(config, flatten(weights, config), inputs, targets, training)
 
 
-def _read(network: SeriesNetwork, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
+def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
     """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
     steps, state = len(x) if network.config.bidirectional else READ_STEPS, network.initial_state()
     nothing = np.empty((len(x), 0), x.dtype)  # no targets
     for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
-        rows, state = network.predictions(chunk, network.before(chunk, state))
+        rows, state = network.outputs(chunk, network.before(chunk, state))
         yield rows, state
 
 

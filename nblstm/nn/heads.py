@@ -1,0 +1,121 @@
+"""Heads: what stands behind a body. A softmax over tokens, or numbers with a squared error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nblstm.nn.tape import Tape
+from nblstm.nn.workspace import Workspace
+
+Gradients = Mapping[str, np.ndarray]
+
+
+class Head(ABC):
+    """y = W x + b and a loss, of what the body hands on, x (M, F)."""
+
+    def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
+        self.config, self.weight, self.bias = config, weights["head.weight"], weights["head.bias"]
+
+    def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
+        """y (M, V), an array of its own."""
+        c, (kernels, threads, dtype, _) = self.config, scratch.backend
+        y = np.empty((len(x), c.vocab_size), c.dtype)
+        work = kernels.linear_work(len(x), c.head_size, c.vocab_size, c.dtype, threads)
+        kernels.linear_forward(y, work, x, self.weight, self.bias, threads)
+        return y
+
+    @abstractmethod
+    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The loss of every row (M,), in an array of its own."""
+
+    def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
+        """The mean loss of a chunk, weighted by chunk.weights, and its gradient with respect to tape.features.
+
+        That of the head's own parameters is added to grads.
+        """
+        x, (kernels, threads, dtype, _) = tape.features, tape.backend
+        if chunk.weights is None:
+            return self._of_rows(tape.scratch, grads, x, chunk.targets, np.ones(len(x), dtype))
+        rows = np.flatnonzero(chunk.weights)  # the others add nothing
+        some, dx = tape.scratch.array("rows of x", len(rows), x.shape[1]), tape.scratch.array("dx of rows", *x.shape)
+        kernels.embedding_forward(some, rows, x, threads)
+        loss, d = self._of_rows(tape.scratch, grads, some, chunk.targets[rows], chunk.weights[rows].astype(dtype))
+        kernels.clear(dx.reshape(dx.size), threads)
+        kernels.embedding_backward(dx, d, rows, threads)
+        return loss, dx
+
+    def _of_rows(self, scratch: Workspace, grads: Gradients, x, targets, weights) -> tuple[float, np.ndarray]:
+        """`loss_and_gradient` of x (M, F) and its targets (M,), each with a weight (M,)."""
+        dtype = scratch.backend.dtype
+        counted = self._counted(weights, targets)
+        total = float(counted.sum(dtype=np.float64))
+        scales = weights / total if total > 0 else np.zeros_like(weights)  # where no target counts, nothing is learnt
+        losses, dx = scratch.array("losses", len(x)), scratch.array("dx of head", len(x), x.shape[1])
+        self._losses_and_gradient(scratch, losses, dx, grads, x, targets, scales.astype(dtype))
+        losses = scratch.backend.kernels.host(losses)
+        return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dx
+
+    def _counted(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """How much each row counts in the mean (M,)."""
+        return weights
+
+    @abstractmethod
+    def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
+        """losses (M,) of the rows, and the gradient of sum(scales * losses): dx overwritten, the head's own added."""
+
+    def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
+        """The work of one of the head's kernels."""
+        c, threads = self.config, scratch.backend.threads
+        return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, threads), rows)
+
+
+class SoftmaxHead(Head):
+    """-log softmax(y)[target], in nats.
+
+    classes (V,): weights of the targets' classes, or None (weighted cross-entropy, the article's eq. 9). smoothing:
+    label smoothing (Szegedy et al. 2016, section 7). Both are for training alone.
+    """
+
+    def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__(config, weights)
+        self.classes: np.ndarray | None = None
+        self.smoothing = 0.0
+
+    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """-log p(target) (M,)."""
+        losses, kernels = np.empty(len(x), self.config.dtype), scratch.backend.kernels
+        work = self._work(scratch, kernels.softmax_work, len(x))
+        kernels.softmax_losses(losses, work, x, targets, self.weight, self.bias, scratch.backend.threads)
+        return losses
+
+    def _counted(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return weights if self.classes is None else weights * self.classes[targets]
+
+    def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
+        kernels = scratch.backend.kernels
+        kernels.softmax_losses_and_gradient(
+            losses, dx, grads["head.weight"], grads["head.bias"],
+            self._work(scratch, kernels.softmax_gradient_work, len(x)), x, targets, scales, self.classes,
+            self.smoothing, self.weight, self.bias, scratch.backend.threads,
+        )  # fmt: skip
+
+
+class SquaredErrorHead(Head):
+    """The mean of (y - target)^2 over a row's numbers; targets (M, K)."""
+
+    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The mean squared error of every row (M,)."""
+        y, losses = self.outputs(scratch, x), np.empty(len(x), self.config.dtype)
+        scratch.backend.kernels.squared_error(losses, y, y, targets, np.zeros_like(losses), scratch.backend.threads)
+        return losses
+
+    def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
+        kernels, threads = scratch.backend.kernels, scratch.backend.threads
+        work, y = self._work(scratch, kernels.linear_work, len(x)), scratch.array("predicted", *targets.shape)
+        kernels.linear_forward(y, work, x, self.weight, self.bias, threads)
+        kernels.squared_error(losses, y, y, targets, scales, threads)
+        kernels.linear_backward(dx, grads["head.weight"], grads["head.bias"], y, work, x, self.weight, threads)

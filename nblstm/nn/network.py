@@ -1,0 +1,190 @@
+"""Network: an input, a body and a head over one flat buffer of parameters, forward and backward."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from nblstm.config import check_card
+from nblstm.errors import ConfigError
+from nblstm.kernels import load
+from nblstm.kernels.threads import available
+from nblstm.nn.decoder import Decoder
+from nblstm.nn.heads import Head, SoftmaxHead
+from nblstm.nn.inputs import TokenEmbedding
+from nblstm.nn.noise import Noise
+from nblstm.nn.parameters import views
+from nblstm.nn.stack import Gradients, RecurrentStack, StateGradient
+from nblstm.nn.state import State
+from nblstm.nn.tape import Inputs, Tape
+from nblstm.nn.workspace import Backend, Workspace, Workspaces
+
+
+class Input(Protocol):
+    """What turns a chunk's tokens into vectors; see `nblstm.nn.inputs`."""
+
+    def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
+        """The vectors of tokens (M, ...)."""
+
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
+        """Add the gradients of the input's parameters, from that of the x that `forward` gave."""
+
+
+class Body(Protocol):
+    """What lies between an input and a head; see `nblstm.nn.stack` and `nblstm.nn.dense`."""
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """The state of texts of which nothing has been read."""
+
+    def carried(self, state: State) -> State:
+        """The state to go on from where a batch ended in `state`."""
+
+    def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
+        """Put what the head sees on the tape; the state after the batch."""
+
+    def backward(
+        self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
+    ) -> tuple[np.ndarray, StateGradient]:
+        """Add the gradients of the body's parameters; those of its inputs and of its first state."""
+
+
+Parts = tuple[type, type, type]  # an Input, a Body and a Head, each made of (config, weights by name)
+LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, SoftmaxHead)
+
+
+class Network:
+    """An input, a body and a head over one flat buffer of parameters.
+
+    parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
+    With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
+    backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
+    as float16, sums and gradients stay float32. threads: 0 means every core. parts: what it is made of.
+    Every pass has scratch of its own, so several threads may read at once, as long as none trains.
+    """
+
+    span: int | None = None  # tokens that are looked at together, at most; None: the state carries on without end
+
+    def __init__(
+        self, config: Any, parameters: np.ndarray, backend: str = "cpu", threads: int = 0, precision: str = "single",
+        parts: Parts = LANGUAGE,
+    ) -> None:  # fmt: skip
+        if not isinstance(threads, (int, np.integer)) or threads < 0:
+            raise ConfigError(f"threads must be a whole number of at least 0, got {threads!r:.40}.")
+        kernels = load(backend)
+        if backend == "cuda":
+            check_card(config)
+        self.config, half = config, precision == "half"
+        self.backend = Backend(
+            kernels, threads or available(), np.dtype(config.dtype), np.dtype("float16" if half else config.dtype)
+        )
+        self.parameters = kernels.array(parameters)
+        self._rounded = kernels.empty(parameters.shape, self.backend.stored) if half else None
+        self.weights = self._views()
+        self.input: Input = parts[0](config, self.weights)
+        self.body: Body = parts[1](config, self.weights)
+        self.head: Head = parts[2](config, self.weights)
+        self._workspaces = Workspaces(self.backend)
+
+    @property
+    def kernels(self) -> ModuleType:
+        """What computes: `nblstm.kernels`."""
+        return self.backend.kernels
+
+    @property
+    def threads(self) -> int:
+        """On how many threads."""
+        return self.backend.threads
+
+    def _views(self) -> dict[str, np.ndarray]:
+        """The parameters by name; in half precision, matrices are the rounded ones."""
+        named = views(self.parameters, self.config)
+        if self._rounded is None:
+            return named
+        rounded = views(self._rounded, self.config)
+        return {name: rounded[name] if len(array.shape) == 2 else array for name, array in named.items()}
+
+    def scratch(self) -> AbstractContextManager[Workspace]:
+        """A workspace for a block, that nobody else has meanwhile."""
+        return self._workspaces.borrowed()
+
+    # ------------------------------------------------------------ states
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """The state of texts of which nothing has been read: zero, or as it was learned."""
+        return self.body.initial_state(batch_size)
+
+    def before(self, chunk: Any, state: State) -> State:
+        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, `state` being where the last one ended."""
+        if chunk.fresh:
+            return self.initial_state(chunk.num_texts)
+        return self.body.carried(state.first(chunk.num_texts))
+
+    # ------------------------------------------------------------ training
+
+    def loss_and_gradient(
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
+    ) -> tuple[float, State]:
+        """The mean loss of a chunk (`nblstm.text.batches.Chunk`), weighted by chunk.weights, and the state after it.
+
+        gradient (num_parameters,): overwritten with that of the mean loss. state: that of the chunk's texts before it,
+        see `before`. All dropout is a function of (seed, step).
+        """
+        self.kernels.clear(gradient, self.threads)
+        grads = views(gradient, self.config)
+        with self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, Noise(self.kernels, seed, step, self.threads))
+            after = self._forward(tape, chunk.tokens, state)
+            loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
+            dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)
+            self.input.backward(tape, grads, dx)
+        return loss, after
+
+    def _forward(self, tape: Tape, tokens: np.ndarray, state: State) -> State:
+        """Read a batch: what the head sees is put on the tape; the state after it."""
+        if self._rounded is not None:
+            self.kernels.convert(self._rounded, self.parameters)
+        return self.body.forward(tape, self.input.forward(tape, tokens), state)
+
+    # ------------------------------------------------------------ reading
+
+    def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """The loss of every row of a chunk (M,), for text -log p(target) in nats, and the state after it."""
+        with self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, None)
+            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            return self.head.losses(scratch, tape.features, chunk.targets), after
+
+    def losses_of(self, rows: np.ndarray, chunk: Any, state: State) -> np.ndarray:
+        """The losses of some rows (R,) of a chunk."""
+        with self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, None)
+            self._forward(tape, chunk.tokens, state)
+            return self.head.losses(scratch, tape.features[rows], chunk.targets[rows])
+
+    def outputs(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """What the head makes of every row of a chunk (M, V), logits or predictions, and the state after it."""
+        with self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, None)
+            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            return self.head.outputs(scratch, tape.features), after
+
+    def read(self, chunk: Any, state: State) -> State:
+        """The state after reading a chunk."""
+        with self.scratch() as scratch:
+            return self._on_host(self._forward(Tape(chunk.offsets, scratch, None), chunk.tokens, state))
+
+    def _on_host(self, state: State) -> State:
+        """The state in NumPy arrays."""
+        return State(*map(self.kernels.host, (state.h, state.c, state.top)))
+
+    def decoder(self, num_texts: int = 1) -> Decoder:
+        """What reads token by token, up to num_texts texts side by side. Holds until the parameters change."""
+        return Decoder(self, num_texts)
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The head's outputs (M, V) for what it sees, (M, head_size), such as state.top."""
+        with self.scratch() as scratch:
+            return self.head.outputs(scratch, features)

@@ -1,0 +1,62 @@
+"""MaskedNetwork: a network that reads in both directions, and is asked for tokens that are hidden from it.
+
+Reading both ways it sees the token that follows, so it cannot be trained to predict that. Instead some tokens of a
+chunk are read as MASK, and those are predicted (Devlin et al. 2019, section 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nblstm.nn.network import Network
+from nblstm.nn.noise import HIDDEN, Noise
+from nblstm.nn.state import State
+
+MASK = 0  # the id that is read for a hidden token: <unk>'s
+SPAN = 256  # tokens that are looked at together, at most
+SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden, that are read at once
+
+
+class MaskedNetwork(Network):
+    """As `Network`, but losses are those of hidden tokens. A chunk's targets are what is read, its tokens are not."""
+
+    span = SPAN
+
+    def loss_and_gradient(
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
+    ) -> tuple[float, State]:
+        """As `Network.loss_and_gradient`: the loss of the tokens hidden in this update, about config.mask_fraction."""
+        noise = Noise(self.kernels, seed, step, self.threads)
+        hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
+        hidden[step % len(hidden)] = True  # at least one
+        return super().loss_and_gradient(gradient, hide(chunk, hidden), state, seed, step)
+
+    def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """-log p of every token of a chunk (M,) where it is hidden, and the state after the chunk with none hidden.
+
+        Their sum is the pseudo-log-likelihood of Salazar et al. 2020. Each k-th token of a text is hidden at a time,
+        k = config.masked_passes, so k copies of the chunk are read, as texts of their own: copy j of its row r is row
+        r C + j of C copies.
+        """
+        state = self.body.carried(state)
+        M, steps = len(chunk.targets), np.diff(chunk.offsets)
+        losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
+        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
+        for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
+            C = len(part)
+            several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
+            several = hide(several, np.repeat(hidden_in, C) == np.tile(part, M))
+            rows = np.flatnonzero((part[0] <= hidden_in) & (hidden_in <= part[-1]))
+            asked = rows * C + hidden_in[rows] - part[0]
+            before = state.take(np.repeat(np.arange(chunk.num_texts), C))
+            losses[rows] = self.losses_of(asked, several, before)
+        return losses, self.read(hide(chunk, np.zeros(M, bool)), state)
+
+
+def hide(chunk: Any, hidden: np.ndarray) -> Any:
+    """A chunk whose targets are read where they are not hidden (M,), and count where they are."""
+    weights = hidden if chunk.weights is None else hidden * chunk.weights
+    return replace(chunk, tokens=np.where(hidden, MASK, chunk.targets).astype(np.int32), weights=weights)
