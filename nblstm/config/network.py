@@ -1,0 +1,234 @@
+"""The shape of a network, and of the recurrent stack that most of them have."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any, ClassVar
+
+from nblstm.config.checks import MAX_SIZE, Config, at_least, at_most, check_types, fraction, one_of, only_with
+from nblstm.errors import ConfigError
+from nblstm.kernels.cells import KINDS as CELLS
+from nblstm.kernels.cells import NONLINEARITIES, Cell
+
+DTYPES = ("float32", "float64")
+HEADS = ("linear", "cell")
+WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
+OF_CELLS = {"lstm": ("proj_size", "peepholes"), "gru": (), "rnn": ("nonlinearity",), "update-lstm": ()}  # what each has
+
+MAX_PARAMETERS = 2**31  # 8 GiB of float32
+MAX_LAYERS = 1000
+
+
+class NetworkConfig(Config):
+    """What every network's config says of its parameters."""
+
+    dtype: str  # of parameters and activations
+    num_outputs: int  # V: how many numbers the head makes
+    tied: ClassVar[dict[str, str]] = {}  # name of a parameter that is another one -> that one
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, in the order of the flat buffer."""
+
+    @property
+    @abstractmethod
+    def head_size(self) -> int:
+        """How many numbers the head sees."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    @property
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of a linear head's parameters."""
+        return {"head.weight": (self.num_outputs, self.head_size), "head.bias": (self.num_outputs,)}
+
+    def check_size(self, sizes: str) -> None:
+        """Raise ConfigError for more parameters than fit; sizes: the fields that make them."""
+        if self.num_parameters > MAX_PARAMETERS:
+            raise ConfigError(
+                f"the model would have {self.num_parameters:,} parameters, more than {MAX_PARAMETERS:,}; lower {sizes}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig(NetworkConfig):
+    """Layers of cells, one above the other. What stands below and above them is for the task to say."""
+
+    hidden_size: int = 256  # H: units per layer
+    num_layers: int = 2  # L: recurrent layers
+    cell: str = "lstm"  # lstm | gru | rnn | update-lstm
+    nonlinearity: str = "tanh"  # of an rnn: tanh | relu
+    proj_size: int = 0  # of an lstm: its output is projected to so many numbers; 0 leaves it as it is
+    peepholes: bool = False  # of an lstm: its gates see the cell state
+    layer_norm: bool = False  # normalise what goes into the gates
+    residual: bool = False  # add a layer's input to its output, where their sizes match
+    learned_state: bool = False  # the state before a text is trained, not zero
+    head: str = "linear"  # linear: W_hy h + b | cell: W_hy h + W_cy c + b, c the last layer's cell state
+    dropout: float = 0.4  # between layers: share of a layer's outputs that the next one does not see in training
+    input_dropout: float = 0.0  # the same for the inputs
+    output_dropout: float = 0.0  # the same for the last layer's outputs, before the head
+    variational_dropout: float = 0.0  # behind inputs and every layer: the same units at all steps of a text
+    weight_dropout: float = 0.0  # share of the recurrent weights that are zero in an update
+    dtype: str = "float32"  # of parameters and activations
+
+    directions: ClassVar[int] = 1  # in which every layer reads
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """How many numbers the first layer reads at a step."""
+
+    def check_stack(self) -> None:
+        """Raise ConfigError for a wrong field, or choices that exclude each other."""
+        check_types(self)
+        at_least(self, 1, "hidden_size", "num_layers")
+        at_least(self, 0, "proj_size")
+        at_most(self, MAX_SIZE, "hidden_size")
+        at_most(self, MAX_LAYERS, "num_layers")
+        fraction(self, "dropout", "input_dropout", "output_dropout", "variational_dropout", "weight_dropout")
+        one_of(self, "cell", CELLS)
+        one_of(self, "nonlinearity", NONLINEARITIES)
+        one_of(self, "head", HEADS)
+        one_of(self, "dtype", DTYPES)
+        only_with(self, "cell", OF_CELLS)
+        if self.head == "cell" and self.cell not in WITH_MEMORY:
+            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
+        if self.proj_size >= self.hidden_size:
+            raise ConfigError(f"proj_size must be less than hidden_size, got {self.proj_size} and {self.hidden_size}.")
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers a layer hands on, of all its directions."""
+        return self.directions * (self.proj_size or self.hidden_size)
+
+    @property
+    def head_size(self) -> int:
+        """How many numbers the head sees."""
+        return self.output_size + (self.directions * self.hidden_size if self.head == "cell" else 0)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cell of every layer and direction, in the order of the state: layer by layer."""
+        options = (self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size)
+        sizes = [self.input_size] + [self.output_size] * (self.num_layers - 1)
+        return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
+
+    def suffix(self, number: int) -> str:
+        """How PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
+        layer, direction = divmod(number, self.directions)
+        return f"_l{layer}" + ("_reverse" if direction else "")
+
+    @property
+    def stack_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the stack's parameters: the names and layouts of torch.nn.LSTM, GRU or RNN."""
+        shapes, cells = {}, self.cells
+        for number, cell in enumerate(cells):
+            shapes |= {f"rnn.{name}{self.suffix(number)}": shape for name, shape in cell.shapes.items()}
+        if self.learned_state:
+            shapes["initial_state.h"] = (len(cells), cells[0].output_size)
+            if cells[0].has_memory:
+                shapes["initial_state.c"] = (len(cells), cells[0].memory_size)
+        return shapes
+
+    @property
+    def dropouts(self) -> list[float]:
+        """The share that is zeroed behind each layer."""
+        return [self.dropout] * (self.num_layers - 1) + [self.output_dropout]
+
+    @property
+    def description(self) -> str:
+        """The network in a few words: "LSTM 2 x 256, residual"."""
+        words = {
+            "peepholes": "peepholes", "layer_norm": "layer norm", "residual": "residual", "tie": "tied",
+            "bidirectional": "bidirectional", "learned_state": "learned state",
+        }  # fmt: skip
+        parts = [f"{self.cell.upper()} {self.num_layers} x {self.hidden_size}"]
+        parts += [self.nonlinearity] * (self.cell == "rnn") + [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        parts += [word for name, word in words.items() if getattr(self, name, False)]
+        return ", ".join(parts + ["cell head"] * (self.head == "cell"))
+
+
+# The fields of a stored config of format version 1, in its order: a fingerprint is a digest of them. What came later is
+# stored only where it is not the default.
+STORED = (
+    "vocab_size", "embedding_size", "hidden_size", "num_layers", "cell", "nonlinearity", "proj_size", "peepholes",
+    "layer_norm", "residual", "bidirectional", "mask_fraction", "learned_state", "head", "tie", "dropout",
+    "input_dropout", "output_dropout", "embedding_dropout", "variational_dropout", "weight_dropout", "dtype",
+)  # fmt: skip
+ABSENT = {"bidirectional": False, "mask_fraction": 0.15, "tie": False, "embedding_dropout": 0.0}  # of those without it
+
+
+def stored(config: Any, **renamed: Any) -> dict[str, Any]:
+    """Return a stack's config as files hold it. renamed: stored name -> value, where a field has another name."""
+    fields = {**ABSENT, **asdict(config), **renamed}
+    new = {f.name: getattr(config, f.name) for f in dataclass_fields(config) if f.name not in STORED}
+    default = {f.name: f.default for f in dataclass_fields(config)}
+    return {**{name: fields[name] for name in STORED}, **{k: v for k, v in new.items() if v != default[k]}}
+
+
+def restored(cls: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored fields without those that the config `cls` does not have. ConfigError where they say something."""
+    kept = dict(fields)
+    for name, value in ABSENT.items():
+        if name not in cls.names() and kept.pop(name, value) != value:
+            raise ConfigError(f"{cls.__name__} has no {name}; leave it out.")
+    return kept
+
+
+@dataclass(frozen=True)
+class TokenStackConfig(StackConfig):
+    """A stack between the embedding of tokens and a softmax over the same tokens."""
+
+    vocab_size: int  # V: number of tokens, <unk> included
+    embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
+    tie: bool = False  # head.weight is embedding.weight (needs embedding_size == what the head sees)
+    embedding_dropout: float = 0.0  # share of the tokens whose whole vector is zero in an update
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.embedding_size == 0:
+            object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
+        at_least(self, 1, "vocab_size", "embedding_size")
+        at_most(self, MAX_SIZE, "embedding_size")
+        at_most(self, MAX_PARAMETERS, "vocab_size")
+        fraction(self, "embedding_dropout")
+        self.check_stack()
+        if self.tie and self.embedding_size != self.head_size:
+            raise ConfigError(
+                f"tie needs embedding_size == {self.head_size}, the size of what the head sees, got "
+                f"{self.embedding_size}."
+            )
+        self.check_size("hidden_size, embedding_size or num_layers")
+
+    @property
+    def input_size(self) -> int:
+        """How many numbers the first layer reads at a step."""
+        return self.embedding_size
+
+    @property
+    def num_outputs(self) -> int:
+        """V: how many logits the head makes."""
+        return self.vocab_size
+
+    @property
+    def tied(self) -> dict[str, str]:  # type: ignore[override]
+        """Name of a parameter that is another one -> that one."""
+        return {"head.weight": "embedding.weight"} if self.tie else {}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, in the order of the flat buffer: those of torch.nn.Embedding, LSTM (GRU, RNN) and Linear."""
+        shapes = {"embedding.weight": (self.vocab_size, self.embedding_size), **self.stack_shapes, **self.head_shapes}
+        return {name: shape for name, shape in shapes.items() if name not in self.tied}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as files hold them."""
+        return stored(self)

@@ -1,0 +1,36 @@
+"""How text becomes tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nblstm.config.checks import Config, at_least, check_types, fraction, one_of
+
+LEVELS = ("char", "word", "byte")
+TOKENIZERS = ("default", "whitespace")
+DOCUMENTS = ("line", "blank-line", "file")
+PADDINGS = ("pre", "post")
+DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head
+
+
+@dataclass(frozen=True)
+class TextConfig(Config):
+    """How text becomes tokens and is split; stored in the checkpoint."""
+
+    level: str = "char"  # char | word | byte
+    tokenizer: str = "default"  # default | whitespace, at word level
+    min_count: int = 1  # tokens that are rarer become <unk>
+    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
+    encoding: str = "utf-8"  # of the files; byte level reads them as they are
+    valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
+    documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        one_of(self, "level", LEVELS)
+        one_of(self, "tokenizer", TOKENIZERS)
+        if self.documents is not None:
+            one_of(self, "documents", DOCUMENTS)
+        at_least(self, 1, "min_count")
+        at_least(self, 2 if self.documents is None else 3, "max_vocab")
+        fraction(self, "valid_fraction")

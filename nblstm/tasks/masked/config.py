@@ -1,0 +1,55 @@
+"""The shape of a network that reads in both directions and predicts hidden tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nblstm.config.checks import at_least, fraction
+from nblstm.config.network import TokenStackConfig, restored, stored
+from nblstm.errors import ConfigError
+
+MIN_MASK = 0.001  # a text is read once for each of 1 / mask_fraction parts of it
+
+
+@dataclass(frozen=True)
+class MaskedConfig(TokenStackConfig):
+    """A masked language model, which reads every text in both directions; stored in its file."""
+
+    mask_fraction: float = 0.15  # share of the tokens that are hidden at a time
+
+    directions: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fraction(self, "mask_fraction")
+        at_least(self, MIN_MASK, "mask_fraction")
+
+    @property
+    def masked_passes(self) -> int:
+        """In how many readings every token is hidden once: each time about mask_fraction."""
+        return max(2, round(1 / self.mask_fraction))
+
+    @property
+    def description(self) -> str:
+        """The network in a few words: "LSTM 2 x 256, bidirectional"."""
+        return f"{super().description}, bidirectional"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as files hold them."""
+        return stored(self, bidirectional=True)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> MaskedConfig:
+        """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
+        kept = dict(fields)
+        if kept.pop("bidirectional", True) is not True:
+            raise ConfigError("a masked language model reads in both directions; leave bidirectional out.")
+        return super().from_dict(restored(cls, kept))
+
+
+def check_masking(level: str) -> None:
+    """Raise ConfigError for a level without a token to stand for a hidden one."""
+    if level == "byte":
+        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")
