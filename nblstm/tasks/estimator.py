@@ -1,0 +1,99 @@
+"""Estimator: scikit-learn's conventions, without scikit-learn.
+
+Settings are given to `__init__` and kept as they are given; `fit` learns and returns the estimator; what was learned has
+names of its own. So `sklearn.base.clone`, `GridSearchCV` and `Pipeline` work with every estimator here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+from nblstm.config.checks import Config
+from nblstm.errors import ConfigError
+
+E = TypeVar("E", bound="Estimator")
+
+
+class Estimator:
+    """Base of what is made with settings, then fitted.
+
+    CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts.
+    GIVEN: fields that the data give, which are no settings. KIND: what scikit-learn calls it.
+    """
+
+    CONFIGS: ClassVar[tuple[type[Config], ...]] = ()
+    GIVEN: ClassVar[frozenset[str]] = frozenset()
+    DEFAULTS: ClassVar[dict[str, Any]] = {}  # where they differ from the configs', and settings that no config has
+    KIND: ClassVar[str] = "regressor"
+
+    def __init__(self, **settings: Any) -> None:
+        """settings: fields of CONFIGS. ConfigError for a wrong name; values are checked now, too."""
+        known = self.defaults()
+        for name in settings:
+            if name not in known:
+                raise ConfigError(f"there is no setting {name!r} of {type(self).__name__}.")
+        self._settings = {**known, **settings}
+        self._given = settings
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the name and default of every setting."""
+        found: dict[str, Any] = {}
+        for config in cls.CONFIGS:
+            for field in dataclasses.fields(config):  # type: ignore[arg-type]
+                if field.name not in cls.GIVEN:
+                    found.setdefault(field.name, field.default)
+        return {**found, **cls.DEFAULTS}
+
+    def of(self, config: type[Config]) -> dict[str, Any]:
+        """Return the settings that are fields of a config."""
+        return {name: self._settings[name] for name in config.names() if name in self._settings}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name."""
+        return dict(self._settings)
+
+    def set_params(self: E, **settings: Any) -> E:
+        """Change settings; what was learned stays until the next `fit`. ConfigError for a wrong one."""
+        self.__init__(**{**self._given, **settings})  # type: ignore[misc]
+        return self
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
+        return f"{type(self).__name__}({given})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Say what this is to scikit-learn, which alone asks."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=self.KIND, target_tags=TargetTags(required=False),
+            classifier_tags=ClassifierTags() if self.KIND == "classifier" else None,
+            regressor_tags=RegressorTags() if self.KIND == "regressor" else None,
+            input_tags=InputTags(two_d_array=False, string=True),
+        )  # fmt: skip
+
+
+class renamed:
+    """A method under its old name for one more version: it warns, and calls the new one."""
+
+    def __init__(self, new: str, call: Callable[..., Any]) -> None:
+        self.new, self.call = new, call
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old = name
+
+    def __get__(self, instance: Any, owner: type) -> Callable[..., Any]:
+        def called(*args: Any, **keywords: Any) -> Any:
+            warnings.warn(f"{owner.__name__}.{self.old} is now {self.new}", DeprecationWarning, stacklevel=2)
+            return self.call(owner if instance is None else instance, *args, **keywords)
+
+        return called
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Join names for a message."""
+    return ", ".join(names)
