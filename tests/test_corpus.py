@@ -454,5 +454,5 @@ print(peak() - start)
 def test_memory_does_not_grow_with_the_corpus(write):
     """Loading 96 MiB and reading all of its ids takes less than 48 MiB."""
     path = write("a", b"To be, or not to be: that is the question.\n" * (96 * CHUNK // 43))
-    done = subprocess.run([sys.executable, "-c", GROWTH, path], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", GROWTH, path], capture_output=True, text=True, check=True, timeout=120)
     assert int(done.stdout) < 48

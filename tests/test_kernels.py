@@ -3,6 +3,7 @@
 import inspect
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -503,15 +504,24 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
     assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
 
 
+@pytest.fixture
+def several_threads(monkeypatch):
+    """Let the next calls share their work, whether or not those of other tests had to wait for cores."""
+    monkeypatch.setattr(threads, "_alone_until", 0.0)
+
+
 @pytest.mark.parametrize("fails", ["before", "in the first", "in another", "to start"])
-def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
+def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_threads):
     """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
 
     def kernel(counter, parts, part, start, stop):
         if part == {"in the first": 0, "in another": 1}.get(fails):
             raise KeyboardInterrupt
-        while counter[0] < parts:  # as a barrier that a part never reaches
+        for _ in range(60_000):  # as a barrier that a part never reaches
+            if counter[0] >= parts:
+                return
             time.sleep(0.001)
+        pytest.fail("the barrier stays closed")
 
     submit = ThreadPoolExecutor.submit
 
@@ -524,24 +534,27 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
         monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
     with pytest.raises(KeyboardInterrupt):
         threads.together(3, kernel, 1)
-    monkeypatch.undo()
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
     seen = []
     threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
-def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeypatch):
+def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeypatch, several_threads):
     """As long as a multiple of what it took; then several threads are tried again."""
-    monkeypatch.setattr(threads, "_alone_until", 0.0)
-    seen = []
+    now, seen = [1000.0], []
+    monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def kernel(counter, parts, part, start, stop):
         seen.append(parts)
-        counter[1] += part * 10**9
+        if part == 1:
+            now[0] += 2.0
+            counter[1] += 10**9
 
+    threads.together(2, kernel, 1)  # of its 2 seconds it waited 1
+    now[0] = 1000.0 + 2.0 * threads.ALONE - 1
     threads.together(2, kernel, 1)
-    threads.together(2, kernel, 1)
-    monkeypatch.setattr(threads, "_alone_until", 0.0)
+    now[0] = 1000.0 + 2.0 * threads.ALONE + 1
     threads.together(2, kernel, 1)
     assert seen == [2, 2, 1, 2, 2]
 

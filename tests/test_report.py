@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import VERSE
+from conftest import PATIENCE, VERSE
 from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
 from test_network import make_network
 
@@ -566,7 +566,7 @@ def seen(site, tmp_path, width, *flags):
     folder, address = site
     (folder / f"probe{width}.html").write_text(PROBE % width)
     command = [BROWSER, *FLAGS, *flags, f"--user-data-dir={tmp_path}", f"{address}/probe{width}.html"]
-    done = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, "HOME": str(tmp_path)})
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env={**os.environ, "HOME": str(tmp_path)})
     return json.loads(unescape(re.search(r"<pre>(.*?)</pre>", done.stdout.decode(), re.S)[1]))
 
 
