@@ -29,6 +29,7 @@ CHOICES = {
     "device": DEVICES,
     "precision": PRECISIONS,
     "until": UNTIL,
+    "on_divergence": ON_DIVERGENCE,
 }
 TYPES = {"int": int, "float": float, "str": str}
 

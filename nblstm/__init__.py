@@ -35,6 +35,7 @@ _HOMES = {
     "NblstmError": "nblstm.errors",
     "ConfigError": "nblstm.errors",
     "DeviceError": "nblstm.errors",
+    "DivergenceError": "nblstm.errors",
     "ModelFileError": "nblstm.errors",
     "ReportError": "nblstm.errors",
     "TextError": "nblstm.errors",
