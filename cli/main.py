@@ -72,7 +72,7 @@ def run(args: list[str] | None = None) -> int:
             code = _run(args)
         except KeyboardInterrupt:  # a second one, while the first was told
             code = exit_code()
-        _close_stdout()
+    _close_stdout()
     return code
 
 

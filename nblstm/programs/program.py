@@ -85,11 +85,17 @@ class Program(ABC):
         try:
             for report in trainer.run(stop):
                 on_report(report)
-        finally:
+        except BaseException:
             if trainer.step:
-                with held():
-                    self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
+                self._learn(config, corpus, trainer)
+            raise
+        self._learn(config, corpus, trainer)
         return self
+
+    def _learn(self, config: Any, corpus: Corpus, trainer: Trainer) -> None:
+        """Become what the trainer has made of a network of this config."""
+        with held():
+            self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
 
     @abstractmethod
     def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
