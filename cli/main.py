@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from nblstm.cli.signals import exit_code, raising
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
@@ -17,7 +18,7 @@ COMMANDS = {
     "plot": "plot", "info": "info",
     "warmup": "warmup",
 }  # fmt: skip
-USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+USAGE, FAILURE = 2, 1
 
 
 class _Commands(click.Group):
@@ -36,6 +37,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             return 0  # the reader has had enough, as in `nblstm sample | head`; click would exit with 1
+        except KeyboardInterrupt:
+            return _fail("interrupted.", exit_code())  # click would write an empty line before
 
 
 @click.group(
@@ -59,9 +62,18 @@ def nblstm(ctx: click.Context) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
-    code = _run(args)
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run a command: its exit code."""
+    with raising():
+        try:
+            code = _run(args)
+        except KeyboardInterrupt:  # a second one, while the first was told
+            code = exit_code()
     _close_stdout()
-    sys.exit(code)
+    return code
 
 
 def _run(args: list[str] | None) -> int:
@@ -78,7 +90,7 @@ def _run(args: list[str] | None) -> int:
     except NblstmError as error:
         return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted.", INTERRUPTED)
+        return _fail("interrupted.", exit_code())
     except MemoryError:
         return _fail("there is not enough memory; lower --batch-size, --bptt or --hidden-size.", FAILURE)
     except OSError as error:

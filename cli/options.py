@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from nblstm.config import (
-    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, PRECISIONS, SCHEDULES, TOKENIZERS,
-    UNTIL,
+    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
+    SCHEDULES, TOKENIZERS, UNTIL,
 )  # fmt: skip
 
 MODEL = "model.safetensors"
@@ -29,6 +29,7 @@ CHOICES = {
     "device": DEVICES,
     "precision": PRECISIONS,
     "until": UNTIL,
+    "on_divergence": ON_DIVERGENCE,
 }
 TYPES = {"int": int, "float": float, "str": str}
 

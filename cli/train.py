@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
-import signal
 import sys
 from typing import Any
 
 import click
 
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
+from nblstm.cli.signals import check, exit_code
 from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_writes
 from nblstm.errors import ConfigError
 
@@ -78,6 +79,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "steps", "Stop after so many updates.")
 @setting(TrainConfig, "minutes", "Stop after so much time.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
+@setting(TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
 @setting(TrainConfig, "device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
@@ -121,46 +123,25 @@ def command(
         check_writes(session.trainer.network.config)
     _introduce(session, progress)
     KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
-    stopper = _Stopper(session)
+    first, stopped = session.trainer.step, False
     try:
-        with stopper:
-            for report in session.run(stopper):
+        with contextlib.closing(session.run(check)) as reports:
+            for report in reports:
                 _render(session, report, progress, sample)
+    except KeyboardInterrupt:
+        if session.trainer.step == first or session.trainer.step != session.saved_step:  # nothing new, or not saved
+            raise
+        stopped = True
     finally:
         KernelCache.on_compile = None
         progress.close()
-    return _conclude(session, stopper, progress)
+    return _conclude(session, first, stopped, progress)
 
 
 def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
     """The demo's recipe; a limit that the user gave replaces its minute."""
     limited = {"epochs", "steps", "minutes"} & set(asked)
     return {name: value for name, value in DEMO_SETTINGS.items() if name != "minutes" or not limited}
-
-
-class _Stopper:
-    """Ctrl-C and SIGTERM end the run between two updates; a second one, or one before the first update, at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, session: Any) -> None:
-        self.session, self.signal, self._before = session, 0, {}
-        self.first_step = session.trainer.step
-
-    def __call__(self) -> bool:
-        return bool(self.signal)
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._received) for number in self.SIGNALS}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _received(self, number: int, frame: object) -> None:
-        if self.signal or self.session.trainer.step == self.first_step:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.signal = number
 
 
 def _introduce(session: Any, progress: Any) -> None:
@@ -232,24 +213,24 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         progress.line("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
 
 
-def _conclude(session: Any, stopper: _Stopper, progress: Any) -> int:
-    """Why it ended, where the model is and what to do next; the exit code."""
+def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
+    """Why it ended, where the model is and what to do next; the exit code. first: the step it began with."""
     trainer, output = session.trainer, session.output
     where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
-    if not stopper.signal and trainer.patience_is_over:
+    if not stopped and trainer.patience_is_over:
         progress.line(f"early   no better validation loss for {trainer.waited} epochs (--patience)")
-    elif not stopper.signal and trainer.step == stopper.first_step:
+    elif not stopped and trainer.step == first:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_loss is not None:
         loss = trainer.best_loss
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    if not stopper.signal:
+    if not stopped:
         next_ = "score FILE" if trainer.network.config.bidirectional else "sample -n 100"
         progress.line(f"next    nblstm {next_}{where and ' -m' + where}")
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
-    return 128 + stopper.signal
+    return exit_code()
 
 
 def _clock(seconds: float) -> str:

@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
+import os
 from typing import Any
 
 from nblstm.version import __version__
@@ -35,6 +34,7 @@ _HOMES = {
     "NblstmError": "nblstm.errors",
     "ConfigError": "nblstm.errors",
     "DeviceError": "nblstm.errors",
+    "DivergenceError": "nblstm.errors",
     "ModelFileError": "nblstm.errors",
     "ReportError": "nblstm.errors",
     "TextError": "nblstm.errors",
@@ -43,13 +43,15 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]
 
-_here = Path(__file__).parent
-if not (_here / "cli").is_dir():  # a checkout: the commands stand beside the package, installed they are inside
-    __path__.append(str(_here.parent))
+_here = os.path.dirname(__file__)
+if not os.path.isdir(os.path.join(_here, "cli")):  # a checkout: the commands stand beside the package, installed inside
+    __path__.append(os.path.dirname(_here))
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported on first use, so that `import nblstm` is quick."""
+    import importlib
+
     if name not in _HOMES:
         raise AttributeError(f"module 'nblstm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

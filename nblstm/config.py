@@ -25,6 +25,7 @@ DEVICES = ("cpu", "cuda")
 PRECISIONS = ("single", "half")
 UNTIL = ("word", "line")
 PADDINGS = ("pre", "post")
+ON_DIVERGENCE = ("stop", "rollback")
 
 HEADS = ("linear", "cell")
 PREDICTS = ("next", "targets")
@@ -382,6 +383,7 @@ class TrainConfig(_Config):
     steps: int | None = None  # updates
     minutes: float | None = None  # wall-clock time
     patience: int = 0  # epochs without a better validation loss before stopping; 0 turns it off
+    on_divergence: str = "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     seed: int = 0  # of the initial weights and of dropout
     threads: int = 0  # 0 means every core
     device: str = "cpu"  # cpu | cuda
@@ -391,6 +393,7 @@ class TrainConfig(_Config):
         _check_types(self)
         _one_of(self, "device", DEVICES)
         _one_of(self, "precision", PRECISIONS)
+        _one_of(self, "on_divergence", ON_DIVERGENCE)
         if self.precision == "half" and self.device != "cuda":
             raise ConfigError("precision half is for device cuda; choose precision single.")
         _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after", "num_buckets", "tokens_per_batch")
@@ -438,10 +441,12 @@ class TrainConfig(_Config):
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
+MAX_ROLLBACKS = 3  # of a run that diverges again and again
 SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what differs for a model of series
 SERIES_STEPS = 1000  # updates of one, unless epochs, steps or minutes is set
 FOR_DOCUMENTS = ("buckets", "num_buckets", "tokens_per_batch")  # what TrainConfig says about documents alone
 FOR_STATES = ("bptt", *FOR_DOCUMENTS)  # what it says about networks that carry a state
+FOR_RUNS = ("on_divergence",)  # what it says about runs that keep a checkpoint
 FOR_CARDS = ("device", "precision")  # what it says about cards, which compute recurrent models of text
 
 

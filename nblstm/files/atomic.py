@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
 import os
 import secrets
 import stat
@@ -24,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         target, mode = _target(path)
         folder = os.path.dirname(target)
-        temporary = os.path.join(folder, f".nblstm-{secrets.token_hex(8)}.tmp")
+        temporary = f"{_temporaries(target)}{secrets.token_hex(8)}.tmp"
         try:
             with open(temporary, "xb") as file:
                 if mode is not None:
@@ -42,6 +44,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise ModelFileError(f"cannot write {path}: its folder does not exist; create it first.") from None
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
+def sweep(path: Path) -> None:
+    """Delete the temporary files of writers of `path` that were killed. Only for who knows that nobody writes it now."""
+    start = _temporaries(os.path.realpath(path))
+    for temporary in glob.glob(f"{glob.escape(start)}*.tmp"):
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _temporaries(target: str) -> str:
+    """How the paths of all temporary files of a target begin; of its name only a digest, so that no name is too long."""
+    folder, name = os.path.split(target)
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    return os.path.join(folder, f".nblstm-{digest}-")
 
 
 def _target(path: Path) -> tuple[str, int | None]:

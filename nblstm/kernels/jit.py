@@ -15,6 +15,8 @@ from typing import Any, Callable
 import numba
 from numba.core.caching import FunctionCache
 
+from nblstm.interrupts import held
+
 PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
 NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
 
@@ -77,6 +79,7 @@ def jit(function: Callable[..., Any]) -> Any:
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
     if not PLAIN:
         dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
+        dispatcher.compile = _uninterrupted(dispatcher.compile)
         try:
             dispatcher._cache = KernelCache(function)
         except Exception:  # no folder to write to: compile in every process
@@ -88,6 +91,16 @@ def named(function: Callable[..., Any], name: str) -> Any:
     """`jit` of a function that a factory has made, under a name of its own: by it the cache knows which one it is."""
     function.__name__ = function.__qualname__ = name
     return jit(function)
+
+
+def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiling with signals held back: LLVM calls back into Python, where an exception raised by one would be lost."""
+
+    def compiled(signature: Any) -> Any:
+        with held():
+            return compile(signature)
+
+    return compiled
 
 
 def _without_literals(resolve: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TextConfig, TrainConfig, WindowConfig
+from nblstm.config import FOR_RUNS, ModelConfig, TextConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, save_model
+from nblstm.interrupts import held
 from nblstm.kernels.reference import log_softmax
 from nblstm.model.parameters import flatten, named_tensors, parameter_shapes
 from nblstm.scoring import Score
@@ -63,7 +64,7 @@ class Program(ABC):
         each a text of its own. Texts of their own have an end token: read first, predicted last. settings: fields of
         TextConfig and TrainConfig, such as level="word", epochs=3. on_report is called after every update and every
         validation, on_message with sentences for the user; training ends early once stop() is true. What is kept are
-        the best weights by validation loss, also where an interrupt or an error ends the training.
+        the best weights by validation loss, also where an interrupt or an error ends the training after its first update.
         Raises ConfigError for a wrong setting, TextError for the text, TrainingError if training diverges.
         """
         sources, whole = _sources(text)
@@ -73,6 +74,9 @@ class Program(ABC):
             raise ConfigError(f"{name} is a setting of the network: {type(self).__name__}(...) takes it.")
         if not isinstance(text, bytes) and asked.get("encoding", TextConfig.encoding) != TextConfig.encoding:
             raise ConfigError("encoding is for files, and a string is decoded already; leave it out.")
+        for name in FOR_RUNS:
+            if name in training:
+                raise ConfigError(f"{name} is for training with a checkpoint, nblstm.train; leave it out.")
         self._check(asked, training)
         train = TrainConfig(**{**self.TRAINING, **training})
         corpus = load_corpus(sources, **TextConfig(**asked).to_dict())
@@ -81,9 +85,17 @@ class Program(ABC):
         try:
             for report in trainer.run(stop):
                 on_report(report)
-        finally:
-            self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
+        except BaseException:
+            if trainer.step:
+                self._learn(config, corpus, trainer)
+            raise
+        self._learn(config, corpus, trainer)
         return self
+
+    def _learn(self, config: Any, corpus: Corpus, trainer: Trainer) -> None:
+        """Become what the trainer has made of a network of this config."""
+        with held():
+            self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
 
     @abstractmethod
     def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
+from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import SCALES, check_tensors, load_series, save_series
 from nblstm.kernels import fastest
@@ -22,6 +22,7 @@ from nblstm.training.trainer import Report, Trainer
 
 FOR_TEXT = (
     "vocab_size", "embedding_size", "predicts", "label_smoothing", "token_weights", *FOR_DOCUMENTS, *FOR_CARDS,
+    *FOR_RUNS,
 )  # fmt: skip
 
 

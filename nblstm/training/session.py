@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ import numpy as np
 
 from nblstm import kernels
 from nblstm.config import (
-    DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_card, check_documents, check_masking,
+    DEFAULT_BUCKETS, MAX_ROLLBACKS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_card, check_documents,
+    check_masking,
 )  # fmt: skip
-from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
+from nblstm.errors import ConfigError, DeviceError, DivergenceError, ModelFileError, TrainingError
+from nblstm.files.atomic import sweep
+from nblstm.files.lock import Lock
 from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
 from nblstm.files.safetensors import check_replaceable
 from nblstm.language_model import LanguageModel, load
@@ -43,7 +46,7 @@ OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
 LIMITS = ("epochs", "steps", "minutes")
-RESUMABLE = (*LIMITS, "patience", "threads", "device", "precision")  # what may differ when a run goes on
+RESUMABLE = (*LIMITS, "patience", "on_divergence", "threads", "device", "precision")  # what may differ when a run goes on
 COLUMNS = (
     "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",
     "valid_loss",
@@ -51,12 +54,19 @@ COLUMNS = (
 
 
 class Session:
-    """Ties a corpus, a network, a trainer and three files together. Made by `start` or `resume`."""
+    """Ties a corpus, a network, a trainer and three files together. Made by `start` or `resume`.
+
+    From then on to the end of `run` a lock keeps every other run from the same files. saved_step: the one that the
+    checkpoint was last written at, or that the session began with.
+    """
 
     def __init__(
-        self, output: Path, facts: dict[str, Any], corpus: Corpus, trainer: Trainer, notify: Callable[[str], None]
-    ) -> None:
+        self, output: Path, facts: dict[str, Any], corpus: Corpus, trainer: Trainer, notify: Callable[[str], None],
+        lock: Lock,
+    ) -> None:  # fmt: skip
         self.output, self.facts, self.corpus, self.trainer, self.notify = output, facts, corpus, trainer, notify
+        self.lock = lock
+        self.saved_step = trainer.step
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
 
@@ -80,7 +90,8 @@ class Session:
 
         model: fields of ModelConfig, without vocab_size. init_from: a model file whose shape, vocabulary and
         weights to start from. notify: told in a sentence what the user should know.
-        Raises ConfigError, TextError or ModelFileError before anything is written.
+        Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
+        to the output.
         """
         output = Path(output)
         asked = ModelConfig.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before anything is read
@@ -88,19 +99,21 @@ class Session:
         check_masking(text.level, asked.bidirectional)
         if config.device == "cuda":
             check_card(asked)
-        check_output(output, overwrite)
-        kernels.load(config.device)
-        base = load(init_from) if init_from is not None else None
-        if base is not None and model:
-            raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
-        text = _text_of(base.vocabulary, text) if base else text
-        facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
-        corpus = _corpus(facts, base.vocabulary if base else None)
-        shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
-        facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
-        config = fitted(config, corpus, notify)
-        parameters = base.parameters if base else initial(shape, config.seed)
-        return cls(output, facts, corpus, make_trainer(shape, parameters, config, corpus), notify)
+        check_folder(output)
+        with _lock(output) as lock:
+            check_existing(output, overwrite)
+            kernels.load(config.device)
+            base = load(init_from) if init_from is not None else None
+            if base is not None and model:
+                raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
+            text = _text_of(base.vocabulary, text) if base else text
+            facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
+            corpus = _corpus(facts, base.vocabulary if base else None)
+            shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+            facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
+            config = fitted(config, corpus, notify)
+            parameters = base.parameters if base else initial(shape, config.seed)
+            return cls(output, facts, corpus, make_trainer(shape, parameters, config, corpus), notify, lock)
 
     @classmethod
     def resume(
@@ -115,34 +128,55 @@ class Session:
         """Go on exactly where the checkpoint beside `output` was taken.
 
         paths, valid: where the corpus is now, if it has moved. changes: fields of TrainConfig, of RESUMABLE.
-        Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same.
+        Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same or another run
+        writes to the output.
         """
         output = Path(output)
-        tensors, facts = load_checkpoint(checkpoint_path(output))
-        try:
-            config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
-            kernels.load(config.device)
-            shape = ModelConfig.from_dict(facts["model"])
-            vocabulary = Vocabulary.from_dict(facts["vocabulary"])
-            place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
-            facts = {**facts, **place}
-            corpus = _corpus(facts, vocabulary)
-            if corpus.fingerprint != facts["fingerprint"]:
-                raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
-            trainer = make_trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
-            trainer.restore(tensors, facts["trainer"])
-        except (KeyError, TypeError) as error:
-            raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
-        return cls(output, facts, corpus, trainer, notify)
+        with _lock(output) as lock:
+            tensors, facts = load_checkpoint(checkpoint_path(output))
+            try:
+                config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
+                kernels.load(config.device)
+                shape = ModelConfig.from_dict(facts["model"])
+                vocabulary = Vocabulary.from_dict(facts["vocabulary"])
+                place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
+                facts = {**facts, **place}
+                corpus = _corpus(facts, vocabulary)
+                if corpus.fingerprint != facts["fingerprint"]:
+                    raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
+                trainer = make_trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
+                trainer.restore(tensors, facts["trainer"])
+            except (KeyError, TypeError) as error:
+                raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
+            return cls(output, facts, corpus, trainer, notify, lock)
 
     # ------------------------------------------------------------ running
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
 
-        Reports come after their files are safe. When the iterator ends or is closed, everything is saved.
-        TrainingError if training diverges: the model file then holds the last good weights.
+        Reports come after their files are safe. When the iterator ends, is closed or interrupted, the last whole update
+        is saved. DivergenceError if training diverges and the config does not say rollback, or has done so often
+        enough: the model file then holds the last good weights.
         """
+        try:
+            if self._rolls_back and not self.trainer.step:
+                self._save_checkpoint()  # there must be one to go back to
+            while (yield from self._attempt(stop)):
+                pass
+            self.save()
+        except TrainingError:
+            self._save_now_or_later(self._save_model)
+            raise
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):  # the caller has seen enough, or a signal's handler
+            if self.trainer.step != self.saved_step:
+                self.save()
+            raise
+        finally:
+            self.lock.release()
+
+    def _attempt(self, stop: Callable[[], bool]) -> Generator[Report, None, bool]:
+        """Train to the end, or until training diverges and is taken back to the checkpoint: whether it is."""
         rows = self._metrics_file()
         saved = written = time.monotonic()
         try:
@@ -157,20 +191,46 @@ class Session:
                     self._write(rows, report)
                     written = now
                 yield report
-        except TrainingError:
-            self._save_now_or_later(self._save_model)
-            raise
-        except GeneratorExit:  # the caller has seen enough
-            self.save()
-            raise
-        else:
-            self.save()
+        except DivergenceError as error:
+            if not self._rolls_back:
+                raise
+            self._roll_back(error)
+            return True
         finally:
             with contextlib.suppress(OSError):
                 rows.close()
+        return False
+
+    @property
+    def _rolls_back(self) -> bool:
+        """Whether the next divergence is answered by going back."""
+        return self.trainer.config.on_divergence == "rollback" and self.facts.get("rollbacks", 0) < MAX_ROLLBACKS
+
+    def _roll_back(self, error: DivergenceError) -> None:
+        """Go back to the last checkpoint with half the rate, which the checkpoint then has, too."""
+        tensors, facts = load_checkpoint(self.checkpoint)
+        config = TrainConfig.from_dict(facts["config"])
+        self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
+        self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
+        config = dataclasses.replace(config, lr=config.lr / 2)
+        self.trainer.go_back(config, tensors, facts["trainer"])
+        self._save_checkpoint()
+        self.notify(
+            f"{str(error).partition(':')[0]}: back to step {self.trainer.step:,} with half the learning rate, "
+            f"{config.lr:g} ({count} of {MAX_ROLLBACKS} times)."
+        )
 
     def save(self) -> None:
-        """Write the checkpoint, and the model where no validation has written a better one."""
+        """Write the checkpoint, and the model where no validation has written a better one.
+
+        Where an error has ended an update in its middle, the checkpoint stays, and the model is that of before.
+        """
+        if self.trainer.best_loss is None or not self.output.exists():
+            self._save_model()
+        if self.trainer.whole:
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
         facts = {
             **self.facts,
             "fingerprint": self.corpus.fingerprint,
@@ -179,9 +239,8 @@ class Session:
             "config": self.trainer.config.to_dict(),
             "trainer": self.trainer.facts(),
         }
-        if self.trainer.best_loss is None or not self.output.exists():
-            self._save_model()
         save_checkpoint(self.checkpoint, self.trainer.tensors(), facts)
+        self.saved_step = self.trainer.step
 
     def model(self) -> LanguageModel:
         """The best model so far."""
@@ -273,8 +332,8 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse, before any work, an output that cannot be written or that holds another run. ConfigError."""
+def check_folder(output: Path) -> None:
+    """Refuse, before any work, an output that cannot be written. ConfigError."""
     folder = output.parent
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
@@ -286,6 +345,10 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another -o.") from None
     if output.exists() and not output.is_file():
         raise ConfigError(f"{output} is a pipe or a device; choose a regular file with -o.")
+
+
+def check_existing(output: Path, overwrite: bool) -> None:
+    """Refuse, before any work, an output that holds another run. ConfigError."""
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
@@ -295,6 +358,20 @@ def check_output(output: Path, overwrite: bool) -> None:
         check_replaceable(path)
         if not os.access(path, os.W_OK):
             raise ConfigError(f"{path} is read-only; change its permissions or choose another -o.")
+
+
+@contextlib.contextmanager
+def _lock(output: Path) -> Iterator[Lock]:
+    """The lock of a run's files, released by an error in the block; what killed runs left is swept first."""
+    lock = Lock(output)
+    try:
+        if lock.effective:
+            for path in (output, checkpoint_path(output)):
+                sweep(path)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _absolute(paths: Sequence[str]) -> list[str]:
@@ -412,6 +489,7 @@ def train(
     corpus, valid: a file or folder, or several. settings: fields of TextConfig, ModelConfig and TrainConfig, such as
     level="word", hidden_size=128, epochs=3. on_report is called after every update with a Report, on_message
     with sentences for the user; training ends early once stop() is true. resume: go on with the run at `output`.
+    KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
     paths, valid_paths = _path_list(corpus), _path_list(valid)
@@ -426,8 +504,9 @@ def train(
             paths, output, valid=valid_paths, text=TextConfig(**text), model=model, config=TrainConfig(**config),
             init_from=init_from, overwrite=overwrite, notify=on_message,
         )  # fmt: skip
-    for report in session.run(stop):
-        on_report(report)
+    with contextlib.closing(session.run(stop)) as reports:
+        for report in reports:
+            on_report(report)
     return session.model()
 
 
