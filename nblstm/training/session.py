@@ -25,7 +25,7 @@ from nblstm.config import (
     DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, WindowConfig, check_card, check_documents, check_masking,
 )  # fmt: skip
 from nblstm.errors import ConfigError, DeviceError, ModelFileError, TrainingError
-from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
+from nblstm.files.model_file import save_checkpoint, save_model
 from nblstm.files.safetensors import check_replaceable
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
@@ -36,6 +36,7 @@ from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import STDIN, Corpus, load_corpus
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.checkpoint import read_checkpoint
 from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Report, Trainer
 
@@ -118,7 +119,7 @@ class Session:
         Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same.
         """
         output = Path(output)
-        tensors, facts = load_checkpoint(checkpoint_path(output))
+        tensors, facts = read_checkpoint(checkpoint_path(output))
         try:
             config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
             kernels.load(config.device)
@@ -236,7 +237,10 @@ class Session:
 
 
 def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
-    """How a model was made, as its file tells it. names: those of the texts."""
+    """How a model was made, as its file tells it. names: those of the texts.
+
+    Time and threads are no part of it: the same seed and text give the same file, byte by byte, on any machine of a kind.
+    """
     offsets = corpus.train_offsets
     return {
         "corpus": list(names),
@@ -244,9 +248,8 @@ def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> di
         **({} if offsets is None else {"documents": len(offsets) - 1}),
         "steps": trainer.step,
         "epochs": round(trainer.epoch, 3),
-        "seconds": round(trainer.seconds, 1),
         "valid_loss": trainer.best_loss,
-        "config": trainer.config.to_dict(),
+        "config": trainer.config.recipe(),
     }
 
 
