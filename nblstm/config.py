@@ -155,6 +155,8 @@ class _Config:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Any:
         """The config a `to_dict` came from. ConfigError names a field this version does not know."""
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{cls.__name__} must be an object with names and values, got {said(fields)}.")
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown:
             raise ConfigError(f"{cls.__name__} has no field {said(min(unknown))}.")

@@ -60,6 +60,7 @@ class Session:
         self.output, self.facts, self.corpus, self.trainer, self.notify = output, facts, corpus, trainer, notify
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
+        self._model_fails = False  # whether the last model could not be written
 
     # ------------------------------------------------------------ making one
 
@@ -180,7 +181,7 @@ class Session:
             "config": self.trainer.config.to_dict(),
             "trainer": self.trainer.facts(),
         }
-        if self.trainer.best_loss is None or not self.output.exists():
+        if self.trainer.best_loss is None or self._model_fails or not self.output.exists():
             self._save_model()
         save_checkpoint(self.checkpoint, self.trainer.tensors(), facts)
 
@@ -192,7 +193,9 @@ class Session:
     def _save_model(self) -> None:
         config = self.trainer.network.config
         weights = named_tensors(self.trainer.keep(), config)
+        self._model_fails = True
         save_model(self.output, config, self.corpus.vocabulary, weights, self._training_facts())
+        self._model_fails = False
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
         """A full disk in the middle of a run is worth a warning: the next save may succeed."""
