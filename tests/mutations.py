@@ -24,6 +24,7 @@ from nblstm.reporting.facts import model_facts
 from nblstm.series.series_model import Scale, SeriesModel
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.checkpoint import read_checkpoint
+from nblstm.training.session import Session
 
 MEMORY, SECONDS = 32 << 20, 1.0  # beside twice the file's size; of processor time
 TEXT = "Ab, ba abba.\nBa é 名!\n" * 3
@@ -231,7 +232,10 @@ def use(kind, path, loaded, folder, backends):
             loaded.forecast(np.ones((4, D)), 2)
     elif kind == "state":
         "".join(nblstm.load(folder / "char.safetensors").generate("a", state=loaded, n=3, backend="numpy"))
-    elif kind != "run":
+    elif kind == "run":
+        if "cpu" in backends:
+            go_on(path, folder)
+    else:
         model_facts(path, loaded)
         for backend in backends:
             loaded.score("Abba, ba", backend)
@@ -239,6 +243,14 @@ def use(kind, path, loaded, folder, backends):
                 "".join(loaded.generate("ab", n=5, seed=0, backend=backend))
                 loaded.generate_many("a", n=3, seed=0, num_samples=3, top_k=3, backend=backend)
                 loaded.beam("a", n=4, beam=3, backend=backend)
+
+
+def go_on(path, folder):
+    """Resume the run of a checkpoint for two updates."""
+    shutil.copy(path, folder / "resumed.checkpoint.safetensors")
+    session, reports = Session.resume(folder / "resumed.safetensors"), []
+    for report in session.run(lambda: len(reports) > 2):
+        reports.append(report)
 
 
 def judge(kind, path, folder, backends=("numpy",), reference=None):
