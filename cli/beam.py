@@ -10,6 +10,7 @@ import click
 
 from nblstm.cli.options import given, setting
 from nblstm.cli.progress import Progress
+from nblstm.cli.shown import safe_text
 from nblstm.config import BeamConfig
 from nblstm.errors import ConfigError
 
@@ -68,7 +69,7 @@ def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores:
     finally:
         progress.close()
     for text in found:
-        click.echo(prompt + text.text)
+        click.echo(safe_text()(prompt + text.text))
         if scores:
             click.echo(f"log-probability {text.log_probability:.4f}  score {text.score:.4f}")
         if config.num_samples > 1 and model.vocabulary.end_id is None:

@@ -10,6 +10,7 @@ import click
 
 from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
@@ -61,7 +62,7 @@ def command(
         return
     _table(rows, {model.vocabulary.level for model in loaded})
     if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
-        click.echo("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
+        say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
 def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
@@ -102,10 +103,10 @@ def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
     protocols = dict.fromkeys(found["protocol"] for found in rows)
     for said in protocols:
         read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]
-        click.echo(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
+        say(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
     columns, several = heads(levels), len({found["model"] for found in rows}) > 1
     width = max(len(found["model"]) for found in rows)
-    click.echo(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
+    say(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
     for found in rows:
         model, file, _, *values = found.values()
-        click.echo(row(columns, values, *([model.ljust(width)] if several else []), file))
+        say(row(columns, values, *([model.ljust(width)] if several else []), file))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from nblstm.cli.signals import exit_code, raising
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
@@ -99,7 +100,7 @@ def _run(args: list[str] | None) -> int:
 
 def _fail(message: str, code: int) -> int:
     try:
-        click.echo(f"Error: {' '.join(message.splitlines())}", err=True)
+        say(f"Error: {' '.join(message.splitlines())}", err=True)
     except (OSError, ValueError):
         pass
     return code

@@ -6,8 +6,7 @@ import os
 import stat
 import sys
 
-import click
-
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError
 
 STDOUT = "-"
@@ -39,4 +38,4 @@ def write(path: str, text: str) -> None:
     data = text.encode("utf-8")
     with replacing(path) as file:
         file.write(data)
-    click.echo(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)
+    say(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)

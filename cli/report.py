@@ -6,6 +6,7 @@ import click
 
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.outputs import check_replaceable, write
+from nblstm.cli.shown import say
 from nblstm.config import DOCUMENTS
 
 HTML = (("<!doctype html",), "an HTML page")
@@ -40,7 +41,7 @@ def command(
     loaded = load(model)
     report = make_report(
         model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
-        seed=seed, n=n, notify=lambda message: click.echo(message, err=True),
+        seed=seed, n=n, notify=lambda message: say(message, err=True),
     )  # fmt: skip
     write(output, render(report))
 
@@ -59,5 +60,5 @@ def _metrics(model: str):
     try:
         return read_metrics(path)
     except ReportError as error:
-        click.echo(f"no loss curves: {error}", err=True)
+        say(f"no loss curves: {error}", err=True)
         return None

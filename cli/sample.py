@@ -9,6 +9,7 @@ import click
 
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.shown import safe_text
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 
@@ -72,17 +73,19 @@ def command(
 
 def _stream(prompt: str, pieces: Any) -> None:
     """One text, as it is made."""
-    sys.stdout.write(prompt)
+    safe = safe_text()
+    sys.stdout.write(safe(prompt))
     for piece in pieces:
-        sys.stdout.write(piece)
+        sys.stdout.write(safe(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
 def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
     """Whole texts: those of a model of documents one below the other, others with a line behind each of several."""
+    safe = safe_text()
     for text in texts:
-        click.echo(prompt + text)
+        click.echo(safe(prompt + text))
         if model.vocabulary.end_id is None and num_samples > 1:
             click.echo("-" * 20)
 

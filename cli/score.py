@@ -13,6 +13,7 @@ import click
 
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, TextError
 
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
@@ -50,7 +51,7 @@ def command(
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
     loaded = load(model)
-    click.echo(f"protocol: {protocol(loaded, by)}", err=True)
+    say(f"protocol: {protocol(loaded, by)}", err=True)
     several = len(files) > 1 or os.path.isdir(files[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
@@ -65,7 +66,7 @@ def command(
             total, texts = total + score, texts + 1
     if not total.tokens:
         raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all lines are empty.")
-    click.echo(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
+    say(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
 
 
 # ---------------------------------------------------------------- what is scored
@@ -125,17 +126,17 @@ class _Table:
         self.several = several
         self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
         where = "file" if by == "file" else "file:line" if several else "line"
-        click.echo(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
+        say(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
 
     def tokens(self, place: Place, piece: Any) -> None:
         """A line for each token of a piece."""
         for token, bits, nats, unknown in _tokens(piece):
-            click.echo(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
+            say(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
 
     def score(self, place: Place, score: Any, text: Any) -> None:
         """A line for a text."""
         shown = [clipped(text)] if "line" in place else []
-        click.echo(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
+        say(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
 
     def _where(self, place: Place) -> str:
         if "line" not in place:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,6 +44,9 @@ WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
+MAX_LAYERS = 1000
+MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
+MIN_MASK = 0.001  # a bidirectional model reads a text once for each of 1 / mask_fraction parts of it
 MAX_BEAM = 10_000  # texts side by side in a search
 
 
@@ -52,29 +56,45 @@ _TYPES = {
 }  # fmt: skip
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number that a float can hold (true is none)."""
+    most = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
+
+
+def said(value: Any) -> str:
+    """Quote a value in at most 40 characters, for a message."""
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
 def _check_types(config: Any) -> None:
     """Raise ConfigError unless every field has the type it is declared with: settings also come from files."""
     for field in dataclasses.fields(config):
         value, names = getattr(config, field.name), field.type.split(" | ")
         fits = any(isinstance(value, _TYPES[name]) for name in names)
         if not fits or (isinstance(value, bool) and "bool" not in names):
-            raise ConfigError(f"{field.name} must be {' or '.join(names)}, got {value!r}.")
+            raise ConfigError(f"{field.name} must be {' or '.join(names)}, got {said(value)}.")
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_number(value):
+            raise ConfigError(f"{field.name} must be a finite number, got {said(value)}.")
 
 
 def _at_least(config: Any, minimum: float, *names: str) -> None:
-    """Raise ConfigError unless every named field that is set is a finite number >= minimum."""
+    """Raise ConfigError unless every named field that is set is >= minimum."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value >= minimum):
-            raise ConfigError(f"{name} must be at least {minimum}, got {value}.")
+        if value is not None and not value >= minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, got {said(value)}.")
 
 
 def _above_zero(config: Any, *names: str) -> None:
-    """Raise ConfigError unless every named field that is set is a finite number > 0."""
+    """Raise ConfigError unless every named field that is set is > 0."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{name} must be greater than 0, got {value}.")
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} must be greater than 0, got {said(value)}.")
 
 
 def _at_most(config: Any, maximum: float, *names: str) -> None:
@@ -82,7 +102,7 @@ def _at_most(config: Any, maximum: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and value > maximum:
-            raise ConfigError(f"{name} must be at most {maximum}, got {value}.")
+            raise ConfigError(f"{name} must be at most {maximum}, got {said(value)}.")
 
 
 def _fraction(config: Any, *names: str) -> None:
@@ -90,14 +110,14 @@ def _fraction(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < 1:
-            raise ConfigError(f"{name} must be at least 0 and less than 1, got {value}.")
+            raise ConfigError(f"{name} must be at least 0 and less than 1, got {said(value)}.")
 
 
 def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
     """Raise ConfigError unless the named field is one of the choices."""
     value = getattr(config, name)
     if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {said(value)}.")
 
 
 def _only_with(config: Any, choice: str, owners: dict[str, tuple[str, ...]]) -> None:
@@ -122,7 +142,7 @@ def _strings(config: Any, name: str) -> None:
     values = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for string in values:
         if not isinstance(string, str) or not string:
-            raise ConfigError(f"{name} must be strings that are not empty, got {string!r}.")
+            raise ConfigError(f"{name} must be strings that are not empty, got {said(string)}.")
     object.__setattr__(config, name, values)
 
 
@@ -136,9 +156,11 @@ class _Config:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Any:
         """The config a `to_dict` came from. ConfigError names a field this version does not know."""
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{cls.__name__} must be an object with names and values, got {said(fields)}.")
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown:
-            raise ConfigError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}.")
+            raise ConfigError(f"{cls.__name__} has no field {said(min(unknown))}.")
         try:
             return cls(**fields)
         except TypeError as error:
@@ -203,7 +225,9 @@ class ModelConfig(_Config):
             object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
         _at_least(self, 1, "vocab_size", "hidden_size", "num_layers", "embedding_size")
         _at_least(self, 0, "proj_size")
-        _at_most(self, MAX_SIZE, "hidden_size", "num_layers", "embedding_size")
+        _at_most(self, MAX_SIZE, "hidden_size", "embedding_size")
+        _at_most(self, MAX_LAYERS, "num_layers")
+        _at_most(self, MAX_PARAMETERS, "vocab_size")
         _fraction(self, "dropout", "input_dropout", "output_dropout")
         _fraction(self, "mask_fraction")
         _fraction(self, "embedding_dropout", "variational_dropout", "weight_dropout")
@@ -217,8 +241,9 @@ class ModelConfig(_Config):
     def _check_combinations(self) -> None:
         """Raise ConfigError for choices that exclude each other."""
         _only_with(self, "cell", OF_CELLS)
-        if self.mask_fraction == 0 or (not self.bidirectional and self.mask_fraction != type(self).mask_fraction):
-            raise ConfigError(f"mask_fraction is for a bidirectional model, and above 0; got {self.mask_fraction}.")
+        if not self.bidirectional and self.mask_fraction != type(self).mask_fraction:
+            raise ConfigError(f"mask_fraction is for a bidirectional model; leave it out, got {self.mask_fraction}.")
+        _at_least(self, MIN_MASK, "mask_fraction")
         if self.head == "cell" and self.cell not in WITH_MEMORY:
             raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
         if self.proj_size >= self.hidden_size:
@@ -327,6 +352,7 @@ class WindowConfig(_Config):
         _at_least(self, 1, "vocab_size", "window", "hidden_size")
         _at_least(self, 0, "embedding_size")
         _at_most(self, MAX_SIZE, "window", "hidden_size", "embedding_size")
+        _at_most(self, MAX_PARAMETERS, "vocab_size")
         _fraction(self, "dropout")
         _one_of(self, "padding", PADDINGS)
         _one_of(self, "dtype", DTYPES)
@@ -398,6 +424,7 @@ class TrainConfig(_Config):
             raise ConfigError("precision half is for device cuda; choose precision single.")
         _at_least(self, 1, "batch_size", "bptt", "epochs", "steps", "decay_after", "num_buckets", "tokens_per_batch")
         _at_most(self, MAX_SIZE, "batch_size", "bptt", "warmup", "num_buckets", "tokens_per_batch")
+        _at_most(self, MAX_COUNT, "epochs", "steps", "minutes", "patience", "decay_after", "averaging_patience")
         _at_most(self, 4096, "threads")
         _above_zero(self, "lr", "minutes", "lr_decay")
         _at_most(self, 1, "lr_decay")
@@ -405,9 +432,8 @@ class TrainConfig(_Config):
         _fraction(self, "momentum", "label_smoothing")
         _at_least(self, 0, "averaging_patience")
         for token, weight in (self.token_weights or {}).items():
-            number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
-            if not (number and weight >= 0 and isinstance(token, str)):
-                raise ConfigError(f"token_weights must be numbers of at least 0, got {weight!r:.40} for {token!r:.40}.")
+            if not (is_number(weight) and weight >= 0 and isinstance(token, str)):
+                raise ConfigError(f"token_weights must be numbers of at least 0, got {said(weight)} for {said(token)}.")
         _one_of(self, "optimizer", OPTIMIZERS)
         _one_of(self, "schedule", SCHEDULES)
         _only_with(self, "optimizer", OF_OPTIMIZERS)
@@ -436,6 +462,12 @@ class TrainConfig(_Config):
             rule = 'must be "auto" or rising whole numbers from 1 on, such as "10,20,40"'
             raise ConfigError(f"buckets {rule}, got {self.buckets[:80]!r}.")
         return boundaries
+
+    def recipe(self) -> dict[str, Any]:
+        """The fields that weights are a function of, as JSON values: any number of threads gives the same."""
+        fields = self.to_dict()
+        del fields["threads"]
+        return fields
 
 
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}

@@ -15,7 +15,7 @@ import numpy as np
 
 from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, check_writes
 from nblstm.errors import ConfigError, TextError
-from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
+from nblstm.files.model_file import load_model, load_state, save_state
 from nblstm.generation import sampler
 from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
 from nblstm.generation.cowriter import CoWriter
@@ -95,9 +95,8 @@ class LanguageModel:
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
         """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
-        tensors = load_state(path, self.fingerprint, self.config.dtype)
-        check_tensors(tensors, {name: array.shape for name, array in vars(State.zeros(self.config)).items()}, path)
-        return State(**tensors)
+        shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
+        return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -330,6 +329,5 @@ class Novel(NamedTuple):
 
 def load(path: str | os.PathLike[str]) -> LanguageModel:
     """The model in a file. ModelFileError if it is missing, damaged, foreign or from a newer version."""
-    file = load_model(path)
-    check_tensors(file.weights, parameter_shapes(file.config), path)
+    file = load_model(path, parameter_shapes)
     return LanguageModel(file.config, file.vocabulary, flatten(file.weights, file.config), file.training)

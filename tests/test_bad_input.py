@@ -189,7 +189,7 @@ def test_bad_model(refused, folder, kind, args):
 def restate(path, change):
     """The state file again, its tensors changed."""
     tensors, metadata = safetensors.read(path)
-    safetensors.write(path, change(tensors), metadata)
+    safetensors.write(path, change(tensors), {"nblstm_state": metadata["nblstm_state"]})
 
 
 STATES = {

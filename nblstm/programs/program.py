@@ -13,7 +13,7 @@ import numpy as np
 
 from nblstm.config import FOR_RUNS, ModelConfig, TextConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import check_tensors, load_model, save_model
+from nblstm.files.model_file import load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference import log_softmax
 from nblstm.model.parameters import flatten, named_tensors, parameter_shapes
@@ -154,8 +154,7 @@ class Program(ABC):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any:
         """The program in a file. ModelFileError if it is missing, damaged, another kind's or from a newer version."""
-        file = load_model(path, cls.CONFIG)
-        check_tensors(file.weights, parameter_shapes(file.config), path)
+        file = load_model(path, parameter_shapes, cls.CONFIG)
         settings = file.config.to_dict()
         del settings["vocab_size"]
         program = cls(**settings)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import SCALES, check_tensors, load_series, save_series
+from nblstm.files.model_file import SCALES, load_series, save_series
 from nblstm.kernels import fastest
 from nblstm.model.parameters import flatten, initial, parameter_shapes, views
 from nblstm.model.series_network import SeriesNetwork
@@ -104,7 +104,7 @@ class SeriesModel:
         trainer = Trainer(network, recipe, source, validation(table, ends))
         for report in trainer.run(stop):
             on_report(report)
-        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.to_dict()}
+        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.recipe()}
         return cls(config, trainer.keep(), inputs, outputs, facts)
 
     # ------------------------------------------------------------ predicting
@@ -155,8 +155,7 @@ class SeriesModel:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
         """The model in a file. ModelFileError if it is missing, damaged, foreign or from a newer version."""
-        config, weights, scales, training = load_series(path)
-        check_tensors(weights, parameter_shapes(config), path)
+        config, weights, scales, training = load_series(path, parameter_shapes)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
         return cls(config, flatten(weights, config), inputs, targets, training)
 

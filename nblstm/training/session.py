@@ -28,7 +28,7 @@ from nblstm.config import (
 from nblstm.errors import ConfigError, DeviceError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
-from nblstm.files.model_file import load_checkpoint, save_checkpoint, save_model
+from nblstm.files.model_file import save_checkpoint, save_model
 from nblstm.files.safetensors import check_replaceable
 from nblstm.language_model import LanguageModel, load
 from nblstm.model.network import Network
@@ -39,6 +39,7 @@ from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import STDIN, Corpus, load_corpus
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.checkpoint import read_checkpoint
 from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Report, Trainer
 
@@ -69,6 +70,7 @@ class Session:
         self.saved_step = trainer.step
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
+        self._model_fails = False  # whether the last model could not be written
 
     # ------------------------------------------------------------ making one
 
@@ -133,7 +135,7 @@ class Session:
         """
         output = Path(output)
         with _lock(output) as lock:
-            tensors, facts = load_checkpoint(checkpoint_path(output))
+            tensors, facts = read_checkpoint(checkpoint_path(output))
             try:
                 config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
                 kernels.load(config.device)
@@ -208,7 +210,7 @@ class Session:
 
     def _roll_back(self, error: DivergenceError) -> None:
         """Go back to the last checkpoint with half the rate, which the checkpoint then has, too."""
-        tensors, facts = load_checkpoint(self.checkpoint)
+        tensors, facts = read_checkpoint(self.checkpoint)
         config = TrainConfig.from_dict(facts["config"])
         self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
@@ -225,7 +227,7 @@ class Session:
 
         Where an error has ended an update in its middle, the checkpoint stays, and the model is that of before.
         """
-        if self.trainer.best_loss is None or not self.output.exists():
+        if self.trainer.best_loss is None or self._model_fails or not self.output.exists():
             self._save_model()
         if self.trainer.whole:
             self._save_checkpoint()
@@ -250,7 +252,9 @@ class Session:
     def _save_model(self) -> None:
         config = self.trainer.network.config
         weights = named_tensors(self.trainer.keep(), config)
+        self._model_fails = True
         save_model(self.output, config, self.corpus.vocabulary, weights, self._training_facts())
+        self._model_fails = False
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
         """A full disk in the middle of a run is worth a warning: the next save may succeed."""
@@ -295,7 +299,10 @@ class Session:
 
 
 def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
-    """How a model was made, as its file tells it. names: those of the texts."""
+    """How a model was made, as its file tells it. names: those of the texts.
+
+    Time and threads are no part of it: the same seed and text give the same file, byte by byte, on any machine of a kind.
+    """
     offsets = corpus.train_offsets
     return {
         "corpus": list(names),
@@ -303,9 +310,8 @@ def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> di
         **({} if offsets is None else {"documents": len(offsets) - 1}),
         "steps": trainer.step,
         "epochs": round(trainer.epoch, 3),
-        "seconds": round(trainer.seconds, 1),
         "valid_loss": trainer.best_loss,
-        "config": trainer.config.to_dict(),
+        "config": trainer.config.recipe(),
     }
 
 

@@ -13,18 +13,23 @@ import numpy as np
 
 from nblstm.config import TrainConfig
 from nblstm.errors import DivergenceError, TrainingError
+from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.scoring import validation_loss
 from nblstm.text.batches import Chunk, Epochs
+from nblstm.training import optimizers, schedules
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
-PLACE = ("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited", "best_loss", "seconds")  # stored
+PLACE = {  # where training stands, as it is stored
+    **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
+    "best_loss": optional(AMOUNT), "seconds": AMOUNT,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -289,18 +294,19 @@ class Trainer:
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
-        try:
-            for name, array in self._of_one_shape().items():
-                if tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
-                    raise self._misfit(name)
-                self.network.kernels.assign(array, tensors[name])
-            for name in PLACE:
-                setattr(self, name, facts[name])
-            self.schedule.load_state_dict(facts["schedule"])
-            self.optimizer.load_state_dict(facts["optimizer"])
-            self._restore_state(tensors["state.h"], tensors["state.c"])
-        except KeyError as error:
-            raise TrainingError(f"the checkpoint has no {error.args[0]!r}; start the training anew.") from None
+        check_facts(facts, self.config)
+        for name, array in {**self._of_one_shape(), "state.h": None, "state.c": None}.items():
+            if name not in tensors:
+                raise TrainingError(f"the checkpoint has no {name!r}; start the training anew.")
+            if array is not None and (tensors[name].shape != array.shape or tensors[name].dtype != array.dtype):
+                raise self._misfit(name)
+        for name, array in self._of_one_shape().items():
+            self.network.kernels.assign(array, tensors[name])
+        for name in PLACE:
+            setattr(self, name, facts[name])
+        self.schedule.load_state_dict(facts["schedule"])
+        self.optimizer.load_state_dict(facts["optimizer"])
+        self._restore_state(tensors["state.h"], tensors["state.c"])
 
     def go_back(self, config: TrainConfig, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on with another config where `tensors` and `facts` were taken, as `restore` does."""
@@ -312,9 +318,8 @@ class Trainer:
 
     def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
         """Take up the state, and the chunks of the epoch, where the next update goes on."""
-        whole = all(type(number) is int and number >= 0 for number in (self.epoch_number, self.chunk_number))
-        self.chunks = self.source.epoch(self.epoch_number) if whole else []
-        if not (whole and self.chunk_number < len(self.chunks)):
+        self.chunks = self.source.epoch(self.epoch_number)
+        if not self.chunk_number < len(self.chunks):
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
         chunk = self.chunks[self.chunk_number]
         texts = 1 if chunk.fresh else chunk.num_texts  # at least
@@ -327,3 +332,12 @@ class Trainer:
     @staticmethod
     def _misfit(name: str) -> TrainingError:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
+
+
+def check_facts(facts: dict[str, Any], config: TrainConfig) -> None:
+    """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
+    broken = fault(facts, PLACE)
+    if broken:
+        raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
+    schedules.CLASSES[config.schedule].check_state(facts.get("schedule"), config)
+    optimizers.CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)
