@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from nblstm.cli.outputs import echo
 from nblstm.cli.options import echo_json, json_option, model_option
 
 
@@ -35,7 +36,7 @@ def command(model: str, training: bool, json: bool) -> None:
         lines.append(("", f"{m['per_parameter']} bytes per parameter, {m['per_token']:,} per token of a chunk, and"))
         lines.append(("", "the logits and packed weights; Python, NumPy and numba come on top"))
     for name, value in lines:
-        click.echo(f"{name:<12}{value}")
+        echo(f"{name:<12}{value}")
 
 
 def _memory(model: Any) -> dict[str, int]:

@@ -13,6 +13,7 @@ import click
 
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
+from nblstm.cli.outputs import echo
 from nblstm.errors import ConfigError, TextError
 
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
@@ -64,7 +65,8 @@ def command(
                 output.score(place, score, text)
             total, texts = total + score, texts + 1
     if not total.tokens:
-        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all lines are empty.")
+        what = "files" if by == "file" else "lines"
+        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all {what} are empty.")
     click.echo(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
 
 
@@ -90,11 +92,11 @@ def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
 def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """(place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
-    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.corpus import read_each
 
-    for source in find_sources(files):
-        network, chunks = loaded.scorer(read([source], loaded.vocabulary.level, encoding), **how)
-        yield {"file": source.name}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
+    for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
+        network, chunks = loaded.scorer(chunks, **how)
+        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
@@ -125,17 +127,17 @@ class _Table:
         self.several = several
         self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
         where = "file" if by == "file" else "file:line" if several else "line"
-        click.echo(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
+        echo(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
 
     def tokens(self, place: Place, piece: Any) -> None:
         """A line for each token of a piece."""
         for token, bits, nats, unknown in _tokens(piece):
-            click.echo(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
+            echo(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
 
     def score(self, place: Place, score: Any, text: Any) -> None:
         """A line for a text."""
         shown = [clipped(text)] if "line" in place else []
-        click.echo(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
+        echo(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
 
     def _where(self, place: Place) -> str:
         if "line" not in place:

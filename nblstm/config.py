@@ -60,11 +60,18 @@ def _check_types(config: Any) -> None:
             raise ConfigError(f"{field.name} must be {' or '.join(names)}, got {value!r}.")
 
 
+def _finite(name: str, value: float | None) -> None:
+    """Raise ConfigError for infinity and for what is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, got {value}.")
+
+
 def _at_least(config: Any, minimum: float, *names: str) -> None:
     """Raise ConfigError unless every named field that is set is a finite number >= minimum."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value >= minimum):
+        _finite(name, value)
+        if value is not None and value < minimum:
             raise ConfigError(f"{name} must be at least {minimum}, got {value}.")
 
 
@@ -72,7 +79,8 @@ def _above_zero(config: Any, *names: str) -> None:
     """Raise ConfigError unless every named field that is set is a finite number > 0."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
+        _finite(name, value)
+        if value is not None and value <= 0:
             raise ConfigError(f"{name} must be greater than 0, got {value}.")
 
 
@@ -151,7 +159,7 @@ class TextConfig(_Config):
     level: str = "char"  # char | word | byte
     tokenizer: str = "default"  # default | whitespace, at word level
     min_count: int = 1  # tokens that are rarer become <unk>
-    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means all
+    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
     documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
@@ -437,6 +445,7 @@ class TrainConfig(_Config):
 
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
+DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head
 DEFAULT_BUCKETS = 8
 SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what differs for a model of series
 SERIES_STEPS = 1000  # updates of one, unless epochs, steps or minutes is set
