@@ -274,12 +274,14 @@ def test_training_and_validation_text_join_to_the_text(write, monkeypatch, level
 
 
 def test_words_are_not_cut_by_the_split(write):
-    """At word level the split moves back to the last newline, or before the last space of a lone line."""
+    """At word level the split moves back to the last border of two tokens."""
     lines = load_corpus(write("a", "one two\nthree four\nfive six"), level="word", valid_fraction=0.3)
-    assert lines.vocabulary.decode(lines.train) == "one two\n"
+    assert lines.vocabulary.decode(lines.train) == "one two\nthree four"
     line = load_corpus(write("b", "one two three four five six"), level="word", valid_fraction=0.3)
-    assert line.vocabulary.decode(line.train) == "one two three"
-    assert line.valid_characters == len(" four five six")
+    assert line.vocabulary.decode(line.train) == "one two three four"
+    assert line.valid_characters == len(" five six")
+    inside = load_corpus(write("c", "one two three four five six"), level="word", valid_fraction=0.4)
+    assert inside.vocabulary.decode(inside.train) == "one two three"
 
 
 def test_bytes_of_any_kind(write):

@@ -125,7 +125,7 @@ def test_words_do_not_span_documents(write):
 def test_the_fingerprint_tells_documents_apart(write, monkeypatch, level):
     """Other borders between the same characters make another corpus; other pieces of the file do not."""
     path, other = write("a", "ab\nc\n" * 9), write("b", "a\nbc\n" * 9)
-    options = {"documents": "line", "level": level, "vocabulary": Vocabulary.build(["ab c a bc"], level, ends=True)}
+    options = {"documents": "line", "level": level, "vocabulary": Vocabulary.build(["ab\nc\na\nbc"], level, ends=True)}
     whole = load_corpus(path, **options).fingerprint
     assert whole != load_corpus(other, **options).fingerprint
     monkeypatch.setattr(corpus_module, "CHUNK", 7)
@@ -134,7 +134,7 @@ def test_the_fingerprint_tells_documents_apart(write, monkeypatch, level):
 
 def test_nothing_to_train_on(write):
     """One document of which a tenth validates leaves none; the error says what there must be."""
-    with pytest.raises(TextError, match="at least 1 document with a token in it, got 0; add text or lower"):
+    with pytest.raises(TextError, match="at least 1 document with a token in it, got 0; of 1 in all, valid_fraction keeps 1 "):
         load_corpus(write("a", "one"), documents="line")
 
 

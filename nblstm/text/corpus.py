@@ -39,6 +39,7 @@ from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
 STDIN = "-"
+ENDLESS = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")  # standard input may be one of these devices
 MOST_UNKNOWN = 0.99  # share of a training text's tokens that may be unknown: above it there is nothing to learn
 UNKNOWN_TOLD = 0.05  # share that a person is told of who trains with a vocabulary that was given
 
@@ -120,19 +121,19 @@ def _file_source(path: Path) -> Source:
 def _open_stdin() -> AbstractContextManager[BinaryIO]:
     if sys.stdin is None:
         raise TextError("standard input is closed; name a file instead of '-'.")
-    if _may_never_end(sys.stdin.buffer):
-        raise TextError("standard input is a device, which may never end; name a file or pipe a text into it.")
+    if _is_endless(sys.stdin.buffer):
+        raise TextError("standard input is a device that never ends; name a file or pipe a text into it.")
     return nullcontext(sys.stdin.buffer)
 
 
-def _may_never_end(stream: BinaryIO) -> bool:
-    """Whether a stream is a device such as /dev/zero: neither a terminal nor /dev/null, which ends at once."""
+def _is_endless(stream: BinaryIO) -> bool:
+    """Whether a stream is one of the ENDLESS devices."""
     try:
-        mode = os.fstat(stream.fileno())
-        null = os.stat(os.devnull)
+        device = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):  # nothing of the system's
         return False
-    return stat.S_ISCHR(mode.st_mode) and not stream.isatty() and mode.st_rdev != null.st_rdev
+    others = [os.stat(path).st_rdev for path in ENDLESS if os.path.exists(path)]
+    return stat.S_ISCHR(device.st_mode) and device.st_rdev in others
 
 
 def _unreadable(name: Any, error: OSError) -> TextError:
