@@ -51,9 +51,10 @@ def command(
     _check(name, kind, streams, loaded)
     rows = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
-        for file, source in zip(files, rereadable(files, open_files)):
+        texts = all(model.vocabulary.level != "byte" for model in loaded)
+        for file, sources in zip(files, rereadable(files, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                score, said = _scored(model, source, name, kind or "line", streams, reading, **how)
+                score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
                 if score.tokens == 0:
                     raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
                 rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
@@ -78,19 +79,19 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
 
 
 def _scored(
-    model: Any, file: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
+    model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
-    """The score of a file under a protocol, and the protocol in words."""
+    """The score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.corpus import read
 
     vocabulary = model.vocabulary
     if name == "documents":
-        texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
+        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.told)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(read(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
         return score, STREAMS.format(used) if used > 1 else STREAM

@@ -64,13 +64,12 @@ def protocol(model: Any, kind: str) -> str:
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """({"file", "line"}, text) of every document (a line, or a blank-line one) in the files; bytes at byte level."""
-    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.corpus import read_each
     from nblstm.text.documents import numbered
 
-    newline = b"\n" if level == "byte" else "\n"
-    for source in find_sources(files):
-        for line, text in numbered(read([source], level, encoding), kind, newline, source.name):
-            yield {"file": source.name, "line": line}, text
+    for file, chunks in read_each(files, level, encoding):
+        for line, text in numbered(chunks, kind, file):
+            yield {"file": file, "line": line}, text
 
 
 class Reading:

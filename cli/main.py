@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import os
 import sys
@@ -68,12 +69,15 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str] | None = None) -> int:
     """Run a command: its exit code."""
+    REPLACING.used = False
     with raising():
         try:
             code = _run(args)
         except KeyboardInterrupt:  # a second one, while the first was told
             code = exit_code()
     _close_stdout()
+    if REPLACING.used:
+        _say(f"note: standard output is {sys.stdout.encoding} and lacks some of these characters; '?' stands for each.")
     return code
 
 
@@ -81,8 +85,7 @@ def _run(args: list[str] | None) -> int:
     try:
         if sys.stdout is None:
             raise NblstmError("standard output is closed; redirect it to a file or to /dev/null.")
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a model may write what the terminal's encoding lacks
+        _open_stdout()
         result = nblstm.main(args, prog_name="nblstm", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -99,11 +102,37 @@ def _run(args: list[str] | None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    _say(f"Error: {' '.join(message.splitlines())}")
+    return code
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error, if there is one."""
     try:
-        say(f"Error: {' '.join(message.splitlines())}", err=True)
+        say(line, err=True)
     except (OSError, ValueError):
         pass
-    return code
+
+
+class _Replacing:
+    """Error handler of an encoding: '?' for what it lacks. used: whether that has happened."""
+
+    used = False
+
+    def __call__(self, error: UnicodeError) -> tuple[str | bytes, int]:
+        self.used = True
+        return codecs.replace_errors(error)
+
+
+REPLACING = _Replacing()
+codecs.register_error("nblstm-replacing", REPLACING)
+
+
+def _open_stdout() -> None:
+    """Make standard output UTF-8 where it is no terminal, and let it replace what a terminal's encoding lacks."""
+    if hasattr(sys.stdout, "reconfigure"):
+        encoding = {} if sys.stdout.isatty() else {"encoding": "utf-8"}
+        sys.stdout.reconfigure(errors="nblstm-replacing", **encoding)
 
 
 def _close_stdout() -> None:

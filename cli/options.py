@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from nblstm.cli.outputs import echo
 from nblstm.config import (
     BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
     SCHEDULES, TOKENIZERS, UNTIL,
@@ -118,7 +119,7 @@ def json_option(command: Any) -> Any:
 
 def echo_json(facts: dict[str, Any], indent: int | None = 2) -> None:
     """Print facts as JSON, which knows no nan and no infinity: they become null. indent None: on one line."""
-    click.echo(json.dumps(_finite(facts), indent=indent))
+    echo(json.dumps(_finite(facts), indent=indent))
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where plots and reports go: standard output, or a file that may replace an older one of its kind and nothing else."""
+"""Where text, plots and reports go: standard output, or a file that may replace one of its kind and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from nblstm.cli.shown import say
 from nblstm.errors import ConfigError
 
 STDOUT = "-"
+
+
+def echo(text: str) -> None:
+    """Write a text and a line end to standard output. (click.echo drops escape sequences and has its own encoding.)"""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:

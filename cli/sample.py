@@ -9,6 +9,7 @@ import click
 
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.outputs import echo
 from nblstm.cli.shown import safe_text
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
@@ -61,7 +62,7 @@ def command(
         return write_beam(loaded, text, before, search, scores)
     asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
     if novel:
-        _write_novel(loaded, text, _read(novel), asked)
+        _write_novel(loaded, text, _read(novel, apart=loaded.vocabulary.end_id is not None), asked)
     elif config.num_samples > 1:
         _write_all(loaded, text, loaded.generate_many(text, **asked), config.num_samples)
     else:
@@ -85,9 +86,9 @@ def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> N
     """Whole texts: those of a model of documents one below the other, others with a line behind each of several."""
     safe = safe_text()
     for text in texts:
-        click.echo(safe(prompt + text))
+        echo(safe(prompt + text))
         if model.vocabulary.end_id is None and num_samples > 1:
-            click.echo("-" * 20)
+            echo("-" * 20)
 
 
 def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) -> None:
@@ -103,11 +104,13 @@ def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) ->
         )
 
 
-def _read(paths: tuple[str, ...]) -> str:
-    """The text of a prompt file or a corpus."""
-    from nblstm.text.corpus import read_text
+def _read(paths: tuple[str, ...], apart: bool = False) -> str:
+    """The text of a prompt file or a corpus. apart: no line goes on from one file into the next."""
+    from nblstm.text.corpus import read_each, read_text
 
-    return "".join(read_text(paths))
+    if not apart:
+        return "".join(read_text(paths))
+    return "\n".join("".join(chunks) for _, chunks in read_each(paths, "char"))
 
 
 def checked(prompt: str) -> str:

@@ -65,7 +65,8 @@ def command(
                 output.score(place, score, text)
             total, texts = total + score, texts + 1
     if not total.tokens:
-        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all lines are empty.")
+        what = "files" if by == "file" else "lines"
+        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all {what} are empty.")
     say(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
 
 
@@ -91,11 +92,11 @@ def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
 def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """(place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
-    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.corpus import read_each
 
-    for source in find_sources(files):
-        network, chunks = loaded.scorer(read([source], loaded.vocabulary.level, encoding), **how)
-        yield {"file": source.name}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
+    for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
+        network, chunks = loaded.scorer(chunks, **how)
+        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import click
 
+from nblstm.cli.outputs import echo
+
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but not the tab and the newline, which a text is made of
 
 
@@ -28,7 +30,10 @@ def safe_text() -> Callable[[str], str]:
 
 def say(line: object, err: bool = False) -> None:
     """Print a single line, which may hold names from files, escaped."""
-    click.echo(shown(line), err=err)
+    if err:
+        click.echo(shown(line), err=True)
+    else:
+        echo(shown(line))
 
 
 def _escape(character: str) -> str:

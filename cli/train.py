@@ -12,7 +12,7 @@ import click
 
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.cli.signals import check, exit_code
-from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_writes
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, ModelConfig, TextConfig, TrainConfig, check_writes
 from nblstm.errors import ConfigError
 
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
@@ -29,7 +29,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
-@setting(TextConfig, "max_vocab", "Keep the most frequent tokens, <unk> (and <end>) included.")
+@setting(TextConfig, "max_vocab", f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]")
 @setting(TextConfig, "encoding", "Encoding of the files.")
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
@@ -148,10 +148,10 @@ def _introduce(session: Any, progress: Any) -> None:
     """What is trained on what."""
     corpus, trainer = session.corpus, session.trainer
     c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
-    unknown = f", {corpus.valid_unknown:,} of them unknown" if corpus.valid_unknown else ""
-    train, valid = _size(corpus.train, corpus.train_offsets, unit), _size(corpus.valid, corpus.valid_offsets, unit)
+    train = _size(corpus.train, corpus.train_offsets, unit) + " to train on" + _unknown(corpus.train_unknown)
+    valid = _size(corpus.valid, corpus.valid_offsets, unit) + " to validate" + _unknown(corpus.valid_unknown)
     batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
-    progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
+    progress.line(f"text    {train}, {valid}, vocabulary {len(corpus.vocabulary):,}")
     if corpus.train_offsets is not None:
         _introduce_buckets(trainer.source, progress)
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
@@ -171,6 +171,11 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     room = "" if free is None else f", {free / 1e6:,.0f} MB free"
     needed = card_bytes(trainer.network.config, trainer.config)
     progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
+
+
+def _unknown(count: int) -> str:
+    """How many tokens the vocabulary does not have, if any."""
+    return f", {count:,} of them unknown" if count else ""
 
 
 def _size(ids: Any, offsets: Any, unit: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.outputs import echo
 from nblstm.cli.shown import safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 from nblstm.config import WriteConfig
@@ -51,7 +52,7 @@ def command(model: str, prompt: str, **settings: Any) -> None:
     except KeyboardInterrupt:
         pass  # a signal from elsewhere: Ctrl-C is a key
     finally:
-        click.echo(safe_text()(writer.text))
+        echo(safe_text()(writer.text))
 
 
 def _write(writer: Any, terminal: Terminal) -> None:

@@ -174,7 +174,7 @@ class TextConfig(_Config):
     level: str = "char"  # char | word | byte
     tokenizer: str = "default"  # default | whitespace, at word level
     min_count: int = 1  # tokens that are rarer become <unk>
-    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means all
+    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
     documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
@@ -472,6 +472,7 @@ class TrainConfig(_Config):
 
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEFAULT_EPOCHS = 15
+DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head
 DEFAULT_BUCKETS = 8
 MAX_ROLLBACKS = 3  # of a run that diverges again and again
 SERIES_MODEL = {"hidden_size": 64, "num_layers": 1, "dropout": 0.0}  # what differs for a model of series

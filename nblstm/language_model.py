@@ -23,7 +23,8 @@ from nblstm.generation.stops import Stops
 from nblstm.model.network import Network
 from nblstm.model.parameters import flatten, parameter_shapes
 from nblstm.model.state import State
-from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge, score
+from nblstm.scoring import Score, Surprisals, Text, choose_backend, judge, score, start_id
+from nblstm.text.lines import normalized, without_end
 from nblstm.text.vocabulary import Vocabulary, checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
@@ -76,7 +77,7 @@ class LanguageModel:
         self._check_state(before)
         ids, end = self.encode(text), self.vocabulary.end_id
         if before is None:
-            ids = np.concatenate([[end], ids]) if end is not None else ids if len(ids) else self.encode(START)
+            ids = ids if len(ids) and end is None else np.concatenate([[start_id(self.vocabulary)], ids])
         return sampler.read(self.network(backend), ids, before)
 
     def _check_state(self, state: State | None) -> None:
@@ -133,13 +134,15 @@ class LanguageModel:
         """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
 
         A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
-        place in it. Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
+        place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
+        Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
         """
         texts = self._writing(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
-        found, skipped, corpus = [], 0, edge + corpus + edge
+        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
+        found, skipped, corpus = [], 0, comparable(checked(corpus))
         for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
-            if edge + prompt + text + edge in corpus:
+            if comparable(prompt + text) in corpus:
                 skipped += 1
             else:
                 found.append(text)
@@ -178,14 +181,14 @@ class LanguageModel:
         checked(prompt)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
-        ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
+        read = self.encode(prompt).tolist()
+        ending = StopStrings(self.vocabulary, config.stop, read) if config.stop else None
         before = self.state(prompt, state, backend)
         search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
         while not search.done:
             search.step()
             if report:
                 report(search.steps)
-        read = self.encode(prompt).tolist()
 
         def text_of(hypothesis: Hypothesis) -> str:
             text = text_after(self.vocabulary, read, hypothesis.tokens)
@@ -223,7 +226,7 @@ class LanguageModel:
         """
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
-        bare = (checked(line).removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
+        bare = (without_end(checked(line)) for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
 

@@ -27,12 +27,11 @@ from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.buckets import Buckets
-from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.vocabulary import Vocabulary, num_characters, utf8
 
 Text = Union[str, bytes]
 Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
 
-START = "\n"  # a text that nothing stands before begins as after a line end, unless the model has an end token
 GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
@@ -49,7 +48,7 @@ class Score:
 
     nats: float  # -log probability of the scored tokens, natural logarithm
     tokens: int  # scored tokens, an end token among them
-    characters: int  # characters they stand for (bytes at byte level); an end token stands for none
+    characters: int  # characters they stand for, see `num_characters`; an end token stands for none
     bytes: int  # UTF-8 bytes they stand for
     unknown: int  # scored tokens that the vocabulary does not have
 
@@ -114,12 +113,18 @@ class Surprisals:
     def score(self) -> Score:
         """The sum."""
         nats, unknown = float(self.nats.sum(dtype=np.float64)), int(np.count_nonzero(self.unknown))
-        return Score(nats, len(self.ids), len(self.text), len(utf8(self.text)), unknown)
+        return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown)
 
 
 def start_id(vocabulary: Vocabulary) -> int:
-    """The id of the token that is read before a text that nothing stands before."""
-    return int(vocabulary.encode(START)[0]) if vocabulary.end_id is None else vocabulary.end_id
+    """The id of the token that is read before a text that nothing stands before: <end>, else a line end.
+
+    That is a newline, but for a model of texts whose lines end with a carriage return alone.
+    """
+    if vocabulary.end_id is not None:
+        return vocabulary.end_id
+    known = [end for end in ("\n", "\r") if vocabulary.split(end) and not vocabulary.unknown(end)]
+    return int(vocabulary.encode(known[0] if known else "\n")[0])
 
 
 def rows_at_once(config: ModelConfig) -> int:
@@ -335,12 +340,13 @@ def score_in_streams(
     """
     from nblstm.text.corpus import TokenFile
 
-    size, first = 0, None
+    size, characters, first = 0, 0, None
 
     def counted() -> Iterator[Text]:
-        nonlocal size, first
+        nonlocal size, characters, first
         for text in chunks:
-            size, first = size + len(utf8(text)), text if first is None else first
+            size, characters = size + len(utf8(text)), characters + num_characters(text)
+            first = text if first is None else first
             yield text
 
     file = TokenFile(vocabulary, counted())
@@ -360,7 +366,7 @@ def score_in_streams(
     scored = _behind_first(vocabulary, text)
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)
     nats += float(losses.sum(dtype=np.float64))
-    characters = file.characters - (len(text) - len(scored))
+    characters -= num_characters(text) - num_characters(scored)
     return Score(nats, len(ids) - 1, characters, size - (len(utf8(text)) - len(utf8(scored))), unknown), N
 
 

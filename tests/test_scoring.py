@@ -87,12 +87,13 @@ def untrained(level, text, tokenizer="default"):
         ("char", "default", "\U0001f600\u20ac", 1, 1, 3),
         ("word", "default", "the cat, é", 3, 7, 8),  # " cat" "," " é"
         ("word", "whitespace", "the cat\né", 3, 6, 7),  # "cat" "\n" "é"
-        ("byte", "default", "éab", 3, 3, 3),
-        ("byte", "default", "éab".encode(), 3, 3, 3),
+        ("byte", "default", "éab", 3, 2, 3),  # the first byte is given, the second goes on with its character
+        ("byte", "default", "éab".encode(), 3, 2, 3),
+        ("byte", "default", b"a\xe9b\xff\x80", 4, 3, 4),  # no UTF-8: all but 0x80 .. 0xBF count
     ],
 )
 def test_what_is_counted(level, tokenizer, text, tokens, characters, size):
-    """The first token is given; the others count with their characters and UTF-8 bytes (at byte level both are bytes)."""
+    """The first token is given; the others count with their characters and UTF-8 bytes."""
     model = untrained(level, text, tokenizer)
     score = model.score([text], "numpy")
     assert (score.tokens, score.characters, score.bytes, score.unknown) == (tokens, characters, size, 0)

@@ -31,9 +31,11 @@ from nblstm.kernels import Beam, Places
 from nblstm.kernels.reference import over, rank, score
 from nblstm.model.network import Decoder, Network
 from nblstm.model.state import State
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.lines import count_ends
+from nblstm.text.vocabulary import Vocabulary, utf8
 
 NOISE = 1 << 20  # numbers that a stochastic beam draws ahead
+CONTEXT = 4  # tokens before others that may change their text: a word a blank, three bytes a character
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,22 @@ class Ending(Protocol):
 
 
 class StopStrings:
-    """An Ending: one of the strings has appeared in the text."""
+    """An Ending: one of the strings has appeared in the text that follows the ids `before`."""
 
-    def __init__(self, vocabulary: Vocabulary, strings: tuple[str, ...]) -> None:
-        self.vocabulary, self.strings = vocabulary, strings
-        longest = max(len(string.encode("utf-8", "surrogatepass")) for string in strings)
-        self.window = 1 + longest  # a token is a byte or more
+    def __init__(self, vocabulary: Vocabulary, strings: tuple[str, ...], before: Sequence[int] = ()) -> None:
+        self.vocabulary, self.strings, self._before = vocabulary, strings, list(before[-CONTEXT:])
+        # a token is a byte or more, and a line end may be two where the string has one
+        self._longest = max(len(utf8(string)) + count_ends(string) for string in strings)
+        self.window = CONTEXT + self._longest
 
     def reached(self, tokens: np.ndarray) -> bool:
-        text = self.vocabulary.decode(tokens)
-        return any(string in text for string in self.strings)
+        """Whether a string ends in the text of the last token; others would have been reached before."""
+        newest = max(0, len(tokens) - self._longest)
+        before = [*self._before, *tokens[:newest].tolist()]
+        text, _ = decoded_after(self.vocabulary, before, tokens[newest:])
+        stops = Stops(self.strings)
+        stops.feed(text)
+        return stops.found
 
     def cut(self, text: str) -> str:
         """The text before the first of the strings."""
@@ -194,7 +202,13 @@ def distinct(hypotheses: list[Hypothesis], text_of: Callable[[Hypothesis], str])
 
 def text_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> str:
     """The text of the tokens (t,) that follow the ids `before`, an end token left out."""
+    return "".join(decoded_after(vocabulary, before, tokens))
+
+
+def decoded_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> tuple[str, str]:
+    """`text_after` as (what is certain of it, what an unfinished character at its end would be if nothing followed)."""
     decoder = vocabulary.decoder()
     for token in before:
         decoder.feed(token)
-    return "".join(decoder.feed(token) for token in tokens.tolist() if token != vocabulary.end_id) + decoder.flush()
+    certain = "".join(decoder.feed(token) for token in tokens.tolist() if token != vocabulary.end_id)
+    return certain, decoder.flush()

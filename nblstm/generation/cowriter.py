@@ -11,12 +11,12 @@ from nblstm.config import BeamConfig, WriteConfig
 from nblstm.generation.beam import BeamSearch, distinct, text_after
 from nblstm.model.network import Network
 from nblstm.model.state import State
+from nblstm.text.lines import LINE_END
 from nblstm.text.vocabulary import Vocabulary
 
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
 DIVERSITY = 0.5  # nats: see BeamConfig
 PART_OF_A_WORD = re.compile(r"(?<=\S)\s\S*$")  # behind at least one whole word
-LINE_END = re.compile(r"[\r\n]")
 
 
 class CoWriter:
@@ -53,8 +53,8 @@ class CoWriter:
         return "\n".join([*self.lines, self.line])
 
     def type(self, text: str) -> None:
-        """Add characters to the line; a newline ends it."""
-        first, *rest = text.split("\n")
+        """Add characters to the line; a line end ends it."""
+        first, *rest = LINE_END.split(text)
         self._change(self.line + first)
         for line in rest:
             self.enter()

@@ -124,6 +124,8 @@ def load(name: str) -> ModuleType:
     if name not in files:
         raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r}.")
     try:
+        if name != "numpy":
+            importlib.import_module("numba")  # the error names it, not what it needs itself
         module = importlib.import_module(f"nblstm.kernels.{files[name]}")
     except ImportError as error:
         if name == "cuda":

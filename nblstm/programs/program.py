@@ -79,7 +79,7 @@ class Program(ABC):
                 raise ConfigError(f"{name} is for training with a checkpoint, nblstm.train; leave it out.")
         self._check(asked, training)
         train = TrainConfig(**{**self.TRAINING, **training})
-        corpus = load_corpus(sources, **TextConfig(**asked).to_dict())
+        corpus = load_corpus(sources, **TextConfig(**asked).to_dict(), notify=on_message)
         config = self.CONFIG.from_dict({"vocab_size": len(corpus.vocabulary), **self.network_settings})
         trainer = self._trainer(config, train, corpus, on_message)
         try:

@@ -98,6 +98,10 @@ class Vocabulary(ABC):
     def split(self, text: str) -> Sequence[str]:
         """The text's tokens as strings, known or not."""
 
+    def canonical(self, text: str) -> str:
+        """The text as the vocabulary would write it if it knew every token."""
+        return text
+
     @abstractmethod
     def decoder(self) -> Decoder:
         """A fresh streaming decoder. To continue a prompt, feed it the prompt's ids first."""
@@ -276,6 +280,11 @@ class Words(Vocabulary):
     def split(self, text: str) -> Sequence[str]:
         return PATTERNS[self.tokenizer].findall(text)
 
+    def canonical(self, text: str) -> str:
+        if self.tokenizer != "whitespace":
+            return text
+        return "\n".join(" ".join(line.split()) for line in text.split("\n"))
+
     def decoder(self) -> Decoder:
         return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
 
@@ -366,6 +375,17 @@ def checked(text: Any) -> str | bytes:
 def utf8(text: str | bytes) -> bytes:
     """The text's UTF-8 encoding, lone surrogates included; bytes as they are."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
+def num_characters(text: str | bytes) -> int:
+    """Count the characters of a text: code points, of bytes those of the UTF-8 text that they are.
+
+    Of bytes every one that does not go on with a character (0x80 to 0xBF do) counts as one, so the counts of pieces add
+    up wherever they are cut; where bytes are not UTF-8, this is what is counted.
+    """
+    if isinstance(text, str):
+        return len(text)
+    return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -110,7 +110,7 @@ class Session:
                 raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
             text = _text_of(base.vocabulary, text) if base else text
             facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
-            corpus = _corpus(facts, base.vocabulary if base else None)
+            corpus = _corpus(facts, base.vocabulary if base else None, notify=notify)
             shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
             facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
             config = fitted(config, corpus, notify)
@@ -144,6 +144,8 @@ class Session:
                 place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
                 facts = {**facts, **place}
                 corpus = _corpus(facts, vocabulary)
+                if corpus.fingerprint != facts["fingerprint"] and vocabulary.level == "word":
+                    corpus = _corpus(facts, vocabulary, split_at="line")  # as format version 1 split words at first
                 if corpus.fingerprint != facts["fingerprint"]:
                     raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
                 trainer = make_trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
@@ -386,11 +388,12 @@ def _absolute(paths: Sequence[str]) -> list[str]:
     return [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in paths]
 
 
-def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None) -> Corpus:
-    """The corpus that the facts of a run describe."""
+def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any) -> Corpus:
+    """The corpus that the facts of a run describe. how: arguments of `load_corpus`."""
     sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]  # noqa: E731
     text = TextConfig.from_dict(facts["text"]).to_dict()
-    return load_corpus(sources(facts["corpus"]), valid_paths=sources(facts["valid"]), vocabulary=vocabulary, **text)
+    paths, valid = sources(facts["corpus"]), sources(facts["valid"])
+    return load_corpus(paths, valid_paths=valid, vocabulary=vocabulary, **text, **how)
 
 
 def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
