@@ -163,7 +163,7 @@ class SeriesModel:
 def _read(network: SeriesNetwork, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
     """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
     steps, state = len(x) if network.config.bidirectional else READ_STEPS, network.initial_state()
-    nothing = np.empty((len(x), 0), x.dtype)  # no targets
+    nothing = np.zeros((len(x), network.config.vocab_size), x.dtype)  # targets that nobody asks for
     for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.predictions(chunk, network.before(chunk, state))
         yield rows, state

@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nblstm.errors import ConfigError, ModelFileError, TextError
+from nblstm.kernels.packed import indices
 
 UNK = "<unk>"
 END = "<end>"
@@ -194,7 +195,7 @@ class Characters(Vocabulary):
     ) -> tuple[str, ...]:
         counts = np.zeros(NUM_CODE_POINTS, np.int64)
         for chunk in chunks:
-            found = np.bincount(_code_points(chunk).astype(np.intp))
+            found = np.bincount(indices(_code_points(chunk)))
             counts[: len(found)] += found
         characters = {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
         return (*specials, *sorted(_most_frequent(characters, min_count, most)))
