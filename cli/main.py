@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -60,6 +61,7 @@ def nblstm(ctx: click.Context) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     code = _run(args)
+    _tell_refusal()
     _close_stdout()
     sys.exit(code)
 
@@ -91,6 +93,14 @@ def _fail(message: str, code: int) -> int:
     except (OSError, ValueError):
         pass
     return code
+
+
+def _tell_refusal() -> None:
+    """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
+    jit = sys.modules.get("nblstm.kernels.jit")
+    if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(jit.KernelCache.refusal, err=True)
 
 
 def _close_stdout() -> None:

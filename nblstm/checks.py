@@ -6,6 +6,7 @@ by a copy where need be. What holds other numbers (another precision, a wrong sh
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,17 @@ def a(kind: type | tuple[type, ...], name: str, value: Any) -> Any:
         kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise ConfigError(f"{name} must be a {kinds}, got {type(value).__name__}.")
     return value
+
+
+def path(name: str, value: Any) -> str | bytes:
+    """The path as a string (or bytes). ConfigError unless it is one: an open file's number is none."""
+    try:
+        found = os.fspath(value)
+        if os.fsencode(found) and b"\0" not in os.fsencode(found):
+            return found
+    except (TypeError, ValueError):  # no path at all; what no file system can spell
+        pass
+    raise ConfigError(f"{name} must be the path of a file, got {_shown(value)}.")
 
 
 def in_form(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -41,6 +41,7 @@ WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
+MAX_FORECAST = 10**6  # steps of a series: minutes of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 MAX_BEAM = 10_000  # texts side by side in a search
 

@@ -25,7 +25,7 @@ BELOW = {
     "generation": {"checks", "config", "kernels", "model", "text"},
     "scoring": {"checks", "config", "kernels", "model", "text"},
     "model": {"checks", "config", "kernels"},
-    "files": {"config", "text"},
+    "files": {"checks", "config", "text"},
     "text": {"checks", "config", "kernels"},
     "config": {"kernels"},
     "kernels": set(),

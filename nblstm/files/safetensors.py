@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.errors import ModelFileError
 from nblstm.files.atomic import replacing
 
@@ -91,6 +92,7 @@ def read_header(path: Path) -> Header:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file; any OSError, here or while it is read, becomes a ModelFileError."""
+    checks.path("path", path)
     try:
         mode = os.stat(path).st_mode  # looked at first, because opening a FIFO would wait for its writer
         if stat.S_ISDIR(mode):
@@ -226,7 +228,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of
     file is there.
     """
-    check_replaceable(path)
+    check_replaceable(checks.path("path", path))
     arrays = {name: _little_endian(name, tensors[name]) for name in tensors}
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header = _header_bytes(arrays, metadata)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -31,6 +32,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nblstm import checks
+from nblstm.config import check_masking
 from nblstm.errors import ConfigError, ModelFileError, TextError
 from nblstm.kernels.packed import indices
 
@@ -58,6 +61,21 @@ class Vocabulary(ABC):
     tokenizer: str = "default"
     ends: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Vocabulary:
+        if cls is Vocabulary:
+            raise ConfigError("Vocabulary.build and Vocabulary.from_dict make vocabularies; call one of them.")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """ConfigError unless the tokens can be a vocabulary of this level."""
+        tokens = list(checks.a(tuple, "tokens", self.tokens))
+        try:
+            self._check(tokens, checks.a(bool, "ends", self.ends))
+        except (ModelFileError, TypeError) as error:
+            raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
+        if self.tokenizer not in TOKENIZERS or len(set(tokens)) != len(tokens):
+            raise ConfigError(f"tokens must be distinct, and tokenizer one of {', '.join(TOKENIZERS)}.")
+
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
@@ -80,11 +98,11 @@ class Vocabulary(ABC):
         """
         _check_choices(level, tokenizer, ConfigError)
         specials = (UNK, END) if ends else (UNK,)
-        if min_count < 1:
-            raise ConfigError(f"min_count must be at least 1, got {min_count}.")
-        if max_vocab is not None and max_vocab <= len(specials):
+        if not checks.is_whole(min_count, 1, sys.maxsize):
+            raise ConfigError(f"min_count must be at least 1, got {min_count!r:.40}.")
+        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, sys.maxsize):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
-            raise ConfigError(f"max_vocab must be {rule}, got {max_vocab}.")
+            raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
         kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
         return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
 
@@ -142,9 +160,9 @@ class Vocabulary(ABC):
         return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of the ids, (tokens,) integers below len(self); unk_id becomes "<unk>"."""
-        decoder = self.decoder()
-        return "".join(map(decoder.feed, np.asarray(ids).tolist())) + decoder.flush()
+        """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
+        decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (np.size(ids),))
+        return "".join(map(decoder.feed, ids.tolist())) + decoder.flush()
 
     def unknown(self, text: str) -> list[str]:
         """The text's distinct tokens that are not in the vocabulary, in order of first appearance."""
@@ -201,7 +219,7 @@ class Characters(Vocabulary):
         return (*specials, *sorted(_most_frequent(characters, min_count, most)))
 
     def split(self, text: str) -> Sequence[str]:
-        return text
+        return checked(text, str)
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -215,7 +233,7 @@ class Characters(Vocabulary):
         return self._table[_code_points(text)]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        return self.encode("".join(texts)), _lengths(texts)
+        return self.encode("".join(checked(text, str) for text in texts)), _lengths(texts)
 
     def decoder(self) -> Decoder:
         return Decoder(self._texts)
@@ -243,11 +261,11 @@ class Bytes(Vocabulary):
         return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
 
     def split(self, text: str | bytes) -> Sequence[str]:
-        return utf8(text).decode("latin-1")
+        return utf8(checked(text)).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
-        return np.frombuffer(utf8(text), np.uint8).astype(self.dtype)
+        return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
 
     def decoder(self) -> Decoder:
         return Utf8Decoder(self._texts)
@@ -269,13 +287,13 @@ class Words(Vocabulary):
     ) -> tuple[str, ...]:
         counts: Counter[str] = Counter()
         for chunk in chunks:
-            counts.update(PATTERNS[tokenizer].findall(chunk))
+            counts.update(PATTERNS[tokenizer].findall(checked(chunk, str)))
         for special in specials:
             counts.pop(special, None)  # WikiText spells its unknown words so
         return (*specials, *_most_frequent(counts, min_count, most))
 
     def split(self, text: str) -> Sequence[str]:
-        return PATTERNS[self.tokenizer].findall(text)
+        return PATTERNS[self.tokenizer].findall(checked(text, str))
 
     def decoder(self) -> Decoder:
         return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
@@ -352,14 +370,23 @@ def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) 
     return [token for _, token in kept[:most]]
 
 
+def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
+    """The config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
+    checks.a(kind, "config", config)
+    if len(checks.a(Vocabulary, "vocabulary", vocabulary)) != config.vocab_size:
+        raise ConfigError(f"vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)} tokens.")
+    check_masking(vocabulary.level, config.bidirectional)
+    return config
+
+
 def _lengths(items: Sequence[Sized]) -> np.ndarray:
     """The length of each, (items,) int64."""
     return np.fromiter(map(len, items), np.int64, count=len(items))
 
 
-def checked(text: Any) -> str | bytes:
-    """The text. TextError if it is none."""
-    if not isinstance(text, (str, bytes)):
+def checked(text: Any, kind: type | tuple[type, ...] = (str, bytes)) -> Any:
+    """The text. TextError if it is none of this kind."""
+    if not isinstance(text, kind):
         raise TextError(f"a text must be a string, got {type(text).__name__}.")
     return text
 
@@ -371,4 +398,4 @@ def utf8(text: str | bytes) -> bytes:
 
 def _code_points(text: str) -> np.ndarray:
     """The text's code points, (len(text),) uint32; lone surrogates included."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+    return np.frombuffer(checked(text, str).encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
