@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.errors import ConfigError, NonFiniteError
+from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 
 
 def is_whole(number: Any, low: int, high: int) -> bool:
@@ -34,12 +34,27 @@ def a(kind: type | tuple[type, ...], name: str, value: Any) -> Any:
     return value
 
 
-def path(name: str, value: Any) -> str | bytes:
-    """The path as a string (or bytes). ConfigError unless it is one: an open file's number is none."""
+def items(name: str, value: Any) -> Any:
+    """What can be gone through. ConfigError unless it can."""
+    try:
+        iter(value)
+    except TypeError:
+        raise ConfigError(f"{name} must be a list or the like, got {_shown(value)}.") from None
+    return value
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmError] = ConfigError) -> None:
+    """The error unless the value is one of these words."""
+    if not isinstance(value, str) or value not in choices:
+        raise error(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}.")
+
+
+def path(name: str, value: Any) -> str:
+    """The path as a string. ConfigError unless it is one: an open file's number is none."""
     try:
         found = os.fspath(value)
         if os.fsencode(found) and b"\0" not in os.fsencode(found):
-            return found
+            return os.fsdecode(found)
     except (TypeError, ValueError):  # no path at all; what no file system can spell
         pass
     raise ConfigError(f"{name} must be the path of a file, got {_shown(value)}.")
@@ -69,7 +84,7 @@ def ids(
 ) -> np.ndarray:  # fmt: skip
     """Ids as an array of dtype, C-contiguous. ConfigError unless they are whole numbers from 0 to count - 1.
 
-    shape: the one they must have; None for any.
+    shape: the one they must have, -1 for any size; None for any shape.
     """
     try:
         found = np.asarray(numbers)
@@ -78,7 +93,7 @@ def ids(
     whole = found.dtype.kind in "iu" or not found.size
     if not whole or isinstance(numbers, np.ma.MaskedArray) or (found.size and not 0 <= found.min() <= found.max() < count):
         raise ConfigError(f"{name} must be whole numbers from 0 to {count - 1}, got {_shown(numbers)}.")
-    if shape is not None and found.shape != shape:
+    if shape is not None and not (found.ndim == len(shape) and all(size in (-1, n) for size, n in zip(shape, found.shape))):
         raise ConfigError(f"{name} must be of the shape {shape}, got {found.shape}.")
     return np.require(found, dtype, ["C", "A"])
 

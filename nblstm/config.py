@@ -526,6 +526,7 @@ class BeamConfig(_Config):
         _at_least(self, 0, "n", "length_penalty", "diversity", "seed")
         _at_least(self, 1, "beam", "num_samples", "groups")
         _at_most(self, MAX_TOKENS, "n")
+        _at_most(self, 30, "length_penalty")
         _at_most(self, MAX_BEAM, "beam")
         _one_of(self, "backend", BACKENDS)
         if self.num_samples > self.beam:

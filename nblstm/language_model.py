@@ -163,9 +163,9 @@ class LanguageModel:
         check_writes(self.config)
         checked(prompt)
         before = self._checked_state(before)
-        if until_end and self.vocabulary.end_id is None:
+        if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
-        stops = (stop,) if isinstance(stop, str) else tuple(checks.a(Iterable, "stop", stop))
+        stops = (stop,) if isinstance(stop, str) else tuple(checks.items("stop", stop))
         return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
     def beam(
@@ -185,6 +185,7 @@ class LanguageModel:
         """
         config = BeamConfig.from_dict(settings)
         checked(prompt)
+        checks.a((Callable, type(None)), "report", report)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
         ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
@@ -219,7 +220,7 @@ class LanguageModel:
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
-        chunks = [text] if isinstance(text, (str, bytes)) or not isinstance(text, Iterable) else text
+        chunks = [text] if isinstance(text, (str, bytes)) else checks.items("text", text)
         network, chunks = self.scorer(chunks, backend, threads)
         return score(network, self.vocabulary, chunks)
 
@@ -232,7 +233,7 @@ class LanguageModel:
         """
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
-        checks.a(Iterable, "lines", lines)
+        checks.items("lines", lines)
         bare = (checked(line).removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
@@ -247,8 +248,8 @@ class LanguageModel:
         self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
     ) -> tuple[Network, Iterable[Text]]:
         """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
-        texts = map(checked, texts)
-        if backend == "auto":
+        texts = map(checked, checks.items("texts", texts))
+        if checks.a(str, "backend", backend) == "auto":
             backend, texts = choose_backend(self.config, texts, side_by_side)
         return self.network(backend, threads), texts
 

@@ -228,7 +228,8 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of
     file is there.
     """
-    check_replaceable(checks.path("path", path))
+    path = checks.path("path", path)
+    check_replaceable(path)
     arrays = {name: _little_endian(name, tensors[name]) for name in tensors}
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header = _header_bytes(arrays, metadata)

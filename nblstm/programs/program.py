@@ -133,7 +133,7 @@ class Program(ABC):
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
         """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
         V, name = len(self._trained()), "sequences, as texts_to_sequences makes them,"
-        return [checks.ids(name, ids, V, (np.size(ids),), np.int32) for ids in checks.a(Iterable, "sequences", sequences)]
+        return [checks.ids(name, ids, V, (-1,), np.int32) for ids in checks.items("sequences", sequences)]
 
     # ------------------------------------------------------------ files
 

@@ -73,8 +73,9 @@ class Vocabulary(ABC):
             self._check(tokens, checks.a(bool, "ends", self.ends))
         except (ModelFileError, TypeError) as error:
             raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
-        if self.tokenizer not in TOKENIZERS or len(set(tokens)) != len(tokens):
-            raise ConfigError(f"tokens must be distinct, and tokenizer one of {', '.join(TOKENIZERS)}.")
+        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        if len(set(tokens)) != len(tokens):
+            raise ConfigError("tokens must be distinct, and one of them is there twice.")
 
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
@@ -97,12 +98,13 @@ class Vocabulary(ABC):
         Raises ConfigError if an argument is out of its range.
         """
         _check_choices(level, tokenizer, ConfigError)
-        specials = (UNK, END) if ends else (UNK,)
+        specials = (UNK, END) if checks.a(bool, "ends", ends) else (UNK,)
         if not checks.is_whole(min_count, 1, sys.maxsize):
             raise ConfigError(f"min_count must be at least 1, got {min_count!r:.40}.")
         if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, sys.maxsize):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
             raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
+        checks.items("chunks", chunks)
         kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
         return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
 
@@ -156,12 +158,12 @@ class Vocabulary(ABC):
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
-        encoded = [self.encode(text) for text in texts]
+        encoded = [self.encode(text) for text in checks.items("texts", texts)]
         return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
-        decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (np.size(ids),))
+        decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (-1,))
         return "".join(map(decoder.feed, ids.tolist())) + decoder.flush()
 
     def unknown(self, text: str) -> list[str]:
@@ -233,7 +235,8 @@ class Characters(Vocabulary):
         return self._table[_code_points(text)]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        return self.encode("".join(checked(text, str) for text in texts)), _lengths(texts)
+        texts = [checked(text, str) for text in checks.items("texts", texts)]
+        return self.encode("".join(texts)), _lengths(texts)
 
     def decoder(self) -> Decoder:
         return Decoder(self._texts)
@@ -349,10 +352,8 @@ class Utf8Decoder(Decoder):
 
 def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
-    if level not in LEVELS:
-        raise error(f"level must be one of {', '.join(LEVELS)}, got {level!r}.")
-    if tokenizer not in TOKENIZERS:
-        raise error(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}.")
+    checks.one_of("level", level, LEVELS, error)
+    checks.one_of("tokenizer", tokenizer, TOKENIZERS, error)
 
 
 def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
