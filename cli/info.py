@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from nblstm.cli.outputs import echo
 from nblstm.cli.options import echo_json, json_option, model_option
 from nblstm.cli.shown import say
 

@@ -75,6 +75,7 @@ def run(args: list[str] | None = None) -> int:
             code = _run(args)
         except KeyboardInterrupt:  # a second one, while the first was told
             code = exit_code()
+    _tell_refusal()
     _close_stdout()
     if REPLACING.used:
         _say(f"note: standard output is {sys.stdout.encoding} and lacks some of these characters; '?' stands for each.")
@@ -133,6 +134,13 @@ def _open_stdout() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         encoding = {} if sys.stdout.isatty() else {"encoding": "utf-8"}
         sys.stdout.reconfigure(errors="nblstm-replacing", **encoding)
+
+
+def _tell_refusal() -> None:
+    """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
+    jit = sys.modules.get("nblstm.kernels.jit")
+    if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
+        _say(jit.KernelCache.refusal)
 
 
 def _close_stdout() -> None:

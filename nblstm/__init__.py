@@ -36,6 +36,7 @@ _HOMES = {
     "DeviceError": "nblstm.errors",
     "DivergenceError": "nblstm.errors",
     "ModelFileError": "nblstm.errors",
+    "NonFiniteError": "nblstm.errors",
     "ReportError": "nblstm.errors",
     "TextError": "nblstm.errors",
     "TrainingError": "nblstm.errors",

@@ -43,6 +43,7 @@ WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
+MAX_FORECAST = 10**6  # steps of a series: minutes of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 MAX_LAYERS = 1000
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
@@ -563,6 +564,7 @@ class BeamConfig(_Config):
         _at_least(self, 0, "n", "length_penalty", "diversity", "seed")
         _at_least(self, 1, "beam", "num_samples", "groups")
         _at_most(self, MAX_TOKENS, "n")
+        _at_most(self, 30, "length_penalty")
         _at_most(self, MAX_BEAM, "beam")
         _one_of(self, "backend", BACKENDS)
         if self.num_samples > self.beam:

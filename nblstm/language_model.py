@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, check_writes
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.model_file import load_model, load_state, save_state
@@ -20,12 +21,13 @@ from nblstm.generation import sampler
 from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
 from nblstm.generation.cowriter import CoWriter
 from nblstm.generation.stops import Stops
+from nblstm.kernels.threads import WORKERS
 from nblstm.model.network import Network
-from nblstm.model.parameters import flatten, parameter_shapes
+from nblstm.model.parameters import check_parameters, flatten, parameter_shapes
 from nblstm.model.state import State
 from nblstm.scoring import Score, Surprisals, Text, choose_backend, judge, score, start_id
 from nblstm.text.lines import normalized, without_end
-from nblstm.text.vocabulary import Vocabulary, checked
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -47,17 +49,20 @@ class LanguageModel:
     """A trained model. `nblstm.load(path)` makes one.
 
     config: ModelConfig. vocabulary: Vocabulary. training: facts about how it was made.
-    parameters: (config.num_parameters,) of config.dtype.
+    parameters: (config.num_parameters,) of config.dtype, finite; shared, not copied, if they are `checks.in_form`.
+    ConfigError unless these fit together.
     """
 
     def __init__(
         self, config: ModelConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> None:
-        self.config, self.vocabulary, self.parameters, self.training = config, vocabulary, parameters, training
+        self.config, self.vocabulary = check_vocabulary(ModelConfig, config, vocabulary), vocabulary
+        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
         self._networks: dict[tuple[str, int], Network] = {}
 
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
         """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
+        checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
         if (backend, threads) not in self._networks:
             self._networks[backend, threads] = Network(self.config, self.parameters, backend, threads)
         return self._networks[backend, threads]
@@ -74,25 +79,28 @@ class LanguageModel:
         writes.
         """
         check_writes(self.config)
-        self._check_state(before)
+        before = self._checked_state(before)
         ids, end = self.encode(text), self.vocabulary.end_id
         if before is None:
             ids = ids if len(ids) and end is None else np.concatenate([[start_id(self.vocabulary)], ids])
         return sampler.read(self.network(backend), ids, before)
 
-    def _check_state(self, state: State | None) -> None:
-        """ConfigError unless the state, if there is one, has the shapes of this model's."""
+    def _checked_state(self, state: State | None) -> State | None:
+        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and has the form of this model's."""
         if state is None:
-            return
+            return None
         if not isinstance(state, State):
             raise ConfigError(f"state must be what model.state() returns, got {type(state).__name__}.")
-        for name, array in vars(State.zeros(self.config)).items():
-            if getattr(state, name).shape != array.shape:
-                raise ConfigError("the state is of another model; make one with this model's state().")
+        try:
+            state = state.of(self.config, 1)
+        except ConfigError as error:
+            raise ConfigError(f"the state is of another model; make one with this model's state(): {error}") from None
+        state.check_finite()
+        return state
 
     def save_state(self, path: str | os.PathLike[str], state: State) -> None:
         """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
-        save_state(path, vars(state), self.fingerprint)
+        save_state(path, vars(self._checked_state(checks.a(State, "state", state))), self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
         """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
@@ -104,7 +112,7 @@ class LanguageModel:
         """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
         facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
         digest = hashlib.blake2b(facts.encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.parameters).view(np.uint8))
+        digest.update(self.parameters.view(np.uint8))
         return digest.hexdigest()
 
     def generate(
@@ -140,7 +148,7 @@ class LanguageModel:
         texts = self._writing(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
         comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
-        found, skipped, corpus = [], 0, comparable(checked(corpus))
+        found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
         for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
             if comparable(prompt + text) in corpus:
                 skipped += 1
@@ -156,10 +164,10 @@ class LanguageModel:
         """The texts that will be written; every setting is checked now, nothing is read yet."""
         check_writes(self.config)
         checked(prompt)
-        self._check_state(before)
-        if until_end and self.vocabulary.end_id is None:
+        before = self._checked_state(before)
+        if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        stops = (stop,) if isinstance(stop, str) else tuple(checks.items("stop", stop))
         return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
     def beam(
@@ -179,6 +187,7 @@ class LanguageModel:
         """
         config = BeamConfig.from_dict(settings)
         checked(prompt)
+        checks.a((Callable, type(None)), "report", report)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
         read = self.encode(prompt).tolist()
@@ -213,7 +222,7 @@ class LanguageModel:
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
-        chunks = [text] if isinstance(text, (str, bytes)) or not isinstance(text, Iterable) else text
+        chunks = [text] if isinstance(text, (str, bytes)) else checks.items("text", text)
         network, chunks = self.scorer(chunks, backend, threads)
         return score(network, self.vocabulary, chunks)
 
@@ -226,6 +235,7 @@ class LanguageModel:
         """
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
+        checks.items("lines", lines)
         bare = (without_end(checked(line)) for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
@@ -240,8 +250,8 @@ class LanguageModel:
         self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
     ) -> tuple[Network, Iterable[Text]]:
         """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
-        texts = map(checked, texts)
-        if backend == "auto":
+        texts = map(checked, checks.items("texts", texts))
+        if checks.a(str, "backend", backend) == "auto":
             backend, texts = choose_backend(self.config, texts, side_by_side)
         return self.network(backend, threads), texts
 

@@ -21,8 +21,10 @@ from typing import Union
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import ModelConfig
 from nblstm.kernels import fastest
+from nblstm.kernels.packed import indices
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.text.batches import Chunk, Streams
@@ -241,7 +243,8 @@ def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, t
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
         chunk = Chunk.rectangle(inputs[:, None], targets[:, None], fresh=False)
-        nats[start : start + rows], state = network.losses(chunk, state)
+        losses, state = network.losses(chunk, state)
+        nats[start : start + rows] = checks.losses(losses)
         last = targets[-1:]
         told(len(targets), size * len(targets) / len(ids))
     return nats, state
@@ -298,7 +301,7 @@ def _side_by_side(
             nats[rows], state = network.losses(chunk, network.before(chunk, state))
             told(len(rows))
         order = order[len(batch) :]
-    return np.split(nats, ends[:-1])
+    return np.split(checks.losses(nats, ends), ends[:-1])
 
 
 def batch_size(config: ModelConfig, longest: int) -> int:
@@ -322,7 +325,7 @@ def _packed(places: np.ndarray, lengths: np.ndarray, config: ModelConfig) -> Ite
             most = offsets[first] + rows_at_once(config)
             last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
         part = offsets[first : last + 1] - offsets[first]
-        steps = np.repeat(np.arange(last - first), counts[first:last])
+        steps = np.repeat(np.arange(last - first), indices(counts[first:last]))
         yield places[np.arange(part[-1]) - part[steps]] + first + steps, part
         first = last
 
@@ -357,11 +360,11 @@ def score_in_streams(
     streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
     for chunk in streams:
         losses, state = network.losses(chunk, network.before(chunk, state))
-        nats += float(losses.sum(dtype=np.float64))
+        nats += float(checks.losses(losses).sum(dtype=np.float64))
         told(losses.size, size * losses.size / len(ids))
         file.release()
     rest = ids[N * streams.length :].astype(np.int32)  # fewer than N tokens that follow the last stream
-    losses, _ = _carried(network, rest[:1], rest[1:], state.take([-1]), 0, told)
+    losses, _ = _carried(network, rest[:1], rest[1:], state.take([N - 1]), 0, told)
     text, _ = _encoded(vocabulary, first)
     scored = _behind_first(vocabulary, text)
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)

@@ -52,7 +52,7 @@ def test_empty_sequences_and_vectors():
     [
         (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),
         (SEQUENCES, {"truncating": ""}, "truncating must be one of pre, post, got ''."),
-        (SEQUENCES, {"maxlen": -1}, "maxlen must be at least 0, got -1."),
+        (SEQUENCES, {"maxlen": -1}, "maxlen must be a whole number from 0 to 1,000,000,000, got -1."),
         ([1, 2], {}, "one of them has no length"),
         ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
     ],

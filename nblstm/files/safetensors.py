@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.errors import ModelFileError
 from nblstm.files.atomic import replacing
 
@@ -116,6 +117,7 @@ def _check_memory(needed: int, path: Path) -> None:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file; any OSError, here or while it is read, becomes a ModelFileError."""
+    checks.path("path", path)
     try:
         mode = os.stat(path).st_mode  # looked at first, because opening a FIFO would wait for its writer
         if stat.S_ISDIR(mode):
@@ -301,6 +303,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of
     file is there.
     """
+    path = checks.path("path", path)
     check_replaceable(path)
     arrays = {name: little_endian(name, tensors[name]) for name in tensors}
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))

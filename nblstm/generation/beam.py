@@ -24,6 +24,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import BeamConfig
 from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
@@ -130,13 +131,17 @@ class BeamSearch:
         """As many steps as a call of the kernels should take, or one where an ending is looked for.
 
         At each of them every hypothesis that has not ended grows by a token; the best children take the places.
+        NonFiniteError at the token whose logits are no distribution.
         """
         K, (B, V) = min(self._most, self.config.n - self.steps), self._logits.shape
         noise = self._random.gumbel(size=(K, B, V if self.config.stochastic else 0))
         parents, tokens = self._room(K)
-        self.steps += self._decoder.search(
+        taken = self._decoder.search(
             parents, tokens, self.steps, self.places, self._state, self._logits, noise, self._banned, self._beam
         )
+        self.steps += taken
+        if taken < K and not self.done:
+            raise checks.non_finite(f"the logits of token {self.steps} of a hypothesis are")
         self._apply_ending()
 
     def _room(self, K: int) -> np.ndarray:

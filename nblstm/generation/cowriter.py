@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nblstm.config import BeamConfig, WriteConfig
+from nblstm import checks
+from nblstm.config import MAX_SIZE, BeamConfig, WriteConfig
 from nblstm.generation.beam import BeamSearch, distinct, text_after
 from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.text.lines import LINE_END
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.vocabulary import Vocabulary, checked
 
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
 DIVERSITY = 0.5  # nats: see BeamConfig
@@ -54,7 +55,7 @@ class CoWriter:
 
     def type(self, text: str) -> None:
         """Add characters to the line; a line end ends it."""
-        first, *rest = LINE_END.split(text)
+        first, *rest = LINE_END.split(checked(text, str))
         self._change(self.line + first)
         for line in rest:
             self.enter()
@@ -78,6 +79,7 @@ class CoWriter:
 
     def choose(self, by: int) -> None:
         """Select the continuation so many places further down, from the last on to the first, if any is offered."""
+        checks.whole("by", by, -MAX_SIZE, MAX_SIZE)
         if self._offered:
             self.selected = (self.selected + by) % len(self._offered)
 

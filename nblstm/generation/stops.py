@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nblstm import checks
 from nblstm.errors import ConfigError
 from nblstm.text.lines import normalized, place_in
 
@@ -16,6 +17,8 @@ class Stops:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
+        for stop in stops:
+            checks.a(str, "a stop string", stop)
         if "" in stops:
             raise ConfigError("a stop string must have at least 1 character, got ''.")
         self.stops, self.held, self.found = tuple(map(normalized, stops)), "", False

@@ -121,8 +121,8 @@ def load(name: str) -> ModuleType:
     ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
     """
     files = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}
-    if name not in files:
-        raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r}.")
+    if not isinstance(name, str) or name not in files:
+        raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r:.40}.")
     try:
         if name != "numpy":
             importlib.import_module("numba")  # the error names it, not what it needs itself

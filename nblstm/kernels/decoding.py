@@ -87,7 +87,7 @@ def _make_projection(name, S, w, columns, column, multiply):
     def project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
         """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
 
-        Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
+        Tokens that the part has not seen are computed side by side; -1, of a text that is lost, is read as 0. slots: 1 + the row of a token that is kept, else 0.
         filled: the panels that the part's rows have, and how many rows are taken.
         """
         L, E, H, V, _, _ = sizes
@@ -98,7 +98,7 @@ def _make_projection(name, S, w, columns, column, multiply):
             filled[part, 0], filled[part, 1], filled[part, 2] = p0, p1, 0
             slots[part, :] = 0
         for n in range(n1 - n0):
-            token = tokens[t0 + (n0 + n) * stride]
+            token = max(tokens[t0 + (n0 + n) * stride], 0)
             row = slots[part, token] - 1
             if row < 0:
                 row = kept + n
@@ -130,7 +130,7 @@ def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, si
     """states[outputs:] of a layer = h + x, units j0 ... j1; h where x is of another size. h stands at states[after:]"""
     _, E, H, _, _, _ = sizes
     for n in range(n0, n1):
-        row, token = (layer * N + n) * H, tokens[t0 + n * stride]
+        row, token = (layer * N + n) * H, max(tokens[t0 + n * stride], 0)
         for j in range(j0, j1):
             y = states[after + row + j]
             if layer > 0:
@@ -406,8 +406,10 @@ def _keep_typical(weights, total, z, keys, spare, V, typical_p):
 def _draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room, part):
     """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
     z, weights, keys, spare = room[part, 0], room[part, 1], room[part, 2], room[part, 3]
+    lost = 0
     for v in range(V):
         z[v] = logits[first + v]
+        lost += not z[v] < np.inf
     for token in banned:
         z[token] = -np.inf
     if filters.no_repeat_ngram > 0:
@@ -419,6 +421,8 @@ def _draw_row(logits, first, V, uniform, history, h0, length, banned, filters, r
     for v in range(V):
         if z[v] > z[best]:
             best = v
+    if lost > 0 or z[best] == -np.inf:
+        return -1
     if filters.temperature == 0:
         return best
     total = _softmax_weights(weights, z, best, V, filters.temperature)

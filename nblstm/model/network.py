@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, check_card, check_writes
+from nblstm import checks
+from nblstm.config import MAX_SIZE, PRECISIONS, ModelConfig, WindowConfig, check_card, check_writes
 from nblstm.errors import ConfigError
 from nblstm.kernels import Beam, Filters, Net, Places, load
-from nblstm.kernels.packed import last_rows, reading_backwards
-from nblstm.kernels.threads import available
+from nblstm.kernels.packed import indices, last_rows, reading_backwards
+from nblstm.kernels.threads import WORKERS, available
 from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
@@ -43,7 +45,8 @@ class Pass:
 class Network:
     """A recurrent language model over one flat buffer of parameters.
 
-    parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
+    parameters (num_parameters,) of config.dtype is shared, not copied, if it is `checks.in_form` (ConfigError for
+    another shape or dtype): an optimizer that updates it updates the network.
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
     backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
     as float16, sums and gradients stay float32. threads: 0 means every core. Buffers are kept between calls, so one
@@ -55,12 +58,14 @@ class Network:
         self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0,
         precision: str = "single",
     ) -> None:  # fmt: skip
-        if not isinstance(threads, (int, np.integer)) or threads < 0:
-            raise ConfigError(f"threads must be a whole number of at least 0, got {threads!r:.40}.")
-        self.config = config
+        checks.whole("threads", threads, 0, WORKERS)
+        self.config = checks.a((ModelConfig, WindowConfig), "config", config)
         self.kernels: ModuleType = load(backend)
         if backend == "cuda":
             check_card(config)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r:.40}.")
+        parameters = checks.in_form("parameters", parameters, (config.num_parameters,), config.dtype)
         self.parameters = self.kernels.array(parameters)
         self.kept = np.dtype("float16" if precision == "half" else config.dtype)  # how activations are stored
         self._rounded = self.kernels.empty(parameters.shape, self.kept) if precision == "half" else None
@@ -108,6 +113,29 @@ class Network:
         state.h[1::2], state.c[1::2] = initial.h[1::2], initial.c[1::2]
         return state
 
+    def _checked(self, chunk: Any, state: State) -> tuple[Any, State]:
+        """A chunk and the state before it as the kernels read them. ConfigError if they are not of this network."""
+        offsets = checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
+        weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, len(chunk.tokens))
+        tokens, targets = self._checked_rows(chunk)
+        chunk = replace(chunk, tokens=tokens, targets=targets, offsets=offsets, weights=weights)
+        return chunk, self._checked_state(state, chunk.num_texts)
+
+    def _checked_rows(self, chunk: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens and targets of a chunk, see `_checked`."""
+        V, M = self.config.vocab_size, len(chunk.tokens)
+        tokens = checks.ids("chunk.tokens", chunk.tokens, V, (M,), np.int32)
+        return tokens, checks.ids("chunk.targets", chunk.targets, V, (M,), np.int32)
+
+    def _checked_state(self, state: State, num_texts: int) -> State:
+        """The state of so many texts, see `_checked`."""
+        return checks.a(State, "state", state).of(self.config, num_texts)
+
+    def _check_gradient(self, gradient: Any) -> None:
+        """ConfigError unless it has room for a gradient; one on a card is the trainer's own."""
+        if isinstance(gradient, np.ndarray):
+            checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
+
     # ------------------------------------------------------------ training
 
     def loss_and_gradient(
@@ -119,6 +147,8 @@ class Network:
         the chunk's texts before it, see `before`. All dropout is a function of (seed, step). A bidirectional network,
         which would see a token that follows, predicts hidden tokens instead, see `hiding`.
         """
+        chunk, state = self._checked(chunk, state)
+        self._check_gradient(gradient)
         noise = Noise(self.kernels, seed, step, self.threads)
         chunk = self._asked(chunk, noise, step)
         self.kernels.clear(gradient, self.threads)
@@ -393,12 +423,14 @@ class Network:
 
         A bidirectional network hides every token once and fills it in from both sides, see `_filled_in`.
         """
-        if not self.config.bidirectional:
-            run = self._forward("reading", chunk, state, None)
-            return self._losses(run.top, chunk.targets), self._on_host(run.after)
-        state = self._backwards_anew(state)
-        losses = self._filled_in(chunk, state)
-        return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet():
+            if not self.config.bidirectional:
+                run = self._forward("reading", chunk, state, None)
+                return self._losses(run.top, chunk.targets), self._on_host(run.after)
+            state = self._backwards_anew(state)
+            losses = self._filled_in(chunk, state)
+            return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
 
     def _filled_in(self, chunk: Any, state: State) -> np.ndarray:
         """-log p of every token of a chunk (M,) where it is hidden: the pseudo-log-likelihood of Salazar et al. 2020.
@@ -408,7 +440,7 @@ class Network:
         """
         M, steps = len(chunk.targets), np.diff(chunk.offsets)
         losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
-        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
+        hidden_in, copies = np.repeat(np.arange(len(steps)), indices(steps)) % passes, np.arange(min(passes, len(steps)))
         for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
             C = len(part)
             several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
@@ -429,7 +461,9 @@ class Network:
 
     def read(self, chunk: Any, state: State) -> State:
         """The state after reading a chunk (`nblstm.text.batches.Chunk`)."""
-        return self._on_host(self._forward("reading", chunk, state, None).after)
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet():
+            return self._on_host(self._forward("reading", chunk, state, None).after)
 
     def _on_host(self, state: State) -> State:
         """The state in NumPy arrays."""
@@ -441,9 +475,12 @@ class Network:
 
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for what it sees, h (M, head_size), such as state.top."""
-        c, y = self.config, np.empty((len(h), self.config.vocab_size), self.config.dtype)
+        c = self.config
+        h = h if hasattr(h, "copy_to_host") else checks.in_form("h", h, (*np.shape(h)[:1], c.head_size), c.dtype)
+        y = np.empty((len(h), c.vocab_size), c.dtype)
         work = self.kernels.linear_work(len(h), c.head_size, c.vocab_size, c.dtype, self.threads)
-        self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
+        with checks.quiet():
+            self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
 
     # ------------------------------------------------------------ buffers
@@ -482,16 +519,34 @@ class Decoder:
             weights["head.weight"], weights["head.bias"],
         )  # fmt: skip
         self.config, self.kernels, self.threads = c, network.kernels, network.threads
+        self.num_texts = checks.whole("num_texts", num_texts, 1, MAX_SIZE)
         self.work = self.kernels.decode_work(num_texts, net, self.threads)
 
     def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
 
-        tokens (N,) int; state is overwritten with the one after them.
+        tokens (N,) int; state is overwritten with the one after them. ConfigError if they are not of this network,
+        NonFiniteError if the logits are no distributions.
         """
-        logits = np.empty((len(tokens) if want_logits else 0, self.config.vocab_size), self.config.dtype)
-        self.kernels.decode(logits, state.h, state.c, state.top, np.asarray(tokens, np.int64), self.work, self.threads)
-        return logits
+        N, V = self._check_state(state), self.config.vocab_size
+        tokens, logits = checks.ids("tokens", tokens, V, (N,)), np.empty((N if want_logits else 0, V), self.config.dtype)
+        with checks.quiet():
+            self.kernels.decode(logits, state.h, state.c, state.top, tokens, self.work, self.threads)
+        return checks.distributions(logits, "behind these tokens") if want_logits else logits
+
+    def _check_state(self, state: State) -> int:
+        """How many texts a state is of that will be written to. ConfigError if it is not of this decoder's."""
+        N = checks.whole("state.num_texts", checks.a(State, "state", state).num_texts, 1, self.num_texts)
+        state.check_in_place(self.config, N)
+        return N
+
+    def _check(self, state: State, logits: np.ndarray, banned: np.ndarray) -> tuple[int, int]:
+        """(N, V). ConfigError for a state or logits that are not of this decoder's, or for banned ids that leave none."""
+        N, V = self._check_state(state), self.config.vocab_size
+        checks.in_place("logits", logits, (N, V), self.config.dtype)
+        if len(np.unique(checks.ids("banned", banned, V))) == V:
+            raise ConfigError(f"banned must leave one of the {V} tokens.")
+        return N, V
 
     def generate(
         self, history: np.ndarray, length: int, state: State, logits: np.ndarray, uniform: np.ndarray,
@@ -499,21 +554,37 @@ class Decoder:
     ) -> None:  # fmt: skip
         """Draw and read K tokens of each text, to history[:, length : length + K]; see `kernels.reference.generate`.
 
-        state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens.
+        state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens. A text gets
+        -1 where its logits are no distribution, and then nothing that means anything. ConfigError for what does not fit.
         """
-        self.kernels.generate(
-            history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
-        )
+        (N, V), K = self._check(state, logits, banned), len(uniform)
+        checks.in_place("history", history, (N, checks.whole("history", np.shape(history)[-1], length + K, sys.maxsize)), np.int64)
+        checks.ids("history", history[:, :length], V)
+        checks.in_place("uniform", uniform, (K, N), np.float64)
+        with checks.quiet():
+            self.kernels.generate(
+                history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
+            )
 
     def search(
         self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
         noise: np.ndarray, banned: np.ndarray, beam: Beam,
     ) -> int:  # fmt: skip
         """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
-        return self.kernels.search(
-            parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
-            self.threads,
-        )  # fmt: skip
+        (B, V), K = self._check(state, logits, banned), len(noise)
+        steps = checks.whole("parents", len(parents), start + K, sys.maxsize)
+        for name, array in (("parents", parents), ("tokens", tokens)):
+            checks.in_place(name, array, (steps, B), np.int64)
+        for name, array, dtype in zip(Places._fields, places, (np.float64, np.float64, np.int64, np.bool_)):
+            checks.in_place(name, array, (B,), dtype)
+        checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
+        if start > 0:
+            checks.ids("parents", parents[start - 1], B), checks.ids("tokens", tokens[start - 1], V + 1)
+        with checks.quiet():
+            return self.kernels.search(
+                parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+                self.threads,
+            )  # fmt: skip
 
 
 def hiding(chunk: Any, hidden: np.ndarray) -> Any:

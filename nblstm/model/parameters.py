@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Any, Mapping
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import WITH_MEMORY, ModelConfig, WindowConfig
 
 OUTPUT_SCALE = 3.0
@@ -88,6 +89,12 @@ def initial(config: ModelConfig, seed: int) -> np.ndarray:
 def _reads_outputs(name: str) -> bool:
     """Whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
+
+
+def check_parameters(config: ModelConfig | WindowConfig, parameters: Any) -> np.ndarray:
+    """Parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's, and finite."""
+    form = (config.num_parameters,), config.dtype
+    return checks.finite("parameters", checks.in_form("parameters", parameters, *form))
 
 
 def named_tensors(flat: np.ndarray, config: ModelConfig | WindowConfig) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.model.network import Network, Pass
 from nblstm.model.noise import INPUT, Noise
 from nblstm.model.state import State
@@ -41,6 +42,11 @@ class SeriesNetwork(Network):
         self.kernels.squared_error(losses, y, y, targets, scales, threads)
         self.kernels.linear_backward(dtop, grads["head.weight"], grads["head.bias"], y, work, top, weight, threads)
 
+    def _checked_rows(self, chunk: Any) -> tuple[np.ndarray, np.ndarray]:
+        c, M = self.config, len(chunk.tokens)
+        tokens = checks.in_form("chunk.tokens", chunk.tokens, (M, c.embedding_size), c.dtype)
+        return tokens, checks.in_form("chunk.targets", chunk.targets, (M, c.vocab_size), c.dtype)
+
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """The mean squared error of every row of a chunk that counts, those of weight 0 left out; the state after."""
         y, state = self.predictions(chunk, state)
@@ -50,5 +56,7 @@ class SeriesNetwork(Network):
 
     def predictions(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """What is predicted at every row of a chunk, (M, K), and the state after it."""
-        run = self._forward("reading", chunk, state, None)
-        return self.logits(run.top), run.after
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet():
+            run = self._forward("reading", chunk, state, None)
+            return self.logits(run.top), run.after

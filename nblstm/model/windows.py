@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import WindowConfig
 from nblstm.model.network import Network, Pass
 from nblstm.model.noise import LAYER, Noise
@@ -52,11 +53,26 @@ class WindowNetwork(Network):
 
     def window_logits(self, tokens: np.ndarray) -> np.ndarray:
         """Logits (M, V) of the token that follows each window, tokens (M, n) int."""
-        return self.logits(self._hidden(tokens))
+        with checks.quiet():
+            return self.logits(self._hidden(self._checked_windows(tokens)))
 
     def window_losses(self, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """-log p of the token that follows each window, (M,) in nats; tokens (M, n), targets (M,) int."""
-        return self._losses(self._hidden(tokens), targets)
+        targets = checks.ids("targets", targets, self.config.vocab_size, (len(tokens),), np.int32)
+        with checks.quiet():
+            return self._losses(self._hidden(self._checked_windows(tokens)), targets)
+
+    def _checked_windows(self, tokens: np.ndarray) -> np.ndarray:
+        """Windows (M, n) as the kernels read them. ConfigError if they hold what is no id."""
+        c = self.config
+        return checks.ids("windows", tokens, c.vocab_size, (len(tokens), c.window), np.int32)
+
+    def _checked_rows(self, chunk: Any) -> tuple[np.ndarray, np.ndarray]:
+        targets = checks.ids("chunk.targets", chunk.targets, self.config.vocab_size, (len(chunk.tokens),), np.int32)
+        return self._checked_windows(chunk.tokens), targets
+
+    def _checked_state(self, state: State, num_texts: int) -> State:
+        return state  # which holds nothing
 
     def _forward(self, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
         """Read the windows of a chunk; in training some of the dense layer's outputs are dropped."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import FOR_CARDS, FOR_STATES, SampleConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import Filters, fastest
@@ -90,8 +91,10 @@ class MLPLanguageModel(Program):
         banned, filters = np.array(self.vocabulary.never_written, np.int64), Filters(float(config.temperature))
         random, seen = np.random.default_rng(config.seed), ids[-self.config.window :]
         token, nothing = np.empty(1, np.int64), np.empty((1, 0), np.int64)
-        for _ in range(config.n):
+        for number in range(config.n):
             self.network.kernels.draw(token, self._logits([seen]), random.random(1), nothing, banned, filters, 1)
+            if token[0] < 0:
+                raise checks.non_finite(f"the logits of token {number} are")
             if token[0] == self.vocabulary.end_id:
                 return
             seen = [*seen, int(token[0])][-self.config.window :]
@@ -108,4 +111,4 @@ class MLPLanguageModel(Program):
             places = np.arange(first, min(first + rows, len(ids)))
             tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
             nats[places] = self.network.window_losses(tokens, ids[places])
-        return Surprisals(text, ids, nats, vocabulary).score
+        return Surprisals(text, ids, checks.losses(nats), vocabulary).score

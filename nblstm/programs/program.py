@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import FOR_RUNS, ModelConfig, TextConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference import log_softmax
-from nblstm.model.parameters import flatten, named_tensors, parameter_shapes
+from nblstm.model.parameters import check_parameters, flatten, named_tensors, parameter_shapes
 from nblstm.scoring import Score
 from nblstm.text.corpus import Corpus, Source, load_corpus
-from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
 from nblstm.training.session import split_settings, training_facts
 from nblstm.training.trainer import Report, Trainer
 
@@ -109,7 +110,8 @@ class Program(ABC):
 
     def _take(self, config: Any, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]) -> None:
         """Be the program that these make."""
-        self.config, self.vocabulary, self.parameters, self.training = config, vocabulary, parameters, training
+        self.config, self.vocabulary = check_vocabulary(self.CONFIG, config, vocabulary), vocabulary
+        self.parameters, self.training = check_parameters(config, parameters), training
 
     # ------------------------------------------------------------ asking
 
@@ -142,8 +144,8 @@ class Program(ABC):
 
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
         """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
-        V = len(self._trained())
-        return [_checked(sequence, V) for sequence in sequences]
+        V, name = len(self._trained()), "sequences, as texts_to_sequences makes them,"
+        return [checks.ids(name, ids, V, (-1,), np.int32) for ids in checks.items("sequences", sequences)]
 
     # ------------------------------------------------------------ files
 
@@ -163,21 +165,9 @@ class Program(ABC):
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """softmax of logits (M, V), row by row."""
-    return np.exp(log_softmax(logits))
-
-
-def _checked(sequence: Any, V: int) -> np.ndarray:
-    """A sequence of ids below V, (tokens,) int32. ConfigError if it is none."""
-    try:
-        ids = np.asarray(sequence)
-    except ValueError:  # lists of different lengths inside
-        ids = np.empty((0, 0))
-    fits = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
-    if not (fits and np.all((0 <= ids) & (ids < V))):
-        rule = f"must hold ids from 0 to {V - 1}, as texts_to_sequences makes them"
-        raise ConfigError(f"sequences {rule}, got {str(sequence)[:40]!r}.")
-    return ids.astype(np.int32)
+    """softmax of logits (M, V), row by row. NonFiniteError where there is none."""
+    with checks.quiet():
+        return np.exp(log_softmax(checks.distributions(logits, "behind a sequence")))
 
 
 def _sources(text: str | Sequence[str]) -> tuple[list[Source], dict[str, Any]]:

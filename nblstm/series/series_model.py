@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
+from nblstm import checks
+from nblstm.config import (
+    FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, MAX_FORECAST, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig,
+)  # fmt: skip
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import SCALES, load_series, save_series
 from nblstm.kernels import fastest
-from nblstm.model.parameters import flatten, initial, parameter_shapes, views
+from nblstm.model.parameters import check_parameters, flatten, initial, parameter_shapes, views
 from nblstm.model.series_network import SeriesNetwork
 from nblstm.model.state import State
 from nblstm.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
@@ -42,6 +45,14 @@ class Scale:
             raise ConfigError("series must hold numbers whose squares are finite; divide them by something large.")
         return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
 
+    def of_size(self, D: int) -> Scale:
+        """The scale. ConfigError unless it is one of D channels."""
+        mean, deviation = (checks.in_form(f"scale.{name}", array, (D,), np.float64) for name, array in vars(self).items())
+        checks.finite("scale.mean", mean)
+        if not (checks.finite("scale.deviation", deviation) > 0).all():
+            raise ConfigError(f"scale.deviation must be above 0, got {deviation.min()}.")
+        return Scale(mean, deviation)
+
     def standard(self, values: np.ndarray, dtype: str) -> np.ndarray:
         """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far off to be written so."""
         with np.errstate(over="ignore"):
@@ -59,14 +70,16 @@ class SeriesModel:
     """A trained model of series. `SeriesModel.fit(...)` and `SeriesModel.load(path)` make one.
 
     config: SeriesConfig. inputs, targets: Scale of what is read and of what is predicted. training: facts about how it
-    was made. parameters: (config.num_parameters,) of config.dtype.
+    was made. parameters: (config.num_parameters,) of config.dtype, finite. ConfigError unless these fit together.
     """
 
     def __init__(
         self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
     ) -> None:
-        self.config, self.parameters, self.training = config, parameters, training
-        self.inputs, self.targets = inputs, targets
+        self.config, self.training = checks.a(SeriesConfig, "config", config), checks.a(dict, "training", training)
+        self.parameters = check_parameters(config, parameters)
+        self.inputs = checks.a(Scale, "inputs", inputs).of_size(config.embedding_size)
+        self.targets = checks.a(Scale, "targets", targets).of_size(config.vocab_size)
 
     # ------------------------------------------------------------ training
 
@@ -128,14 +141,15 @@ class SeriesModel:
         """
         if self.config.predicts != "next":
             raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ConfigError(f"n must be an integer of at least 1, got {n!r}.")
+        checks.whole("n", n, 1, MAX_FORECAST)
         network = SeriesNetwork(self.config, self.parameters, "numpy")
         for rows, state in _read(network, self._checked(series)):
             found = [rows[-1:]]
         for _ in range(n - 1):
             row, state = network.predictions(Chunk(found[-1], found[-1], np.arange(2), False), state)
             found.append(row)
+            if not np.isfinite(row).all():
+                raise checks.non_finite(f"step {len(found)} of the forecast is")
         return self.targets.real(np.concatenate(found))
 
     def _checked(self, series: Any) -> np.ndarray:
@@ -163,9 +177,11 @@ class SeriesModel:
 def _read(network: SeriesNetwork, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
     """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
     steps, state = len(x) if network.config.bidirectional else READ_STEPS, network.initial_state()
-    nothing = np.empty((len(x), 0), x.dtype)  # no targets
+    nothing = np.zeros((len(x), network.config.vocab_size), x.dtype)  # targets that nobody asks for
     for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.predictions(chunk, network.before(chunk, state))
+        if not np.isfinite(rows).all():
+            raise checks.non_finite("what is predicted is")
         yield rows, state
 
 

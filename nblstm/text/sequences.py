@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import PADDINGS
+from nblstm import checks
+from nblstm.config import MAX_TOKENS, PADDINGS
 from nblstm.errors import ConfigError
 from nblstm.text.vocabulary import Vocabulary, checked
 
 
 def texts_to_sequences(vocabulary: Vocabulary, texts: Iterable[str]) -> list[list[int]]:
     """The token ids of each text; what the vocabulary does not know becomes unk_id."""
-    return [vocabulary.encode(checked(text)).tolist() for text in texts]
+    checks.a(Vocabulary, "vocabulary", vocabulary)
+    return [vocabulary.encode(checked(text)).tolist() for text in checks.items("texts", texts)]
 
 
 def pad_sequences(
@@ -33,13 +35,18 @@ def pad_sequences(
     differ. Source: keras.utils.pad_sequences.
     """
     for name, word in (("padding", padding), ("truncating", truncating)):
-        if word not in PADDINGS:
-            raise ConfigError(f"{name} must be one of {', '.join(PADDINGS)}, got {word!r}.")
-    if maxlen is not None and maxlen < 0:
-        raise ConfigError(f"maxlen must be at least 0, got {maxlen}.")
-    if not all(hasattr(sequence, "__len__") for sequence in sequences):
+        checks.one_of(name, word, PADDINGS)
+    if maxlen is not None:
+        checks.whole("maxlen", maxlen, 0, MAX_TOKENS)
+    if not all(hasattr(sequence, "__len__") for sequence in checks.items("sequences", sequences)):
         raise ConfigError("sequences must be a list of sequences, and one of them has no length.")
-    arrays = [np.asarray(sequence, dtype) for sequence in sequences]
+    try:
+        with np.errstate(invalid="raise"):  # NaN is no integer
+            arrays, value = [np.asarray(sequence, dtype) for sequence in sequences], np.asarray(value, dtype)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"sequences and value must be what an array of {dtype!r:.40} holds: {error}.") from None
+    if any(array.ndim == 0 for array in arrays) or value.ndim:
+        raise ConfigError("sequences must hold sequences, and value must be one item.")
     shape = next((array.shape[1:] for array in arrays if len(array)), ())  # of an item
     longest = max(map(len, arrays), default=0)
     rows = np.full((len(arrays), longest if maxlen is None else maxlen, *shape), value, dtype)
