@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -49,23 +48,31 @@ class LanguageModel:
     """A trained model. `nblstm.load(path)` makes one.
 
     config: ModelConfig. vocabulary: Vocabulary. training: facts about how it was made.
-    parameters: (config.num_parameters,) of config.dtype, finite; shared, not copied, if they are `checks.in_form`.
-    ConfigError unless these fit together.
+    parameters: (config.num_parameters,) of config.dtype, finite, only to be read: shared, not copied, if they are
+    `checks.in_form`, and then those that were given must not change. ConfigError unless these fit together.
+
+    Any number of threads may ask one model for anything at once; what it returns step by step (`generate`, `cowriter`,
+    `score_lines`) is for one thread at a time.
     """
 
     def __init__(
         self, config: ModelConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> None:
         self.config, self.vocabulary = check_vocabulary(ModelConfig, config, vocabulary), vocabulary
-        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
+        self._given = check_parameters(config, parameters)  # the same numbers, of the type that the compiled kernels know
+        self.parameters, self.training = self._given.view(), checks.a(dict, "training", training)
+        self.parameters.flags.writeable = False
         self._networks: dict[tuple[str, int], Network] = {}
+        self._fingerprint: str | None = None
 
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
         """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
         checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
-        if (backend, threads) not in self._networks:
-            self._networks[backend, threads] = Network(self.config, self.parameters, backend, threads)
-        return self._networks[backend, threads]
+        network = self._networks.get((backend, threads))
+        if network is None:
+            network = Network(self.config, self._given, backend, threads, constant=True)
+            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
+        return network
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids (tokens,) int64 of a text. TextError if it is none."""
@@ -107,13 +114,15 @@ class LanguageModel:
         shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
         return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
-        facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
-        digest = hashlib.blake2b(facts.encode(), digest_size=16)
-        digest.update(self.parameters.view(np.uint8))
-        return digest.hexdigest()
+        if self._fingerprint is None:
+            facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
+            digest = hashlib.blake2b(facts.encode(), digest_size=16)
+            digest.update(self.parameters.view(np.uint8))
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
@@ -292,11 +301,14 @@ class Texts:
         self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
         self.backend = sampler.choose_backend(model.config, config, len(prompt))
         self.random = np.random.default_rng(config.seed)
+        self._start: State | None = None
 
-    @cached_property
+    @property
     def start(self) -> State:
-        """The state behind the prompt."""
-        return self.model.state(self.prompt, self.before, self.backend)
+        """The state behind the prompt, read when it is first asked for."""
+        if self._start is None:
+            self._start = self.model.state(self.prompt, self.before, self.backend)
+        return self._start
 
     def pieces(self) -> Iterator[list[str]]:
         """The next piece of each text, then what is still held back. Each call writes new texts."""

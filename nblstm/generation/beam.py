@@ -30,7 +30,7 @@ from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
 from nblstm.kernels import Beam, Places
 from nblstm.kernels.reference import over, rank, score
-from nblstm.model.network import Decoder, Network
+from nblstm.model.network import Network
 from nblstm.model.state import State
 from nblstm.text.lines import count_ends
 from nblstm.text.vocabulary import Vocabulary, utf8
@@ -100,12 +100,8 @@ class BeamSearch:
         config: BeamConfig,
         ending: Ending | None = None,
         first: np.ndarray | None = None,
-        decoder: Decoder | None = None,
     ) -> None:
-        """state: that of one text, after everything that comes before.
-
-        first: the ids (M,) that may come first, if not all. decoder: network.decoder(config.beam), if there is one.
-        """
+        """state: that of one text, after everything that comes before. first: the ids (M,) that may come first, if not all."""
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
         self.places = Places(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
@@ -118,7 +114,7 @@ class BeamSearch:
         )  # fmt: skip
         self._banned, self._random = np.array(vocabulary.never_written, np.int64), np.random.default_rng(config.seed)
         self._history = np.empty((2, 0, B), np.int64)  # the parent and the token of every place, at each step
-        self._decoder, self._state = decoder or network.decoder(B), state.take(np.zeros(B, np.int64))
+        self._decoder, self._state = network.decoder(B), state.take(np.zeros(B, np.int64))
         self._logits = np.repeat(network.logits(state.top), B, axis=0)
         if first is not None:
             self._logits[:, np.setdiff1d(np.arange(V), first)] = -np.inf

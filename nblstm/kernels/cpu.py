@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels.decoding import decode, decode_work, draw, generate  # noqa: F401  the contract has them, too
+from nblstm.kernels.decoding import decode, decode_weights, decode_work, draw, generate  # noqa: F401  the contract has them
 from nblstm.kernels.head import (  # noqa: F401
     linear_backward,
     linear_forward,

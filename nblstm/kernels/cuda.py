@@ -958,19 +958,22 @@ def _turns(M: int, most: int) -> list[tuple[int, int]]:
 # ---------------------------------------------------------------- decoding
 
 
-def decode_work(N, net, threads):
-    """The weights on the device, and buffers for one step of N texts. DeviceError for what no kernel computes."""
+def decode_weights(net, threads):
+    """The weights on the device. DeviceError for what no kernel computes."""
     if net.residual or net.with_memory:
         raise DeviceError("device cuda has no residual layers and no cell head; choose cpu.")
-    works = recurrent_work(net.cells, N, N, [0] * len(net.cells), np.float32, threads)
     on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x  # noqa: E731
     layers = [{name: on_device(weight) for name, weight in weights.items()} for weights in net.layers]
-    weights = Net(
+    return Net(
         on_device(net.embedding), net.cells, layers, False, False, on_device(net.head_weight), on_device(net.head_bias)
     )
-    sizes = [net.embedding.shape[1], *(cell.output_size for cell in net.cells)]
-    inputs = [empty((N, size), np.float32) for size in sizes]
-    return weights, works, inputs
+
+
+def decode_work(N, weights, threads):
+    """The weights on the device, and buffers for one step of N texts."""
+    works = recurrent_work(weights.cells, N, N, [0] * len(weights.cells), np.float32, threads)
+    sizes = [weights.embedding.shape[1], *(cell.output_size for cell in weights.cells)]
+    return weights, works, [empty((N, size), np.float32) for size in sizes]
 
 
 def decode(logits, h, c, top, tokens, work, threads):

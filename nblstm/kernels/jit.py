@@ -13,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, Callable
 
 import numba
+from llvmlite.binding import ffi
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from nblstm.interrupts import held
 
@@ -152,6 +155,23 @@ class KernelCache(FunctionCache):
             pass
 
 
+def _take_compiler() -> None:
+    """Wait until no thread compiles, then keep all from it: a child in which a lost one did would wait for ever."""
+    global_compiler_lock.acquire()
+    _LLVM_LOCK.__enter__()
+
+
+def _give_compiler() -> None:
+    """Let threads compile again: in the parent, and in the child, whose only thread is the one that has taken it."""
+    _LLVM_LOCK.__exit__(None, None, None)
+    global_compiler_lock.release()
+
+
+_LLVM_LOCK = getattr(ffi.lib, "_lock", None) or nullcontext()  # llvmlite's own, around each of its calls
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_take_compiler, after_in_parent=_give_compiler, after_in_child=_give_compiler)
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
@@ -179,6 +199,12 @@ def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
             return compile(signature)
 
     return compiled
+
+
+def made_once(factory: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The factory, which gives all threads the same kernel for an argument; without a lock, so nobody waits for one."""
+    made: dict[Any, Any] = {}
+    return lambda key: made[key] if key in made else made.setdefault(key, factory(key))
 
 
 def _without_literals(resolve: Callable[..., Any]) -> Callable[..., Any]:

@@ -322,12 +322,17 @@ def preactivation_backward(d, norm, weights, grads, side):
 # ---------------------------------------------------------------- decoding: one step of the whole network
 
 
-def decode_work(N, net, threads):
-    """What `decode` needs of up to N texts side by side: here, the weights. net: `kernels.Net`.
+def decode_weights(net, threads):
+    """The weights as `decode` reads them: here, as they are. net: `kernels.Net`. Any number of threads may share them.
 
-    The weights must not change while the work is in use.
+    What they were made from must not change while they are in use.
     """
     return net
+
+
+def decode_work(N, weights, threads):
+    """What one caller's `decode` needs of up to N texts side by side: here, nothing but the weights."""
+    return weights
 
 
 def decode(logits, h, c, top, tokens, work, threads):

@@ -9,14 +9,12 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from nblstm.kernels import Net, Places, reference
 from nblstm.kernels.barrier import barrier
 from nblstm.kernels.decoding import put_state, swap, take_state, token_reader
-from nblstm.kernels.jit import jit, named
+from nblstm.kernels.jit import jit, made_once, named
 from nblstm.kernels.products import panels
 from nblstm.kernels.recurrent import MANY_STEPS, share
 from nblstm.kernels.threads import together
@@ -210,7 +208,7 @@ def _follow(states, memory, spare, reading, parents, tokens, before, sizes, B, p
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
 
 
-@cache
+@made_once
 def _searcher(layout):
     """The kernel of `search`, for networks of one cell."""
     read_token = token_reader(layout)

@@ -19,6 +19,7 @@ from nblstm.kernels.threads import WORKERS, available
 from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, Noise
 from nblstm.model.parameters import cell_views, views
 from nblstm.model.state import State
+from nblstm.model.workspace import Workspace, Workspaces
 
 MASK = 0  # the id that a bidirectional network reads for a hidden token: <unk>'s
 SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden, that are read at once
@@ -28,6 +29,7 @@ SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden,
 class Pass:
     """One way through the network: what was read, what the way back needs, what came out."""
 
+    space: Workspace  # where all that is not returned stands
     tokens: np.ndarray  # (M,) ids
     offsets: np.ndarray  # (T + 1,) where the steps of the packed texts begin
     state: State  # before
@@ -49,14 +51,17 @@ class Network:
     another shape or dtype): an optimizer that updates it updates the network.
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
     backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
-    as float16, sums and gradients stay float32. threads: 0 means every core. Buffers are kept between calls, so one
-    Network serves one thread of the caller. classes (V,) and smoothing: weights of the targets' classes and label
-    smoothing in training.
+    as float16, sums and gradients stay float32. threads: 0 means every core. constant: the parameters will never change,
+    so what is derived from them is kept. classes (V,) and smoothing: weights of the targets' classes and label smoothing
+    in training.
+
+    While nobody changes the parameters, any number of the caller's threads may read at once: they share the weights,
+    and every call borrows scratch of its own.
     """
 
     def __init__(
         self, config: ModelConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0,
-        precision: str = "single",
+        precision: str = "single", constant: bool = False,
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         self.config = checks.a((ModelConfig, WindowConfig), "config", config)
@@ -74,8 +79,9 @@ class Network:
         self.threads = threads or available()
         self.classes: np.ndarray | None = None
         self.smoothing = 0.0
-        self._arrays: dict[str, np.ndarray] = {}
-        self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self.constant = constant
+        self._decoder_weights: Any = None
+        self._spaces = Workspaces(self.kernels, config.dtype)
 
     def _views(self) -> dict[str, np.ndarray]:
         """The parameters by name; in half precision, matrices are the rounded ones."""
@@ -153,9 +159,10 @@ class Network:
         chunk = self._asked(chunk, noise, step)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
-        run = self._forward("training", chunk, state, noise)
-        loss, dtop = self._head_and_gradient(run, grads, chunk)
-        self._backward(run, grads, dtop, chunk.fresh)
+        with self._spaces.lend() as space:
+            run = self._forward(space, "training", chunk, state, noise)
+            loss, dtop = self._head_and_gradient(run, grads, chunk)
+            self._backward(run, grads, dtop, chunk.fresh)
         return loss, run.after
 
     def _asked(self, chunk: Any, noise: Noise, step: int) -> Any:
@@ -169,29 +176,34 @@ class Network:
     def _head_and_gradient(self, run: Pass, grads: dict[str, np.ndarray], chunk: Any) -> tuple[float, np.ndarray]:
         """The mean loss, and its gradient with respect to run.top; that of the head's parameters goes to grads."""
         if chunk.weights is None:
-            return self._head_of_rows(run.top, grads, chunk.targets, np.ones(len(run.tokens), self.config.dtype))
+            ones = np.ones(len(run.tokens), self.config.dtype)
+            return self._head_of_rows(run.space, run.top, grads, chunk.targets, ones)
         rows = np.flatnonzero(chunk.weights)  # the others add nothing
-        top, dtop = self._array("top of rows", len(rows), run.top.shape[1]), self._array("dtop", *run.top.shape)
+        top = run.space.array("top of rows", len(rows), run.top.shape[1])
+        dtop = run.space.array("dtop", *run.top.shape)
         self.kernels.embedding_forward(top, rows, run.top, self.threads)
-        loss, d = self._head_of_rows(top, grads, chunk.targets[rows], chunk.weights[rows].astype(self.config.dtype))
+        weights = chunk.weights[rows].astype(self.config.dtype)
+        loss, d = self._head_of_rows(run.space, top, grads, chunk.targets[rows], weights)
         self.kernels.clear(dtop.reshape(dtop.size), self.threads)
         self.kernels.embedding_backward(dtop, d, rows, self.threads)
         return loss, dtop
 
-    def _head_of_rows(self, top: np.ndarray, grads, targets, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def _head_of_rows(
+        self, space: Workspace, top: np.ndarray, grads, targets, weights: np.ndarray
+    ) -> tuple[float, np.ndarray]:
         """`_head_and_gradient` of top (M, head_size) and its targets (M,), each with a weight (M,)."""
         M, F, dtype = len(top), self.config.head_size, self.config.dtype
         counted = weights if self.classes is None else weights * self.classes[targets]
         total = float(counted.sum(dtype=np.float64))
         scales = weights / total if total > 0 else np.zeros_like(weights)  # where no target counts, nothing is learnt
-        losses, dtop = self._array("losses", M), self._array("dtop of rows", M, F)
-        self._losses_and_gradient(losses, dtop, grads, top, targets, scales.astype(dtype))
+        losses, dtop = space.array("losses", M), space.array("dtop of rows", M, F)
+        self._losses_and_gradient(space, losses, dtop, grads, top, targets, scales.astype(dtype))
         losses = self.kernels.host(losses)
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dtop
 
-    def _losses_and_gradient(self, losses: np.ndarray, dtop: np.ndarray, grads, top, targets, scales) -> None:
+    def _losses_and_gradient(self, space: Workspace, losses, dtop, grads, top, targets, scales) -> None:
         """losses (M,) of the rows, and the gradient of sum(scales * losses): dtop overwritten, the head's added."""
-        work = self._head_work(self.kernels.softmax_gradient_work, len(top))
+        work = self._head_work(space, self.kernels.softmax_gradient_work, len(top))
         self.kernels.softmax_losses_and_gradient(
             losses, dtop, grads["head.weight"], grads["head.bias"], work, top, targets, scales, self.classes,
             self.smoothing, self.weights["head.weight"], self.weights["head.bias"], self.threads,
@@ -199,19 +211,19 @@ class Network:
 
     # ------------------------------------------------------------ forward
 
-    def _forward(self, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
-        """Read a chunk. purpose: "training" or "reading", each with its own buffers."""
+    def _forward(self, space: Workspace, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
+        """Read a chunk. purpose: "training" or "reading", each with works of its own."""
         c, offsets = self.config, chunk.offsets
         M, N = len(chunk.tokens), int(offsets[1])
         in_place = self._is_in_place(noise)
         first = 0 if in_place else min(M, c.vocab_size)
-        works = self._work(purpose, self._cell_works, M, N, first)
+        works = space.work(purpose, self._cell_works, M, N, first)
         if self._rounded is not None:
             self.kernels.convert(self._rounded, self.parameters)
         shapes = state.h.shape, state.c.shape, (N, c.head_size)
         after = State(*(self.kernels.empty(tuple(shape), c.dtype) for shape in shapes))
         run = Pass(
-            chunk.tokens, offsets, state, after, works, self._cell_weights(noise), noise,
+            space, chunk.tokens, offsets, state, after, works, self._cell_weights(space, noise), noise,
             reading_backwards(offsets) if c.bidirectional else None,
         )  # fmt: skip
         x, index = self._inputs(run, in_place)
@@ -229,7 +241,7 @@ class Network:
             rows[number] = rows[number] or M  # the backward direction reads its inputs through an index
         return self.kernels.recurrent_work(c.cells, M, N, rows, self.kept, self.threads)
 
-    def _cell_weights(self, noise: Noise | None) -> list[dict[str, np.ndarray]]:
+    def _cell_weights(self, space: Workspace, noise: Noise | None) -> list[dict[str, np.ndarray]]:
         """The weights of every cell; in training some of the recurrent ones are zero (DropConnect).
 
         Source: Merity, Keskar & Socher 2018 (AWD-LSTM), section 2.
@@ -238,7 +250,7 @@ class Network:
             return self.cell_weights
         kept = []
         for number, weights in enumerate(self.cell_weights):
-            dropped = self._array(f"weight_hh {number}", *weights["weight_hh"].shape)
+            dropped = space.array(f"weight_hh {number}", *weights["weight_hh"].shape)
             noise.drop(dropped, weights["weight_hh"], self.config.weight_dropout, RECURRENT + number)
             kept.append({**weights, "weight_hh": dropped})
         return kept
@@ -259,7 +271,7 @@ class Network:
         else:
             ids, index = distinct_tokens(run.tokens, c.vocab_size)
             run.distinct = ids
-        x = self._array("x", len(ids), c.embedding_size, dtype=self.kept)
+        x = run.space.array("x", len(ids), c.embedding_size, dtype=self.kept)
         self.kernels.embedding_forward(x, ids, self.weights["embedding.weight"], self.threads)
         if noise is not None:
             self._embedding_noise(run, x, ids)
@@ -281,7 +293,7 @@ class Network:
         whole = self.config.variational_dropout
         if run.noise is None or rate == whole == 0:
             return x
-        y = self._array(f"noisy {site}", *x.shape, dtype=self.kept) if into is None else into
+        y = run.space.array(f"noisy {site}", *x.shape, dtype=self.kept) if into is None else into
         if rate > 0:
             run.noise.drop(y, x, rate, site)
             x = y
@@ -297,7 +309,7 @@ class Network:
         y = self._join(run, layer, [self._cell(run, number, x, index) for number in self._numbers(layer)])
         y = self._noise_behind(run, y, c.dropouts[layer], LAYER + layer)
         if self._is_residual(x):
-            y = np.add(y, x if index is None else x[index], out=self._array(f"sum {layer}", M, c.output_size))
+            y = np.add(y, x if index is None else x[index], out=run.space.array(f"sum {layer}", M, c.output_size))
         return y
 
     def _numbers(self, layer: int) -> range:
@@ -310,9 +322,9 @@ class Network:
     def _cell(self, run: Pass, number: int, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
         """One cell's h of every step, in the order of its own reading."""
         cell, M = self.config.cells[number], len(run.tokens)
-        y, cs = self._array(f"y {number}", M, cell.output_size, dtype=self.kept), None
+        y, cs = run.space.array(f"y {number}", M, cell.output_size, dtype=self.kept), None
         if self._feeds_the_head(number):
-            cs = self._array(f"c {number}", M, cell.memory_size)
+            cs = run.space.array(f"c {number}", M, cell.memory_size)
         self.kernels.recurrent_forward(
             y, cs, run.after.h[number], run.after.c[number], run.works[number], x, self._read_by(run, number, index),
             run.state.h[number], run.state.c[number], run.weights[number], cell, run.offsets, self.threads,
@@ -335,7 +347,7 @@ class Network:
         if len(ys) == 1:
             return ys[0]
         H = ys[0].shape[1]
-        both = self._array(f"{name} {layer}", len(ys[0]), 2 * H)
+        both = run.space.array(f"{name} {layer}", len(ys[0]), 2 * H)
         both[:, :H], both[:, H:] = ys[0], ys[1][run.backwards]
         return both
 
@@ -349,8 +361,8 @@ class Network:
     def _with_memory(self, run: Pass, y: np.ndarray) -> np.ndarray:
         """The last layer's outputs and its cell state side by side: logits = W_hy h + W_cy c + b, the article's eq. 8."""
         c, last = self.config, self._numbers(self.config.num_layers - 1)
-        cells = [self._array(f"c {number}", len(y), c.hidden_size) for number in last]
-        top = self._array("top", len(y), c.head_size)
+        cells = [run.space.array(f"c {number}", len(y), c.hidden_size) for number in last]
+        top = run.space.array("top", len(y), c.head_size)
         top[:, : c.output_size], top[:, c.output_size :] = y, self._join(run, 0, cells, "memory")
         return top
 
@@ -376,7 +388,7 @@ class Network:
         d = self._noise_behind(run, d, c.dropouts[layer], LAYER + layer, into=d)
         dx = None
         for number, dy, dc in zip(self._numbers(layer), self._split(run, d), dcs):
-            into = self._array(f"dx {layer % 2} {number % c.directions}", *x.shape)
+            into = run.space.array(f"dx {layer % 2} {number % c.directions}", *x.shape)
             self._cell_backward(run, grads, of_cells[number], number, into, dy, dc, fresh)
             dx = into if dx is None else np.add(dx, into, out=dx)
         if around is not None and index is None:
@@ -424,15 +436,15 @@ class Network:
         A bidirectional network hides every token once and fills it in from both sides, see `_filled_in`.
         """
         chunk, state = self._checked(chunk, state)
-        with checks.quiet():
+        with checks.quiet(), self._spaces.lend() as space:
             if not self.config.bidirectional:
-                run = self._forward("reading", chunk, state, None)
-                return self._losses(run.top, chunk.targets), self._on_host(run.after)
+                run = self._forward(space, "reading", chunk, state, None)
+                return self._losses(space, run.top, chunk.targets), self._on_host(run.after)
             state = self._backwards_anew(state)
-            losses = self._filled_in(chunk, state)
-            return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
+            losses = self._filled_in(space, chunk, state)
+        return losses, self.read(hiding(chunk, np.zeros(len(losses), bool)), state)
 
-    def _filled_in(self, chunk: Any, state: State) -> np.ndarray:
+    def _filled_in(self, space: Workspace, chunk: Any, state: State) -> np.ndarray:
         """-log p of every token of a chunk (M,) where it is hidden: the pseudo-log-likelihood of Salazar et al. 2020.
 
         Each k-th token of a text is hidden at a time, k = config.masked_passes, so k copies of the chunk are read, as
@@ -445,16 +457,16 @@ class Network:
             C = len(part)
             several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
             several = hiding(several, np.repeat(hidden_in, C) == np.tile(part, M))
-            run = self._forward("reading", several, state.take(np.repeat(np.arange(chunk.num_texts), C)), None)
+            run = self._forward(space, "reading", several, state.take(np.repeat(np.arange(chunk.num_texts), C)), None)
             rows = np.flatnonzero((part[0] <= hidden_in) & (hidden_in <= part[-1]))
-            losses[rows] = self._losses(run.top[rows * C + hidden_in[rows] - part[0]], chunk.targets[rows])
+            losses[rows] = self._losses(space, run.top[rows * C + hidden_in[rows] - part[0]], chunk.targets[rows])
         return losses
 
-    def _losses(self, top: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def _losses(self, space: Workspace, top: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """-log p(target) (M,), given what the head sees, top (M, head_size)."""
         losses = np.empty(len(top), self.config.dtype)
         self.kernels.softmax_losses(
-            losses, self._head_work(self.kernels.softmax_work, len(top)), top, targets,
+            losses, self._head_work(space, self.kernels.softmax_work, len(top)), top, targets,
             self.weights["head.weight"], self.weights["head.bias"], self.threads,
         )  # fmt: skip
         return losses
@@ -462,16 +474,33 @@ class Network:
     def read(self, chunk: Any, state: State) -> State:
         """The state after reading a chunk (`nblstm.text.batches.Chunk`)."""
         chunk, state = self._checked(chunk, state)
-        with checks.quiet():
-            return self._on_host(self._forward("reading", chunk, state, None).after)
+        with checks.quiet(), self._spaces.lend() as space:
+            return self._on_host(self._forward(space, "reading", chunk, state, None).after)
 
     def _on_host(self, state: State) -> State:
         """The state in NumPy arrays."""
         return State(*map(self.kernels.host, (state.h, state.c, state.top)))
 
     def decoder(self, num_texts: int = 1) -> Decoder:
-        """What reads token by token, up to num_texts texts side by side. Holds until the parameters change."""
-        return Decoder(self, num_texts)
+        """What reads token by token, up to num_texts texts side by side; for one thread at a time.
+
+        Holds until the parameters change. Its packed weights are one copy for all decoders where they are constant.
+        """
+        return Decoder(self, self._weights_to_decode(), num_texts)
+
+    def _weights_to_decode(self) -> Any:
+        """The weights as the kernels decode with them. Threads that ask at once may pack them twice, to the same bits."""
+        weights = self._decoder_weights
+        if weights is None:
+            check_writes(self.config)
+            net = Net(
+                self.weights["embedding.weight"], self.config.cells, self.cell_weights, self.config.residual,
+                self.config.head == "cell", self.weights["head.weight"], self.weights["head.bias"],
+            )  # fmt: skip
+            weights = self.kernels.decode_weights(net, self.threads)
+            if self.constant:
+                self._decoder_weights = weights
+        return weights
 
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for what it sees, h (M, head_size), such as state.top."""
@@ -483,44 +512,20 @@ class Network:
             self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
         return y
 
-    # ------------------------------------------------------------ buffers
-
-    def _array(self, name: str, *shape: int, dtype: Any = None) -> np.ndarray:
-        """An uninitialised array that is kept between calls under its name, and grows as it must; of config.dtype."""
-        size, kept = int(np.prod(shape)), self._arrays.get(name)
-        if kept is None or kept.size < size:
-            kept = self._arrays[name] = self.kernels.empty((size,), dtype or self.config.dtype)
-        return kept[:size].reshape(shape)
-
-    def _work(self, name: str, make: Callable[..., Any], *sizes: int) -> Any:
-        """What `make(*sizes)` gives, kept between calls under its name, and made anew where it is too small."""
-        room, work = self._works.get(name, (sizes, None))
-        if work is None or any(size > held for size, held in zip(sizes, room)):
-            self._works.pop(name, None)
-            room = tuple(map(max, zip(sizes, room)))
-            work = make(*room)
-            self._works[name] = room, work
-        return work
-
-    def _head_work(self, kernel: Callable[..., Any], rows: int) -> Any:
+    def _head_work(self, space: Workspace, kernel: Callable[..., Any], rows: int) -> Any:
         """The work of one of the head's kernels."""
         c = self.config
-        return self._work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, self.threads), rows)
+        return space.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, self.threads), rows)
 
 
 class Decoder:
-    """A network's weights made ready to go on token by token with up to num_texts texts."""
+    """What goes on token by token with up to num_texts texts: a network's weights, made ready, and scratch of its own."""
 
-    def __init__(self, network: Network, num_texts: int) -> None:
-        c, weights = network.config, network.weights
-        check_writes(c)
-        net = Net(
-            weights["embedding.weight"], c.cells, network.cell_weights, c.residual, c.head == "cell",
-            weights["head.weight"], weights["head.bias"],
-        )  # fmt: skip
-        self.config, self.kernels, self.threads = c, network.kernels, network.threads
+    def __init__(self, network: Network, weights: Any, num_texts: int) -> None:
+        """weights: what `kernels.decode_weights` has made of the network's."""
+        self.config, self.kernels, self.threads = network.config, network.kernels, network.threads
         self.num_texts = checks.whole("num_texts", num_texts, 1, MAX_SIZE)
-        self.work = self.kernels.decode_work(num_texts, net, self.threads)
+        self.work = self.kernels.decode_work(num_texts, weights, self.threads)
 
     def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.

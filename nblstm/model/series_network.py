@@ -10,6 +10,7 @@ from nblstm import checks
 from nblstm.model.network import Network, Pass
 from nblstm.model.noise import INPUT, Noise
 from nblstm.model.state import State
+from nblstm.model.workspace import Workspace
 
 
 class SeriesNetwork(Network):
@@ -28,16 +29,16 @@ class SeriesNetwork(Network):
 
     def _inputs(self, run: Pass, in_place: bool) -> tuple[np.ndarray, None]:
         """The numbers themselves, with noise in training."""
-        x = self._array("x", *run.tokens.shape)
+        x = run.space.array("x", *run.tokens.shape)
         x[...] = run.tokens
         return self._noise_behind(run, x, self.config.input_dropout, INPUT, into=x), None
 
     def _inputs_backward(self, run: Pass, grads: dict[str, np.ndarray], dx: np.ndarray) -> None:
         """Nothing in front of the layers is trained."""
 
-    def _losses_and_gradient(self, losses: np.ndarray, dtop: np.ndarray, grads, top, targets, scales) -> None:
+    def _losses_and_gradient(self, space: Workspace, losses, dtop, grads, top, targets, scales) -> None:
         weight, bias, threads = self.weights["head.weight"], self.weights["head.bias"], self.threads
-        work, y = self._head_work(self.kernels.linear_work, len(top)), self._array("predicted", *targets.shape)
+        work, y = self._head_work(space, self.kernels.linear_work, len(top)), space.array("predicted", *targets.shape)
         self.kernels.linear_forward(y, work, top, weight, bias, threads)
         self.kernels.squared_error(losses, y, y, targets, scales, threads)
         self.kernels.linear_backward(dtop, grads["head.weight"], grads["head.bias"], y, work, top, weight, threads)
@@ -57,6 +58,6 @@ class SeriesNetwork(Network):
     def predictions(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """What is predicted at every row of a chunk, (M, K), and the state after it."""
         chunk, state = self._checked(chunk, state)
-        with checks.quiet():
-            run = self._forward("reading", chunk, state, None)
+        with checks.quiet(), self._spaces.lend() as space:
+            run = self._forward(space, "reading", chunk, state, None)
             return self.logits(run.top), run.after

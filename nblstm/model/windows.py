@@ -12,6 +12,7 @@ from nblstm.model.network import Network, Pass
 from nblstm.model.noise import LAYER, Noise
 from nblstm.model.parameters import views
 from nblstm.model.state import State
+from nblstm.model.workspace import Workspace
 
 
 def initial_windows(config: WindowConfig, seed: int) -> np.ndarray:
@@ -53,14 +54,16 @@ class WindowNetwork(Network):
 
     def window_logits(self, tokens: np.ndarray) -> np.ndarray:
         """Logits (M, V) of the token that follows each window, tokens (M, n) int."""
-        with checks.quiet():
-            return self.logits(self._hidden(self._checked_windows(tokens)))
+        tokens = self._checked_windows(tokens)
+        with checks.quiet(), self._spaces.lend() as space:
+            return self.logits(self._hidden(space, tokens))
 
     def window_losses(self, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """-log p of the token that follows each window, (M,) in nats; tokens (M, n), targets (M,) int."""
         targets = checks.ids("targets", targets, self.config.vocab_size, (len(tokens),), np.int32)
-        with checks.quiet():
-            return self._losses(self._hidden(self._checked_windows(tokens)), targets)
+        tokens = self._checked_windows(tokens)
+        with checks.quiet(), self._spaces.lend() as space:
+            return self._losses(space, self._hidden(space, tokens), targets)
 
     def _checked_windows(self, tokens: np.ndarray) -> np.ndarray:
         """Windows (M, n) as the kernels read them. ConfigError if they hold what is no id."""
@@ -74,13 +77,13 @@ class WindowNetwork(Network):
     def _checked_state(self, state: State, num_texts: int) -> State:
         return state  # which holds nothing
 
-    def _forward(self, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
+    def _forward(self, space: Workspace, purpose: str, chunk: Any, state: State, noise: Noise | None) -> Pass:
         """Read the windows of a chunk; in training some of the dense layer's outputs are dropped."""
-        run = Pass(chunk.tokens, chunk.offsets, state, state, [], [], noise, None)
-        h = run.top = self._hidden(chunk.tokens)
+        run = Pass(space, chunk.tokens, chunk.offsets, state, state, [], [], noise, None)
+        h = run.top = self._hidden(space, chunk.tokens)
         run.outputs = [h]
         if noise is not None and self.config.dropout > 0:
-            run.top = self._array("dropped", *h.shape)
+            run.top = space.array("dropped", *h.shape)
             noise.drop(run.top, h, self.config.dropout, LAYER)
         return run
 
@@ -91,17 +94,17 @@ class WindowNetwork(Network):
             run.noise.drop(dtop, dtop, self.config.dropout, LAYER)
         dtop *= h > 0  # h = max(0, z)
         if self.config.embedding_size:
-            self._embedded_backward(grads, dtop, run.tokens)
+            self._embedded_backward(run.space, grads, dtop, run.tokens)
         else:
-            self._one_hot_backward(grads, dtop, run.tokens)
+            self._one_hot_backward(run.space, grads, dtop, run.tokens)
 
-    def _hidden(self, tokens: np.ndarray) -> np.ndarray:
+    def _hidden(self, space: Workspace, tokens: np.ndarray) -> np.ndarray:
         """h (M, H) of windows (M, n)."""
-        z = self._array("z", len(tokens), self.config.hidden_size)
+        z = space.array("z", len(tokens), self.config.hidden_size)
         if self.config.embedding_size:
-            self._embedded(z, tokens)
+            self._embedded(space, z, tokens)
         else:
-            self._one_hot(z, tokens)
+            self._one_hot(space, z, tokens)
         return np.maximum(z, 0, out=z)
 
     # ------------------------------------------------------------ the dense layer on one-hot tokens
@@ -110,43 +113,43 @@ class WindowNetwork(Network):
         """Which rows of window.weight the ones of x meet, (M n,)."""
         return (tokens + self.config.vocab_size * np.arange(self.config.window, dtype=np.int32)).reshape(-1)
 
-    def _one_hot(self, z: np.ndarray, tokens: np.ndarray) -> None:
+    def _one_hot(self, space: Workspace, z: np.ndarray, tokens: np.ndarray) -> None:
         """z = W x + b, where a product with ones and zeros is a sum of rows."""
         M, n = tokens.shape
-        met = self._array("met", M * n, self.config.hidden_size)
+        met = space.array("met", M * n, self.config.hidden_size)
         self.kernels.embedding_forward(met, self._rows(tokens), self.weights["window.weight"], self.threads)
         np.sum(met.reshape(M, n, -1), axis=1, out=z)
         z += self.weights["dense.bias"]
 
-    def _one_hot_backward(self, grads: dict[str, np.ndarray], dz: np.ndarray, tokens: np.ndarray) -> None:
+    def _one_hot_backward(self, space: Workspace, grads, dz: np.ndarray, tokens: np.ndarray) -> None:
         """Gradients from dz (M, H)."""
         M, n = tokens.shape
-        dmet = self._array("met", M * n, self.config.hidden_size)
+        dmet = space.array("met", M * n, self.config.hidden_size)
         dmet.reshape(M, n, -1)[...] = dz[:, None]  # z = the sum of n rows
         self.kernels.embedding_backward(grads["window.weight"], dmet, self._rows(tokens), self.threads)
         grads["dense.bias"] += dz.sum(axis=0)  # z = ... + b
 
     # ------------------------------------------------------------ the dense layer on embedded tokens
 
-    def _embedded(self, z: np.ndarray, tokens: np.ndarray) -> None:
+    def _embedded(self, space: Workspace, z: np.ndarray, tokens: np.ndarray) -> None:
         """z = W x + b."""
-        x = self._array("x", tokens.size, self.config.embedding_size)
+        x = space.array("x", tokens.size, self.config.embedding_size)
         self.kernels.embedding_forward(x, tokens.reshape(-1), self.weights["embedding.weight"], self.threads)
-        work, x = self._dense_work(len(tokens)), x.reshape(len(tokens), -1)
+        work, x = self._dense_work(space, len(tokens)), x.reshape(len(tokens), -1)
         self.kernels.linear_forward(z, work, x, self.weights["dense.weight"], self.weights["dense.bias"], self.threads)
 
-    def _embedded_backward(self, grads: dict[str, np.ndarray], dz: np.ndarray, tokens: np.ndarray) -> None:
+    def _embedded_backward(self, space: Workspace, grads, dz: np.ndarray, tokens: np.ndarray) -> None:
         """Gradients from dz (M, H); x is still what `_embedded` made of these tokens."""
         M, E = len(tokens), self.config.embedding_size
-        x, dx = (self._array(name, tokens.size, E) for name in ("x", "dx"))
+        x, dx = (space.array(name, tokens.size, E) for name in ("x", "dx"))
         self.kernels.linear_backward(
-            dx.reshape(M, -1), grads["dense.weight"], grads["dense.bias"], dz, self._dense_work(M), x.reshape(M, -1),
+            dx.reshape(M, -1), grads["dense.weight"], grads["dense.bias"], dz, self._dense_work(space, M), x.reshape(M, -1),
             self.weights["dense.weight"], self.threads,
         )  # fmt: skip
         self.kernels.embedding_backward(grads["embedding.weight"], dx, tokens.reshape(-1), self.threads)
 
-    def _dense_work(self, rows: int) -> Any:
+    def _dense_work(self, space: Workspace, rows: int) -> Any:
         """The work of the dense layer's kernels."""
         c, make = self.config, self.kernels.linear_work
         inputs = c.window * c.embedding_size
-        return self._work("dense", lambda M: make(M, inputs, c.hidden_size, c.dtype, self.threads), rows)
+        return space.work("dense", lambda M: make(M, inputs, c.hidden_size, c.dtype, self.threads), rows)

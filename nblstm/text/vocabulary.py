@@ -26,7 +26,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import repeat
 from typing import Any, ClassVar
 
@@ -80,6 +79,13 @@ class Vocabulary(ABC):
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
+
+    def __post_init__(self) -> None:
+        """Make the tables now, as threads may share a vocabulary. `_ids`: token -> id, of all tokens that can stand in
+        a text. `_texts`: what each id decodes to."""
+        ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
+        texts = (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
+        vars(self).update(_ids=ids, _texts=texts)
 
     @staticmethod
     def build(
@@ -141,16 +147,6 @@ class Vocabulary(ABC):
     def dtype(self) -> np.dtype:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(len(self) - 1)
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        """Token -> id, of all tokens that can stand in a text."""
-        return {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
-
-    @cached_property
-    def _texts(self) -> tuple[str, ...]:
-        """What each id decodes to."""
-        return (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -227,13 +223,12 @@ class Characters(Vocabulary):
     def split(self, text: str) -> Sequence[str]:
         return checked(text, str)
 
-    @cached_property
-    def _table(self) -> np.ndarray:
-        """Code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
-        table = np.zeros(NUM_CODE_POINTS, self.dtype)
-        characters = self.tokens[2 if self.ends else 1 :]
+    def __post_init__(self) -> None:
+        """`_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
+        super().__post_init__()
+        table, characters = np.zeros(NUM_CODE_POINTS, self.dtype), self.tokens[2 if self.ends else 1 :]
         table[_code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
-        return table
+        vars(self).update(_table=table)
 
     def encode(self, text: str) -> np.ndarray:
         return self._table[_code_points(text)]

@@ -114,7 +114,7 @@ class Session:
             shape = base.config if base else ModelConfig.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
             facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
             config = fitted(config, corpus, notify)
-            parameters = base.parameters if base else initial(shape, config.seed)
+            parameters = base.parameters.copy() if base else initial(shape, config.seed)
             return cls(output, facts, corpus, make_trainer(shape, parameters, config, corpus), notify, lock)
 
     @classmethod
