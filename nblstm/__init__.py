@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,20 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]
 
-_here = Path(__file__).parent
-if not (_here / "cli").is_dir():  # a checkout: the commands stand beside the package, installed they are inside
-    __path__.append(str(_here.parent))
+def _find_commands() -> None:
+    """Import `nblstm.cli` from beside the package, where it lies in a checkout; installed it is inside."""
+    here = Path(__file__).parent
+    folder = here.parent / "cli"
+    if (here / "cli").is_dir() or not folder.is_dir():
+        return
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(f"{__name__}.cli", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    sys.modules[spec.name] = globals()["cli"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+
+
+_find_commands()
 
 
 def __getattr__(name: str) -> Any:

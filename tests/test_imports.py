@@ -14,7 +14,7 @@ PACKAGE = Path(nblstm.__file__).parent
 ROOT = PACKAGE.parent
 CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 
-# Room -> the rooms it may import from, itself apart. Every room may import errors and version.
+# Room -> the rooms it may import from, itself apart. Every room may import arrays, errors and version.
 BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
     "programs": {"config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
@@ -29,6 +29,7 @@ BELOW = {
     "text": {"config"},
     "config": {"kernels"},
     "kernels": set(),
+    "arrays": set(),
     "errors": set(),
     "version": set(),
 }
@@ -66,7 +67,7 @@ def test_there_is_something_to_check():
 def test_imports_run_downwards(path):
     """A file imports its own room and those below, never one above or beside."""
     room = room_of(path)
-    assert imported_rooms(path) <= BELOW[room] | {room, "errors", "version"}
+    assert imported_rooms(path) <= BELOW[room] | {room, "arrays", "errors", "version"}
 
 
 def test_the_rooms_have_no_circle():
@@ -137,6 +138,24 @@ def test_every_public_name_exists():
     assert all(getattr(nblstm, name) is not None for name in nblstm.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         nblstm.no_such_name
+
+
+def test_only_the_commands_are_found_beside_the_package(python):
+    """`nblstm.tests` and `nblstm.setup` do not import, though they lie beside `nblstm.cli` in a checkout."""
+    code = "from nblstm.cli.main import main; from importlib.util import find_spec"
+    for name in ("tests", "setup", "benchmarks", "docs", "examples", "nblstm"):
+        code += f"; assert find_spec('nblstm.{name}') is None, '{name}'"
+    outcome = python("-c", code)
+    assert outcome.code == 0, outcome.err
+    assert "No module named 'nblstm.tests'" in python("-c", "import nblstm.tests").err
+
+
+def test_the_commands_import_as_any_subpackage(python):
+    """By every form of import, as a module to run, and as an attribute once they are imported."""
+    for code in ("import nblstm.cli; nblstm.cli", "from nblstm import cli; cli.__path__", "from nblstm.cli import main"):
+        outcome = python("-c", code)
+        assert outcome.code == 0, outcome.err
+    assert python("-m", "nblstm", "--version").out.startswith("nblstm, version")
 
 
 # ---------------------------------------------------------------- the package

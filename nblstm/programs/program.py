@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nblstm.arrays import integers
 from nblstm.config import ModelConfig, TextConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, save_model
@@ -158,14 +159,10 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def _checked(sequence: Any, V: int) -> np.ndarray:
     """A sequence of ids below V, (tokens,) int32. ConfigError if it is none."""
-    try:
-        ids = np.asarray(sequence)
-    except ValueError:  # lists of different lengths inside
-        ids = np.empty((0, 0))
-    fits = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
-    if not (fits and np.all((0 <= ids) & (ids < V))):
-        rule = f"must hold ids from 0 to {V - 1}, as texts_to_sequences makes them"
-        raise ConfigError(f"sequences {rule}, got {str(sequence)[:40]!r}.")
+    rule = f"hold ids from 0 to {V - 1}, as texts_to_sequences makes them"
+    ids = integers(sequence, "sequences", rule)
+    if ids.ndim != 1 or not np.all((0 <= ids) & (ids < V)):
+        raise ConfigError(f"sequences must {rule}, got {str(sequence)[:40]!r}.")
     return ids.astype(np.int32)
 
 
