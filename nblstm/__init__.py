@@ -53,6 +53,7 @@ def _find_commands() -> None:
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location(f"{__name__}.cli", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec and spec.loader
     sys.modules[spec.name] = globals()["cli"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules[spec.name])
 

@@ -42,8 +42,8 @@ def refuse_masked(value: Any, name: str) -> None:
 def real_numbers(value: Any, name: str, rule: str) -> np.ndarray:
     """Convert an array or nested lists of integers, booleans or floating-point numbers to float64, of the same shape.
 
-    rule: what `name` must do, for the message: "be ..." or "hold ...". Raises ConfigError for masks, text, dates, records, complex numbers, and
-    whatever cannot be converted.
+    rule: what `name` must do, for the message: "be ..." or "hold ...". Raises ConfigError for masks, text, dates,
+    records, complex numbers, and whatever cannot be converted.
     """
     refuse_masked(value, name)
     with converting(name, rule), np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite
@@ -55,7 +55,7 @@ def real_numbers(value: Any, name: str, rule: str) -> np.ndarray:
 def integers(value: Any, name: str, rule: str) -> np.ndarray:
     """Convert an array or list of integers to an array of the same shape; of int64 if it is empty.
 
-    rule: what `name` must do, for the message: "be ..." or "hold ...". Raises ConfigError for masks and whatever holds no integers.
+    rule: as in `real_numbers`. Raises ConfigError for masks and whatever holds no integers.
     """
     refuse_masked(value, name)
     with converting(name, rule):

@@ -52,11 +52,11 @@ def test_empty_sequences_and_vectors():
     [
         (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),
         (SEQUENCES, {"truncating": ""}, "truncating must be one of pre, post, got ''."),
-        (SEQUENCES, {"maxlen": -1}, "maxlen must be at least 0, got -1."),
+        (SEQUENCES, {"maxlen": -1}, "maxlen must be an integer of at least 0, got -1."),
         ([1, 2], {}, "one of them has no length"),
         ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
         (5, {}, "a list of sequences, got 5"),
-        (SEQUENCES, {"maxlen": 1.5}, "maxlen must be an integer and at least 0, got 1.5"),
+        (SEQUENCES, {"maxlen": 1.5}, "maxlen must be an integer of at least 0, got 1.5"),
         (SEQUENCES, {"value": "x"}, "value must be what int32 can hold"),
         (SEQUENCES, {"dtype": "nonsense"}, "nonsense"),
         (["ab"], {}, "hold what int32 can"),

@@ -128,8 +128,8 @@ class SeriesModel:
     def forecast(self, series: Any, n: int) -> Any:
         """Predict the n values that follow a series (T, D): (n, D) float64, every one from those before it.
 
-        A list of series gives a list. ConfigError if the model does not predict next values, or if all
-        forecasts together hold more than FORECAST_NUMBERS numbers.
+        A list of series gives a list. ConfigError if the model does not predict next values, or if all forecasts
+        together hold more than FORECAST_NUMBERS numbers.
         """
         if self.config.predicts != "next":
             raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
@@ -146,7 +146,7 @@ class SeriesModel:
             raise ConfigError(f"n must be an integer of at least 1, got {n!r:.40}.")
         most = max(1, FORECAST_NUMBERS // (self.config.embedding_size * count))
         if n > most:
-            raise ConfigError(f"n must be at most {most:,} for so many numbers at a step, got {n:,}; forecast in parts.")
+            raise ConfigError(f"n must be at most {most:,} with so many numbers a step, got {n:,}; forecast in parts.")
 
     def _checked(self, series: Any) -> np.ndarray:
         """The series (T, D) as the network reads it."""

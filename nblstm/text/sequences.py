@@ -42,7 +42,7 @@ def pad_sequences(
         if word not in PADDINGS:
             raise ConfigError(f"{name} must be one of {', '.join(PADDINGS)}, got {word!r}.")
     if maxlen is not None and not (isinstance(maxlen, (int, np.integer)) and maxlen >= 0):
-        raise ConfigError(f"maxlen must be an integer and at least 0, got {maxlen!r:.40}.")
+        raise ConfigError(f"maxlen must be an integer of at least 0, got {maxlen!r:.40}.")
     if not isinstance(sequences, Iterable):
         raise ConfigError(f"sequences must be a list of sequences, got {sequences!r:.40}.")
     arrays = [_row(sequence, dtype) for sequence in sequences]
