@@ -39,7 +39,12 @@ SECONDS = 600  # that a block may take
 RUNNABLE = ("sh", "python")
 NUMBER = re.compile(r"[-−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 COMMENT = re.compile(r"<!-- (run|not run|exits|output): (.*) -->")
-VERSE = "ROMEO:\nShall I compare thee to a summer's day?\nThou art more lovely and more temperate.\n\n"
+PROGRESS = re.compile(r"epoch # # % loss .*")  # a line that a terminal overwrites
+VERSE = """ROMEO:
+To be, or not to be: that is the question.
+The quick brown fox jumps over the lazy dog; what is the King?
+
+"""
 
 
 @dataclass
@@ -196,7 +201,7 @@ def shapes(text: str) -> list[str]:
     found: list[str] = []
     for line in text.splitlines():
         shape = " ".join(NUMBER.sub("#", line).split())
-        if not found or found[-1] != shape:
+        if not PROGRESS.fullmatch(shape) and [shape] != found[-1:]:
             found.append(shape)
     return found
 
