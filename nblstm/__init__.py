@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from nblstm.version import __version__
@@ -44,9 +45,22 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]
 
-_here = os.path.dirname(__file__)
-if not os.path.isdir(os.path.join(_here, "cli")):  # a checkout: the commands stand beside the package, installed inside
-    __path__.append(os.path.dirname(_here))
+def _find_commands() -> None:
+    """Import `nblstm.cli` from beside the package, where it lies in a checkout; installed it is inside."""
+    here = os.path.dirname(__file__)
+    folder = os.path.join(os.path.dirname(here), "cli")
+    if os.path.isdir(os.path.join(here, "cli")) or not os.path.isdir(folder):
+        return
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    start = os.path.join(folder, "__init__.py")
+    spec = spec_from_file_location(f"{__name__}.cli", start, submodule_search_locations=[folder])
+    assert spec and spec.loader
+    sys.modules[spec.name] = globals()["cli"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+
+
+_find_commands()
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,6 @@ WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
-MAX_FORECAST = 10**6  # steps of a series: minutes of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 MAX_LAYERS = 1000
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision

@@ -30,11 +30,12 @@ BELOW = {
     "config": {"kernels"},
     "kernels": set(),
     "checks": set(),
+    "arrays": set(),
     "errors": set(),
     "interrupts": set(),
     "version": set(),
 }
-EVERYWHERE = {"errors", "interrupts", "version"}
+EVERYWHERE = {"arrays", "errors", "interrupts", "version"}
 MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
 MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]
 names = pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{room_of(path)}.{path.stem}")
@@ -140,6 +141,24 @@ def test_every_public_name_exists():
     assert all(getattr(nblstm, name) is not None for name in nblstm.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         nblstm.no_such_name
+
+
+def test_only_the_commands_are_found_beside_the_package(python):
+    """`nblstm.tests` and `nblstm.setup` do not import, though they lie beside `nblstm.cli` in a checkout."""
+    code = "from nblstm.cli.main import main; from importlib.util import find_spec"
+    for name in ("tests", "setup", "benchmarks", "docs", "examples", "nblstm"):
+        code += f"; assert find_spec('nblstm.{name}') is None, '{name}'"
+    outcome = python("-c", code)
+    assert outcome.code == 0, outcome.err
+    assert "No module named 'nblstm.tests'" in python("-c", "import nblstm.tests").err
+
+
+def test_the_commands_import_as_any_subpackage(python):
+    """By every form of import, as a module to run, and as an attribute once they are imported."""
+    for code in ("import nblstm.cli; nblstm.cli", "from nblstm import cli; cli.__path__", "from nblstm.cli import main"):
+        outcome = python("-c", code)
+        assert outcome.code == 0, outcome.err
+    assert python("-m", "nblstm", "--version").out.startswith("nblstm, version")
 
 
 # ---------------------------------------------------------------- the package

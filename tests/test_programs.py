@@ -168,6 +168,13 @@ def test_what_is_no_sequence_of_ids_is_refused(programs, kind, wrong):
         programs[kind][0].predict(wrong)
 
 
+@both
+def test_a_masked_sequence_is_refused(programs, kind):
+    """A cast to ids would drop the mask."""
+    with pytest.raises(ConfigError, match="sequences must hold nothing masked"):
+        programs[kind][0].predict([np.ma.masked_array([1, 1], [False, True])])
+
+
 # ---------------------------------------------------------------- files
 
 

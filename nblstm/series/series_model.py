@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import (
-    FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, MAX_FORECAST, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig,
-)  # fmt: skip
+from nblstm.arrays import is_listed, real_numbers
+from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, FOR_RUNS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import SCALES, load_series, save_series
 from nblstm.kernels import fastest
@@ -27,6 +26,7 @@ FOR_TEXT = (
     "vocab_size", "embedding_size", "predicts", "label_smoothing", "token_weights", *FOR_DOCUMENTS, *FOR_CARDS,
     *FOR_RUNS,
 )  # fmt: skip
+FORECAST_NUMBERS = 10_000_000  # that one call of `forecast` returns at most
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,9 @@ class SeriesModel:
     ) -> SeriesModel:  # fmt: skip
         """Train a model on a series (T, D), or (T,) for one number a step, or on a list of such arrays.
 
+        An array is whatever NumPy can read as one: a column or a table of pandas, a tensor. A list of arrays is several
+        series, nested lists of numbers are one. Booleans count as 0 and 1; masked, missing and infinite numbers, text,
+        dates and complex numbers are refused.
         targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
         valid_fraction: the last share of every series is not learned from; the weights that predict it best are kept.
         settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...); an
@@ -128,29 +131,34 @@ class SeriesModel:
         A model of next values thus predicts value t + 1 in row t. A list of series gives a list. backend: "numpy" or
         "cpu" (DeviceError without numba). ConfigError if the series is not of the kind that was learned.
         """
-        listed = _is_listed(series)
+        listed = is_listed(series)
         read = [self._checked(x) for x in (series if listed else [series])]
         network = SeriesNetwork(self.config, self.parameters, backend, threads)
         found = [np.concatenate([self.targets.real(rows) for rows, _ in _read(network, x)]) for x in read]
         return found if listed else found[0]
 
-    def forecast(self, series: Any, n: int) -> np.ndarray:
-        """The n values that follow a series (T, D), (n, D) float64: every one is predicted from those before it.
+    def forecast(self, series: Any, n: int) -> Any:
+        """Predict the n values that follow a series (T, D): (n, D) float64, every one from those before it.
 
-        ConfigError if the model does not predict next values.
+        A list of series gives a list. ConfigError if the model does not predict next values, or if all forecasts
+        together hold more than FORECAST_NUMBERS numbers.
         """
         if self.config.predicts != "next":
             raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
-        checks.whole("n", n, 1, MAX_FORECAST)
+        listed = is_listed(series)
+        read = [self._checked(x) for x in (series if listed else [series])]
+        self._check_length(n, len(read))
         network = SeriesNetwork(self.config, self.parameters, "numpy")
-        for rows, state in _read(network, self._checked(series)):
-            found = [rows[-1:]]
-        for _ in range(n - 1):
-            row, state = network.predictions(Chunk(found[-1], found[-1], np.arange(2), False), state)
-            found.append(row)
-            if not np.isfinite(row).all():
-                raise checks.non_finite(f"step {len(found)} of the forecast is")
-        return self.targets.real(np.concatenate(found))
+        found = [self.targets.real(_continue(network, x, int(n))) for x in read]
+        return found if listed else found[0]
+
+    def _check_length(self, n: Any, count: int) -> None:
+        """Raise ConfigError unless n values may follow each of `count` series."""
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise ConfigError(f"n must be an integer of at least 1, got {n!r:.40}.")
+        most = max(1, FORECAST_NUMBERS // (self.config.embedding_size * count))
+        if n > most:
+            raise ConfigError(f"n must be at most {most:,} with so many numbers a step, got {n:,}; forecast in parts.")
 
     def _checked(self, series: Any) -> np.ndarray:
         """The series (T, D) as the network reads it."""
@@ -172,6 +180,20 @@ class SeriesModel:
         config, weights, scales, training = load_series(path, parameter_shapes)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
         return cls(config, flatten(weights, config), inputs, targets, training)
+
+
+def _continue(network: SeriesNetwork, x: np.ndarray, n: int) -> np.ndarray:
+    """Predict the n rows (n, D) that follow a series x (T, D), both standardised."""
+    for rows, state in _read(network, x):
+        row = rows[-1:]
+    found = np.empty((n, x.shape[1]), x.dtype)
+    found[0] = row[0]
+    for step in range(1, n):
+        row, state = network.predictions(Chunk(row, row, np.arange(2), False), state)
+        found[step] = row[0]
+        if not np.isfinite(row).all():
+            raise checks.non_finite(f"step {step + 1} of the forecast is")
+    return found
 
 
 def _read(network: SeriesNetwork, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
@@ -200,21 +222,16 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], TrainConfig]:
     return model, TrainConfig(**recipe)
 
 
-def _is_listed(series: Any) -> bool:
-    """Whether several series are given, and not one: a list or tuple of arrays, not of numbers or lists."""
-    return isinstance(series, (list, tuple)) and any(isinstance(item, np.ndarray) for item in series)
-
-
 def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What is read and what is to be predicted, (T, D) and (T, K) of every series. ConfigError if they do not fit."""
-    listed = series if _is_listed(series) else [series]
+    listed = series if is_listed(series) else [series]
     read = [_values(x, "series") for x in listed]
     if targets is None:
         if any(len(x) < 2 for x in read):
             raise ConfigError("series must have at least 2 steps, one to predict the other from; leave out others.")
         read, wanted = [x[:-1] for x in read], [x[1:] for x in read]
     else:
-        wanted = [_values(y, "targets") for y in (targets if _is_listed(series) else [targets])]
+        wanted = [_values(y, "targets") for y in (targets if is_listed(series) else [targets])]
     if [len(x) for x in read] != [len(y) for y in wanted]:
         raise ConfigError("targets must have as many steps as their series.")
     for name, parts in (("series", read), ("targets", wanted)):
@@ -225,15 +242,10 @@ def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray
 
 def _values(series: Any, name: str) -> np.ndarray:
     """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite real numbers."""
-    try:
-        if np.iscomplexobj(series):  # which NumPy would cast, with a warning
-            raise TypeError
-        values = np.asarray(series, np.float64)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be real numbers: an array (T, D) or (T,), or a list of such arrays.") from None
+    values = real_numbers(series, name, "be real numbers: an array (T, D) or (T,), or a list of such arrays")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or 0 in values.shape:
-        raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {np.shape(series)}.")
+        raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {values.shape}.")
     if not np.isfinite(values).all():
         raise ConfigError(f"{name} must hold finite numbers; fill in or leave out what is missing.")
     return values
