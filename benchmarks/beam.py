@@ -14,7 +14,7 @@ import common  # first: it sets the environment that the others read  # isort: s
 
 from sample import MODELS, weights_like_text
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Words
 
@@ -22,7 +22,7 @@ BACKENDS = ("cpu", "numpy")
 CHECKED_TOKENS = 50
 
 
-def a_model(shape: ModelConfig, threads: int) -> LanguageModel:
+def a_model(shape: LanguageConfig, threads: int) -> LanguageModel:
     """A model of that shape over words that mean nothing; <unk>, which is never written, is the first."""
     words = Words(("<unk>", *(f"w{k}" for k in range(1, shape.vocab_size))))
     model = LanguageModel(shape, words, weights_like_text(shape), {})

@@ -17,7 +17,7 @@ import limits
 from sample import Ours
 from train import Case, Training
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import initial
 
 CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--sample", action="store_true", help="time a sampled token instead")
     args = parser.parse_args()
     case = Case(2, args.hidden_size, 64, 64)
-    shapes = {name: ModelConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
+    shapes = {name: LanguageConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
               for name, options in common.chosen(CASES, args.only and ["lstm", *args.only]).items()}  # fmt: skip
     (sampling if args.sample else training)(args, case, shapes)
 
 
-def sampling(args: argparse.Namespace, case: Case, shapes: dict[str, ModelConfig]) -> None:
+def sampling(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageConfig]) -> None:
     """Microseconds a token of one text."""
     texts = {(name, backend): Ours(shape, initial(shape, 0), 1, backend, args.threads)
              for name, shape in shapes.items() if not shape.bidirectional for backend in ("cpu", "numpy")}  # fmt: skip
@@ -57,7 +57,7 @@ def sampling(args: argparse.Namespace, case: Case, shapes: dict[str, ModelConfig
     common.report(title, args, rows, ["tests hold every cell to the specification"])
 
 
-def training(args: argparse.Namespace, case: Case, shapes: dict[str, ModelConfig]) -> None:
+def training(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageConfig]) -> None:
     """Milliseconds a step."""
     chunk, calls, operations, compiled = case.chunk(), {}, {}, {}
     for name, shape in shapes.items():

@@ -22,7 +22,8 @@ import common  # first: it sets the environment that the others read  # isort: s
 import numpy as np
 from family import sized
 
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import TrainingError
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -71,7 +72,7 @@ def recall(network: Network, task: Copying) -> float:
     return float(np.mean(right))
 
 
-def train(shape: ModelConfig, task: Copying, config: TrainConfig) -> float:
+def train(shape: LanguageConfig, task: Copying, config: TrainConfig) -> float:
     """The recall after training; that of guessing where it diverges."""
     network = Network(shape, initial(shape, config.seed), "cpu", config.threads)
     try:

@@ -16,7 +16,8 @@ from typing import Any
 
 import common  # first: it sets the environment that the others read  # isort: skip
 
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import TrainingError
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -39,12 +40,12 @@ MIN_SIZE = 4  # of a hidden layer
 NEARLY = 0.02  # share of the parameters by which a variant may differ
 
 
-def sized(options: dict[str, Any], vocab_size: int, hidden_size: int, num_layers: int = 2) -> ModelConfig:
+def sized(options: dict[str, Any], vocab_size: int, hidden_size: int, num_layers: int = 2) -> LanguageConfig:
     """The variant's network whose number of parameters comes closest to that of a plain LSTM of this hidden size."""
 
-    def shape_of(options: dict[str, Any], size: int) -> ModelConfig:
+    def shape_of(options: dict[str, Any], size: int) -> LanguageConfig:
         fixed = {name: value(size) if callable(value) else value for name, value in options.items()}
-        return ModelConfig(vocab_size, hidden_size=size, num_layers=num_layers, **{"dropout": 0.0, **fixed})
+        return LanguageConfig(vocab_size, hidden_size=size, num_layers=num_layers, **{"dropout": 0.0, **fixed})
 
     parameters = shape_of({}, hidden_size).num_parameters
     shapes = (shape_of(options, size) for size in range(MIN_SIZE, 4 * hidden_size + MIN_SIZE))
@@ -55,7 +56,7 @@ def sized(options: dict[str, Any], vocab_size: int, hidden_size: int, num_layers
     return shape
 
 
-def train(shape: ModelConfig, corpus: Corpus, config: TrainConfig, told: Callable[[Report], None]) -> Report | None:
+def train(shape: LanguageConfig, corpus: Corpus, config: TrainConfig, told: Callable[[Report], None]) -> Report | None:
     """The last report of a run; None if it diverged."""
     network = Network(shape, initial(shape, config.seed), "cpu", config.threads)
     source = Streams(corpus.train, config.batch_size, config.bptt)
@@ -68,7 +69,7 @@ def train(shape: ModelConfig, corpus: Corpus, config: TrainConfig, told: Callabl
     return last
 
 
-def row(name: str, shape: ModelConfig, last: Report | None) -> dict[str, str]:
+def row(name: str, shape: LanguageConfig, last: Report | None) -> dict[str, str]:
     """A line of the table."""
     sizes = {"variant": name, "parameters": f"{shape.num_parameters:,}", "hidden size": str(shape.hidden_size)}
     if last is None:

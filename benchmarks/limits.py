@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.kernels.threads import split
 from nblstm.kernels.tiles import PANEL, multiply
 from nblstm.kernels.vectors import LANES, lane_sum, load, store
@@ -18,7 +18,7 @@ TILE_ROWS, TILE_DEPTH, TILE_ROUNDS = 96, 256, 400  # 96 KiB of A and 64 KiB of B
 READ_BYTES = 1 << 28  # read in one call of a bandwidth measurement, however small the array
 
 
-def training_operations(shape: ModelConfig, tokens: int, distinct: int) -> float:
+def training_operations(shape: LanguageConfig, tokens: int, distinct: int) -> float:
     """Floating-point operations of the products in a training step; a multiply-add counts as two.
 
     `distinct` inputs are projected in the first layer, not all tokens: work that is avoided is not counted. The
@@ -32,7 +32,7 @@ def training_operations(shape: ModelConfig, tokens: int, distinct: int) -> float
     return 3 * 2.0 * products
 
 
-def decoding_bytes(shape: ModelConfig) -> int:
+def decoding_bytes(shape: LanguageConfig) -> int:
     """Bytes of weights that reading one token needs: all but the first layer's input weights, of which one row of
     the table of projected tokens is left, and the embedding, which that table replaces."""
     V, H, L = shape.vocab_size, shape.hidden_size, shape.num_layers

@@ -24,13 +24,14 @@ import common  # first: it sets the environment that the others read  # isort: s
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TextConfig, TrainConfig
+from nblstm.config import TextConfig, TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import initial
 from nblstm.scoring import score, validation_loss, validation_streams
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.corpus import read
 from nblstm.training.schedules import make_schedule
-from nblstm.training.session import Session, split_settings
+from nblstm.tasks.session import Session, split_settings
 
 WORD_LEVEL = {"hidden_size": 200, "dropout": 0.5, "input_dropout": 0.5, "output_dropout": 0.5, "tie": True}
 TOLERANCE = 1e-4  # of the first validation loss, before any training
@@ -50,7 +51,7 @@ def our_run(session: Session) -> Iterator[tuple[float, float] | None]:
 class TorchRun:
     """The loop of `Trainer.run` around PyTorch's step, with the same streams, schedule and validation."""
 
-    def __init__(self, shape: ModelConfig, config: TrainConfig, train: np.ndarray, valid: np.ndarray, threads: int):
+    def __init__(self, shape: LanguageConfig, config: TrainConfig, train: np.ndarray, valid: np.ndarray, threads: int):
         import torch
         from torch_peer import TorchModel, TorchTraining
 

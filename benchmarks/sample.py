@@ -22,7 +22,8 @@ import common  # first: it sets the environment that the others read  # isort: s
 import limits
 import numpy as np
 
-from nblstm.config import ModelConfig, SampleConfig
+from nblstm.config import SampleConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
 from nblstm.kernels.reference import draw as specified_draw
@@ -31,10 +32,10 @@ from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
 
 MODELS = {
-    "2x128": ModelConfig(65, hidden_size=128),
-    "2x256": ModelConfig(65, hidden_size=256),
-    "2x512": ModelConfig(65, hidden_size=512),
-    "2x650": ModelConfig(10_000, hidden_size=650),
+    "2x128": LanguageConfig(65, hidden_size=128),
+    "2x256": LanguageConfig(65, hidden_size=256),
+    "2x512": LanguageConfig(65, hidden_size=512),
+    "2x650": LanguageConfig(10_000, hidden_size=650),
 }
 TOLERANCE = 1e-4
 CHECKED_TOKENS = 20
@@ -42,7 +43,7 @@ ENDLESS = 10**9
 TRIAL_TOKENS = 20
 
 
-def weights_like_text(shape: ModelConfig) -> np.ndarray:
+def weights_like_text(shape: LanguageConfig) -> np.ndarray:
     """Fresh weights; a word model's head prefers words as Zipf's law does, so that words come again."""
     parameters = initial(shape, 0)
     if shape.vocab_size > 1000:
@@ -81,7 +82,7 @@ class Loop:
 class Ours:
     """The package's own generator, which makes the first token here and then more and more in a call."""
 
-    def __init__(self, shape: ModelConfig, parameters: np.ndarray, N: int, backend: str, threads: int) -> None:
+    def __init__(self, shape: LanguageConfig, parameters: np.ndarray, N: int, backend: str, threads: int) -> None:
         self.network = Network(shape, parameters, backend, threads)
         decode, state = self.network.decoder(N), State.zeros(shape, N)
         self.read = lambda tokens: decode(tokens, state)
@@ -99,7 +100,7 @@ class Ours:
         next(self.pieces)
 
 
-def numpy_reader(shape: ModelConfig, parameters: np.ndarray, N: int) -> Callable[[np.ndarray], np.ndarray]:
+def numpy_reader(shape: LanguageConfig, parameters: np.ndarray, N: int) -> Callable[[np.ndarray], np.ndarray]:
     """The loop anyone would write in NumPy, with the obvious savings: one product a layer, biases added up before."""
     w, H, L = views(parameters, shape), shape.hidden_size, shape.num_layers
     layers = []
@@ -122,7 +123,7 @@ def numpy_reader(shape: ModelConfig, parameters: np.ndarray, N: int) -> Callable
     return read
 
 
-def torch_reader(shape: ModelConfig, parameters: np.ndarray, N: int, cells: bool, threads: int):
+def torch_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, cells: bool, threads: int):
     """nn.LSTM on one time step, or a loop over nn.LSTMCell."""
     import torch
     from torch_peer import TorchModel
@@ -155,7 +156,7 @@ def torch_reader(shape: ModelConfig, parameters: np.ndarray, N: int, cells: bool
     return read_with_cells if cells else read_with_lstm
 
 
-def onnx_reader(shape: ModelConfig, parameters: np.ndarray, N: int, threads: int):
+def onnx_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int):
     """ONNX Runtime on Gather, one LSTM node a layer, MatMul; inputs and outputs are bound once, states in turns."""
     import onnxruntime
 
@@ -189,7 +190,7 @@ def onnx_reader(shape: ModelConfig, parameters: np.ndarray, N: int, threads: int
     return read
 
 
-def onnx_model(shape: ModelConfig, parameters: np.ndarray, N: int) -> bytes:
+def onnx_model(shape: LanguageConfig, parameters: np.ndarray, N: int) -> bytes:
     """The network's single step as an ONNX model: tokens (1, N), h and c (1, N, H) of each layer -> logits (N, V)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
@@ -225,7 +226,7 @@ def onnx_model(shape: ModelConfig, parameters: np.ndarray, N: int) -> bytes:
 # ---------------------------------------------------------------- checking
 
 
-def check(name: str, fields: dict[str, list], reference: Callable, shape: ModelConfig, N: int) -> float:
+def check(name: str, fields: dict[str, list], reference: Callable, shape: LanguageConfig, N: int) -> float:
     """All, still at the zero state, give the logits of the reference along the same tokens, or the program ends."""
     tokens = np.random.default_rng(2).integers(0, shape.vocab_size, (CHECKED_TOKENS, N))
     expected = np.stack([reference(row).copy() for row in tokens])
@@ -253,7 +254,7 @@ def check_draw(V: int) -> None:
 # ---------------------------------------------------------------- measuring
 
 
-def field(shape: ModelConfig, parameters: np.ndarray, N: int, threads: int, peers: list[str]) -> dict[str, list]:
+def field(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int, peers: list[str]) -> dict[str, list]:
     """Everyone who takes part, by name: one contestant, or one for each number of threads to try."""
     fields: dict[str, list] = {
         f"nblstm {backend}": [Ours(shape, parameters, N, backend, threads)] for backend in ("cpu", "numpy")
@@ -278,7 +279,7 @@ def quickest(loops: list) -> Any:
     return loops[min(range(len(loops)), key=lambda k: common.median(times[str(k)]))]
 
 
-def measure(name: str, shape: ModelConfig, N: int, args, peers: list[str]) -> dict[str, Any]:
+def measure(name: str, shape: LanguageConfig, N: int, args, peers: list[str]) -> dict[str, Any]:
     """Check a model, then time it: seconds per turn of the loop (N tokens), a number a round."""
     parameters = weights_like_text(shape)
     started = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))

@@ -29,7 +29,7 @@ from train import Case, Training
 
 from nblstm.config import TextConfig, TrainConfig
 from nblstm.nn.parameters import initial
-from nblstm.training.session import Session
+from nblstm.tasks.session import Session
 
 BASE = Case(num_layers=2, hidden_size=256, batch_size=64, bptt=64)
 WORDS = replace(BASE, hidden_size=128, bptt=32)  # smaller, so that the largest vocabulary takes a second a step

@@ -22,7 +22,7 @@ import limits
 import numpy as np
 
 from nblstm import scoring
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.text.batches import Chunk
@@ -34,9 +34,9 @@ MODELS = {"2x128": (2, 128), "2x256": (2, 256), "2x512": (2, 512), "1x1024": (1,
 JOBS = {"1 stream": 1, "16 streams": 16, "64 streams": 64, "lines": 0}
 
 
-def shape_of(name: str) -> ModelConfig:
+def shape_of(name: str) -> LanguageConfig:
     num_layers, hidden_size = MODELS[name]
-    return ModelConfig(V, hidden_size=hidden_size, num_layers=num_layers, dropout=0.0)
+    return LanguageConfig(V, hidden_size=hidden_size, num_layers=num_layers, dropout=0.0)
 
 
 # ---------------------------------------------------------------- the jobs: calls that return all losses
@@ -148,7 +148,7 @@ def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def limit_of(shape: ModelConfig, N: int, tokens: int, threads: int, with_torch: bool) -> tuple[dict, str, float]:
+def limit_of(shape: LanguageConfig, N: int, tokens: int, threads: int, with_torch: bool) -> tuple[dict, str, float]:
     """(contestants to measure the limit with, its name, how much of it the job takes)."""
     if N == 1:
         size = 4 * shape.hidden_size**2 * np.dtype(shape.dtype).itemsize

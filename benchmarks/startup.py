@@ -24,7 +24,7 @@ LIMIT = 300.0  # seconds that a process may take
 
 MAKE_MODEL = "import nblstm; nblstm.train('text.txt', 'model.safetensors', hidden_size=128, steps=20)"
 FIRST_STEP = """
-from nblstm.training.session import Session
+from nblstm.tasks.session import Session
 session = Session.start(["text.txt"], "step.safetensors", overwrite=True)
 print(next(session.trainer.run()).loss)
 """

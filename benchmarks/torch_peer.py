@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import flatten, parameter_shapes, views
 from nblstm.text.batches import Chunk
 
@@ -16,7 +16,7 @@ from nblstm.text.batches import Chunk
 class TorchModel(nn.Module):
     """nn.Embedding, nn.LSTM, nn.Linear, as a PyTorch user would write them; weights copied from nblstm's."""
 
-    def __init__(self, config: ModelConfig, parameters: np.ndarray) -> None:
+    def __init__(self, config: LanguageConfig, parameters: np.ndarray) -> None:
         super().__init__()
         self.config = config
         V, E, H, L = config.vocab_size, config.embedding_size, config.hidden_size, config.num_layers

@@ -21,7 +21,8 @@ import common  # first: it sets the environment that the others read  # isort: s
 import limits
 import numpy as np
 
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, parameter_shapes, views
 from nblstm.nn.state import State
@@ -46,8 +47,8 @@ class Case:
     vocab_size: int = 65
 
     @property
-    def shape(self) -> ModelConfig:
-        return ModelConfig(
+    def shape(self) -> LanguageConfig:
+        return LanguageConfig(
             self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers, dropout=0.0
         )
 
@@ -74,7 +75,7 @@ CASES = {
 class Training:
     """Training steps as `nblstm.training.trainer.Trainer` does them, on one chunk."""
 
-    def __init__(self, shape: ModelConfig, parameters: np.ndarray, batch_size: int, threads: int) -> None:
+    def __init__(self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int) -> None:
         self.network = Network(shape, parameters, "cpu", threads)
         self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP), parameters)
         self.gradient = np.empty_like(parameters)

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from nblstm.cli.options import given, setting
+from nblstm.cli.outputs import echo
 from nblstm.cli.progress import Progress
+from nblstm.cli.shown import safe_text
 from nblstm.config import BeamConfig
 from nblstm.errors import ConfigError
 
@@ -68,10 +70,10 @@ def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores:
     finally:
         progress.close()
     for text in found:
-        click.echo(prompt + text.text)
+        echo(safe_text()(prompt + text.text))
         if scores:
-            click.echo(f"log-probability {text.log_probability:.4f}  score {text.score:.4f}")
+            echo(f"log-probability {text.log_probability:.4f}  score {text.score:.4f}")
         if config.num_samples > 1 and model.vocabulary.end_id is None:
-            click.echo("-" * 20)
+            echo("-" * 20)
     if len(found) < config.num_samples:
         click.echo(f"the search found {len(found)} different texts, not {config.num_samples}; raise --beam.", err=True)

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
+from nblstm.cli.models import text_model
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
@@ -42,17 +44,17 @@ def command(
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
-    from nblstm.tasks.language.model import load
     from nblstm.text.corpus import rereadable
 
-    loaded = [load(model) for model in models]
+    loaded = [text_model(model) for model in models]
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, loaded)
     rows = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
-        for file, source in zip(files, rereadable(files, open_files)):
+        texts = all(model.vocabulary.level != "byte" for model in loaded)
+        for file, sources in zip(files, rereadable(files, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                score, said = _scored(model, source, name, kind or "line", streams, reading, **how)
+                score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
                 if score.tokens == 0:
                     raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
                 rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
@@ -61,7 +63,7 @@ def command(
         return
     _table(rows, {model.vocabulary.level for model in loaded})
     if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
-        click.echo("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
+        say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
 def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
@@ -70,30 +72,30 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
-    if streams > 1 and any(model.config.bidirectional for model in loaded):
+    if streams > 1 and any(model.config.directions == 2 for model in loaded):
         raise ConfigError("--streams is for models that read from left to right; a bidirectional one reads spans.")
     if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
         raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
 
 
 def _scored(
-    model: Any, file: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
+    model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
-    """The score of a file under a protocol, and the protocol in words."""
+    """The score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.corpus import read
 
     vocabulary = model.vocabulary
     if name == "documents":
-        texts = (text for _, text in documents([file], kind, vocabulary.level, encoding))
+        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.told)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read([file], vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(read(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
         return score, STREAMS.format(used) if used > 1 else STREAM
-    said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if model.config.bidirectional else STREAM
+    said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
     return scoring.score(network, vocabulary, chunks, reading.told), said
 
 
@@ -102,10 +104,10 @@ def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
     protocols = dict.fromkeys(found["protocol"] for found in rows)
     for said in protocols:
         read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]
-        click.echo(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
+        say(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
     columns, several = heads(levels), len({found["model"] for found in rows}) > 1
     width = max(len(found["model"]) for found in rows)
-    click.echo(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
+    say(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
     for found in rows:
         model, file, _, *values = found.values()
-        click.echo(row(columns, values, *([model.ljust(width)] if several else []), file))
+        say(row(columns, values, *([model.ljust(width)] if several else []), file))

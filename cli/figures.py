@@ -53,7 +53,7 @@ def filling_in(config: Any) -> str:
 def protocol(model: Any, kind: str) -> str:
     """How texts that know nothing of each other are scored, in words."""
     vocabulary = model.vocabulary
-    if model.config.bidirectional:
+    if model.config.directions == 2:
         return f"each {KINDS[kind]} on its own; {filling_in(model.config)}"
     if vocabulary.end_id is None:
         rest = "" if kind == "file" else ", the line end behind it is not"
@@ -64,13 +64,12 @@ def protocol(model: Any, kind: str) -> str:
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """({"file", "line"}, text) of every document (a line, or a blank-line one) in the files; bytes at byte level."""
-    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.corpus import read_each
     from nblstm.text.documents import numbered
 
-    newline = b"\n" if level == "byte" else "\n"
-    for source in find_sources(files):
-        for line, text in numbered(read([source], level, encoding), kind, newline, source.name):
-            yield {"file": source.name, "line": line}, text
+    for file, chunks in read_each(files, level, encoding):
+        for line, text in numbered(chunks, kind, file):
+            yield {"file": file, "line": line}, text
 
 
 class Reading:

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option
+from nblstm.cli.shown import say
 
 
 @click.command("info")
@@ -15,10 +17,9 @@ from nblstm.cli.options import echo_json, json_option, model_option
 @json_option
 def command(model: str, training: bool, json: bool) -> None:
     """What a model is, how it was made and how good it is."""
-    from nblstm.tasks.language.model import load
     from nblstm.reporting.facts import model_facts
 
-    loaded = load(model)
+    loaded = text_model(model)
     if json:
         echo_json({
             "config": loaded.config.to_dict(),
@@ -35,15 +36,19 @@ def command(model: str, training: bool, json: bool) -> None:
         lines.append(("", f"{m['per_parameter']} bytes per parameter, {m['per_token']:,} per token of a chunk, and"))
         lines.append(("", "the logits and packed weights; Python, NumPy and numba come on top"))
     for name, value in lines:
-        click.echo(f"{name:<12}{value}")
+        say(f"{name:<12}{value}")
 
 
 def _memory(model: Any) -> dict[str, int]:
     """What training takes, with the batch and bptt that the model was trained with."""
     from nblstm.config import TrainConfig
+    from nblstm.errors import ConfigError, ModelFileError
     from nblstm.training import memory
 
-    config = TrainConfig.from_dict(model.training.get("config", {}))
+    try:
+        config = TrainConfig.from_dict(model.training.get("config", {}))
+    except ConfigError:
+        raise ModelFileError("the model's file does not say how it was trained; leave out --training.") from None
     return {
         "bytes": memory.training_bytes(model.config, config),
         "per_parameter": memory.per_parameter(config, model.config),

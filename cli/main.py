@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import os
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import click
 
+from nblstm.cli.signals import exit_code, raising
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
@@ -17,7 +20,7 @@ COMMANDS = {
     "plot": "plot", "info": "info",
     "warmup": "warmup",
 }  # fmt: skip
-USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+USAGE, FAILURE = 2, 1
 
 
 class _Commands(click.Group):
@@ -36,6 +39,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             return 0  # the reader has had enough, as in `nblstm sample | head`; click would exit with 1
+        except KeyboardInterrupt:
+            return _fail("interrupted.", exit_code())  # click would write an empty line before
 
 
 @click.group(
@@ -59,17 +64,29 @@ def nblstm(ctx: click.Context) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
-    code = _run(args)
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run a command: its exit code."""
+    REPLACING.used = False
+    with raising():
+        try:
+            code = _run(args)
+        except KeyboardInterrupt:  # a second one, while the first was told
+            code = exit_code()
+    _tell_refusal()
     _close_stdout()
-    sys.exit(code)
+    if REPLACING.used:
+        _say(f"note: standard output is {sys.stdout.encoding} and lacks some of these characters; '?' stands for each.")
+    return code
 
 
 def _run(args: list[str] | None) -> int:
     try:
         if sys.stdout is None:
             raise NblstmError("standard output is closed; redirect it to a file or to /dev/null.")
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a model may write what the terminal's encoding lacks
+        _open_stdout()
         result = nblstm.main(args, prog_name="nblstm", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -78,7 +95,7 @@ def _run(args: list[str] | None) -> int:
     except NblstmError as error:
         return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted.", INTERRUPTED)
+        return _fail("interrupted.", exit_code())
     except MemoryError:
         return _fail("there is not enough memory; lower --batch-size, --bptt or --hidden-size.", FAILURE)
     except OSError as error:
@@ -86,11 +103,44 @@ def _run(args: list[str] | None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    _say(f"Error: {' '.join(message.splitlines())}")
+    return code
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error, if there is one."""
     try:
-        click.echo(f"Error: {' '.join(message.splitlines())}", err=True)
+        say(line, err=True)
     except (OSError, ValueError):
         pass
-    return code
+
+
+class _Replacing:
+    """Error handler of an encoding: '?' for what it lacks. used: whether that has happened."""
+
+    used = False
+
+    def __call__(self, error: UnicodeError) -> tuple[str | bytes, int]:
+        self.used = True
+        return codecs.replace_errors(error)
+
+
+REPLACING = _Replacing()
+codecs.register_error("nblstm-replacing", REPLACING)
+
+
+def _open_stdout() -> None:
+    """Make standard output UTF-8 where it is no terminal, and let it replace what a terminal's encoding lacks."""
+    if hasattr(sys.stdout, "reconfigure"):
+        encoding = {} if sys.stdout.isatty() else {"encoding": "utf-8"}
+        sys.stdout.reconfigure(errors="nblstm-replacing", **encoding)
+
+
+def _tell_refusal() -> None:
+    """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
+    jit = sys.modules.get("nblstm.kernels.jit")
+    if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
+        _say(jit.KernelCache.refusal)
 
 
 def _close_stdout() -> None:

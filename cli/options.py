@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from nblstm.cli.outputs import echo
 from nblstm.config import (
-    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, OPTIMIZERS, PRECISIONS, SCHEDULES, TOKENIZERS,
-    UNTIL,
+    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
+    SCHEDULES, TOKENIZERS, UNTIL,
 )  # fmt: skip
 
 MODEL = "model.safetensors"
@@ -29,6 +30,7 @@ CHOICES = {
     "device": DEVICES,
     "precision": PRECISIONS,
     "until": UNTIL,
+    "on_divergence": ON_DIVERGENCE,
 }
 TYPES = {"int": int, "float": float, "str": str}
 
@@ -117,7 +119,7 @@ def json_option(command: Any) -> Any:
 
 def echo_json(facts: dict[str, Any], indent: int | None = 2) -> None:
     """Print facts as JSON, which knows no nan and no infinity: they become null. indent None: on one line."""
-    click.echo(json.dumps(_finite(facts), indent=indent))
+    echo(json.dumps(_finite(facts), indent=indent))
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where plots and reports go: standard output, or a file that may replace an older one of its kind and nothing else."""
+"""Where text, plots and reports go: standard output, or a file that may replace one of its kind and nothing else."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import os
 import stat
 import sys
 
-import click
-
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError
 
 STDOUT = "-"
+
+
+def echo(text: str) -> None:
+    """Write a text and a line end to standard output. (click.echo drops escape sequences and has its own encoding.)"""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
@@ -39,4 +44,4 @@ def write(path: str, text: str) -> None:
     data = text.encode("utf-8")
     with replacing(path) as file:
         file.write(data)
-    click.echo(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)
+    say(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)

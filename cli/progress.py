@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from nblstm.cli.shown import shown, text_shown
+
 REDRAW_SECONDS = 0.1  # on a terminal
 LINE_SECONDS = 10.0  # elsewhere; a new epoch gets its line at once
 BAR_CELLS = 10
@@ -56,13 +58,14 @@ class Progress:
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
         """The same for any work: what stands before the bar, the share in [0, 1] that is done, what stands behind."""
-        self.status, self.shown = (head, done, tail), False
+        self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
         if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
             self._show()
 
     def line(self, text: str) -> None:
-        """Write a line that stays, above the redrawn one."""
+        """Write a line (or several, of a text) that stays, above the redrawn one."""
+        text = text_shown(text)
         if not self.in_place:
             self._write(text + "\n")
             return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from nblstm.cli.models import text_model
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.outputs import check_replaceable, write
+from nblstm.cli.shown import say
 from nblstm.config import DOCUMENTS
 
 HTML = (("<!doctype html",), "an HTML page")
@@ -32,15 +34,14 @@ def command(
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
     page that is at the output is replaced; any other file there is left alone.
     """
-    from nblstm.tasks.language.model import load
     from nblstm.reporting.page import render
     from nblstm.reporting.report import make_report
 
     check_replaceable(output, *HTML)
-    loaded = load(model)
+    loaded = text_model(model)
     report = make_report(
         model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
-        seed=seed, n=n, notify=lambda message: click.echo(message, err=True),
+        seed=seed, n=n, notify=lambda message: say(message, err=True),
     )  # fmt: skip
     write(output, render(report))
 
@@ -51,7 +52,7 @@ def _metrics(model: str):
 
     from nblstm.errors import ReportError
     from nblstm.reporting.metrics import read_metrics
-    from nblstm.training.session import metrics_path
+    from nblstm.tasks.session import metrics_path
 
     path = metrics_path(Path(model))
     if not path.exists():
@@ -59,5 +60,5 @@ def _metrics(model: str):
     try:
         return read_metrics(path)
     except ReportError as error:
-        click.echo(f"no loss curves: {error}", err=True)
+        say(f"no loss curves: {error}", err=True)
         return None

@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from nblstm.cli.beam import beam_config, beam_options, write_beam
+from nblstm.cli.models import writer
 from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.outputs import echo
+from nblstm.cli.shown import safe_text
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 
@@ -43,7 +46,6 @@ def command(
 
     With --beam the most likely text is searched, which suits short texts that have an end; long ones repeat themselves.
     """
-    from nblstm.tasks.language.model import load
 
     drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel}
     search, scores = beam_config(settings, stop, drawing_only)
@@ -53,14 +55,14 @@ def command(
     if save_state is not None and (novel or config.num_samples > 1):
         raise ConfigError("--save-state needs one text; leave out --num-samples and --novel.")
     text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
-    loaded = load(model)
+    loaded = writer(model)
     warn_of_unknown(loaded, text)
     before = None if state is None else loaded.load_state(state)
     if search:
         return write_beam(loaded, text, before, search, scores)
     asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
     if novel:
-        _write_novel(loaded, text, _read(novel), asked)
+        _write_novel(loaded, text, _read(novel, apart=loaded.vocabulary.end_id is not None), asked)
     elif config.num_samples > 1:
         _write_all(loaded, text, loaded.generate_many(text, **asked), config.num_samples)
     else:
@@ -72,19 +74,21 @@ def command(
 
 def _stream(prompt: str, pieces: Any) -> None:
     """One text, as it is made."""
-    sys.stdout.write(prompt)
+    safe = safe_text()
+    sys.stdout.write(safe(prompt))
     for piece in pieces:
-        sys.stdout.write(piece)
+        sys.stdout.write(safe(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
 def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
     """Whole texts: those of a model of documents one below the other, others with a line behind each of several."""
+    safe = safe_text()
     for text in texts:
-        click.echo(prompt + text)
+        echo(safe(prompt + text))
         if model.vocabulary.end_id is None and num_samples > 1:
-            click.echo("-" * 20)
+            echo("-" * 20)
 
 
 def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) -> None:
@@ -100,11 +104,13 @@ def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) ->
         )
 
 
-def _read(paths: tuple[str, ...]) -> str:
-    """The text of a prompt file or a corpus."""
-    from nblstm.text.corpus import read_text
+def _read(paths: tuple[str, ...], apart: bool = False) -> str:
+    """The text of a prompt file or a corpus. apart: no line goes on from one file into the next."""
+    from nblstm.text.corpus import read_each, read_text
 
-    return "".join(read_text(paths))
+    if not apart:
+        return "".join(read_text(paths))
+    return "\n".join("".join(chunks) for _, chunks in read_each(paths, "char"))
 
 
 def checked(prompt: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
+from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
+from nblstm.cli.shown import say
 from nblstm.errors import ConfigError, TextError
 
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
@@ -43,14 +45,13 @@ def command(
     Reads files, folders, .gz or standard input (-) of any size; empty lines are left out. With --json every line of the
     output is a JSON object.
     """
-    from nblstm.tasks.language.model import load
     from nblstm.scoring import NOTHING
 
     rank = rank or rank_by is not None
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
-    loaded = load(model)
-    click.echo(f"protocol: {protocol(loaded, by)}", err=True)
+    loaded = text_model(model)
+    say(f"protocol: {protocol(loaded, by)}", err=True)
     several = len(files) > 1 or os.path.isdir(files[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
@@ -64,8 +65,9 @@ def command(
                 output.score(place, score, text)
             total, texts = total + score, texts + 1
     if not total.tokens:
-        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all lines are empty.")
-    click.echo(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
+        what = "files" if by == "file" else "lines"
+        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all {what} are empty.")
+    say(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
 
 
 # ---------------------------------------------------------------- what is scored
@@ -90,11 +92,11 @@ def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
 def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """(place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
-    from nblstm.text.corpus import find_sources, read
+    from nblstm.text.corpus import read_each
 
-    for source in find_sources(files):
-        network, chunks = loaded.scorer(read([source], loaded.vocabulary.level, encoding), **how)
-        yield {"file": source.name}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
+    for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
+        network, chunks = loaded.scorer(chunks, **how)
+        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
@@ -125,17 +127,17 @@ class _Table:
         self.several = several
         self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
         where = "file" if by == "file" else "file:line" if several else "line"
-        click.echo(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
+        say(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
 
     def tokens(self, place: Place, piece: Any) -> None:
         """A line for each token of a piece."""
         for token, bits, nats, unknown in _tokens(piece):
-            click.echo(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
+            say(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
 
     def score(self, place: Place, score: Any, text: Any) -> None:
         """A line for a text."""
         shown = [clipped(text)] if "line" in place else []
-        click.echo(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
+        say(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
 
     def _where(self, place: Place) -> str:
         if "line" not in place:

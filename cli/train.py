@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
 import sys
 from typing import Any
 
 import click
 
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
-from nblstm.config import DEFAULT_BUCKETS, ModelConfig, TextConfig, TrainConfig, check_writes
+from nblstm.cli.signals import check, exit_code
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
 
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
@@ -28,30 +30,33 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
-@setting(TextConfig, "max_vocab", "Keep the most frequent tokens, <unk> (and <end>) included.")
+@setting(TextConfig, "max_vocab", f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]")
 @setting(TextConfig, "encoding", "Encoding of the files.")
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
-@setting(ModelConfig, "hidden_size", "Units per layer.")
-@setting(ModelConfig, "num_layers", "Recurrent layers.")
-@setting(ModelConfig, "cell", "What a layer computes with.")
-@setting(ModelConfig, "nonlinearity", "Of an rnn.")
-@setting(ModelConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
-@setting(ModelConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
-@setting(ModelConfig, "layer_norm", "Normalise what goes into the gates.")
-@setting(ModelConfig, "residual", "Add a layer's input to its output, where their sizes match.")
-@setting(ModelConfig, "bidirectional", "Read in both directions; learns to fill in masked tokens, cannot generate.")
-@setting(ModelConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
-@setting(ModelConfig, "learned_state", "Train the state before a text, too.")
-@setting(ModelConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
-@setting(ModelConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
-@setting(ModelConfig, "tie", "Let the output layer share the embedding's weights.")
-@setting(ModelConfig, "dropout", "Between layers: share of the outputs zeroed while training.")
-@setting(ModelConfig, "input_dropout", "The same behind the embedding.")
-@setting(ModelConfig, "output_dropout", "The same behind the last layer.")
-@setting(ModelConfig, "embedding_dropout", "Share of the tokens whose whole vector is zeroed in an update.")
-@setting(ModelConfig, "variational_dropout", "Behind embedding and layers: the same units at all steps of a text.")
-@setting(ModelConfig, "weight_dropout", "Share of the recurrent weights zeroed in an update.")
+@setting(LanguageConfig, "hidden_size", "Units per layer.")
+@setting(LanguageConfig, "num_layers", "Recurrent layers.")
+@setting(LanguageConfig, "cell", "What a layer computes with.")
+@setting(LanguageConfig, "nonlinearity", "Of an rnn.")
+@setting(LanguageConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
+@setting(LanguageConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
+@setting(LanguageConfig, "layer_norm", "Normalise what goes into the gates.")
+@setting(LanguageConfig, "residual", "Add a layer's input to its output, where their sizes match.")
+@click.option(
+    "--bidirectional/--no-bidirectional", default=None,
+    help="Read in both directions; learns to fill in masked tokens, cannot generate.",
+)
+@setting(MaskedConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
+@setting(LanguageConfig, "learned_state", "Train the state before a text, too.")
+@setting(LanguageConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
+@setting(LanguageConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
+@setting(LanguageConfig, "tie", "Let the output layer share the embedding's weights.")
+@setting(LanguageConfig, "dropout", "Between layers: share of the outputs zeroed while training.")
+@setting(LanguageConfig, "input_dropout", "The same behind the embedding.")
+@setting(LanguageConfig, "output_dropout", "The same behind the last layer.")
+@setting(LanguageConfig, "embedding_dropout", "Share of the tokens whose whole vector is zeroed in an update.")
+@setting(LanguageConfig, "variational_dropout", "Behind embedding and layers: the same units at all steps of a text.")
+@setting(LanguageConfig, "weight_dropout", "Share of the recurrent weights zeroed in an update.")
 @setting(TrainConfig, "batch_size", "Streams, or documents, read side by side.")
 @setting(TrainConfig, "bptt", "Tokens between two updates.")
 @setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted, or auto.")
@@ -78,6 +83,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "steps", "Stop after so many updates.")
 @setting(TrainConfig, "minutes", "Stop after so much time.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
+@setting(TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
 @setting(TrainConfig, "device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
@@ -94,8 +100,9 @@ def command(
     Ctrl-C stops, saves and says how to go on.
     """
     from nblstm.cli.progress import Progress
+    from nblstm.nn.decoder import check_writes
+    from nblstm.tasks.session import train
     from nblstm.text.demo import DEMO
-    from nblstm.training.session import Session, check_resume, split_settings
 
     asked = given(settings)
     if demo:
@@ -104,32 +111,58 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(asked), **asked}
     if not corpus and not resume:
         raise ConfigError("name the text to train on, or try --demo.")
-    if resume:
-        check_resume(init_from, overwrite)
     progress = Progress(sys.stderr, quiet)
-    text, model, config = split_settings(asked)
-    if resume:
-        session = Session.resume(output, paths=corpus, valid=valid, changes=asked, notify=progress.line)
-    else:
-        session = Session.start(
-            corpus, output, valid=valid, text=TextConfig(**text), model=model, config=TrainConfig(**config),
-            init_from=init_from, overwrite=overwrite, notify=progress.line,
-        )  # fmt: skip
-    from nblstm.kernels.jit import KernelCache  # not before the session has told whether there is numba at all
+    run = _Run(progress)
 
-    if sample:
-        check_writes(session.trainer.network.config)
-    _introduce(session, progress)
-    KernelCache.on_compile = lambda: progress.line("compiling the kernels for this machine, once: a few seconds")
-    stopper = _Stopper(session)
+    def start(session: Any) -> None:
+        if sample:
+            check_writes(session.trainer.network.config)
+        run.start(session)
+
     try:
-        with stopper:
-            for report in session.run(stopper):
-                _render(session, report, progress, sample)
+        train(
+            corpus, output, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
+            on_report=lambda report: _render(run.session, report, progress, sample), on_message=progress.line,
+            stop=check, **asked,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if not run.is_saved:
+            raise
+        run.stopped = True
     finally:
-        KernelCache.on_compile = None
-        progress.close()
-    return _conclude(session, stopper, progress)
+        run.end()
+    return _conclude(run.session, run.first, run.stopped, progress)
+
+
+class _Run:
+    """What the command knows of the run it has started. first: the step it began with; stopped: by a signal."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress, self.session, self.first, self.stopped = progress, None, 0, False
+
+    def start(self, session: Any) -> None:
+        """Tell what is trained on what, and why the kernels take their time."""
+        from nblstm.kernels.jit import KernelCache  # not before it is known whether there is numba at all
+
+        self.session, self.first = session, session.trainer.step
+        _introduce(session, self.progress)
+        why = "compiling the kernels for this machine, once: a few seconds"
+        KernelCache.on_compile = lambda: self.progress.line(why)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is something new, and it is in the checkpoint."""
+        if self.session is None:
+            return False
+        step = self.session.trainer.step
+        return step != self.first and step == self.session.saved_step
+
+    def end(self) -> None:
+        """Leave the terminal, and the kernels, as they were."""
+        jit = sys.modules.get("nblstm.kernels.jit")
+        if jit is not None and hasattr(jit, "KernelCache"):
+            jit.KernelCache.on_compile = None
+        self.progress.close()
 
 
 def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
@@ -138,39 +171,14 @@ def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in DEMO_SETTINGS.items() if name != "minutes" or not limited}
 
 
-class _Stopper:
-    """Ctrl-C and SIGTERM end the run between two updates; a second one, or one before the first update, at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, session: Any) -> None:
-        self.session, self.signal, self._before = session, 0, {}
-        self.first_step = session.trainer.step
-
-    def __call__(self) -> bool:
-        return bool(self.signal)
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._received) for number in self.SIGNALS}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _received(self, number: int, frame: object) -> None:
-        if self.signal or self.session.trainer.step == self.first_step:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.signal = number
-
-
 def _introduce(session: Any, progress: Any) -> None:
     """What is trained on what."""
     corpus, trainer = session.corpus, session.trainer
     c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
-    unknown = f", {corpus.valid_unknown:,} of them unknown" if corpus.valid_unknown else ""
-    train, valid = _size(corpus.train, corpus.train_offsets, unit), _size(corpus.valid, corpus.valid_offsets, unit)
+    train = _size(corpus.train, corpus.train_offsets, unit) + " to train on" + _unknown(corpus.train_unknown)
+    valid = _size(corpus.valid, corpus.valid_offsets, unit) + " to validate" + _unknown(corpus.valid_unknown)
     batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
-    progress.line(f"text    {train} to train on, {valid} to validate{unknown}, vocabulary {len(corpus.vocabulary):,}")
+    progress.line(f"text    {train}, {valid}, vocabulary {len(corpus.vocabulary):,}")
     if corpus.train_offsets is not None:
         _introduce_buckets(trainer.source, progress)
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
@@ -190,6 +198,11 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     room = "" if free is None else f", {free / 1e6:,.0f} MB free"
     needed = card_bytes(trainer.network.config, trainer.config)
     progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
+
+
+def _unknown(count: int) -> str:
+    """How many tokens the vocabulary does not have, if any."""
+    return f", {count:,} of them unknown" if count else ""
 
 
 def _size(ids: Any, offsets: Any, unit: str) -> str:
@@ -232,24 +245,24 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         progress.line("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
 
 
-def _conclude(session: Any, stopper: _Stopper, progress: Any) -> int:
-    """Why it ended, where the model is and what to do next; the exit code."""
+def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
+    """Why it ended, where the model is and what to do next; the exit code. first: the step it began with."""
     trainer, output = session.trainer, session.output
     where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
-    if not stopper.signal and trainer.patience_is_over:
+    if not stopped and trainer.patience_is_over:
         progress.line(f"early   no better validation loss for {trainer.waited} epochs (--patience)")
-    elif not stopper.signal and trainer.step == stopper.first_step:
+    elif not stopped and trainer.step == first:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_loss is not None:
         loss = trainer.best_loss
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    if not stopper.signal:
-        next_ = "score FILE" if trainer.network.config.bidirectional else "sample -n 100"
+    if not stopped:
+        next_ = "score FILE" if trainer.network.config.directions == 2 else "sample -n 100"
         progress.line(f"next    nblstm {next_}{where and ' -m' + where}")
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
-    return 128 + stopper.signal
+    return exit_code()
 
 
 def _clock(seconds: float) -> str:

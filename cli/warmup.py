@@ -7,15 +7,15 @@ import time
 import click
 
 from nblstm.cli.options import given, setting
-from nblstm.config import ModelConfig
+from nblstm.config import StackConfig
 
 
 @click.command("warmup")
-@setting(ModelConfig, "cell", "Whose kernels: those of one cell.")
-@setting(ModelConfig, "nonlinearity", "Of an rnn.")
+@setting(StackConfig, "cell", "Whose kernels: those of one cell.")
+@setting(StackConfig, "nonlinearity", "Of an rnn.")
 def command(**settings: str | None) -> None:
     """Compile the kernels for this machine now, so that the next training starts at once."""
-    from nblstm.training.warmup import warmup
+    from nblstm.tasks.warmup import warmup
 
     started = time.perf_counter()
     warmup(**given(settings))

@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 
+from nblstm.cli import models
 from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.outputs import echo
+from nblstm.cli.shown import safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 from nblstm.config import WriteConfig
 
@@ -36,11 +39,10 @@ def command(model: str, prompt: str, **settings: Any) -> None:
     The screen is drawn on stderr: nblstm write > story.txt.
     """
     from nblstm.cli.sample import checked, warn_of_unknown
-    from nblstm.tasks.language.model import load
 
     config = WriteConfig(**given(settings))
     check()
-    loaded = load(model)
+    loaded = models.writer(model)
     warn_of_unknown(loaded, checked(prompt))
     writer = loaded.cowriter(**config.to_dict())
     writer.type(prompt)
@@ -50,7 +52,7 @@ def command(model: str, prompt: str, **settings: Any) -> None:
     except KeyboardInterrupt:
         pass  # a signal from elsewhere: Ctrl-C is a key
     finally:
-        click.echo(writer.text)
+        echo(safe_text()(writer.text))
 
 
 def _write(writer: Any, terminal: Terminal) -> None:

@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
+import os
+import sys
 from typing import Any
 
 from nblstm.version import __version__
 
 _HOMES = {
-    "train": "nblstm.training.session",
-    "load": "nblstm.tasks.language.model",
+    "train": "nblstm.tasks.session",
+    "load": "nblstm.tasks.registry",
     "LanguageModel": "nblstm.tasks.language.model",
+    "MaskedLanguageModel": "nblstm.tasks.masked.model",
     "MLPLanguageModel": "nblstm.tasks.window.model",
     "TextGenerator": "nblstm.tasks.language.generator",
     "Score": "nblstm.scoring",
@@ -27,29 +28,56 @@ _HOMES = {
     "Vocabulary": "nblstm.text.vocabulary",
     "pad_sequences": "nblstm.text.sequences",
     "texts_to_sequences": "nblstm.text.sequences",
-    "ModelConfig": "nblstm.config",
+    "LanguageConfig": "nblstm.tasks.language.config",
+    "MaskedConfig": "nblstm.tasks.masked.config",
     "SampleConfig": "nblstm.config",
-    "SeriesConfig": "nblstm.config",
+    "SeriesConfig": "nblstm.tasks.series.config",
     "TextConfig": "nblstm.config",
     "TrainConfig": "nblstm.config",
     "NblstmError": "nblstm.errors",
     "ConfigError": "nblstm.errors",
     "DeviceError": "nblstm.errors",
+    "DivergenceError": "nblstm.errors",
     "ModelFileError": "nblstm.errors",
+    "NonFiniteError": "nblstm.errors",
     "ReportError": "nblstm.errors",
     "TextError": "nblstm.errors",
     "TrainingError": "nblstm.errors",
 }
 
+_RENAMED = {"ModelConfig": "LanguageConfig"}  # names that still work, for one more version
+
 __all__ = ["__version__", *_HOMES]
 
-_here = Path(__file__).parent
-if not (_here / "cli").is_dir():  # a checkout: the commands stand beside the package, installed they are inside
-    __path__.append(str(_here.parent))
+
+def _find_commands() -> None:
+    """Import `nblstm.cli` from beside the package, where it lies in a checkout; installed it is inside."""
+    here = os.path.dirname(__file__)
+    folder = os.path.join(os.path.dirname(here), "cli")
+    if os.path.isdir(os.path.join(here, "cli")) or not os.path.isdir(folder):
+        return
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    start = os.path.join(folder, "__init__.py")
+    spec = spec_from_file_location(f"{__name__}.cli", start, submodule_search_locations=[folder])
+    assert spec and spec.loader
+    sys.modules[spec.name] = globals()["cli"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+
+
+_find_commands()
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported on first use, so that `import nblstm` is quick."""
+    import importlib
+
+    if name in _RENAMED:
+        import warnings
+
+        new = _RENAMED[name]
+        warnings.warn(f"nblstm.{name} is now nblstm.{new}", DeprecationWarning, stacklevel=2)
+        name = new
     if name not in _HOMES:
         raise AttributeError(f"module 'nblstm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

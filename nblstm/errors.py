@@ -21,6 +21,14 @@ class TrainingError(NblstmError):
     """Training cannot go on: the loss is not finite, or a checkpoint does not fit the run."""
 
 
+class DivergenceError(TrainingError):
+    """A loss, a gradient or a weight is not finite, or absurd."""
+
+
+class NonFiniteError(NblstmError):
+    """What a model computes is not finite at some token or step: its weights are damaged, or far too large."""
+
+
 class DeviceError(NblstmError):
     """The requested backend cannot run here (numba is absent, say)."""
 

@@ -21,18 +21,19 @@ from typing import Union
 
 import numpy as np
 
-from nblstm.config import ModelConfig
+from nblstm import checks
+from nblstm.config import TokenStackConfig
 from nblstm.kernels import fastest
+from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.buckets import Buckets
-from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.vocabulary import Vocabulary, num_characters, utf8
 
 Text = Union[str, bytes]
 Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
 
-START = "\n"  # a text that nothing stands before begins as after a line end, unless the model has an end token
 GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
@@ -48,7 +49,7 @@ class Score:
 
     nats: float  # -log probability of the scored tokens, natural logarithm
     tokens: int  # scored tokens, an end token among them
-    characters: int  # characters they stand for (bytes at byte level); an end token stands for none
+    characters: int  # characters they stand for, see `num_characters`; an end token stands for none
     bytes: int  # UTF-8 bytes they stand for
     unknown: int  # scored tokens that the vocabulary does not have
 
@@ -113,15 +114,21 @@ class Surprisals:
     def score(self) -> Score:
         """The sum."""
         nats, unknown = float(self.nats.sum(dtype=np.float64)), int(np.count_nonzero(self.unknown))
-        return Score(nats, len(self.ids), len(self.text), len(utf8(self.text)), unknown)
+        return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown)
 
 
 def start_id(vocabulary: Vocabulary) -> int:
-    """The id of the token that is read before a text that nothing stands before."""
-    return int(vocabulary.encode(START)[0]) if vocabulary.end_id is None else vocabulary.end_id
+    """The id of the token that is read before a text that nothing stands before: <end>, else a line end.
+
+    That is a newline, but for a model of texts whose lines end with a carriage return alone.
+    """
+    if vocabulary.end_id is not None:
+        return vocabulary.end_id
+    known = [end for end in ("\n", "\r") if vocabulary.split(end) and not vocabulary.unknown(end)]
+    return int(vocabulary.encode(known[0] if known else "\n")[0])
 
 
-def rows_at_once(config: ModelConfig) -> int:
+def rows_at_once(config: TokenStackConfig) -> int:
     """How many tokens a network reads at once where nothing but memory limits it."""
     row = len(config.cells) * 4 * config.hidden_size * np.dtype(config.dtype).itemsize
     return max(FEWEST_STREAMS, min(MOST_ROWS, GATES_BYTES // row))
@@ -137,7 +144,7 @@ NUMPY_STEP, NUMPY_OPERATIONS = 25e-6, 70e9
 CPU_START = 0.7
 
 
-def choose_backend(config: ModelConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
+def choose_backend(config: TokenStackConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
     """("numpy" or "cpu": whichever is expected to be done first; the texts, of which no more are taken than need be).
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is several times faster.
@@ -145,8 +152,7 @@ def choose_backend(config: ModelConfig, texts: Iterable[Text], side_by_side: boo
     if fastest() == "numpy" or "numba" in sys.modules:
         return fastest(), texts
     steps = len(config.cells) / (FEWEST_STREAMS if side_by_side else 1)
-    readings = 1 + config.masked_passes if config.bidirectional else 1
-    seconds = steps * NUMPY_STEP + 2 * readings * config.num_parameters / NUMPY_OPERATIONS  # a token
+    seconds = steps * NUMPY_STEP + 2 * config.readings * config.num_parameters / NUMPY_OPERATIONS  # a token
     texts = iter(texts)
     taken, enough = _taken(texts, int(CPU_START / seconds))
     return "cpu" if enough else "numpy", itertools.chain(taken, texts)
@@ -235,7 +241,8 @@ def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, t
         targets = ids[start : start + rows]
         inputs = np.concatenate([last, targets[:-1]])
         chunk = Chunk.rectangle(inputs[:, None], targets[:, None], fresh=False)
-        nats[start : start + rows], state = network.losses(chunk, state)
+        losses, state = network.losses(chunk, state)
+        nats[start : start + rows] = checks.losses(losses)
         last = targets[-1:]
         told(len(targets), size * len(targets) / len(ids))
     return nats, state
@@ -292,10 +299,10 @@ def _side_by_side(
             nats[rows], state = network.losses(chunk, network.before(chunk, state))
             told(len(rows))
         order = order[len(batch) :]
-    return np.split(nats, ends[:-1])
+    return np.split(checks.losses(nats, ends), ends[:-1])
 
 
-def batch_size(config: ModelConfig, longest: int) -> int:
+def batch_size(config: TokenStackConfig, longest: int) -> int:
     """How many texts of at most so many tokens are read side by side."""
     return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
 
@@ -316,7 +323,7 @@ def _packed(places: np.ndarray, lengths: np.ndarray, network: Network) -> Iterat
             most = offsets[first] + rows_at_once(network.config)
             last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
         part = offsets[first : last + 1] - offsets[first]
-        steps = np.repeat(np.arange(last - first), counts[first:last])
+        steps = np.repeat(np.arange(last - first), indices(counts[first:last]))
         yield places[np.arange(part[-1]) - part[steps]] + first + steps, part
         first = last
 
@@ -334,12 +341,13 @@ def score_in_streams(
     """
     from nblstm.text.corpus import TokenFile
 
-    size, first = 0, None
+    size, characters, first = 0, 0, None
 
     def counted() -> Iterator[Text]:
-        nonlocal size, first
+        nonlocal size, characters, first
         for text in chunks:
-            size, first = size + len(utf8(text)), text if first is None else first
+            size, characters = size + len(utf8(text)), characters + num_characters(text)
+            first = text if first is None else first
             yield text
 
     file = TokenFile(vocabulary, counted())
@@ -350,16 +358,16 @@ def score_in_streams(
     streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
     for chunk in streams:
         losses, state = network.losses(chunk, network.before(chunk, state))
-        nats += float(losses.sum(dtype=np.float64))
+        nats += float(checks.losses(losses).sum(dtype=np.float64))
         told(losses.size, size * losses.size / len(ids))
         file.release()
     rest = ids[N * streams.length :].astype(np.int32)  # fewer than N tokens that follow the last stream
-    losses, _ = _carried(network, rest[:1], rest[1:], state.take([-1]), 0, told)
+    losses, _ = _carried(network, rest[:1], rest[1:], state.take([N - 1]), 0, told)
     text, _ = _encoded(vocabulary, first)
     scored = _behind_first(vocabulary, text)
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)
     nats += float(losses.sum(dtype=np.float64))
-    characters = file.characters - (len(text) - len(scored))
+    characters -= num_characters(text) - num_characters(scored)
     return Score(nats, len(ids) - 1, characters, size - (len(utf8(text)) - len(utf8(scored))), unknown), N
 
 

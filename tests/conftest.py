@@ -1,9 +1,12 @@
 """What several test files share: a small text, a small trained model, and the commands as a user runs them."""
 
+import faulthandler
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,63 @@ import nblstm
 
 VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
 SMALL = ["--hidden-size", "8", "--num-layers", "1", "--batch-size", "4", "--bptt", "8"]
+TEST_SECONDS = float(os.environ.get("NBLSTM_TEST_SECONDS", "600"))  # that a test, or one of its fixtures, may take
+STDERR = pytest.StashKey()  # of the config: where stderr was before tests caught it
+PATIENCE = 120  # seconds that a test waits for a process of its own
+
+
+# ---------------------------------------------------------------- the suite ends
+
+
+def pytest_configure(config):
+    """Hear SIGINT also in `pytest &`, where the shell ignores it for all that is started; keep stderr for `time_limit`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    config.stash[STDERR] = os.fdopen(os.dup(2), "w")
+
+
+def pytest_unconfigure(config):
+    """End the process even where a thread that a test has left behind never ends."""
+    faulthandler.dump_traceback_later(TEST_SECONDS, exit=True, file=config.stash[STDERR])
+
+
+@contextmanager
+def time_limit(item):
+    """Fail a test that takes more than TEST_SECONDS; end the suite where it hangs in compiled code.
+
+    The alarm is repeated every PATIENCE seconds: an exception in a callback of a C library is lost, and a `finally` may
+    hang as well.
+    """
+
+    def late(number, frame):
+        pytest.fail(f"it took more than {TEST_SECONDS:g} seconds")
+
+    faulthandler.dump_traceback_later(TEST_SECONDS + 2 * PATIENCE, exit=True, file=item.config.stash[STDERR])
+    alarms = hasattr(signal, "SIGALRM")
+    before = signal.signal(signal.SIGALRM, late) if alarms else None
+    try:
+        if alarms:
+            signal.setitimer(signal.ITIMER_REAL, TEST_SECONDS, PATIENCE)
+        yield
+    finally:
+        if alarms:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Limit the time of a test, and in the same way that of its fixtures."""
+    with time_limit(item):
+        return (yield)
+
+
+pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
+
+
+# ---------------------------------------------------------------- what tests share
 
 
 @dataclass(frozen=True)
@@ -95,7 +155,7 @@ def python():
     """`python("-c", "...")` runs Python as a process of its own: an Outcome. Keywords go to subprocess.run."""
 
     def run(*args, env=(), **keywords):
-        keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **keywords}
+        keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": PATIENCE, **keywords}
         done = subprocess.run([sys.executable, *map(str, args)], env=environment(**dict(env)), **keywords)
         return Outcome(done.returncode, *((stream or b"").decode() for stream in (done.stdout, done.stderr)))
 

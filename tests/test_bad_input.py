@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, environment
+from conftest import PATIENCE, SMALL, environment
 
 from nblstm.files import safetensors
 
@@ -189,7 +189,7 @@ def test_bad_model(refused, folder, kind, args):
 def restate(path, change):
     """The state file again, its tensors changed."""
     tensors, metadata = safetensors.read(path)
-    safetensors.write(path, change(tensors), metadata)
+    safetensors.write(path, change(tensors), {"nblstm_state": metadata["nblstm_state"]})
 
 
 STATES = {
@@ -337,7 +337,7 @@ def test_a_folder_that_cannot_be_written_to(refused, folder, monkeypatch):
     def forbidden(dir):
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr("nblstm.training.session.tempfile.TemporaryFile", forbidden)
+    monkeypatch.setattr("nblstm.tasks.session.tempfile.TemporaryFile", forbidden)
     refused(USAGE, ["Permission denied", "-o"], "train", "corpus.txt", "-o", "new.safetensors")
 
 
@@ -402,7 +402,7 @@ def test_a_closed_stdout(folder, args):
     """`nblstm sample >&-` says so, rather than writing to nowhere."""
     line = '"$0" -m nblstm "$@" >&-'
     done = subprocess.run(
-        ["sh", "-c", line, sys.executable, *args], env=environment(), stderr=subprocess.PIPE, timeout=60
+        ["sh", "-c", line, sys.executable, *args], env=environment(), stderr=subprocess.PIPE, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr.decode().count("\n")) == (FAILURE, 1)
     assert done.stderr.startswith(b"Error: standard output is closed")
@@ -412,10 +412,10 @@ def test_a_closed_stdout(folder, args):
 def test_a_closed_stderr_and_stdin(folder):
     """Neither is needed to sample; a corpus from a closed standard input is an error."""
     line = '"$0" -m nblstm "$@" 2>&- <&-'
-    done = subprocess.run(["sh", "-c", line, sys.executable, "sample", "-n", "5"], env=environment(), stdout=-1, timeout=60)
+    done = subprocess.run(["sh", "-c", line, sys.executable, "sample", "-n", "5"], env=environment(), stdout=-1, timeout=PATIENCE)
     assert done.returncode == 0 and len(done.stdout) == 6
     line = '"$0" -m nblstm "$@" <&-'
-    done = subprocess.run(["sh", "-c", line, sys.executable, "eval", "-"], env=environment(), stderr=-1, timeout=60)
+    done = subprocess.run(["sh", "-c", line, sys.executable, "eval", "-"], env=environment(), stderr=-1, timeout=PATIENCE)
     assert (done.returncode, done.stderr.count(b"\n")) == (FAILURE, 1)
     assert done.stderr.startswith(b"Error: standard input is closed")
 

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nblstm.config import BeamConfig, ModelConfig
+from nblstm.config import BeamConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
 from nblstm.kernels.reference import largest, perturb
@@ -26,14 +27,14 @@ def vocabulary(V):
 
 def random_network(seed, V, backend="numpy"):
     """A small network in float64 whose predictions are decided and depend on all that it has read."""
-    config = ModelConfig(V, hidden_size=5, num_layers=1 + seed % 2, dtype="float64")
+    config = LanguageConfig(V, hidden_size=5, num_layers=1 + seed % 2, dtype="float64")
     parameters = np.random.default_rng(seed).normal(0, 1.2, config.num_parameters)
     return Network(config, parameters, backend, 1)
 
 
 def constant_network(logits):
     """A network with these logits, whatever it has read."""
-    config = ModelConfig(len(logits), hidden_size=2, num_layers=1, dtype="float64")
+    config = LanguageConfig(len(logits), hidden_size=2, num_layers=1, dtype="float64")
     parameters = np.zeros(config.num_parameters)
     views(parameters, config)["head.bias"][...] = logits
     return Network(config, parameters, "numpy", 1)

@@ -5,7 +5,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from nblstm.config import ModelConfig, TrainConfig, TextConfig, check_documents
+from nblstm.config import TrainConfig, TextConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
 from nblstm.nn.network import Network
@@ -17,7 +18,7 @@ from nblstm.text.buckets import Buckets, best_boundaries, pack, padding
 from nblstm.training.trainer import Trainer
 
 END, V = 1, 9
-SHAPE = ModelConfig(V, hidden_size=6, num_layers=2, dropout=0.3, dtype="float64")
+SHAPE = LanguageConfig(V, hidden_size=6, num_layers=2, dropout=0.3, dtype="float64")
 
 
 def documents(lengths, seed=0):

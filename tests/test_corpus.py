@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import nblstm
 from nblstm.errors import ConfigError, TextError
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import CHUNK, load_corpus, read, read_bytes, read_text
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.corpus import CHUNK, Source, load_corpus, read, read_bytes, read_text
+from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, devices and mappings")
 
@@ -274,12 +276,14 @@ def test_training_and_validation_text_join_to_the_text(write, monkeypatch, level
 
 
 def test_words_are_not_cut_by_the_split(write):
-    """At word level the split moves back to the last newline, or before the last space of a lone line."""
+    """At word level the split moves back to the last border of two tokens."""
     lines = load_corpus(write("a", "one two\nthree four\nfive six"), level="word", valid_fraction=0.3)
-    assert lines.vocabulary.decode(lines.train) == "one two\n"
+    assert lines.vocabulary.decode(lines.train) == "one two\nthree four"
     line = load_corpus(write("b", "one two three four five six"), level="word", valid_fraction=0.3)
-    assert line.vocabulary.decode(line.train) == "one two three"
-    assert line.valid_characters == len(" four five six")
+    assert line.vocabulary.decode(line.train) == "one two three four"
+    assert line.valid_characters == len(" five six")
+    inside = load_corpus(write("c", "one two three four five six"), level="word", valid_fraction=0.4)
+    assert inside.vocabulary.decode(inside.train) == "one two three"
 
 
 def test_bytes_of_any_kind(write):
@@ -454,5 +458,183 @@ print(peak() - start)
 def test_memory_does_not_grow_with_the_corpus(write):
     """Loading 96 MiB and reading all of its ids takes less than 48 MiB."""
     path = write("a", b"To be, or not to be: that is the question.\n" * (96 * CHUNK // 43))
-    done = subprocess.run([sys.executable, "-c", GROWTH, path], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", GROWTH, path], capture_output=True, text=True, check=True, timeout=120)
     assert int(done.stdout) < 48
+
+
+# ---- the split of words
+
+
+def word_corpus(write, text, tokenizer="default", fraction=0.1):
+    corpus = load_corpus(write("words", text), level="word", tokenizer=tokenizer, valid_fraction=fraction)
+    return corpus, int(len(text) * (1 - fraction))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a header line\n" + " ".join(f"w{k % 50}" for k in range(20_000)),
+        "\n".join(" ".join(f"w{k % 50}" for k in range(7_000)) for _ in range(3)),
+        "\t".join(f"word{k % 50}" for k in range(20_000)),
+        "\r\n".join(f"a line, {k % 50}" for k in range(2_000)),
+    ],
+    ids=["header and one line", "three lines", "tabs", "CRLF"],
+)
+@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
+def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
+    """Whatever the lines, training and validation take their shares to a word, and no word or line end is cut."""
+    corpus, place = word_corpus(write, text, tokenizer)
+    assert 0 <= place - corpus.train_characters <= 8 and corpus.valid_unknown <= 1
+    whole = Vocabulary.build([text], "word", tokenizer).split(text)
+    parts = [corpus.vocabulary.split(part) for part in (text[: corpus.train_characters], text[corpus.train_characters :])]
+    assert [*parts[0], *parts[1]] == list(whole)
+    assert not (text[: corpus.train_characters].endswith("\r") and text[corpus.train_characters :].startswith("\n"))
+
+
+@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
+@pytest.mark.parametrize("fraction", [0.05, 0.21, 0.5, 0.83])
+def test_the_split_is_the_last_border_of_two_tokens(write, monkeypatch, tokenizer, fraction):
+    """It is where the tokens' own ends say, computed from the whole text, wherever the chunks end."""
+    text = "don't ,naïve\t\t(中文字，中)  x_y\r\n.\ra 'b''c " * 9
+    monkeypatch.setattr(corpus_module, "CHUNK", 29)
+    corpus, place = word_corpus(write, text, tokenizer, fraction)
+    tokens = list(PATTERNS[tokenizer].finditer(text))
+    borders = {p for p in range(len(text) + 1) if not any(t.start() < p < t.end() for t in tokens)}
+    borders -= {p for p in borders if text[p - 1 : p + 1] == "\r\n"}
+    assert corpus.train_characters == max(p for p in borders if p <= place)
+
+
+def test_runs_that_were_split_at_a_line_go_on(write):
+    """The older rule is there for them: after the last newline, else before the last space."""
+    text = "one two\nthree four\nfive six"
+    corpus = load_corpus(write("a", text), level="word", valid_fraction=0.3, split_at="line")
+    assert corpus.vocabulary.decode(corpus.train) == "one two\n"
+
+
+def test_a_run_that_was_split_at_a_line_is_resumed(write, tmp_path, monkeypatch):
+    """Its text is the one it was started on."""
+    text, session = "".join(f"line {k % 7} of words\n" for k in range(60)), "nblstm.tasks.session.load_corpus"
+    settings = dict(level="word", hidden_size=8, num_layers=1, batch_size=4, bptt=8, threads=1)
+    with monkeypatch.context() as before:
+        before.setattr(session, partial(load_corpus, split_at="line"))
+        nblstm.train(write("a", text), tmp_path / "m.safetensors", **settings, steps=2)
+    nblstm.train(output=tmp_path / "m.safetensors", resume=True, steps=4)
+    with open(tmp_path / "m.metrics.csv") as rows:
+        assert rows.read().splitlines()[-1].startswith("4,")
+
+
+# ---- what the vocabulary does not know
+
+
+def test_a_text_that_is_all_unknown_is_refused(write):
+    """Training on 20,000 of 20,000 unknown characters would teach nothing: it says so."""
+    known = Vocabulary.build(["latin letters\n"], "char")
+    message = message_of(load_corpus, write("a", "привет" * 4000), vocabulary=known, valid_fraction=0.1)
+    assert message.startswith("21,600 of the training text's 21,600 tokens are not in the vocabulary of the model")
+    kept = message_of(load_corpus, write("b", " ".join(f"w{k}" for k in range(900))), level="word", max_vocab=2)
+    assert "899" not in kept and kept.endswith("lower min_count, raise max_vocab, or choose another level.")
+
+
+def test_unknown_tokens_are_told(write):
+    """A share worth a word is told in a sentence, for a vocabulary that was given; documents count without <end>."""
+    told = []
+    known = Vocabulary.build(["abc\n"], "char", ends=True)
+    corpus = load_corpus(write("a", "abx\n" * 50), vocabulary=known, documents="line", notify=told.append)
+    assert (corpus.train_unknown, corpus.train_tokens) == (45, 135)
+    assert told == ["the vocabulary does not know 33.3 % of the training text's tokens; they are read as <unk>."]
+    load_corpus(write("b", "abc\n" * 50), vocabulary=known, documents="line", notify=told.append)
+    assert len(told) == 1
+
+
+def test_a_default_bound_on_the_vocabulary(write, monkeypatch):
+    """Without max_vocab a text of very many words keeps the most frequent, and says so; with it nothing is said."""
+    monkeypatch.setattr(corpus_module, "DEFAULT_MAX_VOCAB", 100)
+    told, path = [], write("a", " ".join(f"w{k} common" for k in range(500)))
+    corpus = load_corpus(path, level="word", valid_fraction=0, notify=told.append)
+    assert len(corpus.vocabulary) == 100 and " common" in corpus.vocabulary.tokens
+    assert len(told) == 1 and told[0].startswith("the vocabulary keeps the 100 most frequent tokens, ")
+    assert len(load_corpus(path, level="word", max_vocab=300, notify=told.append).vocabulary) == 300 and len(told) == 1
+
+
+def test_one_long_word_is_named(write):
+    """Chinese at word level: the message says that all is one word, not that text is missing."""
+    for text in ("中文" * 5000, "中文" * 5000 + "\n"):
+        message = message_of(load_corpus, write("a", text), level="word", tokenizer="whitespace")
+        if text.endswith("\n"):
+            assert "2 tokens" in message
+        else:
+            assert "all of the text is one word of 10,000 characters" in message and "level char or byte" in message
+
+
+# ---- a text that changes, and one that never ends
+
+
+class Changing:
+    """A text that is another one from its k-th reading on."""
+
+    def __init__(self, first, then, k):
+        self.first, self.then, self.left = first, then, k
+
+    def __call__(self):
+        self.left -= 1
+        return io.BytesIO(self.first if self.left >= 0 else self.then)
+
+
+@pytest.mark.parametrize("level", ["char", "word", "byte"])
+@pytest.mark.parametrize("then", [b"b b\n" * 99, b"a b\n" * 98, b"a b\n" * 100, b"", b"a b\n" * 98 + b"a c\n"])
+def test_a_text_that_changes_between_two_passes(level, then):
+    """Other characters, more or fewer: whichever pass meets them stops, and names the file."""
+    for readings in range(1, 3 if level == "byte" else 4):
+        source = Source("a.txt", Changing(b"a b\n" * 99, then, readings))
+        message = message_of(load_corpus, [source], level=level)
+        assert message == "a.txt has changed while it was read; use a copy that nothing writes to."
+
+
+def test_a_file_that_grows_between_two_passes(write, monkeypatch):
+    """A log that is still written to; a new file in a folder does not count, as files are listed once."""
+    path, build = write("folder/a.log", "a line\n" * 50), Vocabulary.build
+
+    def grown(*arguments):
+        with open(path, "a") as file:
+            file.write("another\n")
+        return build(*arguments)
+
+    def joined(*arguments):
+        write("folder/b.log", "not there at first")
+        return build(*arguments)
+
+    monkeypatch.setattr(Vocabulary, "build", joined)
+    assert load_corpus(os.path.dirname(path)).train_unknown == 0
+    os.remove(os.path.join(os.path.dirname(path), "b.log"))
+    monkeypatch.setattr(Vocabulary, "build", grown)
+    assert "a.log has changed while it was read" in message_of(load_corpus, path)
+
+
+@posix_only
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_a_device_that_never_ends(monkeypatch, level):
+    """/dev/zero is refused as a file, as standard input, and where a pipe carries it, at levels of text."""
+    with open("/dev/zero", "rb") as zero:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=zero))
+        message = message_of(load_corpus, "-", level=level)
+        assert message == "standard input is a device that never ends; name a file or pipe a text into it."
+    assert "neither a regular file nor a folder" in message_of(load_corpus, "/dev/zero", level=level)
+
+
+@posix_only
+def test_zeros_from_a_pipe_are_no_text(monkeypatch):
+    """They are refused at once, not copied until the disk is full."""
+    with subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE) as process:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=process.stdout))
+        assert "standard input looks like a binary file" in message_of(load_corpus, "-")
+        process.kill()
+
+
+def test_a_document_too_long_to_hold(write, monkeypatch):
+    """A line beyond any that is held in memory is refused by file and line; as a stream it is read."""
+    monkeypatch.setattr("nblstm.text.documents.LONGEST_TRAINED", 1000)
+    path = write("a", "short\n" + "x" * 1001)
+    for kind in ("line", "blank-line", "file"):
+        message = message_of(load_corpus, path, documents=kind)
+        assert message.startswith(f"{path} has a document at line ") and "longer than 1,000 characters" in message
+    assert len(load_corpus(path, valid_fraction=0).train) == 1007

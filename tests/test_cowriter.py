@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.decoder import Decoder
 from nblstm.nn.parameters import initial, views
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 
 def a_model(level, text, bias=(), tokenizer="default"):
     """A model of the text's vocabulary whose logits are 0 but for bias, text of a token -> logit."""
     vocabulary = Vocabulary.build([text], level, tokenizer)
-    config = ModelConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    config = LanguageConfig(len(vocabulary), hidden_size=4, num_layers=1)
     parameters = np.zeros(config.num_parameters, np.float32)
     logits = [dict(bias).get(token, 0.0) for token in vocabulary.tokens]
     views(parameters, config)["head.bias"][...] = logits
@@ -23,7 +24,7 @@ def a_model(level, text, bias=(), tokenizer="default"):
 def states_of(writer):
     """The state after what has been typed."""
     writer.continuations()
-    return writer._states[-1]
+    return writer._reading.states[-1]
 
 
 def assert_same(state, other):
@@ -31,52 +32,47 @@ def assert_same(state, other):
     np.testing.assert_allclose(state.c, other.c, rtol=1e-5, atol=1e-6)
 
 
-class Counting:
-    """A decoder that counts its calls."""
-
-    def __init__(self, decode):
-        self.decode, self.calls = decode, 0
-
-    def __call__(self, *args, **keywords):
-        self.calls += 1
-        return self.decode(*args, **keywords)
+@pytest.fixture
+def reads(monkeypatch):
+    """A list that grows by one with each token that a decoder reads."""
+    reads, read = [], Decoder.__call__
+    monkeypatch.setattr(Decoder, "__call__", lambda *args, **keywords: reads.append(1) or read(*args, **keywords))
+    return reads
 
 
 # ---------------------------------------------------------------- what is kept
 
 
-def test_a_key_costs_one_step(model):
+def test_a_key_costs_one_step(model, reads):
     """Each character is read once, one taken back is not read again, and the state is that of the text read afresh."""
     writer = model.cowriter()
-    writer._decode = reads = Counting(writer._decode)
     for count, character in enumerate("Shall I", 1):
         writer.type(character)
         writer.continuations()
-        assert reads.calls == count
+        assert len(reads) == count
     assert_same(states_of(writer), model.state("\nShall I"))
     for _ in range(3):
         writer.backspace()
         writer.continuations()
-    assert reads.calls == 7 and writer.line == "Shal"
+    assert len(reads) == 7 and writer.line == "Shal"
     assert_same(states_of(writer), model.state("\nShal"))
     writer.type("l")
     assert_same(states_of(writer), model.state("\nShall"))
-    assert reads.calls == 8
+    assert len(reads) == 8
 
 
 @pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
-def test_a_word_is_read_again_as_it_grows(tokenizer):
+def test_a_word_is_read_again_as_it_grows(tokenizer, reads):
     """At word level a key changes the last token: again one step a key, and the state is right."""
     vocabulary = Vocabulary.build(["the cat sat"], "word", tokenizer)
-    config = ModelConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    config = LanguageConfig(len(vocabulary), hidden_size=4, num_layers=1)
     model = LanguageModel(config, vocabulary, initial(config, 0), {})
     writer = model.cowriter()
-    writer._decode = reads = Counting(writer._decode)
     for character in "the cat":
-        before = reads.calls
+        before = len(reads)
         writer.type(character)
         assert_same(states_of(writer), model.state(writer.line, model.state()))
-        assert reads.calls - before <= 1
+        assert len(reads) - before <= 1
     writer.backspace()
     assert_same(states_of(writer), model.state("the ca", model.state()))
 
@@ -105,7 +101,7 @@ def test_backspace_stays_in_the_line(model):
 
 def test_documents_start_afresh():
     """Where each line is a document and no newline is known, the line before is not context."""
-    config = ModelConfig(4, hidden_size=4, num_layers=1)
+    config = LanguageConfig(4, hidden_size=4, num_layers=1)
     model = LanguageModel(config, Characters(("<unk>", "<end>", "a", "b"), ends=True), initial(config, 0), {})
     writer = model.cowriter()
     fresh = states_of(writer)

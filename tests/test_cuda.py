@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import nblstm
-from nblstm.config import BeamConfig, ModelConfig, SampleConfig, TrainConfig
+from nblstm.config import BeamConfig, SampleConfig, TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, DeviceError
 from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate
@@ -254,7 +255,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_loss_and_gradient(name):
     """Two chunks in a row, the state carried on the device: losses, gradients and states are NumPy's."""
-    config = ModelConfig(9, **{"hidden_size": 6, "embedding_size": 0, **NETWORKS[name]})
+    config = LanguageConfig(9, **{"hidden_size": 6, "embedding_size": 0, **NETWORKS[name]})
     networks = [Network(config, initial(config, 1), backend) for backend in ("numpy", "cuda")]
     states = [network.initial_state(2) for network in networks]
     for step in range(2):
@@ -271,7 +272,7 @@ def test_loss_and_gradient(name):
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_texts_that_end_leave_the_others_their_states(cell):
     """A chunk goes on with the first of three texts, from states that are a part of those on the device."""
-    config, found = ModelConfig(9, hidden_size=6, cell=cell, dropout=0.0), []
+    config, found = LanguageConfig(9, hidden_size=6, cell=cell, dropout=0.0), []
     first, second = chunk_of(config, N=3), chunk_of(config, N=2, seed=1)
     for backend in ("numpy", "cuda"):
         network = Network(config, initial(config, 1), backend)
@@ -286,7 +287,7 @@ def test_texts_that_end_leave_the_others_their_states(cell):
 @needs_card
 def test_losses_and_logits():
     """Scoring, and reading a prompt, give NumPy's losses and states, in NumPy arrays."""
-    config = ModelConfig(9, hidden_size=6, num_layers=1)
+    config = LanguageConfig(9, hidden_size=6, num_layers=1)
     mine, theirs = (Network(config, initial(config, 1), backend) for backend in ("cuda", "numpy"))
     chunk = chunk_of(config)
     (losses, state), (expected, other) = (n.losses(chunk, n.initial_state(2)) for n in (mine, theirs))
@@ -298,7 +299,7 @@ def test_losses_and_logits():
 @needs_card
 def test_half_precision_moves_the_loss_a_little_and_the_gradient_not_much():
     """Weights and activations as float16, sums in float32: within the rounding of 11 bits."""
-    config = ModelConfig(9, hidden_size=8, dropout=0.3)
+    config = LanguageConfig(9, hidden_size=8, dropout=0.3)
     single, half = (Network(config, initial(config, 1), "cuda", precision=kind) for kind in ("single", "half"))
     results = []
     for network in (single, half):
@@ -314,7 +315,7 @@ def test_half_precision_moves_the_loss_a_little_and_the_gradient_not_much():
 @pytest.mark.parametrize("setting", [{"residual": True}, {"bidirectional": True}, {"dtype": "float64"}])
 def test_networks_for_the_cpu_alone_are_refused(setting):
     """A ConfigError names the setting."""
-    config = ModelConfig(5, hidden_size=4, **setting)
+    config = LanguageConfig(5, hidden_size=4, **setting)
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Network(config, initial(config, 0), "cuda")
 
@@ -322,7 +323,7 @@ def test_networks_for_the_cpu_alone_are_refused(setting):
 @needs_card
 def test_texts_are_the_same():
     """Drawn on the device, or on the host where there are filters: the tokens of the CPU."""
-    config = ModelConfig(11, hidden_size=5)
+    config = LanguageConfig(11, hidden_size=5)
     for settings in ({}, {"temperature": 0.0}, {"temperature": 0.5, "top_k": 3}):
         texts = []
         for backend in ("numpy", "cuda"):
@@ -336,7 +337,7 @@ def test_texts_are_the_same():
 @needs_card
 def test_a_beam_finds_the_same():
     """The card reads, the host chooses: the texts and figures of the CPU."""
-    config, words = ModelConfig(11, hidden_size=5), Vocabulary.build(["abcdefghij"], "char")
+    config, words = LanguageConfig(11, hidden_size=5), Vocabulary.build(["abcdefghij"], "char")
     found = []
     for backend in ("numpy", "cuda"):
         network = Network(config, 3 * initial(config, 2), backend)
@@ -364,7 +365,7 @@ def test_draw_leaves_out_what_is_banned():
 @needs_card
 def test_training_is_that_of_numpy():
     """Three updates with clipping, moments and validation give NumPy's parameters."""
-    config = ModelConfig(7, hidden_size=5, num_layers=1)
+    config = LanguageConfig(7, hidden_size=5, num_layers=1)
     ids = np.random.default_rng(0).integers(0, 7, 25)
     recipe = TrainConfig(batch_size=2, bptt=4, steps=3, clip=0.1, clip_value=0.05)
     kept = []
@@ -436,7 +437,7 @@ def test_training_takes_no_more_than_was_told(name, monkeypatch):
     monkeypatch.setattr(FakeCUDAKernel, "__call__", lambda *args: None)  # no kernel makes an array
     monkeypatch.setattr("nblstm.training.memory.CHUNK", 0)  # nothing is validated
     recipe = TrainConfig(batch_size=2048, bptt=1)
-    config = ModelConfig(9, **{"hidden_size": 32, "embedding_size": 0, **NETWORKS[name]})
+    config = LanguageConfig(9, **{"hidden_size": 32, "embedding_size": 0, **NETWORKS[name]})
     network = Network(config, initial(config, 1), "cuda")
     gradient, state = network.kernels.zeros_like(network.parameters), network.initial_state(2048)
     for step in range(3):

@@ -104,7 +104,7 @@ def nats(lines):
     (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "proj_size is for"),
     (["--proj-size", "256"], "proj_size must be less than"), (["--dropout", "1"], "dropout must be at least 0"),
     (["--tie", "--embedding-size", "7"], "embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
-    (["--bidirectional", "--mask-fraction", "0"], "above 0; got 0.0"),
+    (["--bidirectional", "--mask-fraction", "0"], "at least 0.001, got 0.0"),
     (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
     (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),
     (["--momentum", "0.5"], "momentum is for sgd, not for adam"), (["--averaging-patience", "3"], "is for asgd"),

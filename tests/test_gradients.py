@@ -5,7 +5,7 @@ import pytest
 from test_kernels import CELLS, SPECIFIED, layer, offsets_of
 from test_network import BACKENDS, DROPOUTS, make_chunk, make_network
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import cpu, reference
 from nblstm.kernels.cells import KINDS, Cell
@@ -45,7 +45,7 @@ FAMILY = [  # what every cell is combined with
 def allowed(cell, options):
     """Whether a cell can be combined so."""
     try:
-        ModelConfig(**{**SAME, "cell": cell, **options})
+        LanguageConfig(**{**SAME, "cell": cell, **options})
     except ConfigError:
         return False
     return True

@@ -14,24 +14,28 @@ PACKAGE = Path(nblstm.__file__).parent
 ROOT = PACKAGE.parent
 CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 
-# Room -> the rooms it may import from, itself apart. Every room may import errors and version.
+# Room -> the rooms it may import from, itself apart. Every room may import those of EVERYWHERE.
 BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
-    "programs": {"config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
-    "series": {"config", "files", "kernels", "model", "text", "training"},
+    "programs": {"checks", "config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
+    "series": {"checks", "config", "files", "kernels", "model", "text", "training"},
     "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
     "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
-    "language_model": {"config", "files", "generation", "kernels", "model", "scoring", "text"},
-    "generation": {"config", "kernels", "model", "text"},
-    "scoring": {"config", "kernels", "model", "text"},
-    "model": {"config", "kernels"},
-    "files": {"config", "text"},
-    "text": {"config"},
+    "language_model": {"checks", "config", "files", "generation", "kernels", "model", "scoring", "text"},
+    "generation": {"checks", "config", "kernels", "model", "text"},
+    "scoring": {"checks", "config", "kernels", "model", "text"},
+    "model": {"checks", "config", "kernels"},
+    "files": {"checks", "config", "text"},
+    "text": {"checks", "config", "kernels"},
     "config": {"kernels"},
     "kernels": set(),
+    "checks": set(),
+    "arrays": set(),
     "errors": set(),
+    "interrupts": set(),
     "version": set(),
 }
+EVERYWHERE = {"arrays", "errors", "interrupts", "version"}
 MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
 MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]
 names = pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{room_of(path)}.{path.stem}")
@@ -66,7 +70,7 @@ def test_there_is_something_to_check():
 def test_imports_run_downwards(path):
     """A file imports its own room and those below, never one above or beside."""
     room = room_of(path)
-    assert imported_rooms(path) <= BELOW[room] | {room, "errors", "version"}
+    assert imported_rooms(path) <= BELOW[room] | {room} | EVERYWHERE
 
 
 def test_the_rooms_have_no_circle():
@@ -137,6 +141,24 @@ def test_every_public_name_exists():
     assert all(getattr(nblstm, name) is not None for name in nblstm.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         nblstm.no_such_name
+
+
+def test_only_the_commands_are_found_beside_the_package(python):
+    """`nblstm.tests` and `nblstm.setup` do not import, though they lie beside `nblstm.cli` in a checkout."""
+    code = "from nblstm.cli.main import main; from importlib.util import find_spec"
+    for name in ("tests", "setup", "benchmarks", "docs", "examples", "nblstm"):
+        code += f"; assert find_spec('nblstm.{name}') is None, '{name}'"
+    outcome = python("-c", code)
+    assert outcome.code == 0, outcome.err
+    assert "No module named 'nblstm.tests'" in python("-c", "import nblstm.tests").err
+
+
+def test_the_commands_import_as_any_subpackage(python):
+    """By every form of import, as a module to run, and as an attribute once they are imported."""
+    for code in ("import nblstm.cli; nblstm.cli", "from nblstm import cli; cli.__path__", "from nblstm.cli import main"):
+        outcome = python("-c", code)
+        assert outcome.code == 0, outcome.err
+    assert python("-m", "nblstm", "--version").out.startswith("nblstm, version")
 
 
 # ---------------------------------------------------------------- the package

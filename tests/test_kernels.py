@@ -3,6 +3,7 @@
 import inspect
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from nblstm.kernels.cells import Cell
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
-    "recurrent_backward", "decode_work",
+    "recurrent_backward", "decode_weights", "decode_work",
     "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
     "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
@@ -229,7 +230,8 @@ def decoded(kernels, net, texts, threads):
     """(h, c, top, logits) after four tokens of each text."""
     V = len(net.embedding)
     (h, c, top), tokens = small_state(net, texts), np.random.default_rng(2).integers(0, V, (4, texts))
-    work, logits = kernels.decode_work(texts, net, threads), np.empty((texts, V), net.embedding.dtype)
+    work = kernels.decode_work(texts, kernels.decode_weights(net, threads), threads)
+    logits = np.empty((texts, V), net.embedding.dtype)
     for step in tokens:
         kernels.decode(logits, h, c, top, step, work, threads)
     return h, c, top, logits
@@ -287,7 +289,7 @@ def test_options_without_a_kernel_are_decoded_by_the_specification():
     """Their work is the weights as they are."""
     for options in SPECIFIED.values():
         net = small_net((5, 3, 8), np.float32, **options)
-        assert cpu.decode_work(1, net, 2) is net
+        assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
 
 
 FILTERS = [
@@ -338,7 +340,7 @@ def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33),
     """(history, h, c, top, logits) after K generated tokens behind 3 given ones, of a network of two layers."""
     r, V = np.random.default_rng(4), sizes[0]
     net = small_net(sizes, dtype, **options)
-    work = kernels.decode_work(texts + 1, net, threads)
+    work = kernels.decode_work(texts + 1, kernels.decode_weights(net, threads), threads)
     history = np.zeros((texts, 3 + K + 1), np.int64)
     history[:, :3] = r.integers(0, V, (texts, 3))
     h, c, top = small_state(net, texts, r)
@@ -406,7 +408,7 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E
     r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
     net = small_net((V, E, 33), dtype, **options)
     net.head_bias[1] += 1  # some end, and keep their places
-    work = kernels.decode_work(B + 1, net, threads)
+    work = kernels.decode_work(B + 1, kernels.decode_weights(net, threads), threads)
     one = [*small_state(net, 1, r), r.normal(0, 0.5, (1, V)).astype(dtype)]
     h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
@@ -473,7 +475,7 @@ def test_of_equal_children_the_first_are_taken():
     for kernels in (reference, cpu):
         net = small_net((20, 3, 5), np.float64)
         net.head_weight[...], net.head_bias[...] = 0, 0
-        work, B = kernels.decode_work(6, net, 1), 6
+        work, B = kernels.decode_work(6, kernels.decode_weights(net, 1), 1), 6
         h, c, top, logits = (np.zeros(shape) for shape in ((2, B, 5), (2, B, 5), (B, 5), (B, 20)))
         places = Places(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
         logits[:, 3:] = -np.inf  # two that are possible: four places stay empty
@@ -503,15 +505,24 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
     assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
 
 
+@pytest.fixture
+def several_threads(monkeypatch):
+    """Let the next calls share their work, whether or not those of other tests had to wait for cores."""
+    monkeypatch.setattr(threads, "_alone_until", 0.0)
+
+
 @pytest.mark.parametrize("fails", ["before", "in the first", "in another", "to start"])
-def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
+def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_threads):
     """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
 
     def kernel(counter, parts, part, start, stop):
         if part == {"in the first": 0, "in another": 1}.get(fails):
             raise KeyboardInterrupt
-        while counter[0] < parts:  # as a barrier that a part never reaches
+        for _ in range(60_000):  # as a barrier that a part never reaches
+            if counter[0] >= parts:
+                return
             time.sleep(0.001)
+        pytest.fail("the barrier stays closed")
 
     submit = ThreadPoolExecutor.submit
 
@@ -524,24 +535,27 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
         monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
     with pytest.raises(KeyboardInterrupt):
         threads.together(3, kernel, 1)
-    monkeypatch.undo()
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
     seen = []
     threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
-def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeypatch):
+def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeypatch, several_threads):
     """As long as a multiple of what it took; then several threads are tried again."""
-    monkeypatch.setattr(threads, "_alone_until", 0.0)
-    seen = []
+    now, seen = [1000.0], []
+    monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def kernel(counter, parts, part, start, stop):
         seen.append(parts)
-        counter[1] += part * 10**9
+        if part == 1:
+            now[0] += 2.0
+            counter[1] += 10**9
 
+    threads.together(2, kernel, 1)  # of its 2 seconds it waited 1
+    now[0] = 1000.0 + 2.0 * threads.ALONE - 1
     threads.together(2, kernel, 1)
-    threads.together(2, kernel, 1)
-    monkeypatch.setattr(threads, "_alone_until", 0.0)
+    now[0] = 1000.0 + 2.0 * threads.ALONE + 1
     threads.together(2, kernel, 1)
     assert seen == [2, 2, 1, 2, 2]
 
@@ -762,13 +776,13 @@ def test_clip_values(kernels):
 
 
 def test_texts_that_share_a_token_do_not_disturb_each_other():
-    """Threads that meet the same token for the first time at once leave its projection right."""
+    """Threads that read the same token at once all read it right."""
     V, E, H, N = 3, 64, 64, 64
     net = small_net((V, E, H), np.float32, num_layers=1)
 
     def logits(kernels, threads):
         h, c, top, out = (np.zeros(shape, np.float32) for shape in ((1, N, H), (1, N, H), (N, H), (N, V)))
-        work = kernels.decode_work(N, net, threads)
+        work = kernels.decode_work(N, kernels.decode_weights(net, threads), threads)
         for token in range(V):
             kernels.decode(out, h, c, top, np.full(N, token), work, threads)
         return out

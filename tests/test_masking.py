@@ -7,7 +7,7 @@ from test_network import BACKENDS, make_chunk, make_network
 
 import nblstm
 from nblstm import scoring
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import save_model
 from nblstm.tasks.language.model import LanguageModel
@@ -19,7 +19,7 @@ from nblstm.text.vocabulary import Bytes, Characters, Vocabulary
 BOTH = {"bidirectional": True, "hidden_size": 7, "learned_state": True}
 LETTERS = Characters(("<unk>", *"abcdefghij"))
 ENDING = Characters(("<unk>", "<end>", *"abcdefghi"), ends=True)
-K = ModelConfig(2, bidirectional=True).masked_passes  # 7 for a share of 0.15
+K = LanguageConfig(2, bidirectional=True).masked_passes  # 7 for a share of 0.15
 
 
 def make_model(vocabulary=LETTERS, **changes):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.model_file import check_tensors, load_checkpoint, load_model, save_checkpoint, save_model
@@ -22,7 +22,7 @@ def a_vocabulary(level="char"):
 def a_model(dtype="float32", level="char"):
     """config, vocabulary, weights of a small model; two tensors are enough here, names are the network's business."""
     vocabulary = a_vocabulary(level)
-    config = ModelConfig(vocab_size=len(vocabulary), hidden_size=2, num_layers=1, dtype=dtype)
+    config = LanguageConfig(vocab_size=len(vocabulary), hidden_size=2, num_layers=1, dtype=dtype)
     rng = np.random.default_rng(0)
     weights = {
         "embedding.weight": rng.standard_normal((len(vocabulary), 2)).astype(dtype),
@@ -33,6 +33,16 @@ def a_model(dtype="float32", level="char"):
 
 def shapes_of(tensors):
     return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def shapes(config):
+    """Those of the weights of `a_model`."""
+    return {"embedding.weight": (config.vocab_size, 2), "rnn.weight_ih_l0": (8, 2)}
+
+
+def load(path):
+    """The model file at `path`, whose weights are those of `a_model`."""
+    return load_model(path, shapes)
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def test_what_is_saved_is_loaded(path, dtype, level):
     """Config, vocabulary, weights and training facts survive, bit by bit, at every level and dtype."""
     config, vocabulary, weights = a_model(dtype, level)
     save_model(path, config, vocabulary, weights, TRAINING)
-    loaded = load_model(path)
+    loaded = load(path)
     assert loaded.config == config and loaded.vocabulary == vocabulary and loaded.training == TRAINING
     assert list(loaded.weights) == sorted(weights)
     for name, weight in weights.items():
@@ -70,7 +80,7 @@ def test_what_is_saved_is_loaded(path, dtype, level):
 def test_training_facts_are_optional(path):
     """A model need not say how it was made."""
     save_model(path, *a_model())
-    assert load_model(path).training == {}
+    assert load(path).training == {}
 
 
 def test_what_the_file_says(path, document):
@@ -84,7 +94,7 @@ def test_a_newer_format(path, document):
     """A file of a later version asks for an upgrade."""
     rewrite(path, {**document, "format_version": 2})
     with pytest.raises(ModelFileError, match=r"was written by a newer nblstm \(format 2\); upgrade nblstm"):
-        load_model(path)
+        load(path)
 
 
 DAMAGE = {
@@ -110,7 +120,7 @@ def test_a_part_that_is_not_valid(path, document, change, message):
     """Each part of the document is checked and named, in one line with the file's name."""
     rewrite(path, {**document, **change})
     with pytest.raises(ModelFileError, match=message) as caught:
-        load_model(path)
+        load(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -119,14 +129,14 @@ def test_a_document_that_is_not_an_object(path, document, text, message):
     """What stands under our key must be a JSON object."""
     rewrite(path, text)
     with pytest.raises(ModelFileError, match=message):
-        load_model(path)
+        load(path)
 
 
 def test_a_foreign_file(path):
     """A safetensors file of another program is recognised as such."""
     safetensors.write(path, {"w": np.zeros(2, "f4")}, {"format": "pt"})
     with pytest.raises(ModelFileError, match="is a safetensors file, but not an nblstm model"):
-        load_model(path)
+        load(path)
     with pytest.raises(ModelFileError, match="is a safetensors file, but not an nblstm training checkpoint"):
         load_checkpoint(path)
 
@@ -135,7 +145,7 @@ def test_a_checkpoint_is_not_a_model(path):
     """Each loader recognises the other's file."""
     save_checkpoint(path, {}, {})
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a training checkpoint, not a model")):
-        load_model(path)
+        load(path)
     save_model(path, *a_model())
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a model, not a training checkpoint")):
         load_checkpoint(path)
@@ -151,9 +161,9 @@ def test_weights_that_are_not_finite(path, value):
     with pytest.raises(ModelFileError, match="'rnn.weight_ih_l0' has values that are not finite"):
         save_model(path, config, vocabulary, weights)
     assert path.read_bytes() == before
-    safetensors.write(path, weights, safetensors.read(path)[1])
+    safetensors.write(path, weights, {"nblstm": safetensors.read(path)[1]["nblstm"]})
     with pytest.raises(ModelFileError, match="'rnn.weight_ih_l0' has values that are not finite"):
-        load_model(path)
+        load(path)
 
 
 def test_a_model_that_could_not_be_loaded_is_not_saved(path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_kernels import close
 
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import recurrent
 from nblstm.nn.inputs import unique_tokens
@@ -32,7 +32,7 @@ VARIANTS = [
 
 def make_network(backend="cpu", threads=2, **changes):
     """A small network with random parameters, biases included; `changes` to the fields of SHAPE."""
-    config = ModelConfig(**{**SHAPE, **changes})
+    config = LanguageConfig(**{**SHAPE, **changes})
     parameters = np.random.default_rng(0).normal(0, 0.3, config.num_parameters).astype(config.dtype)
     kind = MaskedNetwork if config.bidirectional else Network
     return kind(config, parameters, backend, threads)
@@ -283,7 +283,7 @@ def test_dropout_is_between_layers(backend):
 # ---------------------------------------------------------------- numbers at the edge
 
 
-@pytest.mark.parametrize("name", list(parameter_shapes(ModelConfig(**SHAPE))))
+@pytest.mark.parametrize("name", list(parameter_shapes(LanguageConfig(**SHAPE))))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_nan_in_a_weight_is_a_nan_in_the_loss(backend, name):
     """A broken parameter shows in training and in scoring: nothing hides it."""
@@ -312,7 +312,7 @@ def test_saturated_gates_stay_finite(backend):
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_parameters_fill_the_flat_buffer_once(variant):
     """The named views are windows on the buffer, in order and without a gap; `flatten` is their inverse."""
-    config = ModelConfig(**{**SHAPE, **variant})
+    config = LanguageConfig(**{**SHAPE, **variant})
     flat = np.arange(config.num_parameters, dtype=config.dtype)
     named = views(flat, config)
     own = [named[name].reshape(-1) for name in parameter_shapes(config)]
@@ -323,7 +323,7 @@ def test_parameters_fill_the_flat_buffer_once(variant):
 
 def test_fresh_parameters():
     """Forget biases are 1, other biases 0, weights within +-1/sqrt(H), or three times that; the seed alone decides."""
-    config = ModelConfig(50, embedding_size=40, hidden_size=64, num_layers=2)
+    config = LanguageConfig(50, embedding_size=40, hidden_size=64, num_layers=2)
     flat = initial(config, 7)
     named = views(flat, config)
     for layer in range(2):
@@ -363,12 +363,12 @@ def test_a_bidirectional_network_does_not_write():
 def test_combinations_that_exclude_each_other_are_refused_by_name(settings, message):
     """Before anything is made or read."""
     with pytest.raises(ConfigError, match=message):
-        ModelConfig(**{**SHAPE, **settings})
+        LanguageConfig(**{**SHAPE, **settings})
 
 
 @pytest.mark.parametrize("threads", [-1, 1.5, "two"])
 def test_a_wrong_number_of_threads_is_named(threads):
     """In one line, whoever makes the network."""
-    config = ModelConfig(**SHAPE)
+    config = LanguageConfig(**SHAPE)
     with pytest.raises(ConfigError, match="threads must be a whole number of at least 0, got"):
         Network(config, initial(config, 0), "numpy", threads)

@@ -18,17 +18,17 @@ BY = {
 def test_documents_are_numbered_by_their_first_line(kind, size):
     """However the pieces are cut, text or bytes; empty lines are counted and left out, line ends are not part of it."""
     pieces = [TEXT[at : at + size] for at in range(0, len(TEXT), size)]
-    assert list(numbered(pieces, kind, "\n", "file")) == BY[kind]
-    encoded = list(numbered([piece.encode() for piece in pieces], kind, b"\n", "file"))
+    assert list(numbered(pieces, kind, "file")) == BY[kind]
+    encoded = list(numbered([piece.encode() for piece in pieces], kind, "file"))
     assert encoded == [(line, text.encode()) for line, text in BY[kind]]
-    assert [text for _, text in BY[kind]] == list(split(pieces, kind, "\n"))
+    assert [text for _, text in BY[kind]] == list(split(pieces, kind))
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \n\n"])
 @pytest.mark.parametrize("kind", BY)
 def test_nothing_is_no_document(text, kind):
     """Neither no text nor empty lines."""
-    assert list(numbered([text], kind, "\n", "file")) == []
+    assert list(numbered([text], kind, "file")) == []
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_a_document_too_long_for_memory(kind, text, line, monkeypatch):
     text, read = text + "\nx" * 400, []
     pieces = (read.append(at) or text[at : at + 4] for at in range(0, len(text), 4))
     with pytest.raises(TextError, match=f"file has a document at line {line} that is longer than 10 characters"):
-        list(numbered(pieces, kind, "\n", "file"))
+        list(numbered(pieces, kind, "file"))
     assert len(read) < 20

@@ -15,12 +15,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import VERSE
+from conftest import PATIENCE, VERSE
 from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
 from test_network import make_network
 
 import nblstm
-from nblstm.config import ModelConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial
 from nblstm.reporting import copying, surprisal, theme
@@ -361,7 +361,7 @@ HOSTILE = ["<script>alert(1)</script>", "</script>", "<!--", "&lt;", '"><img src
 def hostile_model():
     """A model at word level whose vocabulary holds markup, untrained."""
     vocabulary = Vocabulary.from_dict({"level": "word", "tokenizer": "default", "tokens": ["<unk>", *HOSTILE]})
-    config = ModelConfig(len(vocabulary), hidden_size=8, num_layers=1)
+    config = LanguageConfig(len(vocabulary), hidden_size=8, num_layers=1)
     return LanguageModel(config, vocabulary, initial(config, 0), {"corpus": ["<b>.txt"], "valid_loss": 1.0})
 
 
@@ -566,7 +566,7 @@ def seen(site, tmp_path, width, *flags):
     folder, address = site
     (folder / f"probe{width}.html").write_text(PROBE % width)
     command = [BROWSER, *FLAGS, *flags, f"--user-data-dir={tmp_path}", f"{address}/probe{width}.html"]
-    done = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, "HOME": str(tmp_path)})
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env={**os.environ, "HOME": str(tmp_path)})
     return json.loads(unescape(re.search(r"<pre>(.*?)</pre>", done.stdout.decode(), re.S)[1]))
 
 

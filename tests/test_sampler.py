@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nblstm.tasks.language import model as language_model
-from nblstm.config import ModelConfig, SampleConfig
+from nblstm.config import SampleConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
@@ -29,7 +30,7 @@ def critical(freedom):
 
 def constant_network(logits, backend):
     """A network whose logits are these, whatever it has read: all its weights are 0 but the head's bias."""
-    config = ModelConfig(len(logits), hidden_size=4, num_layers=1)
+    config = LanguageConfig(len(logits), hidden_size=4, num_layers=1)
     parameters = np.zeros(config.num_parameters, np.float32)
     views(parameters, config)["head.bias"][...] = logits
     return Network(config, parameters, backend, 1)
@@ -224,7 +225,7 @@ def test_texts_side_by_side_differ(model):
 
 def test_the_backends_write_the_same_texts_side_by_side():
     """By a network whose predictions depend on all that it has read: in pieces, and when some texts are over."""
-    config = ModelConfig(20, hidden_size=33)
+    config = LanguageConfig(20, hidden_size=33)
     parameters = 4 * initial(config, 1)
     texts = []
     for backend in BACKENDS:
@@ -250,7 +251,7 @@ def test_the_backends_write_the_same_text(model, settings):
 )
 def test_the_backends_write_the_same_text_with_every_cell(options):
     """With layers that add their input and a head that sees c, too; texts beside it and threads change nothing."""
-    config = ModelConfig(20, hidden_size=33, embedding_size=33, **options)
+    config = LanguageConfig(20, hidden_size=33, embedding_size=33, **options)
     texts = []
     for backend, threads in (("numpy", 1), ("cpu", 2)):
         network = Network(config, 3 * initial(config, 1), backend, threads)
@@ -264,7 +265,7 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
     monkeypatch.setattr(sampler, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    chosen = lambda n, **options: sampler.choose_backend(ModelConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
+    chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
     for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
         assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
     for options in ({"layer_norm": True}, {"peepholes": True}, {"proj_size": 8}):
@@ -304,7 +305,7 @@ def test_a_state_stands_for_the_text_before(model):
 def a_model(level, text, tokenizer="default", bias=None):
     """An untrained model of a text's vocabulary, its head's bias raised by `bias` (token id -> by how much)."""
     vocabulary = Vocabulary.build([text], level, tokenizer)
-    config = ModelConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    config = LanguageConfig(len(vocabulary), hidden_size=4, num_layers=1)
     parameters = initial(config, 0)
     for token, by in (bias or {}).items():
         views(parameters, config)["head.bias"][token] += by
@@ -382,7 +383,7 @@ def test_a_text_ends_before_a_stop_string(model):
 def a_model_of_lines(bias=None):
     """An untrained model of documents."""
     vocabulary = Vocabulary.build(["abc"], "char", ends=True)
-    config = ModelConfig(5, hidden_size=4, num_layers=1)
+    config = LanguageConfig(5, hidden_size=4, num_layers=1)
     parameters = initial(config, 0)
     for token, by in (bias or {}).items():
         views(parameters, config)["head.bias"][token] += by
@@ -450,7 +451,7 @@ def test_the_state_behind_a_text(model, tmp_path):
         (lambda model: list(model.score_lines([7])), "a text must be a string, got int"),
         (lambda model: model.score_lines("one\ntwo"), "split it with .splitlines"),
         (lambda model: model.generate(state="once upon"), r"what model.state\(\) returns, got str"),
-        (lambda model: model.generate(state=State.zeros(ModelConfig(9, hidden_size=3))), "the state is of another model"),
+        (lambda model: model.generate(state=State.zeros(LanguageConfig(9, hidden_size=3))), "the state is of another model"),
         (lambda model: model.state("a", before=State.zeros(model.config, 2)), "the state is of another model"),
     ],
 )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SMALL, VERSE, environment
+from conftest import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
 from nblstm.cli import figures
@@ -186,7 +186,7 @@ def test_an_interrupt_ends_it(lines):
         assert json.loads(process.stdout.readline())["line"] == 1  # and now it waits for more to be read
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert process.stderr.read().splitlines()[-1] == "Error: interrupted." and process.wait(10) == 130
+        assert process.stderr.read().splitlines()[-1] == "Error: interrupted." and process.wait(PATIENCE) == 130
 
 
 # ---------------------------------------------------------------- eval

@@ -5,7 +5,7 @@ import pytest
 
 import nblstm
 from nblstm import pad_sequences, texts_to_sequences
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, TextError
 
 SEQUENCES = [[1], [2, 3], [4, 5, 6]]
 
@@ -52,9 +52,21 @@ def test_empty_sequences_and_vectors():
     [
         (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),
         (SEQUENCES, {"truncating": ""}, "truncating must be one of pre, post, got ''."),
-        (SEQUENCES, {"maxlen": -1}, "maxlen must be at least 0, got -1."),
+        (SEQUENCES, {"maxlen": -1}, "maxlen must be a whole number from 0 to 1,000,000,000, got -1."),
         ([1, 2], {}, "one of them has no length"),
         ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
+        (5, {}, "a list of sequences, got 5"),
+        (SEQUENCES, {"maxlen": 1.5}, "maxlen must be a whole number from 0 to 1,000,000,000, got 1.5"),
+        (SEQUENCES, {"value": "x"}, "value must be what int32 can hold"),
+        (SEQUENCES, {"dtype": "nonsense"}, "nonsense"),
+        (["ab"], {}, "hold what int32 can"),
+        ([[2**40]], {}, "hold what int32 can"),
+        ([np.array([2**40])], {}, "go from 1099511627776"),
+        ([np.array([np.nan])], {}, "go from nan to nan"),
+        ([np.array([-1])], {"dtype": "uint8"}, "go from -1 to -1"),
+        ([[1, [2, 3]]], {}, "inhomogeneous"),
+        ([np.ma.masked_array([1, 2], [False, True])], {}, "sequences must hold nothing masked"),
+        (np.ma.masked_array([[1, 2], [3, 4]], [[0, 0], [0, 1]]), {}, "sequences must hold nothing masked"),
     ],
 )
 def test_what_cannot_be_padded_is_named(sequences, options, message):
@@ -62,6 +74,21 @@ def test_what_cannot_be_padded_is_named(sequences, options, message):
     with pytest.raises(ConfigError, match=message) as error:
         pad_sequences(sequences, **options)
     assert isinstance(error.value, ValueError)
+
+
+def test_sequences_of_any_kind():
+    """A generator, arrays and tensors are sequences as lists are."""
+    expected = pad_sequences(SEQUENCES).tolist()
+    assert pad_sequences(iter(SEQUENCES)).tolist() == expected
+    assert pad_sequences([np.array(sequence, np.uint8) for sequence in SEQUENCES]).tolist() == expected
+    torch = pytest.importorskip("torch")
+    assert pad_sequences(map(torch.tensor, SEQUENCES)).tolist() == expected
+
+
+def test_a_single_text_is_not_many():
+    """A string is refused, whose letters would each become a text."""
+    with pytest.raises(TextError, match="texts must be several texts, got a single one; put it into a list."):
+        texts_to_sequences(nblstm.Vocabulary.build(["a b"], "word"), "ab")
 
 
 def test_texts_become_lists_of_ids():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,13 +11,15 @@ from test_gradients import check
 from test_kernels import TOLERANCE, close, offsets_of
 
 import nblstm
-from nblstm.config import SeriesConfig
+from nblstm.arrays import real_numbers
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.kernels import cpu, reference
 from nblstm.nn.parameters import initial, parameter_shapes, views
-from nblstm.tasks.series.network import series_network as make_series_network
 from nblstm.tasks.series.batches import CONTEXT, Table, Training, validation
+from nblstm.tasks.series.model import _pairs
+from nblstm.tasks.series.network import series_network as make_series_network
 from nblstm.text.batches import Chunk
 
 LENGTHS = [4, 3, 3, 1]
@@ -284,6 +288,150 @@ def test_a_model_says_what_it_cannot_read(model):
             call()
 
 
+# ---------------------------------------------------------------- arrays of other libraries
+
+
+class Column:
+    """What a column of another library is to NumPy: an object with `__array__`, and a list's length and items."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values if dtype is None else self.values.astype(dtype)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return self.values[index]
+
+
+def tensors(array):
+    return pytest.importorskip("torch").from_numpy(array.copy())
+
+
+def columns(array):
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series(array) if array.ndim == 1 else pandas.DataFrame(array)
+
+
+KINDS_OF_ARRAY = [np.asarray, Column, lambda array: memoryview(np.ascontiguousarray(array)), tensors, columns]
+kinds_of_array = pytest.mark.parametrize("kind", KINDS_OF_ARRAY, ids=["numpy", "column", "buffer", "torch", "pandas"])
+
+
+@kinds_of_array
+def test_a_list_of_columns_is_several_series(kind):
+    """Columns of equal length, in a list or a tuple, (T,) or (T, D), are the series that NumPy's arrays are."""
+    for shape in ((200,), (200, 2)):
+        arrays = [np.random.default_rng(seed).normal(3, 1, shape) for seed in range(2)]
+        read, wanted = _pairs(tuple(map(kind, arrays)), None)
+        for found, array in zip(read, arrays):
+            np.testing.assert_array_equal(found, array.reshape(200, -1)[:-1])
+        read, wanted = _pairs([kind(array) for array in arrays], [kind(array) for array in arrays])
+        for found, array in zip(wanted, arrays):
+            np.testing.assert_array_equal(found, array.reshape(200, -1))
+
+
+@kinds_of_array
+def test_models_read_columns_as_arrays(kind):
+    """fit, predict and forecast of columns give what they give of arrays; lists give lists."""
+    arrays = [waves(60)[:, 0], waves(60, seed=3, noise=0.1)[:, 0]]
+    settings = {**SMALL, "steps": 3}
+    model, same = (nblstm.SeriesModel.fit(given, **settings) for given in (list(map(kind, arrays)), arrays))
+    assert model.config.embedding_size == 1
+    np.testing.assert_array_equal(model.parameters, same.parameters)
+    for verb in (model.predict, lambda series: model.forecast(series, 4)):
+        found = verb(list(map(kind, arrays)))
+        assert len(found) == 2
+        for given, array, rows in zip(map(kind, arrays), arrays, found):
+            np.testing.assert_array_equal(rows, verb(array))
+            np.testing.assert_array_equal(verb(given), rows)
+
+
+@pytest.mark.parametrize("number", [float, np.float64, np.array, tensors], ids=["float", "numpy", "0-d", "torch"])
+def test_nested_lists_of_numbers_are_one_series(number):
+    """A list of numbers is (T,), a list of lists (T, D), whatever kind of number; booleans are 0 and 1."""
+    number = (lambda value: tensors(np.array(value))) if number is tensors else number
+    (read,), _ = _pairs([number(1.5), number(2.0), number(3.0)], None)
+    np.testing.assert_array_equal(read, [[1.5], [2]])
+    (read,), _ = _pairs([[number(1.0), number(2.0)], (number(3.0), number(4.0))], [True, False])
+    np.testing.assert_array_equal(read, [[1, 2], [3, 4]])
+    (read,), _ = _pairs(np.array([True, False, True]), None)
+    np.testing.assert_array_equal(read, [[1], [0]])
+
+
+MASKED = np.ma.masked_array(np.arange(9.0), np.arange(9) == 4)
+
+
+@pytest.mark.parametrize("series", [MASKED, [MASKED, np.ones(9)], [[1.0, np.ma.masked], [2.0, 3.0]], MASKED[:, None]])
+def test_a_mask_is_refused(model, series):
+    """In series and targets, read and forecast, as NaN is; a mask that hides nothing is none."""
+    fit = nblstm.SeriesModel.fit
+    calls = [lambda: fit(series), lambda: fit(np.ones(9), series), lambda: model.predict(series)]
+    for call in [*calls, lambda: model.forecast(series, 3)]:
+        with pytest.raises(ConfigError, match="must hold nothing masked"):
+            call()
+    assert _pairs(np.ma.masked_array(np.arange(9.0), mask=False), None)[0][0].shape == (8, 1)
+
+
+class Broken(Column):
+    """A column that cannot be read, as tensors that need a gradient or lie on a card are."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Call .detach() first.\nMore lines.")
+
+
+@pytest.mark.parametrize(
+    "series, reason",
+    [
+        (np.arange("2020-01-01", "2020-01-09", dtype="M8[D]"), "datetime64"),
+        (np.arange(9).astype("m8[s]"), "timedelta64"),
+        (np.zeros(9, [("price", "f8")]), "price"),
+        (np.zeros(9, [("price", "f8"), ("size", "f8")]), "size"),
+        (np.ones(9) * 1j, "complex128"),
+        ([1j, 2.0], "complex128"),
+        (["1", "2"], "<U1"),
+        (np.array([1.0, "2"], object), "it holds '2'"),
+        (np.array([1.0, np.datetime64(1, "s")], object), "it holds"),
+        (np.array([np.ones(3), np.ones(2)], object), "sequence"),
+        ([10**400, 1], "too large"),
+        ([[1.0, 2.0], [3.0]], "inhomogeneous"),
+        ({"a": np.ones(9)}, "'dict'"),
+        (Broken(np.ones(9)), "Call .detach\\(\\) first.$"),
+        ([Broken(np.ones(9)), np.ones(9)], "Call .detach\\(\\) first.$"),
+    ],
+    ids=str,
+)
+def test_what_is_no_series_is_named(series, reason):
+    """One sentence with the reason, whatever another library's array raises."""
+    with pytest.raises(ConfigError, match=f"series must be real numbers: an array .*{reason}"):
+        nblstm.SeriesModel.fit(series)
+    with pytest.raises(ConfigError, match=f"targets must be real numbers: an array .*{reason}"):
+        nblstm.SeriesModel.fit(np.ones(9), series)
+
+
+def test_missing_values_of_objects_are_refused():
+    """None among objects is not a number, as NaN is not."""
+    with pytest.raises(ConfigError, match="finite numbers; fill in"):
+        nblstm.SeriesModel.fit(np.array([1.0, None, 3.0], object))
+
+
+def test_numbers_of_other_libraries_among_objects():
+    """Decimals, fractions and Python's integers are real numbers."""
+    found = real_numbers([Decimal("0.5"), Fraction(1, 4), 2**70], "series", "be numbers")
+    np.testing.assert_array_equal(found, [0.5, 0.25, 2.0**70])
+
+
+@pytest.mark.parametrize("n", [2**31, 5_000_001, np.int64(2**62)])
+def test_a_forecast_is_bounded(model, n):
+    """Before anything is read or allocated; the message says how many are possible with two channels."""
+    with pytest.raises(ConfigError, match="n must be at most 5,000,000 .* forecast in parts"):
+        model.forecast(waves(9), n)
+    with pytest.raises(ConfigError, match="n must be at most 2,500,000"):
+        model.forecast([waves(9), waves(9)], n)
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -349,4 +497,4 @@ def test_a_config_survives_its_dictionary(model):
     """to_dict and from_dict are inverse, and a config of text does not know `predicts`."""
     assert SeriesConfig.from_dict(model.config.to_dict()) == dataclasses.replace(model.config)
     with pytest.raises(ConfigError, match="no field 'predicts'"):
-        nblstm.ModelConfig.from_dict(model.config.to_dict())
+        nblstm.LanguageConfig.from_dict(model.config.to_dict())

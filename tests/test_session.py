@@ -12,8 +12,8 @@ from nblstm.config import TextConfig
 from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError, TrainingError
 from nblstm.files import safetensors
 from nblstm.files.model_file import load_checkpoint
-from nblstm.training import session as session_module
-from nblstm.training.session import COLUMNS
+from nblstm.tasks import session as session_module
+from nblstm.tasks.session import COLUMNS
 
 TINY = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "threads": 1}
 FILES = ["model.checkpoint.safetensors", "model.metrics.csv", "model.safetensors"]

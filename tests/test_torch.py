@@ -6,7 +6,8 @@ from test_kernels import close, offsets_of
 from test_network import BACKENDS, make_chunk, make_network
 
 from nblstm import scoring
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import TrainConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.kernels import load
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.masked import network as networks
@@ -37,7 +38,7 @@ SETTINGS = {  # optimizer: the settings of TrainConfig, and PyTorch's optimizer
 
 
 def random_shape(seed):
-    """(T, N, fields of ModelConfig): small and odd; every size that matters to a tile comes up."""
+    """(T, N, fields of LanguageConfig): small and odd; every size that matters to a tile comes up."""
     r = np.random.default_rng(seed)
     pick = lambda *choices: int(r.choice(choices))  # noqa: E731
     E, H, V = pick(1, 2, 5, 17, 64, 70), pick(1, 7, 16, 33, 64, 65, 130), pick(1, 2, 11, 64, 65, 130)
@@ -106,7 +107,7 @@ def test_network_equals_pytorch(backend, seed, dtype):
 
 def judged(dtype, seed=0):
     """A model with random weights and a random text of its 31 characters; PyTorch's twin of it."""
-    config = ModelConfig(32, hidden_size=48, num_layers=2, dtype=dtype)
+    config = LanguageConfig(32, hidden_size=48, num_layers=2, dtype=dtype)
     network = make_network(**config.to_dict())
     vocabulary = Characters(("<unk>", *map(chr, range(65, 96))))
     text = "".join(map(chr, np.random.default_rng(seed).integers(65, 96, 10_001)))

@@ -8,7 +8,8 @@ from test_network import BACKENDS
 from test_trainer import assert_same, history
 
 from nblstm import pad_sequences
-from nblstm.config import TrainConfig, WindowConfig
+from nblstm.config import TrainConfig
+from nblstm.tasks.window.config import WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
 from nblstm.nn.parameters import views

@@ -11,14 +11,13 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from conftest import environment
+from conftest import PATIENCE, environment
 
 from nblstm.cli import terminal
 from nblstm.cli.write import HELP, layout
 
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-PATIENCE = 30  # seconds until a test gives up
 
 
 class Person:

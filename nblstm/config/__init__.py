@@ -3,12 +3,17 @@
 The only home of defaults; those of a task's network stand in the task's folder.
 """
 
-from nblstm.config.decoding import BACKENDS, BeamConfig, SampleConfig, WriteConfig
-from nblstm.config.network import DTYPES, NetworkConfig, StackConfig, TokenStackConfig
-from nblstm.config.text import DEFAULT_MAX_VOCAB, PADDINGS, TextConfig
-from nblstm.config.training import DEFAULT_BUCKETS, OPTIMIZERS, Recipe, TrainConfig
+from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
+from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
+from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
+from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, PADDINGS, TOKENIZERS, TextConfig
+from nblstm.config.training import (
+    DEFAULT_BUCKETS, DEVICES, MAX_ROLLBACKS, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS, SCHEDULES, Recipe, TrainConfig,
+)  # fmt: skip
 
 __all__ = [
-    "BACKENDS", "BeamConfig", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DTYPES", "NetworkConfig", "OPTIMIZERS", "PADDINGS",
-    "Recipe", "SampleConfig", "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig", "WriteConfig",
+    "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEVICES", "DOCUMENTS", "DTYPES", "HEADS", "LEVELS",
+    "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NONLINEARITIES", "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS",
+    "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "BeamConfig", "NetworkConfig", "Recipe", "SampleConfig",
+    "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig", "WriteConfig", "is_number", "said",
 ]  # fmt: skip

@@ -66,6 +66,7 @@ class BeamConfig(Config):
         at_least(self, 0, "n", "length_penalty", "diversity", "seed")
         at_least(self, 1, "beam", "num_samples", "groups")
         at_most(self, MAX_TOKENS, "n")
+        at_most(self, 30, "length_penalty")
         at_most(self, MAX_BEAM, "beam")
         one_of(self, "backend", BACKENDS)
         if self.num_samples > self.beam:

@@ -24,8 +24,10 @@ MAX_LAYERS = 1000
 
 
 class NetworkConfig(Config):
-    """What every network's config says of its parameters."""
+    """What every network's config says of its parameters, and of the file that it is stored in."""
 
+    KEY: ClassVar[str]  # of a model file's metadata under which it stands
+    has_vocabulary: ClassVar[bool] = True  # stands beside it in the file
     dtype: str  # of parameters and activations
     num_outputs: int  # V: how many numbers the head makes
     tied: ClassVar[dict[str, str]] = {}  # name of a parameter that is another one -> that one
@@ -39,6 +41,19 @@ class NetworkConfig(Config):
     @abstractmethod
     def head_size(self) -> int:
         """How many numbers the head sees."""
+
+    @classmethod
+    def owns(cls, fields: Mapping[str, Any]) -> bool:
+        """Tell whether stored fields are those of this config, among others under the same KEY."""
+        return True
+
+    @property
+    def extra_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of float64 arrays that stand in the file beside the parameters."""
+        return {}
+
+    def check_level(self, level: str) -> None:
+        """Raise ConfigError for a level of tokens that such a network cannot read."""
 
     @property
     def num_parameters(self) -> int:
@@ -191,6 +206,8 @@ class TokenStackConfig(StackConfig):
     embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
     tie: bool = False  # head.weight is embedding.weight (needs embedding_size == what the head sees)
     embedding_dropout: float = 0.0  # share of the tokens whose whole vector is zero in an update
+
+    readings: ClassVar[int] = 1  # of a text, to score it
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nblstm.config.checks import (
     MAX_COUNT, MAX_SIZE, MAX_TOKENS, Config, above_zero, at_least, at_most, check_types, fraction, is_number, one_of,
@@ -73,6 +74,12 @@ class Recipe(Config):
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         if self.epochs is None and self.steps is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the fields that weights are a function of, as JSON values: any number of threads gives the same."""
+        fields = self.to_dict()
+        del fields["threads"]
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)

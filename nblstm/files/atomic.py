@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
+import hashlib
 import os
 import secrets
 import stat
@@ -12,6 +15,7 @@ from typing import BinaryIO
 from nblstm.errors import ModelFileError
 
 Path = str | os.PathLike[str]
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what systems say that cannot flush a folder
 
 
 @contextlib.contextmanager
@@ -19,12 +23,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes `path`'s place at the end of the block, unless the block raises.
 
     The new file is on the disk before it gets its name, and the name before the block is left. A symlink is followed,
-    an existing file's permissions are kept. ModelFileError if the file cannot be written.
+    an existing file's permissions are kept. ModelFileError if the file cannot be written, or has its name but may lose
+    it in a power cut, because its folder cannot be flushed.
     """
     try:
         target, mode = _target(path)
         folder = os.path.dirname(target)
-        temporary = os.path.join(folder, f".nblstm-{secrets.token_hex(8)}.tmp")
+        temporary = f"{_temporaries(target)}{secrets.token_hex(8)}.tmp"
         try:
             with open(temporary, "xb") as file:
                 if mode is not None:
@@ -32,27 +37,45 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            with _opened(folder) as descriptor:  # before the name changes hands: it may fail
+                os.replace(temporary, target)
+                _sync(descriptor, path)
         except BaseException:  # KeyboardInterrupt too
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_folder(folder)
     except FileNotFoundError:
         raise ModelFileError(f"cannot write {path}: its folder does not exist; create it first.") from None
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}.") from None
 
 
+def sweep(path: Path) -> None:
+    """Delete the temporary files of writers of `path` that were killed. Only for who knows that nobody writes it now."""
+    start = _temporaries(os.path.realpath(path))
+    for temporary in glob.glob(f"{glob.escape(start)}*.tmp"):
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _temporaries(target: str) -> str:
+    """How the paths of all temporary files of a target begin; of its name only a digest, so that no name is too long."""
+    folder, name = os.path.split(target)
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    return os.path.join(folder, f".nblstm-{digest}-")
+
+
 def _target(path: Path) -> tuple[str, int | None]:
     """The file to replace, symlinks resolved, and its permission bits (None if it does not exist yet)."""
-    target = os.path.realpath(path)
     try:
+        target = os.path.realpath(path)
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         if os.fspath(path).endswith(os.sep):
             raise ModelFileError(f"cannot write {path}: it names a folder; add a file name.") from None
         return target, None
+    except ValueError as error:  # a NUL in the name
+        raise ModelFileError(f"{path!r} cannot be a file's name: {error}.") from None
     if stat.S_ISDIR(mode):
         raise ModelFileError(f"cannot write {path}: it is a folder; add a file name.")
     if not stat.S_ISREG(mode):
@@ -62,11 +85,28 @@ def _target(path: Path) -> tuple[str, int | None]:
     return target, stat.S_IMODE(mode)
 
 
-def _sync_folder(folder: str) -> None:
-    """Put the folder's new entry on the disk, where the system can (not every one opens folders)."""
-    with contextlib.suppress(OSError):
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int | None]:
+    """A descriptor of the folder; None where it may not be opened, as on Windows, or lacks the permission to be read."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
+    except PermissionError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int | None, path: Path) -> None:
+    """Put the folder's new entry on the disk, where the system can. ModelFileError if it fails to."""
+    try:
+        if descriptor is not None:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise ModelFileError(
+                f"{path} is written, but its folder cannot be flushed to the disk ({error.strerror or error}): a power "
+                "cut may undo it; check the disk."
+            ) from None

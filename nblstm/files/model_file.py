@@ -1,116 +1,111 @@
-"""What nblstm stores: a model (ModelConfig + Vocabulary + weights), a training checkpoint, a state, a model of series.
+"""What nblstm stores: a model (config, vocabulary, weights), a training checkpoint, a state.
 
-Each is one safetensors file. A model's tensors have PyTorch's names and shapes, so that other programs read them:
+Each is one safetensors file. A model's tensors have the names and shapes that its config calls for, those of PyTorch's
+modules, so that other programs read them:
 
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
 
-(no head.weight if the config says tie), those of a windowed model the names of `WindowConfig.shapes`. All else is one
-JSON text in the container's metadata, under the key "nblstm", or of a windowed model "nblstm_window":
+(no head.weight if the config says tie), and beside them what `NetworkConfig.extra_shapes` names, in float64. All else
+is one JSON text in the container's metadata, under the key that the config's KEY is, "nblstm" for language models:
 
-    {"format_version": 1, "config": ModelConfig (or WindowConfig), "vocabulary": Vocabulary,
-     "training": facts about how it was made}
+    {"format_version": 1, "config": its fields, "vocabulary": Vocabulary, "training": facts about how it was made}
 
 or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
-under "nblstm_state":
-{"format_version": 1, "fingerprint": that of the model it belongs to}. A model of series has the tensors of a model, but
-no embedding, beside them those of SCALES (D,) and (K,) in float64, and under "nblstm_series": {"format_version": 1,
-"config": SeriesConfig, "training": as in a model}.
+under "nblstm_state": {"format_version": 1, "fingerprint": that of the model it belongs to}. Beside the document stands
+the digest of it and of all tensors (`nblstm.files.digest`).
+
+No field is believed before it is checked: the document is checked first, then the names, dtypes and shapes of the
+tensors against it, and only then a tensor is read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, SeriesConfig, WindowConfig, check_masking
+from nblstm.config import NetworkConfig, said
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.files.safetensors import Path
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.files.digest import with_digest, without_digest
+from nblstm.files.safetensors import Entry, Header, Path
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 
 FORMAT_VERSION = 1
-MODEL, WINDOW, SERIES = "nblstm", "nblstm_window", "nblstm_series"  # metadata keys of the kinds of files
+MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
+BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
-KINDS = {
-    MODEL: "model", WINDOW: "windowed model", SERIES: "model of series", CHECKPOINT: "training checkpoint",
-    STATE: "state",
-}  # fmt: skip
-READERS = {
-    MODEL: "nblstm.load", WINDOW: "nblstm.MLPLanguageModel.load", SERIES: "nblstm.SeriesModel.load",
-    CHECKPOINT: "nblstm train --resume", STATE: "nblstm sample --state",
-}  # fmt: skip
-KEYS: dict[type, str] = {ModelConfig: MODEL, WindowConfig: WINDOW, SeriesConfig: SERIES}  # metadata key of a config
-SCALES = ("inputs.mean", "inputs.deviation", "targets.mean", "targets.deviation")  # by which series are standardised
+KINDS = {  # metadata key -> what such a file is, and what reads it
+    "nblstm": ("model", "nblstm.load"),
+    "nblstm_window": ("windowed model", "nblstm.load"),
+    "nblstm_series": ("model of series", "nblstm.load"),
+    CHECKPOINT: ("training checkpoint", "nblstm.train(resume=True)"),
+    STATE: ("state", "load_state of its model"),
+}
 
 
 @dataclass(frozen=True)
 class ModelFile:
     """What a model file holds."""
 
-    config: ModelConfig | WindowConfig
-    vocabulary: Vocabulary
-    weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype, all finite
+    config: NetworkConfig
+    vocabulary: Vocabulary | None  # of a model of text
+    weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
+    extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
 
 
-def save_model(
-    path: Path,
-    config: ModelConfig | WindowConfig,
-    vocabulary: Vocabulary,
-    weights: Mapping[str, np.ndarray],
-    training: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a model file, atomically.
-
-    weights: name -> array of config.dtype. training: JSON values.
-    ModelFileError if `load_model` would refuse the file, or it cannot be written.
-    """
-    _check_model(config, vocabulary, weights, path)
-    document = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict(), "training": dict(training or {})}
-    _save(path, KEYS[type(config)], weights, document)
+def save_model(path: Path, file: ModelFile) -> None:
+    """Write a model file, atomically. ModelFileError if `load_model` would refuse it, or it cannot be written."""
+    config, vocabulary = file.config, file.vocabulary
+    _check_parts(config, vocabulary, path)
+    _check_arrays(config, file.weights, file.extras, path)
+    _check_finite({**file.weights, **file.extras}, path)
+    words = {} if vocabulary is None else {"vocabulary": vocabulary.to_dict()}
+    document = {"config": config.to_dict(), **words, "training": dict(file.training)}
+    _save(path, config.KEY, {**file.weights, **file.extras}, document)
 
 
-def load_model(path: Path, kind: type = ModelConfig) -> ModelFile:
-    """Read a model file. ModelFileError says what is wrong with it. kind: ModelConfig or WindowConfig.
+def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
+    """Read a model file whose config is one of these kinds. ModelFileError says what is wrong with it."""
 
-    Names and shapes of the weights are for `check_tensors`: the network knows which it needs.
-    """
-    weights, document = _load(path, KEYS[kind])
-    config = _config(kind, document, path)
-    vocabulary = _vocabulary(document, path)
-    training = _object(document.get("training", {}), "training", path)
-    _check_model(config, vocabulary, weights, path)
-    return ModelFile(config, vocabulary, weights, training)
+    def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> ModelFile:
+        fields = _object(document.get("config"), "config", path)
+        kind = next((kind for kind in kinds if kind.KEY == key and kind.owns(fields)), None)
+        if kind is None:
+            raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
+        config = _config(kind, fields, path)
+        vocabulary = _vocabulary(document, path) if kind.has_vocabulary else None
+        training = _object(document.get("training", {}), "training", path)
+        _check_parts(config, vocabulary, path)
+        extras = {name: entry for name, entry in entries.items() if name in config.extra_shapes}
+        _check_arrays(config, {name: entry for name, entry in entries.items() if name not in extras}, extras, path)
+        return ModelFile(config, vocabulary, {}, {}, training)
 
-
-def save_series(
-    path: Path, config: SeriesConfig, weights: Mapping[str, np.ndarray], scales: Mapping[str, np.ndarray],
-    training: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Write a model of series, atomically. scales: the arrays of SCALES; all else as in `save_model`."""
-    _check_series(config, weights, scales, path)
-    _save(path, SERIES, {**weights, **scales}, {"config": config.to_dict(), "training": dict(training)})
-
-
-def load_series(path: Path) -> tuple[SeriesConfig, dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
-    """The config, weights, scales and training facts of a model of series. ModelFileError as in `load_model`."""
-    weights, document = _load(path, SERIES)
-    config, scales = _config(SeriesConfig, document, path), {}
-    for name in SCALES:
-        if name in weights:
-            scales[name] = weights.pop(name)
-    _check_series(config, weights, scales, path)
-    return config, weights, scales, _object(document.get("training", {}), "training", path)
+    tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
+    _check_finite(tensors, path)
+    extras = {name: tensors.pop(name) for name in file.config.extra_shapes}
+    return dataclasses.replace(file, weights=tensors, extras=extras)
 
 
-def check_tensors(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise ModelFileError unless `weights` has exactly the names and shapes of `shapes`."""
+def _check_arrays(config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], path: Path) -> None:
+    """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config."""
+    check_tensors(weights, config.shapes, path)
+    check_tensors(extras, config.extra_shapes, path)
+    for arrays, dtype in ((weights, config.dtype), (extras, "float64")):
+        for name, array in arrays.items():
+            if array.dtype != dtype:
+                raise ModelFileError(f"{path}: tensor {name!r:.80} must be {dtype} by the config, got {array.dtype}.")
+
+
+def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Raise ModelFileError unless `weights`, arrays or entries of a header, has exactly these names and shapes."""
     for name, shape in shapes.items():
         if name not in weights:
             raise ModelFileError(f"{path} lacks the tensor {name!r} that its config calls for.")
@@ -120,7 +115,7 @@ def check_tensors(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
             )
     unknown = sorted(set(weights) - set(shapes))
     if unknown:
-        raise ModelFileError(f"{path} has a tensor {unknown[0]!r} that its config does not call for.")
+        raise ModelFileError(f"{path} has a tensor {unknown[0]!r:.80} that its config does not call for.")
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
@@ -128,10 +123,20 @@ def save_checkpoint(path: Path, tensors: Mapping[str, np.ndarray], facts: Mappin
     _save(path, CHECKPOINT, tensors, {"facts": dict(facts)})
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors and facts of a training checkpoint. ModelFileError if the file is not a readable one."""
-    tensors, document = _load(path, CHECKPOINT)
-    return tensors, _object(document.get("facts"), "facts", path)
+def load_checkpoint(
+    path: Path, check: Callable[[dict[str, Any], Mapping[str, Entry]], Any] = lambda facts, entries: None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the tensors and facts of a training checkpoint. ModelFileError if the file is not a readable one.
+
+    check: asked with the facts and the header's entries before a tensor is read; what it raises is raised.
+    """
+
+    def checked(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+        facts = _object(document.get("facts"), "facts", path)
+        check(facts, entries)
+        return facts
+
+    return _load(path, {CHECKPOINT}, checked)
 
 
 def save_state(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
@@ -139,70 +144,116 @@ def save_state(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) 
     _save(path, STATE, tensors, {"fingerprint": fingerprint})
 
 
-def load_state(path: Path, fingerprint: str, dtype: str) -> dict[str, np.ndarray]:
-    """The tensors of a state, finite numbers of this dtype. ModelFileError if the file is not one of such a model.
+def load_state(
+    path: Path, fingerprint: str, shapes: Mapping[str, tuple[int, ...]], dtype: str
+) -> dict[str, np.ndarray]:
+    """Read the tensors of a state, finite numbers of these shapes and this dtype. ModelFileError if it is another's.
 
-    fingerprint: the model's. Names and shapes are for `check_tensors`.
+    fingerprint: the model's.
     """
-    tensors, document = _load(path, STATE)
-    if document.get("fingerprint") != fingerprint:
-        raise ModelFileError(f"{path} is the state of another model, or of this one before it was trained further.")
+
+    def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> None:
+        if document.get("fingerprint") != fingerprint:
+            raise ModelFileError(f"{path} is the state of another model, or of this one before it was trained further.")
+        check_tensors(entries, shapes, path)
+        for name, entry in entries.items():
+            if entry.dtype != dtype:
+                raise _useless_state(name, dtype, path)
+
+    tensors, _ = _load(path, {STATE}, check)
     for name, tensor in tensors.items():
-        if tensor.dtype != dtype or not np.isfinite(tensor).all():
-            raise ModelFileError(f"{path}: tensor {name!r} must hold finite {dtype} numbers; save the state again.")
+        if not np.isfinite(tensor).all():
+            raise _useless_state(name, dtype, path)
     return tensors
+
+
+def _useless_state(name: str, dtype: str, path: Path) -> ModelFileError:
+    return ModelFileError(f"{path}: tensor {name!r} must hold finite {dtype} numbers; save the state again.")
 
 
 # ------------------------------------------------------------------------------------------- tensors + a document
 
 
 def _save(path: Path, key: str, tensors: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
-    """Write tensors and, under the metadata key, the document and its format version."""
+    """Write tensors and, under the metadata key, the document and its format version; the digest of both."""
     try:
         text = json.dumps({"format_version": FORMAT_VERSION, **document}, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"cannot write {path}: what it should say is not JSON: {error}.") from None
-    safetensors.write(path, tensors, {key: text})
+    if not _is_modest(text, sum(tensor.nbytes for tensor in tensors.values())):
+        raise ModelFileError(f"cannot write {path}: its {key} document is too large for its tensors; shorten it.")
+    safetensors.write(path, tensors, with_digest(tensors, {key: text}))
 
 
-def _load(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors and the document under the metadata key, its version checked."""
-    tensors, metadata = safetensors.read(path)
-    if key not in metadata:
-        found = next((kind for kind in KINDS if kind in metadata), None)
-        if found:
-            raise ModelFileError(f"{path} is a {KINDS[found]}, not a {KINDS[key]}; {READERS[found]} reads it.")
-        raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {KINDS[key]}.")
+def _is_modest(text: str, num_bytes: int) -> bool:
+    """Tell whether a document takes little memory when parsed, beside tensors of so many bytes."""
+    if not text.isascii():
+        return len(text) <= safetensors.SMALL // 4
+    return safetensors.is_modest(text.encode(), MAX_BRACKETS, MAX_COMMAS + num_bytes // BYTES_PER_COMMA)
+
+
+def _load(
+    path: Path, keys: set[str], check: Callable[[str, dict[str, Any], Mapping[str, Entry]], Any]
+) -> tuple[dict[str, np.ndarray], Any]:
+    """Read the tensors, and what `check` makes of the metadata's key, its document and the header's entries."""
+    found: list[Any] = []
+
+    def checked(header: Header) -> None:
+        key = _key(header, keys, path)
+        found.append(check(key, _document(header, key, path), header.tensors))
+
+    tensors, metadata = safetensors.read(path, checked)
+    without_digest(tensors, metadata, path)
+    return tensors, found[0]
+
+
+def _key(header: Header, keys: set[str], path: Path) -> str:
+    """Find the metadata key that says what a file is, one of `keys`."""
+    for key in KINDS:
+        if key in header.metadata and key in keys:
+            return key
+    wanted = "model" if len(keys) > 1 else KINDS[next(iter(keys))][0]
+    for key, (what, reader) in KINDS.items():
+        if key in header.metadata:
+            raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")
+    raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {wanted}.")
+
+
+def _document(header: Header, key: str, path: Path) -> dict[str, Any]:
+    """Parse the document under the metadata key, its version checked."""
+    metadata = header.metadata
+    if not _is_modest(metadata[key], sum(entry.end - entry.begin for entry in header.tensors.values())):
+        raise ModelFileError(f"{path}: its {key} metadata is far too large for its tensors.")
     try:
         document = json.loads(metadata[key])
     except (ValueError, RecursionError):
         raise ModelFileError(f"{path}: its {key} metadata is not JSON.") from None
     _check_version(_object(document, key, path).get("format_version"), path)
-    return tensors, document
+    return document
 
 
 def _check_version(version: Any, path: Path) -> None:
     """Raise ModelFileError unless this nblstm reads the format version."""
     if type(version) is not int or version < 1:
-        raise ModelFileError(f"{path}: format_version must be an integer >= 1, got {version!r:.40}.")
+        raise ModelFileError(f"{path}: format_version must be an integer >= 1, got {said(version)}.")
     if version > FORMAT_VERSION:
-        raise ModelFileError(f"{path} was written by a newer nblstm (format {version!r:.40}); upgrade nblstm.")
+        raise ModelFileError(f"{path} was written by a newer nblstm (format {said(version)}); upgrade nblstm.")
 
 
 def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
     """The JSON value, if it is an object."""
     if not isinstance(value, dict):
-        raise ModelFileError(f"{path}: its {name} must be a JSON object, got {value!r:.40}.")
+        raise ModelFileError(f"{path}: its {name} must be a JSON object, got {said(value)}.")
     return value
 
 
 # --------------------------------------------------------------------------------------------- the parts of a model
 
 
-def _config(kind: type, document: dict[str, Any], path: Path) -> Any:
-    """The document's config, of this kind."""
+def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> NetworkConfig:
+    """Make the config of stored fields."""
     try:
-        return kind.from_dict(_object(document.get("config"), "config", path))
+        return kind.from_dict(fields)
     except (ConfigError, ArithmeticError) as error:  # math.isfinite(10**400) overflows
         raise ModelFileError(f"{path}: its config is not valid: {error}") from None
 
@@ -216,34 +267,18 @@ def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _check_model(
-    config: ModelConfig | WindowConfig, vocabulary: Vocabulary, weights: Mapping[str, np.ndarray], path: Path
-) -> None:
-    """Raise ModelFileError unless the three parts fit together and every weight is a finite number."""
-    if len(vocabulary) != config.vocab_size:
-        raise ModelFileError(f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)}.")
+def _check_parts(config: NetworkConfig, vocabulary: Vocabulary | None, path: Path) -> None:
+    """Raise ModelFileError unless config and vocabulary fit together."""
+    if vocabulary is None:
+        return
     try:
-        check_masking(vocabulary.level, config.bidirectional)
+        check_vocabulary(type(config), config, vocabulary)
     except ConfigError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    _check_weights(weights, config.dtype, path)
 
 
-def _check_weights(weights: Mapping[str, np.ndarray], dtype: str, path: Path) -> None:
-    """Raise ModelFileError unless every weight is a finite number of the config's dtype."""
+def _check_finite(weights: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raise ModelFileError unless every weight is a finite number."""
     for name, weight in weights.items():
-        if weight.dtype != dtype:
-            raise ModelFileError(f"{path}: tensor {name!r} must be {dtype} by the config, got {weight.dtype}.")
         if not np.isfinite(weight).all():
-            raise ModelFileError(f"{path}: tensor {name!r} has values that are not finite; the model is useless.")
-
-
-def _check_series(config: SeriesConfig, weights: Mapping, scales: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raise ModelFileError unless weights and scales are finite, the scales of their sizes and above 0."""
-    _check_weights(weights, config.dtype, path)
-    sizes = {"inputs": config.embedding_size, "targets": config.vocab_size}
-    check_tensors(scales, {name: (sizes[name.split(".")[0]],) for name in SCALES}, path)
-    _check_weights(scales, "float64", path)
-    for name in SCALES:
-        if name.endswith("deviation") and not (scales[name] > 0).all():
-            raise ModelFileError(f"{path}: tensor {name!r} must be above 0, got {scales[name].min()}.")
+            raise ModelFileError(f"{path}: tensor {name!r:.80} has values that are not finite; the model is useless.")

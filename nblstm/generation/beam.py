@@ -24,16 +24,19 @@ from typing import Protocol
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.config import BeamConfig
 from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
 from nblstm.kernels import Beam, Places
 from nblstm.kernels.reference import over, rank, score
-from nblstm.nn.network import Decoder, Network
+from nblstm.nn.network import Network
 from nblstm.nn.state import State
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.lines import count_ends
+from nblstm.text.vocabulary import Vocabulary, utf8
 
 NOISE = 1 << 20  # numbers that a stochastic beam draws ahead
+CONTEXT = 4  # tokens before others that may change their text: a word a blank, three bytes a character
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,22 @@ class Ending(Protocol):
 
 
 class StopStrings:
-    """An Ending: one of the strings has appeared in the text."""
+    """An Ending: one of the strings has appeared in the text that follows the ids `before`."""
 
-    def __init__(self, vocabulary: Vocabulary, strings: tuple[str, ...]) -> None:
-        self.vocabulary, self.strings = vocabulary, strings
-        longest = max(len(string.encode("utf-8", "surrogatepass")) for string in strings)
-        self.window = 1 + longest  # a token is a byte or more
+    def __init__(self, vocabulary: Vocabulary, strings: tuple[str, ...], before: Sequence[int] = ()) -> None:
+        self.vocabulary, self.strings, self._before = vocabulary, strings, list(before[-CONTEXT:])
+        # a token is a byte or more, and a line end may be two where the string has one
+        self._longest = max(len(utf8(string)) + count_ends(string) for string in strings)
+        self.window = CONTEXT + self._longest
 
     def reached(self, tokens: np.ndarray) -> bool:
-        text = self.vocabulary.decode(tokens)
-        return any(string in text for string in self.strings)
+        """Whether a string ends in the text of the last token; others would have been reached before."""
+        newest = max(0, len(tokens) - self._longest)
+        before = [*self._before, *tokens[:newest].tolist()]
+        text, _ = decoded_after(self.vocabulary, before, tokens[newest:])
+        stops = Stops(self.strings)
+        stops.feed(text)
+        return stops.found
 
     def cut(self, text: str) -> str:
         """The text before the first of the strings."""
@@ -91,12 +100,8 @@ class BeamSearch:
         config: BeamConfig,
         ending: Ending | None = None,
         first: np.ndarray | None = None,
-        decoder: Decoder | None = None,
     ) -> None:
-        """state: that of one text, after everything that comes before.
-
-        first: the ids (M,) that may come first, if not all. decoder: network.decoder(config.beam), if there is one.
-        """
+        """state: that of one text, after everything that comes before. first: the ids (M,) that may come first, if not all."""
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
         self.places = Places(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
@@ -109,7 +114,7 @@ class BeamSearch:
         )  # fmt: skip
         self._banned, self._random = np.array(vocabulary.never_written, np.int64), np.random.default_rng(config.seed)
         self._history = np.empty((2, 0, B), np.int64)  # the parent and the token of every place, at each step
-        self._decoder, self._state = decoder or network.decoder(B), state.take(np.zeros(B, np.int64))
+        self._decoder, self._state = network.decoder(B), state.take(np.zeros(B, np.int64))
         self._logits = np.repeat(network.logits(state.top), B, axis=0)
         if first is not None:
             self._logits[:, np.setdiff1d(np.arange(V), first)] = -np.inf
@@ -122,13 +127,17 @@ class BeamSearch:
         """As many steps as a call of the kernels should take, or one where an ending is looked for.
 
         At each of them every hypothesis that has not ended grows by a token; the best children take the places.
+        NonFiniteError at the token whose logits are no distribution.
         """
         K, (B, V) = min(self._most, self.config.n - self.steps), self._logits.shape
         noise = self._random.gumbel(size=(K, B, V if self.config.stochastic else 0))
         parents, tokens = self._room(K)
-        self.steps += self._decoder.search(
+        taken = self._decoder.search(
             parents, tokens, self.steps, self.places, self._state, self._logits, noise, self._banned, self._beam
         )
+        self.steps += taken
+        if taken < K and not self.done:
+            raise checks.non_finite(f"the logits of token {self.steps} of a hypothesis are")
         self._apply_ending()
 
     def _room(self, K: int) -> np.ndarray:
@@ -194,7 +203,13 @@ def distinct(hypotheses: list[Hypothesis], text_of: Callable[[Hypothesis], str])
 
 def text_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> str:
     """The text of the tokens (t,) that follow the ids `before`, an end token left out."""
+    return "".join(decoded_after(vocabulary, before, tokens))
+
+
+def decoded_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> tuple[str, str]:
+    """`text_after` as (what is certain of it, what an unfinished character at its end would be if nothing followed)."""
     decoder = vocabulary.decoder()
     for token in before:
         decoder.feed(token)
-    return "".join(decoder.feed(token) for token in tokens.tolist() if token != vocabulary.end_id) + decoder.flush()
+    certain = "".join(decoder.feed(token) for token in tokens.tolist() if token != vocabulary.end_id)
+    return certain, decoder.flush()

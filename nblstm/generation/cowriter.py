@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.config import BeamConfig, WriteConfig
+from nblstm import checks
+from nblstm.config import MAX_SIZE, BeamConfig, WriteConfig
 from nblstm.generation.beam import BeamSearch, distinct, text_after
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.lines import LINE_END
+from nblstm.text.vocabulary import Vocabulary, checked
 
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
 DIVERSITY = 0.5  # nats: see BeamConfig
 PART_OF_A_WORD = re.compile(r"(?<=\S)\s\S*$")  # behind at least one whole word
-LINE_END = re.compile(r"[\r\n]")
+
+
+class _Reading(NamedTuple):
+    """A line as far as it has been read; never changed, so whoever has one may go on with it."""
+
+    tokens: list[int]
+    states: list[State]  # before the line, then after each of the tokens
 
 
 class CoWriter:
@@ -32,11 +41,9 @@ class CoWriter:
         self.network, self.vocabulary, self.config, self._fresh = network, vocabulary, config, fresh
         self.lines: list[str] = []
         self.line, self.selected = "", 0
-        self._tokens: list[int] = []  # of the line, as far as it has been read
-        self._states = [fresh]  # before the line, then after each of the tokens
+        self._reading = _Reading([], [fresh])
         self._offered: list[str] | None = None  # continuations of the line, once they are known
         self._search = _search_config(config)
-        self._decode, self._decoder = network.decoder(), network.decoder(self._search.beam)
         self._inside = np.array(
             [
                 id for id, token in enumerate(vocabulary.tokens)
@@ -53,8 +60,8 @@ class CoWriter:
         return "\n".join([*self.lines, self.line])
 
     def type(self, text: str) -> None:
-        """Add characters to the line; a newline ends it."""
-        first, *rest = text.split("\n")
+        """Add characters to the line; a line end ends it."""
+        first, *rest = LINE_END.split(checked(text, str))
         self._change(self.line + first)
         for line in rest:
             self.enter()
@@ -70,14 +77,14 @@ class CoWriter:
         A model of documents that knows no newline starts the next line afresh: each is a document.
         """
         self.lines.append(self.line)
-        self._change(self.line + "\n")
-        self._read()
+        state = self._read(self.line + "\n").states[-1]
         one_line_documents = self.vocabulary.end_id is not None and self.vocabulary.unknown("\n")
-        self._states, self._tokens = [self._fresh if one_line_documents else self._states[-1]], []
+        self._reading = _Reading([], [self._fresh if one_line_documents else state])
         self._change("")
 
     def choose(self, by: int) -> None:
         """Select the continuation so many places further down, from the last on to the first, if any is offered."""
+        checks.whole("by", by, -MAX_SIZE, MAX_SIZE)
         if self._offered:
             self.selected = (self.selected + by) % len(self._offered)
 
@@ -98,56 +105,59 @@ class CoWriter:
         Words by falling probability; of lines the best of each group first.
         give_up: asked before each step of the search; where it says yes, nothing is offered this time.
         """
-        if self._offered is None:
-            self._offered = self._continue(give_up)
-        return self._offered or []
+        line, offered = self.line, self._offered
+        if offered is None:
+            offered = self._continue(line, give_up)
+            if line is self.line:  # nobody has typed in the meantime
+                self._offered = offered
+        return offered or []
 
-    def _continue(self, give_up: Callable[[], bool]) -> list[str] | None:
-        """The continuations; None if given up."""
-        self._read()
-        known, typed, first = self._start()
+    def _continue(self, line: str, give_up: Callable[[], bool]) -> list[str] | None:
+        """The continuations of a line; None if given up."""
+        tokens, states = self._read(line)
+        known, typed, first = self._start(line, tokens)
         if not len(first):
             return []
         ending = _UnitEnd(self.vocabulary, self.config, typed)
-        state = self._states[known]
-        search = BeamSearch(self.network, self.vocabulary, state, self._search, ending, first, self._decoder)
+        search = BeamSearch(self.network, self.vocabulary, states[known], self._search, ending, first)
         while not search.done:
             if give_up():
                 return None
             search.step()
-        found = distinct(search.hypotheses(), lambda hypothesis: self._text(known, typed, hypothesis.tokens))
+        before = tokens[:known]
+        found = distinct(search.hypotheses(), lambda hypothesis: self._text(before, typed, hypothesis.tokens))
         return [text for text, _ in found if text][: self.config.continuations]
 
-    def _read(self) -> None:
-        """Let tokens and states follow the line: keep what has not changed, read the rest."""
-        tokens = self.vocabulary.encode(self.line).astype(np.int64).tolist()
-        same = 0
-        while same < min(len(tokens), len(self._tokens)) and tokens[same] == self._tokens[same]:
+    def _read(self, line: str) -> _Reading:
+        """Read a line: what has not changed since the last one is kept, the rest is read now."""
+        tokens, before, same = self.vocabulary.encode(line).astype(np.int64).tolist(), self._reading, 0
+        while same < min(len(tokens), len(before.tokens)) and tokens[same] == before.tokens[same]:
             same += 1
-        del self._states[same + 1 :]
+        states, decode = before.states[: same + 1], self.network.decoder()
         for token in tokens[same:]:
-            state = self._states[-1].copy()
-            self._decode([token], state, want_logits=False)
-            self._states.append(state)
-        self._tokens = tokens
+            state = states[-1].copy()
+            decode([token], state, want_logits=False)
+            states.append(state)
+        self._reading = _Reading(tokens, states)
+        return self._reading
 
-    def _start(self) -> tuple[int, str, np.ndarray]:
+    def _start(self, line: str, tokens: list[int]) -> tuple[int, str, np.ndarray]:
         """(tokens of the line to start behind, what is typed behind them, ids (M,) of the tokens that may come first).
 
         At word level the last word may be unfinished: the search starts before it, with the words that start so.
         """
-        known, words = len(self._tokens), self.vocabulary.level == "word"
+        known, words = len(tokens), self.vocabulary.level == "word"
         spaced = words and self.vocabulary.tokenizer == "whitespace"  # tokens leave the spaces out
-        if words and known and not (spaced and self.line.endswith(" ")):
-            part = self.vocabulary.split(self.line)[-1]
+        if words and known and not (spaced and line.endswith(" ")):
+            part = self.vocabulary.split(line)[-1]
             longer = [id for id in self._inside.tolist() if self.vocabulary.tokens[id].startswith(part)]
             if longer:
                 return known - 1, (" " if spaced and known > 1 else "") + part, np.array(longer)
-        return known, " " if spaced and self.line.endswith(" ") and known else "", self._inside
+        return known, " " if spaced and line.endswith(" ") and known else "", self._inside
 
-    def _text(self, known: int, typed: str, tokens: np.ndarray) -> str:
-        """What the found tokens (t,) add to what is typed, without the line's end; "" if they add nothing."""
-        text = text_after(self.vocabulary, self._tokens[:known], tokens)
+    def _text(self, before: list[int], typed: str, tokens: np.ndarray) -> str:
+        """What the tokens (t,) that were found behind `before` add to what is typed, without the line's end; "" if they add nothing."""
+        text = text_after(self.vocabulary, before, tokens)
         if not text.startswith(typed) or "\ufffd" in text:  # half a character
             return ""
         text = LINE_END.split(text[len(typed) :])[0]

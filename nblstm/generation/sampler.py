@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from nblstm.config import ModelConfig, SampleConfig
+from nblstm import checks
+from nblstm.config import TokenStackConfig, SampleConfig
 from nblstm.kernels import Filters, fastest
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
@@ -31,19 +32,21 @@ def generate(
     the n-th for text n, so neither the size of the pieces nor the end of another text changes a text.
     banned: ids that are never drawn. prompt (M,): the tokens before, as far as the filters for repetition should know
     them. over: asked after each piece whether text n needs no more; its rows are zeros from then on, and when all are
-    over no piece comes. How a token is drawn: `nblstm.kernels.reference.draw`.
+    over no piece comes. How a token is drawn: `nblstm.kernels.reference.draw`. NonFiniteError at
+    the token of a text that cannot be drawn, behind a piece of those before it.
     """
     N, decoder = config.num_samples, network.decoder(config.num_samples)
     filters, forbidden = _filters(config), np.array(banned, np.int64)
     state = state.take(np.zeros(N, np.intp))
-    logits, going = network.logits(state.top), np.arange(N)
+    logits, going, made = network.logits(state.top), np.arange(N), 0
     history = _History(N, np.empty(0, np.int64) if prompt is None else prompt, config)
     for K in _sizes(network, config):
         uniform = np.ascontiguousarray(random.random((K, N))[:, going])
         decoder.generate(*history.room(K), state, logits, uniform, forbidden, filters)
         piece = np.zeros((N, K), np.int64)
         piece[going] = history.advance(K)
-        yield piece
+        yield from _sound(piece, made, over)
+        made += K
         rows = [row for row, n in enumerate(going) if not over(n)]
         if not rows:
             return
@@ -53,9 +56,27 @@ def generate(
             history.keep(rows)
 
 
+def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterator[np.ndarray]:
+    """A piece (N, K), in two where a text is lost (-1) in it. NonFiniteError then, unless the text is over before that.
+
+    made: tokens of each text before the piece.
+    """
+    lost = piece < 0
+    steps = int(np.argmax(lost.any(axis=0))) if lost.any() else piece.shape[1]
+    if steps:
+        yield piece[:, :steps]
+    for n in np.flatnonzero(lost.any(axis=1)):
+        if not over(int(n)):
+            raise checks.non_finite(f"the logits of token {made + int(np.argmax(lost[n]))} of text {n} are")
+        piece[n] = 0
+    if steps < piece.shape[1]:
+        yield piece[:, steps:]
+
+
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
     """The state of one text after reading tokens (M,) behind `state`, READ at once; None is the empty text."""
     state = network.initial_state() if state is None else state
+    tokens = checks.ids("tokens", tokens, network.config.vocab_size)
     for start in range(0, len(tokens), READ):
         piece = tokens[start : start + READ, None]
         state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
@@ -108,7 +129,7 @@ CPU_START = 0.7
 CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctrl-C is heard
 
 
-def step_seconds(model: ModelConfig, backend: str, num_texts: int) -> float:
+def step_seconds(model: TokenStackConfig, backend: str, num_texts: int) -> float:
     """What one token of each of num_texts texts is expected to take: a step, its weights once, its products."""
     if not model.cells[0].compiled:
         backend = "numpy"  # whichever it is called
@@ -131,7 +152,7 @@ def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
         left, size = left - size, min(2 * size, most)
 
 
-def choose_backend(model: ModelConfig, config: SampleConfig, prompt_tokens: int) -> str:
+def choose_backend(model: TokenStackConfig, config: SampleConfig, prompt_tokens: int) -> str:
     """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster, unless the

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nblstm import checks
 from nblstm.errors import ConfigError
+from nblstm.text.lines import normalized, place_in
 
 
 class Stops:
     """Pieces of a text in, the text before a stop string out: `feed` each piece, at the text's end `flush`.
 
-    Of several stop strings the one that is complete first counts, of those the longest. found: whether one has come.
-    ConfigError if a stop string is empty.
+    Of several stop strings the one that is complete first counts, of those the longest. A line end in one stands for any
+    (see `nblstm.text.lines`). found: whether one has come. ConfigError if a stop string is empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
+        for stop in stops:
+            checks.a(str, "a stop string", stop)
         if "" in stops:
             raise ConfigError("a stop string must have at least 1 character, got ''.")
-        self.stops, self.held, self.found = stops, "", False
+        self.stops, self.held, self.found = tuple(map(normalized, stops)), "", False
 
     def feed(self, piece: str) -> str:
         """What is certain to stand before a stop string now; what may be the start of one is held back."""
         if self.found:
             return ""
-        text = self.held + piece
+        held = self.held + piece
+        text = normalized(held)
         ends = [(start + len(stop), start) for stop in self.stops if (start := text.find(stop)) >= 0]
         self.found = bool(ends)
-        certain = min(ends)[1] if ends else len(text) - self._started(text)
-        self.held = "" if ends else text[certain:]
-        return text[:certain]
+        certain = place_in(held, min(ends)[1] if ends else len(text) - self._started(text))
+        self.held = "" if ends else held[certain:]
+        return held[:certain]
 
     def _started(self, text: str) -> int:
         """The length of the longest start of a stop string that the text ends with."""

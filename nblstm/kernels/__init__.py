@@ -8,7 +8,7 @@ Legend
 
 Contract
     Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
-    last. The caller allocates. Forward functions overwrite their outputs; backward functions overwrite `dx`
+    last. The caller allocates, so calls of several threads share nothing but what they only read. Forward functions overwrite their outputs; backward functions overwrite `dx`
     and add into parameter gradients. What a `work` tuple holds is the module's own business. `array`, `empty` and
     `zeros_like` make arrays where the kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere,
     and copies them there and back.
@@ -25,7 +25,8 @@ Contract
     recurrent_work(cells, M, N, rows, dtype, threads)                  -> work of each cell
     recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
     recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
-    decode_work(N, net, threads)                                       -> work
+    decode_weights(net, threads)                                       -> weights, only read from then on
+    decode_work(N, weights, threads)                                   -> work
     decode(logits, h, c, top, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
     generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
@@ -121,9 +122,11 @@ def load(name: str) -> ModuleType:
     ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
     """
     files = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}
-    if name not in files:
-        raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r}.")
+    if not isinstance(name, str) or name not in files:
+        raise ConfigError(f"backend must be one of {', '.join(files)}, got {name!r:.40}.")
     try:
+        if name != "numpy":
+            importlib.import_module("numba")  # the error names it, not what it needs itself
         module = importlib.import_module(f"nblstm.kernels.{files[name]}")
     except ImportError as error:
         if name == "cuda":

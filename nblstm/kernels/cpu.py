@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels.decoding import decode, decode_work, draw, generate  # noqa: F401  the contract has them, too
+from nblstm.kernels.decoding import decode, decode_weights, decode_work, draw, generate  # noqa: F401  the contract has them
 from nblstm.kernels.head import (  # noqa: F401
     linear_backward,
     linear_forward,
@@ -22,6 +22,7 @@ from nblstm.kernels.head import (  # noqa: F401
     squared_error,
 )
 from nblstm.kernels.jit import jit
+from nblstm.kernels.packed import indices
 from nblstm.kernels.products import panels
 from nblstm.kernels.reference import array, assign, empty, host, zeros_like  # noqa: F401
 from nblstm.kernels.recurrent import recurrent_backward, recurrent_forward, recurrent_work  # noqa: F401
@@ -77,7 +78,7 @@ def scale_texts(y, x, scales, offsets, threads):
 
 def embedding_forward(y, tokens, weight, threads):
     """See reference.embedding_forward: a copy of rows, which NumPy does at memory speed."""
-    np.take(weight, tokens, axis=0, out=y)
+    np.take(weight, indices(tokens), axis=0, out=y)
 
 
 @jit

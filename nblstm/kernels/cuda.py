@@ -27,7 +27,7 @@ except ImportError:  # the target that older versions of numba bring along: good
 
 from nblstm.errors import DeviceError
 from nblstm.kernels import LOGITS_BYTES, Net, reference
-from nblstm.kernels.packed import last_rows
+from nblstm.kernels.packed import indices, last_rows
 
 package_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks have small grids
 SIMULATED = bool(package_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
@@ -39,6 +39,7 @@ EACH = TEXTS // UNITS  # texts of a thread, which has one unit
 COLUMNS, PARTS = (4, 4) if SIMULATED else (32, 8)  # of a sum of columns: columns of a block, threads of each
 ROW_THREADS, ROWS = (4, 2) if SIMULATED else (32, 4)  # of the softmax: threads of a row, rows of a block
 SUM_BLOCKS = 256  # most partial sums of `squared_norm`
+LOST = -2  # in the place of a token: there is none to draw
 
 
 # ---------------------------------------------------------------- the device
@@ -266,10 +267,10 @@ def scale_texts(y, x, scales, offsets, threads):
 
 @cuda.jit
 def _gather(count, y, rows, x, D):
-    """y[m] = x[rows[m]]"""
+    """y[m] = x[rows[m]]; -1, the token of a text that is lost, is read as 0"""
     i = cuda.grid(1)
     if i < count:
-        y[i] = np.float32(x[rows[i // D] * D + i % D])
+        y[i] = np.float32(x[max(rows[i // D], 0) * D + i % D])
 
 
 def embedding_forward(y, tokens, weight, threads):
@@ -787,7 +788,7 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
 def _shifted(before: Any, y: Any, h0: Any, offsets: np.ndarray, H: int) -> Any:
     """h of the step before at every row: a copy of h0 and of the rows of y that are followed by another."""
     N, T = int(offsets[1]), len(offsets) - 1
-    steps = np.repeat(np.arange(T), np.diff(offsets))[N:]
+    steps = np.repeat(np.arange(T), indices(np.diff(offsets)))[N:]
     follows = offsets[steps - 1] + np.arange(N, int(offsets[-1])) - offsets[steps]
     _each(_copy, N * H, before, h0)
     _each(_gather, len(follows) * H, before[N * H :], _whole(follows), y, H)
@@ -957,19 +958,22 @@ def _turns(M: int, most: int) -> list[tuple[int, int]]:
 # ---------------------------------------------------------------- decoding
 
 
-def decode_work(N, net, threads):
-    """The weights on the device, and buffers for one step of N texts. DeviceError for what no kernel computes."""
+def decode_weights(net, threads):
+    """The weights on the device. DeviceError for what no kernel computes."""
     if net.residual or net.with_memory:
         raise DeviceError("device cuda has no residual layers and no cell head; choose cpu.")
-    works = recurrent_work(net.cells, N, N, [0] * len(net.cells), np.float32, threads)
     on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x  # noqa: E731
     layers = [{name: on_device(weight) for name, weight in weights.items()} for weights in net.layers]
-    weights = Net(
+    return Net(
         on_device(net.embedding), net.cells, layers, False, False, on_device(net.head_weight), on_device(net.head_bias)
     )
-    sizes = [net.embedding.shape[1], *(cell.output_size for cell in net.cells)]
-    inputs = [empty((N, size), np.float32) for size in sizes]
-    return weights, works, inputs
+
+
+def decode_work(N, weights, threads):
+    """The weights on the device, and buffers for one step of N texts."""
+    works = recurrent_work(weights.cells, N, N, [0] * len(weights.cells), np.float32, threads)
+    sizes = [weights.embedding.shape[1], *(cell.output_size for cell in weights.cells)]
+    return weights, works, [empty((N, size), np.float32) for size in sizes]
 
 
 def decode(logits, h, c, top, tokens, work, threads):
@@ -1016,21 +1020,30 @@ class _DecoderState:
 
 @cuda.jit
 def _draw(tokens, logits, uniform, allowed, temperature, V):
-    """A token of each text, one block a text, its threads a stretch of the vocabulary each; in float64"""
+    """A token of each text, one block a text, its threads a stretch of the vocabulary each; in float64
+
+    best: the most likely token of each stretch, -1 where none is allowed, LOST where a logit is NaN or inf.
+    """
     sums = cuda.shared.array(ROW_THREADS, np.float64)
     best = cuda.shared.array(ROW_THREADS, np.int64)
     n, lane = cuda.blockIdx.x, cuda.threadIdx.x
     start, stop = lane * V // ROW_THREADS, (lane + 1) * V // ROW_THREADS
-    place, row = -1, n * V
+    place, row, lost = -1, n * V, False
     for v in range(start, stop):
+        lost = lost or not logits[row + v] < math.inf
         if allowed[v] and (place < 0 or logits[row + v] > logits[row + place]):
             place = v
-    best[lane] = place
+    best[lane] = LOST if lost else place
     cuda.syncthreads()
-    place = -1
+    place, lost = -1, False
     for k in range(ROW_THREADS):
+        lost = lost or best[k] == LOST
         if best[k] >= 0 and (place < 0 or logits[row + best[k]] > logits[row + place]):
             place = best[k]
+    if lost or logits[row + place] == -math.inf:
+        if lane == 0:
+            tokens[n] = -1
+        return
     if temperature == 0:
         if lane == 0:
             tokens[n] = place

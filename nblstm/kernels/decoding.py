@@ -1,8 +1,9 @@
 """Decoding on the CPU: the whole network for one token of each text, what is drawn next, and many tokens in one call.
 
-The weights are packed once and read once a token. One text is split over threads by units, with a spinning barrier
-behind each layer, several texts by texts. The reader of a token is made for a cell when it is first asked for, from the
-equations and the layout in `recurrent.py`; the specification decodes what has options without a kernel.
+The weights are packed once, for every caller, and read once a token; the scratch belongs to one caller. One text is
+split over threads by units, with a spinning barrier behind each layer, several texts by texts. The reader of a token is
+made for a cell when it is first asked for, from the equations and the layout in `recurrent.py`; the specification
+decodes what has options without a kernel.
 
 Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, `columns` of them that W x or U h fill,
 N texts, V vocabulary, F numbers that the head sees.
@@ -11,50 +12,59 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from nblstm.kernels import Net, reference
 from nblstm.kernels.barrier import barrier, crowded
-from nblstm.kernels.jit import jit, named
+from nblstm.kernels.jit import jit, made_once, named
 from nblstm.kernels.products import IN_ORDER, pack, panels
 from nblstm.kernels.recurrent import SHARED_BYTES, by_texts, gate_panels, layout_of, share
 from nblstm.kernels.threads import equal, split
 from nblstm.kernels.tiles import PANEL, multiply_64
 from nblstm.kernels.vectors import LANES, exp, lane_sum, load, load_part, store, store_part
 
-KEPT_BYTES = 1 << 23  # of projected tokens that each part of a decoder keeps
+KEPT_BYTES = 1 << 23  # of projected tokens that stand beside the packed weights
 
 
 # ---------------------------------------------------------------- decoding: one step of the whole network
 
 
-def decode_work(N, net, threads):
-    """The weights packed for `decode` and `generate`, and their scratch; what only the specification decodes as it is.
+def decode_weights(net, threads):
+    """The weights packed for `decode` and `generate`, only read from then on; unpacked where the specification decodes.
 
-    The input projection of a token is computed when it is first seen and kept: after that the first layer reads only
-    its recurrent weights. Each part has a table of its own, of as many rows (S P) as KEPT_BYTES hold, for the tokens
-    that come first, and a row of each text for the others. states (2, L, N, H): a step reads one half of h and writes the
-    other; behind them stand the outputs (L, N, H) of residual layers, h with the layer's input added.
+    table (P, kept, S): the input projections of the first tokens of the vocabulary, as many as KEPT_BYTES hold, so that
+    the first layer reads only its recurrent weights for them.
     """
     layout = layout_of(net.cells[0])  # of all layers
     if layout is None:
-        return reference.decode_work(N, net, threads)
+        return reference.decode_weights(net, threads)
     (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     packed, offsets = _packed(net, layout, threads)
-    S, row, dtype = layout.S, panels(H, layout.w) * layout.S, packed.dtype
-    kept = min(V, max(1, KEPT_BYTES // (row * packed.itemsize)))
-    table = np.empty((threads, (kept + N) * row), dtype)
-    table.fill(0)  # now, not at the first token that comes
-    slots, filled, at = np.zeros((threads, V), np.int32), np.zeros((threads, 3), np.int64), np.empty((threads, N), np.int64)
-    z, x, fresh = np.empty((threads, N * max(S, PANEL)), dtype), np.empty((threads, N * E), dtype), np.empty_like(at)
+    P, S, embedding, order = panels(H, layout.w), layout.S, net.embedding.reshape(-1), layout.inputs[1]
+    kept = min(V, KEPT_BYTES // (P * S * packed.itemsize))
+    table, (weight, bias) = np.empty(P * kept * S, packed.dtype), (packed[offsets[0] :], packed[offsets[2] :])
+    split(
+        threads, layout.project, kept, table, embedding, weight, bias, len(order) * layout.w, layout.inputs[0], P, kept, E
+    )  # fmt: skip
+    sizes = L, E, H, V, F, net.residual
+    return {"layout": layout, "sizes": sizes, "net": (packed, offsets, embedding, table)}
+
+
+def decode_work(N, weights, threads):
+    """The scratch of one caller, for up to N texts at a time, beside the weights that all share.
+
+    states (2, L, N, H): a step reads one half of h and writes the other; behind them stand the outputs (L, N, H) of
+    residual layers, h with the layer's input added. z: room for a panel of each text, in each part.
+    """
+    if isinstance(weights, Net):
+        return reference.decode_work(N, weights, threads)
+    (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][0].dtype
+    z = np.empty((threads, N * max(weights["layout"].S, PANEL)), dtype)
     return {
-        "layout": layout,
-        "residual": net.residual,
-        "sizes": (L, E, H, V, F, net.residual),
-        "net": (packed, offsets, net.embedding.reshape(-1), table, slots, filled, at, z, x, fresh),
-        "states": np.empty((3 if net.residual else 2) * L * N * H, dtype),
+        **weights,
+        "residual": residual,
+        "net": (*weights["net"], z),
+        "states": np.empty((3 if residual else 2) * L * N * H, dtype),
         "rows": _draw_scratch(V, threads),
     }
 
@@ -81,56 +91,12 @@ def _packed(net, layout, threads):
     return packed, offsets[:-1]
 
 
-def _make_projection(name, S, w, columns, column, multiply):
-    """The kernel of W x + b for panels of S columns, of which `multiply` fills `columns` from `column` on."""
-
-    def project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
-        """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
-
-        Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
-        filled: the panels that the part's rows have, and how many rows are taken.
-        """
-        L, E, H, V, _, _ = sizes
-        packed, offsets, embedding, table, slots, filled, at, z, x, fresh = net
-        P, scratch, count, N = -(-H // w), part * z.shape[1], 0, at.shape[1]
-        kept = table.shape[1] // (P * S) - N
-        if filled[part, 0] != p0 or filled[part, 1] != p1:
-            filled[part, 0], filled[part, 1], filled[part, 2] = p0, p1, 0
-            slots[part, :] = 0
-        for n in range(n1 - n0):
-            token = tokens[t0 + (n0 + n) * stride]
-            row = slots[part, token] - 1
-            if row < 0:
-                row = kept + n
-                if filled[part, 2] < kept:
-                    row = filled[part, 2]
-                    filled[part, 2], slots[part, token] = row + 1, row + 1
-                fresh[part, count] = row
-                x[part, count * E : (count + 1) * E] = embedding[token * E : (token + 1) * E]
-                count += 1
-            at[part, n] = row
-        if count == 0:
-            return
-        for p in range(p0, p1):
-            for i in range(count):
-                for j in range(0, S, LANES):
-                    store(z, scratch + i * S + j, load(packed, offsets[2] + p * S + j))
-            weight = offsets[0] + p * E * columns
-            multiply(z, scratch + column, S, count, PANEL, x, part * x.shape[1], E, 0, 1, E, packed, weight)
-            for i in range(count):
-                place = part * table.shape[1] + (fresh[part, i] * P + p) * S
-                for j in range(0, S, LANES):
-                    store(table, place + j, load(z, scratch + i * S + j))
-
-    return named(project, f"_project_{name}")
-
-
 @jit
 def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, sizes, N, j0, j1, n0, n1):
     """states[outputs:] of a layer = h + x, units j0 ... j1; h where x is of another size. h stands at states[after:]"""
     _, E, H, _, _, _ = sizes
     for n in range(n0, n1):
-        row, token = (layer * N + n) * H, tokens[t0 + n * stride]
+        row, token = (layer * N + n) * H, max(tokens[t0 + n * stride], 0)
         for j in range(j0, j1):
             y = states[after + row + j]
             if layer > 0:
@@ -144,7 +110,7 @@ def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, si
 def _read_head(logits, tops, top, memory, c, net, sizes, v0, v1, part, n0, n1):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at tops[top:] and c at memory[c:], (N, H) both."""
     L, _, H, V, F, _ = sizes
-    packed, offsets, _, _, _, _, _, z, _, _ = net
+    packed, offsets, _, _, z = net
     head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
     for p in range(v0, v1):
         for r in range(rows):
@@ -161,13 +127,12 @@ def _read_head(logits, tops, top, memory, c, net, sizes, v0, v1, part, n0, n1):
                 store_part(logits, (n0 + r) * V + v, load(z, scratch + r * PANEL + j), min(LANES, V - v))
 
 
-@cache
+@made_once
 def token_reader(layout):
     """The kernel that reads a token, for networks of one cell."""
     cell, multiply, S, w = layout.cell, layout.multiply, layout.S, layout.w
     (column_ih, order), (column_hh, _) = layout.inputs, layout.hidden
     columns = len(order) * w
-    project = _make_projection(layout.name, S, w, columns, column_ih, multiply)
 
     def read_token(
         logits, states, before, after, memory, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
@@ -178,24 +143,27 @@ def token_reader(layout):
         barriers passed before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
         """
         L, E, H, V, _, residual = sizes
-        packed, offsets, embedding, table, _, _, at, z, _, _ = net
+        packed, offsets, embedding, table, z = net
         P, PV = -(-H // w), -(-V // PANEL)
+        kept = table.size // (P * S)
         p0, p1 = share(P, parts, part)
         v0, v1 = share(PV, parts, part)
         rows, scratch, outputs = n1 - n0, part * z.shape[1], 2 * L * N * H if residual else after
-        project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1)
         for layer in range(L):
             weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
             first = (layer * N + n0) * H
             for p in range(p0, p1):
                 for r in range(rows):
-                    row = part * table.shape[1] + (at[part, r] * P + p) * S
+                    token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a text that is lost
                     for j in range(0, S, LANES):
-                        if layer == 0:
-                            value = load(table, row + j)
+                        if token < kept:
+                            value = load(table, (p * kept + token) * S + j)
                         else:
                             value = load(packed, bias + p * S + j)
                         store(z, scratch + r * S + j, value)
+                    if layer == 0 and token >= kept:
+                        x, weight = token * E, weight_ih + p * E * columns
+                        multiply(z, scratch + r * S + column_ih, S, 1, PANEL, embedding, x, E, 0, 1, E, packed, weight)
                 if layer > 0:
                     below, weight = outputs + first - N * H, weight_ih + p * H * columns
                     multiply(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
@@ -223,7 +191,7 @@ def token_reader(layout):
     return named(read_token, f"read_token_{layout.name}")
 
 
-@cache
+@made_once
 def _decoder(layout):
     """The kernel of `decode`."""
     read_token = token_reader(layout)
@@ -406,8 +374,10 @@ def _keep_typical(weights, total, z, keys, spare, V, typical_p):
 def _draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room, part):
     """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
     z, weights, keys, spare = room[part, 0], room[part, 1], room[part, 2], room[part, 3]
+    lost = 0
     for v in range(V):
         z[v] = logits[first + v]
+        lost += not z[v] < np.inf
     for token in banned:
         z[token] = -np.inf
     if filters.no_repeat_ngram > 0:
@@ -419,6 +389,8 @@ def _draw_row(logits, first, V, uniform, history, h0, length, banned, filters, r
     for v in range(V):
         if z[v] > z[best]:
             best = v
+    if lost > 0 or z[best] == -np.inf:
+        return -1
     if filters.temperature == 0:
         return best
     total = _softmax_weights(weights, z, best, V, filters.temperature)
@@ -460,7 +432,7 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
 # ---------------------------------------------------------------- generating: draw, read, draw, read
 
 
-@cache
+@made_once
 def _generator(layout):
     """The kernel of `generate`."""
     read_token = token_reader(layout)

@@ -131,7 +131,7 @@ def softmax_work(M, D, V, dtype, threads):
 def softmax_gradient_work(M, D, V, dtype, threads):
     """Scratch of `softmax_losses_and_gradient` for up to M rows, by name: up to LOGITS_BYTES of logits."""
     P, Q, size = panels(V), panels(D), np.dtype(dtype).itemsize
-    R = min(M, max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
+    R = min(max(1, M), max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
     return {
         **softmax_work(R, D, V, dtype, threads),

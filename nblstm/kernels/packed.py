@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 
+def indices(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers as np.intp, the type that NumPy wants rows and counts in; itself where it has that type.
+
+    The ids and offsets of a text have types of their own (int32, int64), which np.take, np.repeat and np.bincount refuse
+    where they are wider than a pointer: on 32-bit platforms.
+    """
+    return np.asarray(numbers).astype(np.intp, copy=False)
+
+
 def lengths(offsets: np.ndarray) -> np.ndarray:
     """How many steps each text has, (N,), falling."""
     counts = np.diff(offsets)
@@ -19,6 +28,6 @@ def last_rows(offsets: np.ndarray) -> np.ndarray:
 def reading_backwards(offsets: np.ndarray) -> np.ndarray:
     """(M,) int32: the row that comes at a place when each text is read from its end. Its own inverse."""
     counts = np.diff(offsets)
-    steps = np.repeat(np.arange(len(counts)), counts)
+    steps = np.repeat(np.arange(len(counts)), indices(counts))
     texts = np.arange(offsets[-1]) - offsets[steps]
     return (offsets[lengths(offsets)[texts] - 1 - steps] + texts).astype(np.int32)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
+
 
 def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow: exp is only taken of numbers <= 0. Any shape."""
@@ -82,7 +84,7 @@ def scale_texts(y, x, scales, offsets, threads):
 
 def embedding_forward(y, tokens, weight, threads):
     """y[m] = weight[tokens[m]]. y (M, E), tokens (M,) int, weight (V, E)."""
-    np.take(weight, tokens, axis=0, out=y)
+    np.take(weight, indices(tokens), axis=0, out=y)
 
 
 def embedding_backward(dweight, dy, tokens, threads):
@@ -320,12 +322,17 @@ def preactivation_backward(d, norm, weights, grads, side):
 # ---------------------------------------------------------------- decoding: one step of the whole network
 
 
-def decode_work(N, net, threads):
-    """What `decode` needs of up to N texts side by side: here, the weights. net: `kernels.Net`.
+def decode_weights(net, threads):
+    """The weights as `decode` reads them: here, as they are. net: `kernels.Net`. Any number of threads may share them.
 
-    The weights must not change while the work is in use.
+    What they were made from must not change while they are in use.
     """
     return net
+
+
+def decode_work(N, weights, threads):
+    """What one caller's `decode` needs of up to N texts side by side: here, nothing but the weights."""
+    return weights
 
 
 def decode(logits, h, c, top, tokens, work, threads):
@@ -369,15 +376,20 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
 
     Steps 4 to 7 each start from the probabilities of what the one before left, and equals stay or go together.
     At least one token always stays. All in float64, the sums too.
+
+    tokens[n] = -1 where the logits are no distribution: one is NaN or inf, or none is left above -inf.
     """
     z = logits.astype(np.float64)
+    lost = ~(z < np.inf).all(axis=1)
     z[:, banned] = -np.inf
+    lost |= np.isneginf(z.max(axis=1))
+    z[lost] = 0
     if filters.no_repeat_ngram > 0 or filters.repetition_penalty != 1:
         for row, before in zip(z, history):
             _forbid_repeats(row, before, filters.no_repeat_ngram)
             _penalise(row, before[-filters.repetition_window :], filters.repetition_penalty)  # [-0:] is all of it
     if filters.temperature == 0:
-        tokens[...] = z.argmax(axis=1)
+        tokens[...] = np.where(lost, -1, z.argmax(axis=1))
         return
     with np.errstate(over="ignore"):  # a tiny temperature: -inf, and its exp is 0
         z = (z - z.max(axis=1, keepdims=True)) / filters.temperature
@@ -393,7 +405,7 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
     cumulative = weights.cumsum(axis=1)
     total = cumulative[:, -1:]
     goal = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
-    tokens[...] = (cumulative <= goal).sum(axis=1)
+    tokens[...] = np.where(lost, -1, (cumulative <= goal).sum(axis=1))
 
 
 def _forbid_repeats(z, history, size):
@@ -444,19 +456,20 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
 
     history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H), top (N, F)
     and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned,
-    filters: see `draw`.
+    filters: see `draw`. Behind a -1 that `draw` has left, what follows in that text means nothing.
     """
     for k, numbers in enumerate(uniform, length):
         draw(history[:, k], logits, numbers, history[:, :k], banned, filters, threads)
-        decode(logits, h, c, top, history[:, k], work, threads)
+        decode(logits, h, c, top, np.maximum(history[:, k], 0), work, threads)
 
 
 # ---------------------------------------------------------------- searching: choose, read, choose, read
 
 
 def search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads):
-    """The steps start ... start + K of a beam search, K = len(noise); returns how many: fewer where it is `over`.
+    """The steps start ... start + K of a beam search, K = len(noise); returns how many.
 
+    Fewer where it is `over`, and where the logits of a hypothesis that goes on are no distribution, as `draw` says it.
     At each step the best children of all hypotheses take the B places: a row of parents and tokens (S, B) int64 tells
     at which place each hypothesis stood before, and its new token; V where it has ended and keeps its place. Every step
     but the first reads the tokens of the row before: those before `start` are given.
@@ -474,6 +487,8 @@ def search_by(decode, parents, tokens, start, places, h, c, top, logits, noise, 
         if k > 0:
             h[...], c[...] = h[:, parents[k - 1]], c[:, parents[k - 1]]
             decode(logits, h, c, top, np.where(tokens[k - 1] < V, tokens[k - 1], 0), work, threads)
+        if _lost(places, logits):
+            return k - start
         children, keys = _children(places, logits, numbers, banned, beam)
         chosen = _choose(children, keys, beam)
         parents[k], tokens[k] = np.divmod(chosen, V + 1)
@@ -481,6 +496,12 @@ def search_by(decode, parents, tokens, start, places, h, c, top, logits, noise, 
         if over(places, k + 1, beam):
             return k + 1 - start
     return len(noise)
+
+
+def _lost(places, logits):
+    """Whether the logits (B, V) of a hypothesis that goes on are NaN or inf, or all -inf."""
+    z = logits[(places.log_probability > -np.inf) & ~places.finished]
+    return not ((z < np.inf).all() and (z.max(axis=1) > -np.inf).all())
 
 
 def _children(places, logits, noise, banned, beam):
@@ -491,6 +512,7 @@ def _children(places, logits, noise, banned, beam):
     """
     V, ended = logits.shape[1], places.finished
     log_p = logits.astype(np.float64)
+    log_p[ended | (places.log_probability == -np.inf)] = 0  # whose children are not possible, whatever the logits
     log_p[:, banned] = -np.inf
     log_p -= log_p.max(axis=1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))

@@ -9,14 +9,12 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from nblstm.kernels import Net, Places, reference
 from nblstm.kernels.barrier import barrier
 from nblstm.kernels.decoding import put_state, swap, take_state, token_reader
-from nblstm.kernels.jit import jit, named
+from nblstm.kernels.jit import jit, made_once, named
 from nblstm.kernels.products import panels
 from nblstm.kernels.recurrent import MANY_STEPS, share
 from nblstm.kernels.threads import together
@@ -31,11 +29,12 @@ SHARED_WORK = 80_000_000  # bytes of weights x hypotheses x steps of a call: som
 def _children(children, keys, places, logits, noise, k, banned, stochastic, V, n):
     """Row n of the children of `reference.search` and of their keys, (B, S) both, -inf behind V.
 
-    The hypothesis as it is has no column here: see `_best`.
+    The hypothesis as it is has no column here: see `_best`. Returns whether its logits are no distribution.
     """
     row, first = children[n], n * children.shape[1]
     row[:] = -np.inf
-    if not places.finished[n]:
+    lost, before = False, places.log_probability[n]
+    if before > -np.inf and not places.finished[n]:
         for v in range(V):
             row[v] = logits[n * V + v]
         for token in banned:
@@ -46,11 +45,13 @@ def _children(children, keys, places, logits, noise, k, banned, stochastic, V, n
         peak = lane_max(highest)
         for v in range(0, row.size, LANES):
             total += lane_sum(exp(load(children, first + v) - peak))
-        log_total, before = np.log(total), places.log_probability[n]
+        lost = not 0 < total < np.inf  # NaN where a logit is, or where the largest is infinite
+        log_total = np.log(total)
         for v in range(0, row.size, LANES):  # log p(y v) = log p(y) + log p(v | y)
             store(children, first + v, load(children, first + v) - peak - log_total + before)
     if stochastic:
         _perturb(keys[n], row, noise, (k * len(children) + n) * V, places.perturbed[n], V)
+    return lost
 
 
 @jit
@@ -207,7 +208,7 @@ def _follow(states, memory, spare, reading, parents, tokens, before, sizes, B, p
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
 
 
-@cache
+@made_once
 def _searcher(layout):
     """The kernel of `search`, for networks of one cell."""
     read_token = token_reader(layout)
@@ -216,7 +217,7 @@ def _searcher(layout):
         taken, parents, tokens, start, places, states, memory, logits, noise, K, banned, beam, room, net, sizes, B,
         counter, parts, part, n0, n1,
     ):  # fmt: skip
-        """All from step taken[0] on; taken (2,): how many steps were taken, and whether it is over.
+        """All from step taken[0] on; taken (3,): how many steps were taken, whether no more will be, whether a text is lost.
 
         Fewer are taken where the parts had to wait for cores.
         """
@@ -234,10 +235,13 @@ def _searcher(layout):
                 )  # fmt: skip
                 round_ += L + 2
             for n in range(r0, r1):
-                _children(children, keys, places, logits, noise, k, banned, beam.stochastic, V, n)
+                if _children(children, keys, places, logits, noise, k, banned, beam.stochastic, V, n):
+                    taken[2] = 1
             barrier(counter, parts, round_ + 1)
             k += 1
-            if part == 0:
+            if part == 0 and taken[2] == 1:
+                taken[1] = 1
+            elif part == 0:
                 _choose(parents, tokens, at, places, moved, children, keys, cost, best, chosen, beam, V)
                 taken[0], taken[1] = k, _over(places, start + k, beam)
             barrier(counter, parts, round_ + 2)
@@ -262,7 +266,7 @@ def search(parents, tokens, start, places, h, c, top, logits, noise, banned, bea
         return reference.search(
             parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads
         )  # fmt: skip
-    (B, V), K, taken = logits.shape, len(noise), np.zeros(2, np.int64)
+    (B, V), K, taken = logits.shape, len(noise), np.zeros(3, np.int64)
     kernel, memory = _searcher(work["layout"]), put_state(h, c, top, work, h.size)
     room = _room(B, V, memory, beam.stochastic)
     worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK

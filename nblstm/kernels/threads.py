@@ -19,9 +19,16 @@ WORKERS = 4096  # at most; they are started as they are needed
 OPEN = 1 << 62  # a barrier's counter that everyone passes: more arrivals than any round waits for
 LONG_WAITS = 0.1  # share of a call spent in long waits at barriers: more means that the machine has other work
 ALONE = 20.0  # times what a call has taken that had to wait for cores: so long calls stay on one thread
-_pool: ThreadPoolExecutor | None = None
-_crowd = threading.Lock()
+_crowd = threading.Lock()  # never waited for
 _alone_until = 0.0
+
+
+def _pool_of_threads() -> ThreadPoolExecutor:
+    """A pool with a thread for every call, so calls that wait for each other (`together`) all run; it starts with none."""
+    return ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
+
+
+_pool = _pool_of_threads()  # one for the process
 
 
 def available() -> int:
@@ -61,17 +68,18 @@ def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -
     """
     global _alone_until
     counter, started = np.zeros(3, np.int64), time.monotonic()
-    crowd = threads > 1 and started >= _alone_until and _crowd.acquire(blocking=False)
+    crowd = _crowd
+    alone = threads == 1 or started < _alone_until or not crowd.acquire(blocking=False)
     try:
-        parts = threads if crowd else 1
+        parts = 1 if alone else threads
         calls = [(*args, counter, parts, part, 0, total) for part in range(parts)]
         _run(kernel, calls, lambda: counter.fill(OPEN))
         seconds = time.monotonic() - started
         if counter[2] or counter[1] * 1e-9 > LONG_WAITS * seconds + 0.002:
             _alone_until = started + ALONE * seconds
     finally:
-        if crowd:
-            _crowd.release()
+        if not alone:
+            crowd.release()
 
 
 def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: Callable[[], None] = lambda: None) -> None:
@@ -82,7 +90,7 @@ def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: C
     others: list[Future[Any]] = []
     try:
         for args in calls[1:]:
-            others.append(_threads().submit(kernel, *args))
+            others.append(_pool.submit(kernel, *args))
             others[-1].add_done_callback(lambda done: on_failure() if done.exception() else None)
         kernel(*calls[0])
     except BaseException:
@@ -93,18 +101,10 @@ def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: C
             other.result()
 
 
-def _threads() -> ThreadPoolExecutor:
-    """One pool for the process. It has a thread for every call, so calls that wait for each other (`together`) all run."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
-    return _pool
-
-
 def _forget() -> None:
     """A forked child has no threads: let it start its own."""
     global _pool, _crowd
-    _pool, _crowd = None, threading.Lock()
+    _pool, _crowd = _pool_of_threads(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nblstm.config import check_writes
+from nblstm import checks
+from nblstm.config import StackConfig
+from nblstm.config.checks import MAX_SIZE
+from nblstm.errors import ConfigError
 from nblstm.kernels import Beam, Filters, Net, Places
 from nblstm.nn.state import State
 
@@ -14,27 +18,57 @@ if TYPE_CHECKING:
     from nblstm.nn.network import Network
 
 
-class Decoder:
-    """A network's weights made ready to go on token by token with up to num_texts texts."""
+def check_writes(config: StackConfig) -> None:
+    """Raise ConfigError for a network that does not read from left to right alone."""
+    if config.directions > 1:
+        raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
 
-    def __init__(self, network: Network, num_texts: int) -> None:
-        c, weights = network.config, network.weights
-        check_writes(c)
-        net = Net(
-            weights["embedding.weight"], c.cells, network.body.cell_weights, c.residual, c.head == "cell",
-            weights["head.weight"], weights["head.bias"],
-        )  # fmt: skip
-        self.config, self.kernels, self.threads = c, network.kernels, network.threads
-        self.work = self.kernels.decode_work(num_texts, net, self.threads)
+
+def weights_to_decode(network: Network) -> Any:
+    """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways."""
+    c, weights = network.config, network.weights
+    check_writes(c)
+    net = Net(
+        weights["embedding.weight"], c.cells, network.body.cell_weights, c.residual, c.head == "cell",
+        weights["head.weight"], weights["head.bias"],
+    )  # fmt: skip
+    return network.kernels.decode_weights(net, network.threads)
+
+
+class Decoder:
+    """What goes on token by token with up to num_texts texts: a network's weights, made ready, and scratch of its own."""
+
+    def __init__(self, network: Network, weights: Any, num_texts: int) -> None:
+        """weights: what `kernels.decode_weights` has made of the network's."""
+        self.config, self.kernels, self.threads = network.config, network.kernels, network.threads
+        self.num_texts = checks.whole("num_texts", num_texts, 1, MAX_SIZE)
+        self.work = self.kernels.decode_work(num_texts, weights, self.threads)
 
     def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
 
-        tokens (N,) int; state is overwritten with the one after them.
+        tokens (N,) int; state is overwritten with the one after them. ConfigError if they are not of this network,
+        NonFiniteError if the logits are no distributions.
         """
-        logits = np.empty((len(tokens) if want_logits else 0, self.config.vocab_size), self.config.dtype)
-        self.kernels.decode(logits, state.h, state.c, state.top, np.asarray(tokens, np.int64), self.work, self.threads)
-        return logits
+        N, V = self._check_state(state), self.config.vocab_size
+        tokens, logits = checks.ids("tokens", tokens, V, (N,)), np.empty((N if want_logits else 0, V), self.config.dtype)
+        with checks.quiet():
+            self.kernels.decode(logits, state.h, state.c, state.top, tokens, self.work, self.threads)
+        return checks.distributions(logits, "behind these tokens") if want_logits else logits
+
+    def _check_state(self, state: State) -> int:
+        """How many texts a state is of that will be written to. ConfigError if it is not of this decoder's."""
+        N = checks.whole("state.num_texts", checks.a(State, "state", state).num_texts, 1, self.num_texts)
+        state.check_in_place(self.config, N)
+        return N
+
+    def _check(self, state: State, logits: np.ndarray, banned: np.ndarray) -> tuple[int, int]:
+        """(N, V). ConfigError for a state or logits that are not of this decoder's, or for banned ids that leave none."""
+        N, V = self._check_state(state), self.config.vocab_size
+        checks.in_place("logits", logits, (N, V), self.config.dtype)
+        if len(np.unique(checks.ids("banned", banned, V))) == V:
+            raise ConfigError(f"banned must leave one of the {V} tokens.")
+        return N, V
 
     def generate(
         self, history: np.ndarray, length: int, state: State, logits: np.ndarray, uniform: np.ndarray,
@@ -42,18 +76,35 @@ class Decoder:
     ) -> None:  # fmt: skip
         """Draw and read K tokens of each text, to history[:, length : length + K]; see `kernels.reference.generate`.
 
-        state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens.
+        state and logits (N, V), those of the next token, are overwritten with the ones after the K tokens. A text gets
+        -1 where its logits are no distribution, and then nothing that means anything. ConfigError for what does not fit.
         """
-        self.kernels.generate(
-            history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
-        )
+        (N, V), K = self._check(state, logits, banned), len(uniform)
+        room = checks.whole("history", np.shape(history)[-1], length + K, sys.maxsize)
+        checks.in_place("history", history, (N, room), np.int64)
+        checks.ids("history", history[:, :length], V)
+        checks.in_place("uniform", uniform, (K, N), np.float64)
+        with checks.quiet():
+            self.kernels.generate(
+                history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
+            )
 
     def search(
         self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
         noise: np.ndarray, banned: np.ndarray, beam: Beam,
     ) -> int:  # fmt: skip
         """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
-        return self.kernels.search(
-            parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
-            self.threads,
-        )  # fmt: skip
+        (B, V), K = self._check(state, logits, banned), len(noise)
+        steps = checks.whole("parents", len(parents), start + K, sys.maxsize)
+        for name, array in (("parents", parents), ("tokens", tokens)):
+            checks.in_place(name, array, (steps, B), np.int64)
+        for name, array, dtype in zip(Places._fields, places, (np.float64, np.float64, np.int64, np.bool_)):
+            checks.in_place(name, array, (B,), dtype)
+        checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
+        if start > 0:
+            checks.ids("parents", parents[start - 1], B), checks.ids("tokens", tokens[start - 1], V + 1)
+        with checks.quiet():
+            return self.kernels.search(
+                parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+                self.threads,
+            )  # fmt: skip

@@ -28,6 +28,10 @@ class Dense:
         """The state itself."""
         return state
 
+    def checked(self, state: State, batch_size: int) -> State:
+        """The state itself, which holds nothing."""
+        return state
+
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
         """Put h (M, H), after dropout in training, on the tape; the state is nothing still."""
         x, backend = inputs.x, tape.backend

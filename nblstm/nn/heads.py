@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
 
@@ -20,11 +21,15 @@ class Head(ABC):
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.weight, self.bias = config, weights["head.weight"], weights["head.bias"]
 
+    @abstractmethod
+    def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
+        """The targets of so many rows, as the kernels read them. ConfigError if they are not of this head."""
+
     def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
         """y (M, V), an array of its own."""
-        c, (kernels, threads, dtype, _) = self.config, scratch.backend
-        y = np.empty((len(x), c.vocab_size), c.dtype)
-        work = kernels.linear_work(len(x), c.head_size, c.vocab_size, c.dtype, threads)
+        c, (kernels, threads, _, _) = self.config, scratch.backend
+        y = np.empty((len(x), c.num_outputs), c.dtype)
+        work = kernels.linear_work(len(x), c.head_size, c.num_outputs, c.dtype, threads)
         kernels.linear_forward(y, work, x, self.weight, self.bias, threads)
         return y
 
@@ -70,7 +75,7 @@ class Head(ABC):
     def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
         """The work of one of the head's kernels."""
         c, threads = self.config, scratch.backend.threads
-        return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.vocab_size, c.dtype, threads), rows)
+        return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.num_outputs, c.dtype, threads), rows)
 
 
 class SoftmaxHead(Head):
@@ -84,6 +89,10 @@ class SoftmaxHead(Head):
         super().__init__(config, weights)
         self.classes: np.ndarray | None = None
         self.smoothing = 0.0
+
+    def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
+        """The ids (M,) int32. ConfigError for what is none."""
+        return checks.ids("chunk.targets", targets, self.config.num_outputs, (rows,), np.int32)
 
     def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """-log p(target) (M,)."""
@@ -106,6 +115,10 @@ class SoftmaxHead(Head):
 
 class SquaredErrorHead(Head):
     """The mean of (y - target)^2 over a row's numbers; targets (M, K)."""
+
+    def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
+        """The numbers (M, K). ConfigError for another shape or dtype."""
+        return checks.in_form("chunk.targets", targets, (rows, self.config.num_outputs), self.config.dtype)
 
     def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The mean squared error of every row (M,)."""

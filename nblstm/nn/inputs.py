@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.nn.noise import EMBEDDING, INPUT
 from nblstm.nn.tape import Inputs, Tape
 
@@ -30,6 +31,10 @@ class TokenEmbedding:
 
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.weight = config, weights["embedding.weight"]
+
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        """The ids (M,) int32. ConfigError for what is none."""
+        return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens),), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
         """The vectors of tokens (M,) int."""
@@ -65,6 +70,10 @@ class Numbers:
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config = config
 
+    def checked(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers (M, D). ConfigError for another shape or dtype."""
+        return checks.in_form("chunk.tokens", numbers, (len(numbers), self.config.input_size), self.config.dtype)
+
     def forward(self, tape: Tape, numbers: np.ndarray) -> Inputs:
         """A copy of numbers (M, D)."""
         c, x = self.config, tape.scratch.array("x", *numbers.shape)
@@ -87,6 +96,10 @@ class TokenWindow:
         self.config, self.one_hot = config, config.embedding_size == 0
         self.name = "window.weight" if self.one_hot else "embedding.weight"
         self.weight = weights[self.name]
+
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        """The windows (M, n) int32. ConfigError for what holds no ids."""
+        return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens), self.config.window), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
         """The vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""

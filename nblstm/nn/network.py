@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
-from nblstm.config import check_card
-from nblstm.errors import ConfigError
+from nblstm import checks
+from nblstm.config import NetworkConfig
 from nblstm.kernels import load
-from nblstm.kernels.threads import available
-from nblstm.nn.decoder import Decoder
+from nblstm.kernels.threads import WORKERS, available
+from nblstm.nn.card import check_card
+from nblstm.nn.decoder import Decoder, weights_to_decode
 from nblstm.nn.heads import Head, SoftmaxHead
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
-from nblstm.nn.parameters import views
+from nblstm.nn.parameters import check_parameters, views
 from nblstm.nn.stack import Gradients, RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
@@ -25,6 +27,9 @@ from nblstm.nn.workspace import Backend, Workspace, Workspaces
 
 class Input(Protocol):
     """What turns a chunk's tokens into vectors; see `nblstm.nn.inputs`."""
+
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        """What is read, as the kernels read it. ConfigError if it is not of this network."""
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
         """The vectors of tokens (M, ...)."""
@@ -42,6 +47,9 @@ class Body(Protocol):
     def carried(self, state: State) -> State:
         """The state to go on from where a batch ended in `state`."""
 
+    def checked(self, state: State, batch_size: int) -> State:
+        """The state of so many texts, as the kernels read it. ConfigError if it is not of this network."""
+
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
         """Put what the head sees on the tape; the state after the batch."""
 
@@ -58,21 +66,25 @@ LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, SoftmaxHead)
 class Network:
     """An input, a body and a head over one flat buffer of parameters.
 
-    parameters (num_parameters,) is shared, not copied: an optimizer that updates it updates the network.
+    parameters (num_parameters,) of config.dtype is shared, not copied, if it is `checks.in_form` (ConfigError for
+    another shape or dtype): an optimizer that updates it updates the network.
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
     backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
-    as float16, sums and gradients stay float32. threads: 0 means every core. parts: what it is made of.
-    Every pass has scratch of its own, so several threads may read at once, as long as none trains.
+    as float16, sums and gradients stay float32. threads: 0 means every core. parts: what it is made of. constant: the
+    parameters will never change, so what is derived from them is kept.
+
+    While nobody changes the parameters, any number of the caller's threads may read at once: they share the weights,
+    and every pass has scratch of its own.
     """
 
     span: int | None = None  # tokens that are looked at together, at most; None: the state carries on without end
 
     def __init__(
         self, config: Any, parameters: np.ndarray, backend: str = "cpu", threads: int = 0, precision: str = "single",
-        parts: Parts = LANGUAGE,
+        parts: Parts = LANGUAGE, constant: bool = False,
     ) -> None:  # fmt: skip
-        if not isinstance(threads, (int, np.integer)) or threads < 0:
-            raise ConfigError(f"threads must be a whole number of at least 0, got {threads!r:.40}.")
+        checks.whole("threads", threads, 0, WORKERS)
+        checks.a(NetworkConfig, "config", config)
         kernels = load(backend)
         if backend == "cuda":
             check_card(config)
@@ -80,12 +92,14 @@ class Network:
         self.backend = Backend(
             kernels, threads or available(), np.dtype(config.dtype), np.dtype("float16" if half else config.dtype)
         )
-        self.parameters = kernels.array(parameters)
+        self.parameters = kernels.array(check_parameters(config, parameters, finite=False))
         self._rounded = kernels.empty(parameters.shape, self.backend.stored) if half else None
         self.weights = self._views()
         self.input: Input = parts[0](config, self.weights)
         self.body: Body = parts[1](config, self.weights)
         self.head: Head = parts[2](config, self.weights)
+        self.constant = constant
+        self._packed: Any = None  # what decoders share
         self._workspaces = Workspaces(self.backend)
 
     @property
@@ -108,7 +122,7 @@ class Network:
 
     def scratch(self) -> AbstractContextManager[Workspace]:
         """A workspace for a block, that nobody else has meanwhile."""
-        return self._workspaces.borrowed()
+        return self._workspaces.lend()
 
     # ------------------------------------------------------------ states
 
@@ -122,6 +136,14 @@ class Network:
             return self.initial_state(chunk.num_texts)
         return self.body.carried(state.first(chunk.num_texts))
 
+    def _checked(self, chunk: Any, state: State) -> tuple[Any, State]:
+        """A chunk and the state before it as the kernels read them. ConfigError if they are not of this network."""
+        M, offsets = len(chunk.tokens), checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
+        weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, M)
+        tokens, targets = self.input.checked(chunk.tokens), self.head.checked(chunk.targets, M)
+        chunk = replace(chunk, tokens=tokens, targets=targets, offsets=offsets, weights=weights)
+        return chunk, self.body.checked(checks.a(State, "state", state), chunk.num_texts)
+
     # ------------------------------------------------------------ training
 
     def loss_and_gradient(
@@ -132,6 +154,9 @@ class Network:
         gradient (num_parameters,): overwritten with that of the mean loss. state: that of the chunk's texts before it,
         see `before`. All dropout is a function of (seed, step).
         """
+        chunk, state = self._checked(chunk, state)
+        if isinstance(gradient, np.ndarray):  # one on a card is the trainer's own
+            checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
         with self.scratch() as scratch:
@@ -152,28 +177,32 @@ class Network:
 
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """The loss of every row of a chunk (M,), for text -log p(target) in nats, and the state after it."""
-        with self.scratch() as scratch:
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             after = self._on_host(self._forward(tape, chunk.tokens, state))
             return self.head.losses(scratch, tape.features, chunk.targets), after
 
     def losses_of(self, rows: np.ndarray, chunk: Any, state: State) -> np.ndarray:
         """The losses of some rows (R,) of a chunk."""
-        with self.scratch() as scratch:
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             self._forward(tape, chunk.tokens, state)
             return self.head.losses(scratch, tape.features[rows], chunk.targets[rows])
 
     def outputs(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """What the head makes of every row of a chunk (M, V), logits or predictions, and the state after it."""
-        with self.scratch() as scratch:
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             after = self._on_host(self._forward(tape, chunk.tokens, state))
             return self.head.outputs(scratch, tape.features), after
 
     def read(self, chunk: Any, state: State) -> State:
         """The state after reading a chunk."""
-        with self.scratch() as scratch:
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
             return self._on_host(self._forward(Tape(chunk.offsets, scratch, None), chunk.tokens, state))
 
     def _on_host(self, state: State) -> State:
@@ -181,10 +210,22 @@ class Network:
         return State(*map(self.kernels.host, (state.h, state.c, state.top)))
 
     def decoder(self, num_texts: int = 1) -> Decoder:
-        """What reads token by token, up to num_texts texts side by side. Holds until the parameters change."""
-        return Decoder(self, num_texts)
+        """What reads token by token, up to num_texts texts side by side; for one thread at a time.
+
+        Holds until the parameters change. Its packed weights are one copy for all decoders where they are constant;
+        threads that ask at once may pack them twice, to the same bits.
+        """
+        packed = self._packed
+        if packed is None:
+            packed = weights_to_decode(self)
+            if self.constant:
+                self._packed = packed
+        return Decoder(self, packed, num_texts)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The head's outputs (M, V) for what it sees, (M, head_size), such as state.top."""
-        with self.scratch() as scratch:
+        c = self.config
+        if not hasattr(features, "copy_to_host"):
+            features = checks.in_form("features", features, (*np.shape(features)[:1], c.head_size), c.dtype)
+        with checks.quiet(), self.scratch() as scratch:
             return self.head.outputs(scratch, features)

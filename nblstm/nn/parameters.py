@@ -1,65 +1,36 @@
-"""The parameters of a network: one table of names and shapes, one flat buffer, views by name."""
+"""The parameters of a network: one flat buffer, views by name, as the config's shapes say."""
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Any, Mapping
 
 import numpy as np
 
-from nblstm.config import WITH_MEMORY, ModelConfig, WindowConfig
+from nblstm import checks
+from nblstm.config.network import WITH_MEMORY, NetworkConfig, StackConfig
 
 OUTPUT_SCALE = 3.0
 
 
-def parameter_shapes(config: ModelConfig | WindowConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape, in the order of the flat buffer: the names and layouts of PyTorch's modules.
-
-    embedding (torch.nn.Embedding), rnn (torch.nn.LSTM, GRU or RNN), head (torch.nn.Linear). A tied head has no weight,
-    a network that reads numbers no embedding.
-    """
-    if isinstance(config, WindowConfig):
-        return config.shapes
-    V, cells = config.vocab_size, config.cells
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, config.embedding_size)} if config.reads_tokens else {}
-    for number, cell in enumerate(cells):
-        shapes |= {f"rnn.{name}{cell_suffix(config, number)}": shape for name, shape in cell.shapes.items()}
-    if config.learned_state:
-        shapes["initial_state.h"] = (len(cells), cells[0].output_size)
-        if cells[0].has_memory:
-            shapes["initial_state.c"] = (len(cells), cells[0].memory_size)
-    if not config.tie:
-        shapes["head.weight"] = (V, config.head_size)
-    shapes["head.bias"] = (V,)
-    return shapes
-
-
-def cell_suffix(config: ModelConfig, number: int) -> str:
-    """How PyTorch ends the names of a cell's parameters; number: its place in config.cells."""
-    layer, direction = divmod(number, config.directions)
-    return f"_l{layer}" + ("_reverse" if direction else "")
-
-
-def cell_views(named: Mapping[str, np.ndarray], config: ModelConfig) -> list[dict[str, np.ndarray]]:
+def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dict[str, np.ndarray]]:
     """The parameters of every cell, by the names that its kernels know."""
     return [
-        {name: named[f"rnn.{name}{cell_suffix(config, number)}"] for name in cell.shapes}
+        {name: named[f"rnn.{name}{config.suffix(number)}"] for name in cell.shapes}
         for number, cell in enumerate(config.cells)
     ]
 
 
-def views(flat: np.ndarray, config: ModelConfig | WindowConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,). A tied head.weight is embedding.weight itself."""
+def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
+    """Name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
     named, start = {}, 0
-    for name, shape in parameter_shapes(config).items():
+    for name, shape in config.shapes.items():
         stop = start + int(np.prod(shape))
         named[name] = flat[start:stop].reshape(shape)
         start = stop
-    if config.tie:
-        named["head.weight"] = named["embedding.weight"]
-    return named
+    return named | {name: named[other] for name, other in config.tied.items()}
 
 
-def initial(config: ModelConfig, seed: int) -> np.ndarray:
+def initial(config: StackConfig, seed: int) -> np.ndarray:
     """Fresh parameters (num_parameters,) in config.dtype.
 
     Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but the forget gate's bias
@@ -73,7 +44,7 @@ def initial(config: ModelConfig, seed: int) -> np.ndarray:
     random = np.random.default_rng([seed, 0])
     bound = config.hidden_size**-0.5
     for name, array in views(flat, config).items():
-        if name == "embedding.weight" and not config.tie:
+        if name == "embedding.weight" and not config.tied:
             array[...] = random.normal(0, 1, array.shape)
         elif name.startswith("rnn.bias_ih") and config.cell in WITH_MEMORY:
             array[config.hidden_size : 2 * config.hidden_size] = 1
@@ -90,15 +61,24 @@ def _reads_outputs(name: str) -> bool:
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
 
 
-def named_tensors(flat: np.ndarray, config: ModelConfig | WindowConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,), as a model file has them: a tied head has no weight."""
+def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True) -> np.ndarray:
+    """Parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's.
+
+    finite: ConfigError for NaN or infinity, too.
+    """
+    formed = checks.in_form("parameters", parameters, (config.num_parameters,), config.dtype)
+    return checks.finite("parameters", formed) if finite else formed
+
+
+def named_tensors(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
+    """Name -> view of the flat buffer (num_parameters,), as a model file has them: without tied ones."""
     named = views(flat, config)
-    return {name: named[name] for name in parameter_shapes(config)}
+    return {name: named[name] for name in config.shapes}
 
 
-def flatten(named: Mapping[str, np.ndarray], config: ModelConfig | WindowConfig) -> np.ndarray:
+def flatten(named: Mapping[str, np.ndarray], config: NetworkConfig) -> np.ndarray:
     """The flat buffer (num_parameters,) of arrays by name: the inverse of `views`."""
     flat = np.empty(config.num_parameters, config.dtype)
-    for name, array in views(flat, config).items():
-        array[...] = named["embedding.weight" if name == "head.weight" and config.tie else name]
+    for name, array in named_tensors(flat, config).items():
+        array[...] = named[name]
     return flat

@@ -64,6 +64,10 @@ class RecurrentStack:
         state.h[1::2], state.c[1::2] = initial.h[1::2], initial.c[1::2]
         return state
 
+    def checked(self, state: State, batch_size: int) -> State:
+        """The state of so many texts, as the kernels read it. ConfigError if it is not of this stack."""
+        return state.of(self.config, batch_size)
+
     # ------------------------------------------------------------ forward
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nblstm.config import ModelConfig
+from nblstm import checks
+from nblstm.config import StackConfig
+from nblstm.config.checks import MAX_SIZE
+from nblstm.errors import ConfigError
+from nblstm.kernels.packed import indices
 
 
 @dataclass(frozen=True)
@@ -15,28 +19,72 @@ class State:
     """What is remembered of N texts.
 
     h (L, N, H), c (L, N, H or 0): of every layer; L counts both directions of a layer. top (N, F): what the head saw
-    last, from which the next token is drawn.
+    last, from which the next token is drawn. ConfigError unless these are arrays of N texts.
     """
 
     h: np.ndarray
     c: np.ndarray
     top: np.ndarray
 
+    def __post_init__(self) -> None:
+        shapes = [tuple(getattr(array, "shape", ())) for array in (self.h, self.c, self.top)]  # a card's arrays have one
+        sizes = list(map(len, shapes))
+        if sizes != [3, 3, 2] or shapes[0][:2] != shapes[1][:2] or shapes[0][1] != shapes[2][0]:
+            raise ConfigError(f"a state must be arrays h (L, N, H), c (L, N, C) and top (N, F), got {shapes}.")
+
     @classmethod
-    def zeros(cls, config: ModelConfig, batch_size: int = 1) -> State:
+    def zeros(cls, config: StackConfig, batch_size: int = 1) -> State:
         """The state of `batch_size` texts of which nothing has been read, if it is not learned."""
-        L, cell, N = len(config.cells), config.cells[0], batch_size
-        shapes = (L, N, cell.output_size), (L, N, cell.memory_size), (N, config.head_size)
-        return cls(*(np.zeros(shape, config.dtype) for shape in shapes))
+        checks.a(StackConfig, "config", config)
+        checks.whole("batch_size", batch_size, 0, MAX_SIZE)
+        return cls(*(np.zeros(shape, config.dtype) for shape in state_shapes(config, batch_size)))
 
     def first(self, num_texts: int) -> State:
-        """The state of the first num_texts texts, sharing memory with this one."""
+        """The state of the first num_texts texts, sharing memory with this one. ConfigError if there are fewer."""
+        checks.whole("num_texts", num_texts, 0, self.num_texts)
         return State(self.h[:, :num_texts], self.c[:, :num_texts], self.top[:num_texts])
 
     def take(self, texts: Sequence[int] | np.ndarray) -> State:
-        """A state of its own for the texts named, each as often as it is named. C-contiguous, unlike h[:, texts]."""
+        """A state of its own for the texts named, each as often as it is named. C-contiguous, unlike h[:, texts].
+
+        texts: whole numbers from 0 to N - 1, else ConfigError.
+        """
+        texts = indices(checks.ids("texts", texts, self.num_texts))
         return State(self.h.take(texts, axis=1), self.c.take(texts, axis=1), self.top.take(texts, axis=0))
 
     def copy(self) -> State:
         """A state that shares no memory with this one."""
         return State(self.h.copy(), self.c.copy(), self.top.copy())
+
+    @property
+    def num_texts(self) -> int:
+        """N."""
+        return self.top.shape[0]
+
+    def of(self, config: StackConfig, num_texts: int | None = None) -> State:
+        """The state as the kernels of such a network read it, see `checks.in_form`. ConfigError if it is another's.
+
+        num_texts: of how many texts it must be; None for as many as there are.
+        """
+        shapes = state_shapes(config, self.num_texts if num_texts is None else num_texts)
+        formed = {
+            name: array if hasattr(array, "copy_to_host") else checks.in_form(f"state.{name}", array, shape, config.dtype)
+            for (name, array), shape in zip(vars(self).items(), shapes)
+        }
+        return self if all(formed[name] is array for name, array in vars(self).items()) else State(**formed)
+
+    def check_in_place(self, config: StackConfig, num_texts: int) -> None:
+        """ConfigError unless the kernels of such a network can write to the state of so many texts."""
+        for (name, array), shape in zip(vars(self).items(), state_shapes(config, num_texts)):
+            checks.in_place(f"state.{name}", array, shape, config.dtype)
+
+    def check_finite(self) -> None:
+        """ConfigError for NaN or infinity."""
+        for name, array in vars(self).items():
+            checks.finite(f"state.{name}", array)
+
+
+def state_shapes(config: StackConfig, num_texts: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of h, c and top of so many texts."""
+    L, cell, N = len(config.cells), config.cells[0], num_texts
+    return (L, N, cell.output_size), (L, N, cell.memory_size), (N, config.head_size)

@@ -1,7 +1,8 @@
-"""Workspace: the scratch arrays of one pass. Weights are shared between callers, scratch never is."""
+"""Workspace: the scratch of one call. Workspaces: lends them, so that threads share a network and never a buffer."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RETAINED = 4  # workspaces that wait for the next caller; those of more callers at once are thrown away
+RETAINED = 4  # workspaces that a network keeps for later calls, however many threads have called at once
 
 
 class Backend(NamedTuple):
@@ -48,21 +49,22 @@ class Workspace:
 
 
 class Workspaces:
-    """Those of a network that wait for a caller: every pass borrows one, and no two passes have the same."""
+    """The workspaces of one network: a call borrows the one that was given back last, or a new one.
+
+    There is no lock: a deque gives each of its items to one thread only. So nobody waits for anybody, and a forked
+    process finds nothing locked.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self._waiting: list[Workspace] = []  # the last one given back is taken first: it is still in the cache
+        self._free: deque[Workspace] = deque(maxlen=RETAINED)
 
     @contextmanager
-    def borrowed(self) -> Iterator[Workspace]:
-        """A workspace for the block. No lock is held: append and pop of a list are atomic."""
+    def lend(self) -> Iterator[Workspace]:
+        """Lend a workspace for the length of one call. After an error it is dropped: threads may still write to it."""
         try:
-            workspace = self._waiting.pop()
+            workspace = self._free.pop()
         except IndexError:
             workspace = Workspace(self.backend)
-        try:
-            yield workspace
-        finally:
-            if len(self._waiting) < RETAINED:
-                self._waiting.append(workspace)
+        yield workspace
+        self._free.append(workspace)

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from nblstm.config import check_writes
+from nblstm.nn.decoder import check_writes
 from nblstm.errors import TextError
 from nblstm.kernels import fastest
 from nblstm.tasks.language.model import LanguageModel

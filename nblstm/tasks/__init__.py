@@ -1,0 +1,1 @@
+"""Tasks: what a model is trained for. Each has a folder; here stand their names."""

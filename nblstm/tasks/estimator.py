@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from types import MethodType
 from typing import Any, ClassVar, TypeVar
 
 from nblstm.config.checks import Config
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, ModelFileError
+from nblstm.files.model_file import ModelFile
 
 E = TypeVar("E", bound="Estimator")
 
@@ -37,6 +39,10 @@ class Estimator:
                 raise ConfigError(f"there is no setting {name!r} of {type(self).__name__}.")
         self._settings = {**known, **settings}
         self._given = settings
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for a wrong value, or values that exclude each other."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -58,7 +64,7 @@ class Estimator:
 
     def set_params(self: E, **settings: Any) -> E:
         """Change settings; what was learned stays until the next `fit`. ConfigError for a wrong one."""
-        self.__init__(**{**self._given, **settings})  # type: ignore[misc]
+        Estimator.__init__(self, **{**self._given, **settings})
         return self
 
     def __repr__(self) -> str:
@@ -88,12 +94,43 @@ class renamed:
 
     def __get__(self, instance: Any, owner: type) -> Callable[..., Any]:
         def called(*args: Any, **keywords: Any) -> Any:
-            warnings.warn(f"{owner.__name__}.{self.old} is now {self.new}", DeprecationWarning, stacklevel=2)
+            message = f"{owner.__name__}.{self.old} will go in the next version; {self.new}"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
             return self.call(owner if instance is None else instance, *args, **keywords)
 
         return called
 
 
-def quoted(names: Iterable[str]) -> str:
-    """Join names for a message."""
-    return ", ".join(names)
+class method_of_instances:
+    """A method that was once called on the class itself: so called it still works, and warns."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+        self.__doc__ = method.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.on_class = renamed(f"call {owner.__name__}(settings).{name}(...)", _called_on_class(name))
+        self.on_class.__set_name__(owner, name)
+
+    def __get__(self, instance: Any, owner: type) -> Callable[..., Any]:
+        if instance is None:
+            return self.on_class.__get__(None, owner)
+        return MethodType(self.method, instance)
+
+
+def _called_on_class(name: str) -> Callable[..., Any]:
+    """Make an estimator of the keywords that are settings, and call its method with the others."""
+
+    def call(owner: type[Estimator], *args: Any, **keywords: Any) -> Any:
+        passed = {key: keywords.pop(key) for key in ("on_report", "on_message", "stop", "targets") if key in keywords}
+        return getattr(owner(**keywords), name)(*args, **passed)
+
+    return call
+
+
+def restored(model: Any, file: ModelFile, path: Any) -> Any:
+    """Make a model of what the file at `path` holds; what does not fit together is a fault of the file."""
+    try:
+        return model.restore(file)
+    except ConfigError as error:
+        raise ModelFileError(f"{path}: {error}") from None

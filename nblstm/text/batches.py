@@ -17,7 +17,7 @@ SHORTEST_STREAM = 32  # rather than shorter streams, a small text gives fewer of
 class Chunk:
     """Up to T tokens of each of several texts, packed: the batch shrinks as texts end, and nothing is padded.
 
-    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.series`, tokens and targets
+    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.tasks.series`, tokens and targets
         are (M, numbers).)
     targets: (M,) int32, the ids that follow them.
     offsets: (T + 1,) int64; step t holds rows offsets[t] : offsets[t + 1], never more than step t - 1. Row n of a step

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
 from nblstm.text.batches import Chunk
 
 MOST_LENGTHS = 2048  # distinct lengths that may become a boundary
@@ -96,7 +97,7 @@ class Buckets:
         self.starts, self.lengths = offsets[:-1], np.diff(offsets)
         buckets = bucket_of(self.lengths, self.boundaries)
         order = np.lexsort((-self.lengths, buckets))  # the longest of a bucket first
-        ends = np.cumsum(np.bincount(buckets))
+        ends = np.cumsum(np.bincount(indices(buckets)))
         self._buckets = [part for part in np.split(order, ends[:-1]) if len(part)]
         self._sizes = [self._batch_size(part, batch_size, tokens_per_batch) for part in self._buckets]
 
@@ -190,6 +191,6 @@ def rows_of(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.nda
     # texts[t] = how many lengths are above t
     texts = np.searchsorted(falling, -np.arange(T))
     offsets = np.concatenate([[0], np.cumsum(texts)])
-    t = np.repeat(np.arange(T), texts)
+    t = np.repeat(np.arange(T), indices(texts))
     n = np.arange(len(t)) - offsets[t]
     return starts[n] + t, offsets

@@ -2,7 +2,8 @@
 
 A corpus may be larger than memory. It is read in chunks of about a million characters, as often as needed (standard
 input, which can be read once, is copied to a temporary file first), and its ids live in nameless temporary files
-that are mapped into memory and vanish with the last reference to them, however the program ends.
+that are mapped into memory and vanish with the last reference to them, however the program ends. What is read several
+times must be the same each time: a file that something else writes to meanwhile is noticed.
 
 It is one stream of text, or many documents (`nblstm.text.documents`), whose ids then stand one after the other with
 the vocabulary's <end> before, between and behind them.
@@ -16,13 +17,14 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import stat
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -30,20 +32,28 @@ from typing import Any, BinaryIO, Union
 
 import numpy as np
 
+from nblstm.config import DEFAULT_MAX_VOCAB
 from nblstm.errors import ConfigError, TextError
 from nblstm.text.documents import split
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
 STDIN = "-"
+ENDLESS = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")  # standard input may be one of these devices
+MOST_UNKNOWN = 0.99  # share of a training text's tokens that may be unknown: above it there is nothing to learn
+UNKNOWN_TOLD = 0.05  # share that a person is told of who trains with a vocabulary that was given
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read: its name in messages, and how to open it for reading from the start."""
+    """A file to read: its name in messages, and how to open it for reading from the start.
+
+    marks: of the blocks that have been read of it, where it must be the same each time; else None.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[BinaryIO]]
+    marks: list[tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 
 
 AnyPath = Union[str, "os.PathLike[str]", Source]
@@ -111,7 +121,19 @@ def _file_source(path: Path) -> Source:
 def _open_stdin() -> AbstractContextManager[BinaryIO]:
     if sys.stdin is None:
         raise TextError("standard input is closed; name a file instead of '-'.")
+    if _is_endless(sys.stdin.buffer):
+        raise TextError("standard input is a device that never ends; name a file or pipe a text into it.")
     return nullcontext(sys.stdin.buffer)
+
+
+def _is_endless(stream: BinaryIO) -> bool:
+    """Whether a stream is one of the ENDLESS devices."""
+    try:
+        device = os.fstat(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # nothing of the system's
+        return False
+    others = [os.stat(path).st_rdev for path in ENDLESS if os.path.exists(path)]
+    return stat.S_ISCHR(device.st_mode) and device.st_rdev in others
 
 
 def _unreadable(name: Any, error: OSError) -> TextError:
@@ -132,11 +154,20 @@ def read_bytes(paths: Paths) -> Iterator[bytes]:
     return _nonempty(sources, chain.from_iterable(map(_blocks, sources)))
 
 
+def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tuple[str, Iterator]]:
+    """The files one by one: (name, chunks as `read` gives them). Files without any text are left out."""
+    for source in find_sources(paths):
+        chunks = filter(None, _blocks(source) if level == "byte" else _cut_at_tokens(_decoded(source, encoding)))
+        for first in chunks:
+            yield source.name, chain([first], chunks)
+            break
+
+
 def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
     """The files' text, joined, in chunks of about CHUNK characters.
 
-    A chunk ends where no token of any tokenizer spans: after a newline, else before a space, else (in a million
-    characters without either) anywhere. Line ends stay as they are; a byte order mark at the start of a file goes.
+    A chunk ends where no token of any tokenizer spans: after a newline, else before other white space, else (in a
+    million characters without any) anywhere. Line ends stay as they are; a byte order mark at the start of a file goes.
     Raises TextError if a file cannot be read, is damaged, binary or in another encoding, if no file has any text,
     and if there is no such encoding.
     """
@@ -156,9 +187,9 @@ def read_documents(
     _check_encoding(encoding)
     sources = find_sources(paths)
     if level == "byte":
-        documents = chain.from_iterable(split(_blocks(source), kind, b"\n") for source in sources)
+        documents = chain.from_iterable(split(_blocks(source), kind, source.name) for source in sources)
     else:
-        documents = chain.from_iterable(split(_decoded(source, encoding), kind, "\n") for source in sources)
+        documents = chain.from_iterable(split(_decoded(source, encoding), kind, source.name) for source in sources)
     return _nonempty(sources, _gathered(documents))
 
 
@@ -170,10 +201,13 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
-    """The bytes of one file, up to CHUNK at a time."""
+    """The bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
     try:
         with source.open() as stream:
-            while block := stream.read(CHUNK):
+            for number, block in enumerate(iter(partial(stream.read, CHUNK), None)):
+                _check_unchanged(source, number, block)
+                if not block:
+                    return
                 yield block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TextError(f"{source.name} is not an intact gzip file ({error}); pack it again.") from None
@@ -181,30 +215,51 @@ def _blocks(source: Source) -> Iterator[bytes]:
         raise _unreadable(source.name, error) from None
 
 
+def _check_unchanged(source: Source, number: int, block: bytes) -> None:
+    """Note a block that is read for the first time. TextError if it has been read before and was another."""
+    if source.marks is None:
+        return
+    mark = len(block), zlib.crc32(block)
+    if number == len(source.marks):
+        source.marks.append(mark)
+    elif source.marks[number] != mark:
+        raise TextError(f"{source.name} has changed while it was read; use a copy that nothing writes to.")
+
+
 def _decoded(source: Source, encoding: str) -> Iterator[str]:
     """The text of one file without its byte order mark, in pieces that never split a character."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    consumed = 0
+    decode = _TextDecoder(source.name, encoding)
     mark = "\ufeff"
     for block in chain(_blocks(source), [b""]):
-        pending = len(decoder.getstate()[0])
+        if text := decode(block):
+            yield text.removeprefix(mark)
+            mark = ""
+
+
+class _TextDecoder:
+    """Bytes of a file in, block by block and b"" at last, its text out. TextError where they are no text."""
+
+    def __init__(self, name: str, encoding: str) -> None:
+        self.name, self.encoding, self.consumed = name, encoding, 0
+        self.decoder = codecs.getincrementaldecoder(encoding)()
+
+    def __call__(self, block: bytes) -> str:
+        pending = len(self.decoder.getstate()[0])
         try:
-            text = decoder.decode(block, final=not block)
+            text = self.decoder.decode(block, final=not block)
         except UnicodeError as error:
-            offset = consumed - pending + getattr(error, "start", 0)
+            offset = self.consumed - pending + getattr(error, "start", 0)
             raise TextError(
-                f"{source.name} is not {encoding} text at byte {offset}; name its encoding with --encoding, "
+                f"{self.name} is not {self.encoding} text at byte {offset}; name its encoding with --encoding, "
                 "or read raw bytes with --level byte."
             ) from None
         if "\0" in text:
             raise TextError(
-                f"{source.name} looks like a binary file (it holds NUL characters); name its encoding with "
+                f"{self.name} looks like a binary file (it holds NUL characters); name its encoding with "
                 "--encoding if it is text, or read raw bytes with --level byte if that is meant."
             )
-        consumed += len(block)
-        if text:
-            yield text.removeprefix(mark)
-            mark = ""
+        self.consumed += len(block)
+        return text
 
 
 def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
@@ -222,11 +277,18 @@ def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
     yield "".join(held)
 
 
+BEFORE_LAST_BLANK = re.compile(r".*(?=\s)", re.DOTALL)
+
+
 def _token_border(text: str) -> int:
-    """The last place, above 0, that no token spans: after a newline, else before a space, else the end."""
-    after_newline = text.rfind("\n") + 1
-    before_space = text.rfind(" ")
-    return after_newline or (before_space if before_space > 0 else len(text))
+    """The last place, above 0, that no token spans: after a newline, else before other white space, else the end."""
+    return text.rfind("\n") + 1 or _before_last_blank(text) or len(text)
+
+
+def _before_last_blank(text: str) -> int:
+    """The place of the last white space of a text; 0 where there is none."""
+    found = BEFORE_LAST_BLANK.match(text)
+    return found.end() if found else 0
 
 
 def _gathered(documents: Iterable) -> Iterator[list]:
@@ -339,6 +401,7 @@ class Corpus:
 
     train, valid: (tokens,) of vocabulary.dtype, read-only, mapped from disk; valid may be empty.
     train_offsets, valid_offsets: (documents + 1,) int64, see `TokenFile`; None where the text is one stream.
+    train_tokens: how many tokens the training text has, without any <end>.
     train_characters, valid_characters: lengths of the texts before tokenisation (bytes at byte level).
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
@@ -349,6 +412,7 @@ class Corpus:
         self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
         self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown
         self.train_offsets, self.valid_offsets = train.offsets, valid.offsets
+        self.train_tokens = len(train.ids) - (0 if train.offsets is None else len(train.offsets))
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
         self._files = (train, valid)
@@ -371,43 +435,77 @@ def load_corpus(
     encoding: str = "utf-8",
     documents: str | None = None,
     vocabulary: Vocabulary | None = None,
+    split_at: str = "token",
+    notify: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
     documents: their kind (see `nblstm.text.documents`); None reads the text as one stream.
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
-    stream's characters (of the bytes at byte level; at word level the split moves back to where no token spans). The
-    vocabulary is built from the training text, see `Vocabulary.build`, unless one is given: it is used as it is, and
-    its level is the level.
-    Raises TextError if a text cannot be read, the training text has fewer than 2 tokens, or the disk is full, and
-    ConfigError if a setting is out of its range, or the vocabulary is for documents and the text a stream.
+    stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
+    tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
+    training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless one
+    is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
+    Raises TextError if a text cannot be read or changes meanwhile, the training text has fewer than 2 tokens or nearly
+    none that the vocabulary knows, or the disk is full, and ConfigError if a setting is out of its range, or the
+    vocabulary is for documents and the text a stream.
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
-    level = level if vocabulary is None else vocabulary.level
-    if vocabulary is not None:
-        _check_ends(vocabulary, documents)
+    given = vocabulary
+    if given is not None:
+        _check_ends(given, documents)
+        level, tokenizer = given.level, given.tokenizer
     with ExitStack() as open_files:
         text = partial(_text, level=level, encoding=encoding, documents=documents, open_files=open_files)
-        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, level, documents, text)
+        border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else None
+        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, border, text)
         if vocabulary is None:
-            ends = documents is not None
-            vocabulary = Vocabulary.build(_chunks(train, level, ends), level, tokenizer, min_count, max_vocab, ends)
+            most, ends = DEFAULT_MAX_VOCAB if max_vocab is None else max_vocab, documents is not None
+            vocabulary = Vocabulary.build(_chunks(train, level, ends), level, tokenizer, min_count, most, ends)
         corpus = Corpus(vocabulary, TokenFile(vocabulary, train()), TokenFile(vocabulary, valid()))
     _check_length(corpus)
+    if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
+        raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
+    _check_known(corpus, given is not None)
+    if given is None and max_vocab is None and len(vocabulary) == DEFAULT_MAX_VOCAB and corpus.train_unknown:
+        notify(
+            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of the "
+            "training text become <unk>; set max_vocab for more or fewer."
+        )
+    elif given is not None and corpus.train_unknown > UNKNOWN_TOLD * corpus.train_tokens:
+        share = 100 * corpus.train_unknown / corpus.train_tokens
+        notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
     return corpus
 
 
 def _check_length(corpus: Corpus) -> None:
-    """TextError if there is nothing to learn from."""
-    if len(corpus.train) < 2:
-        if corpus.train_offsets is not None:
-            rule = "must have at least 1 document with a token in it, got 0"
-        else:
-            rule = f"must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}"
-        raise TextError(f"the training text {rule}; add text or lower valid_fraction.")
-    if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
-        raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
+    """TextError if there is too little to learn from."""
+    if len(corpus.train) >= 2:
+        return
+    if corpus.train_offsets is not None:
+        rule, found = "must have at least 1 document with a token in it, got 0", len(corpus.valid_offsets) - 1
+        kept = f"; of {found} in all, valid_fraction keeps {found} for validation" if found else ""
+        raise TextError(f"the training text {rule}{kept}; add text or lower valid_fraction.")
+    rule = f"must have at least 2 tokens, one to predict the other from, got {len(corpus.train)}"
+    characters = corpus.train_characters + corpus.valid_characters
+    if corpus.vocabulary.level == "word" and len(corpus.train) + len(corpus.valid) == 1 and characters > 1:
+        raise TextError(
+            f"the training text {rule}: all of the text is one word of {characters:,} characters, with no blank in it; "
+            "choose level char or byte, or separate the words by blanks."
+        )
+    raise TextError(f"the training text {rule}; add text or lower valid_fraction.")
+
+
+def _check_known(corpus: Corpus, given: bool) -> None:
+    """TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
+    unknown, tokens = corpus.train_unknown, corpus.train_tokens
+    if unknown > MOST_UNKNOWN * tokens:
+        found = f"{unknown:,} of the training text's {tokens:,} tokens are not in the vocabulary"
+        raise TextError(
+            f"{found} of the model that training starts from; start a new model for this text." if given else
+            f"{found}; lower min_count, raise max_vocab, or choose another level."
+        )
 
 
 def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
@@ -422,11 +520,10 @@ def _texts(
     paths: list[AnyPath],
     valid_paths: list[AnyPath],
     valid_fraction: float,
-    level: str,
-    documents: str | None,
+    border: Callable[[str, int], int] | None,
     text_of: Callable[[list[AnyPath]], Text],
 ) -> tuple[Text, Text]:
-    """The training and the validation text."""
+    """The training and the validation text. border: where a chunk may be cut, up to a place; None: anywhere."""
     if [*paths, *valid_paths].count(STDIN) > 1:
         raise TextError("standard input can be read only once; name '-' once.")
     text = text_of(paths)
@@ -435,8 +532,8 @@ def _texts(
     if valid_fraction == 0:
         return text, partial(iter, ())
     position = int(sum(map(len, text())) * (1 - valid_fraction))
-    if level == "word" and documents is None:
-        position = _token_border_before(text(), position)
+    if border is not None:
+        position = _border_before(text(), position, border)
     return lambda: _first(text(), position), lambda: _rest(text(), position)
 
 
@@ -444,7 +541,7 @@ def _text(
     paths: list[AnyPath], level: str, encoding: str, documents: str | None, open_files: ExitStack
 ) -> Text:
     """The text of the paths, in chunks or lists of documents. It can be read until open_files is closed."""
-    paths = rereadable(paths, open_files)
+    paths = [*chain.from_iterable(rereadable(paths, encoding if level != "byte" else None, open_files))]
     if documents is None:
         return partial(read, paths, level, encoding)
     return partial(read_documents, paths, level, documents, encoding)
@@ -457,13 +554,21 @@ def _chunks(text: Text, level: str, documents: bool) -> Iterator:
     return chain.from_iterable(text()) if level == "word" else map("".join, text())
 
 
-def rereadable(paths: list[AnyPath], open_files: ExitStack) -> list[AnyPath]:
-    """The paths with standard input replaced by a copy, one of open_files, that can be read again and again."""
-    return [_copied(*find_sources(path), open_files) if path == STDIN else path for path in paths]
+def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
+    """The files of each path, to be read again and again: TextError if they then are not what they were.
+
+    Standard input is replaced by a copy, one of open_files. encoding: TextError unless that is text in it; None for bytes.
+    """
+    files = [find_sources(path) for path in paths]
+    return [
+        [_copied(source, encoding, open_files) if path == STDIN else replace(source, marks=[]) for source in sources]
+        for path, sources in zip(paths, files)
+    ]
 
 
-def _copied(source: Source, open_files: ExitStack) -> Source:
-    file = open_files.enter_context(_temporary_file(_blocks(source)))
+def _copied(source: Source, encoding: str | None, open_files: ExitStack) -> Source:
+    blocks = _blocks(source) if encoding is None else _checked_text(source, encoding)
+    file = open_files.enter_context(_temporary_file(blocks))
 
     def rewound() -> AbstractContextManager[BinaryIO]:
         file.seek(0)
@@ -472,14 +577,38 @@ def _copied(source: Source, open_files: ExitStack) -> Source:
     return Source(source.name, rewound)
 
 
-def _token_border_before(chunks: Iterator[str], position: int) -> int:
-    """The last place up to position that no token spans."""
+def _checked_text(source: Source, encoding: str) -> Iterator[bytes]:
+    """The bytes of one file. TextError as soon as they are no text, which what never ends would never be told."""
+    decode = _TextDecoder(source.name, encoding)
+    for block in _blocks(source):
+        decode(block)
+        yield block
+
+
+def _border_before(chunks: Iterator[str], position: int, border: Callable[[str, int], int]) -> int:
+    """The last place up to position where the text may be cut."""
     start = 0
     for chunk in chunks:
         if start + len(chunk) >= position:
-            return start + _token_border(chunk[: position - start])
+            return start + border(chunk, position - start)
         start += len(chunk)
     return position
+
+
+def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
+    """The last place up to `place` that splits no token, and no line end, of a chunk that begins with a token."""
+    if chunk[place - 1 : place + 1] == "\r\n":
+        return place - 1
+    for token in pattern.finditer(chunk, _before_last_blank(chunk[:place])):
+        if token.end() >= place:
+            return token.start() if token.start() < place < token.end() else place
+    return place
+
+
+_BORDERS = {  # by the tokenizer's name: where a chunk of a stream of words may be cut
+    "token": lambda tokenizer: partial(_last_token_border, pattern=PATTERNS[tokenizer]),
+    "line": lambda tokenizer: lambda chunk, place: _token_border(chunk[:place]),
+}
 
 
 def _first(chunks: Iterator, length: int) -> Iterator:

@@ -6,101 +6,84 @@
 | blank-line | lines up to one or more empty ones                                         |
 | file       | a file                                                                     |
 
-The line end ("\\n" or "\\r\\n") behind a document is not part of it. A line of nothing but white space is empty, and an
-empty document is none. A document is held in memory whole.
+The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they are.
+A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import AnyStr
 
 from nblstm.errors import TextError
+from nblstm.text.lines import after_last_end, count_ends, lines, lines_with_ends, unsplit, without_end
+
+LONGEST_TRAINED = 1 << 28  # characters of a document: it is held in memory as text and as ids
+LONGEST = 1 << 22  # of a numbered one: it is held in memory with all that is computed from it
 
 
-def split(pieces: Iterable[AnyStr], kind: str, newline: AnyStr) -> Iterator[AnyStr]:
-    """The documents of one file, given in pieces cut anywhere. newline: "\\n", or b"\\n" where the pieces are bytes."""
-    return filter(None, _SPLITTERS[kind](pieces, newline))
+def split(pieces: Iterable[AnyStr], kind: str, name: str = "a text") -> Iterator[AnyStr]:
+    """Give the documents of one file, text or bytes in pieces cut anywhere.
 
-
-def _lines(pieces: Iterable[AnyStr], newline: AnyStr) -> Iterator[AnyStr]:
-    """The lines, without the newlines between them."""
-    held: list[AnyStr] = []
-    for piece in pieces:
-        first, *others = piece.split(newline)
-        held.append(first)
-        if others:
-            yield newline[:0].join(held)
-            yield from others[:-1]
-            held = others[-1:]
-    yield newline[:0].join(held)
-
-
-def _by_line(pieces: Iterable[AnyStr], newline: AnyStr) -> Iterator[AnyStr]:
-    return (_without_return(line, newline) for line in _lines(pieces, newline) if line.strip())
-
-
-def _by_blank_line(pieces: Iterable[AnyStr], newline: AnyStr) -> Iterator[AnyStr]:
-    for empty, lines in groupby(_lines(pieces, newline), key=lambda line: not line.strip()):
-        if not empty:
-            yield _without_return(newline.join(lines), newline)
-
-
-def _by_file(pieces: Iterable[AnyStr], newline: AnyStr) -> Iterator[AnyStr]:
-    yield newline[:0].join(pieces)
-
-
-def _without_return(text: AnyStr, newline: AnyStr) -> AnyStr:
-    """The text without the carriage return that belongs to the line end behind it."""
-    return text.removesuffix("\r" if isinstance(newline, str) else b"\r")
-
-
-_SPLITTERS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
-
-
-LONGEST = 1 << 22  # characters of a numbered document: it is held in memory with all that is computed from it
-
-
-def numbered(pieces: Iterable[AnyStr], kind: str, newline: AnyStr, name: str) -> Iterator[tuple[int, AnyStr]]:
-    """As `split` by line or blank-line, each document with the number of its first line in the file, from 1.
-
-    TextError if a document is longer than LONGEST; name: what the file is called there.
+    TextError if a document is longer than LONGEST_TRAINED; name: what the file is called there.
     """
-    lines = enumerate(_lines(_bounded(pieces, newline, name), newline), 1)
-    for empty, group in groupby(lines, key=lambda numbered_line: not numbered_line[1].strip()):
-        if empty:
-            continue
-        if kind == "line":
-            yield from ((number, _without_return(line, newline)) for number, line in group)
-        else:
-            yield _joined(group, newline, name)
+    return map(itemgetter(1), _KINDS[kind](pieces, name, LONGEST_TRAINED))
 
 
-def _bounded(pieces: Iterable[AnyStr], newline: AnyStr, name: str) -> Iterator[AnyStr]:
-    """The pieces. TextError after LONGEST characters without a newline."""
+def numbered(pieces: Iterable[AnyStr], kind: str, name: str) -> Iterator[tuple[int, AnyStr]]:
+    """As `split`, each document with the number of its first line in the file, from 1, and none above LONGEST."""
+    return _KINDS[kind](pieces, name, LONGEST)
+
+
+def _by_line(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
+    found = enumerate(lines(_bounded(pieces, name, longest)), 1)
+    return (numbered_line for numbered_line in found if numbered_line[1].strip())
+
+
+def _by_blank_line(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
+    found = enumerate(lines_with_ends(_bounded(pieces, name, longest)), 1)
+    for empty, group in groupby(found, key=lambda numbered_line: not numbered_line[1].strip()):
+        if not empty:
+            number, text = _joined(group, name, longest)
+            yield number, without_end(text)
+
+
+def _by_file(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
+    number, text = _joined(((1, piece) for piece in pieces), name, longest)
+    if text:
+        yield number, text
+
+
+_KINDS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
+
+
+def _bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyStr]:
+    """The pieces, no line end split. TextError after `longest` characters without one."""
     line, length = 1, 0
-    for piece in pieces:
-        ends = piece.count(newline)
-        line, length = line + ends, len(piece) - piece.rfind(newline) - 1 if ends else length + len(piece)
-        if length > LONGEST:
-            raise _too_long(name, line)
+    for piece in unsplit(pieces):
+        begin = after_last_end(piece)
+        line, length = line + count_ends(piece), len(piece) - begin if begin else length + len(piece)
+        if length > longest:
+            raise _too_long(name, line, longest)
         yield piece
 
 
-def _joined(lines: Iterable[tuple[int, AnyStr]], newline: AnyStr, name: str) -> tuple[int, AnyStr]:
-    """The document of some numbered lines, and the number of the first."""
+def _joined(parts: Iterable[tuple[int, AnyStr]], name: str, longest: int) -> tuple[int, AnyStr | None]:
+    """The text of some numbered parts, and the number of the first; None of no parts."""
     held: list[AnyStr] = []
     first = length = 0
-    for number, line in lines:
-        first, length = first or number, length + len(line)
-        held.append(line)
-        if length > LONGEST:
-            raise _too_long(name, first)
-    return first, _without_return(newline.join(held), newline)
+    for number, part in parts:
+        first, length = first or number, length + len(part)
+        held.append(part)
+        if length > longest:
+            raise _too_long(name, first, longest)
+    return first, held[0][:0].join(held) if held else None
 
 
-def _too_long(name: str, line: int) -> TextError:
+def _too_long(name: str, line: int, longest: int) -> TextError:
     return TextError(
-        f"{name} has a document at line {line} that is longer than {LONGEST:,} characters; take the whole file as one."
+        f"{name} has a document at line {line} that is longer than {longest:,} characters; read the file as one stream "
+        "of text instead."
     )

@@ -21,17 +21,19 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import repeat
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nblstm import checks
 from nblstm.errors import ConfigError, ModelFileError, TextError
+from nblstm.kernels.packed import indices
 
 UNK = "<unk>"
 END = "<end>"
@@ -57,9 +59,32 @@ class Vocabulary(ABC):
     tokenizer: str = "default"
     ends: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Vocabulary:
+        if cls is Vocabulary:
+            raise ConfigError("Vocabulary.build and Vocabulary.from_dict make vocabularies; call one of them.")
+        return super().__new__(cls)
+
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
+
+    def __post_init__(self) -> None:
+        """ConfigError unless the tokens can be a vocabulary of this level.
+
+        The tables are made now, as threads may share a vocabulary. `_ids`: token -> id, of all tokens that can stand in
+        a text. `_texts`: what each id decodes to.
+        """
+        tokens = list(checks.a(tuple, "tokens", self.tokens))
+        try:
+            self._check(tokens, checks.a(bool, "ends", self.ends))
+        except (ModelFileError, TypeError) as error:
+            raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
+        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        if len(set(tokens)) != len(tokens):
+            raise ConfigError("tokens must be distinct, and one of them is there twice.")
+        ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
+        texts = (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
+        vars(self).update(_ids=ids, _texts=texts)
 
     @staticmethod
     def build(
@@ -78,12 +103,13 @@ class Vocabulary(ABC):
         Raises ConfigError if an argument is out of its range.
         """
         _check_choices(level, tokenizer, ConfigError)
-        specials = (UNK, END) if ends else (UNK,)
-        if min_count < 1:
-            raise ConfigError(f"min_count must be at least 1, got {min_count}.")
-        if max_vocab is not None and max_vocab <= len(specials):
+        specials = (UNK, END) if checks.a(bool, "ends", ends) else (UNK,)
+        if not checks.is_whole(min_count, 1, sys.maxsize):
+            raise ConfigError(f"min_count must be at least 1, got {min_count!r:.40}.")
+        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, sys.maxsize):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
-            raise ConfigError(f"max_vocab must be {rule}, got {max_vocab}.")
+            raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
+        checks.items("chunks", chunks)
         kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
         return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
 
@@ -97,6 +123,10 @@ class Vocabulary(ABC):
     @abstractmethod
     def split(self, text: str) -> Sequence[str]:
         """The text's tokens as strings, known or not."""
+
+    def canonical(self, text: str) -> str:
+        """The text as the vocabulary would write it if it knew every token."""
+        return text
 
     @abstractmethod
     def decoder(self) -> Decoder:
@@ -117,16 +147,6 @@ class Vocabulary(ABC):
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(len(self) - 1)
 
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        """Token -> id, of all tokens that can stand in a text."""
-        return {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
-
-    @cached_property
-    def _texts(self) -> tuple[str, ...]:
-        """What each id decodes to."""
-        return (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
-
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -137,13 +157,13 @@ class Vocabulary(ABC):
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
-        encoded = [self.encode(text) for text in texts]
+        encoded = [self.encode(text) for text in checks.items("texts", texts)]
         return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of the ids, (tokens,) integers below len(self); unk_id becomes "<unk>"."""
-        decoder = self.decoder()
-        return "".join(map(decoder.feed, np.asarray(ids).tolist())) + decoder.flush()
+        """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
+        decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (-1,))
+        return "".join(map(decoder.feed, ids.tolist())) + decoder.flush()
 
     def unknown(self, text: str) -> list[str]:
         """The text's distinct tokens that are not in the vocabulary, in order of first appearance."""
@@ -194,26 +214,26 @@ class Characters(Vocabulary):
     ) -> tuple[str, ...]:
         counts = np.zeros(NUM_CODE_POINTS, np.int64)
         for chunk in chunks:
-            found = np.bincount(_code_points(chunk).astype(np.intp))
+            found = np.bincount(indices(_code_points(chunk)))
             counts[: len(found)] += found
         characters = {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
         return (*specials, *sorted(_most_frequent(characters, min_count, most)))
 
     def split(self, text: str) -> Sequence[str]:
-        return text
+        return checked(text, str)
 
-    @cached_property
-    def _table(self) -> np.ndarray:
-        """Code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
-        table = np.zeros(NUM_CODE_POINTS, self.dtype)
-        characters = self.tokens[2 if self.ends else 1 :]
+    def __post_init__(self) -> None:
+        """`_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
+        super().__post_init__()
+        table, characters = np.zeros(NUM_CODE_POINTS, self.dtype), self.tokens[2 if self.ends else 1 :]
         table[_code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
-        return table
+        vars(self).update(_table=table)
 
     def encode(self, text: str) -> np.ndarray:
         return self._table[_code_points(text)]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        texts = [checked(text, str) for text in checks.items("texts", texts)]
         return self.encode("".join(texts)), _lengths(texts)
 
     def decoder(self) -> Decoder:
@@ -242,11 +262,11 @@ class Bytes(Vocabulary):
         return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
 
     def split(self, text: str | bytes) -> Sequence[str]:
-        return utf8(text).decode("latin-1")
+        return utf8(checked(text)).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
-        return np.frombuffer(utf8(text), np.uint8).astype(self.dtype)
+        return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
 
     def decoder(self) -> Decoder:
         return Utf8Decoder(self._texts)
@@ -268,13 +288,18 @@ class Words(Vocabulary):
     ) -> tuple[str, ...]:
         counts: Counter[str] = Counter()
         for chunk in chunks:
-            counts.update(PATTERNS[tokenizer].findall(chunk))
+            counts.update(PATTERNS[tokenizer].findall(checked(chunk, str)))
         for special in specials:
             counts.pop(special, None)  # WikiText spells its unknown words so
         return (*specials, *_most_frequent(counts, min_count, most))
 
     def split(self, text: str) -> Sequence[str]:
-        return PATTERNS[self.tokenizer].findall(text)
+        return PATTERNS[self.tokenizer].findall(checked(text, str))
+
+    def canonical(self, text: str) -> str:
+        if self.tokenizer != "whitespace":
+            return text
+        return "\n".join(" ".join(line.split()) for line in text.split("\n"))
 
     def decoder(self) -> Decoder:
         return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
@@ -330,10 +355,8 @@ class Utf8Decoder(Decoder):
 
 def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
-    if level not in LEVELS:
-        raise error(f"level must be one of {', '.join(LEVELS)}, got {level!r}.")
-    if tokenizer not in TOKENIZERS:
-        raise error(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}.")
+    checks.one_of("level", level, LEVELS, error)
+    checks.one_of("tokenizer", tokenizer, TOKENIZERS, error)
 
 
 def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
@@ -351,14 +374,23 @@ def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) 
     return [token for _, token in kept[:most]]
 
 
+def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
+    """The config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
+    checks.a(kind, "config", config)
+    if len(checks.a(Vocabulary, "vocabulary", vocabulary)) != config.vocab_size:
+        raise ConfigError(f"vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)} tokens.")
+    config.check_level(vocabulary.level)
+    return config
+
+
 def _lengths(items: Sequence[Sized]) -> np.ndarray:
     """The length of each, (items,) int64."""
     return np.fromiter(map(len, items), np.int64, count=len(items))
 
 
-def checked(text: Any) -> str | bytes:
-    """The text. TextError if it is none."""
-    if not isinstance(text, (str, bytes)):
+def checked(text: Any, kind: type | tuple[type, ...] = (str, bytes)) -> Any:
+    """The text. TextError if it is none of this kind."""
+    if not isinstance(text, kind):
         raise TextError(f"a text must be a string, got {type(text).__name__}.")
     return text
 
@@ -368,6 +400,17 @@ def utf8(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
+def num_characters(text: str | bytes) -> int:
+    """Count the characters of a text: code points, of bytes those of the UTF-8 text that they are.
+
+    Of bytes every one that does not go on with a character (0x80 to 0xBF do) counts as one, so the counts of pieces add
+    up wherever they are cut; where bytes are not UTF-8, this is what is counted.
+    """
+    if isinstance(text, str):
+        return len(text)
+    return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
+
+
 def _code_points(text: str) -> np.ndarray:
     """The text's code points, (len(text),) uint32; lone surrogates included."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+    return np.frombuffer(checked(text, str).encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TrainConfig
+from nblstm.config import TokenStackConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
 from nblstm.scoring import CHUNK
 
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
 
-def per_parameter(train: TrainConfig, model: ModelConfig) -> int:
+def per_parameter(train: TrainConfig, model: TokenStackConfig) -> int:
     """Bytes per parameter: the parameter, its gradient, its moments, and the best one so far."""
     return (3 + MOMENTS[train.optimizer]) * np.dtype(model.dtype).itemsize
 
@@ -20,7 +20,7 @@ GATES = {"lstm": 4, "gru": 4, "rnn": 1, "update-lstm": 5}  # numbers that a unit
 SPECIFIED = 12  # the same where only the specification computes a cell: everything it needs on the way back
 
 
-def per_token(model: ModelConfig) -> int:
+def per_token(model: TokenStackConfig) -> int:
     """Bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout between them, in float32.
 
     Per cell: its gates, its memory and its output; backwards also its inputs' projections. Per layer: the output after
@@ -30,13 +30,13 @@ def per_token(model: ModelConfig) -> int:
     H, F, L = model.hidden_size, model.output_size, model.num_layers
     gates = GATES[model.cell] if model.cells[0].compiled else SPECIFIED
     cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
-    cells += L * gates * H if model.bidirectional else 0
+    cells += L * gates * H if model.directions == 2 else 0
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
-    layers = (noisy + (L if model.residual else 0) + (L if model.bidirectional else 0)) * F
+    layers = (noisy + (L if model.residual else 0) + (L if model.directions == 2 else 0)) * F
     return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
 
 
-def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
+def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     """Bytes on the card: as `training_bytes`, and what only the card's kernels keep, and the buffers of validation.
 
     For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. For its texts: all
@@ -52,11 +52,11 @@ def card_bytes(model: ModelConfig, train: TrainConfig) -> int:
     return training_bytes(model, train) + tokens * shared + texts * states + reading + model.num_parameters * size
 
 
-def _size(model: ModelConfig) -> int:
+def _size(model: TokenStackConfig) -> int:
     return int(np.dtype(model.dtype).itemsize)
 
 
-def training_bytes(model: ModelConfig, train: TrainConfig) -> int:
+def training_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     """Bytes of all arrays that training on chunks of up to (bptt, batch_size) keeps; the program comes on top."""
     size, H = _size(model), model.hidden_size
     rows = model.cells[0].gates * H  # of a layer's weights

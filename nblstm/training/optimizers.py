@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nblstm.config import TrainConfig
 from nblstm.errors import TrainingError
+from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
 
 Zeros = Callable[[Any], Any]
 
@@ -20,10 +21,12 @@ RMSPROP = {"alpha": 0.99, "eps": 1e-8}  # PyTorch's defaults
 class Optimizer:
     """Updates a flat buffer of parameters in place.
 
-    moments: name -> (num_parameters,) array, all zeros at first; they are what a checkpoint stores.
+    moments: name -> (num_parameters,) array, all zeros at first; they are what a checkpoint stores. STATE: the
+    attributes that it stores beside them, and what they are in a file.
     """
 
     names: tuple[str, ...] = ()
+    STATE: ClassVar[dict[str, Rule]] = {}
 
     def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         self.config = config
@@ -44,12 +47,19 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """What the optimizer remembers beside its moments, as JSON values."""
-        return {}
+        return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()`. TrainingError if it is not one of this optimizer."""
-        if state != {}:
-            raise TrainingError(f"{self.config.optimizer} has no state, got {state!r:.80}.")
+        self.check_state(state, self.config)
+        vars(self).update(state)
+
+    @classmethod
+    def check_state(cls, state: Any, config: TrainConfig) -> None:
+        """Raise TrainingError unless the state is a `state_dict()` of this optimizer."""
+        broken = fault(state, cls.STATE, alone=True)
+        if broken:
+            raise TrainingError(f"the checkpoint's state of {config.optimizer} is none: {broken}.")
 
 
 class Adam(Optimizer):
@@ -93,6 +103,7 @@ class ASGD(Optimizer):
     """
 
     names = ("m", "mean")
+    STATE = {"losses": NUMBERS, "count": optional(COUNT)}
 
     def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         super().__init__(config, parameters, zeros_like)
@@ -113,16 +124,6 @@ class ASGD(Optimizer):
         if self.count is None and old and loss > min(old):
             self.count = 0
         self.losses.append(float(loss))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        losses, count = state.get("losses"), state.get("count", -1)
-        fits = isinstance(losses, list) and all(isinstance(loss, float) for loss in losses)
-        if not fits or not (count is None or (type(count) is int and count >= 0)):
-            raise TrainingError(f"asgd needs a state of losses and count, got {state!r:.80}.")
-        self.losses, self.count = losses, count
 
 
 class RMSprop(Optimizer):

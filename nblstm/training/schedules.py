@@ -13,14 +13,20 @@ All but Plateau are pure functions of these. Plateau also listens to validation 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.config import TrainConfig
 from nblstm.errors import TrainingError
+from nblstm.files.fields import COUNT, FACTOR, NUMBER, Rule, fault, optional
 
 
 class Schedule:
-    """What all schedules share. A subclass says `lr`; most have nothing to remember."""
+    """What all schedules share. A subclass says `lr`; most have nothing to remember.
+
+    STATE: the attributes that a schedule remembers, and what they are in a file.
+    """
+
+    STATE: ClassVar[dict[str, Rule]] = {}
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -34,12 +40,19 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """What the schedule remembers, as JSON values."""
-        return {}
+        return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()`. TrainingError if it is not one of this schedule."""
-        if state != {}:
-            raise TrainingError(f"the {self.config.schedule} schedule has no state, got {state!r:.80}.")
+        self.check_state(state, self.config)
+        vars(self).update(state)
+
+    @classmethod
+    def check_state(cls, state: Any, config: TrainConfig) -> None:
+        """Raise TrainingError unless the state is a `state_dict()` of this schedule."""
+        broken = fault(state, cls.STATE, alone=True)
+        if broken:
+            raise TrainingError(f"the checkpoint's state of the {config.schedule} schedule is none: {broken}.")
 
 
 class Constant(Schedule):
@@ -71,6 +84,8 @@ class Step(Schedule):
 class Plateau(Schedule):
     """Times lr_decay whenever `decay_after` epochs in a row brought no better validation loss."""
 
+    STATE = {"best": optional(NUMBER), "waited": COUNT, "factor": FACTOR}
+
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         self.best: float | None = None  # lowest validation loss so far
@@ -87,19 +102,6 @@ class Plateau(Schedule):
         self.waited += 1
         if self.waited >= self.config.decay_after:
             self.factor, self.waited = self.factor * self.config.lr_decay, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited, "factor": self.factor}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        try:
-            best, waited, factor = state["best"], state["waited"], state["factor"]
-            valid = (best is None or math.isfinite(best)) and waited == int(waited) >= 0 and 0 < factor <= 1
-        except (KeyError, TypeError, ValueError, OverflowError):
-            valid = False
-        if not valid:
-            raise TrainingError(f"the plateau schedule needs a state of best, waited and factor, got {state!r:.80}.")
-        self.best, self.waited, self.factor = best, waited, factor
 
 
 class Cosine(Schedule):

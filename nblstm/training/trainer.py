@@ -12,18 +12,24 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import TrainConfig
-from nblstm.errors import TrainingError
+from nblstm.errors import DivergenceError, TrainingError
+from nblstm.files.fields import AMOUNT, COUNT, fault, optional
+from nblstm.interrupts import held
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import validation_loss
 from nblstm.text.batches import Chunk, Epochs
+from nblstm.training import optimizers, schedules
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
-PLACE = ("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited", "best_loss", "seconds")  # stored
+PLACE = {  # where training stands, as it is stored
+    **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
+    "best_loss": optional(AMOUNT), "seconds": AMOUNT,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Trainer:
         self.waited = 0  # epochs since the best validation
         self.best_loss: float | None = None
         self.seconds = 0.0
+        self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
         self._report: Report | None = None
 
@@ -85,8 +92,10 @@ class Trainer:
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
         """Train until the first of the limits, a report after every update and every epoch.
 
-        `stop` is asked before every piece of work; once it says yes, the run ends where it is.
-        Raises TrainingError if a loss or a gradient is not finite, or absurd: the parameters are then `best`.
+        `stop` is asked before every piece of work; once it says yes, the run ends where it is. An interrupt may come at
+        any time: an update or a validation is then made, or it is not; only an exception of another kind, in the middle
+        of an update, leaves what is not `whole`.
+        Raises DivergenceError if a loss, a gradient or a weight is not finite, or absurd: the parameters are then `best`.
         """
         while True:
             if self.step and self.chunk_number == 0 and self.validated_step != self.step:
@@ -134,17 +143,28 @@ class Trainer:
         if self.best_loss is None:  # wherever this update leads, these were good
             self.network.kernels.assign(self.best, self.network.parameters)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
+        with held():
+            self.whole = False
+            self._move(lr, norm)
+            self.state = state
+            self.step += 1
+            self.tokens += len(chunk.tokens)
+            self._next_chunk()
+            report = self._reported(loss, norm, lr, len(chunk.tokens), time.perf_counter() - started)
+            self.whole = True
+        return report
+
+    def _move(self, lr: float, norm: float) -> None:
+        """Let the optimizer update the parameters. norm: the gradient's. DivergenceError unless they are sane then."""
+        network = self.network
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
-        with np.errstate(over="ignore"):  # of an absurd rate; the next loss will tell
+        with np.errstate(over="ignore", invalid="ignore"):  # of an absurd rate
             self.optimizer.update(
-                self.network.kernels, self.network.parameters, self.gradient, lr, self.step + 1, scale,
-                self.network.threads,
-            )  # fmt: skip
-        self.state = state
-        self.step += 1
-        self.tokens += len(chunk.tokens)
-        self._next_chunk()
-        return self._reported(loss, norm, lr, len(chunk.tokens), time.perf_counter() - started)
+                network.kernels, network.parameters, self.gradient, lr, self.step + 1, scale, network.threads
+            )
+            length = self._norm(network.parameters)
+        if not math.isfinite(length):
+            raise self._diverged(f"the norm of the weights is {length}", self.step + 1)
 
     def _next_chunk(self) -> None:
         """Move on by a chunk, behind the last to the next epoch."""
@@ -154,7 +174,7 @@ class Trainer:
             self.chunks = self.source.epoch(self.epoch_number)
 
     def _clip(self, loss: float) -> float:
-        """Clip single values if asked; the gradient's norm. TrainingError unless it and the loss are sane."""
+        """Clip single values if asked; the gradient's norm. DivergenceError unless it and the loss are sane."""
         kernels, threads = self.network.kernels, self.network.threads
         if self.config.clip_value and math.isfinite(loss):
             kernels.clip_values(self.gradient, self.config.clip_value, threads)
@@ -168,12 +188,13 @@ class Trainer:
         """The norm of x (num_parameters,); not finite if a number in it is not."""
         return math.sqrt(self.network.kernels.squared_norm(x, self.network.threads))
 
-    def _diverged(self, thing: str, step: int) -> TrainingError:
+    def _diverged(self, thing: str, step: int) -> DivergenceError:
         """Put the last good parameters back; the error to raise."""
+        self.whole = False
         self.network.kernels.assign(self.network.parameters, self.best)
         lr, clip = self.config.lr, self.config.clip
         clipping = f"a smaller --clip (it was {clip:g})" if clip else "clipping the gradient with --clip (it was off)"
-        return TrainingError(
+        return DivergenceError(
             f"{thing} at step {step}: training has diverged; try a smaller --lr (it was {lr:g}) or {clipping}."
         )
 
@@ -202,25 +223,20 @@ class Trainer:
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; one report, none if stopped on the way."""
         started = time.perf_counter()
-        with self._averaged():
-            loss = validation_loss(self.network, self.valid, stop) if len(self.valid) else None
+        with held() as deliver:
+            with self._averaged():
+                stopped = lambda: deliver() or stop()  # noqa: E731
+                loss = validation_loss(self.network, self.valid, stopped) if len(self.valid) else None
             if len(self.valid) and loss is None:
                 return
-            if loss is not None and not loss < LOST:
-                raise self._diverged(f"the validation loss is {loss:g}", self.step)
-            if loss is None and not math.isfinite(self._norm(self.network.parameters)):
-                raise self._diverged("a weight is not finite", self.step)
             self.release()
             self.seconds += time.perf_counter() - started
-            improved = loss is None or self.best_loss is None or loss < self.best_loss
-            if improved:
-                self.best_loss = loss
-                self.network.kernels.assign(self.best, self.network.parameters)
-        if epoch_ended and loss is not None:
-            self.waited = 0 if improved else self.waited + 1
-            self.schedule.validated(loss)
-            self.optimizer.validated(loss)
-        self.validated_step = self.step
+            improved = self._judge(loss)
+            if epoch_ended and loss is not None:
+                self.waited = 0 if improved else self.waited + 1
+                self.schedule.validated(loss)
+                self.optimizer.validated(loss)
+            self.validated_step = self.step
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.lr,
             math.nan, math.nan, math.nan,
@@ -228,9 +244,19 @@ class Trainer:
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
         yield Report(**{**vars(last), **fresh})
 
+    def _judge(self, loss: float | None) -> bool:
+        """Keep the parameters that were validated if they are the best so far: whether they are. DivergenceError."""
+        if loss is not None and not loss < LOST:
+            raise self._diverged(f"the validation loss is {loss:g}", self.step)
+        improved = loss is None or self.best_loss is None or loss < self.best_loss
+        if improved:
+            self.best_loss = loss
+            self.network.kernels.assign(self.best, self.optimizer.averaged(self.network.parameters))
+        return improved
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The network with the parameters that the optimizer wants validated, for a while; not put back by an error."""
+        """The network with the parameters that the optimizer wants validated, for a while."""
         live = self.network.parameters
         if self.optimizer.averaged(live) is live:
             yield
@@ -239,14 +265,17 @@ class Trainer:
         moving = kernels.zeros_like(live)
         kernels.assign(moving, live)
         kernels.assign(live, self.optimizer.averaged(live))
-        yield
-        kernels.assign(live, moving)
+        try:
+            yield
+        finally:
+            kernels.assign(live, moving)
 
     # ------------------------------------------------------------ storing and going on
 
     def keep(self) -> np.ndarray:
-        """The parameters worth keeping: the best validated ones, or before any validation the present ones."""
-        return self.network.kernels.host(self.network.parameters if self.best_loss is None else self.best)
+        """The parameters worth keeping: the best validated ones, or before any validation the present ones, if whole."""
+        present = self.best_loss is None and self.whole
+        return self.network.kernels.host(self.network.parameters if present else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every array that `restore` needs, as a NumPy array."""
@@ -265,24 +294,32 @@ class Trainer:
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
-        try:
-            for name, array in self._of_one_shape().items():
-                if tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
-                    raise self._misfit(name)
-                self.network.kernels.assign(array, tensors[name])
-            for name in PLACE:
-                setattr(self, name, facts[name])
-            self.schedule.load_state_dict(facts["schedule"])
-            self.optimizer.load_state_dict(facts["optimizer"])
-            self._restore_state(tensors["state.h"], tensors["state.c"])
-        except KeyError as error:
-            raise TrainingError(f"the checkpoint has no {error.args[0]!r}; start the training anew.") from None
+        check_facts(facts, self.config)
+        for name, array in {**self._of_one_shape(), "state.h": None, "state.c": None}.items():
+            if name not in tensors:
+                raise TrainingError(f"the checkpoint has no {name!r}; start the training anew.")
+            if array is not None and (tensors[name].shape != array.shape or tensors[name].dtype != array.dtype):
+                raise self._misfit(name)
+        for name, array in self._of_one_shape().items():
+            self.network.kernels.assign(array, tensors[name])
+        for name in PLACE:
+            setattr(self, name, facts[name])
+        self.schedule.load_state_dict(facts["schedule"])
+        self.optimizer.load_state_dict(facts["optimizer"])
+        self._restore_state(tensors["state.h"], tensors["state.c"])
+
+    def go_back(self, config: TrainConfig, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+        """Go on with another config where `tensors` and `facts` were taken, as `restore` does."""
+        with held():
+            self.config = self.optimizer.config = config
+            self.schedule = make_schedule(config)
+            self.restore(tensors, facts)
+            self.whole, self._updates, self._report = True, 0, None
 
     def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
         """Take up the state, and the chunks of the epoch, where the next update goes on."""
-        whole = all(type(number) is int and number >= 0 for number in (self.epoch_number, self.chunk_number))
-        self.chunks = self.source.epoch(self.epoch_number) if whole else []
-        if not (whole and self.chunk_number < len(self.chunks)):
+        self.chunks = self.source.epoch(self.epoch_number)
+        if not self.chunk_number < len(self.chunks):
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
         chunk = self.chunks[self.chunk_number]
         texts = 1 if chunk.fresh else chunk.num_texts  # at least
@@ -295,3 +332,12 @@ class Trainer:
     @staticmethod
     def _misfit(name: str) -> TrainingError:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
+
+
+def check_facts(facts: dict[str, Any], config: TrainConfig) -> None:
+    """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
+    broken = fault(facts, PLACE)
+    if broken:
+        raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
+    schedules.CLASSES[config.schedule].check_state(facts.get("schedule"), config)
+    optimizers.CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)

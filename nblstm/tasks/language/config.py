@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.config.network import TokenStackConfig, restored
 
@@ -12,6 +12,13 @@ from nblstm.config.network import TokenStackConfig, restored
 @dataclass(frozen=True)
 class LanguageConfig(TokenStackConfig):
     """A language model that reads from left to right; stored in its file."""
+
+    KEY: ClassVar[str] = "nblstm"
+
+    @classmethod
+    def owns(cls, fields: Mapping[str, Any]) -> bool:
+        """Tell whether stored fields are those of this config, not of a masked model."""
+        return fields.get("bidirectional") is not True
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LanguageConfig:

@@ -7,53 +7,53 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import ModelConfig, TextConfig, TrainConfig, check_documents, check_masking, check_writes
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.config import TextConfig, TrainConfig
+from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
-from nblstm.tasks.article import Program, probabilities
 from nblstm.scoring import Score, start_id
+from nblstm.tasks.article_model import ArticleModel, probabilities
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.batches import Chunk
 from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
-from nblstm.training.session import fitted, make_trainer
+from nblstm.training.text_trainer import fitted, make_trainer
 from nblstm.training.trainer import Trainer
 
 STEPS, TEXTS = 64, 64  # of sequences that `predict` reads at once
 
 
-class TextGenerator(Program):
+class TextGenerator(ArticleModel):
     """An LSTM layer of 256, dropout 0.5, softmax: section 4.2 of the article.
 
-        generator = nblstm.TextGenerator().train(names, epochs=5)
+        generator = nblstm.TextGenerator(epochs=5).fit(names)
         print(generator.generate_text("Mar", n=20))
 
-    Its settings are those of `ModelConfig`. It is `nblstm.train` and `LanguageModel` behind the article's names: its
+    Its settings are those of `nblstm.train`. It is `nblstm.train` and `LanguageModel` behind the article's names: its
     file is a model file, which `nblstm sample` reads, and `model` is the LanguageModel. Training needs numba.
     """
 
-    CONFIG = ModelConfig
-    NETWORK = {"num_layers": 1, "dropout": 0.5, "output_dropout": 0.5}
+    NETWORK, TRAINING = LanguageConfig, TrainConfig
+    CONFIGS = (LanguageConfig, TextConfig, TrainConfig)
+    DEFAULTS = {"num_layers": 1, "dropout": 0.5, "output_dropout": 0.5}
     model: LanguageModel
 
-    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
-        asked = TextConfig(**text)
-        check_documents(asked, TrainConfig(**training))
-        check_masking(asked.level, self.network_settings.get("bidirectional", False))
+    def _check(self, text: TextConfig, train: TrainConfig) -> None:
+        train.check_documents(text.documents)
 
     def _trainer(
-        self, config: ModelConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
+        self, config: LanguageConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
     ) -> Trainer:
-        return make_trainer(config, initial(config, train.seed), fitted(train, corpus, on_message), corpus)
+        return make_trainer(Network, config, initial(config, train.seed), fitted(train, corpus, on_message), corpus)
 
-    def _take(self, config: ModelConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
+    def _take(self, config: LanguageConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: Any) -> None:
         super()._take(config, vocabulary, parameters, training)
         self.model = LanguageModel(config, vocabulary, parameters, training)
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """As `Program.predict`. Sequences of one length are read side by side."""
+        """As `ArticleModel.predict`. Sequences of one length are read side by side."""
         texts = [np.concatenate([self._before(ids), ids]) for ids in self._ids(sequences)]
-        check_writes(self.config)
         network, lengths = self.model.network(), np.array([len(ids) for ids in texts], np.int64)
         found = np.empty((len(texts), self.config.vocab_size), self.config.dtype)
         for length in np.unique(lengths):
@@ -80,11 +80,11 @@ class TextGenerator(Program):
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """As `Program.generate_text`."""
+        """As `ArticleModel.generate_text`."""
         self._trained()
         return "".join(self.model.generate(seed_text, n=n, temperature=temperature, seed=seed))
 
     def score(self, text: str) -> Score:
-        """As `Program.score`."""
+        """As `ArticleModel.score`."""
         self._trained()
         return self.model.surprisals(text).score

@@ -1,31 +1,29 @@
-"""LanguageModel: a model file in memory, to generate and to score with."""
+"""LanguageModel: a model that reads from left to right, to generate and to score with."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nblstm.config import BeamConfig, ModelConfig, SampleConfig, WriteConfig, check_writes
-from nblstm.errors import ConfigError, TextError
-from nblstm.files.model_file import check_tensors, load_model, load_state, save_state
+from nblstm import checks
+from nblstm.config import BeamConfig, SampleConfig, WriteConfig
+from nblstm.errors import ConfigError
+from nblstm.files.model_file import load_state, save_state
 from nblstm.generation import sampler
 from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
 from nblstm.generation.cowriter import CoWriter
-from nblstm.generation.stops import Stops
-from nblstm.nn.network import Network
-from nblstm.tasks.masked.network import MaskedNetwork
-from nblstm.nn.parameters import flatten, parameter_shapes
 from nblstm.nn.state import State
-from nblstm.scoring import START, Score, Surprisals, Text, choose_backend, judge, score
-from nblstm.text.vocabulary import Vocabulary, checked
+from nblstm.scoring import start_id
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.writing import Novel, Texts, Writing
+from nblstm.tasks.text_model import TextModel
+from nblstm.text.lines import normalized
+from nblstm.text.vocabulary import checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -43,71 +41,44 @@ class Found:
     score: float
 
 
-class LanguageModel:
-    """A trained model. `nblstm.load(path)` makes one.
+class LanguageModel(TextModel):
+    """A trained language model, see `TextModel`."""
 
-    config: ModelConfig. vocabulary: Vocabulary. training: facts about how it was made.
-    parameters: (config.num_parameters,) of config.dtype.
-    """
-
-    def __init__(
-        self, config: ModelConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
-    ) -> None:
-        self.config, self.vocabulary, self.parameters, self.training = config, vocabulary, parameters, training
-        self._networks: dict[tuple[str, int], Network] = {}
-
-    def network(self, backend: str = "numpy", threads: int = 0) -> Network:
-        """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
-        if (backend, threads) not in self._networks:
-            kind = MaskedNetwork if self.config.bidirectional else Network
-            self._networks[backend, threads] = kind(self.config, self.parameters, backend, threads)
-        return self._networks[backend, threads]
-
-    def encode(self, text: str) -> np.ndarray:
-        """Token ids (tokens,) int64 of a text. TextError if it is none."""
-        return self.vocabulary.encode(checked(text)).astype(np.int64)
+    CONFIG = LanguageConfig
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """What the model remembers after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
-        without any text, others begin after a line end. ConfigError if the model is bidirectional, as for all that
-        writes.
+        without any text, others begin after a line end.
         """
-        check_writes(self.config)
-        self._check_state(before)
+        before = self._checked_state(before)
         ids, end = self.encode(text), self.vocabulary.end_id
         if before is None:
-            ids = np.concatenate([[end], ids]) if end is not None else ids if len(ids) else self.encode(START)
+            ids = ids if len(ids) and end is None else np.concatenate([[start_id(self.vocabulary)], ids])
         return sampler.read(self.network(backend), ids, before)
 
-    def _check_state(self, state: State | None) -> None:
-        """ConfigError unless the state, if there is one, has the shapes of this model's."""
+    def _checked_state(self, state: State | None) -> State | None:
+        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and has the form of this model's."""
         if state is None:
-            return
+            return None
         if not isinstance(state, State):
             raise ConfigError(f"state must be what model.state() returns, got {type(state).__name__}.")
-        for name, array in vars(State.zeros(self.config)).items():
-            if getattr(state, name).shape != array.shape:
-                raise ConfigError("the state is of another model; make one with this model's state().")
+        try:
+            state = state.of(self.config, 1)
+        except ConfigError as error:
+            raise ConfigError(f"the state is of another model; make one with this model's state(): {error}") from None
+        state.check_finite()
+        return state
 
     def save_state(self, path: str | os.PathLike[str], state: State) -> None:
         """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
-        save_state(path, vars(state), self.fingerprint)
+        save_state(path, vars(self._checked_state(checks.a(State, "state", state))), self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
         """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
-        tensors = load_state(path, self.fingerprint, self.config.dtype)
-        check_tensors(tensors, {name: array.shape for name, array in vars(State.zeros(self.config)).items()}, path)
-        return State(**tensors)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
-        facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
-        digest = hashlib.blake2b(facts.encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.parameters).view(np.uint8))
-        return digest.hexdigest()
+        shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
+        return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
@@ -136,13 +107,15 @@ class LanguageModel:
         """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
 
         A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
-        place in it. Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
+        place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
+        Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
         """
         texts = self._writing(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
-        found, skipped, corpus = [], 0, edge + corpus + edge
+        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
+        found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
         for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
-            if edge + prompt + text + edge in corpus:
+            if comparable(prompt + text) in corpus:
                 skipped += 1
             else:
                 found.append(text)
@@ -154,12 +127,11 @@ class LanguageModel:
         self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
     ) -> Texts:
         """The texts that will be written; every setting is checked now, nothing is read yet."""
-        check_writes(self.config)
         checked(prompt)
-        self._check_state(before)
-        if until_end and self.vocabulary.end_id is None:
+        before = self._checked_state(before)
+        if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        stops = (stop,) if isinstance(stop, str) else tuple(checks.items("stop", stop))
         return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
 
     def beam(
@@ -179,16 +151,17 @@ class LanguageModel:
         """
         config = BeamConfig.from_dict(settings)
         checked(prompt)
+        checks.a((Callable, type(None)), "report", report)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
         backend = sampler.choose_backend(self.config, like, len(prompt))
-        ending = StopStrings(self.vocabulary, config.stop) if config.stop else None
+        read = self.encode(prompt).tolist()
+        ending = StopStrings(self.vocabulary, config.stop, read) if config.stop else None
         before = self.state(prompt, state, backend)
         search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
         while not search.done:
             search.step()
             if report:
                 report(search.steps)
-        read = self.encode(prompt).tolist()
 
         def text_of(hypothesis: Hypothesis) -> str:
             text = text_after(self.vocabulary, read, hypothesis.tokens)
@@ -205,133 +178,3 @@ class LanguageModel:
         config = WriteConfig.from_dict(settings)
         backend = "numpy" if config.backend == "auto" else config.backend
         return CoWriter(self.network(backend), self.vocabulary, self.state(backend=backend), config)
-
-    def score(self, text: Text | Iterable[Text], backend: str = "auto", threads: int = 0) -> Score:
-        """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
-
-        A bidirectional model fills in every token from both sides, the first as well; see `nblstm.scoring`.
-
-        backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
-        """
-        chunks = [text] if isinstance(text, (str, bytes)) or not isinstance(text, Iterable) else text
-        network, chunks = self.scorer(chunks, backend, threads)
-        return score(network, self.vocabulary, chunks)
-
-    def score_lines(self, lines: Iterable[Text], backend: str = "auto", threads: int = 0) -> Iterator[Score]:
-        """The score of each line, as many of them are read at once; a line end behind it is not part of it.
-
-        Every line is a text of its own, read after a line end, so its first token is scored too. A model of documents
-        reads it after its end token and must predict that token in the end. Lines are taken as they are needed, some
-        hundred thousand characters ahead.
-        """
-        if isinstance(lines, (str, bytes)):
-            raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
-        bare = (checked(line).removesuffix("\n" if isinstance(line, str) else b"\n") for line in lines)
-        network, bare = self.scorer(bare, backend, threads, side_by_side=True)
-        return (found.score for found in judge(network, self.vocabulary, bare))
-
-    def surprisals(self, text: Text, backend: str = "auto", threads: int = 0) -> Surprisals:
-        """What each token of a text costs: .tokens, .nats, .bits; the text is read as `score_lines` reads a line."""
-        network, texts = self.scorer([text], backend, threads)
-        (found,) = judge(network, self.vocabulary, texts)
-        return found
-
-    def scorer(
-        self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
-    ) -> tuple[Network, Iterable[Text]]:
-        """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
-        texts = map(checked, texts)
-        if backend == "auto":
-            backend, texts = choose_backend(self.config, texts, side_by_side)
-        return self.network(backend, threads), texts
-
-
-class _Text:
-    """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
-
-    def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
-        self.decoder, self.end, self.stops, self.over = vocabulary.decoder(), vocabulary.end_id, Stops(stops), False
-        for token in prompt:
-            self.decoder.feed(token)
-
-    def feed(self, ids: list[int]) -> str:
-        """The text that is certain now that these ids have come; none behind the end."""
-        if self.over:
-            return ""
-        if self.end in ids:
-            return self.stops.feed("".join(map(self.decoder.feed, ids[: ids.index(self.end)]))) + self.flush()
-        text = self.stops.feed("".join(map(self.decoder.feed, ids)))
-        self.over = self.stops.found
-        return text
-
-    def flush(self) -> str:
-        """What was held back; the text ends here."""
-        if self.over:
-            return ""
-        self.over = True
-        return self.stops.feed(self.decoder.flush()) + self.stops.flush()
-
-
-class Texts:
-    """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
-
-    def __init__(
-        self, model: LanguageModel, prompt: str, before: State | None, stops: tuple[str, ...], config: SampleConfig
-    ) -> None:
-        Stops(stops)  # ConfigError now, not at the first piece
-        self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
-        self.backend = sampler.choose_backend(model.config, config, len(prompt))
-        self.random = np.random.default_rng(config.seed)
-
-    @cached_property
-    def start(self) -> State:
-        """The state behind the prompt."""
-        return self.model.state(self.prompt, self.before, self.backend)
-
-    def pieces(self) -> Iterator[list[str]]:
-        """The next piece of each text, then what is still held back. Each call writes new texts."""
-        vocabulary, N = self.model.vocabulary, self.config.num_samples
-        ids = self.model.encode(self.prompt)
-        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
-        banned = vocabulary.never_written
-        network = self.model.network(self.backend)
-        over = lambda n: texts[n].over  # noqa: E731
-        for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):
-            yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
-        yield [text.flush() for text in texts]
-
-    def finish(self) -> list[str]:
-        """New texts, whole."""
-        return ["".join(parts) for parts in zip(*self.pieces())]
-
-
-class Writing(Iterator[str]):
-    """The pieces of one text, and what the model remembers behind them."""
-
-    def __init__(self, texts: Texts) -> None:
-        self._texts, self._pieces = texts, texts.pieces()
-        self._written: list[str] = []
-
-    def __next__(self) -> str:
-        (piece,) = next(self._pieces)
-        self._written.append(piece)
-        return piece
-
-    def state(self) -> State:
-        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
-        texts = self._texts
-        return texts.model.state("".join(self._written), texts.start, texts.backend)
-
-
-class Novel(NamedTuple):
-    """What `generate_novel` found."""
-
-    texts: list[str]
-    skipped: int  # texts that stand in the corpus
-
-
-def load(path: str | os.PathLike[str]) -> LanguageModel:
-    """The model in a file. ModelFileError if it is missing, damaged, foreign or from a newer version."""
-    file = load_model(path)
-    check_tensors(file.weights, parameter_shapes(file.config), path)
-    return LanguageModel(file.config, file.vocabulary, flatten(file.weights, file.config), file.training)

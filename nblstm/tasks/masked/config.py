@@ -19,7 +19,17 @@ class MaskedConfig(TokenStackConfig):
 
     mask_fraction: float = 0.15  # share of the tokens that are hidden at a time
 
+    KEY: ClassVar[str] = "nblstm"
     directions: ClassVar[int] = 2
+
+    @classmethod
+    def owns(cls, fields: Mapping[str, Any]) -> bool:
+        """Tell whether stored fields are those of this config, not of a language model."""
+        return fields.get("bidirectional") is True
+
+    def check_level(self, level: str) -> None:
+        """Raise ConfigError for a level without a token to stand for a hidden one."""
+        check_masking(level)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,6 +40,11 @@ class MaskedConfig(TokenStackConfig):
     def masked_passes(self) -> int:
         """In how many readings every token is hidden once: each time about mask_fraction."""
         return max(2, round(1 / self.mask_fraction))
+
+    @property
+    def readings(self) -> int:  # type: ignore[override]
+        """How often a text is read to score it: with every token hidden once, and for the state with none."""
+        return 1 + self.masked_passes
 
     @property
     def description(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.config.checks import MAX_SIZE, at_least, at_most, check_types, one_of
 from nblstm.config.network import StackConfig, restored, stored
@@ -28,6 +28,9 @@ class SeriesConfig(StackConfig):
     hidden_size: int = 64
     num_layers: int = 1
     dropout: float = 0.0
+
+    KEY: ClassVar[str] = "nblstm_series"
+    has_vocabulary: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -56,6 +59,12 @@ class SeriesConfig(StackConfig):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape, in the order of the flat buffer."""
         return {**self.stack_shapes, **self.head_shapes}
+
+    @property
+    def extra_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the scales by which series are standardised."""
+        sizes = {"inputs": self.num_inputs, "targets": self.num_outputs}
+        return {f"{name}.{part}": (size,) for name, size in sizes.items() for part in ("mean", "deviation")}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as files hold them."""

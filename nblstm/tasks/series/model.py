@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nblstm.config import FOR_CARDS, FOR_DOCUMENTS, SERIES_MODEL, SERIES_STEPS, SeriesConfig, TrainConfig
+from nblstm import checks
+from nblstm.arrays import is_listed, real_numbers
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import SCALES, check_tensors, load_series, save_series
+from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import flatten, initial, parameter_shapes, views
-from nblstm.tasks.series.network import series_network
+from nblstm.nn.parameters import check_parameters, flatten, initial, named_tensors
 from nblstm.nn.state import State
+from nblstm.tasks.estimator import Estimator, method_of_instances, restored
 from nblstm.tasks.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
+from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
+from nblstm.tasks.series.network import series_network
 from nblstm.text.batches import Chunk
 from nblstm.training.trainer import Report, Trainer
 
-FOR_TEXT = (
-    "vocab_size", "embedding_size", "predicts", "label_smoothing", "token_weights", *FOR_DOCUMENTS, *FOR_CARDS,
-)  # fmt: skip
+FORECAST_NUMBERS = 10_000_000  # that one call of `forecast` returns at most
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class Scale:
             raise ConfigError("series must hold numbers whose squares are finite; divide them by something large.")
         return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
 
+    def of_size(self, D: int) -> Scale:
+        """The scale. ConfigError unless it is one of D channels."""
+        mean, deviation = (checks.in_form(f"scale.{name}", array, (D,), np.float64) for name, array in vars(self).items())
+        checks.finite("scale.mean", mean)
+        if not (checks.finite("scale.deviation", deviation) > 0).all():
+            raise ConfigError(f"scale.deviation must be above 0, got {deviation.min()}.")
+        return Scale(mean, deviation)
+
     def standard(self, values: np.ndarray, dtype: str) -> np.ndarray:
         """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far off to be written so."""
         with np.errstate(over="ignore"):
@@ -55,44 +64,55 @@ class Scale:
         return standard * self.deviation + self.mean
 
 
-class SeriesModel:
-    """A trained model of series. `SeriesModel.fit(...)` and `SeriesModel.load(path)` make one.
+class SeriesModel(Estimator):
+    """A model of series of numbers: it predicts the next ones, or others beside them.
 
-    config: SeriesConfig. inputs, targets: Scale of what is read and of what is predicted. training: facts about how it
-    was made. parameters: (config.num_parameters,) of config.dtype.
+        model = nblstm.SeriesModel(hidden_size=32, steps=500).fit(series)
+        model.forecast(series, 24)
+
+    Settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and SeriesTraining (steps, lr, bptt, ...); and
+    valid_fraction, the last share of every series that is not learned from: the weights that predict it best are kept.
+    An epoch is as many passes over the series as take EPOCH_UPDATES updates (`nblstm.tasks.series.batches`).
+
+    Once it is fitted or loaded: config (SeriesConfig), parameters (config.num_parameters,) of config.dtype, inputs and
+    targets (Scale of what is read and of what is predicted), training (facts about how it was made).
     """
 
-    def __init__(
-        self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
-    ) -> None:
-        self.config, self.parameters, self.training = config, parameters, training
-        self.inputs, self.targets = inputs, targets
+    CONFIGS = (SeriesConfig, SeriesTraining)
+    GIVEN = frozenset({"num_inputs", "num_outputs", "predicts"})
+    DEFAULTS = {"valid_fraction": 0.1}
+    config: SeriesConfig
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for a wrong value, or values that exclude each other."""
+        SeriesConfig(1, 1, predicts="targets", **self.of(SeriesConfig))
+        SeriesTraining(**self.of(SeriesTraining))
+        fraction = self._settings["valid_fraction"]
+        if not (isinstance(fraction, (int, float)) and 0 <= fraction < 1):
+            raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {fraction!r:.40}.")
 
     # ------------------------------------------------------------ training
 
-    @classmethod
+    @method_of_instances
     def fit(
-        cls, series: Any, targets: Any = None, *, valid_fraction: float = 0.1,
-        on_report: Callable[[Report], None] = lambda report: None, stop: Callable[[], bool] = lambda: False,
-        **settings: Any,
+        self, series: Any, targets: Any = None, *, on_report: Callable[[Report], None] = lambda report: None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> SeriesModel:  # fmt: skip
-        """Train a model on a series (T, D), or (T,) for one number a step, or on a list of such arrays.
+        """Learn a series (T, D), or (T,) for one number a step, or a list of such arrays; return the model itself.
 
+        An array is whatever NumPy can read as one: a column or a table of pandas, a tensor. A list of arrays is several
+        series, nested lists of numbers are one. Booleans count as 0 and 1; masked, missing and infinite numbers, text,
+        dates and complex numbers are refused.
         targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
-        valid_fraction: the last share of every series is not learned from; the weights that predict it best are kept.
-        settings: fields of SeriesConfig (hidden_size, num_layers, cell, ...) and TrainConfig (steps, lr, bptt, ...); an
-        epoch is as many passes over the series as take EPOCH_UPDATES updates (`nblstm.tasks.series.batches`).
         on_report is called after every update with a Report, whose losses are mean squared errors of numbers scaled to
         deviation 1; training ends early once stop() is true. Needs numba to be quick.
         Raises ConfigError for a wrong setting or series, TrainingError if training diverges.
         """
-        model, recipe = _split(settings)
-        if not (isinstance(valid_fraction, (int, float)) and 0 <= valid_fraction < 1):
-            raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction!r:.40}.")
         read, wanted = _pairs(series, targets)
-        predicts = "next" if targets is None else "targets"
-        config = SeriesConfig(wanted[0].shape[1], read[0].shape[1], predicts=predicts, **{**SERIES_MODEL, **model})
-        ends = np.array([max(1, len(x) - int(len(x) * valid_fraction)) for x in read])
+        recipe, fraction = SeriesTraining(**self.of(SeriesTraining)), self._settings["valid_fraction"]
+        sizes = wanted[0].shape[1], read[0].shape[1]
+        config = SeriesConfig(*sizes, predicts="next" if targets is None else "targets", **self.of(SeriesConfig))
+        ends = np.array([max(1, len(x) - int(len(x) * fraction)) for x in read])
         learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])  # noqa: E731
         inputs, outputs = Scale.of(learned(read)), Scale.of(learned(wanted))
         outputs = inputs if targets is None else outputs
@@ -104,8 +124,24 @@ class SeriesModel:
         trainer = Trainer(network, recipe, source, validation(table, ends))
         for report in trainer.run(stop):
             on_report(report)
-        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.to_dict()}
-        return cls(config, trainer.keep(), inputs, outputs, facts)
+        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.recipe()}
+        return self._take(config, trainer.keep(), inputs, outputs, facts)
+
+    def _take(
+        self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
+    ) -> SeriesModel:
+        """Set what was learned. ConfigError unless it fits together."""
+        self.config, self.parameters = checks.a(SeriesConfig, "config", config), check_parameters(config, parameters)
+        self.inputs = checks.a(Scale, "inputs", inputs).of_size(config.num_inputs)
+        self.targets = checks.a(Scale, "targets", targets).of_size(config.num_outputs)
+        self.training = checks.a(dict, "training", training)
+        return self
+
+    def _network(self, backend: str = "numpy", threads: int = 0) -> Network:
+        """Make the network. ConfigError before there is one."""
+        if not hasattr(self, "config"):
+            raise ConfigError("this SeriesModel has learnt nothing yet; call fit or load first.")
+        return series_network(self.config, self.parameters, backend, threads)
 
     # ------------------------------------------------------------ predicting
 
@@ -115,91 +151,114 @@ class SeriesModel:
         A model of next values thus predicts value t + 1 in row t. A list of series gives a list. backend: "numpy" or
         "cpu" (DeviceError without numba). ConfigError if the series is not of the kind that was learned.
         """
-        listed = _is_listed(series)
+        network, listed = self._network(backend, threads), is_listed(series)
         read = [self._checked(x) for x in (series if listed else [series])]
-        network = series_network(self.config, self.parameters, backend, threads)
         found = [np.concatenate([self.targets.real(rows) for rows, _ in _read(network, x)]) for x in read]
         return found if listed else found[0]
 
-    def forecast(self, series: Any, n: int) -> np.ndarray:
-        """The n values that follow a series (T, D), (n, D) float64: every one is predicted from those before it.
+    def forecast(self, series: Any, n: int) -> Any:
+        """Predict the n values that follow a series (T, D): (n, D) float64, every one from those before it.
 
-        ConfigError if the model does not predict next values.
+        A list of series gives a list. ConfigError if the model does not predict next values, or if all forecasts
+        together hold more than FORECAST_NUMBERS numbers.
         """
+        network, listed = self._network(), is_listed(series)
         if self.config.predicts != "next":
             raise ConfigError("this model predicts targets of its own, not the next values; it cannot forecast.")
+        read = [self._checked(x) for x in (series if listed else [series])]
+        self._check_length(n, len(read))
+        found = [self.targets.real(_continue(network, x, int(n))) for x in read]
+        return found if listed else found[0]
+
+    def _check_length(self, n: Any, count: int) -> None:
+        """Raise ConfigError unless n values may follow each of `count` series."""
         if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ConfigError(f"n must be an integer of at least 1, got {n!r}.")
-        network = series_network(self.config, self.parameters, "numpy")
-        for rows, state in _read(network, self._checked(series)):
-            found = [rows[-1:]]
-        for _ in range(n - 1):
-            row, state = network.outputs(Chunk(found[-1], found[-1], np.arange(2), False), state)
-            found.append(row)
-        return self.targets.real(np.concatenate(found))
+            raise ConfigError(f"n must be an integer of at least 1, got {n!r:.40}.")
+        most = max(1, FORECAST_NUMBERS // (self.config.num_inputs * count))
+        if n > most:
+            raise ConfigError(f"n must be at most {most:,} with so many numbers a step, got {n:,}; forecast in parts.")
 
     def _checked(self, series: Any) -> np.ndarray:
         """The series (T, D) as the network reads it."""
-        values, D = _values(series, "series"), self.config.embedding_size
+        values, D = _values(series, "series"), self.config.num_inputs
         if values.shape[1] != D:
             raise ConfigError(f"series must have {D} numbers at a step, as in training, got {values.shape[1]}.")
         return self.inputs.standard(values, self.config.dtype)
+
+    def score(self, series: Any, targets: Any = None) -> float:
+        """Return the coefficient of determination R^2 of what is predicted: 1 is perfect, 0 no better than the mean.
+
+        targets: as in `fit`; None: the next values.
+        """
+        read, wanted = _pairs(series, targets)
+        found = np.concatenate(self.predict(read))
+        truth = np.concatenate(wanted)
+        missed, spread = ((truth - found) ** 2).sum(), ((truth - truth.mean(axis=0)) ** 2).sum()
+        return float(1 - missed / spread) if spread > 0 else float(missed == 0)
 
     # ------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
-        scales = {f"{name}.{part}": getattr(getattr(self, name), part) for name, part in (s.split(".") for s in SCALES)}
-        save_series(path, self.config, views(self.parameters, self.config), scales, self.training)
+        self._network()
+        scales = {name: getattr(getattr(self, whose), part) for name in self.config.extra_shapes
+                  for whose, part in [name.split(".")]}  # fmt: skip
+        weights = named_tensors(self.parameters, self.config)
+        save_model(path, ModelFile(self.config, None, weights, scales, self.training))
+
+    @classmethod
+    def restore(cls, file: ModelFile) -> SeriesModel:
+        """Make the model of what a file holds. ConfigError for scales that are none."""
+        config, scales = file.config, file.extras
+        assert isinstance(config, SeriesConfig)
+        inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
+        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+        return cls(**fields)._take(config, flatten(file.weights, config), inputs, targets, file.training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
-        """The model in a file. ModelFileError if it is missing, damaged, foreign or from a newer version."""
-        config, weights, scales, training = load_series(path)
-        check_tensors(weights, parameter_shapes(config), path)
-        inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
-        return cls(config, flatten(weights, config), inputs, targets, training)
+        """Read a model from its file. ModelFileError if it is missing, damaged, another task's or from a newer version."""
+        return restored(cls, load_model(path, [SeriesConfig]), path)
+
+
+def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:
+    """Predict the n rows (n, D) that follow a series x (T, D), both standardised."""
+    for rows, state in _read(network, x):
+        row = rows[-1:]
+    found = np.empty((n, x.shape[1]), x.dtype)
+    found[0] = row[0]
+    for step in range(1, n):
+        row, state = network.outputs(Chunk(row, row, np.arange(2), False), state)
+        found[step] = row[0]
+        if not np.isfinite(row).all():
+            raise checks.non_finite(f"step {step + 1} of the forecast is")
+    return found
 
 
 def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
     """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
-    steps, state = len(x) if network.config.bidirectional else READ_STEPS, network.initial_state()
-    nothing = np.empty((len(x), 0), x.dtype)  # no targets
+    steps, state = len(x) if network.config.directions == 2 else READ_STEPS, network.initial_state()
+    nothing = np.zeros((len(x), network.config.num_outputs), x.dtype)  # targets that nobody asks for
     for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.outputs(chunk, network.before(chunk, state))
+        if not np.isfinite(rows).all():
+            raise checks.non_finite("what is predicted is")
         yield rows, state
 
 
 # ---------------------------------------------------------------- what is given
 
 
-def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], TrainConfig]:
-    """The settings of the network, and the recipe. ConfigError for a name that neither has."""
-    known = [{field.name for field in fields(kind)} - set(FOR_TEXT) for kind in (SeriesConfig, TrainConfig)]
-    for name in settings:
-        if not any(name in names for names in known):
-            raise ConfigError(f"there is no setting {name!r} of a model of series.")
-    model, recipe = ({name: value for name, value in settings.items() if name in names} for names in known)
-    if all(recipe.get(name) is None for name in ("epochs", "steps", "minutes")):
-        recipe["steps"] = SERIES_STEPS
-    return model, TrainConfig(**recipe)
-
-
-def _is_listed(series: Any) -> bool:
-    """Whether several series are given, and not one: a list or tuple of arrays, not of numbers or lists."""
-    return isinstance(series, (list, tuple)) and any(isinstance(item, np.ndarray) for item in series)
-
-
 def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What is read and what is to be predicted, (T, D) and (T, K) of every series. ConfigError if they do not fit."""
-    listed = series if _is_listed(series) else [series]
+    listed = series if is_listed(series) else [series]
     read = [_values(x, "series") for x in listed]
     if targets is None:
         if any(len(x) < 2 for x in read):
             raise ConfigError("series must have at least 2 steps, one to predict the other from; leave out others.")
         read, wanted = [x[:-1] for x in read], [x[1:] for x in read]
     else:
-        wanted = [_values(y, "targets") for y in (targets if _is_listed(series) else [targets])]
+        wanted = [_values(y, "targets") for y in (targets if is_listed(series) else [targets])]
     if [len(x) for x in read] != [len(y) for y in wanted]:
         raise ConfigError("targets must have as many steps as their series.")
     for name, parts in (("series", read), ("targets", wanted)):
@@ -210,15 +269,10 @@ def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray
 
 def _values(series: Any, name: str) -> np.ndarray:
     """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite real numbers."""
-    try:
-        if np.iscomplexobj(series):  # which NumPy would cast, with a warning
-            raise TypeError
-        values = np.asarray(series, np.float64)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be real numbers: an array (T, D) or (T,), or a list of such arrays.") from None
+    values = real_numbers(series, name, "be real numbers: an array (T, D) or (T,), or a list of such arrays")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or 0 in values.shape:
-        raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {np.shape(series)}.")
+        raise ConfigError(f"{name} must have the shape (T, D) or (T,), nothing empty, got {values.shape}.")
     if not np.isfinite(values).all():
         raise ConfigError(f"{name} must hold finite numbers; fill in or leave out what is missing.")
     return values

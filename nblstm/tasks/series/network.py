@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import SeriesConfig
 from nblstm.nn.heads import SquaredErrorHead
 from nblstm.nn.inputs import Numbers
 from nblstm.nn.network import Network
 from nblstm.nn.stack import RecurrentStack
+from nblstm.tasks.series.config import SeriesConfig
 
 
 def series_network(

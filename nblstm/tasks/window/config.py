@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nblstm.config.checks import MAX_SIZE, at_least, at_most, check_types, fraction, one_of
 from nblstm.config.network import DTYPES, MAX_PARAMETERS, NetworkConfig
@@ -21,6 +22,8 @@ class WindowConfig(NetworkConfig):
     hidden_size: int = 128  # H: units of the dense layer
     dropout: float = 0.5  # share of the dense layer's outputs that the head does not see in training
     dtype: str = "float32"  # of parameters and activations
+
+    KEY: ClassVar[str] = "nblstm_window"
 
     def __post_init__(self) -> None:
         check_types(self)

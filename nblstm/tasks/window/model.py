@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import FOR_CARDS, FOR_STATES, SampleConfig, TrainConfig, WindowConfig
-from nblstm.errors import ConfigError
+from nblstm import checks
+from nblstm.config import SampleConfig, TextConfig
 from nblstm.kernels import Filters, fastest
-from nblstm.tasks.article import Program, probabilities
+from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import Score, Surprisals, start_id
@@ -18,34 +18,27 @@ from nblstm.text.corpus import Corpus
 from nblstm.text.sequences import pad_sequences
 from nblstm.text.vocabulary import Vocabulary, checked, utf8
 from nblstm.tasks.window.batches import Windows, windows_before
+from nblstm.tasks.window.config import WindowConfig, WindowTraining
 from nblstm.tasks.window.network import initial_windows, window_network
 from nblstm.text.batches import Chunk
-from nblstm.training.session import class_weights
+from nblstm.training.text_trainer import class_weights
 from nblstm.training.trainer import Trainer
 
 MOST_NUMBERS = 1 << 24  # of a dense layer's inputs that are read at once outside of training
 
 
-class MLPLanguageModel(Program):
+class MLPLanguageModel(ArticleModel):
     """A window of n tokens, a dense layer of 128 with relu, dropout 0.5, softmax: section 4.1 of the article.
 
-        model = nblstm.MLPLanguageModel(window=10).train(text, epochs=3)
+        model = nblstm.MLPLanguageModel(window=10, epochs=3).fit(text)
         print(model.generate_text("To be", n=100))
 
-    Its settings are those of `WindowConfig`. Where a text is shorter than the window, the end token fills it up (a line
+    Its settings are those of `WindowConfig`, `TextConfig` and `WindowTraining`. Where a text is shorter than the window, the end token fills it up (a line
     end where there is none), on the side that `padding` says. It learns without numba, too, only more slowly.
     """
 
-    CONFIG = WindowConfig
-    TRAINING = {"batch_size": 256}  # so many windows
-
-    def _check(self, text: dict[str, Any], training: dict[str, Any]) -> None:
-        for name in FOR_STATES:
-            if name in training:
-                raise ConfigError(f"{name} is for networks that carry a state, and this one has none; leave it out.")
-        for name in FOR_CARDS:
-            if name in training:
-                raise ConfigError(f"{name} is for recurrent networks, and this one is computed on the CPU; leave it out.")
+    NETWORK, TRAINING = WindowConfig, WindowTraining
+    CONFIGS = (WindowConfig, TextConfig, WindowTraining)
 
     @staticmethod
     def _rows(config: WindowConfig) -> int:
@@ -53,10 +46,10 @@ class MLPLanguageModel(Program):
         return max(1, min(1024, MOST_NUMBERS // (config.window * max(config.hidden_size, config.embedding_size))))
 
     def _trainer(
-        self, config: WindowConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
+        self, config: WindowConfig, train: WindowTraining, corpus: Corpus, on_message: Callable[[str], None]
     ) -> Trainer:
         network = window_network(config, initial_windows(config, train.seed), fastest(), train.threads)
-        network.head.classes, network.head.smoothing = class_weights(train, corpus.vocabulary, config), train.label_smoothing
+        network.head.classes, network.head.smoothing = class_weights(train, corpus.vocabulary, config.dtype), train.label_smoothing
         shape = config.window, config.padding, start_id(corpus.vocabulary)
         source = Windows(corpus.train, corpus.train_offsets, *shape, train.batch_size, train.seed)
         valid = Windows(corpus.valid, corpus.valid_offsets, *shape, self._rows(config), None)
@@ -67,7 +60,7 @@ class MLPLanguageModel(Program):
         self.network = window_network(config, parameters, "numpy")
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """As `Program.predict`; of a sequence longer than the window its end is seen."""
+        """As `ArticleModel.predict`; of a sequence longer than the window its end is seen."""
         ids, rows = self._ids(sequences), self._rows(self.config)
         parts = [probabilities(self._logits(ids[start : start + rows])) for start in range(0, len(ids), rows)]
         return np.concatenate([np.empty((0, self.config.vocab_size), self.config.dtype), *parts])
@@ -82,7 +75,7 @@ class MLPLanguageModel(Program):
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """As `Program.generate_text`."""
+        """As `ArticleModel.generate_text`."""
         vocabulary, config = self._trained(), SampleConfig(n=n, temperature=temperature, seed=seed)
         ids = vocabulary.encode(checked(seed_text)).tolist()
         decoder = vocabulary.decoder()
@@ -95,15 +88,17 @@ class MLPLanguageModel(Program):
         banned, filters = np.array(self.vocabulary.never_written, np.int64), Filters(float(config.temperature))
         random, seen = np.random.default_rng(config.seed), ids[-self.config.window :]
         token, nothing = np.empty(1, np.int64), np.empty((1, 0), np.int64)
-        for _ in range(config.n):
+        for number in range(config.n):
             self.network.kernels.draw(token, self._logits([seen]), random.random(1), nothing, banned, filters, 1)
+            if token[0] < 0:
+                raise checks.non_finite(f"the logits of token {number} are")
             if token[0] == self.vocabulary.end_id:
                 return
             seen = [*seen, int(token[0])][-self.config.window :]
             yield seen[-1]
 
     def score(self, text: str) -> Score:
-        """As `Program.score`."""
+        """As `ArticleModel.score`."""
         vocabulary, c = self._trained(), self.config
         text = utf8(checked(text)) if vocabulary.level == "byte" else checked(text)
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
@@ -113,7 +108,7 @@ class MLPLanguageModel(Program):
             places = np.arange(first, min(first + rows, len(ids)))
             tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
             nats[places], _ = self.network.losses(*_chunk(self.network, tokens, ids[places]))
-        return Surprisals(text, ids, nats, vocabulary).score
+        return Surprisals(text, ids, checks.losses(nats), vocabulary).score
 
 
 def _chunk(network: Network, tokens: np.ndarray, targets: np.ndarray) -> tuple[Chunk, State]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import WindowConfig
 from nblstm.nn.dense import Dense
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.inputs import TokenWindow
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import views
+from nblstm.tasks.window.config import WindowConfig
 
 
 def window_network(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.config import OPTIMIZERS, BeamConfig, ModelConfig, SampleConfig, TrainConfig
+from nblstm.config import OPTIMIZERS, BeamConfig, SampleConfig, TrainConfig
 from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate, read
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Streams
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 
-def warmup(cell: str = ModelConfig.cell, nonlinearity: str = ModelConfig.nonlinearity) -> None:
+def warmup(cell: str = LanguageConfig.cell, nonlinearity: str = LanguageConfig.nonlinearity) -> None:
     """Use tiny models for everything, with every option that has a kernel of its own. DeviceError without numba."""
     ids = np.arange(40, dtype=np.int64) % 5
     for optimizer in OPTIMIZERS:
-        shape = ModelConfig(
+        shape = LanguageConfig(
             5, hidden_size=4, num_layers=2, dropout=0.5, input_dropout=0.5, cell=cell, nonlinearity=nonlinearity
         )
         config = TrainConfig(batch_size=2, bptt=4, steps=1, optimizer=optimizer, clip_value=1.0)

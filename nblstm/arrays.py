@@ -1,0 +1,88 @@
+"""Arrays that people give: of NumPy, pandas, torch and others, or nested lists of numbers."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nblstm.errors import ConfigError
+
+PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__", "dtype")  # an array has one of these
+BUFFERS = (array.array, memoryview)  # or is one of these
+WITHOUT_VALUE = (str, bytes, np.datetime64, np.timedelta64)  # objects that NumPy would cast to numbers, silently
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a value is an array with at least one dimension: a column or a tensor, but no number and no list."""
+    if not isinstance(value, BUFFERS) and not any(hasattr(value, name) for name in PROTOCOLS):
+        return False
+    shape = getattr(value, "shape", None)
+    ndim = getattr(value, "ndim", len(shape) if isinstance(shape, tuple) else 1)
+    return isinstance(ndim, int) and ndim > 0
+
+
+def is_listed(values: Any) -> bool:
+    """Tell whether several arrays are given: a list or tuple that holds arrays, not one of numbers or lists."""
+    return isinstance(values, (list, tuple)) and not is_array(values) and any(map(is_array, values))
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Raise ConfigError if an array, or a number anywhere in nested lists, is masked: a cast would drop the mask."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            refuse_masked(item, name)
+    elif isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ConfigError(f"{name} must hold nothing masked; fill in or leave out what is missing.")
+
+
+def real_numbers(value: Any, name: str, rule: str) -> np.ndarray:
+    """Convert an array or nested lists of integers, booleans or floating-point numbers to float64, of the same shape.
+
+    rule: what `name` must do, for the message: "be ..." or "hold ...". Raises ConfigError for masks, text, dates,
+    records, complex numbers, and whatever cannot be converted.
+    """
+    refuse_masked(value, name)
+    with converting(name, rule), np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite
+        found = np.asarray(value)
+        _check_real(found)
+        return np.asarray(found, np.float64)
+
+
+def integers(value: Any, name: str, rule: str) -> np.ndarray:
+    """Convert an array or list of integers to an array of the same shape; of int64 if it is empty.
+
+    rule: as in `real_numbers`. Raises ConfigError for masks and whatever holds no integers.
+    """
+    refuse_masked(value, name)
+    with converting(name, rule):
+        found = np.asarray(value)
+        found = found if found.size else found.astype(np.int64)
+        if found.dtype.kind not in "iu":
+            raise TypeError(f"its type is {found.dtype}")
+        return found
+
+
+@contextmanager
+def converting(name: str, rule: str) -> Iterator[None]:
+    """Turn any error of a conversion into a ConfigError: an array of another library raises what it likes."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+        raise ConfigError(f"{name} must {rule}; what was given cannot be read so: {reason}.") from None
+
+
+def _check_real(found: np.ndarray) -> None:
+    """Raise TypeError unless the elements are real numbers, or objects that may be."""
+    if found.dtype.kind not in "biufO":
+        raise TypeError(f"its type is {found.dtype}")
+    if found.dtype.kind == "O":
+        for item in found.flat:
+            if isinstance(item, WITHOUT_VALUE):
+                raise TypeError(f"it holds {item!r:.40}")

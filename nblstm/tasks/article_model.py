@@ -1,0 +1,191 @@
+"""ArticleModel: a language model that is made, fitted to a text in memory, asked and stored, all by one object."""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nblstm import checks
+from nblstm.config import NetworkConfig, TextConfig
+from nblstm.config.training import TargetWeights
+from nblstm.errors import ConfigError
+from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.interrupts import held
+from nblstm.kernels.reference import log_softmax
+from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.scoring import Score
+from nblstm.text.corpus import Corpus, Source, load_corpus
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
+from nblstm.tasks.estimator import Estimator, renamed, restored
+from nblstm.training.facts import training_facts
+from nblstm.training.trainer import Report, Trainer
+
+NAME = "a text in memory"  # where facts and messages name a file
+
+
+class ArticleModel(Estimator, ABC):
+    """What the article's programs share. Made with its settings, then fitted to a text in memory, or loaded.
+
+    Settings: fields of the network's config, of TextConfig and of its training. Once it is fitted or loaded: config,
+    vocabulary, parameters (config.num_parameters,), training, as in `LanguageModel`.
+    """
+
+    NETWORK: ClassVar[type[NetworkConfig]]
+    TRAINING: ClassVar[type[TargetWeights]]
+    GIVEN = frozenset({"vocab_size", "on_divergence"})
+
+    def __init__(self, **settings: Any) -> None:
+        """settings: see the class. ConfigError for a wrong one."""
+        if "vocab_size" in settings:
+            raise ConfigError("vocab_size is how many tokens the text has; leave it out.")
+        super().__init__(**settings)
+        self.config: Any = None
+        self.vocabulary: Vocabulary | None = None
+        self.parameters: np.ndarray | None = None
+        self.training: dict[str, Any] = {}
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for a wrong value, or values that exclude each other."""
+        self.NETWORK.from_dict({"vocab_size": 2, **self.of(self.NETWORK)}).check_level(self._settings["level"])
+        TextConfig(**self.of(TextConfig))
+        self.TRAINING(**self.of(self.TRAINING))
+
+    # ------------------------------------------------------------ training
+
+    def fit(
+        self,
+        text: str | Sequence[str],
+        y: None = None,
+        *,
+        on_report: Callable[[Report], None] = lambda report: None,
+        on_message: Callable[[str], None] = lambda message: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Learn a text from the start; return the model itself.
+
+        text: a string, one stream of text, or with documents="line" or "blank-line" many texts; or a list of strings,
+        each a text of its own. Texts of their own have an end token: read first, predicted last. y: for scikit-learn,
+        not looked at. on_report is called after every update and every validation, on_message with sentences for the
+        user; training ends early once stop() is true. What is kept are the best weights by validation loss, also where
+        an interrupt or an error ends the training after its first update.
+        Raises ConfigError for a wrong setting, TextError for the text, TrainingError if training diverges.
+        """
+        sources, whole = _sources(text)
+        if not isinstance(text, bytes) and self._settings["encoding"] != TextConfig.encoding:
+            raise ConfigError("encoding is for files, and a string is decoded already; leave it out.")
+        asked = TextConfig(**{**whole, **{k: v for k, v in self.of(TextConfig).items() if v is not None}})
+        train = self.TRAINING(**self.of(self.TRAINING))
+        self._check(asked, train)
+        corpus = load_corpus(sources, **asked.to_dict(), notify=on_message)
+        config = self.NETWORK.from_dict({"vocab_size": len(corpus.vocabulary), **self.of(self.NETWORK)})
+        trainer = self._trainer(config, train, corpus, on_message)
+        try:
+            for report in trainer.run(stop):
+                on_report(report)
+        except BaseException:
+            if trainer.step:
+                self._learn(config, corpus, trainer)
+            raise
+        self._learn(config, corpus, trainer)
+        return self
+
+    def _train(self, text: str | Sequence[str], **keywords: Any) -> Any:
+        """Take the settings among the keywords, and fit."""
+        passed = {name: keywords.pop(name) for name in ("on_report", "on_message", "stop") if name in keywords}
+        return self.set_params(**keywords).fit(text, **passed)
+
+    train = renamed("give settings to the class and call fit(text)", _train)
+
+    def _learn(self, config: Any, corpus: Corpus, trainer: Trainer) -> None:
+        """Become what the trainer has made of a network of this config."""
+        with held():
+            self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
+
+    def _check(self, text: TextConfig, train: Any) -> None:
+        """Raise ConfigError for settings of the training that mean nothing to this text."""
+
+    @abstractmethod
+    def _trainer(self, config: Any, train: Any, corpus: Corpus, on_message: Callable[[str], None]) -> Trainer:
+        """Make what trains a new network of this config."""
+
+    def _take(self, config: Any, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]) -> None:
+        """Set config, vocabulary and parameters. ConfigError unless they fit together."""
+        self.config, self.vocabulary = check_vocabulary(self.NETWORK, config, vocabulary), vocabulary
+        self.parameters, self.training = check_parameters(config, parameters), training
+
+    # ------------------------------------------------------------ asking
+
+    @abstractmethod
+    def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
+        """Probabilities of the token that follows each sequence of ids: (N, V), in config.dtype, each row summing to 1.
+
+        sequences: N lists of ids, as `nblstm.texts_to_sequences` makes them, or rows of a rectangle. Each is the
+        beginning of a text, or all of it; what is filled up in a rectangle is read like any other id.
+        """
+
+    @abstractmethod
+    def generate_text(
+        self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
+    ) -> str:
+        """The text that follows seed_text: n tokens, or fewer where an end token comes.
+
+        temperature: logits are divided by it; 0 takes the most likely token. seed: of the draws; None for fresh ones.
+        """
+
+    @abstractmethod
+    def score(self, text: str) -> Score:
+        """How probable a text is, from its start to its end token if there is one. Every token is scored."""
+
+    def _trained(self) -> Vocabulary:
+        """The vocabulary. ConfigError before there is one."""
+        if self.vocabulary is None:
+            raise ConfigError(f"this {type(self).__name__} has learnt nothing yet; call fit or load first.")
+        return self.vocabulary
+
+    def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
+        """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
+        V, name = len(self._trained()), "sequences, as texts_to_sequences makes them,"
+        return [checks.ids(name, ids, V, (-1,), np.int32) for ids in checks.items("sequences", sequences)]
+
+    # ------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, atomically. ModelFileError if it cannot be written."""
+        vocabulary = self._trained()
+        weights = named_tensors(self.parameters, self.config)
+        save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
+
+    @classmethod
+    def restore(cls, file: ModelFile) -> Any:
+        """Make the model of what a file holds."""
+        config = file.config
+        model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
+        model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
+        return model
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Any:
+        """Read a model from its file. ModelFileError if it is missing, damaged, another task's or from a newer version."""
+        return restored(cls, load_model(path, [cls.NETWORK]), path)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """softmax of logits (M, V), row by row. NonFiniteError where there is none."""
+    with checks.quiet():
+        return np.exp(log_softmax(checks.distributions(logits, "behind a sequence")))
+
+
+def _sources(text: str | Sequence[str]) -> tuple[list[Source], dict[str, Any]]:
+    """The text as files that `load_corpus` reads, and the settings that tell how; ConfigError if it is none."""
+    texts = [text] if isinstance(text, (str, bytes)) else list(text) if isinstance(text, Iterable) else [text]
+    for part in texts:
+        if not isinstance(part, (str, bytes)):
+            raise ConfigError(f"text must be a string or a list of strings, got {part!r:.40}.")
+    sources = [Source(NAME, partial(io.BytesIO, utf8(part))) for part in texts]
+    return sources, {} if isinstance(text, (str, bytes)) else {"documents": "file"}

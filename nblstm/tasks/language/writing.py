@@ -1,0 +1,104 @@
+"""Texts under way: what `LanguageModel.generate` and its like write with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nblstm.config import SampleConfig
+from nblstm.generation import sampler
+from nblstm.generation.stops import Stops
+from nblstm.nn.state import State
+from nblstm.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from nblstm.tasks.language.model import LanguageModel
+
+
+class _Text:
+    """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
+
+    def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
+        self.decoder, self.end, self.stops, self.over = vocabulary.decoder(), vocabulary.end_id, Stops(stops), False
+        for token in prompt:
+            self.decoder.feed(token)
+
+    def feed(self, ids: list[int]) -> str:
+        """The text that is certain now that these ids have come; none behind the end."""
+        if self.over:
+            return ""
+        if self.end in ids:
+            return self.stops.feed("".join(map(self.decoder.feed, ids[: ids.index(self.end)]))) + self.flush()
+        text = self.stops.feed("".join(map(self.decoder.feed, ids)))
+        self.over = self.stops.found
+        return text
+
+    def flush(self) -> str:
+        """What was held back; the text ends here."""
+        if self.over:
+            return ""
+        self.over = True
+        return self.stops.feed(self.decoder.flush()) + self.stops.flush()
+
+
+class Texts:
+    """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
+
+    def __init__(
+        self, model: LanguageModel, prompt: str, before: State | None, stops: tuple[str, ...], config: SampleConfig
+    ) -> None:
+        Stops(stops)  # ConfigError now, not at the first piece
+        self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
+        self.backend = sampler.choose_backend(model.config, config, len(prompt))
+        self.random = np.random.default_rng(config.seed)
+        self._start: State | None = None
+
+    @property
+    def start(self) -> State:
+        """The state behind the prompt, read when it is first asked for."""
+        if self._start is None:
+            self._start = self.model.state(self.prompt, self.before, self.backend)
+        return self._start
+
+    def pieces(self) -> Iterator[list[str]]:
+        """The next piece of each text, then what is still held back. Each call writes new texts."""
+        vocabulary, N = self.model.vocabulary, self.config.num_samples
+        ids = self.model.encode(self.prompt)
+        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
+        banned = vocabulary.never_written
+        network = self.model.network(self.backend)
+        over = lambda n: texts[n].over  # noqa: E731
+        for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):
+            yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
+        yield [text.flush() for text in texts]
+
+    def finish(self) -> list[str]:
+        """New texts, whole."""
+        return ["".join(parts) for parts in zip(*self.pieces())]
+
+
+class Writing(Iterator[str]):
+    """The pieces of one text, and what the model remembers behind them."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts, self._pieces = texts, texts.pieces()
+        self._written: list[str] = []
+
+    def __next__(self) -> str:
+        (piece,) = next(self._pieces)
+        self._written.append(piece)
+        return piece
+
+    def state(self) -> State:
+        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
+        texts = self._texts
+        return texts.model.state("".join(self._written), texts.start, texts.backend)
+
+
+class Novel(NamedTuple):
+    """What `generate_novel` found."""
+
+    texts: list[str]
+    skipped: int  # texts that stand in the corpus

@@ -1,0 +1,26 @@
+"""Facts: how a model was made, as its file tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nblstm.text.corpus import Corpus
+from nblstm.training.trainer import Trainer
+
+
+def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
+    """How a model was made, as its file tells it. names: those of the texts.
+
+    Time and threads are no part of it: the same seed and text give the same file, byte by byte, on any machine of a kind.
+    """
+    offsets = corpus.train_offsets
+    return {
+        "corpus": list(names),
+        "tokens": len(corpus.train) if offsets is None else int(offsets[-1]),
+        **({} if offsets is None else {"documents": len(offsets) - 1}),
+        "steps": trainer.step,
+        "epochs": round(trainer.epoch, 3),
+        "valid_loss": trainer.best_loss,
+        "config": trainer.config.recipe(),
+    }

@@ -1,0 +1,88 @@
+"""The trainer of a network that reads a corpus of text: streams, or documents in buckets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from nblstm import kernels
+from nblstm.config import DEFAULT_BUCKETS, TokenStackConfig, TrainConfig
+from nblstm.config.training import TargetWeights
+from nblstm.errors import ConfigError, DeviceError
+from nblstm.nn.heads import SoftmaxHead
+from nblstm.nn.network import Network
+from nblstm.scoring import validation_documents, validation_streams
+from nblstm.text.batches import Streams, fit
+from nblstm.text.buckets import Buckets, best_boundaries
+from nblstm.text.corpus import Corpus
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.memory import card_bytes
+from nblstm.training.trainer import Trainer
+
+
+def fitted(config: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]) -> TrainConfig:
+    """Return the config with a batch that the text can fill; of documents a batch may simply hold fewer."""
+    if corpus.train_offsets is not None:
+        return config
+    batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
+    if message:
+        on_message(message)
+    return dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
+
+
+def make_trainer(
+    kind: type[Network], shape: TokenStackConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus
+) -> Trainer:
+    """Make the trainer of a network on a corpus.
+
+    kind, shape: the network's class and config. parameters (num_parameters,) are the ones it moves. Raises DeviceError
+    if a card has no room.
+    """
+    if config.device == "cuda":
+        _check_room(shape, config)
+    network = kind(shape, parameters, config.device, config.threads, config.precision)
+    head = network.head
+    assert isinstance(head, SoftmaxHead)
+    head.classes, head.smoothing = class_weights(config, corpus.vocabulary, shape.dtype), config.label_smoothing
+    if corpus.train_offsets is None:
+        source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
+    else:
+        source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
+    return Trainer(network, config, source, valid, corpus.release)
+
+
+def _check_room(shape: TokenStackConfig, config: TrainConfig) -> None:
+    """Raise DeviceError if the card's free memory cannot hold the training."""
+    name, free = kernels.load("cuda").describe()
+    needed = card_bytes(shape, config)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"training takes up to {needed / 1e6:,.1f} MB, and {name} has {free / 1e6:,.1f} MB free; "
+            "lower batch_size or bptt."
+        )
+
+
+def class_weights(config: TargetWeights, vocabulary: Vocabulary, dtype: str) -> np.ndarray | None:
+    """Find how much each token counts as a target, (V,). ConfigError for one that the vocabulary does not have."""
+    if not config.token_weights:
+        return None
+    places = {token: id for id, token in enumerate(vocabulary.tokens)}
+    classes = np.ones(len(vocabulary), dtype)
+    for token, weight in config.token_weights.items():
+        if token not in places:
+            raise ConfigError(f"token_weights names {token!r:.40}, which the vocabulary does not have; leave it out.")
+        classes[places[token]] = weight
+    return classes
+
+
+def _buckets(corpus: Corpus, config: TrainConfig) -> Buckets:
+    """Put the training documents in the buckets that the config asks for."""
+    boundaries = config.boundaries
+    if boundaries is None:
+        boundaries = best_boundaries(np.diff(corpus.train_offsets), config.num_buckets or DEFAULT_BUCKETS)
+    return Buckets(
+        corpus.train, corpus.train_offsets, boundaries, config.bptt, config.batch_size, config.tokens_per_batch,
+        config.seed,
+    )  # fmt: skip
