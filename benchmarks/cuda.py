@@ -25,7 +25,7 @@ from nblstm.config import TrainConfig
 from nblstm.errors import DeviceError
 from nblstm.kernels import load
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import flatten, initial, parameter_shapes
+from nblstm.nn.parameters import flatten, initial
 from nblstm.training.optimizers import make_optimizer
 
 FOLDER = str(Path(__file__).resolve().parent)
@@ -72,7 +72,7 @@ class TorchOnCard:
         loss, _ = self.model.loss(*self.chunk, None)
         loss.backward()
         named = dict(self.model.named_parameters())
-        names = parameter_shapes(self.model.config)
+        names = self.model.config.shapes
         return loss.item(), flatten({name: named[name].grad.cpu().numpy() for name in names}, self.model.config)
 
     def step(self) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.nn.parameters import flatten, parameter_shapes, views
+from nblstm.nn.parameters import flatten, views
 from nblstm.text.batches import Chunk
 
 
@@ -45,7 +45,7 @@ class TorchModel(nn.Module):
     def flat_gradient(self) -> np.ndarray:
         """The gradients in nblstm's order (num_parameters,)."""
         named = dict(self.named_parameters())
-        return flatten({name: named[name].grad.numpy() for name in parameter_shapes(self.config)}, self.config)
+        return flatten({name: named[name].grad.numpy() for name in self.config.shapes}, self.config)
 
 
 def rectangle(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,7 @@ import numpy as np
 from nblstm.config import TrainConfig
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import initial, parameter_shapes, views
+from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.training.memory import training_bytes
@@ -136,7 +136,7 @@ def checked_peer(name: str, case: Case, threads: int):
     gradients = views(ours.gradient, case.shape), views(model.flat_gradient(), case.shape)
     error = max(
         common.require_close(f"{name}: gradient of {part}", *(named[part] for named in gradients), TOLERANCE)
-        for part in parameter_shapes(case.shape)
+        for part in case.shape.shapes
     )
     theirs = TorchTraining(model, LR, CLIP)
     losses = [(ours.step(chunk), theirs.step(x, y)) for _ in range(STEPS_IN_A_ROW)]

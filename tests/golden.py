@@ -12,16 +12,18 @@ import numpy as np
 import nblstm
 from nblstm.config import TextConfig, TrainConfig
 from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.kernels import load as load_kernels
 from nblstm.nn.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, dropout_key
 from nblstm.nn.parameters import initial
-from nblstm.nn.windows import initial_windows
+from nblstm.nn.workspace import Workspaces
 from nblstm.tasks.series.batches import Table, Training
 from nblstm.text.buckets import Buckets
 from nblstm.tasks.window.batches import Windows
-from nblstm.tasks.session import Session
+from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.session import Session, split_settings
 
 DATA = Path(__file__).with_name("data")
 CORPUS, NUMBERS, PARAMETERS = DATA / "corpus.txt", DATA / "golden.json", DATA / "parameters.npz"
@@ -60,7 +62,7 @@ def of_language_model(name, backend):
         "lines": [[line.nats, line.tokens] for line in lines],
         "surprisals": model.surprisals(TEXT_TO_SCORE, backend).nats.tolist(),
     }
-    return found if model.config.bidirectional else {**found, **_written(model, backend)}
+    return found if model.config.directions == 2 else {**found, **_written(model, backend)}
 
 
 def _written(model, backend):
@@ -154,7 +156,9 @@ def continued_by_library(name, folder):
 
 def with_numpy(trainer, kernels=None):
     """Let a trainer that has not begun compute with NumPy."""
-    trainer.network.kernels = kernels or load_kernels("numpy")
+    network = trainer.network
+    network.backend = network.backend._replace(kernels=kernels or load_kernels("numpy"))
+    network._workspaces = Workspaces(network.backend)
 
 
 # ---------------------------------------------------------------- every kind after some updates
@@ -194,20 +198,14 @@ UPDATES = {"hidden_size": 6, "dtype": "float64", "batch_size": 4, "bptt": 8, "th
 
 def trained(settings, folder, kernels=None):
     """The trainer after 12 updates with NumPy, and their losses. It reads the corpus whole and validates on it."""
-    text, model, config = parts({"schedule": "constant", **UPDATES, **settings})
+    task, text, model, config = split_settings({"schedule": "constant", **UPDATES, **settings})
     session = Session.start(
-        [str(CORPUS)], folder / "unused.safetensors", valid=[str(CORPUS)], text=TextConfig(**text), model=model,
+        [str(CORPUS)], folder / "unused.safetensors", valid=[str(CORPUS)], task=task, text=TextConfig(**text), model=model,
         config=TrainConfig(**config), overwrite=True,
     )  # fmt: skip
     with_numpy(session.trainer, kernels)
     reports = [report for report in session.trainer.run() if not report.validated]
     return session.trainer, [report.loss for report in reports]
-
-
-def parts(settings):
-    """The settings of the text, of the model and of the training."""
-    kinds = [TextConfig, LanguageConfig, TrainConfig]
-    return [{k: v for k, v in settings.items() if k in kind.__dataclass_fields__} for kind in kinds]
 
 
 def weights(trainer):
@@ -227,12 +225,12 @@ def sampled(x):
 def initial_parameters():
     """The first parameters of every kind of network in float64, from two seeds."""
     shapes = {
-        "lstm": LanguageConfig(5, 3, 4, 2, dtype="float64"),
-        "layer norm": LanguageConfig(5, 3, 4, 1, cell="gru", layer_norm=True, dtype="float64"),
+        "lstm": LanguageConfig(5, 3, hidden_size=4, num_layers=2, dtype="float64"),
+        "layer norm": LanguageConfig(5, 3, hidden_size=4, num_layers=1, cell="gru", layer_norm=True, dtype="float64"),
         "tied": LanguageConfig(5, hidden_size=4, num_layers=2, tie=True, learned_state=True, dtype="float64"),
-        "projected": LanguageConfig(5, 3, 4, 2, proj_size=2, peepholes=True, dtype="float64"),
-        "bidirectional": LanguageConfig(5, 3, 4, 2, cell="rnn", bidirectional=True, dtype="float64"),
-        "update": LanguageConfig(5, 3, 4, 1, cell="update-lstm", head="cell", layer_norm=True, dtype="float64"),
+        "projected": LanguageConfig(5, 3, hidden_size=4, num_layers=2, proj_size=2, peepholes=True, dtype="float64"),
+        "bidirectional": MaskedConfig(5, 3, hidden_size=4, num_layers=2, cell="rnn", dtype="float64"),
+        "update": LanguageConfig(5, 3, hidden_size=4, num_layers=1, cell="update-lstm", head="cell", layer_norm=True, dtype="float64"),
         "series": SeriesConfig(2, 2, 4, 2, dtype="float64"),
     }
     windows = {

@@ -21,7 +21,7 @@ from nblstm.errors import NblstmError
 from nblstm.files import model_file
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.nn.windows import initial_windows
+from nblstm.tasks.window.network import initial_windows
 from nblstm.reporting.facts import model_facts
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.text.vocabulary import Vocabulary
@@ -48,22 +48,17 @@ def originals(folder, trained):
     }.items():  # fmt: skip
         vocabulary = Vocabulary.build([TEXT], level, ends=level == "word")
         config = LanguageConfig(len(vocabulary), hidden_size=4, dropout=0.0, **{"num_layers": 1, **options})
-        save_language_model(paths[level], LanguageModel(config, vocabulary, initial(config, 0), FACTS))
+        LanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths[level])
     vocabulary = Vocabulary.build([TEXT], "char")
     config = WindowConfig(len(vocabulary), window=3, hidden_size=4)
     weights = named_tensors(initial_windows(config, 0), config)
-    model_file.save_model(paths["window"], config, vocabulary, weights, FACTS)
+    model_file.save_model(paths["window"], model_file.ModelFile(config, vocabulary, weights, {}, FACTS))
     config, scale = SeriesConfig(2, 2, hidden_size=4, num_layers=1, dropout=0.0), Scale(np.zeros(2), np.ones(2))
-    SeriesModel(config, initial(config, 0), scale, scale, {"steps": 3}).save(paths["series"])
+    SeriesModel()._take(config, initial(config, 0), scale, scale, {"steps": 3}).save(paths["series"])
     model = nblstm.load(paths["char"])
     model.save_state(paths["state"], model.state("ab"))
     shutil.copy(Path(trained, "model.checkpoint.safetensors"), paths["run"])
     return paths
-
-
-def save_language_model(path, model):
-    weights = named_tensors(model.parameters, model.config)
-    model_file.save_model(path, model.config, model.vocabulary, weights, model.training)
 
 
 # ---------------------------------------------------------------- damage
@@ -227,7 +222,7 @@ def use(kind, path, loaded, folder, backends):
         loaded.generate_text("ab", n=3, seed=0)
         loaded.score("abba")
     elif kind == "series":
-        D = loaded.config.embedding_size
+        D = loaded.config.num_inputs
         for backend in backends:
             loaded.predict(np.ones((4, D)), backend)
         if loaded.config.predicts == "next":

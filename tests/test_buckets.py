@@ -290,5 +290,5 @@ def test_settings_that_make_no_sense_together(settings, message):
 def test_a_stream_has_no_buckets(settings):
     """What only documents have is refused by name."""
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} is for documents"):
-        check_documents(TextConfig(), TrainConfig(**settings))
-    check_documents(TextConfig(documents="line"), TrainConfig(**settings))
+        TrainConfig(**settings).check_documents(None)
+    TrainConfig(**settings).check_documents("line")

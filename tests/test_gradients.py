@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from support.networks import text_config
 from test_kernels import CELLS, SPECIFIED, layer, offsets_of
 from test_network import BACKENDS, DROPOUTS, make_chunk, make_network
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import cpu, reference
 from nblstm.kernels.cells import KINDS, Cell
-from nblstm.nn.parameters import parameter_shapes, views
+from nblstm.nn.parameters import views
 from nblstm.text.batches import Chunk
 
 EPS = 1e-5  # error of a central difference: EPS^2 from the third derivative, 1e-16 / EPS from rounding
@@ -45,7 +45,7 @@ FAMILY = [  # what every cell is combined with
 def allowed(cell, options):
     """Whether a cell can be combined so."""
     try:
-        LanguageConfig(**{**SAME, "cell": cell, **options})
+        text_config(**{**SAME, "cell": cell, **options})
     except ConfigError:
         return False
     return True
@@ -92,7 +92,7 @@ def test_gradient_of_the_loss(backend, variant):
     network.loss_and_gradient(gradient, *chunk, seed=1, step=2)
     grads = views(gradient, network.config)
     limit = 12 if variant == "several panels" else CHECKED
-    for name in parameter_shapes(network.config):
+    for name in network.config.shapes:
         check(name, loss, network.weights[name], grads[name], limit)
 
 
@@ -120,7 +120,7 @@ def test_gradient_of_every_kind_of_network(cell, options, fresh):
 
     loss(gradient)
     grads = views(gradient, network.config)
-    for name in parameter_shapes(network.config):
+    for name in network.config.shapes:
         if name.startswith("initial_state") and not fresh:
             assert not grads[name][:: network.config.directions].any()  # backwards every chunk is a start
         elif grads[name].size:

@@ -7,10 +7,10 @@ from test_network import BACKENDS, make_chunk, make_network
 
 import nblstm
 from nblstm import scoring
-from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import save_model
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.masked import network as networks
 from nblstm.tasks.masked.network import MASK, SPAN, MaskedNetwork
 from nblstm.text.batches import Chunk
@@ -19,13 +19,13 @@ from nblstm.text.vocabulary import Bytes, Characters, Vocabulary
 BOTH = {"bidirectional": True, "hidden_size": 7, "learned_state": True}
 LETTERS = Characters(("<unk>", *"abcdefghij"))
 ENDING = Characters(("<unk>", "<end>", *"abcdefghi"), ends=True)
-K = LanguageConfig(2, bidirectional=True).masked_passes  # 7 for a share of 0.15
+K = MaskedConfig(2).masked_passes  # 7 for a share of 0.15
 
 
 def make_model(vocabulary=LETTERS, **changes):
     """A model of random weights that reads in both directions."""
     network = make_network("numpy", vocab_size=len(vocabulary), **{**BOTH, **changes})
-    return LanguageModel(network.config, vocabulary, network.parameters, {})
+    return MaskedLanguageModel(network.config, vocabulary, network.parameters, {})
 
 
 def random_text(length, seed=0):

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from support.networks import text_config, text_network
 from test_kernels import close
 
 from nblstm.tasks.language.config import LanguageConfig
@@ -11,9 +12,8 @@ from nblstm.errors import ConfigError
 from nblstm.kernels import recurrent
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import flatten, initial, parameter_shapes, views
+from nblstm.nn.parameters import flatten, initial, views
 from nblstm.nn.state import State
-from nblstm.tasks.masked.network import MaskedNetwork
 from nblstm.text.batches import Chunk
 
 BACKENDS = ["numpy", "cpu"]
@@ -32,10 +32,9 @@ VARIANTS = [
 
 def make_network(backend="cpu", threads=2, **changes):
     """A small network with random parameters, biases included; `changes` to the fields of SHAPE."""
-    config = LanguageConfig(**{**SHAPE, **changes})
+    config = text_config(**{**SHAPE, **changes})
     parameters = np.random.default_rng(0).normal(0, 0.3, config.num_parameters).astype(config.dtype)
-    kind = MaskedNetwork if config.bidirectional else Network
-    return kind(config, parameters, backend, threads)
+    return text_network(config, parameters, backend, threads)
 
 
 def make_chunk(config, T=6, N=3):
@@ -54,7 +53,7 @@ def results(network, T=6, N=3):
     loss, after = network.loss_and_gradient(gradient, chunk, state, seed=3, step=4)
     found = {"loss": np.array(loss), "gradient": gradient, "h": after.h, "c": after.c}
     found["losses"], _ = network.losses(chunk, state)
-    if not network.config.bidirectional:
+    if network.config.directions == 1:
         stepped, decode = state.copy(), network.decoder(N)
         found["logits"] = np.stack([decode(row, stepped) for row in chunk.tokens.reshape(T, N)])
         found |= {"stepped h": stepped.h, "stepped c": stepped.c}
@@ -283,7 +282,7 @@ def test_dropout_is_between_layers(backend):
 # ---------------------------------------------------------------- numbers at the edge
 
 
-@pytest.mark.parametrize("name", list(parameter_shapes(LanguageConfig(**SHAPE))))
+@pytest.mark.parametrize("name", list(LanguageConfig(**SHAPE).shapes))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_nan_in_a_weight_is_a_nan_in_the_loss(backend, name):
     """A broken parameter shows in training and in scoring: nothing hides it."""
@@ -312,10 +311,10 @@ def test_saturated_gates_stay_finite(backend):
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_parameters_fill_the_flat_buffer_once(variant):
     """The named views are windows on the buffer, in order and without a gap; `flatten` is their inverse."""
-    config = LanguageConfig(**{**SHAPE, **variant})
+    config = text_config(**{**SHAPE, **variant})
     flat = np.arange(config.num_parameters, dtype=config.dtype)
     named = views(flat, config)
-    own = [named[name].reshape(-1) for name in parameter_shapes(config)]
+    own = [named[name].reshape(-1) for name in config.shapes]
     assert np.array_equal(np.concatenate(own), flat)
     assert all(np.shares_memory(array, flat) for array in named.values())
     assert np.array_equal(flatten(named, config), flat)
@@ -363,12 +362,12 @@ def test_a_bidirectional_network_does_not_write():
 def test_combinations_that_exclude_each_other_are_refused_by_name(settings, message):
     """Before anything is made or read."""
     with pytest.raises(ConfigError, match=message):
-        LanguageConfig(**{**SHAPE, **settings})
+        text_config(**{**SHAPE, **settings})
 
 
 @pytest.mark.parametrize("threads", [-1, 1.5, "two"])
 def test_a_wrong_number_of_threads_is_named(threads):
     """In one line, whoever makes the network."""
     config = LanguageConfig(**SHAPE)
-    with pytest.raises(ConfigError, match="threads must be a whole number of at least 0, got"):
+    with pytest.raises(ConfigError, match="threads must be a whole number from 0 to 4,096, got"):
         Network(config, initial(config, 0), "numpy", threads)

@@ -16,7 +16,7 @@ from nblstm.tasks.series.config import SeriesConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.kernels import cpu, reference
-from nblstm.nn.parameters import initial, parameter_shapes, views
+from nblstm.nn.parameters import initial, views
 from nblstm.tasks.series.batches import CONTEXT, Table, Training, validation
 from nblstm.tasks.series.model import _pairs
 from nblstm.tasks.series.network import series_network as make_series_network
@@ -106,7 +106,7 @@ def test_gradient_of_every_kind_of_network(backend, options):
     loss(gradient)
     grads = views(gradient, network.config)
     assert "embedding.weight" not in grads
-    for name in parameter_shapes(network.config):
+    for name in network.config.shapes:
         if grads[name].size:
             check(name, loss, network.weights[name], grads[name], 15)
 

@@ -56,7 +56,7 @@ class Peer(torch.nn.Module):
         self.config = c
         self.embedding = torch.nn.Embedding(c.vocab_size, c.embedding_size, dtype=dtype)
         layers = getattr(torch.nn, c.cell.upper())
-        self.rnn = layers(c.embedding_size, c.hidden_size, c.num_layers, bidirectional=c.bidirectional, dtype=dtype)
+        self.rnn = layers(c.embedding_size, c.hidden_size, c.num_layers, bidirectional=c.directions == 2, dtype=dtype)
         self.head = torch.nn.Linear(c.head_size, c.vocab_size, dtype=dtype)
         self.load_state_dict({name: torch.from_numpy(array) for name, array in network.weights.items()})
         if c.tie:

@@ -44,15 +44,15 @@ def state(output, folder):
 
 def windowed_model(output, folder):
     """A windowed model."""
-    program = nblstm.MLPLanguageModel(window=4, embedding_size=5, hidden_size=12)
-    text = golden.CORPUS.read_text(encoding="utf-8")
-    program.train(text, documents="line", epochs=3, batch_size=32, seed=3, threads=1).save(output)
+    settings = {"documents": "line", "epochs": 3, "batch_size": 32, "seed": 3, "threads": 1}
+    model = nblstm.MLPLanguageModel(window=4, embedding_size=5, hidden_size=12, **settings)
+    model.fit(golden.CORPUS.read_text(encoding="utf-8")).save(output)
 
 
 def series_model(output, folder):
     """A model of series."""
     settings = {"hidden_size": 6, "steps": 60, "lr": 0.02, "bptt": 8, "batch_size": 4, "threads": 1}
-    nblstm.SeriesModel.fit(golden.waves(), **settings).save(output)
+    nblstm.SeriesModel(**settings).fit(golden.waves()).save(output)
 
 
 def checkpoint(name, output, folder):
