@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from nblstm.cli.options import given, model_option, setting
-from nblstm.cli.outputs import echo
-from nblstm.cli.shown import safe_text
+from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 from nblstm.config import WriteConfig
 

@@ -65,8 +65,16 @@ class Vocabulary(ABC):
             raise ConfigError("Vocabulary.build and Vocabulary.from_dict make vocabularies; call one of them.")
         return super().__new__(cls)
 
+    level: ClassVar[str]
+    unk_id: ClassVar[int | None] = 0
+    END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
+
     def __post_init__(self) -> None:
-        """ConfigError unless the tokens can be a vocabulary of this level."""
+        """ConfigError unless the tokens can be a vocabulary of this level.
+
+        The tables are made now, as threads may share a vocabulary. `_ids`: token -> id, of all tokens that can stand in
+        a text. `_texts`: what each id decodes to.
+        """
         tokens = list(checks.a(tuple, "tokens", self.tokens))
         try:
             self._check(tokens, checks.a(bool, "ends", self.ends))
@@ -75,14 +83,6 @@ class Vocabulary(ABC):
         checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
         if len(set(tokens)) != len(tokens):
             raise ConfigError("tokens must be distinct, and one of them is there twice.")
-
-    level: ClassVar[str]
-    unk_id: ClassVar[int | None] = 0
-    END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
-
-    def __post_init__(self) -> None:
-        """Make the tables now, as threads may share a vocabulary. `_ids`: token -> id, of all tokens that can stand in
-        a text. `_texts`: what each id decodes to."""
         ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
         texts = (*self.tokens[: self.END_PLACE], "", *self.tokens[self.END_PLACE + 1 :]) if self.ends else self.tokens
         vars(self).update(_ids=ids, _texts=texts)
