@@ -7,12 +7,14 @@ truncated. Here the stamp is a digest of every kernel file, and any failure of t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
 from typing import Any, Callable
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache
 
 PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
@@ -74,14 +76,26 @@ class KernelCache(FunctionCache):
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
+    if PLAIN:
+        return _without_warnings(function)
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    if not PLAIN:
-        dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
-        try:
-            dispatcher._cache = KernelCache(function)
-        except Exception:  # no folder to write to: compile in every process
-            pass
+    dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
+    try:
+        dispatcher._cache = KernelCache(function)
+    except Exception:  # no folder to write to: compile in every process
+        pass
     return dispatcher
+
+
+def _without_warnings(function: Callable[..., Any]) -> Any:
+    """The function as Python: integers wrap around and floats overflow without a word, as where it is compiled."""
+
+    @functools.wraps(function)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return quiet
 
 
 def named(function: Callable[..., Any], name: str) -> Any:

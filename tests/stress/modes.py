@@ -35,7 +35,7 @@ def run(mode, path, cache):
     try:
         done = subprocess.run(
             [sys.executable, *args], cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=SECONDS,
+            text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False, f"not done after {SECONDS} s"
@@ -57,7 +57,7 @@ def main():
                 print(f"{mode:8} {path.name:28} {line}", flush=True)
         if mode == "plain" and importlib.util.find_spec("coverage"):
             for command in ("combine", "report"):
-                subprocess.run([sys.executable, "-m", "coverage", command], cwd=ROOT)
+                subprocess.run([sys.executable, "-m", "coverage", command], cwd=ROOT, check=False)
     print("failed:", ", ".join(failed) or "none")
     sys.exit(bool(failed))
 
