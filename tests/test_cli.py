@@ -79,6 +79,24 @@ def test_info_as_json(command, folder):
     assert facts["parameters"] == sum(sizes)
 
 
+def test_info_says_what_memory_training_takes(command, folder):
+    """The bytes of every array, counted by hand for an LSTM of 8 units with adam on chunks of 4 x 8 tokens."""
+    facts = json.loads(command("info", "--json", "--training").out)
+    V, H, size, tokens = len(set(VERSE)) + 1, 8, 4, 32
+    parameters = V * H + 4 * H * (H + H + 2) + V * (H + 1)
+    token = 4 * H + H + H + 2 * H + H  # gates, cell and output, two gradients of an output, a copy of the inputs
+    packed = 4 * H * (H + H) + V * H  # the layer's weights, the head's
+    table = min(tokens, V) * (4 * H + H)  # of distinct tokens: the vector and its projection
+    everything = size * (5 * parameters + tokens * token + tokens * V + packed + table)  # w, g, m, v and the best w
+    assert facts["parameters"] == parameters
+    assert facts["training_memory"] == {
+        "bytes": everything, "per_parameter": 20, "per_token": size * token, "batch_size": 4, "bptt": 8,
+    }  # fmt: skip
+    shown = command("info", "--training").out
+    assert f"{everything / 1e6:.0f} MB to train on chunks of 4 x 8 tokens:" in shown
+    assert f"20 bytes per parameter, {size * token:,} per token of a chunk" in shown
+
+
 def test_json_has_no_infinity(command, corpus, monkeypatch):
     """A perplexity beyond all floats is null: JSON knows no Infinity."""
     command("train", "corpus.txt", *SMALL, "--steps", 1)
