@@ -331,9 +331,9 @@ class Utf8Decoder(Decoder):
 def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
     if level not in LEVELS:
-        raise error(f"level must be one of {', '.join(LEVELS)}, got {level!r:.40}.")
+        raise error(f"level must be one of {', '.join(LEVELS)}, got {level!r}.")
     if tokenizer not in TOKENIZERS:
-        raise error(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r:.40}.")
+        raise error(f"tokenizer must be one of {', '.join(TOKENIZERS)}, got {tokenizer!r}.")
 
 
 def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
