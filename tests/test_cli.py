@@ -467,3 +467,18 @@ def test_demo(command, corpus):
     assert outcome.code == 0
     training = nblstm.load("model.safetensors").training
     assert training["corpus"] == ["the demo text"] and training["tokens"] > 300_000
+
+
+def test_fine_tuning_tells_what_the_model_does_not_know(command, folder):
+    """The text line counts unknown training tokens, a sentence says a large share, and a text that is all unknown is refused."""
+    (folder / "cyrillic.txt").write_text("привет " * 3000, encoding="utf-8")
+    shown = command("train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "new.safetensors", "--steps", 2)
+    assert shown.code == 0
+    assert "text    18,900 chars to train on, 16,200 of them unknown, 2,100 to validate, 1,800 of them unknown" in (
+        shown.err.replace(" chars to validate", " to validate")
+    )
+    assert "the vocabulary does not know 85.7 % of the training text's tokens" in shown.err
+    (folder / "cyrillic.txt").write_text("привет" * 3000, encoding="utf-8")
+    refused = command("train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "none.safetensors", "--steps", 2)
+    assert refused.code == 1 and "16,200 of the training text's 16,200 tokens are not in the vocabulary" in refused.err
+    assert not (folder / "none.safetensors").exists()
