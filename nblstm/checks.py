@@ -22,7 +22,7 @@ def is_whole(number: Any, low: int, high: int) -> bool:
 def whole(name: str, number: Any, low: int, high: int) -> int:
     """The number as an int. ConfigError unless it is a whole one from low to high."""
     if not is_whole(number, low, high):
-        raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, got {number!r:.40}.")
+        raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, got {_shown(number)}.")
     return int(number)
 
 
