@@ -410,11 +410,12 @@ def test_every_index_is_made_in_one_place():
 
 
 def test_indices_are_what_numpy_takes():
-    """uint64 raises in np.take as int64 does where pointers have 32 bits; what `indices` makes does not."""
-    x, rows = np.arange(3.0), np.array([2, 0], np.uint64)
+    """uint64 raises in np.repeat as int64 does where pointers have 32 bits; what `indices` makes does not."""
+    x, rows = np.arange(2.0), np.array([2, 0], np.uint64)
     with pytest.raises(TypeError, match="according to the rule 'safe'"):
-        np.take(x, rows)
-    assert np.take(x, indices(rows)).tolist() == [2, 0] and indices(rows).dtype == np.intp
+        np.repeat(x, rows)
+    assert np.repeat(x, indices(rows)).tolist() == [0, 0] and np.take(np.arange(3), indices(rows)).tolist() == [2, 0]
+    assert indices(rows).dtype == np.intp
     kept = np.array([1], np.intp)
     assert indices(kept) is kept
 

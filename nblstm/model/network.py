@@ -63,8 +63,7 @@ class Network:
         self.kernels: ModuleType = load(backend)
         if backend == "cuda":
             check_card(config)
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r:.40}.")
+        checks.one_of("precision", precision, PRECISIONS)
         parameters = checks.in_form("parameters", parameters, (config.num_parameters,), config.dtype)
         self.parameters = self.kernels.array(parameters)
         self.kept = np.dtype("float16" if precision == "half" else config.dtype)  # how activations are stored
@@ -476,7 +475,7 @@ class Network:
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for what it sees, h (M, head_size), such as state.top."""
         c = self.config
-        h = h if hasattr(h, "copy_to_host") else checks.in_form("h", h, (*np.shape(h)[:1], c.head_size), c.dtype)
+        h = h if hasattr(h, "copy_to_host") else checks.in_form("h", h, (*getattr(h, "shape", ())[:1], c.head_size), c.dtype)
         y = np.empty((len(h), c.vocab_size), c.dtype)
         work = self.kernels.linear_work(len(h), c.head_size, c.vocab_size, c.dtype, self.threads)
         with checks.quiet():
