@@ -19,7 +19,7 @@ BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
     "programs": {"checks", "config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
     "series": {"checks", "config", "files", "kernels", "model", "text", "training"},
-    "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
+    "training": {"checks", "config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
     "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
     "language_model": {"checks", "config", "files", "generation", "kernels", "model", "scoring", "text"},
     "generation": {"checks", "config", "kernels", "model", "text"},

@@ -68,8 +68,7 @@ class Network:
         self.kernels: ModuleType = load(backend)
         if backend == "cuda":
             check_card(config)
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r:.40}.")
+        checks.one_of("precision", precision, PRECISIONS)
         parameters = checks.in_form("parameters", parameters, (config.num_parameters,), config.dtype)
         self.parameters = self.kernels.array(parameters)
         self.kept = np.dtype("float16" if precision == "half" else config.dtype)  # how activations are stored
@@ -505,11 +504,12 @@ class Network:
     def logits(self, h: np.ndarray) -> np.ndarray:
         """The head: logits (M, V) of the next token, for what it sees, h (M, head_size), such as state.top."""
         c = self.config
-        h = h if hasattr(h, "copy_to_host") else checks.in_form("h", h, (*np.shape(h)[:1], c.head_size), c.dtype)
+        h = h if hasattr(h, "copy_to_host") else checks.in_form("h", h, (*getattr(h, "shape", ())[:1], c.head_size), c.dtype)
         y = np.empty((len(h), c.vocab_size), c.dtype)
         work = self.kernels.linear_work(len(h), c.head_size, c.vocab_size, c.dtype, self.threads)
         with checks.quiet():
-            self.kernels.linear_forward(y, work, h, self.weights["head.weight"], self.weights["head.bias"], self.threads)
+            weight, bias = self.weights["head.weight"], self.weights["head.bias"]
+            self.kernels.linear_forward(y, work, h, weight, bias, self.threads)
         return y
 
     def _head_work(self, space: Workspace, kernel: Callable[..., Any], rows: int) -> Any:
@@ -563,7 +563,8 @@ class Decoder:
         -1 where its logits are no distribution, and then nothing that means anything. ConfigError for what does not fit.
         """
         (N, V), K = self._check(state, logits, banned), len(uniform)
-        checks.in_place("history", history, (N, checks.whole("history", np.shape(history)[-1], length + K, sys.maxsize)), np.int64)
+        room = checks.whole("the room in history", np.shape(history)[-1], length + K, sys.maxsize)
+        checks.in_place("history", history, (N, room), np.int64)
         checks.ids("history", history[:, :length], V)
         checks.in_place("uniform", uniform, (K, N), np.float64)
         with checks.quiet():
@@ -584,7 +585,8 @@ class Decoder:
             checks.in_place(name, array, (B,), dtype)
         checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
         if start > 0:
-            checks.ids("parents", parents[start - 1], B), checks.ids("tokens", tokens[start - 1], V + 1)
+            checks.ids("parents", parents[start - 1], B)
+            checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
             return self.kernels.search(
                 parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
