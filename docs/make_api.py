@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -60,7 +62,8 @@ def _entry(title: str, thing: Any) -> Iterator[str]:
         bases = ", ".join(f"`{base.__name__}`" for base in thing.__bases__)
         yield f"Derived from {bases}. {_text(thing)}"
         return
-    yield _code(f"{thing.__name__}{_signature(thing)}")
+    fields = _fields(thing)
+    yield _code(f"{thing.__name__}(\n{fields})" if fields else f"{thing.__name__}{_signature(thing)}")
     yield _text(thing)
     if inspect.isclass(thing):
         for name, member in _members(thing):
@@ -68,6 +71,19 @@ def _entry(title: str, thing: Any) -> Iterator[str]:
             if isinstance(member, FunctionType):
                 yield _code(f"{name}{_signature(member)}")
             yield _text(member)
+
+
+def _fields(thing: Any) -> str:
+    """The fields of a dataclass as its source has them, a line each with its comment; nothing for other things."""
+    if not dataclasses.is_dataclass(thing):
+        return ""
+    lines: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, reversed(thing.__mro__)):
+        for line in inspect.getsource(base).splitlines():
+            field = re.match(r"    (\w+): ", line)
+            if field:
+                lines[field[1]] = line + "\n"
+    return "".join(lines.get(field.name, "") for field in dataclasses.fields(thing) if field.init)
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
