@@ -2,6 +2,8 @@
 
     python docs/make_api.py             # writes the page
     python docs/make_api.py --check     # ends with 1 if the page is out of date
+
+The fields of settings are shown with the comments of their source.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
 HEAD = """# API
 
-Every public name of `nblstm`, from its signature and its docstring. This page is written by `python docs/make_api.py`; change
-the docstrings, not the page.
+Every public name of `nblstm`, from its signature and its docstring. This page is written by
+`python docs/make_api.py`; change the docstrings, not the page.
 """
 SECTIONS = {
     "Train and load": ("train", "load"),
@@ -115,7 +117,7 @@ def _arguments(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
             starred = True
             yield "*"
         typed = "" if part.annotation is part.empty else f": {_annotation(part.annotation)}"
-        default = "" if part.default is part.empty else f" = {_default(part.default)}" if typed else f"={part.default!r}"
+        default = "" if part.default is part.empty else f" = {_default(part.default)}"
         yield STARS.get(part.kind, "") + part.name + typed + default
 
 
@@ -145,7 +147,8 @@ def _code(text: str) -> str:
 def main() -> None:
     text = page()
     if sys.argv[1:] == ["--check"]:
-        sys.exit(0 if PAGE.read_text(encoding="utf-8") == text else "docs/api.md is out of date: python docs/make_api.py")
+        current = PAGE.read_text(encoding="utf-8") == text
+        sys.exit(None if current else "docs/api.md is out of date: python docs/make_api.py")
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import pytest
-
 from nblstm.cli.main import nblstm as group
 
 ROOT = Path(__file__).resolve().parent.parent
