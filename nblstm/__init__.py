@@ -1,5 +1,7 @@
 """nblstm: LSTM language models with NumPy and Numba, no framework.
 
+In short:
+
     model = nblstm.train("corpus.txt", epochs=5)        # needs numba
     model = nblstm.load("model.safetensors")            # needs only NumPy
     print("".join(model.generate("To be", n=100)))
@@ -44,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *_HOMES]
+
 
 def _find_commands() -> None:
     """Import `nblstm.cli` from beside the package, where it lies in a checkout; installed it is inside."""
