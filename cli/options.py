@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nblstm.cli.outputs import echo
+from nblstm.cli.shown import echo
 from nblstm.config import (
     BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
     SCHEDULES, TOKENIZERS, UNTIL,

@@ -12,12 +12,6 @@ from nblstm.errors import ConfigError
 STDOUT = "-"
 
 
-def echo(text: str) -> None:
-    """Write a text and a line end to standard output. (click.echo drops escape sequences and has its own encoding.)"""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
     """ConfigError if a file is there that is none of this kind, which begins with one of `starts` (lower case)."""
     if path == STDOUT or not os.path.lexists(path):

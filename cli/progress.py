@@ -64,8 +64,15 @@ class Progress:
             self._show()
 
     def line(self, text: str) -> None:
-        """Write a line (or several, of a text) that stays, above the redrawn one."""
-        text = text_shown(text)
+        """Write a line that stays, above the redrawn one."""
+        self._write_above(shown(text))
+
+    def text(self, text: str) -> None:
+        """Write the lines of a text that stay, above the redrawn one."""
+        self._write_above(text_shown(text))
+
+    def _write_above(self, text: str) -> None:
+        """Write above the redrawn line."""
         if not self.in_place:
             self._write(text + "\n")
             return

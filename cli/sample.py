@@ -10,8 +10,7 @@ import click
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.models import writer
 from nblstm.cli.options import given, model_option, setting
-from nblstm.cli.outputs import echo
-from nblstm.cli.shown import safe_text
+from nblstm.cli.shown import echo, safe_text
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 

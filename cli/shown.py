@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import click
 
-from nblstm.cli.outputs import echo
-
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but not the tab and the newline, which a text is made of
 
 
@@ -26,6 +24,12 @@ def text_shown(text: str) -> str:
 def safe_text() -> Callable[[str], str]:
     """Choose how a text that a model writes is printed: as it is, but to a terminal with its controls escaped."""
     return text_shown if sys.stdout.isatty() else str
+
+
+def echo(text: str) -> None:
+    """Write a text and a line end to standard output. (click.echo drops escape sequences and has its own encoding.)"""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def say(line: object, err: bool = False) -> None:

@@ -242,7 +242,7 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {_clock(report.seconds)}{best}"
     )
     if sample_tokens:
-        progress.line("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
+        progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
 
 
 def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:

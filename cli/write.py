@@ -10,8 +10,7 @@ import click
 
 from nblstm.cli import models
 from nblstm.cli.options import given, model_option, setting
-from nblstm.cli.outputs import echo
-from nblstm.cli.shown import safe_text
+from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 from nblstm.config import WriteConfig
 

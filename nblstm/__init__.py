@@ -1,5 +1,7 @@
 """nblstm: LSTM language models with NumPy and Numba, no framework.
 
+In short:
+
     model = nblstm.train("corpus.txt", epochs=5)        # needs numba
     model = nblstm.load("model.safetensors")            # needs only NumPy
     print("".join(model.generate("To be", n=100)))

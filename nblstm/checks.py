@@ -1,7 +1,7 @@
 """The border: what comes from outside is looked at once, before anything computes with it.
 
-What holds the right numbers in another form (strided, big-endian, read-only, ids of another width) is brought into form,
-by a copy where need be. What holds other numbers (another precision, a wrong shape, ids that are none, NaN) is refused.
+What holds the right numbers in another form (strided, big-endian, read-only, ids of another width) is brought into
+form, by a copy where need be. What holds other numbers (another precision, a wrong shape, ids that are none, NaN) is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_whole(number: Any, low: int, high: int) -> bool:
 def whole(name: str, number: Any, low: int, high: int) -> int:
     """The number as an int. ConfigError unless it is a whole one from low to high."""
     if not is_whole(number, low, high):
-        raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, got {number!r:.40}.")
+        raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, got {_shown(number)}.")
     return int(number)
 
 
@@ -91,9 +91,11 @@ def ids(
     except (TypeError, ValueError, OverflowError):  # lists of different lengths inside, say
         found = np.empty(1, object)
     whole = found.dtype.kind in "iu" or not found.size
-    if not whole or isinstance(numbers, np.ma.MaskedArray) or (found.size and not 0 <= found.min() <= found.max() < count):
+    whole = whole and not isinstance(numbers, np.ma.MaskedArray)
+    if not whole or (found.size and not 0 <= found.min() <= found.max() < count):
         raise ConfigError(f"{name} must be whole numbers from 0 to {count - 1}, got {_shown(numbers)}.")
-    if shape is not None and not (found.ndim == len(shape) and all(size in (-1, n) for size, n in zip(shape, found.shape))):
+    wanted = found.shape if shape is None else shape
+    if found.ndim != len(wanted) or any(size not in (-1, n) for size, n in zip(wanted, found.shape)):
         raise ConfigError(f"{name} must be of the shape {shape}, got {found.shape}.")
     return np.require(found, dtype, ["C", "A"])
 
@@ -122,7 +124,8 @@ def offsets(name: str, array: Any, rows: int) -> np.ndarray:
     found = ids(name, array, rows + 1)
     counts = np.diff(found) if found.ndim == 1 else found[:0]
     if not len(counts) or found[0] != 0 or found[-1] != rows or counts.min() < 1 or (counts[1:] > counts[:-1]).any():
-        raise ConfigError(f"{name} must rise from 0 to {rows}, the rows, in steps that never grow, got {_shown(array)}.")
+        rule = f"must rise from 0 to {rows}, the rows, in steps that never grow"
+        raise ConfigError(f"{name} {rule}, got {_shown(array)}.")
     return found
 
 

@@ -266,6 +266,14 @@ def test_bad_value_for_training(refused, flag, value):
     refused(USAGE, [], "train", "no corpus", "-o", "n", flag, value)
 
 
+def test_infinity_is_no_number_that_is_too_small(refused):
+    """The rule that it breaks is named; so is it for what is no number, and for whole numbers beyond any."""
+    for flag, value in (("--clip", "inf"), ("--clip", "nan"), ("--lr", "inf"), ("--weight-decay", "inf")):
+        refused(USAGE, [f"{flag[2:].replace('-', '_')} must be a finite number, got {value}."], "train", "x", flag, value)
+    refused(USAGE, ["must be at least 0, got -1.0."], "train", "x", "--clip", "-1")
+    refused(USAGE, ["seed must be"], "train", "x", "--seed", "9" * 330)
+
+
 def test_the_error_names_the_setting_and_its_value(refused):
     """Also where two settings are at odds."""
     refused(USAGE, ["hidden_size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12)
@@ -424,6 +432,10 @@ def test_no_numba(python, folder):
     """Where numba is missing, training says so in a line, and sampling works."""
     run = "import sys; sys.modules['numba'] = None; from nblstm.cli.main import main; main(sys.argv[1:])"
     outcome = python("-c", run, "train", "corpus.txt", "-o", "new.safetensors", *QUICK)
-    assert_refused(outcome, FAILURE, "numba")
+    assert_refused(outcome, FAILURE, "numba", "import of numba halted")
+    both = run.replace("import sys;", "import sys; sys.modules['llvmlite'] = None;")
+    outcome = python("-c", both, "train", "corpus.txt", "-o", "new.safetensors", *QUICK)
+    assert_refused(outcome, FAILURE, "import of numba halted")
+    assert "llvmlite" not in outcome.err
     assert python("-c", run, "sample", "-n", "5").code == 0
     assert python("-c", run, "eval", "corpus.txt", "--backend", "numpy").code == 0

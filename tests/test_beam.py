@@ -395,6 +395,48 @@ def test_a_stop_string_ends_the_search(model):
     assert found.log_probability > longer.log_probability
 
 
+def texts_that_stop(model, prompt, stop, n):
+    """Text -> the log-probability of the likeliest tokens that write it, by going through all: V^n of them.
+
+    The model's predictions do not depend on what it has read. A text ends with the token that completes a stop string.
+    """
+    vocabulary, ids = model.vocabulary, model.encode(prompt)
+    logits = views(model.parameters, model.config)["head.bias"].astype(float)
+    logits[0] = -np.inf
+    log_p, prefix = logits - np.logaddexp.reduce(logits), len(vocabulary.decode(ids))
+    found = {}
+    for tokens in itertools.product(range(1, len(vocabulary)), repeat=n):
+        for length in range(1, n + 1):
+            text = vocabulary.decode([*ids, *tokens[:length]])[prefix:]
+            places = [place for string in stop if (place := text.find(string)) >= 0]
+            if places or length == n:
+                text = text[: min(places)] if places else text
+                found[text] = max(found.get(text, -np.inf), sum(log_p[token] for token in tokens[:length]))
+                break
+    return found
+
+
+@pytest.mark.parametrize("stop", [[" cat"], [" the cat"], ["cat"], ["\n"], [" sat", "t\nc"]])
+@pytest.mark.parametrize("prompt", ["the", "sat cat", "sat\n", ""])
+@pytest.mark.parametrize("tokenizer", ["whitespace", "default"])
+def test_a_stop_string_may_begin_with_the_blank_before_a_word(prompt, stop, tokenizer):
+    """Also before the first word behind the prompt: texts and probabilities are those of going through all tokens."""
+    model = language_model("word", "the cat\nsat", {"cat": 0.5, " cat": 0.5, "\n": 0.3}, tokenizer)
+    expected = texts_that_stop(model, prompt, stop, 4)
+    found = model.beam(prompt, n=4, beam=4**4, num_samples=4**4, stop=stop, length_penalty=0.0)
+    assert {text.text for text in found} == set(expected)
+    for text in found:
+        assert text.log_probability == pytest.approx(expected[text.text])
+    assert all(a.log_probability >= b.log_probability - 1e-12 for a, b in itertools.pairwise(found))
+
+
+def test_the_begin_of_a_character_is_no_stop_string():
+    """Half of a character, which a longer text completes, is not the U+FFFD that ends a text."""
+    model = language_model("byte", "", {chr(byte): 9.0 for byte in "€".encode()})
+    found = model.beam("", n=6, beam=1000, num_samples=1000, stop="\ufffd")
+    assert any(text.text == "€€" for text in found)
+
+
 def test_words_are_spaced_behind_the_prompt():
     """Pre-tokenised words are joined to the prompt by one space."""
     model = language_model("word", "the cat", {"cat": 3.0}, "whitespace")

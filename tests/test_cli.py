@@ -79,6 +79,24 @@ def test_info_as_json(command, folder):
     assert facts["parameters"] == sum(sizes)
 
 
+def test_info_says_what_memory_training_takes(command, folder):
+    """The bytes of every array, counted by hand for an LSTM of 8 units with adam on chunks of 4 x 8 tokens."""
+    facts = json.loads(command("info", "--json", "--training").out)
+    V, H, size, tokens = len(set(VERSE)) + 1, 8, 4, 32
+    parameters = V * H + 4 * H * (H + H + 2) + V * (H + 1)
+    token = 4 * H + H + H + 2 * H + H  # gates, cell and output, two gradients of an output, a copy of the inputs
+    packed = 4 * H * (H + H) + V * H  # the layer's weights, the head's
+    table = min(tokens, V) * (4 * H + H)  # of distinct tokens: the vector and its projection
+    everything = size * (5 * parameters + tokens * token + tokens * V + packed + table)  # w, g, m, v and the best w
+    assert facts["parameters"] == parameters
+    assert facts["training_memory"] == {
+        "bytes": everything, "per_parameter": 20, "per_token": size * token, "batch_size": 4, "bptt": 8,
+    }  # fmt: skip
+    shown = command("info", "--training").out
+    assert f"{everything / 1e6:.0f} MB to train on chunks of 4 x 8 tokens:" in shown
+    assert f"20 bytes per parameter, {size * token:,} per token of a chunk" in shown
+
+
 def test_json_has_no_infinity(command, corpus, monkeypatch):
     """A perplexity beyond all floats is null: JSON knows no Infinity."""
     command("train", "corpus.txt", *SMALL, "--steps", 1)
@@ -163,12 +181,59 @@ def test_a_closed_pipe_ends_quietly(folder, line):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_terminal_without_the_characters(python, corpus, command):
-    """What the output's encoding lacks becomes a question mark, not a crash."""
-    (corpus / "snow.txt").write_text("\N{SNOWMAN}" * 2000, encoding="utf-8")
+SNOW = "\N{SNOWMAN}"
+SHOWING = [  # commands that print text, and how much of it
+    (["sample", "-n", "3", "--prompt", SNOW], f"{SNOW * 4}\n"),
+    (["sample", "-n", "3", "--num-samples", "2"], f"{SNOW * 3}\n{'-' * 20}\n" * 2),
+    (["sample", "-n", "3", "--beam", "2"], f"{SNOW * 3}\n"),
+    (["score", "line.txt"], f"{SNOW * 2}\n"),
+    (["report", "-n", "5", "-o", "-"], SNOW),
+]
+
+
+@pytest.fixture
+def snow(corpus, command):
+    """The current folder holds a model that knows only snowmen, and a line of two."""
+    (corpus / "snow.txt").write_text(SNOW * 2000, encoding="utf-8")
+    (corpus / "line.txt").write_text(SNOW * 2 + "\n", encoding="utf-8")
     command("train", "snow.txt", *SMALL, "--steps", 2)
-    outcome = python("-m", "nblstm", "sample", "-n", 3, "--prompt", "a", env={"PYTHONIOENCODING": "ascii"})
-    assert (outcome.code, outcome.out) == (0, "a???\n")
+    return corpus
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("args, shown", SHOWING, ids=lambda args: args[0] if isinstance(args, list) else "")
+def test_a_pipe_gets_utf8(python, snow, args, shown, encoding):
+    """Whatever the locale says, every command writes UTF-8 where its output is no terminal, and loses nothing."""
+    outcome = python("-m", "nblstm", *args, env={"PYTHONIOENCODING": f"{encoding}:replace"})
+    assert outcome.code == 0 and shown in outcome.out and "note:" not in outcome.err, outcome
+    assert args[0] == "report" or "?" not in outcome.out
+
+
+@pytest.mark.parametrize("args, shown", SHOWING[:4], ids=lambda args: args[0] if isinstance(args, list) else "")
+def test_a_terminal_without_the_characters(snow, args, shown):
+    """What a terminal's encoding lacks becomes a question mark, not a crash, and a line on stderr says so once."""
+    pty = pytest.importorskip("pty")
+    for encoding, note in (("latin-1", True), ("ascii", True), ("utf-8", False)):
+        master, slave = pty.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "nblstm", *args], stdout=slave, stderr=subprocess.PIPE, timeout=60,
+            env=environment(PYTHONIOENCODING=f"{encoding}:strict", PYTHONUTF8="0"),
+        )  # fmt: skip
+        os.close(slave)
+        seen = os.read(master, 65536).decode().replace("\r\n", "\n")
+        os.close(master)
+        assert done.returncode == 0 and (shown.replace(SNOW, "?") if note else shown) in seen
+        lost = [line for line in done.stderr.decode().splitlines() if line.startswith("note: standard output is")]
+        assert len(lost) == note
+
+
+def test_escape_sequences_of_a_text_are_not_dropped(python, corpus, command):
+    """Several texts are written as one is: as the model made them."""
+    (corpus / "red.txt").write_text("\x1b[31m" * 500)
+    command("train", "red.txt", *SMALL, "--steps", 40, "--lr", "0.05")
+    ask = ["-m", "nblstm", "sample", "-n", 6, "--temperature", 0, "--prompt", "\x1b[31m"]
+    one, two = python(*ask), python(*ask, "--num-samples", 2)
+    assert one.out.count("\x1b") > 1 and two.out == (one.out + "-" * 20 + "\n") * 2
 
 
 # ---------------------------------------------------------------- sampling
@@ -426,3 +491,18 @@ def test_demo(command, corpus):
     assert outcome.code == 0
     training = nblstm.load("model.safetensors").training
     assert training["corpus"] == ["the demo text"] and training["tokens"] > 300_000
+
+
+def test_fine_tuning_tells_what_the_model_does_not_know(command, folder):
+    """The text line counts unknown training tokens, a sentence says a large share, and a text that is all unknown is refused."""
+    (folder / "cyrillic.txt").write_text("привет " * 3000, encoding="utf-8")
+    shown = command("train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "new.safetensors", "--steps", 2)
+    assert shown.code == 0
+    assert "text    18,900 chars to train on, 16,200 of them unknown, 2,100 to validate, 1,800 of them unknown" in (
+        shown.err.replace(" chars to validate", " to validate")
+    )
+    assert "the vocabulary does not know 85.7 % of the training text's tokens" in shown.err
+    (folder / "cyrillic.txt").write_text("привет" * 3000, encoding="utf-8")
+    refused = command("train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "none.safetensors", "--steps", 2)
+    assert refused.code == 1 and "16,200 of the training text's 16,200 tokens are not in the vocabulary" in refused.err
+    assert not (folder / "none.safetensors").exists()

@@ -5,6 +5,7 @@ import pytest
 
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
+from nblstm.generation import cowriter
 from nblstm.nn.decoder import Decoder
 from nblstm.nn.parameters import initial, views
 from nblstm.tasks.language.model import LanguageModel
@@ -38,6 +39,19 @@ def reads(monkeypatch):
     reads, read = [], Decoder.__call__
     monkeypatch.setattr(Decoder, "__call__", lambda *args, **keywords: reads.append(1) or read(*args, **keywords))
     return reads
+
+
+# ---------------------------------------------------------------- what is searched
+
+
+@pytest.mark.parametrize("until, groups", [("word", 1), ("line", 3)])
+def test_four_hypotheses_are_kept_for_each_continuation(until, groups, monkeypatch):
+    """Some differ only in what is cut off: a beam of 12 for three continuations, in a group each where lines are."""
+    searches, search = [], cowriter.BeamSearch
+    monkeypatch.setattr(cowriter, "BeamSearch", lambda *args: searches.append(args[3]) or search(*args))
+    writer = a_model("char", "abcdefghij klmnop\n").cowriter(continuations=3, until=until, n=4)
+    writer.continuations()
+    assert [(config.beam, config.groups) for config in searches] == [(12, groups)]
 
 
 # ---------------------------------------------------------------- what is kept

@@ -450,3 +450,15 @@ def test_half_precision_is_for_the_card():
     """A ConfigError says so."""
     with pytest.raises(ConfigError, match="precision half"):
         TrainConfig(precision="half")
+
+
+def test_what_cannot_be_drawn_is_marked():
+    """draw: -1 where a logit is NaN or inf, or all are -inf; the other rows as ever. A decoder says that it is so."""
+    logits = np.zeros((5, 9), np.float32)
+    logits[0, 8], logits[1, 2], logits[2], logits[3, :4] = np.nan, np.inf, -np.inf, -np.inf
+    for temperature in (0.0, 1.0):
+        tokens = np.zeros(5, np.int64)
+        cuda.draw(
+            tokens, logits, np.full(5, 0.5), np.zeros((5, 0), np.int64), np.array([0]), Filters(temperature), 1
+        )  # fmt: skip
+        assert tokens[:3].tolist() == [-1] * 3 and tokens[3] >= 4 and tokens[4] > 0

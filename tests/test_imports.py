@@ -19,7 +19,7 @@ BELOW = {
     "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
     "programs": {"checks", "config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
     "series": {"checks", "config", "files", "kernels", "model", "text", "training"},
-    "training": {"config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
+    "training": {"checks", "config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
     "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
     "language_model": {"checks", "config", "files", "generation", "kernels", "model", "scoring", "text"},
     "generation": {"checks", "config", "kernels", "model", "text"},
@@ -174,7 +174,7 @@ def wheel(tmp_path_factory):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).exists():
             (copy / name).write_bytes((ROOT / name).read_bytes())
-    for path in [*PACKAGE.rglob("*.py"), *CLI.glob("*.py")]:
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.glob("py.typed"), *CLI.glob("*.py")]:
         target = copy / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
@@ -192,7 +192,7 @@ def test_the_wheel_has_the_commands_inside_nblstm(wheel):
 
 
 def test_the_wheel_is_complete(wheel):
-    """Every module of the package is in it, once."""
+    """Every module of the package is in it, once, and the mark that it is typed."""
     modules = {f"nblstm/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
-    assert modules <= set(wheel) and len(wheel) == len(set(wheel))
+    assert modules | {"nblstm/py.typed"} <= set(wheel) and len(wheel) == len(set(wheel))
     assert any(name.endswith("entry_points.txt") for name in wheel)

@@ -63,7 +63,8 @@ def copy_of_the_kernels(folder):
     """A package nblstm below `folder` that holds the kernels alone; the folder of the kernels."""
     shutil.copytree(PACKAGE / "kernels", folder / "nblstm" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "nblstm" / "__init__.py").write_text("")
-    shutil.copy(PACKAGE / "errors.py", folder / "nblstm")
+    for name in ("errors.py", "interrupts.py"):
+        shutil.copy(PACKAGE / name, folder / "nblstm")
     return folder / "nblstm" / "kernels"
 
 

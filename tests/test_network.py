@@ -10,6 +10,7 @@ from test_kernels import close
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.kernels import recurrent
+from nblstm.kernels.cells import KINDS as CELLS
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial, views
@@ -335,6 +336,17 @@ def test_fresh_parameters():
     assert abs(named["embedding.weight"].std() - 1) < 0.05
     assert np.array_equal(initial(config, 7), flat)
     assert not np.array_equal(initial(config, 8), flat)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_fresh_gains_are_one(cell):
+    """Layer norm starts as the normalisation alone: from gains of 0 nothing would come through."""
+    config = LanguageConfig(5, hidden_size=3, num_layers=2, cell=cell, layer_norm=True)
+    named = views(initial(config, 7), config)
+    gains = {name: array for name, array in named.items() if name.startswith("rnn.gain")}
+    assert len(gains) >= 4
+    for name, array in gains.items():
+        assert (array == 1).all(), name
 
 
 def test_unique_tokens_is_numpys_unique():

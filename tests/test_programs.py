@@ -164,7 +164,7 @@ def test_the_generator_predicts_many_texts_as_each_alone():
 @pytest.mark.parametrize("wrong", [[[99]], [[-1]], ["abc"], [[0.5]], [[[1, 2]]], [[[1], [1, 2]]], [3]], ids=str)
 def test_what_is_no_sequence_of_ids_is_refused(programs, kind, wrong):
     """ConfigError, with the way to make one."""
-    with pytest.raises(ConfigError, match="sequences, as texts_to_sequences makes them, must be whole numbers from 0 to"):
+    with pytest.raises(ConfigError, match="sequences, as texts_to_sequences makes them, must be"):
         programs[kind][0].predict(wrong)
 
 

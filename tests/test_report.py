@@ -215,6 +215,16 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
         (None, None, [2, 1.5, 1.6], "overfitting"),
         (None, None, [3, 2, 1.5], "underfitting"),
         (None, None, [2, 1.5, 1.499, 1.5], "fine"),
+        (1.946, 2.0, [], "underfitting"),  # a gap of 2.7 %, and below one of 3.3 %, 19.5 % and 20.5 % of the held-out loss
+        (1.934, 2.0, [], "fine"),
+        (1.61, 2.0, [], "fine"),
+        (1.59, 2.0, [], "overfitting"),
+        (None, None, [4, 2.0, 2.038], "fine"),  # 1.9 % and 2.1 % above the best
+        (None, None, [4, 2.0, 2.042], "overfitting"),
+        (None, None, [4, 2.0, 1.982], "fine"),  # 0.9 % and 1.1 % below the best before
+        (None, None, [4, 2.0, 1.978], "underfitting"),
+        (None, None, [*[4] * 8, 2.0, 1.978], "underfitting"),  # a fifth of ten validations are the last two
+        (None, None, [*[4] * 7, 2.0, 1.99, 1.985], "fine"),
         (None, None, [2, 1.5], "not known"),
         (None, 1.6, [], "not known"),
     ],

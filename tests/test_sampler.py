@@ -270,8 +270,30 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
         assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
     for options in ({"layer_norm": True}, {"peepholes": True}, {"proj_size": 8}):
         assert chosen(10**6, **options) == "numpy"
+    monkeypatch.setitem(sys.modules, "numba", sys)  # it is there, and starts at once
+    assert chosen(1) == "cpu"
     monkeypatch.setattr(sampler, "fastest", lambda: "numpy")
     assert chosen(10**6) == "numpy"
+
+
+@pytest.mark.parametrize("choice", ["numpy", "cpu"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: "".join(model.generate(n=2)), lambda model: model.generate_many(n=2, num_samples=2),
+        lambda model: model.beam(n=2, beam=2), lambda model: model.score("Shall I"),
+        lambda model: list(model.score_lines(["Shall", "I"])), lambda model: model.surprisals("Shall"),
+    ],
+    ids=["generate", "generate_many", "beam", "score", "score_lines", "surprisals"],
+)  # fmt: skip
+def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeypatch):
+    """Everything that a model is asked for takes what `choose_backend` says."""
+    asked, network = [], model.network("numpy")
+    monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
+    monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
+    monkeypatch.setattr("nblstm.tasks.language.model.choose_backend", lambda config, texts, together: (choice, texts))
+    ask(model)
+    assert set(asked) == {choice}
 
 
 def test_generate_is_lazy(model):

@@ -269,3 +269,60 @@ def test_progress_of_a_long_job(folder, monkeypatch, capsys):
             reading.told(1000, size / 2)
             assert capsys.readouterr().err == line
     assert capsys.readouterr().err == ""
+
+
+# ---------------------------------------------------------------- empty files, bytes, texts that change
+
+
+@pytest.mark.parametrize("by", ["line", "blank-line", "file"])
+def test_an_empty_file_in_a_folder_is_left_out(command, folder, by):
+    """Files of 0 bytes, packed ones too, are passed over as empty lines are; nothing but them is told."""
+    (folder / "texts").mkdir()
+    for name in ("a", "c.gz"):
+        (folder / "texts" / name).write_bytes(b"")
+    (folder / "texts" / "b").write_text("Shall I")
+    found = objects(command("score", "texts", "--by", by, "--json"))
+    assert [facts["file"] for facts in found] == [os.path.join("texts", "b")]
+    assert command("score", "texts/a", "texts/b", "--by", by).code == 0
+    assert command("eval", "texts", "--protocol", "documents").code == 0 and command("eval", "texts").code == 0
+    nothing = command("score", "texts/a", "--by", by)
+    assert (nothing.code, nothing.err.splitlines()[-1]) == (
+        FAILURE, f"Error: there is nothing to score in texts/a: all {'files' if by == 'file' else 'lines'} are empty."
+    )  # fmt: skip
+
+
+def test_bits_per_character_of_a_byte_model(command, folder):
+    """They count characters: of UTF-8 text code points, in score, eval, their JSON and the library; bytes are apart."""
+    text = "naïve café \N{SNOWMAN}\n" * 40
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    nblstm.train("text.txt", "bytes.safetensors", level="byte", hidden_size=8, num_layers=1, batch_size=4, bptt=8, steps=3)
+    model, ask = nblstm.load("bytes.safetensors"), ["-m", "bytes.safetensors", "--json"]
+    line = text.splitlines()[0]
+    for facts in objects(command("score", "text.txt", *ask)):
+        assert (facts["characters"], facts["bytes"], facts["tokens"]) == (12, 16, 16)
+        assert facts["bits_per_character"] == pytest.approx(facts["bits_per_byte"] * 16 / 12)
+    assert model.surprisals(line).score.bits_per_character == pytest.approx(facts["bits_per_character"], rel=1e-4)
+    for streams in ("1", "3"):
+        (facts,) = json.loads(command("eval", "text.txt", *ask, "--streams", streams).out)["files"]
+        length = len(text), len(text.encode())
+        assert facts["bits_per_character"] == pytest.approx(facts["bits_per_byte"] * (length[1] - 1) / (length[0] - 1))
+    halves = text.encode()[:18], text.encode()[18:]  # between the bytes of a character
+    assert model.score(halves, "numpy").characters == model.score(text, "numpy").characters == len(text) - 1
+
+
+def test_eval_notices_a_text_that_changes_between_two_models(command, folder, monkeypatch):
+    """Figures of several models are of one text, or none."""
+    from nblstm import scoring
+
+    (folder / "text.txt").write_text(VERSE)
+    score = scoring.score
+
+    def changing(*arguments):
+        found = score(*arguments)
+        (folder / "text.txt").write_text(VERSE[::-1])
+        return found
+
+    monkeypatch.setattr(scoring, "score", changing)
+    outcome = command("eval", "text.txt", "-m", "model.safetensors", "-m", "model.safetensors")
+    assert (outcome.code, outcome.out) == (FAILURE, "")
+    assert outcome.err == "Error: text.txt has changed while it was read; use a copy that nothing writes to.\n"

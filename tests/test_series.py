@@ -279,8 +279,8 @@ def test_a_model_says_what_it_cannot_read(model):
     """Another number of channels, too few steps ahead, an unknown backend, numbers out of all proportion."""
     for call, message in (
         (lambda: model.predict(np.ones((5, 3))), "2 numbers at a step"),
-        (lambda: model.forecast(waves(9), 0), "integer of at least 1, got 0"),
-        (lambda: model.forecast(waves(9), 1.5), "integer of at least 1, got 1.5"),
+        (lambda: model.forecast(waves(9), 0), "whole number from 1 to 1,000,000, got 0"),
+        (lambda: model.forecast(waves(9), 1.5), "whole number from 1 to 1,000,000, got 1.5"),
         (lambda: model.predict(waves(9), backend="gpu"), "backend must be one of numpy, cpu, cuda, got 'gpu'"),
         (lambda: model.predict(np.full((5, 2), 1e300)), "like those it was trained on"),
     ):

@@ -22,11 +22,11 @@ CHUNKS = 5  # per epoch of the text below
 SHAPE = LanguageConfig(7, hidden_size=8, num_layers=2, dropout=0.3, input_dropout=0.2, output_dropout=0.1)
 
 
-def make_trainer(valid=True, shape=SHAPE, **settings):
+def make_trainer(valid=True, shape=SHAPE, backend="cpu", **settings):
     """A trainer on 133 random tokens: 4 streams of 33 transitions, read in chunks of 8."""
     ids = np.random.default_rng(1).integers(0, shape.vocab_size, 173)
     settings = {"batch_size": 4, "bptt": 8, "threads": 2, **settings}
-    network = Network(shape, initial(shape, 3), "cpu", 2)
+    network = Network(shape, initial(shape, 3), backend, 2)
     config = TrainConfig(**settings)
     streams = Streams(ids[:133], config.batch_size, config.bptt)
     assert len(streams) == CHUNKS
@@ -186,6 +186,15 @@ def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
     updates = [report for report in trainer.run() if not report.validated]
     assert [report.step for report in updates] == list(range(1, steps + 1))
     assert trainer.progress == 1
+
+
+def test_the_shown_loss_is_smoothed():
+    """The mean of the losses so far at first, later the last one counts a fiftieth: s' = 0.98 s + 0.02 loss."""
+    reports = [report for report in make_trainer(valid=False, backend="numpy", steps=70).run() if not report.validated]
+    losses, shown = ([getattr(report, name) for report in reports] for name in ("loss", "smooth_loss"))
+    np.testing.assert_allclose(shown[:49], np.cumsum(losses[:49]) / np.arange(1, 50), rtol=1e-12)
+    for k in range(49, 70):
+        assert shown[k] == pytest.approx(0.98 * shown[k - 1] + 0.02 * losses[k], rel=1e-12)
 
 
 def test_the_end_is_validated_also_inside_an_epoch():

@@ -5,6 +5,8 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.text.vocabulary import LEVELS, TOKENIZERS, UNK, Vocabulary
@@ -279,3 +281,12 @@ def test_from_dict_refuses_other_values(fields):
     """Not a dict, or a dict without the three fields."""
     with pytest.raises(ModelFileError, match="must hold level, tokenizer and tokens"):
         Vocabulary.from_dict(fields)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 4)), st.integers(1, 4), st.integers(1, 9))
+def test_the_most_frequent_tokens(counts, min_count, most):
+    """By falling count, then by code point, as many as there is room for: as sorting all of them says."""
+    text = "".join(f"{word}\n" * count for word, count in counts.items())
+    expected = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))[:most]
+    found = Vocabulary.build([text.replace("\n", " ")], "word", "whitespace", min_count, most + 1)
+    assert list(found.tokens) == ["<unk>", *expected]

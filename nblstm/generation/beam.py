@@ -136,7 +136,7 @@ class BeamSearch:
             parents, tokens, self.steps, self.places, self._state, self._logits, noise, self._banned, self._beam
         )
         self.steps += taken
-        if taken < K and not self.done:
+        if taken < K and not over(self.places, self.steps, self._beam):
             raise checks.non_finite(f"the logits of token {self.steps} of a hypothesis are")
         self._apply_ending()
 

@@ -10,6 +10,7 @@ can have written to it; else numba's next one is, that below the user's home.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numba
+import numpy as np
 from llvmlite.binding import ffi
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
@@ -174,15 +176,27 @@ if hasattr(os, "register_at_fork"):
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
+    if PLAIN:
+        return _without_warnings(function)
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    if not PLAIN:
-        dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
-        dispatcher.compile = _uninterrupted(dispatcher.compile)
-        try:
-            dispatcher._cache = KernelCache(function)
-        except Exception:  # no folder to write to: compile in every process
-            pass
+    dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
+    dispatcher.compile = _uninterrupted(dispatcher.compile)
+    try:
+        dispatcher._cache = KernelCache(function)
+    except Exception:  # no folder to write to: compile in every process
+        pass
     return dispatcher
+
+
+def _without_warnings(function: Callable[..., Any]) -> Any:
+    """The function as Python: integers wrap around and floats overflow without a word, as where it is compiled."""
+
+    @functools.wraps(function)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return quiet
 
 
 def named(function: Callable[..., Any], name: str) -> Any:

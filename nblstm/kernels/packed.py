@@ -8,8 +8,8 @@ import numpy as np
 def indices(numbers: np.ndarray) -> np.ndarray:
     """Whole numbers as np.intp, the type that NumPy wants rows and counts in; itself where it has that type.
 
-    The ids and offsets of a text have types of their own (int32, int64), which np.take, np.repeat and np.bincount refuse
-    where they are wider than a pointer: on 32-bit platforms.
+    The ids and offsets of a text have types of their own (int32, int64), which np.take, np.repeat and np.bincount
+    refuse where they are wider than a pointer: on 32-bit platforms.
     """
     return np.asarray(numbers).astype(np.intp, copy=False)
 

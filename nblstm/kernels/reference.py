@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.packed import indices
+from nblstm.kernels.threads import not_while_forking
 
 
 def sigmoid(x):
@@ -241,6 +242,7 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     return [{} for _ in cells]
 
 
+@not_while_forking
 def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
     """One direction of one layer over T steps of packed texts.
 
@@ -271,6 +273,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
             cs[start:stop] = c
 
 
+@not_while_forking
 def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
     """Back-propagation through time of `recurrent_forward`.
 
@@ -335,6 +338,7 @@ def decode_work(N, weights, threads):
     return weights
 
 
+@not_while_forking
 def decode(logits, h, c, top, tokens, work, threads):
     """Read one token of each text: h, c (L, N, H) become the next state, logits (N, V) those of the next token.
 
@@ -619,12 +623,14 @@ def linear_work(M, D, V, dtype, threads):
     return ()
 
 
+@not_while_forking
 def linear_forward(y, work, x, weight, bias, threads):
     """y = x weight^T + bias. y (M, V), x (M, D), weight (V, D), bias (V,)."""
     np.matmul(x, weight.T, out=y)
     y += bias
 
 
+@not_while_forking
 def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     """dx (M, D) overwritten, dweight (V, D), dbias (V,) accumulated into; dy (M, V), x (M, D)."""
     np.matmul(dy, weight, out=dx)  # y = x weight^T
@@ -669,6 +675,7 @@ def log_softmax(logits):
     return (shifted - np.log(total)).astype(logits.dtype)
 
 
+@not_while_forking
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
     """losses[m] = -log softmax(x weight^T + bias)[m, targets[m]], in nats.
 
@@ -677,6 +684,7 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
     losses[...] = -log_softmax(x @ weight.T + bias)[np.arange(len(x)), targets]
 
 
+@not_while_forking
 def softmax_losses_and_gradient(
     losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
 ):
@@ -711,6 +719,7 @@ def clear(g, threads):
     g.fill(0)
 
 
+@not_while_forking
 def squared_norm(g, threads):
     """The sum of squares of g (P,), in float64."""
     return float(np.dot(g.astype(np.float64), g.astype(np.float64)))

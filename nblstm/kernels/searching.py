@@ -217,7 +217,7 @@ def _searcher(layout):
         taken, parents, tokens, start, places, states, memory, logits, noise, K, banned, beam, room, net, sizes, B,
         counter, parts, part, n0, n1,
     ):  # fmt: skip
-        """All from step taken[0] on; taken (3,): how many steps were taken, whether no more will be, whether a text is lost.
+        """All from step taken[0] on; taken (3,): the steps that were taken, whether it is over, whether a text is lost.
 
         Fewer are taken where the parts had to wait for cores.
         """

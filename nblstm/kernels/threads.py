@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import wraps
 from typing import Any, Callable
 
 import numpy as np
@@ -101,11 +102,60 @@ def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: C
             other.result()
 
 
-def _forget() -> None:
-    """A forked child has no threads: let it start its own."""
+# ---------------------------------------------------------------- forks
+#
+# A fork copies one thread and all locks. NumPy's BLAS has some around its products, and a thread pool behind them: a fork
+# that meets one of its products hangs for ever, in the parent or in the child. So a fork waits for the end of those that
+# run, and new ones for the end of the fork; nobody else waits, and nothing is locked.
+
+FORK_WAIT = 0.0005  # seconds between two looks
+_computing: dict[int, int] = {}  # thread -> how many guarded calls it is in
+_forking: list[int] = []  # threads that want to fork
+
+
+def not_while_forking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which multiplies with NumPy, guarded from the forks of other threads."""
+
+    @wraps(function)
+    def guarded(*args: Any, **keywords: Any) -> Any:
+        me = threading.get_ident()
+        depth = _computing.get(me, 0)
+        try:
+            _computing[me] = depth + 1  # told first, looked at then: one of two threads always sees the other
+            while depth == 0 and _forking:
+                del _computing[me]
+                time.sleep(FORK_WAIT)
+                _computing[me] = 1
+            return function(*args, **keywords)
+        finally:
+            if depth:
+                _computing[me] = depth
+            else:
+                _computing.pop(me, None)
+
+    return guarded
+
+
+def _before_fork() -> None:
+    """Wait until no other thread is in a guarded call."""
+    me = threading.get_ident()
+    _forking.append(me)
+    while set(_computing) - {me}:
+        time.sleep(FORK_WAIT)
+
+
+def _in_parent() -> None:
+    _forking.remove(threading.get_ident())
+
+
+def _in_child() -> None:
+    """A child has none of the other threads: let it start its own."""
     global _pool, _crowd
     _pool, _crowd = _pool_of_threads(), threading.Lock()
+    _forking.clear()
+    for thread in set(_computing) - {threading.get_ident()}:
+        del _computing[thread]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

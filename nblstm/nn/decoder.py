@@ -80,7 +80,7 @@ class Decoder:
         -1 where its logits are no distribution, and then nothing that means anything. ConfigError for what does not fit.
         """
         (N, V), K = self._check(state, logits, banned), len(uniform)
-        room = checks.whole("history", np.shape(history)[-1], length + K, sys.maxsize)
+        room = checks.whole("the room in history", np.shape(history)[-1], length + K, sys.maxsize)
         checks.in_place("history", history, (N, room), np.int64)
         checks.ids("history", history[:, :length], V)
         checks.in_place("uniform", uniform, (K, N), np.float64)
@@ -102,7 +102,8 @@ class Decoder:
             checks.in_place(name, array, (B,), dtype)
         checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
         if start > 0:
-            checks.ids("parents", parents[start - 1], B), checks.ids("tokens", tokens[start - 1], V + 1)
+            checks.ids("parents", parents[start - 1], B)
+            checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
             return self.kernels.search(
                 parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import NetworkConfig
+from nblstm.config import PRECISIONS, NetworkConfig
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
 from nblstm.nn.card import check_card
@@ -85,6 +85,7 @@ class Network:
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         checks.a(NetworkConfig, "config", config)
+        checks.one_of("precision", precision, PRECISIONS)
         kernels = load(backend)
         if backend == "cuda":
             check_card(config)
@@ -226,6 +227,6 @@ class Network:
         """The head's outputs (M, V) for what it sees, (M, head_size), such as state.top."""
         c = self.config
         if not hasattr(features, "copy_to_host"):
-            features = checks.in_form("features", features, (*np.shape(features)[:1], c.head_size), c.dtype)
+            features = checks.in_form("features", features, (*getattr(features, "shape", ())[:1], c.head_size), c.dtype)
         with checks.quiet(), self.scratch() as scratch:
             return self.head.outputs(scratch, features)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nblstm import kernels
+from nblstm import checks
 from nblstm.config import MAX_ROLLBACKS, TextConfig, TokenStackConfig, TrainConfig
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
@@ -435,6 +436,7 @@ def train(
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
     paths, valid_paths = _path_list(corpus), _path_list(valid)
+    output = checks.path("output", output)
     task, text, model, config = split_settings(settings)
     if resume:
         check_resume(init_from, overwrite)
@@ -459,7 +461,8 @@ def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> N
 
 
 def _path_list(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else checks.items("corpus", paths)
+    return [checks.path("corpus", path) for path in several]
 
 
 def split_settings(

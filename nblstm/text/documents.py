@@ -13,7 +13,7 @@ A line of nothing but white space is empty, and an empty document is none. A doc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import AnyStr
 
@@ -51,9 +51,9 @@ def _by_blank_line(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterato
 
 
 def _by_file(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
-    number, text = _joined(((1, piece) for piece in pieces), name, longest)
-    if text:
-        yield number, text
+    held = filter(None, pieces)
+    for first in held:
+        yield _joined(((1, piece) for piece in chain([first], held)), name, longest)
 
 
 _KINDS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
@@ -70,8 +70,8 @@ def _bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyS
         yield piece
 
 
-def _joined(parts: Iterable[tuple[int, AnyStr]], name: str, longest: int) -> tuple[int, AnyStr | None]:
-    """The text of some numbered parts, and the number of the first; None of no parts."""
+def _joined(parts: Iterable[tuple[int, AnyStr]], name: str, longest: int) -> tuple[int, AnyStr]:
+    """The text of some numbered parts, at least one, and the number of the first."""
     held: list[AnyStr] = []
     first = length = 0
     for number, part in parts:
@@ -79,7 +79,7 @@ def _joined(parts: Iterable[tuple[int, AnyStr]], name: str, longest: int) -> tup
         held.append(part)
         if length > longest:
             raise _too_long(name, first, longest)
-    return first, held[0][:0].join(held) if held else None
+    return first, held[0][:0].join(held)
 
 
 def _too_long(name: str, line: int, longest: int) -> TextError:

@@ -370,8 +370,14 @@ def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
 
 def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) -> list[str]:
     """Up to `most` tokens of a text that a vocabulary keeps, by falling count, then by code point."""
-    kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
-    return [token for _, token in kept[:most]]
+    if most is None or most >= len(counts):
+        kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
+        return [token for _, token in kept]
+    # of very many only the kept ones are sorted: all above the count of the last one, and the first of those with it
+    last = int(np.partition(np.fromiter(counts.values(), np.int64, len(counts)), -most)[-most]) if most else sys.maxsize
+    above = _most_frequent({token: count for token, count in counts.items() if count > last}, min_count, None)
+    alike = sorted(token for token, count in counts.items() if count == last >= min_count)
+    return above + alike[: most - len(above)]
 
 
 def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:

@@ -140,10 +140,10 @@ class Trainer:
         before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
         norm = self._clip(loss)
-        if self.best_loss is None:  # wherever this update leads, these were good
-            self.network.kernels.assign(self.best, self.network.parameters)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         with held():
+            if self.best_loss is None:  # wherever this update leads, these were good
+                self.network.kernels.assign(self.best, self.network.parameters)
             self.whole = False
             self._move(lr, norm)
             self.state = state

@@ -34,9 +34,9 @@ def threads(choose):
     return ["--threads", choose.choice([1, 2, 3])]
 
 
-def stop(process, choose, number):
+def stop(process, folder, choose, number):
     """Send the signal once the first checkpoint is there and some more time has passed; whether it was in time."""
-    checkpoint = Path(process.args_folder) / "model.checkpoint.safetensors"
+    checkpoint = folder / "model.checkpoint.safetensors"
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.005)
     time.sleep(choose.uniform(0.0, 0.6))
@@ -57,8 +57,7 @@ def main():
             _, err = whole.communicate(timeout=120)
             number = signal.SIGKILL if run % 2 else choose.choice([signal.SIGINT, signal.SIGTERM])
             process = start(folder, "train", *args, *threads(choose), "--quiet", save_seconds=0.05)
-            process.args_folder = folder
-            stops += stop(process, choose, number)
+            stops += stop(process, folder, choose, number)
             going_on = start(folder, "train", "--resume", *threads(choose), "--quiet")
             _, more = going_on.communicate(timeout=120)
             same = not err and not more

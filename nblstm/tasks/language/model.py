@@ -59,7 +59,7 @@ class LanguageModel(TextModel):
         return sampler.read(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
-        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and has the form of this model's."""
+        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and of such a model."""
         if state is None:
             return None
         if not isinstance(state, State):

@@ -1,0 +1,66 @@
+"""Run the suite with its kernels compiled in other ways: `python tests/stress/modes.py [MODE...]`, all of them by default.
+
+    bounds    every index of a kernel checked (NUMBA_BOUNDSCHECK=1)
+    generic   for a processor with nothing but what every x86-64 has (NUMBA_CPU_NAME=generic)
+    plain     kernels as Python, with the branch coverage of nblstm/ and cli/ if `coverage` is installed
+
+File by file, each in a process of its own and with a cache of its own per mode, so that one which hangs or crashes does
+not hide the others. Prints a line a file; ends with 1 if any has failed. What compiles kernels in processes of its own,
+or looks at the cache, is left out of the plain mode.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODES = {
+    "bounds": {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1"},
+    "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+    "plain": {"NUMBA_DISABLE_JIT": "1", "NBLSTM_TEST_SECONDS": "1800"},
+}
+COMPILED = ("test_cuda.py", "test_cuda_ptx.py", "test_kernel_cache.py", "test_vectors.py")  # not for the plain mode
+SECONDS = 3600  # of a file
+
+
+def run(mode, path, cache):
+    """Run a file of tests in a mode: whether it passes, and the last line it prints."""
+    args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    if mode == "plain" and importlib.util.find_spec("coverage"):
+        args = ["-m", "coverage", "run", "--branch", "--parallel-mode", "--source", "nblstm,cli", *args]
+    variables = {**os.environ, **MODES[mode], "NUMBA_CACHE_DIR": cache}
+    try:
+        done = subprocess.run(
+            [sys.executable, *args], cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, f"not done after {SECONDS} s"
+    if done.returncode:
+        print(done.stdout)
+    return done.returncode in (0, 5), (done.stdout.strip().splitlines() or ["nothing"])[-1]  # 5: all are left out
+
+
+def main():
+    """Run the modes named on the command line."""
+    failed = []
+    for mode in sys.argv[1:] or MODES:
+        with tempfile.TemporaryDirectory() as cache:
+            for path in sorted((ROOT / "tests").glob("test_*.py")):
+                if mode == "plain" and path.name in COMPILED:
+                    continue
+                passes, line = run(mode, path, cache)
+                failed += [] if passes else [f"{mode} {path.name}"]
+                print(f"{mode:8} {path.name:28} {line}", flush=True)
+        if mode == "plain" and importlib.util.find_spec("coverage"):
+            for command in ("combine", "report"):
+                subprocess.run([sys.executable, "-m", "coverage", command], cwd=ROOT, check=False)
+    print("failed:", ", ".join(failed) or "none")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
