@@ -54,10 +54,10 @@ def main() -> None:
     text = Path(args.corpus).read_text(encoding="utf-8")
     limit = {"epochs": args.epochs} if args.epochs else {"minutes": args.minutes}
     rows, notes = [], []
-    for program in (nblstm.MLPLanguageModel(window=args.window), nblstm.TextGenerator()):
-        settings = {"documents": args.documents, "threads": args.threads}
-        program.train(text[: 1 << 14], steps=2, **settings)
-        program.train(text, **settings, **limit)
+    settings = {"documents": args.documents, "threads": args.threads}
+    for program in (nblstm.MLPLanguageModel(window=args.window, **settings), nblstm.TextGenerator(**settings)):
+        program.set_params(steps=2).fit(text[: 1 << 14])
+        program.set_params(steps=None, **limit).fit(text)
         rows.append(row(program))
         notes += written(program, n=100 if args.documents is None else 40)
     asked = f"{args.epochs} epochs" if args.epochs else f"{args.minutes:g} minutes"

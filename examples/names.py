@@ -11,8 +11,10 @@ import nblstm
 
 def main(path: str, epochs: int = 3) -> None:
     names = Path(path).read_text(encoding="utf-8").split()
-    for program in (nblstm.MLPLanguageModel(window=10), nblstm.TextGenerator(hidden_size=128)):
-        program.train(names, epochs=epochs)
+    for program in (
+        nblstm.MLPLanguageModel(window=10, epochs=epochs), nblstm.TextGenerator(hidden_size=128, epochs=epochs)
+    ):  # fmt: skip
+        program.fit(names)
         loss = program.training["valid_loss"]
         print(f"{type(program).__name__}: {program.config.description}, validation loss {loss:.3f}")
         print("  new names      ", *(program.generate_text(n=20, temperature=0.8, seed=seed) for seed in range(6)))

@@ -13,7 +13,7 @@ import nblstm
 def main(path: str, epochs: int = 1) -> None:
     text = Path(path).read_text(encoding="utf-8")
     for kind in (nblstm.MLPLanguageModel, nblstm.TextGenerator):
-        program = kind().train(text, epochs=epochs)
+        program = kind(epochs=epochs).fit(text)
         with tempfile.TemporaryDirectory() as folder:
             program.save(Path(folder, "program.safetensors"))
             program = kind.load(Path(folder, "program.safetensors"))

@@ -231,7 +231,7 @@ def initial_parameters():
         "projected": LanguageConfig(5, 3, hidden_size=4, num_layers=2, proj_size=2, peepholes=True, dtype="float64"),
         "bidirectional": MaskedConfig(5, 3, hidden_size=4, num_layers=2, cell="rnn", dtype="float64"),
         "update": LanguageConfig(5, 3, hidden_size=4, num_layers=1, cell="update-lstm", head="cell", layer_norm=True, dtype="float64"),
-        "series": SeriesConfig(2, 2, 4, 2, dtype="float64"),
+        "series": SeriesConfig(2, 2, hidden_size=4, num_layers=2, dtype="float64"),
     }
     windows = {
         "window": WindowConfig(5, 3, hidden_size=4, dtype="float64"),

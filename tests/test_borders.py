@@ -45,7 +45,7 @@ def make_model(config=CONFIG, parameters=None):
 
 def make_series(parameters=None):
     config, one = SeriesConfig(1, 1, hidden_size=3), Scale(np.zeros(1), np.ones(1))
-    return nblstm.SeriesModel(config, initial(config, 0) if parameters is None else parameters, one, one, {})
+    return nblstm.SeriesModel()._take(config, initial(config, 0) if parameters is None else parameters, one, one, {})
 
 
 MODEL, SERIES = make_model(), make_series()
@@ -56,7 +56,7 @@ STATE = MODEL.state("ab")
 def programs():
     """A trained one of each of the article's programs."""
     settings = {"hidden_size": 3}
-    mlp = nblstm.MLPLanguageModel(window=2, **settings).train("abc abc abc abc", steps=1, batch_size=2)
+    mlp = nblstm.MLPLanguageModel(window=2, **settings, steps=1, batch_size=2).fit("abc abc abc abc")
     config = LanguageConfig(len(mlp.vocabulary), num_layers=1, hidden_size=3)
     generator = nblstm.TextGenerator(**settings)
     generator._take(config, mlp.vocabulary, initial(config, 0), {})
@@ -125,7 +125,7 @@ CALLS = {
     "SeriesModel.save": lambda b: (SERIES.save, ["series.safetensors"], {}),
     "SeriesModel.load": lambda b: (nblstm.SeriesModel.load, ["none.safetensors"], {}),
     "SeriesModel.fit": lambda b: (
-        lambda *a, **k: nblstm.SeriesModel.fit(*a, stop=lambda: True, **k), [np.arange(40.0) % 5],
+        lambda *a, **k: nblstm.SeriesModel(**k).fit(*a, stop=lambda: True), [np.arange(40.0) % 5],
         {"targets": None, "valid_fraction": 0.1, "hidden_size": 3, "threads": 1},
     ),
     "Network": lambda b: (Network, [CONFIG, MODEL.parameters, b, 1, "single"], {}),

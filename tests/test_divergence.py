@@ -155,7 +155,7 @@ def test_only_runs_with_a_checkpoint_can_go_back():
         with pytest.raises(ConfigError, match="^on_divergence is for training with a checkpoint"):
             train("some text", on_divergence="rollback")
     with pytest.raises(ConfigError, match="'on_divergence'"):
-        nblstm.SeriesModel.fit(np.arange(9.0), on_divergence="rollback")
+        nblstm.SeriesModel(on_divergence="rollback").fit(np.arange(9.0))
     with pytest.raises(ConfigError, match="on_divergence must be one of stop, rollback, got 'never'"):
         nblstm.TrainConfig(on_divergence="never")
 

@@ -239,18 +239,18 @@ def test_an_error_in_the_middle_of_an_update_is_known(here):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(trainer_module, "make_optimizer", making)
-        program.train(VERSE * 9, batch_size=4, bptt=8, steps=9)
+        program.set_params(batch_size=4, bptt=8, steps=9).fit(VERSE * 9)
     np.testing.assert_array_equal(program.parameters, kept[2])
 
 
 @pytest.mark.parametrize("kind", [nblstm.TextGenerator, nblstm.MLPLanguageModel])
 def test_a_program_that_learnt_nothing_stays_what_it_was(kind, monkeypatch):
     """An interrupt before the first update of a second training leaves the program of the first."""
-    program = kind(hidden_size=8).train(VERSE * 9, batch_size=4, steps=2)
+    program = kind(hidden_size=8, batch_size=4, steps=2).fit(VERSE * 9)
     before = program.parameters.copy()
     monkeypatch.setattr(Trainer, "_update", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        program.train("another text " * 20, batch_size=4, steps=2)
+        program.fit("another text " * 20)
     np.testing.assert_array_equal(program.parameters, before)
     assert program.score("Thou").tokens == 4
 
@@ -259,11 +259,11 @@ def test_a_series_model_can_be_fitted_after_an_interrupt(monkeypatch):
     """An interrupted fit raises KeyboardInterrupt; the next one is not touched by it."""
     series = np.sin(np.arange(300) / 9)
     settings = {"hidden_size": 8, "steps": 5, "batch_size": 4, "bptt": 8}
-    expected = nblstm.SeriesModel.fit(series, **settings)
+    expected = nblstm.SeriesModel(**settings).fit(series)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "_move", at_call(Trainer._move, 2))
-        nblstm.SeriesModel.fit(series, **settings)
-    np.testing.assert_array_equal(nblstm.SeriesModel.fit(series, **settings).parameters, expected.parameters)
+        nblstm.SeriesModel(**settings).fit(series)
+    np.testing.assert_array_equal(nblstm.SeriesModel(**settings).fit(series).parameters, expected.parameters)
 
 
 # ---------------------------------------------------------------- a run is saved

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.files import store
 from conftest import SMALL
 from test_network import BACKENDS, make_chunk, make_network
 
@@ -9,10 +10,10 @@ import nblstm
 from nblstm import scoring
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.files.model_file import save_model
 from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.masked import network as networks
 from nblstm.tasks.masked.network import MASK, SPAN, MaskedNetwork
+from nblstm.nn.parameters import named_tensors
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Bytes, Characters, Vocabulary
 
@@ -176,7 +177,7 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
 def test_what_writes_refuses(folder, command, asked):
     """One sentence, exit code 2, nothing on stdout."""
     model, reason = make_model(dtype="float32"), "a bidirectional model reads whole texts; it cannot write from left to right."
-    save_model(folder / "both.safetensors", model.config, LETTERS, model.network().weights)
+    model.save(folder / "both.safetensors")
     place = ["both.safetensors"] if asked[0] == "report" else ["-m", "both.safetensors"]
     refused = command(asked[0], *place, *asked[1:])
     assert (refused.code, refused.out) == (2, "")
@@ -184,11 +185,11 @@ def test_what_writes_refuses(folder, command, asked):
 
 
 def test_the_library_refuses_as_well():
-    """generate, beam, cowriter and state: before anything is read."""
+    """The model has none of the verbs of writing, and its network no decoder."""
     model = make_model()
-    for write in (model.generate, model.generate_many, model.beam, model.cowriter, model.state):
-        with pytest.raises(ConfigError, match="cannot write from left to right"):
-            write()
+    assert not {"generate", "generate_many", "beam", "cowriter", "state"} & set(dir(model))
+    with pytest.raises(ConfigError, match="cannot write from left to right"):
+        model.network().decoder()
 
 
 def test_samples_during_training_are_refused(folder, command):
@@ -203,6 +204,8 @@ def test_bytes_cannot_be_hidden(folder, command):
     """Level byte has no <unk> to stand for a hidden token: refused before the text is read, and in model files."""
     refused = command("train", "no-such-corpus.txt", "--level", "byte", "--bidirectional", "-o", "b.safetensors")
     assert refused.code == 2 and "bidirectional hides tokens behind <unk>" in refused.err
-    model = make_model(Bytes(Bytes.TOKENS), dtype="float32")
+    with pytest.raises(ConfigError, match="level byte does not have"):
+        make_model(Bytes(Bytes.TOKENS), dtype="float32")
+    network = make_network("numpy", vocab_size=256, **{**BOTH, "dtype": "float32"})
     with pytest.raises(ModelFileError, match="level byte does not have"):
-        save_model(folder / "b.safetensors", model.config, model.vocabulary, model.network().weights)
+        store(folder / "b.safetensors", network.config, Bytes(Bytes.TOKENS), named_tensors(network.parameters, network.config))

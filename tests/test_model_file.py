@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
+from support.files import store
 
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ModelFileError
 from nblstm.files import safetensors
-from nblstm.files.model_file import check_tensors, load_checkpoint, load_model, save_checkpoint, save_model
+from nblstm.files.model_file import check_tensors, load_checkpoint, load_model, save_checkpoint
 from nblstm.text.vocabulary import Vocabulary
 
 TRAINING = {"validation_loss": 1.5, "steps": 100, "corpus": "é.txt", "created": "2025-01-01T00:00:00+00:00"}
@@ -20,14 +21,11 @@ def a_vocabulary(level="char"):
 
 
 def a_model(dtype="float32", level="char"):
-    """config, vocabulary, weights of a small model; two tensors are enough here, names are the network's business."""
+    """config, vocabulary, weights of a small model."""
     vocabulary = a_vocabulary(level)
     config = LanguageConfig(vocab_size=len(vocabulary), hidden_size=2, num_layers=1, dtype=dtype)
     rng = np.random.default_rng(0)
-    weights = {
-        "embedding.weight": rng.standard_normal((len(vocabulary), 2)).astype(dtype),
-        "rnn.weight_ih_l0": rng.standard_normal((8, 2)).astype(dtype),
-    }
+    weights = {name: rng.standard_normal(shape).astype(dtype) for name, shape in config.shapes.items()}
     return config, vocabulary, weights
 
 
@@ -35,14 +33,9 @@ def shapes_of(tensors):
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def shapes(config):
-    """Those of the weights of `a_model`."""
-    return {"embedding.weight": (config.vocab_size, 2), "rnn.weight_ih_l0": (8, 2)}
-
-
 def load(path):
     """The model file at `path`, whose weights are those of `a_model`."""
-    return load_model(path, shapes)
+    return load_model(path, [LanguageConfig])
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def path(tmp_path):
 @pytest.fixture
 def document(path):
     """The JSON object of a good model file at `path`, to be damaged and put back with `rewrite`."""
-    save_model(path, *a_model(), TRAINING)
+    store(path, *a_model(), TRAINING)
     return json.loads(safetensors.read(path)[1]["nblstm"])
 
 
@@ -68,7 +61,7 @@ def rewrite(path, document, key="nblstm"):
 def test_what_is_saved_is_loaded(path, dtype, level):
     """Config, vocabulary, weights and training facts survive, bit by bit, at every level and dtype."""
     config, vocabulary, weights = a_model(dtype, level)
-    save_model(path, config, vocabulary, weights, TRAINING)
+    store(path, config, vocabulary, weights, TRAINING)
     loaded = load(path)
     assert loaded.config == config and loaded.vocabulary == vocabulary and loaded.training == TRAINING
     assert list(loaded.weights) == sorted(weights)
@@ -79,7 +72,7 @@ def test_what_is_saved_is_loaded(path, dtype, level):
 
 def test_training_facts_are_optional(path):
     """A model need not say how it was made."""
-    save_model(path, *a_model())
+    store(path, *a_model())
     assert load(path).training == {}
 
 
@@ -108,7 +101,7 @@ DAMAGE = {
     "config of zeros": ({"config": {"vocab_size": 0}}, "its config is not valid: vocab_size must be at least 1"),
     "config too large": ({"config": {"vocab_size": 6, "hidden_size": 10**400}}, "its config is not valid"),
     "other vocab_size": ({"config": {"vocab_size": 7}}, "vocab_size is 7, but the vocabulary has 6"),
-    "other dtype": ({"config": {"vocab_size": 6, "dtype": "float64"}}, "must be float64 by the config, got float32"),
+    "other dtype": ({"config": {"vocab_size": 6, "hidden_size": 2, "num_layers": 1, "dtype": "float64"}}, "must be float64 by the config, got float32"),
     "no vocabulary": ({"vocabulary": None}, "its vocabulary must be a JSON object, got None"),
     "empty vocabulary": ({"vocabulary": {}}, "the vocabulary must hold level"),
     "training is a list": ({"training": []}, r"its training must be a JSON object, got \[\]"),
@@ -146,7 +139,7 @@ def test_a_checkpoint_is_not_a_model(path):
     save_checkpoint(path, {}, {})
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a training checkpoint, not a model")):
         load(path)
-    save_model(path, *a_model())
+    store(path, *a_model())
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a model, not a training checkpoint")):
         load_checkpoint(path)
 
@@ -155,11 +148,11 @@ def test_a_checkpoint_is_not_a_model(path):
 def test_weights_that_are_not_finite(path, value):
     """A model that has blown up is neither saved nor loaded."""
     config, vocabulary, weights = a_model()
-    save_model(path, config, vocabulary, weights)
+    store(path, config, vocabulary, weights)
     before = path.read_bytes()
     weights["rnn.weight_ih_l0"][3, 1] = value
     with pytest.raises(ModelFileError, match="'rnn.weight_ih_l0' has values that are not finite"):
-        save_model(path, config, vocabulary, weights)
+        store(path, config, vocabulary, weights)
     assert path.read_bytes() == before
     safetensors.write(path, weights, {"nblstm": safetensors.read(path)[1]["nblstm"]})
     with pytest.raises(ModelFileError, match="'rnn.weight_ih_l0' has values that are not finite"):
@@ -170,12 +163,12 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(path):
     """A vocabulary of another size, a weight of another dtype and facts that are not JSON are refused at once."""
     config, vocabulary, weights = a_model()
     with pytest.raises(ModelFileError, match="but the vocabulary has 256"):
-        save_model(path, config, a_vocabulary("byte"), weights)
+        store(path, config, a_vocabulary("byte"), weights)
     with pytest.raises(ModelFileError, match="must be float32 by the config, got float64"):
-        save_model(path, config, vocabulary, {"w": np.zeros(2)})
+        store(path, config, vocabulary, {name: weight.astype("float64") for name, weight in weights.items()})
     for fact in (np.float32(1), float("nan"), {1}):
         with pytest.raises(ModelFileError, match="is not JSON"):
-            save_model(path, config, vocabulary, weights, {"fact": fact})
+            store(path, config, vocabulary, weights, {"fact": fact})
     assert not path.exists()
 
 
@@ -184,8 +177,8 @@ def test_check_tensors():
     _, _, weights = a_model()
     shapes = shapes_of(weights)
     check_tensors(weights, shapes, "m.nbl")
-    with pytest.raises(ModelFileError, match="m.nbl lacks the tensor 'head.bias' that its config calls for."):
-        check_tensors(weights, {**shapes, "head.bias": (6,)}, "m.nbl")
+    with pytest.raises(ModelFileError, match="m.nbl lacks the tensor 'head.more' that its config calls for."):
+        check_tensors(weights, {**shapes, "head.more": (6,)}, "m.nbl")
     with pytest.raises(ModelFileError, match=r"'rnn.weight_ih_l0' must have shape \(8, 3\) .*, got \(8, 2\)"):
         check_tensors(weights, {**shapes, "rnn.weight_ih_l0": (8, 3)}, "m.nbl")
     with pytest.raises(ModelFileError, match="m.nbl has a tensor 'extra' that its config does not call for."):

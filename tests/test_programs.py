@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("kind", NETWORKS, ids=lambda kind: kind.__name__)
 def learnt(kind, text, network=None, **settings):
     """A small program that has learnt a text."""
     settings = {**TRAINING[kind], "valid_fraction": 0.0, "steps": 150, "threads": 1, **settings}
-    return kind(**{**NETWORKS[kind], **(network or {})}).train(text, **settings)
+    return kind(**{**NETWORKS[kind], **(network or {})}, **settings).fit(text)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_an_interrupt_keeps_what_was_learnt(kind):
 
     program = kind(**NETWORKS[kind])
     with pytest.raises(KeyboardInterrupt):
-        program.train(VERSE * 9, on_report=interrupt)
+        program.fit(VERSE * 9, on_report=interrupt)
     assert program.training["steps"] == 3 and len(program.generate_text(n=5)) == 5
 
 
@@ -188,7 +188,7 @@ def test_what_is_saved_is_loaded(programs, kind, number, tmp_path):
     assert (loaded.config, loaded.vocabulary, loaded.training) == (program.config, program.vocabulary, program.training)
     np.testing.assert_array_equal(loaded.parameters, program.parameters)
     assert loaded.generate_text("t", n=20, seed=3) == program.generate_text("t", n=20, seed=3)
-    again = loaded.train(VERSE * 3, steps=1)
+    again = loaded.set_params(steps=1).fit(VERSE * 3)
     assert again.config.hidden_size == program.config.hidden_size
 
 
@@ -251,7 +251,7 @@ for name in ("MLPLanguageModel", "TextGenerator"):
     program = getattr(nblstm, name).load({str(tmp_path)!r} + "/" + name)
     assert program.predict([[2]]).shape == (1, len(program.vocabulary))
     print(program.generate_text("ann", temperature=0), program.score("bob").tokens)
-print(nblstm.MLPLanguageModel().train("ab" * 50, steps=2).training["steps"])
+print(nblstm.MLPLanguageModel(steps=2).fit("ab" * 50).training["steps"])
 """
     outcome = python("-c", code)
     assert (outcome.code, outcome.out.split()) == (0, ["a", "4", "a", "4", "2"]), outcome.err
@@ -278,7 +278,7 @@ def test_a_program_that_has_learnt_nothing_says_so(kind, tmp_path):
 def test_what_is_no_text_is_refused(kind, text):
     """ConfigError, not a traceback from within."""
     with pytest.raises(ConfigError, match="text must be a string or a list of strings"):
-        kind().train(text)
+        kind().fit(text)
 
 
 @both
@@ -286,29 +286,38 @@ def test_what_is_no_text_is_refused(kind, text):
 def test_an_empty_text_is_refused(kind, text):
     """There is nothing to learn."""
     with pytest.raises(TextError, match="the text is empty"):
-        kind().train(text)
+        kind().fit(text)
 
 
 @pytest.mark.parametrize(
     "action, message",
     [
-        (lambda: MLPLanguageModel(widow=3), "WindowConfig has no field 'widow'"),
+        (lambda: MLPLanguageModel(widow=3), "there is no setting 'widow' of MLPLanguageModel"),
         (lambda: MLPLanguageModel(window=0), "window must be at least 1"),
         (lambda: TextGenerator(hidden_size=0), "hidden_size must be at least 1"),
         (lambda: MLPLanguageModel(vocab_size=3), "vocab_size is how many tokens the text has"),
-        (lambda: TextGenerator().train("text", hidden_size=3), r"hidden_size is .* of the network: TextGenerator\("),
-        (lambda: TextGenerator().train("text", epoch=3), "there is no setting 'epoch'"),
-        (lambda: TextGenerator().train("text", encoding="latin-1"), "encoding is for files"),
-        (lambda: TextGenerator().train("text", buckets="3"), "buckets is for documents"),
-        (lambda: TextGenerator(bidirectional=True).train("text", level="byte"), "bidirectional hides"),
-        (lambda: MLPLanguageModel().train("text", bptt=3), "bptt is for networks that carry a state"),
-        (lambda: MLPLanguageModel().train("text", device="cuda"), "device is for recurrent networks"),
+        (lambda: TextGenerator(epoch=3).fit("text"), "there is no setting 'epoch'"),
+        (lambda: TextGenerator(encoding="latin-1").fit("text"), "encoding is for files"),
+        (lambda: TextGenerator(buckets="3").fit("text"), "buckets is for documents"),
+        (lambda: TextGenerator(bidirectional=True), "there is no setting 'bidirectional' of TextGenerator"),
+        (lambda: TextGenerator(on_divergence="rollback"), "there is no setting 'on_divergence'"),
+        (lambda: MLPLanguageModel(bptt=3), "there is no setting 'bptt' of MLPLanguageModel"),
+        (lambda: MLPLanguageModel(device="cuda"), "there is no setting 'device'"),
     ],
 )
 def test_wrong_settings_are_named(action, message):
     """ConfigError, before any work."""
     with pytest.raises(ConfigError, match=message):
         action()
+
+
+@both
+def test_the_old_way_to_train_still_works(kind):
+    """`train(text, **settings)` warns, and learns what `fit` learns."""
+    with pytest.warns(DeprecationWarning, match="call fit"):
+        old = kind(**NETWORKS[kind]).train(VERSE * 9, steps=3, threads=1)
+    new = kind(**NETWORKS[kind], steps=3, threads=1).fit(VERSE * 9)
+    np.testing.assert_array_equal(old.parameters, new.parameters)
 
 
 @both

@@ -331,7 +331,7 @@ def test_no_other_file_is_ever_overwritten(here):
     with pytest.raises(NblstmError, match="corpus.txt exists and is no model file"):
         train(output="corpus.txt", steps=1, overwrite=True)
     with pytest.raises(NblstmError, match="corpus.txt exists and is no model file"):
-        nblstm.MLPLanguageModel(hidden_size=2).train("a text", steps=1).save("corpus.txt")
+        nblstm.MLPLanguageModel(hidden_size=2, steps=1).fit("a text").save("corpus.txt")
     assert (here / "corpus.txt").read_bytes() == text
 
 

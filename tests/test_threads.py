@@ -14,7 +14,7 @@ import nblstm
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.window.config import WindowConfig
-from nblstm.files.model_file import save_model
+from support.files import store
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
@@ -149,7 +149,7 @@ def test_programs_answer_threads_as_one_caller(shape, tmp_path):
     ):
         config = Config(vocab_size=len(vocabulary), **sizes)
         path = tmp_path / f"{kind.__name__}.safetensors"
-        save_model(path, config, vocabulary, named_tensors(3 * fresh(config, 0), config), {})
+        store(path, config, vocabulary, named_tensors(3 * fresh(config, 0), config), {})
         program = kind.load(path)
         for k in range(8):
             tasks += [

@@ -22,7 +22,7 @@ def snapshot(folder):
 
 def a_series_model():
     """A small model of series, trained on NumPy's kernels or compiled ones."""
-    return nblstm.SeriesModel.fit(np.sin(np.arange(50.0)), hidden_size=2, steps=1, bptt=8)
+    return nblstm.SeriesModel(hidden_size=2, steps=1, bptt=8).fit(np.sin(np.arange(50.0)))
 
 
 def kinds_of_writes(folder):

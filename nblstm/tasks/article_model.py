@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nblstm import checks
+from nblstm.arrays import refuse_masked
 from nblstm.config import NetworkConfig, TextConfig
 from nblstm.config.training import TargetWeights
 from nblstm.errors import ConfigError
@@ -151,7 +152,9 @@ class ArticleModel(Estimator, ABC):
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
         """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
         V, name = len(self._trained()), "sequences, as texts_to_sequences makes them,"
-        return [checks.ids(name, ids, V, (-1,), np.int32) for ids in checks.items("sequences", sequences)]
+        given = list(checks.items("sequences", sequences))
+        refuse_masked(given, "sequences")
+        return [checks.ids(name, ids, V, (-1,), np.int32) for ids in given]
 
     # ------------------------------------------------------------ files
 
