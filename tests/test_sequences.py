@@ -55,7 +55,7 @@ def test_empty_sequences_and_vectors():
         (SEQUENCES, {"maxlen": -1}, "maxlen must be a whole number from 0 to 1,000,000,000, got -1."),
         ([1, 2], {}, "one of them has no length"),
         ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
-        (5, {}, "a list of sequences, got 5"),
+        (5, {}, "a list or the like, got 5"),
         (SEQUENCES, {"maxlen": 1.5}, "maxlen must be a whole number from 0 to 1,000,000,000, got 1.5"),
         (SEQUENCES, {"value": "x"}, "value must be what int32 can hold"),
         (SEQUENCES, {"dtype": "nonsense"}, "nonsense"),

@@ -41,7 +41,7 @@ class Dense:
         else:
             backend.kernels.linear_forward(h, self._work(tape, x), x, self.weight, self.bias, backend.threads)
         np.maximum(h, 0, out=h)
-        tape.body = x, h
+        tape.body_kept = x, h
         tape.features = tape.dropped(h, self.config.dropout, 0.0, LAYER)
         return state
 
@@ -49,7 +49,7 @@ class Dense:
         self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
     ) -> tuple[np.ndarray, StateGradient]:
         """Add the gradients of weight and bias; (that of x, nothing). dfeatures (M, H) is overwritten."""
-        (x, h), backend = tape.body, tape.backend
+        (x, h), backend = tape.body_kept, tape.backend
         dz = tape.dropped(dfeatures, self.config.dropout, 0.0, LAYER, into=dfeatures)
         dz *= h > 0  # h = max(0, z)
         if self.weight is None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm import checks
+from nblstm.kernels.packed import indices
 from nblstm.nn.noise import EMBEDDING, INPUT
 from nblstm.nn.tape import Inputs, Tape
 
@@ -43,7 +44,7 @@ class TokenEmbedding:
         ids, index = (tokens, None) if in_place else unique_tokens(tokens, c.vocab_size)
         x = tape.scratch.array("x", len(ids), c.embedding_size, dtype=backend.stored)
         backend.kernels.embedding_forward(x, ids, self.weight, backend.threads)
-        tape.input = _Embedded(ids, in_place)
+        tape.input_kept = _Embedded(ids, in_place)
         self._drop_tokens(tape, x, ids)
         if in_place:
             tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x)
@@ -51,7 +52,7 @@ class TokenEmbedding:
 
     def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
         """Add the gradient of the embedding, from dx as `forward` gave x; only rows of tokens that occurred change."""
-        c, backend, (ids, in_place) = self.config, tape.backend, tape.input
+        c, backend, (ids, in_place) = self.config, tape.backend, tape.input_kept
         if in_place:
             tape.dropped(dx, c.input_dropout, c.variational_dropout, INPUT, into=dx)
         self._drop_tokens(tape, dx, ids)
@@ -104,7 +105,7 @@ class TokenWindow:
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
         """The vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""
         (M, n), backend = tokens.shape, tape.backend
-        tape.input = rows = self._rows(tokens)
+        tape.input_kept = rows = self._rows(tokens)
         vectors = tape.scratch.array("vectors", M * n, self.weight.shape[1])
         backend.kernels.embedding_forward(vectors, rows, self.weight, backend.threads)
         if not self.one_hot:
@@ -119,9 +120,9 @@ class TokenWindow:
 
     def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
         """Add the gradient of the weight, from dx as `forward` gave x."""
-        backend, rows = tape.backend, tape.input
+        backend, rows = tape.backend, tape.input_kept
         if self.one_hot:  # x = the sum of n rows
-            dx = np.repeat(dx, len(rows) // len(dx), axis=0)
+            dx = np.repeat(dx, indices(len(rows) // len(dx)), axis=0)
         d = np.ascontiguousarray(dx.reshape(len(rows), -1))
         backend.kernels.embedding_backward(grads[self.name], d, rows, backend.threads)
 

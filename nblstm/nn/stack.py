@@ -78,7 +78,7 @@ class RecurrentStack:
         works = tape.scratch.work(f"cells {purpose}", lambda *sizes: self._works(tape, *sizes), M, N, first)
         shapes = state.h.shape, state.c.shape, (N, c.head_size)
         after = State(*(kernels.empty(tuple(shape), c.dtype) for shape in shapes))
-        run = tape.body = _Run(
+        run = tape.body_kept = _Run(
             state, after, works, self._dropped_weights(tape), reading_backwards(offsets) if c.directions == 2 else None
         )
         for layer in range(c.num_layers):
@@ -182,7 +182,7 @@ class RecurrentStack:
         dlast: the gradient of the state after the batch, if that is used (N, H); None: it is not, as in truncated
         back-propagation through time.
         """
-        c, run = self.config, tape.body
+        c, run = self.config, tape.body_kept
         dcs: list[np.ndarray | None] = [None] * c.directions
         if c.head == "cell":
             dcs = list(self._split(run, np.ascontiguousarray(dfeatures[:, c.output_size :])))
@@ -195,7 +195,7 @@ class RecurrentStack:
 
     def _layer_backward(self, tape, grads, of_cells, layer, d, dcs, fresh, dlast, dfirst) -> np.ndarray:
         """The gradient of a layer's input x from d, that of its output, which is overwritten."""
-        c, run, backend = self.config, tape.body, tape.backend
+        c, run, backend = self.config, tape.body_kept, tape.backend
         x, index, _ = run.inputs[layer]
         around = d.copy() if self._is_residual(x) else None
         d = tape.dropped(d, c.dropouts[layer], c.variational_dropout, LAYER + layer, into=d)
@@ -215,7 +215,7 @@ class RecurrentStack:
 
     def _state_gradient(self, tape: Tape, number: int, dlast: StateGradient | None) -> tuple[np.ndarray, np.ndarray]:
         """(dh, dc) of a cell's last state, to become those of its first one: zero where nothing flows back."""
-        kernels, state = tape.backend.kernels, tape.body.state
+        kernels, state = tape.backend.kernels, tape.body_kept.state
         dh, dc = kernels.zeros_like(state.h[number]), kernels.zeros_like(state.c[number])
         if dlast is not None:
             kernels.assign(dh, dlast[number][0])
@@ -224,7 +224,7 @@ class RecurrentStack:
 
     def _cell_backward(self, tape: Tape, of_cell, number: int, dx, dy, dcs, dstate) -> None:
         """Add one cell's gradients; dx and dstate are overwritten."""
-        c, run, backend, (x, index, _) = self.config, tape.body, tape.backend, tape.body.inputs[number // self.config.directions]
+        c, run, backend, (x, index, _) = self.config, tape.body_kept, tape.backend, tape.body_kept.inputs[number // self.config.directions]
         wanted = of_cell
         if c.weight_dropout > 0:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}

@@ -30,8 +30,8 @@ class Tape:
     offsets: np.ndarray
     scratch: Workspace
     noise: Noise | None
-    input: Any = None  # what the input needs for its backward pass
-    body: Any = None  # what the body needs
+    input_kept: Any = None  # what the input needs for its backward pass
+    body_kept: Any = None  # what the body needs
     features: np.ndarray = field(default_factory=lambda: np.empty(0))  # (M, head_size) what the head sees
 
     @property

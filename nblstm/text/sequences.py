@@ -44,9 +44,7 @@ def pad_sequences(
         checks.one_of(name, word, PADDINGS)
     if maxlen is not None:
         checks.whole("maxlen", maxlen, 0, MAX_TOKENS)
-    if not isinstance(sequences, Iterable):
-        raise ConfigError(f"sequences must be a list of sequences, got {sequences!r:.40}.")
-    arrays = [_row(sequence, dtype) for sequence in sequences]
+    arrays = [_row(sequence, dtype) for sequence in checks.items("sequences", sequences)]
     shape = next((array.shape[1:] for array in arrays if len(array)), ())  # of an item
     longest = max(map(len, arrays), default=0)
     with converting("value", f"be what {dtype} can hold"):

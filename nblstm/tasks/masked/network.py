@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.noise import HIDDEN, Noise
 from nblstm.nn.state import State
@@ -44,7 +45,7 @@ class MaskedNetwork(Network):
         state = self.body.carried(state)
         M, steps = len(chunk.targets), np.diff(chunk.offsets)
         losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
-        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
+        hidden_in, copies = np.repeat(np.arange(len(steps)), indices(steps)) % passes, np.arange(min(passes, len(steps)))
         for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
             C = len(part)
             several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
