@@ -14,7 +14,7 @@ import numpy as np
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 
 
-def is_whole(number: Any, low: int, high: int) -> bool:
+def is_whole(number: Any, low: float, high: float) -> bool:
     """Whether it is a whole number from low to high, of Python or NumPy; True and False are none."""
     return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and low <= number <= high
 

@@ -452,6 +452,7 @@ def test_half_precision_is_for_the_card():
         TrainConfig(precision="half")
 
 
+@needs_card
 def test_what_cannot_be_drawn_is_marked():
     """draw: -1 where a logit is NaN or inf, or all are -inf; the other rows as ever. A decoder says that it is so."""
     logits = np.zeros((5, 9), np.float32)

@@ -205,7 +205,7 @@ def test_a_sparse_file(originals, path):
         os.truncate(path, len(header) + 4 * 10**10)
     except OSError as error:
         pytest.skip(f"no sparse files here: {error}")
-    assert peak(lambda: nblstm.load(path)) < MIB
+    assert peak(lambda: nblstm.load(path)) < 2 * MIB
 
 
 def test_more_than_the_memory_there_is(path, monkeypatch):
@@ -284,7 +284,7 @@ def test_a_checkpoint_that_claims_a_large_network(originals, path):
     """7 KB that claim 10,000 units take no more memory than 7 KB."""
     change = lambda document: document["facts"]["model"].update(hidden_size=10_000, embedding_size=10_000)  # noqa: E731
     path.write_bytes(forged(originals["run"].read_bytes(), change, "nblstm_checkpoint"))
-    assert peak(lambda: read_checkpoint(path)) < MIB
+    assert peak(lambda: read_checkpoint(path)) < 2 * MIB
 
 
 def test_missing_fields_and_tensors_of_a_checkpoint(originals, path):

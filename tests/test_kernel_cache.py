@@ -49,7 +49,7 @@ def python(code, *arguments, path=PACKAGE.parent, **environment):
     variables |= {"PYTHONPATH": os.pathsep.join([str(path), str(TESTS)]), "PYTHONWARNINGS": "error"}
     variables |= {name: str(value) for name, value in environment.items()}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=path, env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=path, env=variables, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -20,6 +20,7 @@ It stands between documents, read first and predicted last. No text encodes to i
 from __future__ import annotations
 
 import codecs
+import math
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -106,7 +107,7 @@ class Vocabulary(ABC):
         specials = (UNK, END) if checks.a(bool, "ends", ends) else (UNK,)
         if not checks.is_whole(min_count, 1, sys.maxsize):
             raise ConfigError(f"min_count must be at least 1, got {min_count!r:.40}.")
-        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, sys.maxsize):
+        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, math.inf):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
             raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
         checks.items("chunks", chunks)
