@@ -19,7 +19,7 @@ QUICK = 1.0  # seconds without a word before progress is shown
 
 
 def beam_options(command: Any) -> Any:
-    """The options of a beam search; all but --beam need it."""
+    """Add the options of a beam search; all but --beam need it."""
     options = [
         click.option("--beam", type=int, help="Search the most likely texts, keeping so many at every step."),
         setting(BeamConfig, "length_penalty", "With --beam: 0 favours short texts, 1 is about the mean per token."),

@@ -40,7 +40,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 def command(
     files: tuple[str, ...], models: tuple[str, ...], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
 ) -> None:
-    """Loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
+    """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
@@ -67,7 +67,7 @@ def command(
 
 
 def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
-    """ConfigError if the options contradict each other or a model."""
+    """Raise ConfigError if the options contradict each other or a model."""
     if name == "stream" and kind:
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
@@ -81,7 +81,7 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
 def _scored(
     model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
-    """The score of a file, or of a folder's, under a protocol, and the protocol in words."""
+    """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.corpus import read
 
@@ -100,7 +100,7 @@ def _scored(
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
-    """A line for each row; the model is named where there are several."""
+    """Return a line for each row; the model is named where there are several."""
     protocols = dict.fromkeys(found["protocol"] for found in rows)
     for said in protocols:
         read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]

@@ -68,7 +68,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(args: list[str] | None = None) -> int:
-    """Run a command: its exit code."""
+    """Run a command and return its exit code."""
     REPLACING.used = False
     with raising():
         try:
@@ -137,14 +137,14 @@ def _open_stdout() -> None:
 
 
 def _tell_refusal() -> None:
-    """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
+    """Say that the kernels' cache was not used because others can write to it: without it every start is slow."""
     jit = sys.modules.get("nblstm.kernels.jit")
     if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
         _say(jit.KernelCache.refusal)
 
 
 def _close_stdout() -> None:
-    """Nothing that is still buffered may fail at exit, when no one can report it any more."""
+    """Flush standard output now: at exit no one could report an error any more."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -47,7 +47,7 @@ def command(
 
 
 def _metrics(model: str):
-    """The metrics beside the model, if there are any that can be read; it is told if they cannot."""
+    """Read the metrics beside the model, if there are any; say so where they cannot be read."""
     from pathlib import Path
 
     from nblstm.errors import ReportError

@@ -1,4 +1,4 @@
-"""What can be chosen, checked once: of the text, a recurrent stack, training, sampling, searching and writing together.
+"""Settings, checked once: of the text, a recurrent stack, training, sampling, searching and writing together.
 
 The only home of defaults; those of a task's network stand in the task's folder.
 """

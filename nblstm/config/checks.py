@@ -1,4 +1,4 @@
-"""What every config shares: fields checked by type and range, a plain dict out and back in."""
+"""The base of every config: fields checked by type and range, a plain dict out and back in."""
 
 from __future__ import annotations
 

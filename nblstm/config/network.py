@@ -137,7 +137,7 @@ class StackConfig(NetworkConfig):
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     def suffix(self, number: int) -> str:
-        """How PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
+        """Tell how PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
         layer, direction = divmod(number, self.directions)
         return f"_l{layer}" + ("_reverse" if direction else "")
 

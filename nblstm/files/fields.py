@@ -9,7 +9,7 @@ from nblstm.config import MAX_COUNT, is_number, said
 
 
 class Rule(NamedTuple):
-    """What a value must be: in words, and as a test that raises nothing."""
+    """The rule for a value: in words, and as a test that raises nothing."""
 
     words: str
     holds: Callable[[Any], bool]

@@ -1,4 +1,4 @@
-"""What nblstm stores: a model (config, vocabulary, weights), a training checkpoint, a state.
+"""The files of nblstm: a model (config, vocabulary, weights), a training checkpoint, a state.
 
 Each is one safetensors file. A model's tensors have the names and shapes that its config calls for, those of PyTorch's
 modules, so that other programs read them:
@@ -52,7 +52,7 @@ KINDS = {  # metadata key -> what such a file is, and what reads it
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file holds."""
+    """The content of a model file."""
 
     config: NetworkConfig
     vocabulary: Vocabulary | None  # of a model of text
@@ -241,7 +241,7 @@ def _check_version(version: Any, path: Path) -> None:
 
 
 def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
-    """The JSON value, if it is an object."""
+    """Return the JSON value, if it is an object."""
     if not isinstance(value, dict):
         raise ModelFileError(f"{path}: its {name} must be a JSON object, got {said(value)}.")
     return value
@@ -259,7 +259,7 @@ def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> Ne
 
 
 def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    """The document's vocabulary."""
+    """Return the document's vocabulary."""
     fields = _object(document.get("vocabulary"), "vocabulary", path)
     try:
         return Vocabulary.from_dict(fields)

@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself. `tensors` is in the order of the data."""
+    """The header of a file. `tensors` is in the order of the data."""
 
     tensors: dict[str, Entry]
     metadata: dict[str, str]
@@ -96,7 +96,7 @@ def read(
 
 
 def read_header(path: Path) -> Header:
-    """The names, dtypes, shapes and metadata of a file, checked as `read` does, without reading the tensors."""
+    """Read the names, dtypes, shapes and metadata of a file, checked as `read` does, without reading the tensors."""
     with _open(path) as file:
         return _read_header(file, path)
 
@@ -135,7 +135,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 
 
 def _invalid(path: Path, rule: str) -> ModelFileError:
-    """The error for a file that breaks a rule of the format."""
+    """Return the error for a file that breaks a rule of the format."""
     return ModelFileError(f"{path} is damaged or not a model file: {rule}.")
 
 
@@ -227,7 +227,7 @@ def _behind_backslash(block: np.ndarray, first: bool) -> np.ndarray:
 
 
 def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
-    """The metadata, if it is an object of strings."""
+    """Return the metadata, if it is an object of strings."""
     if not isinstance(metadata, dict):
         raise _invalid(path, f"{METADATA} must be an object, got {_kind(metadata)}")
     for name, value in metadata.items():
@@ -237,7 +237,7 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
 
 
 def _check_entry(name: str, entry: Any, path: Path) -> Entry:
-    """One tensor's description, if its fields are of the right types and agree with each other."""
+    """Return one tensor's entry, if its fields are of the right types and agree with each other."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _invalid(path, f"tensor {name!r:.80} must have dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -257,7 +257,7 @@ def _check_entry(name: str, entry: Any, path: Path) -> Entry:
 
 
 def _are_sizes(values: Any) -> bool:
-    """Whether the JSON value is a list of integers >= 0 (true and 1.0 are no integers here)."""
+    """Tell whether the JSON value is a list of integers >= 0 (true and 1.0 are no integers here)."""
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
@@ -287,7 +287,7 @@ def _read_tensor(file: BinaryIO, name: str, entry: Entry, path: Path) -> np.ndar
 
 
 def _kind(value: Any) -> str:
-    """A JSON value's type, for a message."""
+    """Name a JSON value's type, for a message."""
     return "null" if value is None else type(value).__name__
 
 
@@ -315,7 +315,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 
 
 def check_replaceable(path: Path) -> None:
-    """ModelFileError if a file is there that does not begin as safetensors files do, which may be a user's text."""
+    """Raise ModelFileError if there is a file that does not begin as safetensors files do: it may be a user's text."""
     if not os.path.isfile(path):
         return  # whoever writes will tell of folders and pipes
     begin = b""
@@ -326,7 +326,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
-    """The tensor in the container's byte order and C order; a copy only if it is not so already."""
+    """Return the tensor in the container's byte order and C order; a copy only if it is not so already."""
     array = np.asarray(tensor, order="C")
     little = array.dtype.newbyteorder("<")
     if name == METADATA or little not in DTYPE_NAMES:
@@ -335,7 +335,7 @@ def little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _header_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The header's length and the header, padded so that the data starts at a multiple of 8."""
+    """Return the header's length and the header, padded so that the data starts at a multiple of 8."""
     if not all(isinstance(text, str) for text in (*metadata, *metadata.values())):
         raise ModelFileError("the metadata of a safetensors file must map strings to strings.")
     if len(arrays) > MAX_TENSORS:

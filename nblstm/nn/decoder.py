@@ -36,7 +36,7 @@ def weights_to_decode(network: Network) -> Any:
 
 
 class Decoder:
-    """What goes on token by token with up to num_texts texts: a network's weights, made ready, and scratch of its own."""
+    """Reads up to num_texts texts token by token: a network's packed weights, and scratch of its own."""
 
     def __init__(self, network: Network, weights: Any, num_texts: int) -> None:
         """weights: what `kernels.decode_weights` has made of the network's."""
@@ -57,13 +57,13 @@ class Decoder:
         return checks.distributions(logits, "behind these tokens") if want_logits else logits
 
     def _check_state(self, state: State) -> int:
-        """How many texts a state is of that will be written to. ConfigError if it is not of this decoder's."""
+        """Return the number of texts of a state that will be written to. ConfigError if it is not of this decoder's."""
         N = checks.whole("state.num_texts", checks.a(State, "state", state).num_texts, 1, self.num_texts)
         state.check_in_place(self.config, N)
         return N
 
     def _check(self, state: State, logits: np.ndarray, banned: np.ndarray) -> tuple[int, int]:
-        """(N, V). ConfigError for a state or logits that are not of this decoder's, or for banned ids that leave none."""
+        """Return (N, V). ConfigError if state or logits are not of this decoder's, or the banned ids leave none."""
         N, V = self._check_state(state), self.config.vocab_size
         checks.in_place("logits", logits, (N, V), self.config.dtype)
         if len(np.unique(checks.ids("banned", banned, V))) == V:

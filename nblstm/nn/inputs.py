@@ -1,4 +1,4 @@
-"""Inputs: what stands in front of a body. The vectors of tokens, or numbers as they are."""
+"""Inputs: the first part of a network. The vectors of tokens, or numbers as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Grads = Mapping[str, np.ndarray]
 
 
 class _Embedded(NamedTuple):
-    """What an embedding keeps of a pass."""
+    """Arrays that an embedding keeps of a pass."""
 
     ids: np.ndarray  # of the rows of x
     in_place: bool  # whether those are the batch's rows, not its unique tokens
@@ -34,11 +34,11 @@ class TokenEmbedding:
         self.config, self.weight = config, weights["embedding.weight"]
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """The ids (M,) int32. ConfigError for what is none."""
+        """Return the ids (M,) int32. ConfigError for others."""
         return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens),), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
-        """The vectors of tokens (M,) int."""
+        """Return the vectors of tokens (M,) int."""
         c, backend = self.config, tape.backend
         in_place = tape.noise is not None and (c.input_dropout > 0 or c.variational_dropout > 0)
         ids, index = (tokens, None) if in_place else unique_tokens(tokens, c.vocab_size)
@@ -72,11 +72,11 @@ class Numbers:
         self.config = config
 
     def checked(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers (M, D). ConfigError for another shape or dtype."""
+        """Return the numbers (M, D). ConfigError for another shape or dtype."""
         return checks.in_form("chunk.tokens", numbers, (len(numbers), self.config.input_size), self.config.dtype)
 
     def forward(self, tape: Tape, numbers: np.ndarray) -> Inputs:
-        """A copy of numbers (M, D)."""
+        """Return a copy of numbers (M, D)."""
         c, x = self.config, tape.scratch.array("x", *numbers.shape)
         x[...] = numbers
         return Inputs(tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x), None, 0)
@@ -99,11 +99,11 @@ class TokenWindow:
         self.weight = weights[self.name]
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """The windows (M, n) int32. ConfigError for what holds no ids."""
+        """Return the windows (M, n) int32. ConfigError for one that does not hold ids."""
         return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens), self.config.window), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
-        """The vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""
+        """Return the vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""
         (M, n), backend = tokens.shape, tape.backend
         tape.input_kept = rows = self._rows(tokens)
         vectors = tape.scratch.array("vectors", M * n, self.weight.shape[1])
@@ -113,7 +113,7 @@ class TokenWindow:
         return Inputs(np.sum(vectors.reshape(M, n, -1), axis=1), None, 0)
 
     def _rows(self, tokens: np.ndarray) -> np.ndarray:
-        """The rows of the weight that belong to windows (M, n): (M n,)."""
+        """Return the rows of the weight that belong to windows (M, n): (M n,)."""
         if self.one_hot:
             tokens = tokens + self.config.vocab_size * np.arange(tokens.shape[1], dtype=np.int32)
         return tokens.reshape(-1)
@@ -128,7 +128,7 @@ class TokenWindow:
 
 
 def unique_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(unique ids in rising order, index (M,) int32 with unique[index] == tokens), as np.unique but O(V + M)."""
+    """Return (unique ids in rising order, index (M,) int32 with unique[index] == tokens), as np.unique but O(V + M)."""
     place = np.zeros(vocab_size, np.int32)
     place[tokens] = 1
     unique = np.flatnonzero(place)

@@ -1,4 +1,4 @@
-"""What every gate and cell of a network does over a text, step by step."""
+"""Activations of every gate and cell of a network over a text, step by step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Activations:
 
 
 def activations(network: Network, tokens: np.ndarray, end_id: int | None = None) -> Activations:
-    """What a network does while it reads tokens (T,), step by step.
+    """Record the activations of a network while it reads tokens (T,), step by step.
 
     It starts from the network's initial state, and again at every end_id: a document knows nothing of the one before.
     """
@@ -56,12 +56,12 @@ def activations(network: Network, tokens: np.ndarray, end_id: int | None = None)
 
 
 def _by_layer(states: list[State], name: str) -> list[np.ndarray]:
-    """h or c of each layer, (T, H), out of the states (L, 1, H) of T steps."""
+    """Take h or c of each layer, (T, H), out of the states (L, 1, H) of T steps."""
     return list(np.concatenate([getattr(state, name) for state in states], axis=1))
 
 
 def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | None:
-    """The gates that led from one state to the next; None if the cells' equations are not those of torch.nn.LSTM."""
+    """Compute the gates between one state and the next; None if the cells' equations are not torch.nn.LSTM's."""
     x, found = network.weights["embedding.weight"][tokens], []
     for k in range(len(h)):
         layer = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
@@ -79,5 +79,5 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
 
 
 def saturation(gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED and above OPEN."""
+    """Return the shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED and above OPEN."""
     return (gate < CLOSED).mean(axis=0), (gate > OPEN).mean(axis=0)

@@ -30,7 +30,7 @@ class Cell:
 
 
 def features(pieces: Sequence[str]) -> dict[str, np.ndarray]:
-    """Simple facts of each token of a text, given as the text that each adds: name -> (T,) float64.
+    """Return simple facts of each token of a text, given as the text that each adds: name -> (T,) float64.
 
     Of a token of several characters, its last one counts.
     """
@@ -40,7 +40,7 @@ def features(pieces: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _of_characters(text: str) -> dict[str, np.ndarray]:
-    """The same facts of each character."""
+    """Return the same facts of each character."""
     flag = lambda test: np.array([float(test(letter)) for letter in text])  # noqa: E731
     newline, word = flag(lambda a: a == "\n"), flag(str.isalnum)
     ends = flag(lambda a: a in ".!?")
@@ -61,14 +61,14 @@ def _of_characters(text: str) -> dict[str, np.ndarray]:
 
 
 def _since(marks: np.ndarray) -> np.ndarray:
-    """How many characters ago the last mark was, 0 at a mark, at most LONGEST_LINE. marks, result (n,)."""
+    """Count the characters since the last mark, 0 at a mark, at most LONGEST_LINE. marks, result (n,)."""
     at = np.arange(len(marks))
     last = np.maximum.accumulate(np.where(marks > 0, at, -1))
     return np.minimum(at - last, LONGEST_LINE).astype(float)
 
 
 def _inside_quotes(text: str) -> np.ndarray:
-    """1 between a double quotation mark and the next one in the same paragraph."""
+    """Mark with 1 what is between a double quotation mark and the next one in the same paragraph."""
     inside = np.zeros(len(text))
     for found in re.finditer(r'["“”][^"“”]*["“”]', text):
         if "\n\n" not in found.group():
@@ -77,7 +77,7 @@ def _inside_quotes(text: str) -> np.ndarray:
 
 
 def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[Cell]:
-    """The cell that follows each feature best, the clearest first, at most `most`, each cell once.
+    """Find the cell that follows each feature best, the clearest first, at most `most`, each cell once.
 
     activations (T, H) of each layer, in [-1, 1]: tanh(c). pieces: the text that each of the T tokens adds. If no cell
     follows anything, the most active ones are shown as what they are.
@@ -98,7 +98,7 @@ def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], mos
 
 
 def correlations(values: np.ndarray, fact: np.ndarray) -> np.ndarray:
-    """Pearson's r (K,) of each column of values (T, K) with fact (T,); 0 where one of the two does not vary."""
+    """Compute Pearson's r (K,) of each column of values (T, K) with fact (T,); 0 where one of the two does not vary."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
     a, b = values - values.mean(axis=0), fact - fact.mean()

@@ -34,7 +34,7 @@ GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 
 
 def render(report: Report) -> str:
-    """The whole page."""
+    """Render the whole page."""
     sections = [
         ("verdict", "Verdict", "".join(_verdicts(report))),
         ("model", "Model", _facts(report.facts)),
@@ -69,23 +69,23 @@ def render(report: Report) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may be loaded; of styles and scripts, those with these hashes may be used."""
+    """Return the content security policy: nothing is loaded; styles and scripts with these hashes are used."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
 
 
 def _text(text: str) -> str:
-    """Text as HTML."""
+    """Escape text for HTML."""
     return escape(printable(text))
 
 
 def _options(text: str) -> str:
-    """Text as HTML, its --options set as such."""
+    """Return text as HTML, its --options set as such."""
     return re.sub(r"--\w[\w-]*", r"<code>\g<0></code>", _text(text))
 
 
 def _data(id: str, value: object) -> str:
-    """JSON for the script, in which no tag can begin or end."""
+    """Return JSON for the script, in which no tag can begin or end."""
     text = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{id}">{text}</script>'
 
@@ -185,13 +185,13 @@ def _span_row(report: Report, name: str, span: Span | None) -> str:
 
 
 def _shown(report: Report) -> int:
-    """How many tokens of the text are shown: those of its first SHOWN_CHARACTERS, and at least two."""
+    """Count the tokens of the text that are shown: those of its first SHOWN_CHARACTERS, and at least two."""
     ends = np.cumsum([len(piece) for piece in report.reading.pieces])
     return max(2, int(np.searchsorted(ends, SHOWN_CHARACTERS, side="right")))
 
 
 def _tokens(shown: Sequence[str], kind: str, levels: Sequence[int]) -> str:
-    """Tokens, each tinted by its level of a kind; line ends are made visible."""
+    """Render tokens, each tinted by its level of a kind; line ends are made visible."""
     return "".join(f'<b class="{kind}{level}">{_visible(piece)}</b>' for piece, level in zip(shown, levels))
 
 
@@ -217,7 +217,7 @@ def _surprise(report: Report) -> str:
 
 
 def _surprise_key() -> str:
-    """Which tint stands for how many bits."""
+    """Render the legend of the tints: their bits."""
     limits = ["0", *map(str, theme.SURPRISE_BITS)]
     names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
     items = "".join(f'<li class="u{k}">{name}</li>' for k, name in enumerate(names))
@@ -225,7 +225,7 @@ def _surprise_key() -> str:
 
 
 def _surprise_data(report: Report, count: int) -> dict[str, list]:
-    """labels: what tokens are called. rows, for each shown token but the first: its label's place, its bits, its rank,
+    """Render the script's data. labels: names of tokens. rows, for each shown token but the first: its label's place, its bits, its rank,
     then the most probable tokens: label's place and percent, in turn."""
     found, ids = report.reading.surprisals, report.reading.ids[1:count].tolist()
     places: dict[int, int] = {}
@@ -254,7 +254,7 @@ def _cells(report: Report) -> str:
 
 
 def _cell_levels(cell: Cell, count: int) -> list[int]:
-    """The tints of the first `count` tokens, 0 to 2 CELL_LEVELS."""
+    """Return the tints of the first `count` tokens, 0 to 2 CELL_LEVELS."""
     steps = theme.CELL_LEVELS
     return (np.rint(cell.activation[:count] * steps).astype(int) + steps).tolist()
 

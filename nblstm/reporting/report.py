@@ -36,7 +36,7 @@ NUMPY_OPERATIONS = 20e9  # operations that NumPy does sooner than the compiled k
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model wrote at a temperature. copied: the longest span that its texts share with the training text."""
+    """Texts that the model wrote at a temperature. copied: the longest span that its texts share with the training text."""
 
     temperature: float
     texts: list[str]
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def unit(self) -> str:
-        """What a token is called."""
+        """The name of a token."""
         return unit_of(self.model)
 
     @property
@@ -127,7 +127,7 @@ def make_report(
 
 
 def unit_of(model: LanguageModel) -> str:
-    """What a token of the model is called."""
+    """Name the model's unit: "character", "byte" or "word"."""
     return {"char": "character", "word": "word", "byte": "byte"}[model.vocabulary.level]
 
 
@@ -138,7 +138,7 @@ def _texts(
     corpus: Sequence[str], text: str | None, read_ids: Callable[[Sequence[str]], np.ndarray], model: LanguageModel,
     notify: Callable[[str], None],
 ) -> Texts:  # fmt: skip
-    """The ids of what was given."""
+    """Read the ids of the texts that were given."""
     train = held_out = None
     name = ""
     if corpus:
@@ -151,7 +151,7 @@ def _texts(
 
 
 def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:
-    """The token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> before, between and behind."""
+    """Read the token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> around each."""
     vocabulary = model.vocabulary
     if vocabulary.end_id is None:
         chunks = read(paths, vocabulary.level, encoding)
@@ -164,7 +164,7 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
 
 
 def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a model was trained on and what comes behind it, given the number of tokens it was trained on.
+    """Split ids into the text a model was trained on and the rest, given the number of tokens it was trained on.
 
     Both parts of documents begin and end with <end>: they share one, and the first of all was not counted.
     """
@@ -176,7 +176,7 @@ def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.nda
 
 
 def _excerpts(ids: np.ndarray, count: int, length: int) -> list[np.ndarray]:
-    """`count` evenly spaced stretches of up to `length` tokens, which do not overlap."""
+    """Return `count` evenly spaced excerpts of up to `length` tokens, which do not overlap."""
     length = max(1, min(length, len(ids) // count))
     starts = np.linspace(0, len(ids) - length, count).astype(int)
     return [ids[start : start + length] for start in starts.tolist()]
@@ -196,7 +196,7 @@ def _compared(model: LanguageModel, sample: Sample, train: np.ndarray) -> Sample
 
 
 def _loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """Nats per token, of EXCERPTS stretches of a long text, of the whole of a short one."""
+    """Compute nats per token, of EXCERPTS excerpts of a long text, of the whole of a short one."""
     end_id = model.vocabulary.end_id
     if len(ids) > EXCERPTS * EXCERPT_TOKENS:
         stretches = _excerpts(ids, EXCERPTS, EXCERPT_TOKENS)
@@ -210,13 +210,13 @@ def _loss(model: LanguageModel, ids: np.ndarray) -> float:
 
 
 def _documents(ids: np.ndarray, end_id: int) -> np.ndarray:
-    """The whole documents in a stretch of them, each with the <end> behind it."""
+    """Return the whole documents of an excerpt, each with its <end>."""
     ends = np.flatnonzero(ids == end_id)
     return ids[ends[0] + 1 : ends[-1] + 1] if len(ends) else ids[:0]
 
 
 def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
-    """The start of the held-out text, or of the model's own samples, step by step."""
+    """Read the start of the held-out text, or of the model's own samples, step by step."""
     if texts.held_out is not None:
         ids, name = texts.held_out, texts.held_out_name
     else:

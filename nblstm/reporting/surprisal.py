@@ -1,4 +1,4 @@
-"""How surprised a network is by each token of a text, and what it expected instead."""
+"""Surprisal of each token of a text, and the tokens that the network expected instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Surprisals:
 
 
 def surprisals(logits: np.ndarray, targets: np.ndarray) -> Surprisals:
-    """The surprisals of targets (T,), given the logits (T, V) before each."""
+    """Return the surprisals of targets (T,), given the logits (T, V) before each."""
     rows = max(1, BLOCK_BYTES // (8 * logits.shape[1]))
     blocks = [_block(logits[k : k + rows], targets[k : k + rows]) for k in range(0, len(targets), rows)]
     return Surprisals(*(np.concatenate(parts) for parts in zip(*blocks)))

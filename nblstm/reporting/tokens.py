@@ -13,7 +13,7 @@ MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def pieces(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
-    """The text that each id (T,) adds to the decoded text.
+    """Return the text that each id (T,) adds to the decoded text.
 
     A byte that is not ASCII shows as its number, \\xe2, and the end of a document as a line of its own.
     """
@@ -27,7 +27,7 @@ def _byte(id: int) -> str:
 
 
 def label(vocabulary: Vocabulary, id: int) -> str:
-    """A token by itself, in a few visible letters."""
+    """Return a token by itself, in a few visible letters."""
     if id == vocabulary.end_id:
         return END
     piece = _byte(id) if vocabulary.level == "byte" else vocabulary.tokens[id]
@@ -35,7 +35,7 @@ def label(vocabulary: Vocabulary, id: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for what a page must not hold: controls other than white space, and half characters.
+    """Return the text with U+FFFD for what a page must not hold: controls other than white space, and half characters.
 
     Marks that turn the direction of writing are controls too: they would turn the page around them.
     """

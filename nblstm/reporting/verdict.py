@@ -1,4 +1,4 @@
-"""What the figures of a model say, and what to do next.
+"""Verdicts: the figures of a model in a word, and advice.
 
 The limits are rules of thumb, written on the page beside the figures: they turn figures into a word, not into a proof.
 """
@@ -38,7 +38,7 @@ class Losses:
 
 
 def fit_verdict(losses: Losses, metrics: Metrics | None) -> Verdict:
-    """Whether a model has learned too little from its text, or too much of it."""
+    """Judge whether a model has learned too little from its text, or too much of it."""
     figures = _loss_figures(losses)
     curve = metrics.curve("step", "valid_loss")[1] if metrics else np.empty(0)
     if losses.train is not None and losses.held_out is not None:
@@ -62,7 +62,7 @@ def _loss_figures(losses: Losses) -> list[tuple[str, str]]:
 
 
 def _by_gap(gap: float, falling: bool) -> tuple[str, str, str, str]:
-    """word, tone, why, advice, by the gap between the losses on training and on held-out text."""
+    """Return word, tone, why and advice, by the gap between the losses on training and on held-out text."""
     limits = f"(below {SMALL_GAP:.0%} is called underfitting, above {LARGE_GAP:.0%} overfitting)"
     more = " The validation loss was still falling at the end: --resume with more --epochs goes on." if falling else ""
     if gap < SMALL_GAP:
@@ -82,7 +82,7 @@ def _by_gap(gap: float, falling: bool) -> tuple[str, str, str, str]:
 
 
 def _is_falling(curve: np.ndarray) -> bool:
-    """Whether the last fifth of the validations still lowered the loss by more than FALL."""
+    """Tell whether the last fifth of the validations still lowered the loss by more than FALL."""
     if len(curve) < FEWEST_VALIDATIONS:
         return False
     earlier = curve[: len(curve) - max(1, len(curve) // 5)].min()
@@ -90,7 +90,7 @@ def _is_falling(curve: np.ndarray) -> bool:
 
 
 def _by_curve(curve: np.ndarray) -> tuple[str, str, str, str]:
-    """word, tone, why, advice, by the validation losses alone."""
+    """Return word, tone, why and advice, by the validation losses alone."""
     ask = "Name the training text with --corpus to measure the gap itself."
     if curve[-1] > curve.min() * (1 + RISE):
         return (
@@ -106,7 +106,7 @@ def _by_curve(curve: np.ndarray) -> tuple[str, str, str, str]:
 
 
 def copy_verdict(copied: int | None, by_chance: int | None, unit: str) -> Verdict:
-    """Whether samples repeat the training text. copied, by_chance: the longest spans, in tokens called `unit`s,
+    """Judge whether samples repeat the training text. copied, by_chance: the longest spans, in tokens called `unit`s,
     that samples at temperature 1 and as much held-out text share with the training text; None if not measured."""
     if copied is None:
         why = "Samples are compared with the training text, which was not given."

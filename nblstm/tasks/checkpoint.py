@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
-    """The configs of the network and of its training. An error unless they, text and vocabulary fit each other."""
+    """Make the configs of the network and of its training. An error unless they fit text and vocabulary."""
     model, train = stored_config(facts["model"]), TrainConfig.from_dict(facts["config"])
     vocabulary, text = Vocabulary.from_dict(facts["vocabulary"]), TextConfig.from_dict(facts["text"])
     if len(vocabulary) != model.vocab_size:

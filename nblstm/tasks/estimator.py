@@ -20,7 +20,7 @@ E = TypeVar("E", bound="Estimator")
 
 
 class Estimator:
-    """Base of what is made with settings, then fitted.
+    """Base of models that are made with settings, then fitted.
 
     CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts.
     GIVEN: fields that the data give, which are no settings. KIND: what scikit-learn calls it.
@@ -63,7 +63,7 @@ class Estimator:
         return dict(self._settings)
 
     def set_params(self: E, **settings: Any) -> E:
-        """Change settings; what was learned stays until the next `fit`. ConfigError for a wrong one."""
+        """Change settings; the fitted parameters stay until the next `fit`. ConfigError for a wrong one."""
         Estimator.__init__(self, **{**self._given, **settings})
         return self
 
@@ -129,7 +129,7 @@ def _called_on_class(name: str) -> Callable[..., Any]:
 
 
 def restored(model: Any, file: ModelFile, path: Any) -> Any:
-    """Make a model of what the file at `path` holds; what does not fit together is a fault of the file."""
+    """Make a model of the content of the file at `path`; content that does not fit together is the file's fault."""
     try:
         return model.restore(file)
     except ConfigError as error:

@@ -21,7 +21,7 @@ OF_RUNS = ("language", "masked")  # what `nblstm.train` trains on files of text
 
 
 def _named(place: str) -> Any:
-    """Import what a place names, "module:name"."""
+    """Import the object at "module:name"."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
 

@@ -86,7 +86,7 @@ class Session:
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
-        """A new run.
+        """Start a new run.
 
         task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary and
         weights to start from. on_message: told in a sentence what the user should know.
@@ -185,7 +185,7 @@ class Session:
             self.lock.release()
 
     def _attempt(self, stop: Callable[[], bool]) -> Generator[Report, None, bool]:
-        """Train to the end, or until training diverges and is taken back to the checkpoint: whether it is."""
+        """Train to the end, or until training diverges and is taken back to the checkpoint; tell whether it is."""
         rows = self._metrics_file()
         saved = written = time.monotonic()
         try:
@@ -263,7 +263,7 @@ class Session:
         self._model_fails = False
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
-        """A full disk in the middle of a run is worth a warning: the next save may succeed."""
+        """Save; a full disk in the middle of a run is worth a warning: the next save may succeed."""
         try:
             save()
         except ModelFileError as error:
@@ -276,7 +276,7 @@ class Session:
     # ------------------------------------------------------------ metrics
 
     def _metrics_file(self) -> Any:
-        """The open metrics file: new, or on resume cut off behind the checkpoint's step."""
+        """Open the metrics file: new, or on resume cut off after the checkpoint's step."""
         mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
         try:
             file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")
@@ -305,30 +305,30 @@ class Session:
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Where a run keeps what it needs to go on."""
+    """Return the path of a run's checkpoint."""
     return output.with_name(f"{output.stem}.checkpoint{output.suffix}")
 
 
 def metrics_path(output: Path) -> Path:
-    """Where a run keeps its curve."""
+    """Return the path of a run's metrics."""
     return output.with_name(f"{output.stem}.metrics.csv")
 
 
 def _is_kept(line: str, step: int) -> bool:
-    """Whether a line of metrics is whole and not behind `step`."""
+    """Tell whether a line of metrics is whole and not after `step`."""
     first = line.partition(",")[0]
     return line.endswith("\n") and (first == COLUMNS[0] or (first.isdecimal() and int(first) <= step))
 
 
 def _cell(value: Any) -> Any:
-    """A value of a report as the metrics show it: what is not known is empty."""
+    """Return a value of a report as the metrics show it: an unknown one is empty."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return "" if value is None else value
 
 
 def check_folder(output: Path) -> None:
-    """Refuse, before any work, an output that cannot be written. ConfigError."""
+    """Raise ConfigError, before any work, for an output that cannot be written."""
     folder = output.parent
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
@@ -343,7 +343,7 @@ def check_folder(output: Path) -> None:
 
 
 def check_existing(output: Path, overwrite: bool) -> None:
-    """Refuse, before any work, an output that holds another run. ConfigError."""
+    """Raise ConfigError, before any work, for an output that holds another run."""
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
@@ -357,7 +357,7 @@ def check_existing(output: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _lock(output: Path) -> Iterator[Lock]:
-    """The lock of a run's files, released by an error in the block; what killed runs left is swept first."""
+    """Lock a run's files; an error in the block releases them. The leftovers of killed runs are swept first."""
     lock = Lock(output)
     try:
         if lock.effective:
@@ -381,7 +381,7 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 
 
 def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any) -> Corpus:
-    """The corpus that the facts of a run describe. how: arguments of `load_corpus`."""
+    """Load the corpus that the facts of a run describe. how: arguments of `load_corpus`."""
     sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]  # noqa: E731
     text = TextConfig.from_dict(facts["text"]).to_dict()
     paths, valid = sources(facts["corpus"]), sources(facts["valid"])
@@ -389,7 +389,7 @@ def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any)
 
 
 def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
-    """How a text is read for a vocabulary that is given. ConfigError if the settings ask for another one."""
+    """Return the text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
     given = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(TextConfig, name)):
@@ -398,7 +398,7 @@ def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
 
 
 def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, Any]) -> TrainConfig:
-    """The stored config with the limits asked for now: a new limit replaces all old ones."""
+    """Return the stored config with the limits asked for now: a new limit replaces all old ones."""
     stored = {**facts["text"], **facts["model"], **config.to_dict()}
     for name, value in changes.items():
         if name not in RESUMABLE and value not in (stored.get(name), facts["asked"].get(name)):
@@ -455,7 +455,7 @@ def train(
 
 
 def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """ConfigError if a run is to be resumed and started at once."""
+    """Raise ConfigError if a run is to be resumed and started at once."""
     if init_from is not None or overwrite:
         raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
 

@@ -35,18 +35,18 @@ class Optimizer:
     def update(
         self, kernels: ModuleType, w: np.ndarray, g: np.ndarray, lr: float, step: int, scale: float, threads: int
     ) -> None:
-        """w (num_parameters,) after update `step` (from 1) along scale * g; in place."""
+        """Update w (num_parameters,) in place, along scale * g; step counts from 1."""
         raise NotImplementedError
 
     def averaged(self, w: np.ndarray) -> np.ndarray:
-        """The parameters to validate and to save: w itself, or a mean of those it went through."""
+        """Return the parameters to validate and to save: w itself, or a mean of those it went through."""
         return w
 
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimizer remembers beside its moments, as JSON values."""
+        """Return the optimizer's state beside its moments, as JSON values."""
         return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -141,5 +141,5 @@ CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd":
 
 
 def make_optimizer(config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
-    """The optimizer that `config.optimizer` names; zeros_like: of the kernels that will update the parameters."""
+    """Make the optimizer that `config.optimizer` names; zeros_like: of the kernels that update the parameters."""
     return CLASSES[config.optimizer](config, parameters, zeros_like)

@@ -21,7 +21,7 @@ from nblstm.files.fields import COUNT, FACTOR, NUMBER, Rule, fault, optional
 
 
 class Schedule:
-    """What all schedules share. A subclass says `lr`; most have nothing to remember.
+    """Base of all schedules. A subclass defines `lr`; most have no state.
 
     STATE: the attributes that a schedule remembers, and what they are in a file.
     """
@@ -32,14 +32,14 @@ class Schedule:
         self.config = config
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
-        """The learning rate of the next update."""
+        """Return the learning rate of the next update."""
         raise NotImplementedError
 
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule remembers, as JSON values."""
+        """Return the schedule's state, as JSON values."""
         return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,5 +126,5 @@ CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plat
 
 
 def make_schedule(config: TrainConfig) -> Schedule:
-    """The schedule that `config.schedule` names."""
+    """Make the schedule that `config.schedule` names."""
     return CLASSES[config.schedule](config)

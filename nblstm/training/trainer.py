@@ -34,7 +34,7 @@ PLACE = {  # where training stands, as it is stored
 
 @dataclass(frozen=True)
 class Report:
-    """How training stands after an update or, where `validated` is set, at the end of an epoch."""
+    """Progress and loss of training after an update or, where `validated` is set, at the end of an epoch."""
 
     step: int  # updates made
     epoch: float  # passes over the training text, with a fraction
@@ -185,11 +185,11 @@ class Trainer:
         return norm
 
     def _norm(self, x: np.ndarray) -> float:
-        """The norm of x (num_parameters,); not finite if a number in it is not."""
+        """Return the norm of x (num_parameters,); not finite if a number in it is not."""
         return math.sqrt(self.network.kernels.squared_norm(x, self.network.threads))
 
     def _diverged(self, thing: str, step: int) -> DivergenceError:
-        """Put the last good parameters back; the error to raise."""
+        """Put the last good parameters back, and return the error to raise."""
         self.whole = False
         self.network.kernels.assign(self.network.parameters, self.best)
         lr, clip = self.config.lr, self.config.clip
@@ -215,13 +215,13 @@ class Trainer:
         return self._report
 
     def _seconds_left(self) -> float | None:
-        """From the share that is done and the time it took."""
+        """Estimate the seconds left from the share that is done and the time it took."""
         return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else None
 
     # ------------------------------------------------------------ validation
 
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
-        """Score the validation text; one report, none if stopped on the way."""
+        """Score the validation text; yield one report, none if stopped on the way."""
         started = time.perf_counter()
         with held() as deliver:
             with self._averaged():
@@ -245,7 +245,7 @@ class Trainer:
         yield Report(**{**vars(last), **fresh})
 
     def _judge(self, loss: float | None) -> bool:
-        """Keep the parameters that were validated if they are the best so far: whether they are. DivergenceError."""
+        """Keep the validated parameters if they are the best so far, and tell whether they are. DivergenceError."""
         if loss is not None and not loss < LOST:
             raise self._diverged(f"the validation loss is {loss:g}", self.step)
         improved = loss is None or self.best_loss is None or loss < self.best_loss
@@ -256,7 +256,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The network with the parameters that the optimizer wants validated, for a while."""
+        """Give the network the parameters that the optimizer wants validated, for a block."""
         live = self.network.parameters
         if self.optimizer.averaged(live) is live:
             yield
@@ -273,22 +273,22 @@ class Trainer:
     # ------------------------------------------------------------ storing and going on
 
     def keep(self) -> np.ndarray:
-        """The parameters worth keeping: the best validated ones, or before any validation the present ones, if whole."""
+        """Return the best validated parameters, or before any validation the present ones, if whole."""
         present = self.best_loss is None and self.whole
         return self.network.kernels.host(self.network.parameters if present else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Every array that `restore` needs, as a NumPy array."""
+        """Return every array that `restore` needs, as a NumPy array."""
         arrays = {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
         return {name: self.network.kernels.host(array) for name, array in arrays.items()}
 
     def _of_one_shape(self) -> dict[str, np.ndarray]:
-        """Those whose shape is the same all the time; the state has as many texts as the last chunk."""
+        """Return the tensors whose shape is constant; the state has as many texts as the last chunk."""
         moments = {f"optimizer.{name}": array for name, array in self.optimizer.moments.items()}
         return {"parameters": self.network.parameters, **moments, "best.parameters": self.best}
 
     def facts(self) -> dict[str, Any]:
-        """Everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
+        """Return everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
         remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {**{name: getattr(self, name) for name in PLACE}, **remembered}
 

@@ -52,7 +52,7 @@ class TextGenerator(ArticleModel):
         self.model = LanguageModel(config, vocabulary, parameters, training)
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """As `ArticleModel.predict`. Sequences of one length are read side by side."""
+        """Predict as `ArticleModel.predict` does. Sequences of one length are read as a batch."""
         texts = [np.concatenate([self._before(ids), ids]) for ids in self._ids(sequences)]
         network, lengths = self.model.network(), np.array([len(ids) for ids in texts], np.int64)
         found = np.empty((len(texts), self.config.vocab_size), self.config.dtype)
@@ -64,12 +64,12 @@ class TextGenerator(ArticleModel):
         return found
 
     def _before(self, ids: np.ndarray) -> np.ndarray:
-        """What is read before a text (0 or 1,): its end token, or a line end where there is nothing else to read."""
+        """Return the ids read before a text (0 or 1,): its end token, or a line end where there is nothing else to read."""
         needed = self.vocabulary.end_id is not None or not len(ids)
         return np.full(int(needed), start_id(self.vocabulary), np.int32)
 
     def _read(self, tokens: np.ndarray) -> State:
-        """The state after texts of one length, tokens (T, N) with T >= 1."""
+        """Return the state after texts of one length, tokens (T, N) with T >= 1."""
         network = self.model.network()
         state = network.initial_state(tokens.shape[1])
         for start in range(0, len(tokens), STEPS):
@@ -80,11 +80,11 @@ class TextGenerator(ArticleModel):
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """As `ArticleModel.generate_text`."""
+        """Generate as `ArticleModel.generate_text` does."""
         self._trained()
         return "".join(self.model.generate(seed_text, n=n, temperature=temperature, seed=seed))
 
     def score(self, text: str) -> Score:
-        """As `ArticleModel.score`."""
+        """Score as `ArticleModel.score` does."""
         self._trained()
         return self.model.surprisals(text).score

@@ -47,7 +47,7 @@ class LanguageModel(TextModel):
     CONFIG = LanguageConfig
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
-        """What the model remembers after `text`, to be passed to `generate`.
+        """Return the state of the model after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
         without any text, others begin after a line end.
@@ -59,7 +59,7 @@ class LanguageModel(TextModel):
         return sampler.read(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
-        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and of such a model."""
+        """Return the state, if there is one, as kernels read it. ConfigError unless it is finite and of such a model."""
         if state is None:
             return None
         if not isinstance(state, State):
@@ -76,7 +76,7 @@ class LanguageModel(TextModel):
         save_state(path, vars(self._checked_state(checks.a(State, "state", state))), self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
-        """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
+        """Read the state in a file. ModelFileError if it is missing, damaged, or another model's."""
         shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
         return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
 
@@ -84,7 +84,7 @@ class LanguageModel(TextModel):
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
     ) -> Writing:  # fmt: skip
-        """The text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
+        """Generate the text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
 
         settings: fields of SampleConfig (n, temperature, top_k, seed, backend, ...); ConfigError names a wrong one.
         state: what comes before the prompt, as `state()` returns it.
@@ -97,14 +97,14 @@ class LanguageModel(TextModel):
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
     ) -> list[str]:  # fmt: skip
-        """num_samples texts that follow the prompt, advanced together; arguments as in `generate`."""
+        """Generate num_samples texts that follow the prompt, as one batch; arguments as in `generate`."""
         return self._writing(prompt, state, stop, until_end, settings).finish()
 
     def generate_novel(
         self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
         until_end: bool = False, **settings: Any,
     ) -> Novel:  # fmt: skip
-        """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
+        """Generate as `generate_many` does, but only texts that do not occur in the corpus, after the prompt.
 
         A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
         place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
@@ -126,7 +126,7 @@ class LanguageModel(TextModel):
     def _writing(
         self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
     ) -> Texts:
-        """The texts that will be written; every setting is checked now, nothing is read yet."""
+        """Prepare the texts that will be written; every setting is checked now, nothing is read yet."""
         checked(prompt)
         before = self._checked_state(before)
         if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
@@ -142,7 +142,7 @@ class LanguageModel(TextModel):
         report: Callable[[int], None] | None = None,
         **settings: Any,
     ) -> list[Found]:
-        """The num_samples most likely texts that follow the prompt, the best first; distinct, so there may be fewer.
+        """Search the num_samples most likely texts that follow the prompt, the best first; distinct, so maybe fewer.
 
         settings: fields of BeamConfig (n, beam, num_samples, length_penalty, groups, diversity, stochastic, seed, stop,
         backend); ConfigError names a wrong one. Of several groups the best of each comes first, then their second, and
@@ -171,7 +171,7 @@ class LanguageModel(TextModel):
         return [Found(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
 
     def cowriter(self, **settings: Any) -> CoWriter:
-        """A text to be written together: give it keys and ask how the model would go on.
+        """Start a text to be written together: give it keys and ask for the model's continuations.
 
         settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.
         """

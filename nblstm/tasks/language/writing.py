@@ -1,4 +1,4 @@
-"""Texts under way: what `LanguageModel.generate` and its like write with."""
+"""Texts under way, as `LanguageModel.generate` and its like write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Text:
             self.decoder.feed(token)
 
     def feed(self, ids: list[int]) -> str:
-        """The text that is certain now that these ids have come; none behind the end."""
+        """Return the text that is certain now that these ids have come; "" after the end."""
         if self.over:
             return ""
         if self.end in ids:
@@ -36,7 +36,7 @@ class _Text:
         return text
 
     def flush(self) -> str:
-        """What was held back; the text ends here."""
+        """Return the text that was held back; the text ends here."""
         if self.over:
             return ""
         self.over = True
@@ -57,13 +57,13 @@ class Texts:
 
     @property
     def start(self) -> State:
-        """The state behind the prompt, read when it is first asked for."""
+        """The state after the prompt, read when it is first asked for."""
         if self._start is None:
             self._start = self.model.state(self.prompt, self.before, self.backend)
         return self._start
 
     def pieces(self) -> Iterator[list[str]]:
-        """The next piece of each text, then what is still held back. Each call writes new texts."""
+        """Yield the next piece of each text, then the text still held back. Each call writes new texts."""
         vocabulary, N = self.model.vocabulary, self.config.num_samples
         ids = self.model.encode(self.prompt)
         texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
@@ -75,12 +75,12 @@ class Texts:
         yield [text.flush() for text in texts]
 
     def finish(self) -> list[str]:
-        """New texts, whole."""
+        """Write new texts, and return them whole."""
         return ["".join(parts) for parts in zip(*self.pieces())]
 
 
 class Writing(Iterator[str]):
-    """The pieces of one text, and what the model remembers behind them."""
+    """The pieces of one text, and the state of the model after them."""
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self._pieces = texts, texts.pieces()
@@ -92,13 +92,13 @@ class Writing(Iterator[str]):
         return piece
 
     def state(self) -> State:
-        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
+        """Return the state after the prompt and the text so far, as `LanguageModel.state` gives it."""
         texts = self._texts
         return texts.model.state("".join(self._written), texts.start, texts.backend)
 
 
 class Novel(NamedTuple):
-    """What `generate_novel` found."""
+    """The texts that `generate_novel` found."""
 
     texts: list[str]
     skipped: int  # texts that stand in the corpus

@@ -1,4 +1,4 @@
-"""Batches of series: stretches of them side by side, in the chunks that text comes in."""
+"""Batches of series: segments of them side by side, in the chunks that text comes in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Table:
 
     @classmethod
     def of(cls, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Table:
-        """The table of series (T, D) and their targets (T, K), at least one."""
+        """Make the table of series (T, D) and their targets (T, K), at least one."""
         starts = np.cumsum([0, *map(len, inputs)], dtype=np.int64)
         return cls(np.concatenate(inputs), np.concatenate(targets), starts)
 
@@ -45,14 +45,14 @@ class Stretches:
         self.starts, self.lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of the steps from each of `starts` on."""
+        """Return the chunk of the steps from each of `starts` on."""
         rows, offsets = rows_of(starts, lengths)
         weights = None if self.weights is None else self.weights[rows]
         return Chunk(self.table.inputs[rows], self.table.targets[rows], offsets, fresh, weights)
 
 
 class Training:
-    """A source of training: the first `ends[k]` steps of every series, cut into stretches of equal length.
+    """A source of training: the first `ends[k]` steps of every series, cut into segments of equal length.
 
     A stretch begins with nothing read, so it is as long as batch_size of them can be, and never shorter than bptt but
     at a series' ends. Every pass cuts elsewhere, as a function of (seed, epoch), which makes one more of a series than
@@ -64,7 +64,7 @@ class Training:
         self.length = max(bptt, -(-int(ends.sum()) // max(1, batch_size - len(ends))))
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of about EPOCH_UPDATES updates, or of one pass if that takes more."""
+        """Yield the chunks of about EPOCH_UPDATES updates, or of one pass if that takes more."""
         random = np.random.default_rng((self.seed, number))
         starts, lengths, batches, updates = [], [], [], 0
         while updates < EPOCH_UPDATES:
@@ -77,7 +77,7 @@ class Training:
         return Batches(Stretches(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
 
     def _cut(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """(starts, lengths) of the stretches of one pass."""
+        """Return (starts, lengths) of the segments of one pass."""
         edges = []
         for first, steps in zip(self.table.starts, self.ends):
             inner = np.arange(random.integers(1, self.length + 1), steps, self.length)
@@ -87,7 +87,7 @@ class Training:
 
 
 def validation(table: Table, ends: np.ndarray) -> Sequence[Chunk]:
-    """The chunks in which the steps from ends[k] on count, of every series that has any, read after CONTEXT steps."""
+    """Return the chunks in which the steps from ends[k] on count, of every series with any, read after CONTEXT steps."""
     lasts = np.diff(table.starts)
     (kept,) = np.nonzero(ends < lasts)
     if not len(kept):
@@ -99,6 +99,6 @@ def validation(table: Table, ends: np.ndarray) -> Sequence[Chunk]:
 
 
 def in_order(stretches: Stretches) -> Batches:
-    """The chunks of stretches that are only read, in their order."""
+    """Return the chunks of segments that are only read, in their order."""
     numbers = np.arange(len(stretches.starts))
     return Batches(stretches, np.array_split(numbers, -(-len(numbers) // READ_SERIES)))

@@ -42,7 +42,7 @@ class MLPLanguageModel(ArticleModel):
 
     @staticmethod
     def _rows(config: WindowConfig) -> int:
-        """How many windows are read at once outside of training."""
+        """Tell how many windows are read at once outside of training."""
         return max(1, min(1024, MOST_NUMBERS // (config.window * max(config.hidden_size, config.embedding_size))))
 
     def _trainer(
@@ -60,13 +60,13 @@ class MLPLanguageModel(ArticleModel):
         self.network = window_network(config, parameters, "numpy")
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """As `ArticleModel.predict`; of a sequence longer than the window its end is seen."""
+        """Predict as `ArticleModel.predict` does; of a sequence longer than the window its end is seen."""
         ids, rows = self._ids(sequences), self._rows(self.config)
         parts = [probabilities(self._logits(ids[start : start + rows])) for start in range(0, len(ids), rows)]
         return np.concatenate([np.empty((0, self.config.vocab_size), self.config.dtype), *parts])
 
     def _logits(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits (M, V) of what follows each of M sequences of ids."""
+        """Compute the logits (M, V) of the token after each of M sequences of ids."""
         c, start = self.config, start_id(self.vocabulary)
         tokens = pad_sequences(sequences, c.window, padding=c.padding, value=start)
         logits, _ = self.network.outputs(*_chunk(self.network, tokens, tokens[:, 0]))
@@ -75,7 +75,7 @@ class MLPLanguageModel(ArticleModel):
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """As `ArticleModel.generate_text`."""
+        """Generate as `ArticleModel.generate_text` does."""
         vocabulary, config = self._trained(), SampleConfig(n=n, temperature=temperature, seed=seed)
         ids = vocabulary.encode(checked(seed_text)).tolist()
         decoder = vocabulary.decoder()
@@ -84,7 +84,7 @@ class MLPLanguageModel(ArticleModel):
         return "".join(map(decoder.feed, self._drawn(ids, config))) + decoder.flush()
 
     def _drawn(self, ids: list[int], config: SampleConfig) -> Iterator[int]:
-        """The ids that follow, up to config.n of them or the end token, which is not among them."""
+        """Draw the ids that follow, up to config.n of them or the end token, which is not among them."""
         banned, filters = np.array(self.vocabulary.never_written, np.int64), Filters(float(config.temperature))
         random, seen = np.random.default_rng(config.seed), ids[-self.config.window :]
         token, nothing = np.empty(1, np.int64), np.empty((1, 0), np.int64)
@@ -98,7 +98,7 @@ class MLPLanguageModel(ArticleModel):
             yield seen[-1]
 
     def score(self, text: str) -> Score:
-        """As `ArticleModel.score`."""
+        """Score as `ArticleModel.score` does."""
         vocabulary, c = self._trained(), self.config
         text = utf8(checked(text)) if vocabulary.level == "byte" else checked(text)
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
@@ -112,5 +112,5 @@ class MLPLanguageModel(ArticleModel):
 
 
 def _chunk(network: Network, tokens: np.ndarray, targets: np.ndarray) -> tuple[Chunk, State]:
-    """A chunk of windows (M, n) and what follows them (M,), and the state before it, of which there is none."""
+    """Return a chunk of windows (M, n) and the tokens after them (M,), and the state before it, which holds nothing."""
     return Chunk(tokens, targets, np.array([0, len(tokens)]), fresh=True), network.initial_state(len(tokens))
