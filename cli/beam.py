@@ -65,7 +65,7 @@ def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores:
             progress.tell(f"token {tokens:,}/{config.n:,}", tokens / config.n)
 
     try:
-        found = model.beam(prompt, state=before, report=report, **config.to_dict())
+        found = model.beam(prompt, state=before, on_progress=report, **config.to_dict())
     finally:
         progress.close()
     for text in found:

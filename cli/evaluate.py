@@ -89,14 +89,14 @@ def _scored(
     if name == "documents":
         texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
-        judged = scoring.judge(network, vocabulary, texts, reading.told)
+        judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
     network, chunks = model.scorer(read(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
-        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
+        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM
     said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
-    return scoring.score(network, vocabulary, chunks, reading.told), said
+    return scoring.score(network, vocabulary, chunks, reading.update), said
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

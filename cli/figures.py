@@ -83,7 +83,7 @@ class Reading:
         plain = all(os.path.isfile(name) and not name.endswith(".gz") for name in names)
         self.total = times * sum(map(os.path.getsize, names)) if plain else 0
 
-    def told(self, tokens: int, size: float) -> None:
+    def update(self, tokens: int, size: float) -> None:
         """Count so many more tokens as done, of so many bytes of text."""
         self.tokens, self.size = self.tokens + tokens, self.size + size
         seconds = time.monotonic() - self.started

@@ -43,7 +43,7 @@ def items(name: str, value: Any) -> Any:
     return value
 
 
-def one_of(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmError] = ConfigError) -> None:
+def choice(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmError] = ConfigError) -> None:
     """Raise the error unless the value is one of these words."""
     if not isinstance(value, str) or value not in choices:
         raise error(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}.")

@@ -11,6 +11,7 @@ import weakref
 from typing import BinaryIO
 
 from nblstm.errors import ModelFileError, TrainingError
+from nblstm.files.atomic import Path
 
 try:
     import fcntl
@@ -21,7 +22,6 @@ try:
 except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
-Path = str | os.PathLike[str]
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # another has the lock; any other error: the system cannot lock
 FAR = 1 << 30  # the byte that Windows locks, far behind the text: a locked byte cannot be read

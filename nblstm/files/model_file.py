@@ -41,7 +41,7 @@ FORMAT_VERSION = 1
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
-KINDS = {  # metadata key -> what such a file is, and what reads it
+FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
@@ -209,11 +209,11 @@ def _load(
 
 def _key(header: Header, keys: set[str], path: Path) -> str:
     """Find the metadata key that says what a file is, one of `keys`."""
-    for key in KINDS:
+    for key in FILE_KINDS:
         if key in header.metadata and key in keys:
             return key
-    wanted = "model" if len(keys) > 1 else KINDS[next(iter(keys))][0]
-    for key, (what, reader) in KINDS.items():
+    wanted = "model" if len(keys) > 1 else FILE_KINDS[next(iter(keys))][0]
+    for key, (what, reader) in FILE_KINDS.items():
         if key in header.metadata:
             raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")
     raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {wanted}.")

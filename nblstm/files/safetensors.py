@@ -27,11 +27,9 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ModelFileError
-from nblstm.files.atomic import replacing
+from nblstm.files.atomic import Path, replacing
 
-Path = str | os.PathLike[str]
-
-DTYPES = {
+DTYPE_CODES = {
     "BOOL": "|b1",
     "U8": "|u1",
     "I8": "|i1",
@@ -45,7 +43,7 @@ DTYPES = {
     "I64": "<i8",
     "F64": "<f8",
 }
-DTYPE_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+DTYPE_NAMES = {np.dtype(code): name for name, code in DTYPE_CODES.items()}
 
 METADATA = "__metadata__"
 MAX_HEADER = 100_000_000  # bytes; the limit of the format's reference implementation
@@ -241,13 +239,13 @@ def _check_entry(name: str, entry: Any, path: Path) -> Entry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _invalid(path, f"tensor {name!r:.80} must have dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(code, str) or code not in DTYPES:
-        raise _invalid(path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPES)}, got {code!r:.40}")
+    if not isinstance(code, str) or code not in DTYPE_CODES:
+        raise _invalid(path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPE_CODES)}, got {code!r:.40}")
     if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise _invalid(path, f"the shape of tensor {name!r:.80} must be a list of at most {MAX_DIMENSIONS} sizes >= 0")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _invalid(path, f"the data_offsets of tensor {name!r:.80} must be [begin, end] with 0 <= begin <= end")
-    dtype = np.dtype(DTYPES[code])
+    dtype = np.dtype(DTYPE_CODES[code])
     if math.prod(size for size in shape if size) * dtype.itemsize >= 2**63:  # also of a tensor without elements
         raise _invalid(path, f"the shape of tensor {name!r:.80} is too large for any memory")
     needed, (begin, end) = math.prod(shape) * dtype.itemsize, offsets
@@ -297,7 +295,7 @@ def _kind(value: Any) -> str:
 def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a file in one step: whatever happens, `path` holds either the old content or all of the new.
 
-    tensors: of any shape, with a dtype of DTYPES. Larger items come first, then names in order, so that every
+    tensors: of any shape, with a dtype of DTYPE_CODES. Larger items come first, then names in order, so that every
     tensor is aligned and equal content gives equal bytes.
     A symlink is followed, an existing file's permissions are kept.
     ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of

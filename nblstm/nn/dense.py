@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nblstm.nn.noise import LAYER
-from nblstm.nn.stack import Gradients, StateGradient
+from nblstm.nn.parameters import Gradients
+from nblstm.nn.stack import StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 

@@ -18,8 +18,8 @@ from nblstm.nn.decoder import Decoder, weights_to_decode
 from nblstm.nn.heads import Head, SoftmaxHead
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
-from nblstm.nn.parameters import check_parameters, views
-from nblstm.nn.stack import Gradients, RecurrentStack, StateGradient
+from nblstm.nn.parameters import Gradients, check_parameters, views
+from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 from nblstm.nn.workspace import Backend, Workspace, Workspaces
@@ -85,7 +85,7 @@ class Network:
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         checks.a(NetworkConfig, "config", config)
-        checks.one_of("precision", precision, PRECISIONS)
+        checks.choice("precision", precision, PRECISIONS)
         kernels = load(backend)
         if backend == "cuda":
             check_card(config)

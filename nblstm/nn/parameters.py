@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from nblstm import checks
 from nblstm.config.network import WITH_MEMORY, NetworkConfig, StackConfig
 
 OUTPUT_SCALE = 3.0
+
+Gradients = Mapping[str, np.ndarray]  # by name, as `views` has them
 
 
 def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dict[str, np.ndarray]]:

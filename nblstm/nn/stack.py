@@ -10,11 +10,10 @@ import numpy as np
 
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.nn.noise import LAYER, RECURRENT
-from nblstm.nn.parameters import cell_views
+from nblstm.nn.parameters import Gradients, cell_views
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 
-Gradients = Mapping[str, np.ndarray]
 StateGradient = list[tuple[np.ndarray, np.ndarray]]  # (dh, dc) of every cell, (N, H) each
 
 
@@ -56,7 +55,7 @@ class RecurrentStack:
     def carried(self, state: State) -> State:
         """Return the state to go on from where a batch ended in `state`.
 
-        Whoever reads from the end has not read what follows: that direction starts anew in every batch.
+        Whoever reads from the end has not read what follows: that direction starts from the first state in every batch.
         """
         if self.config.directions == 1:
             return state

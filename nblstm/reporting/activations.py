@@ -10,8 +10,8 @@ from nblstm.kernels.reference import sigmoid
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 
-GATES = ("i", "f", "o")  # those that open and close: 0 is closed, 1 is open
-CLOSED, OPEN = 0.1, 0.9  # a gate beyond either is saturated (Karpathy, Johnson & Fei-Fei 2015, section 4.2)
+SIGMOID_GATES = ("i", "f", "o")  # those that open and close: 0 is closed, 1 is open
+CLOSED_BELOW, OPEN_ABOVE = 0.1, 0.9  # a gate beyond either is saturated (Karpathy, Johnson & Fei-Fei 2015, section 4.2)
 
 
 @dataclass(frozen=True)
@@ -79,5 +79,5 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
 
 
 def saturation(gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED and above OPEN."""
-    return (gate < CLOSED).mean(axis=0), (gate > OPEN).mean(axis=0)
+    """Return the shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED_BELOW and above OPEN_ABOVE."""
+    return (gate < CLOSED_BELOW).mean(axis=0), (gate > OPEN_ABOVE).mean(axis=0)

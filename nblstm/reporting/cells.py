@@ -19,7 +19,7 @@ WEAK = 0.2  # a correlation below, on the unseen half, is not shown as a finding
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReadableCell:
     """A cell to look at. activation (T,), in [-1, 1]. r: its correlation with the feature, on the unseen half."""
 
     layer: int
@@ -76,7 +76,7 @@ def _inside_quotes(text: str) -> np.ndarray:
     return inside
 
 
-def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[Cell]:
+def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[ReadableCell]:
     """Find the cell that follows each feature best, the clearest first, at most `most`, each cell once.
 
     activations (T, H) of each layer, in [-1, 1]: tanh(c). pieces: the text that each of the T tokens adds. If no cell
@@ -94,7 +94,7 @@ def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], mos
     if not found:
         found = {int(unit): ("", 0.0) for unit in np.argsort(-values.std(axis=0))[:3]}
     ordered = sorted(found.items(), key=lambda item: -abs(item[1][1]))[:most]
-    return [Cell(unit // width, unit % width, name, r, values[:, unit]) for unit, (name, r) in ordered]
+    return [ReadableCell(unit // width, unit % width, name, r, values[:, unit]) for unit, (name, r) in ordered]
 
 
 def correlations(values: np.ndarray, fact: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` (or a few more) round values, 1, 2 or 5 times a power of ten apart, within [low, high]."""
+    """Choose at most `most` (or a few more) round values, 1, 2 or 5 times a power of ten apart, within [low, high]."""
     rough = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))

@@ -16,7 +16,7 @@ import numpy as np
 
 BASE = 0x9E3779B97F4A7C15  # odd, with well-mixed bits: 2^64 divided by the golden ratio (Knuth 1998, section 6.4)
 INVERSE = pow(BASE, -1, 1 << 64)
-BLOCK = 1 << 20  # tokens of the corpus that are hashed at once
+HASHED_AT_ONCE = 1 << 20  # tokens of the corpus that are hashed at once
 FILTER_BITS = 20
 
 
@@ -34,11 +34,11 @@ class Span:
 def longest_copy(texts: Sequence[np.ndarray], corpus: np.ndarray) -> Span:
     """Find the longest span of tokens of any of the texts, (n,) integers each, that occurs in the corpus (M,) too."""
     sample = _joined(texts)
-    powers = _powers(INVERSE, BLOCK + 2 * len(sample))
+    powers = _powers(INVERSE, HASHED_AT_ONCE + 2 * len(sample))
     ours = _Hashes(sample, powers)
     best = Span(sample[:0], 0)
-    for start in range(0, len(corpus), BLOCK):
-        part = _shifted(corpus[start : start + BLOCK + len(sample)])
+    for start in range(0, len(corpus), HASHED_AT_ONCE):
+        part = _shifted(corpus[start : start + HASHED_AT_ONCE + len(sample)])
         length, at = _longer(ours, _Hashes(part, powers), len(best))
         if length > len(best):
             best = Span(corpus[start + at : start + at + length].astype(np.int64), start + at)

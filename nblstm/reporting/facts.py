@@ -6,12 +6,12 @@ import math
 import os
 from typing import Any
 
-from nblstm.files.fields import AMOUNT, COUNT, TEXTS, optional
+from nblstm.files.fields import AMOUNT, COUNT, STRINGS, optional
 from nblstm.tasks.language.model import LanguageModel
 
 TOKENS_SHOWN = 40
 TRAINING = {  # facts under `training` that are shown, and what they must be; a file may hold anything there
-    "corpus": TEXTS, "documents": COUNT, "tokens": COUNT, "steps": COUNT, "epochs": AMOUNT, "seconds": AMOUNT,
+    "corpus": STRINGS, "documents": COUNT, "tokens": COUNT, "steps": COUNT, "epochs": AMOUNT, "seconds": AMOUNT,
     "valid_loss": optional(AMOUNT),
 }  # fmt: skip
 

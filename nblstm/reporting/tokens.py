@@ -8,7 +8,7 @@ import numpy as np
 
 from nblstm.text.vocabulary import Vocabulary
 
-END = "⟨end⟩"
+END_LABEL = "⟨end⟩"
 MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
@@ -19,7 +19,7 @@ def pieces(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
     """
     decoder = vocabulary.decoder()
     add = _byte if vocabulary.level == "byte" else decoder.feed
-    return [END + "\n" if id == vocabulary.end_id else add(id) for id in ids.tolist()]
+    return [END_LABEL + "\n" if id == vocabulary.end_id else add(id) for id in ids.tolist()]
 
 
 def _byte(id: int) -> str:
@@ -29,7 +29,7 @@ def _byte(id: int) -> str:
 def label(vocabulary: Vocabulary, id: int) -> str:
     """Return a token by itself, in a few visible letters."""
     if id == vocabulary.end_id:
-        return END
+        return END_LABEL
     piece = _byte(id) if vocabulary.level == "byte" else vocabulary.tokens[id]
     return "".join(MARKS.get(letter, letter) for letter in printable(piece[:40]))
 

@@ -23,7 +23,7 @@ from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import Score
 from nblstm.text.corpus import Corpus, Source, load_corpus
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
-from nblstm.tasks.estimator import Estimator, renamed, restored
+from nblstm.tasks.estimator import Estimator, renamed, model_from
 from nblstm.training.facts import training_facts
 from nblstm.training.trainer import Report, Trainer
 
@@ -175,7 +175,7 @@ class ArticleModel(Estimator, ABC):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any:
         """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return restored(cls, load_model(path, [cls.NETWORK]), path)
+        return model_from(cls, load_model(path, [cls.NETWORK]), path)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
-from nblstm.files.fields import AMOUNT, COUNT, OBJECT, TEXT, TEXTS, fault
+from nblstm.files.fields import AMOUNT, COUNT, OBJECT, STRING, STRINGS, fault
 from nblstm.files.model_file import check_tensors, load_checkpoint
 from nblstm.files.safetensors import Entry
 from nblstm.tasks.registry import stored_config
@@ -22,7 +22,7 @@ from nblstm.training import optimizers
 from nblstm.training.trainer import check_facts
 
 RUN = {
-    "corpus": TEXTS, "valid": TEXTS, "text": OBJECT, "asked": OBJECT, "fingerprint": TEXT, "vocabulary": OBJECT,
+    "corpus": STRINGS, "valid": STRINGS, "text": OBJECT, "asked": OBJECT, "fingerprint": STRING, "vocabulary": OBJECT,
     "model": OBJECT, "config": OBJECT, "trainer": OBJECT, "rollbacks": COUNT,
 }  # fmt: skip
 ASKED = {"batch_size": COUNT, "bptt": COUNT, "lr": AMOUNT}

@@ -128,7 +128,7 @@ def _called_on_class(name: str) -> Callable[..., Any]:
     return call
 
 
-def restored(model: Any, file: ModelFile, path: Any) -> Any:
+def model_from(model: Any, file: ModelFile, path: Any) -> Any:
     """Make a model of the content of the file at `path`; content that does not fit together is the file's fault."""
     try:
         return model.restore(file)

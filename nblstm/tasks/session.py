@@ -146,7 +146,7 @@ class Session:
                 if corpus.fingerprint != facts["fingerprint"] and vocabulary.level == "word":
                     corpus = _corpus(facts, vocabulary, split_at="line")  # as format version 1 split words at first
                 if corpus.fingerprint != facts["fingerprint"]:
-                    raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
+                    raise TrainingError("the text is not the one this run was started on; start a new run with another output.")
                 trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
@@ -331,15 +331,15 @@ def check_folder(output: Path) -> None:
     """Raise ConfigError, before any work, for an output that cannot be written."""
     folder = output.parent
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
+        raise ConfigError(f"there is no folder {folder}; make it, or choose another output.")
     if output.is_dir():
-        raise ConfigError(f"{output} is a folder; choose a file with -o.")
+        raise ConfigError(f"{output} is a folder; choose a file as output.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another -o.") from None
+        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
     if output.exists() and not output.is_file():
-        raise ConfigError(f"{output} is a pipe or a device; choose a regular file with -o.")
+        raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
 
 
 def check_existing(output: Path, overwrite: bool) -> None:
@@ -347,12 +347,12 @@ def check_existing(output: Path, overwrite: bool) -> None:
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
-            f"{existing[0]} exists; go on with it by --resume, replace it by --overwrite, or choose another -o."
+            f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
         )
     for path in existing:
         check_replaceable(path)
         if not os.access(path, os.W_OK):
-            raise ConfigError(f"{path} is read-only; change its permissions or choose another -o.")
+            raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
 
 
 @contextlib.contextmanager
@@ -457,7 +457,7 @@ def train(
 def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
     """Raise ConfigError if a run is to be resumed and started at once."""
     if init_from is not None or overwrite:
-        raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
+        raise ConfigError("resume=True goes on with a run; it cannot be combined with init_from or overwrite=True.")
 
 
 def _path_list(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -137,9 +137,9 @@ class RMSprop(Optimizer):
         )
 
 
-CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
+OPTIMIZER_CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
 
 
 def make_optimizer(config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
     """Make the optimizer that `config.optimizer` names; zeros_like: of the kernels that update the parameters."""
-    return CLASSES[config.optimizer](config, parameters, zeros_like)
+    return OPTIMIZER_CLASSES[config.optimizer](config, parameters, zeros_like)

@@ -122,9 +122,9 @@ class Cosine(Schedule):
         return self.config.lr * warm * cosine
 
 
-CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plateau": Plateau, "cosine": Cosine}
+SCHEDULE_CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plateau": Plateau, "cosine": Cosine}
 
 
 def make_schedule(config: TrainConfig) -> Schedule:
     """Make the schedule that `config.schedule` names."""
-    return CLASSES[config.schedule](config)
+    return SCHEDULE_CLASSES[config.schedule](config)

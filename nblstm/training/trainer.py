@@ -193,9 +193,9 @@ class Trainer:
         self.whole = False
         self.network.kernels.assign(self.network.parameters, self.best)
         lr, clip = self.config.lr, self.config.clip
-        clipping = f"a smaller --clip (it was {clip:g})" if clip else "clipping the gradient with --clip (it was off)"
+        clipping = f"less than clip={clip:g}" if clip else "clip=1, which limits the gradient's norm"
         return DivergenceError(
-            f"{thing} at step {step}: training has diverged; try a smaller --lr (it was {lr:g}) or {clipping}."
+            f"{thing} at step {step}: training has diverged; try less than lr={lr:g}, or {clipping}."
         )
 
     def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
@@ -339,5 +339,5 @@ def check_facts(facts: dict[str, Any], config: TrainConfig) -> None:
     broken = fault(facts, PLACE)
     if broken:
         raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
-    schedules.CLASSES[config.schedule].check_state(facts.get("schedule"), config)
-    optimizers.CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)
+    schedules.SCHEDULE_CLASSES[config.schedule].check_state(facts.get("schedule"), config)
+    optimizers.OPTIMIZER_CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)

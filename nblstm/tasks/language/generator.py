@@ -21,7 +21,7 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.text_trainer import fitted, make_trainer
 from nblstm.training.trainer import Trainer
 
-STEPS, TEXTS = 64, 64  # of sequences that `predict` reads at once
+PREDICT_STEPS, PREDICT_TEXTS = 64, 64  # of sequences that `predict` reads at once
 
 
 class TextGenerator(ArticleModel):
@@ -58,7 +58,7 @@ class TextGenerator(ArticleModel):
         found = np.empty((len(texts), self.config.vocab_size), self.config.dtype)
         for length in np.unique(lengths):
             alike = np.flatnonzero(lengths == length)
-            for numbers in np.split(alike, range(TEXTS, len(alike), TEXTS)):
+            for numbers in np.split(alike, range(PREDICT_TEXTS, len(alike), PREDICT_TEXTS)):
                 state = self._read(np.stack([texts[number] for number in numbers], axis=1))
                 found[numbers] = probabilities(network.logits(state.top))
         return found
@@ -72,8 +72,8 @@ class TextGenerator(ArticleModel):
         """Return the state after texts of one length, tokens (T, N) with T >= 1."""
         network = self.model.network()
         state = network.initial_state(tokens.shape[1])
-        for start in range(0, len(tokens), STEPS):
-            piece = tokens[start : start + STEPS]
+        for start in range(0, len(tokens), PREDICT_STEPS):
+            piece = tokens[start : start + PREDICT_STEPS]
             state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
         return state
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
-class _Text:
+class _TextDecoding:
     """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
@@ -43,7 +43,7 @@ class _Text:
         return self.stops.feed(self.decoder.flush()) + self.stops.flush()
 
 
-class Texts:
+class SampleBatch:
     """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Texts:
         """Yield the next piece of each text, then the text still held back. Each call writes new texts."""
         vocabulary, N = self.model.vocabulary, self.config.num_samples
         ids = self.model.encode(self.prompt)
-        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
+        texts = [_TextDecoding(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
         banned = vocabulary.never_written
         network = self.model.network(self.backend)
         over = lambda n: texts[n].over  # noqa: E731
@@ -79,10 +79,10 @@ class Texts:
         return ["".join(parts) for parts in zip(*self.pieces())]
 
 
-class Writing(Iterator[str]):
+class TextStream(Iterator[str]):
     """The pieces of one text, and the state of the model after them."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: SampleBatch) -> None:
         self._texts, self._pieces = texts, texts.pieces()
         self._written: list[str] = []
 
@@ -97,7 +97,7 @@ class Writing(Iterator[str]):
         return texts.model.state("".join(self._written), texts.start, texts.backend)
 
 
-class Novel(NamedTuple):
+class NovelTexts(NamedTuple):
     """The texts that `generate_novel` found."""
 
     texts: list[str]

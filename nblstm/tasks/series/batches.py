@@ -11,7 +11,7 @@ from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Batches, rows_of
 
 EPOCH_UPDATES = 50  # an epoch is as many passes over the series, each cut elsewhere, as take about so many updates
-CONTEXT = 256  # steps that are read before those that are validated
+CONTEXT_STEPS = 256  # steps that are read before those that are validated
 READ_STEPS, READ_SERIES = 256, 64  # of a chunk that is only read
 
 
@@ -34,8 +34,8 @@ class Table:
         return cls(np.concatenate(inputs), np.concatenate(targets), starts)
 
 
-class Stretches:
-    """Stretches of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Stretches`.
+class Segments:
+    """Segments of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Stretches`.
 
     weights (S,): how much every row counts; None counts all alike.
     """
@@ -54,7 +54,7 @@ class Stretches:
 class Training:
     """A source of training: the first `ends[k]` steps of every series, cut into segments of equal length.
 
-    A stretch begins with nothing read, so it is as long as batch_size of them can be, and never shorter than bptt but
+    A segment begins with nothing read, so it is as long as batch_size of them can be, and never shorter than bptt but
     at a series' ends. Every pass cuts elsewhere, as a function of (seed, epoch), which makes one more of a series than
     its length asks for.
     """
@@ -74,7 +74,7 @@ class Training:
             new = np.array_split(order, -(-len(order) // self.batch_size))
             updates += sum(-(-int(new_lengths[batch].max()) // self.bptt) for batch in new)
             batches += [before + batch for batch in new]
-        return Batches(Stretches(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
+        return Batches(Segments(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
 
     def _cut(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (starts, lengths) of the segments of one pass."""
@@ -87,18 +87,18 @@ class Training:
 
 
 def validation(table: Table, ends: np.ndarray) -> Sequence[Chunk]:
-    """Return the chunks in which the steps from ends[k] on count, of every series with any, read after CONTEXT steps."""
+    """Return the chunks in which the steps from ends[k] on count, of every series with any, read after CONTEXT_STEPS steps."""
     lasts = np.diff(table.starts)
     (kept,) = np.nonzero(ends < lasts)
     if not len(kept):
         return ()
     weights = np.concatenate([np.arange(last) >= end for last, end in zip(lasts, ends)]).astype(np.float32)
-    firsts = np.maximum(ends - CONTEXT, 0)[kept]
-    stretches = Stretches(table, table.starts[kept] + firsts, lasts[kept] - firsts, READ_STEPS, weights)
-    return in_order(stretches)
+    firsts = np.maximum(ends - CONTEXT_STEPS, 0)[kept]
+    segments = Segments(table, table.starts[kept] + firsts, lasts[kept] - firsts, READ_STEPS, weights)
+    return in_order(segments)
 
 
-def in_order(stretches: Stretches) -> Batches:
+def in_order(segments: Segments) -> Batches:
     """Return the chunks of segments that are only read, in their order."""
-    numbers = np.arange(len(stretches.starts))
-    return Batches(stretches, np.array_split(numbers, -(-len(numbers) // READ_SERIES)))
+    numbers = np.arange(len(segments.starts))
+    return Batches(segments, np.array_split(numbers, -(-len(numbers) // READ_SERIES)))
