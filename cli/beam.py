@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import click
-
 from nblstm.cli.options import given, setting
 from nblstm.cli.progress import Progress
 from nblstm.cli.shown import echo, safe_text
+
 from nblstm.config import BeamConfig
 from nblstm.errors import ConfigError
 

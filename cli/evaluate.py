@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import click
-
 from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
 from nblstm.cli.models import text_model
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import click
-
 from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option
 from nblstm.cli.shown import say

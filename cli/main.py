@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 import click
-
 from nblstm.cli.shown import say
 from nblstm.cli.signals import exit_code, raising
 from nblstm.cli.spelling import in_options
+
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 

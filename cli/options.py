@@ -9,11 +9,22 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-
 from nblstm.cli.shown import echo
+
 from nblstm.config import (
-    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
-    SCHEDULES, TOKENIZERS, UNTIL,
+    BACKENDS,
+    CELLS,
+    DEVICES,
+    DOCUMENTS,
+    HEADS,
+    LEVELS,
+    NONLINEARITIES,
+    ON_DIVERGENCE,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    TOKENIZERS,
+    UNTIL,
 )  # fmt: skip
 
 MODEL = "model.safetensors"

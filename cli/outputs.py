@@ -7,6 +7,7 @@ import stat
 import sys
 
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError
 
 STDOUT = "-"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-
 from nblstm.cli.models import text_model
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
+
 from nblstm.config import DOCUMENTS
 
 HTML = (("<!doctype html",), "an HTML page")

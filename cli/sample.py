@@ -6,11 +6,11 @@ import sys
 from typing import Any
 
 import click
-
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.models import writer
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
+
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 

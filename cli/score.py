@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
-
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError, TextError
 
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first

@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 import click
-
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.cli.signals import check, exit_code
+
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 from nblstm.tasks.language.config import LanguageConfig
@@ -100,6 +100,7 @@ def command(
     Ctrl-C stops, saves and says how to go on.
     """
     from nblstm.cli.progress import Progress
+
     from nblstm.nn.decoder import check_writes
     from nblstm.tasks.session import train
     from nblstm.text.demo import DEMO

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import click
-
 from nblstm.cli import models
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
+
 from nblstm.config import WriteConfig
 
 HELP = "Tab takes it   Up/Down choose   Enter ends the line   Ctrl-D ends"

@@ -8,7 +8,15 @@ from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, Wr
 from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
 from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, PADDINGS, TOKENIZERS, TextConfig
 from nblstm.config.training import (
-    DEFAULT_BUCKETS, DEVICES, MAX_ROLLBACKS, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS, SCHEDULES, Recipe, TrainConfig,
+    DEFAULT_BUCKETS,
+    DEVICES,
+    MAX_ROLLBACKS,
+    ON_DIVERGENCE,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    Recipe,
+    TrainConfig,
 )  # fmt: skip
 
 __all__ = [

@@ -6,8 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from nblstm.config.checks import (
-    MAX_COUNT, MAX_SIZE, MAX_TOKENS, Config, above_zero, at_least, at_most, check_types, fraction, is_number, one_of,
-    only_with, said,
+    MAX_COUNT,
+    MAX_SIZE,
+    MAX_TOKENS,
+    Config,
+    above_zero,
+    at_least,
+    at_most,
+    check_types,
+    fraction,
+    is_number,
+    one_of,
+    only_with,
+    said,
 )  # fmt: skip
 from nblstm.errors import ConfigError
 

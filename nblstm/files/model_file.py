@@ -77,7 +77,7 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
 
     def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> ModelFile:
         fields = _object(document.get("config"), "config", path)
-        kind = next((kind for kind in kinds if kind.KEY == key and kind.owns(fields)), None)
+        kind = next((kind for kind in kinds if key == kind.KEY and kind.owns(fields)), None)
         if kind is None:
             raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
         config = _config(kind, fields, path)

@@ -65,5 +65,5 @@ class Dense:
     def _work(self, tape: Tape, x: np.ndarray) -> Any:
         """Return the kernels' work of the layer."""
         c, (kernels, threads, _, _) = self.config, tape.backend
-        make = lambda M: kernels.linear_work(M, x.shape[1], c.hidden_size, c.dtype, threads)  # noqa: E731
+        make = lambda M: kernels.linear_work(M, x.shape[1], c.hidden_size, c.dtype, threads)
         return tape.scratch.work("dense", make, len(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from nblstm import checks
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
-
 
 
 class Head(ABC):

@@ -41,7 +41,7 @@ def features(pieces: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _of_characters(text: str) -> dict[str, np.ndarray]:
     """Return the same facts of each character."""
-    flag = lambda test: np.array([float(test(letter)) for letter in text])  # noqa: E731
+    flag = lambda test: np.array([float(test(letter)) for letter in text])
     newline, word = flag(lambda a: a == "\n"), flag(str.isalnum)
     ends = flag(lambda a: a in ".!?")
     return {

@@ -15,7 +15,7 @@ from html import escape
 import numpy as np
 
 from nblstm.reporting import theme
-from nblstm.reporting.activations import CLOSED_BELOW, SIGMOID_GATES, OPEN_ABOVE
+from nblstm.reporting.activations import CLOSED_BELOW, OPEN_ABOVE, SIGMOID_GATES
 from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span

@@ -9,10 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from nblstm.nn.decoder import check_writes
 from nblstm.errors import TextError
 from nblstm.kernels import fastest
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn.decoder import check_writes
 from nblstm.reporting.activations import SIGMOID_GATES, activations, saturation
 from nblstm.reporting.cells import ReadableCell, readable_cells
 from nblstm.reporting.copying import Span, longest_copy
@@ -22,6 +21,7 @@ from nblstm.reporting.surprisal import RankedSurprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
 from nblstm.scoring import validation_documents, validation_loss, validation_streams
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.corpus import TokenFile, read, read_documents
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)

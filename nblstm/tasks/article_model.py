@@ -21,9 +21,9 @@ from nblstm.interrupts import held
 from nblstm.kernels.reference import log_softmax
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import Score
+from nblstm.tasks.estimator import Estimator, model_from, renamed
 from nblstm.text.corpus import Corpus, Source, load_corpus
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
-from nblstm.tasks.estimator import Estimator, renamed, model_from
 from nblstm.training.facts import training_facts
 from nblstm.training.trainer import Report, Trainer
 

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm import kernels
-from nblstm import checks
+from nblstm import checks, kernels
 from nblstm.config import MAX_ROLLBACKS, TextConfig, TokenStackConfig, TrainConfig
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
@@ -382,7 +381,7 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 
 def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any) -> Corpus:
     """Load the corpus that the facts of a run describe. how: arguments of `load_corpus`."""
-    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]  # noqa: E731
+    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]
     text = TextConfig.from_dict(facts["text"]).to_dict()
     paths, valid = sources(facts["corpus"]), sources(facts["valid"])
     return load_corpus(paths, valid_paths=valid, vocabulary=vocabulary, **text, **how)

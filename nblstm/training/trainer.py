@@ -225,7 +225,7 @@ class Trainer:
         started = time.perf_counter()
         with held() as deliver:
             with self._averaged():
-                stopped = lambda: deliver() or stop()  # noqa: E731
+                stopped = lambda: deliver() or stop()
                 loss = validation_loss(self.network, self.valid, stopped) if len(self.valid) else None
             if len(self.valid) and loss is None:
                 return

@@ -113,7 +113,7 @@ class SeriesModel(Estimator):
         sizes = wanted[0].shape[1], read[0].shape[1]
         config = SeriesConfig(*sizes, predicts="next" if targets is None else "targets", **self.of(SeriesConfig))
         ends = np.array([max(1, len(x) - int(len(x) * fraction)) for x in read])
-        learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])  # noqa: E731
+        learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])
         inputs, outputs = Scale.of(learned(read)), Scale.of(learned(wanted))
         outputs = inputs if targets is None else outputs
         table = Table.of(

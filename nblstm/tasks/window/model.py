@@ -10,17 +10,17 @@ import numpy as np
 from nblstm import checks
 from nblstm.config import SampleConfig, TextConfig
 from nblstm.kernels import Filters, fastest
-from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import Score, Surprisals, start_id
-from nblstm.text.corpus import Corpus
-from nblstm.text.sequences import pad_sequences
-from nblstm.text.vocabulary import Vocabulary, checked, utf8
+from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.tasks.window.batches import Windows, windows_before
 from nblstm.tasks.window.config import WindowConfig, WindowTraining
 from nblstm.tasks.window.network import initial_windows, window_network
 from nblstm.text.batches import Chunk
+from nblstm.text.corpus import Corpus
+from nblstm.text.sequences import pad_sequences
+from nblstm.text.vocabulary import Vocabulary, checked, utf8
 from nblstm.training.text_trainer import class_weights
 from nblstm.training.trainer import Trainer
 
