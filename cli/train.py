@@ -38,6 +38,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(ModelConfig, "nonlinearity", "Of an rnn.")
 @setting(ModelConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
 @setting(ModelConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
+@setting(ModelConfig, "mogrifier_rounds", "Of a mogrifier-lstm: how often input and output gate each other.")
 @setting(ModelConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(ModelConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @setting(ModelConfig, "bidirectional", "Read in both directions; learns to fill in masked tokens, cannot generate.")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nblstm.errors import ConfigError
-from nblstm.kernels.cells import KINDS as CELLS
-from nblstm.kernels.cells import NONLINEARITIES, Cell
+from nblstm.kernels.cells import KINDS, NONLINEARITIES, Cell
 
+CELLS = tuple(KINDS)  # those of the package; `kernels.cells.register` adds others
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "asgd")
 SCHEDULES = ("constant", "exponential", "step", "plateau", "cosine")
 DTYPES = ("float32", "float64")
@@ -28,7 +28,6 @@ PADDINGS = ("pre", "post")
 
 HEADS = ("linear", "cell")
 PREDICTS = ("next", "targets")
-OF_CELLS = {"nonlinearity": ("rnn",), "proj_size": ("lstm",), "peepholes": ("lstm",)}  # setting -> those that have it
 OF_OPTIMIZERS = {"momentum": ("sgd",), "nesterov": ("sgd",), "averaging_patience": ("asgd",)}
 OF_SCHEDULES = {
     "lr_decay": ("exponential", "step", "plateau"), "decay_after": ("step", "plateau"), "warmup": ("cosine",),
@@ -37,11 +36,11 @@ CPU_ONLY = (  # settings of ModelConfig that device cuda leaves at their default
     "proj_size", "peepholes", "layer_norm", "residual", "bidirectional", "learned_state", "head", "embedding_dropout",
     "weight_dropout", "dtype",
 )  # fmt: skip
-WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
 
 MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
+MAX_ROUNDS = 100  # of a mogrifier-lstm
 MAX_BEAM = 10_000  # texts side by side in a search
 
 
@@ -107,6 +106,15 @@ def _only_with(config: Any, choice: str, owners: dict[str, tuple[str, ...]]) -> 
             raise ConfigError(f"{name} is for {' or '.join(having)}, not for {chosen}; leave it out.")
 
 
+def _options_of_cells() -> dict[str, tuple[str, ...]]:
+    """Setting -> the cells that have it, of the settings that not all cells have."""
+    owners: dict[str, tuple[str, ...]] = {"weight_dropout": tuple(name for name, kind in KINDS.items() if kind.hidden)}
+    for name, kind in KINDS.items():
+        for option in kind.options:
+            owners[option] = (*owners.get(option, ()), name)
+    return owners
+
+
 def _not_too_large(config: Any, sizes: str) -> None:
     """Raise ConfigError for more parameters than fit; sizes: the fields that make them."""
     if config.num_parameters > MAX_PARAMETERS:
@@ -128,9 +136,13 @@ def _strings(config: Any, name: str) -> None:
 class _Config:
     """What the configs share: a plain dict out (for the model file) and back in."""
 
+    LATER: ClassVar[tuple[str, ...]] = ()  # fields younger than the file format: files leave them out at their defaults
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dict of JSON values."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
+        usual = {name: getattr(type(self), name) for name in self.LATER}
+        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Any:
@@ -175,10 +187,11 @@ class ModelConfig(_Config):
     embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
     hidden_size: int = 256  # H: units per layer
     num_layers: int = 2  # L: recurrent layers
-    cell: str = "lstm"  # lstm | gru | rnn | update-lstm
+    cell: str = "lstm"  # lstm | gru | rnn | update-lstm | mingru | mogrifier-lstm
     nonlinearity: str = "tanh"  # of an rnn: tanh | relu
     proj_size: int = 0  # of an lstm: its output is projected to so many numbers; 0 leaves it as it is
     peepholes: bool = False  # of an lstm: its gates see the cell state
+    mogrifier_rounds: int = 5  # of a mogrifier-lstm: how often x and h gate each other before a step
     layer_norm: bool = False  # normalise what goes into the gates
     residual: bool = False  # add a layer's input to its output, where their sizes match
     bidirectional: bool = False  # every layer reads the text in both directions, and hidden tokens are predicted
@@ -194,6 +207,7 @@ class ModelConfig(_Config):
     weight_dropout: float = 0.0  # share of the recurrent weights that are zero in an update
     dtype: str = "float32"  # of parameters and activations
 
+    LATER: ClassVar[tuple[str, ...]] = ("mogrifier_rounds",)
     reads_tokens = True  # and so has an embedding; a SeriesConfig's network reads numbers
 
     def __post_init__(self) -> None:
@@ -201,12 +215,13 @@ class ModelConfig(_Config):
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
         _at_least(self, 1, "vocab_size", "hidden_size", "num_layers", "embedding_size")
-        _at_least(self, 0, "proj_size")
+        _at_least(self, 0, "proj_size", "mogrifier_rounds")
+        _at_most(self, MAX_ROUNDS, "mogrifier_rounds")
         _at_most(self, MAX_SIZE, "hidden_size", "num_layers", "embedding_size")
         _fraction(self, "dropout", "input_dropout", "output_dropout")
         _fraction(self, "mask_fraction")
         _fraction(self, "embedding_dropout", "variational_dropout", "weight_dropout")
-        _one_of(self, "cell", CELLS)
+        _one_of(self, "cell", tuple(KINDS))
         _one_of(self, "nonlinearity", NONLINEARITIES)
         _one_of(self, "head", HEADS)
         _one_of(self, "dtype", DTYPES)
@@ -215,11 +230,12 @@ class ModelConfig(_Config):
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for choices that exclude each other."""
-        _only_with(self, "cell", OF_CELLS)
+        _only_with(self, "cell", _options_of_cells())
         if self.mask_fraction == 0 or (not self.bidirectional and self.mask_fraction != type(self).mask_fraction):
             raise ConfigError(f"mask_fraction is for a bidirectional model, and above 0; got {self.mask_fraction}.")
-        if self.head == "cell" and self.cell not in WITH_MEMORY:
-            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
+        with_memory = [name for name, kind in KINDS.items() if kind.has_memory]
+        if self.head == "cell" and self.cell not in with_memory:
+            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(with_memory)}), got {self.cell}.")
         if self.proj_size >= self.hidden_size:
             raise ConfigError(f"proj_size must be less than hidden_size, got {self.proj_size} and {self.hidden_size}.")
         if self.tie and self.embedding_size != self.head_size:
@@ -251,7 +267,9 @@ class ModelConfig(_Config):
     @property
     def cells(self) -> list[Cell]:
         """The cell of every layer and direction, in the order of the state: layer by layer."""
-        options = (self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size)
+        options = (
+            self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size, self.mogrifier_rounds
+        )  # fmt: skip
         sizes = [self.embedding_size] + [self.output_size] * (self.num_layers - 1)
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
@@ -261,7 +279,9 @@ class ModelConfig(_Config):
         words = {"peepholes": "peepholes", "layer_norm": "layer norm", "residual": "residual", "tie": "tied",
                  "bidirectional": "bidirectional", "learned_state": "learned state"}  # fmt: skip
         parts = [f"{self.cell.upper()} {self.num_layers} x {self.hidden_size}"]
-        parts += [self.nonlinearity] * (self.cell == "rnn") + [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        options = KINDS[self.cell].options
+        parts += [self.nonlinearity] * ("nonlinearity" in options) + [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        parts += [f"{self.mogrifier_rounds} rounds"] * ("mogrifier_rounds" in options)
         parts += [word for name, word in words.items() if getattr(self, name)]
         return ", ".join(parts + ["cell head"] * (self.head == "cell"))
 
@@ -275,7 +295,7 @@ class ModelConfig(_Config):
         """How many numbers are trained (a tied head's weight is counted once)."""
         V, cell = self.vocab_size, self.cells[0]
         embedding = V * self.embedding_size if self.reads_tokens else 0
-        layers = sum(math.prod(shape) for cell in self.cells for shape in cell.shapes.values())
+        layers = sum(cell.num_parameters for cell in self.cells)
         state = len(self.cells) * (cell.output_size + cell.memory_size) if self.learned_state else 0
         return embedding + layers + state + (0 if self.tie else V * self.head_size) + V
 

@@ -32,6 +32,7 @@ needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
 CELLS = {
     "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
+    "mingru": {"kind": "mingru"}, "mogrifier-lstm": {"kind": "mogrifier-lstm", "mogrifier_rounds": 2},
 }  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from nblstm.kernels import cuda
+from nblstm.kernels.cells import KINDS, Cell
 
 CARD = (8, 0)  # compute capability: an A100
+CELLS = [Cell(name, 1, 1) for name, kind in KINDS.items() if kind.cuda] + [Cell("rnn", 1, 1, "relu")]
 F, H, I, D = types.float32[::1], types.float16[::1], types.int64[::1], types.float64[::1]
 f, i = types.float32, types.int64
 
@@ -76,12 +78,12 @@ def test_products_load_four_numbers_at_once_and_keep_their_sums_in_registers(pro
 
 
 @pytest.mark.parametrize("stored", [F, H], ids=["float32", "float16"])
-@pytest.mark.parametrize("cell", list(cuda.CELLS))
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cuda.functions_of(cell).name)
 def test_recurrent_steps_keep_their_sums_in_registers(cell, stored):
     """One step and all steps, forward and backward, with vector loads and no memory of their own."""
     forward = (stored, F, stored, stored, F, F, stored, F, I, i, i)
     backward = (F, F, F, F, F, stored, F, stored, stored, F, F, stored, F, I, i, i)
     for ahead, kinds in ((True, forward), (False, backward)):
-        for kernel in cuda._steps(cell, ahead, True):
+        for kernel in cuda.steps_of(cell.gates, cuda.functions_of(cell), ahead, True):
             text = ptx(kernel, *kinds)
             assert "ld.global.v4" in text and ".local" not in text, ahead

@@ -10,7 +10,7 @@ import pytest
 from nblstm.kernels import Beam, Filters, Net, Places, cpu, decoding, recurrent, reference, searching, threads
 from nblstm.kernels import head as heads
 from nblstm.kernels.barrier import CROWDED
-from nblstm.kernels.cells import Cell
+from nblstm.kernels.cells import KINDS, Cell
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
@@ -38,12 +38,14 @@ CELLS = {
     "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"},
     "update-lstm": {"kind": "update-lstm"},
+    "mingru": {"kind": "mingru"},
 }
 SPECIFIED = {  # computed by the specification on every backend
     "peephole lstm": {"kind": "lstm", "peepholes": True},
     "projected lstm": {"kind": "lstm", "proj_size": 5},
     "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},
-    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in ("lstm", "gru", "rnn", "update-lstm")},
+    **{f"mogrifier, {k} rounds": {"kind": "mogrifier-lstm", "mogrifier_rounds": k} for k in (0, 1, 5)},
+    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in KINDS},
 }
 
 
@@ -253,6 +255,7 @@ NETS = {
     "residual update-lstm, cell head": {"kind": "update-lstm", "residual": True, "with_memory": True},
     "residual gru": {"kind": "gru", "residual": True},
     "residual rnn": {"kind": "rnn", "residual": True},
+    "residual mingru": {"kind": "mingru", "residual": True},
 }
 
 
@@ -288,6 +291,46 @@ def test_options_without_a_kernel_are_decoded_by_the_specification():
     for options in SPECIFIED.values():
         net = small_net((5, 3, 8), np.float32, **options)
         assert cpu.decode_work(1, net, 2) is net
+
+
+@pytest.mark.parametrize("kind", SPECIFIED)
+def test_decoding_is_reading(kind):
+    """Token by token, the specification's network of one layer has the outputs and state of a text read at once."""
+    net = small_net((11, 3, 8), np.float64, num_layers=1, **SPECIFIED[kind])
+    if net.cells[0].proj_size:
+        net = net._replace(head_weight=net.head_weight[:, :5].copy())
+    (h, c, top), tokens, cell = small_state(net, 2), np.array([[3, 1], [4, 1], [5, 9]]), net.cells[0]
+    y, hn, cn = np.empty((6, cell.output_size)), np.empty_like(h[0]), np.empty_like(c[0])
+    (work,), offsets = reference.recurrent_work([cell], 6, 2, [0], np.float64, 1), np.arange(0, 7, 2)
+    x = net.embedding[tokens.reshape(-1)]
+    reference.recurrent_forward(y, None, hn, cn, work, x, None, h[0], c[0], net.layers[0], cell, offsets, 1)
+    for step, read in zip(tokens, y.reshape(3, 2, -1)):
+        reference.decode(np.empty((0, 11)), h, c, top, step, net, 1)
+        close(top, read, 1e-14)
+    close(h[0], hn, 1e-14)
+    close(c[0], cn, 1e-14)
+
+
+def test_a_min_gru_step():
+    """A worked example: z = 1/2 and n = 3 from h = 1 give h = 2; there is no recurrent matrix."""
+    cell = Cell("mingru", input_size=1, hidden_size=1)
+    assert cell.shapes == {"weight_ih": (2, 1), "bias_ih": (2,)}
+    weights = {"weight_ih": np.array([[0.0], [2.0]]), "bias_ih": np.array([0.0, 1.0])}
+    for kernels in (reference, cpu):
+        y, hn, cn = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 0))
+        (work,) = kernels.recurrent_work([cell], 1, 1, [0], np.float64, 1)
+        args = np.ones((1, 1)), None, np.ones((1, 1)), cn, weights, cell, np.array([0, 1]), 1
+        kernels.recurrent_forward(y, None, hn, cn, work, *args)
+        assert y[0, 0] == hn[0, 0] == 2
+
+
+def test_a_mogrifier_of_no_rounds_is_an_lstm():
+    """Up to the order of sums; with rounds it is another."""
+    cells = Cell("lstm", 3, 6), *(Cell("mogrifier-lstm", 3, 6, mogrifier_rounds=rounds) for rounds in (0, 5))
+    lstm, none, five = (run_layer(reference, 1, cell, [4, 2], np.float64, True) for cell in cells)
+    for name, value in lstm.items():
+        close(none[name], value, 1e-14)
+    assert not np.allclose(five["y"], lstm["y"])
 
 
 FILTERS = [
@@ -368,7 +411,7 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
 
 
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (5, 2)])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_generating_with_every_network_equals_the_specification(net, texts, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -440,7 +483,7 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_searching_with_every_network_equals_the_specification(net, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)

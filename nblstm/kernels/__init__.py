@@ -115,6 +115,14 @@ def fastest() -> str:
     return "cpu" if importlib.util.find_spec("numba") else "numpy"
 
 
+def fallback(cell: Cell, name: str) -> str | None:
+    """A sentence for who will wait, where the kernels called `name` leave a cell to the specification; else None."""
+    if name == "numpy" or (cell.compiled if name == "cpu" else cell.definition.cuda is not None):
+        return None
+    options = " with these options" if cell.is_specified else ""
+    return f"no {name} kernel computes the cell {cell.kind}{options}; NumPy does, several times slower."
+
+
 def load(name: str) -> ModuleType:
     """The kernels called `name`: "numpy" (the specification), "cpu" (numba) or "cuda" (NVIDIA cards).
 

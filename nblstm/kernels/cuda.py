@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ except ImportError:  # the target that older versions of numba bring along: good
 
 from nblstm.errors import DeviceError
 from nblstm.kernels import LOGITS_BYTES, Net, reference
+from nblstm.kernels.cells.kind import Cell, CellKind, CudaFunctions
 from nblstm.kernels.packed import last_rows
 
 package_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks have small grids
@@ -416,118 +418,16 @@ def _add_column_sums(sums: Any, x: Any, M: int, N: int) -> None:
 
 
 @device
-def _sigmoid(x):
+def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow"""
     e = np.float32(math.exp(-abs(x)))
     return np.float32(1) / (np.float32(1) + e) if x >= 0 else e / (np.float32(1) + e)
 
 
 @device
-def _tanh(x):
+def tanh(x):
+    """tanh x in float32"""
     return np.float32(math.tanh(x))
-
-
-@device
-def _lstm(gates, o, inner, place, H, z, r, h, c):
-    i, f = _sigmoid(gates[o] + z[r, 0]), _sigmoid(gates[o + H] + z[r, 1])
-    g, s = _tanh(gates[o + 2 * H] + z[r, 2]), _sigmoid(gates[o + 3 * H] + z[r, 3])
-    gates[o], gates[o + H], gates[o + 2 * H], gates[o + 3 * H] = i, f, g, s
-    c = f * c + i * g
-    return s * _tanh(c), c
-
-
-@device
-def _lstm_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
-    one = np.float32(1)
-    i, f = np.float32(gates[o]), np.float32(gates[o + H])
-    g, s = np.float32(gates[o + 2 * H]), np.float32(gates[o + 3 * H])
-    tanh_c = _tanh(c)
-    dc += dh * s * (one - tanh_c * tanh_c)  # h = o tanh(c)
-    da[o], da[o + H] = dc * g * i * (one - i), dc * c_before * f * (one - f)  # c = f c_before + i g
-    da[o + 2 * H], da[o + 3 * H] = dc * i * (one - g * g), dh * tanh_c * s * (one - s)
-    return np.float32(0), dc * f
-
-
-@device
-def _update_lstm(gates, o, inner, place, H, z, r, h, c):
-    i, f = _sigmoid(gates[o] + z[r, 0]), _sigmoid(gates[o + H] + z[r, 1])
-    g, s = _tanh(gates[o + 2 * H] + z[r, 2]), _sigmoid(gates[o + 3 * H] + z[r, 3])
-    u = _sigmoid(gates[o + 4 * H] + z[r, 4])
-    gates[o], gates[o + H], gates[o + 2 * H], gates[o + 3 * H], gates[o + 4 * H] = i, f, g, s, u
-    c = u * (f * c + i * g) + (np.float32(1) - u) * c
-    return s * _tanh(c), c
-
-
-@device
-def _update_lstm_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
-    one = np.float32(1)
-    i, f = np.float32(gates[o]), np.float32(gates[o + H])
-    g, s, u = np.float32(gates[o + 2 * H]), np.float32(gates[o + 3 * H]), np.float32(gates[o + 4 * H])
-    tanh_c = _tanh(c)
-    dc += dh * s * (one - tanh_c * tanh_c)  # h = o tanh(c)
-    dcu = dc * u  # c = u cu + (1 - u) c_before
-    da[o + 4 * H] = dc * (f * c_before + i * g - c_before) * u * (one - u)
-    da[o], da[o + H] = dcu * g * i * (one - i), dcu * c_before * f * (one - f)  # cu = f c_before + i g
-    da[o + 2 * H], da[o + 3 * H] = dcu * i * (one - g * g), dh * tanh_c * s * (one - s)
-    return np.float32(0), dcu * f + dc * (one - u)
-
-
-@device
-def _gru(gates, o, inner, place, H, z, r, h, c):
-    reset, update = _sigmoid(gates[o] + z[r, 0]), _sigmoid(gates[o + H] + z[r, 1])
-    n = _tanh(gates[o + 2 * H] + reset * z[r, 2])
-    gates[o], gates[o + H], gates[o + 2 * H], inner[place] = reset, update, n, z[r, 2]
-    return (np.float32(1) - update) * n + update * h, c
-
-
-@device
-def _gru_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
-    one = np.float32(1)
-    reset, update, n = np.float32(gates[o]), np.float32(gates[o + H]), np.float32(gates[o + 2 * H])
-    dn = dh * (one - update) * (one - n * n)  # h = (1 - z) n + z h_before, n = tanh(a_n + r b_n)
-    da[o] = dn * np.float32(inner[place]) * reset * (one - reset)  # a_n + r b_n
-    da[o + H] = dh * (h_before - n) * update * (one - update)  # h = (1 - z) n + z h_before
-    da[o + 2 * H] = dn
-    db[o], db[o + H], db[o + 2 * H] = da[o], da[o + H], dn * reset
-    return dh * update, dc
-
-
-@device
-def _tanh_rnn(gates, o, inner, place, H, z, r, h, c):
-    h = _tanh(gates[o] + z[r, 0])
-    gates[o] = h
-    return h, c
-
-
-@device
-def _tanh_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
-    h = np.float32(gates[o])
-    da[o] = dh * (np.float32(1) - h * h)
-    return np.float32(0), dc
-
-
-@device
-def _relu_rnn(gates, o, inner, place, H, z, r, h, c):
-    h = max(np.float32(gates[o] + z[r, 0]), np.float32(0))
-    gates[o] = h
-    return h, c
-
-
-@device
-def _relu_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
-    da[o] = dh if gates[o] > 0 else np.float32(0)
-    return np.float32(0), dc
-
-
-CELLS = {
-    "lstm": (4, _lstm, _lstm_backward), "gru": (3, _gru, _gru_backward),
-    "update-lstm": (5, _update_lstm, _update_lstm_backward), "tanh rnn": (1, _tanh_rnn, _tanh_rnn_backward),
-    "relu rnn": (1, _relu_rnn, _relu_rnn_backward),
-}  # fmt: skip
-
-
-def _name(cell: Any) -> str:
-    return f"{cell.nonlinearity} rnn" if cell.kind == "rnn" else cell.kind
 
 
 # ---------------------------------------------------------------- recurrent layer
@@ -658,16 +558,22 @@ def _make_backward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
     return one, all_
 
 
-_made: dict[tuple[str, bool, bool], tuple[Any, Any]] = {}  # (cell, forward, aligned) -> kernels, made when first needed
+@cache
+def _functions(kind: CellKind, nonlinearity: str) -> CudaFunctions:
+    """The device functions of a kind; its cells differ in the nonlinearity alone."""
+    return kind.cuda(Cell(kind.name, 1, 1, nonlinearity))
 
 
-def _steps(name: str, forward: bool, aligned: bool) -> tuple[Any, Any]:
-    """The kernels (one step, all steps) of a cell."""
-    key = name, forward, aligned
-    if key not in _made:
-        G, ahead, back = CELLS[name]
-        _made[key] = _make_forward(G, ahead, aligned) if forward else _make_backward(G, back, aligned)
-    return _made[key]
+def functions_of(cell: Cell) -> CudaFunctions | None:
+    """The cell's device functions, or None where only the specification computes it."""
+    return _functions(cell.definition, cell.nonlinearity) if cell.definition.cuda else None
+
+
+@cache
+def steps_of(G: int, functions: CudaFunctions, forward: bool, aligned: bool) -> tuple[Any, Any]:
+    """The kernels (one step, all steps) of a cell of G gates."""
+    make, element = (_make_forward, functions.forward) if forward else (_make_backward, functions.backward)
+    return make(G, element, aligned)
 
 
 def _run(kernels: tuple[Any, Any], grid: tuple[int, int], args: tuple[Any, ...], first: int, stop: int) -> None:
@@ -696,24 +602,28 @@ def _most_blocks(kernel: Any) -> int:
 def recurrent_work(cells, M, N, rows, dtype, threads):
     """Buffers of each cell's gates, memory and inner parts, and one set of gradients that all cells share.
 
-    dtype: of the gates, float32 or float16. DeviceError for what no kernel computes.
+    dtype: of the gates, float32 or float16. DeviceError for options that no kernel computes; a kind of cell without
+    device functions is computed by the specification, which needs none of this.
     """
     for cell in cells:
-        if not cell.compiled:
+        if cell.is_specified:
             raise DeviceError("device cuda has no layer normalisation, peepholes or projection; choose cpu.")
+    functions = functions_of(cells[0])
+    if functions is None:
+        return reference.recurrent_work(cells, M, N, rows, dtype, threads)
     G, H = cells[0].gates, cells[0].hidden_size
     table = max([1, *(number * G * H for number in rows)])
     shared = {
         "da": empty((M * G * H,), np.float32),
-        "db": empty((M * G * H if cells[0].kind == "gru" else 1,), np.float32),
+        "db": empty((M * G * H if functions.apart else 1,), np.float32),
         "before": empty((M * H,), np.float32), "table": empty((table,), np.float32),
     }  # fmt: skip
     return [
         {
             **shared, "gates": empty((M * G * H,), dtype), "cs": empty((M * H,), np.float32),
-            "inner": empty((M * H if cell.kind == "gru" else 1,), dtype),
+            "inner": empty((M * H if functions.apart else 1,), dtype),
         }
-        for cell in cells
+        for _ in cells
     ]  # fmt: skip
 
 
@@ -728,6 +638,9 @@ def _memory(c: Any, N: int, H: int) -> Any:
 
 def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
     """See reference.recurrent_forward."""
+    functions = functions_of(cell)
+    if functions is None:
+        return _forward_on_host(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
     wide, out, gates = G * H, _flat(y), work["gates"][: M * G * H]
     projected = gates if index is None else work["table"]
@@ -741,7 +654,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     args = (
         out, memories, gates, work["inner"], before, memory, U, _flat(weights["bias_hh"]), _whole(offsets)
     )  # fmt: skip
-    kernels = _steps(_name(cell), True, _aligned(H, U, out, before))
+    kernels = steps_of(G, functions, True, _aligned(H, U, out, before))
     _run(kernels, _grid(N, H), args, 0, len(offsets) - 1)
     last = _whole(last_rows(offsets))
     for state, rows in ((hn, out), (cn, memories)):
@@ -758,16 +671,19 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
 
 def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
     """See reference.recurrent_backward. dcs must be None: no kernel sends a gradient to c from above."""
+    functions = functions_of(cell)
+    if functions is None:
+        return _backward_on_host(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
     wide, T, U = G * H, len(offsets) - 1, _flat(weights["weight_hh"])
     da = work["da"][: M * wide]
-    db = work["db"][: M * wide] if cell.kind == "gru" else da
+    db = work["db"][: M * wide] if functions.apart else da
     dh_flat, dc_flat, y_flat, h_flat = _flat(dh), _memory(dc, N, H), _flat(y), _flat(h0)
     args = (
         dh_flat, dc_flat, da, db, _flat(dy), y_flat, work["cs"][: M * H], work["gates"][: M * wide], work["inner"],
         h_flat, work["c0"], U, _flat(weights["bias_hh"]), _whole(offsets),
     )  # fmt: skip
-    _run(_steps(_name(cell), False, _aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
+    _run(steps_of(G, functions, False, _aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
     h_before = _shifted(work["before"], y_flat, h_flat, offsets, H)
     _add_gradients(grads, "hh", db, h_before, M, wide, H)  # b = U h + b_hh
     rows = M
@@ -782,6 +698,44 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     for gradient, flat in ((dx, out), (dh, dh_flat), (dc, dc_flat)):
         if gradient.size:
             _back(gradient, flat)
+
+
+def _forward_on_host(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+    """`reference.recurrent_forward` on copies, in float32."""
+    outputs = y, cs, hn, cn
+    found = [None if output is None else np.empty(tuple(output.shape), np.float32) for output in outputs]
+    reference.recurrent_forward(
+        *found, work, *_single(x), index, *_single(h0, c0), _named(weights), cell, offsets, threads
+    )  # fmt: skip
+    _put(outputs, found)
+
+
+def _backward_on_host(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads):
+    """`reference.recurrent_backward` on copies, in float32."""
+    outputs = dx, dh, dc, *grads.values()
+    found = _single(*outputs)
+    reference.recurrent_backward(
+        *found[:3], dict(zip(grads, found[3:])), *_single(dy), None, *_single(y), work, *_single(x), index,
+        *_single(h0), _named(weights), cell, offsets, threads,
+    )  # fmt: skip
+    _put(outputs, found)
+
+
+def _single(*arrays: Any) -> list[np.ndarray]:
+    """Copies as NumPy arrays in float32."""
+    return [np.array(host(x), np.float32) for x in arrays]
+
+
+def _named(weights: Any) -> dict[str, np.ndarray]:
+    """`_single` of arrays by name."""
+    return dict(zip(weights, _single(*weights.values())))
+
+
+def _put(outputs: Any, found: Any) -> None:
+    """Write what was found to the outputs, wherever they are, in their own type."""
+    for output, value in zip(outputs, found):
+        if output is not None and output.size:
+            assign(output, value.astype(output.dtype))
 
 
 def _shifted(before: Any, y: Any, h0: Any, offsets: np.ndarray, H: int) -> Any:

@@ -65,8 +65,8 @@ def _packed(net, layout, threads):
     """
     (V, F), H, w = net.head_weight.shape, net.cells[0].hidden_size, layout.w
     (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
-    P, PV, columns = panels(H, w), panels(V), len(order_ih) * w
-    sizes = [(P * cell.input_size * columns, P * H * columns, P * layout.S) for cell in net.cells]
+    P, PV, columns_ih, columns_hh = panels(H, w), panels(V), len(order_ih) * w, len(order_hh) * w
+    sizes = [(P * cell.input_size * columns_ih, P * H * columns_hh, P * layout.S) for cell in net.cells]
     offsets = np.cumsum([0] + [size for row in [*sizes, (PV * F * PANEL, PV * PANEL)] for size in row])
     packed = np.empty(offsets[-1], net.embedding.dtype)  # for which NumPy asks for huge pages, unlike np.zeros
     packed.fill(0)
@@ -74,7 +74,8 @@ def _packed(net, layout, threads):
     for k, (cell, weights) in enumerate(zip(net.cells, net.layers)):
         ih, hh, bias = parts[3 * k : 3 * k + 3]
         split(threads, pack, P, ih, weights["weight_ih"], order_ih, w, H, cell.input_size)
-        split(threads, pack, P, hh, weights["weight_hh"], order_hh, w, H, H)
+        if layout.is_recurrent:
+            split(threads, pack, P, hh, weights["weight_hh"], order_hh, w, H, H)
         gate_panels(bias, weights, layout, P, H)
     split(threads, pack, PV, head, net.head_weight, IN_ORDER, PANEL, V, F)
     head_bias[:V] = net.head_bias
@@ -164,10 +165,10 @@ def _read_head(logits, tops, top, memory, c, net, sizes, v0, v1, part, n0, n1):
 @cache
 def token_reader(layout):
     """The kernel that reads a token, for networks of one cell."""
-    cell, multiply, S, w = layout.cell, layout.multiply, layout.S, layout.w
-    (column_ih, order), (column_hh, _) = layout.inputs, layout.hidden
-    columns = len(order) * w
-    project = _make_projection(layout.name, S, w, columns, column_ih, multiply)
+    cell, multiply_ih, multiply_hh, S, w = layout.cell, layout.multiply_ih, layout.multiply_hh, layout.S, layout.w
+    (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
+    columns_ih, columns_hh = len(order_ih) * w, len(order_hh) * w
+    project = _make_projection(layout.name, S, w, columns_ih, column_ih, multiply_ih)
 
     def read_token(
         logits, states, before, after, memory, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
@@ -197,10 +198,11 @@ def token_reader(layout):
                             value = load(packed, bias + p * S + j)
                         store(z, scratch + r * S + j, value)
                 if layer > 0:
-                    below, weight = outputs + first - N * H, weight_ih + p * H * columns
-                    multiply(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
-                weight = weight_hh + p * H * columns
-                multiply(z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight)
+                    below, weight = outputs + first - N * H, weight_ih + p * H * columns_ih
+                    multiply_ih(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
+                if columns_hh > 0:
+                    weight = weight_hh + p * H * columns_hh
+                    multiply_hh(z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):

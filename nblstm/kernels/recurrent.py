@@ -18,146 +18,25 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from nblstm.kernels import reference
 from nblstm.kernels.barrier import barrier
+from nblstm.kernels.cells import Cell
 from nblstm.kernels.jit import jit, named
 from nblstm.kernels.packed import last_rows, lengths
 from nblstm.kernels.products import MOST_COLUMNS, ROWS, pack, pack_inputs, pack_transposed, panels, panels_product
 from nblstm.kernels.products import copy_piece, product, weight_gradient
 from nblstm.kernels.threads import equal, ranges, split, together
 from nblstm.kernels.tiles import PANEL, multiply_48, multiply_64, multiply_80
-from nblstm.kernels.vectors import LANES, larger, like, load, load_part, sigmoid, step, store, store_part, tanh
+from nblstm.kernels.vectors import LANES, load, load_part, store, store_part
 
-NO_INDEX, NO_COUNTER = np.empty(0, np.int32), np.zeros(3, np.int64)
+NO_INDEX, NO_COUNTER, NO_WEIGHT = np.empty(0, np.int32), np.zeros(3, np.int64), np.empty(0)
 SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
 MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer ...
 FEW_STEPS = 4  # ... and of one layer alone more than these do not
-
-
-# ---------------------------------------------------------------- cells
-#
-# forward(gates, z, memory) -> (memory, h): 16 units of one text; pre-activations at gates[z:] become the gates.
-# backward(gates, z, before, memory, dh, dmemory) -> the gradient of the memory before; gates become their gradients.
-# Gate g of a unit stands at gates[z + g * 16].
-
-
-@jit
-def lstm(gates, z, before):
-    """i, f, o = sigmoid(z), g = tanh(z); c = f c_prev + i g; h = o tanh(c)"""
-    i, f = sigmoid(load(gates, z)), sigmoid(load(gates, z + LANES))
-    g, o = tanh(load(gates, z + 2 * LANES)), sigmoid(load(gates, z + 3 * LANES))
-    store(gates, z, i)
-    store(gates, z + LANES, f)
-    store(gates, z + 2 * LANES, g)
-    store(gates, z + 3 * LANES, o)
-    c = f * before + i * g
-    return c, o * tanh(c)
-
-
-@jit
-def lstm_backward(gates, z, before, memory, dh, dmemory):
-    """The gradient of `lstm`."""
-    i, f = load(gates, z), load(gates, z + LANES)
-    g, o = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    tanh_c = tanh(memory)
-    dc = dmemory + dh * o * (1.0 - tanh_c * tanh_c)  # h = o tanh(c)
-    store(gates, z, dc * g * i * (1.0 - i))  # c = f c_prev + i g, i = sigmoid(z)
-    store(gates, z + LANES, dc * before * f * (1.0 - f))  # c = f c_prev + i g
-    store(gates, z + 2 * LANES, dc * i * (1.0 - g * g))  # c = f c_prev + i g, g = tanh(z)
-    store(gates, z + 3 * LANES, dh * tanh_c * o * (1.0 - o))  # h = o tanh(c)
-    return dc * f  # c = f c_prev + i g
-
-
-@jit
-def update_lstm(gates, z, before):
-    """As `lstm`, but cu = f c_prev + i g, u = sigmoid(z); c = u cu + (1 - u) c_prev"""
-    i, f = sigmoid(load(gates, z)), sigmoid(load(gates, z + LANES))
-    g, o = tanh(load(gates, z + 2 * LANES)), sigmoid(load(gates, z + 3 * LANES))
-    u = sigmoid(load(gates, z + 4 * LANES))
-    store(gates, z, i)
-    store(gates, z + LANES, f)
-    store(gates, z + 2 * LANES, g)
-    store(gates, z + 3 * LANES, o)
-    store(gates, z + 4 * LANES, u)
-    cu = f * before + i * g
-    c = u * cu + (1.0 - u) * before
-    return c, o * tanh(c)
-
-
-@jit
-def update_lstm_backward(gates, z, before, memory, dh, dmemory):
-    """The gradient of `update_lstm`."""
-    i, f = load(gates, z), load(gates, z + LANES)
-    g, o = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    u = load(gates, z + 4 * LANES)
-    tanh_c = tanh(memory)
-    dc = dmemory + dh * o * (1.0 - tanh_c * tanh_c)  # h = o tanh(c)
-    dcu = dc * u  # c = u cu + (1 - u) c_prev
-    cu = f * before + i * g
-    store(gates, z, dcu * g * i * (1.0 - i))  # cu = f c_prev + i g
-    store(gates, z + LANES, dcu * before * f * (1.0 - f))  # cu = f c_prev + i g
-    store(gates, z + 2 * LANES, dcu * i * (1.0 - g * g))  # cu = f c_prev + i g
-    store(gates, z + 3 * LANES, dh * tanh_c * o * (1.0 - o))  # h = o tanh(c)
-    store(gates, z + 4 * LANES, dc * (cu - before) * u * (1.0 - u))  # c = u cu + (1 - u) c_prev
-    return dcu * f + dc * (1.0 - u)  # cu = f c_prev + i g, c = u cu + (1 - u) c_prev
-
-
-@jit
-def gru(gates, z, before):
-    """r, u = sigmoid(z); n = tanh(W x + r (U h)); h = (1 - u) n + u h_prev. Columns: W x of n, r, u, U h of n."""
-    r, u = sigmoid(load(gates, z + LANES)), sigmoid(load(gates, z + 2 * LANES))
-    n = tanh(load(gates, z) + r * load(gates, z + 3 * LANES))
-    store(gates, z, n)
-    store(gates, z + LANES, r)
-    store(gates, z + 2 * LANES, u)
-    h = (1.0 - u) * n + u * before
-    return h, h
-
-
-@jit
-def gru_backward(gates, z, before, memory, dh, dmemory):
-    """The gradient of `gru`."""
-    n, r = load(gates, z), load(gates, z + LANES)
-    u, b_n = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    dh = dh + dmemory  # the memory is h
-    dn = dh * (1.0 - u) * (1.0 - n * n)  # h = (1 - u) n + u h_prev, n = tanh(a_n + r b_n)
-    store(gates, z, dn)  # a_n + r b_n
-    store(gates, z + LANES, dn * b_n * r * (1.0 - r))  # a_n + r b_n
-    store(gates, z + 2 * LANES, dh * (before - n) * u * (1.0 - u))  # h = (1 - u) n + u h_prev
-    store(gates, z + 3 * LANES, dn * r)  # a_n + r b_n
-    return dh * u  # h = (1 - u) n + u h_prev
-
-
-@jit
-def tanh_rnn(gates, z, before):
-    """h = tanh(z)"""
-    h = tanh(load(gates, z))
-    return h, h
-
-
-@jit
-def tanh_rnn_backward(gates, z, before, memory, dh, dmemory):
-    """The gradient of `tanh_rnn`."""
-    store(gates, z, (dh + dmemory) * (1.0 - memory * memory))
-    return like(dh, 0)
-
-
-@jit
-def relu_rnn(gates, z, before):
-    """h = max(0, z); a NaN stays"""
-    z = load(gates, z)
-    h = larger(like(z, 0), z)
-    return h, h
-
-
-@jit
-def relu_rnn_backward(gates, z, before, memory, dh, dmemory):
-    """The gradient of `relu_rnn`."""
-    store(gates, z, (dh + dmemory) * step(memory))
-    return like(dh, 0)
 
 
 # ---------------------------------------------------------------- the time loop
@@ -207,7 +86,8 @@ def _make_forward(name, cell, S, w, multiply):
                         row = (p * R + index[first + r]) * S
                         for j in range(0, S, LANES):
                             store(gates, z + r * S + j, load(table, row + j))
-                multiply(gates, z + column, S, rows, PANEL, h, start, H, 0, 1, H, weight_hh, p * H * columns)
+                if columns > 0:
+                    multiply(gates, z + column, S, rows, PANEL, h, start, H, 0, 1, H, weight_hh, p * H * columns)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):
@@ -263,7 +143,7 @@ def _make_backward(name, cell, S, w):
                 target, start = dy, (offsets[t - 1] + n0) * H
             else:
                 target, start = dh, n0 * H
-            for m in range(0, rows, ROWS):  # z = W x + b + U h
+            for m in range(0, rows if columns > 0 else 0, ROWS):  # z = W x + b + U h
                 product(
                     target, start + m * H, min(ROWS, rows - m), H, q0, q1, gates, (first + m) * S + column, S, M * S,
                     P, columns, weight_hh, 0, P * columns * PANEL, tail, part * ROWS * LANES,
@@ -312,45 +192,51 @@ def share(count, parts, part):
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A cell's kernels, and where its gates stand in a panel of S columns, w units each. There is one of each cell."""
+    """A cell's kernels, and where its gates stand in a panel of S columns, w units each. There is one of each cell.
+
+    inputs, hidden: the first column that W x + b, or U h + b, goes to, and which gates stand there in what order. Where
+    there is no U the order is empty.
+    """
 
     name: str
     cell: object  # its equations
-    multiply: object  # the product that fills the columns of W x, or those of U h
     S: int
     w: int
-    inputs: tuple[int, np.ndarray]  # the first column that W x goes to, and which gates stand there in what order
-    hidden: tuple[int, np.ndarray]  # the same for U h
+    inputs: tuple[int, np.ndarray]
+    hidden: tuple[int, np.ndarray]
+    multiply_ih: object  # the product that fills the columns of W x
+    multiply_hh: object  # those of U h
     project: object
     forward: object
     backward: object
 
-
-def _layout(name, cell, cell_backward, S, w, inputs, hidden, multiply):
-    inputs, hidden = ((column, np.array(order)) for column, order in (inputs, hidden))
-    return Layout(
-        name, cell, multiply, S, w, inputs, hidden, _make_projection(name, S, multiply),
-        _make_forward(name, cell, S, w, multiply), _make_backward(name, cell_backward, S, w),
-    )  # fmt: skip
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether there is a U."""
+        return len(self.hidden[1]) > 0
 
 
-_FOUR, _FIVE, _ONE = (0, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4]), (0, [0])
-LAYOUTS = {
-    ("lstm", "tanh"): _layout("lstm", lstm, lstm_backward, 64, 16, _FOUR, _FOUR, multiply_64),
-    ("update-lstm", "tanh"): _layout(
-        "update_lstm", update_lstm, update_lstm_backward, 80, 16, _FIVE, _FIVE, multiply_80
-    ),
-    ("gru", "tanh"): _layout("gru", gru, gru_backward, 64, 16, (0, [2, 0, 1]), (16, [0, 1, 2]), multiply_48),
-    ("rnn", "tanh"): _layout("tanh_rnn", tanh_rnn, tanh_rnn_backward, 64, 64, _ONE, _ONE, multiply_64),
-    ("rnn", "relu"): _layout("relu_rnn", relu_rnn, relu_rnn_backward, 64, 64, _ONE, _ONE, multiply_64),
-}
+MULTIPLY = {0: multiply_64, 48: multiply_48, 64: multiply_64, 80: multiply_80}  # columns -> product; of none: never called
 
 
 def layout_of(cell):
     """The cell's layout, or None where only the specification computes it."""
-    if not cell.compiled:
-        return None
-    return LAYOUTS[cell.kind, cell.nonlinearity if cell.kind == "rnn" else "tanh"]
+    return _layout(cell.definition, cell.nonlinearity) if cell.compiled else None
+
+
+@cache
+def _layout(kind, nonlinearity):
+    """The layout of a kind; its cells differ in the nonlinearity alone."""
+    functions = kind.cpu(Cell(kind.name, 1, 1, nonlinearity))
+    w, S = kind.panel.units, kind.panel.units * kind.panel.blocks
+    sides = kind.panel.inputs, kind.panel.hidden or (0, ())
+    inputs, hidden = ((block * w, np.array(order, np.int64)) for block, order in sides)
+    multiply_ih, multiply_hh = (MULTIPLY[len(order) * w] for _, order in (inputs, hidden))
+    return Layout(
+        functions.name, functions.forward, S, w, inputs, hidden, multiply_ih, multiply_hh,
+        _make_projection(functions.name, S, multiply_ih), _make_forward(functions.name, functions.forward, S, w, multiply_hh),
+        _make_backward(functions.name, functions.backward, S, w),
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- the contract
@@ -394,7 +280,8 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     gate_panels(work["bias"], weights, layout, P, H)
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
     split(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
-    split(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    if layout.is_recurrent:
+        split(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     split(
         threads, layout.project, rows, work["table" if gather else "gates"], x.reshape(-1), work["weight_ih"],
         work["bias"], len(order_ih) * w, column_ih, P, rows, D,
@@ -402,7 +289,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
     by_texts(
-        threads, weights["weight_hh"], layout.forward, fair_edges(offsets, threads), y.reshape(-1),
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, fair_edges(offsets, threads), y.reshape(-1),
         work["gates"], work["memory"], work["table"], index if gather else NO_INDEX, rows if gather else 0,
         np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
         steps=min(len(offsets) - 1, FEW_STEPS),
@@ -420,7 +307,8 @@ def gate_panels(bias, weights, layout, P, H):
     G, w = layout.S // layout.w, layout.w
     padded = np.zeros((G, P * w), bias.dtype)
     for (column, order), name in ((layout.inputs, "bias_ih"), (layout.hidden, "bias_hh")):
-        padded[column // w : column // w + len(order), :H] += weights[name].reshape(-1, H)[order]
+        if len(order):
+            padded[column // w : column // w + len(order), :H] += weights[name].reshape(-1, H)[order]
     bias[: P * layout.S].reshape(P, G, w)[...] = padded.reshape(G, P, w).transpose(1, 0, 2)
 
 
@@ -465,9 +353,10 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     dmemory[:, :H] = dc if cell.has_memory else 0
     dy[last_rows(offsets)] += dh  # hn = y at a text's last step
     dh.fill(0)
-    split(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    if layout.is_recurrent:
+        split(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     by_texts(
-        threads, weights["weight_hh"], layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
         dy[:0].reshape(-1) if dcs is None else dcs.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
         work["memory"], work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H, tail,
         steps=min(len(offsets) - 1, FEW_STEPS),
@@ -476,31 +365,31 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
         dc[...] = dmemory[:, :H]
     else:
         dh += dmemory[:, :H]
-    # dweight_hh = dz.T @ h_{t-1}; both biases have one gradient where their columns are the same
-    same = column_ih == column_hh
-    dbias_hh = grads["bias_hh"]
-    split(
-        threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
-        y.reshape(-1), offsets, N, H,
-    )  # fmt: skip
-    split(
-        threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias_hh[:0] if same else dbias_hh,
-        order_hh, w, H, H, gates, S, column_hh, M, work["inputs"], work["block"],
-    )  # fmt: skip
+    # both biases have one gradient where their columns are the same
+    same = layout.is_recurrent and column_ih == column_hh
+    if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
+        split(
+            threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
+            y.reshape(-1), offsets, N, H,
+        )  # fmt: skip
+        dbias = grads["bias_hh"]
+        split(
+            threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias[:0] if same else dbias,
+            order_hh, w, H, H, gates, S, column_hh, M, work["inputs"], work["block"],
+        )  # fmt: skip
     dz = gates
     if index is not None:
         dz = work["table"]
         split(threads, _scatter, P, dz, gates, index, S, M, rows)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
-    dbias = np.zeros_like(dbias_hh)
+    dbias = np.zeros_like(grads["bias_ih"])
     split(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
     split(
         threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, dz, S,
         column_ih, rows, work["inputs"], work["block"],
     )  # fmt: skip
-    grads["bias_ih"] += dbias
-    if same:
-        dbias_hh += dbias
+    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",):
+        grads[side] += dbias
     split(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     columns = len(order_ih) * w
     split(

@@ -6,13 +6,11 @@ line it differentiates. Weights, shapes and gate order are PyTorch's (torch.nn.L
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-
-def sigmoid(x):
-    """1 / (1 + exp(-x)), without overflow: exp is only taken of numbers <= 0. Any shape."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+from nblstm.kernels.cells.functions import normalize, normalize_backward, sigmoid  # noqa: F401
 
 
 # ---------------------------------------------------------------- arrays where the kernels work
@@ -90,143 +88,6 @@ def embedding_backward(dweight, dy, tokens, threads):
     np.add.at(dweight, tokens, dy)  # y[m] = weight[tokens[m]]
 
 
-# ---------------------------------------------------------------- cells
-#
-# A forward function takes the two halves of the pre-activations, a = W x + b_ih and b = U h + b_hh (n, G, H), and the
-# state before, h (n, H) and c (n, H or 0); it returns (h, c, saved). Its backward function takes the gradients of
-# that h and c, and what was saved; it returns those of a and b, of the h before (what does not pass through b) and
-# of the c before, and adds those of the cell's own parameters into `grads`.
-
-
-def lstm(a, b, h, c, weights, cell):
-    """torch.nn.LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
-
-        i, f, o = sigmoid(a + b),  g = tanh(a + b),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)
-
-    With peepholes (Gers & Schmidhuber 2002) p_i c_{t-1} and p_f c_{t-1} are added into i and f, p_o c_t into o.
-    """
-    z = a + b
-    if cell.peepholes:
-        z[:, :2] += weights["peepholes"][:2] * c[:, None]
-    i, f, g = sigmoid(z[:, 0]), sigmoid(z[:, 1]), np.tanh(z[:, 2])
-    c = f * c + i * g
-    o = sigmoid(z[:, 3] + weights["peepholes"][2] * c) if cell.peepholes else sigmoid(z[:, 3])
-    tanh_c, norm = squashed(c, weights, cell)
-    return o * tanh_c, c, (i, f, g, o, c, tanh_c, norm)
-
-
-def lstm_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
-    """The gradient of `lstm`."""
-    i, f, g, o, c, tanh_c, norm = saved
-    do = dh * tanh_c * o * (1 - o)  # h = o tanh(c), o = sigmoid(z)
-    dc = dc + squashed_backward(dh * o, tanh_c, norm, weights, grads, cell)  # h = o tanh(c)
-    if cell.peepholes:
-        dc = dc + do * weights["peepholes"][2]  # z_o = ... + p_o c
-    di, df, dg = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dc * i * (1 - g * g)  # c = f c_prev + i g
-    dc_prev = dc * f  # c = f c_prev + i g
-    if cell.peepholes:
-        dc_prev = dc_prev + di * weights["peepholes"][0] + df * weights["peepholes"][1]  # z = ... + p c_prev
-        grads["peepholes"] += np.stack([(di * c_prev).sum(0), (df * c_prev).sum(0), (do * c).sum(0)])
-    dz = np.stack([di, df, dg, do], axis=1)
-    return dz, dz, 0, dc_prev
-
-
-def update_lstm(a, b, h, c, weights, cell):
-    """The LSTM with an update gate u, which mixes the updated memory with the one before.
-
-        i, f, o, u = sigmoid(a + b),  g = tanh(a + b)
-        cu = f c_{t-1} + i g,  c_t = u cu + (1 - u) c_{t-1},  h_t = o tanh(c_t)
-
-    The article's equations 1-7. Its equation 6 prints the candidate of step t + 1 in the place of c_{t-1}, which is
-    not known at step t; its text mixes "with the previous cell", and so does this. With u = 1 it is the LSTM.
-    """
-    i, f, g, o, u = (a + b).transpose(1, 0, 2)
-    i, f, g, o, u = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o), sigmoid(u)
-    cu = f * c + i * g
-    c = u * cu + (1 - u) * c
-    tanh_c, norm = squashed(c, weights, cell)
-    return o * tanh_c, c, (i, f, g, o, u, cu, tanh_c, norm)
-
-
-def update_lstm_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
-    """The gradient of `update_lstm`."""
-    i, f, g, o, u, cu, tanh_c, norm = saved
-    do = dh * tanh_c * o * (1 - o)  # h = o tanh(c)
-    dc = dc + squashed_backward(dh * o, tanh_c, norm, weights, grads, cell)  # h = o tanh(c)
-    du, dcu = dc * (cu - c_prev) * u * (1 - u), dc * u  # c = u cu + (1 - u) c_prev
-    di, df, dg = dcu * g * i * (1 - i), dcu * c_prev * f * (1 - f), dcu * i * (1 - g * g)  # cu = f c_prev + i g
-    dz = np.stack([di, df, dg, do, du], axis=1)
-    return dz, dz, 0, dcu * f + dc * (1 - u)  # cu = f c_prev + i g, c = u cu + (1 - u) c_prev
-
-
-def gru(a, b, h, c, weights, cell):
-    """torch.nn.GRU (Cho et al. 2014), the hidden bias inside the product with the reset gate.
-
-        r, z = sigmoid(a + b),  n = tanh(a_n + r b_n),  h_t = (1 - z) n + z h_{t-1}
-    """
-    r, z = sigmoid(a[:, 0] + b[:, 0]), sigmoid(a[:, 1] + b[:, 1])
-    n = np.tanh(a[:, 2] + r * b[:, 2])
-    return (1 - z) * n + z * h, c, (r, z, n, b[:, 2])
-
-
-def gru_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
-    """The gradient of `gru`."""
-    r, z, n, b_n = saved
-    dn = dh * (1 - z) * (1 - n * n)  # h = (1 - z) n + z h_prev, n = tanh(a_n + r b_n)
-    dr, dz = dn * b_n * r * (1 - r), dh * (h_prev - n) * z * (1 - z)  # a_n + r b_n; (1 - z) n + z h_prev
-    return np.stack([dr, dz, dn], axis=1), np.stack([dr, dz, dn * r], axis=1), dh * z, dc
-
-
-def rnn(a, b, h, c, weights, cell):
-    """torch.nn.RNN (Elman 1990): h_t = tanh(a + b), or max(0, a + b)."""
-    z = (a + b)[:, 0]
-    h = np.tanh(z) if cell.nonlinearity == "tanh" else np.maximum(z, 0)
-    return h, c, h
-
-
-def rnn_backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
-    """The gradient of `rnn`."""
-    dz = (dh * (1 - saved * saved) if cell.nonlinearity == "tanh" else dh * (saved > 0))[:, None]
-    return dz, dz, 0, dc
-
-
-def squashed(c, weights, cell):
-    """(tanh(c), what its gradient needs); with layer normalisation tanh(gain_c norm(c) + bias_c), eq. 22."""
-    if not cell.layer_norm:
-        return np.tanh(c), None
-    norm = normalize(c)
-    return np.tanh(norm[0] * weights["gain_c"] + weights["bias_c"]), norm
-
-
-def squashed_backward(d, tanh_c, norm, weights, grads, cell):
-    """The gradient of c from d, that of tanh(c)."""
-    d = d * (1 - tanh_c * tanh_c)
-    if not cell.layer_norm:
-        return d
-    grads["gain_c"] += (d * norm[0]).sum(axis=0)
-    grads["bias_c"] += d.sum(axis=0)
-    return normalize_backward(d * weights["gain_c"], norm)
-
-
-def normalize(x):
-    """(x_hat, 1 / sigma): every row with mean 0 and variance 1 (Ba, Kiros & Hinton 2016, eq. 4; epsilon 1e-5)."""
-    centred = x - x.mean(axis=1, keepdims=True)
-    scale = 1 / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + x.dtype.type(1e-5))
-    return centred * scale, scale
-
-
-def normalize_backward(d, norm):
-    """The gradient of x from d, that of x_hat."""
-    x_hat, scale = norm
-    return scale * (d - d.mean(axis=1, keepdims=True) - x_hat * (d * x_hat).mean(axis=1, keepdims=True))
-
-
-CELLS = {
-    "lstm": (lstm, lstm_backward), "gru": (gru, gru_backward), "rnn": (rnn, rnn_backward),
-    "update-lstm": (update_lstm, update_lstm_backward),
-}  # fmt: skip
-
-
 # ---------------------------------------------------------------- recurrent layer
 
 
@@ -252,21 +113,47 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     With layer normalisation a = gain_ih norm(W x) + b_ih and b = gain_hh norm(U h) + b_hh (Ba, Kiros & Hinton 2016,
     eq. 20-22); with a projection h_t = W_hr (o tanh(c_t)).
     """
-    G, H, forward = cell.gates, cell.hidden_size, CELLS[cell.kind][0]
-    a, work["a"] = preactivation(x, weights["weight_ih"], weights["bias_ih"], weights.get("gain_ih"))
-    a = (a if index is None else a[index]).reshape(-1, G, H)
-    h, c, work["steps"] = h0, c0, []
+    a, work["a"], work["steps"] = None, None, []
+    if cell.definition.mix is None:  # nothing of x waits for h
+        a, work["a"] = preactivation(x, weights, "ih")
+        a = a if index is None else a[index]
+    h, c = h0, c0
     for start, stop in zip(offsets[:-1], offsets[1:]):
+        rows = slice(start, stop)
         n = stop - start
-        h, c = h[:n], c[:n]
-        b, norm = preactivation(h, weights["weight_hh"], weights["bias_hh"], weights.get("gain_hh"))
-        out, new_c, saved = forward(a[start:stop], b.reshape(n, G, H), h, c, weights, cell)
-        work["steps"].append((h, c, norm, saved, out))
-        h, c = out @ weights["weight_hr"].T if cell.proj_size else out, new_c
-        y[start:stop] = hn[:n] = h
+        seen = (None, a[rows]) if a is not None else (x[rows] if index is None else x[index[rows]], None)
+        h, c, tape = step(*seen, h[:n], c[:n], weights, cell)
+        work["steps"].append(tape)
+        y[rows] = hn[:n] = h
         cn[:n] = c
         if cs is not None:
-            cs[start:stop] = c
+            cs[rows] = c
+
+
+class Step(NamedTuple):
+    """What one step leaves for its way back."""
+
+    h_prev: Any  # (n, output_size)
+    c_prev: Any  # (n, H or 0)
+    x: Any  # (n, D) as W sees it; None where W x was known
+    h: Any  # (n, output_size) as U sees it
+    mixed: Any  # what `CellKind.mix` has saved
+    norm_ih: Any  # what the layer normalisation of W x and U h has saved
+    norm_hh: Any
+    saved: Any  # what `CellKind.forward` has saved
+    out: Any  # (n, H) before the projection
+
+
+def step(x, a, h, c, weights, cell):
+    """(h, c, Step) after inputs x (n, D), or None where a = W x + b_ih (n, gates H) is known already."""
+    kind, n, H = cell.definition, len(h), cell.hidden_size
+    x_seen, h_seen, mixed = (x, h, None) if kind.mix is None else kind.mix(x, h, weights, cell)
+    a, norm_ih = preactivation(x_seen, weights, "ih") if a is None else (a, None)
+    b, norm_hh = preactivation(h_seen, weights, "hh")
+    a, b = (None if half is None else half.reshape(n, -1, H) for half in (a, b))
+    out, new_c, saved = kind.forward(a, b, h, c, weights, cell)
+    new_h = out @ weights["weight_hr"].T if cell.proj_size else out
+    return new_h, new_c, Step(h, c, x_seen, h_seen, mixed, norm_ih, norm_hh, saved, out)
 
 
 def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
@@ -276,45 +163,60 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards. dcs (M, H):
     the gradient of cs, or None.
     """
-    G, H, backward = cell.gates, cell.hidden_size, CELLS[cell.kind][1]
-    da = np.empty((len(dy), G * H), dy.dtype)
+    # d: the gradient of W x + b, or where that waits for h of x
+    size = cell.input_size if cell.definition.mix else cell.sides.get("ih", 0)
+    d = np.empty((len(dy), size), dy.dtype)
     for start, stop in zip(offsets[-2::-1], offsets[:0:-1]):
-        n = stop - start
-        h_prev, c_prev, norm, saved, out = work["steps"].pop()
-        dh_t = dy[start:stop] + dh[:n]
-        if cell.proj_size:
-            grads["weight_hr"] += dh_t.T @ out  # h = W_hr out
-            dh_t = dh_t @ weights["weight_hr"]  # h = W_hr out
-        dc_t = dc[:n] if dcs is None else dc[:n] + dcs[start:stop]
-        da_t, db, dh_prev, dc[:n] = backward(dh_t, dc_t, saved, h_prev, c_prev, weights, grads, cell)
-        da[start:stop] = da_t.reshape(n, G * H)
-        dU = preactivation_backward(db.reshape(n, G * H), norm, weights, grads, "hh")
-        grads["weight_hh"] += dU.T @ h_prev  # b = U h + b_hh
-        dh[:n] = dU @ weights["weight_hh"] + dh_prev  # b = U h + b_hh
+        n, rows = stop - start, slice(start, stop)
+        dc_t = dc[:n] if dcs is None else dc[:n] + dcs[rows]
+        d[rows], dh[:n], dc[:n] = step_backward(dy[rows] + dh[:n], dc_t, work["steps"].pop(), weights, grads, cell)
     if index is not None:
-        placed, da = da, np.zeros((len(x), G * H), dy.dtype)
-        np.add.at(da, index, placed)  # a[index]
-    dW = preactivation_backward(da, work["a"], weights, grads, "ih")
-    grads["weight_ih"] += dW.T @ x  # a = W x + b_ih
-    dx[...] = dW @ weights["weight_ih"]  # a = W x + b_ih
+        placed, d = d, np.zeros((len(x), size), dy.dtype)
+        np.add.at(d, index, placed)  # a[index]
+    if cell.definition.mix is None:
+        d = preactivation_backward(d, x, work["a"], weights, grads, "ih")
+    dx[...] = d
 
 
-def preactivation(x, weight, bias, gain):
-    """(weight x + bias, None), or with a gain (gain norm(weight x) + bias, what its gradient needs)."""
-    z = x @ weight.T
+def step_backward(dh, dc, tape, weights, grads, cell):
+    """The gradient of a (n, gates H), or of x (n, D) where W x waits for h; of h and of c before. See `step`."""
+    kind, n = cell.definition, len(dh)
+    if cell.proj_size:
+        grads["weight_hr"] += dh.T @ tape.out  # h = W_hr out
+        dh = dh @ weights["weight_hr"]  # h = W_hr out
+    da, db, dh_prev, dc = kind.backward(dh, dc, tape.saved, tape.h_prev, tape.c_prev, weights, grads, cell)
+    da, db = (np.zeros((n, 0), dh.dtype) if half is None else half.reshape(n, -1) for half in (da, db))
+    dh_seen = preactivation_backward(db, tape.h, tape.norm_hh, weights, grads, "hh")
+    if kind.mix is not None:
+        da = preactivation_backward(da, tape.x, tape.norm_ih, weights, grads, "ih")
+        da, dh_seen = kind.mix_backward(da, dh_seen, tape.mixed, weights, grads, cell)
+    return da, dh_seen + dh_prev, dc
+
+
+def preactivation(x, weights, side):
+    """(W x + b, None), with gains (gain norm(W x) + b, what its gradient needs); (None, None) without a W.
+
+    side: "ih" or "hh".
+    """
+    if f"weight_{side}" not in weights:
+        return None, None
+    z, bias, gain = x @ weights[f"weight_{side}"].T, weights[f"bias_{side}"], weights.get(f"gain_{side}")
     if gain is None:
         return z + bias, None
     norm = normalize(z)
     return norm[0] * gain + bias, norm
 
 
-def preactivation_backward(d, norm, weights, grads, side):
-    """The gradient of weight x from d, that of `preactivation`; side: "ih" or "hh". Adds those of bias and gain."""
+def preactivation_backward(d, x, norm, weights, grads, side):
+    """The gradient of x from d, that of `preactivation`. Adds those of weight, bias and gain."""
+    if f"weight_{side}" not in weights:
+        return 0
     grads[f"bias_{side}"] += d.sum(axis=0)
-    if norm is None:
-        return d
-    grads[f"gain_{side}"] += (d * norm[0]).sum(axis=0)
-    return normalize_backward(d * weights[f"gain_{side}"], norm)
+    if norm is not None:
+        grads[f"gain_{side}"] += (d * norm[0]).sum(axis=0)
+        d = normalize_backward(d * weights[f"gain_{side}"], norm)
+    grads[f"weight_{side}"] += d.T @ x
+    return d @ weights[f"weight_{side}"]
 
 
 # ---------------------------------------------------------------- decoding: one step of the whole network
@@ -336,11 +238,7 @@ def decode(logits, h, c, top, tokens, work, threads):
     """
     x = work.embedding[tokens]
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
-        a, _ = preactivation(x, weights["weight_ih"], weights["bias_ih"], weights.get("gain_ih"))
-        b, _ = preactivation(h[k], weights["weight_hh"], weights["bias_hh"], weights.get("gain_hh"))
-        gates = len(x), cell.gates, cell.hidden_size
-        y, c[k], _ = CELLS[cell.kind][0](a.reshape(gates), b.reshape(gates), h[k], c[k], weights, cell)
-        h[k] = y @ weights["weight_hr"].T if cell.proj_size else y
+        h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
         x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
     top[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
     if len(logits):

@@ -59,6 +59,9 @@ class Session:
         self.output, self.facts, self.corpus, self.trainer, self.notify = output, facts, corpus, trainer, notify
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
+        slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
+        if slow:
+            notify(slow)
 
     # ------------------------------------------------------------ making one
 
