@@ -247,6 +247,7 @@ def chunk_of(config, T=3, N=2, seed=0):
 
 NETWORKS = {
     "lstm": {"dropout": 0.5, "output_dropout": 0.2}, "tied gru": {"cell": "gru", "tie": True, "num_layers": 1},
+    "no kernel of its own": {"cell": "mogrifier-lstm", "num_layers": 1, "mogrifier_rounds": 2},
     "noisy": {"input_dropout": 0.3, "variational_dropout": 0.2, "num_layers": 1},
 }  # fmt: skip
 
@@ -321,9 +322,10 @@ def test_networks_for_the_cpu_alone_are_refused(setting):
 
 
 @needs_card
-def test_texts_are_the_same():
-    """Drawn on the device, or on the host where there are filters: the tokens of the CPU."""
-    config = ModelConfig(11, hidden_size=5)
+@pytest.mark.parametrize("cell", ["lstm", "mogrifier-lstm"])
+def test_texts_are_the_same(cell):
+    """Drawn on the device, or on the host where there are filters: the tokens of the CPU. Also where NumPy computes."""
+    config = ModelConfig(11, hidden_size=5, cell=cell)
     for settings in ({}, {"temperature": 0.0}, {"temperature": 0.5, "top_k": 3}):
         texts = []
         for backend in ("numpy", "cuda"):
