@@ -25,7 +25,7 @@ import numpy as np
 from nblstm.config import ModelConfig, SampleConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
-from nblstm.kernels.reference import draw as specified_draw
+from nblstm.kernels.reference.drawing import draw as specified_draw
 from nblstm.model.network import Network
 from nblstm.model.parameters import initial, views
 from nblstm.model.state import State

@@ -116,7 +116,7 @@ def command(
             corpus, output, valid=valid, text=TextConfig(**text), model=model, config=TrainConfig(**config),
             init_from=init_from, overwrite=overwrite, notify=progress.line,
         )  # fmt: skip
-    from nblstm.kernels.jit import KernelCache  # not before the session has told whether there is numba at all
+    from nblstm.kernels.cpu.jit import KernelCache  # not before the session has told whether there is numba at all
 
     if sample:
         check_writes(session.trainer.network.config)

@@ -9,7 +9,7 @@ import pytest
 from nblstm.config import BeamConfig, ModelConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
-from nblstm.kernels.reference import largest, perturb
+from nblstm.kernels.reference.searching import largest, perturb
 from nblstm.language_model import LanguageModel
 from nblstm.model.network import Network
 from nblstm.model.parameters import views

@@ -129,7 +129,7 @@ def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
     The edit subtracts where the halves of a vector are added: of 9, 16 and zeros, all that is left is 9 - 16.
     """
     cache, kernels = tmp_path / "cache", copy_of_the_kernels(tmp_path / "copy")
-    vectors = kernels / "vectors.py"
+    vectors = kernels / "cpu" / "vectors.py"
     source = vectors.read_text(encoding="utf-8")
     assert source.count("builder.fadd(a, b)") == 1
     assert norm(cache, path=tmp_path / "copy") == EXPECTED

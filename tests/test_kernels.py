@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nblstm.kernels import Beam, Filters, Net, Places, cpu, decoding, recurrent, reference, searching, threads
-from nblstm.kernels import head as heads
-from nblstm.kernels.barrier import CROWDED
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
 from nblstm.kernels.cells import KINDS, Cell
+from nblstm.kernels.cpu import decoding, recurrent, searching
+from nblstm.kernels.cpu import head as heads
+from nblstm.kernels.cpu.barrier import CROWDED
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
@@ -217,7 +218,7 @@ def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, wit
     new = lambda *shape: r.normal(0, scale, shape).astype(dtype)  # noqa: E731
     cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    return Net(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
+    return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
 
 
 def small_state(net, texts, r=None):
@@ -445,24 +446,24 @@ SEARCHES = {  # settings of `Beam`
 
 
 def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E=6, **options):
-    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, top, logits. Two layers."""
+    """What a search of up to 12 steps leaves, taken in pieces: the history, the hypotheses, h, c, top, logits. Two layers."""
     r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
     net = small_net((V, E, 33), dtype, **options)
-    net.head_bias[1] += 1  # some end, and keep their places
+    net.head_bias[1] += 1  # some end, and keep their slots
     work = kernels.decode_work(B + 1, net, threads)
     one = [*small_state(net, 1, r), r.normal(0, 0.5, (1, V)).astype(dtype)]
     h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
     empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
-    places = Places(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
+    hypotheses = Hypotheses(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
     parents, tokens, steps = np.full((12, B), -1), np.full((12, B), -1), 0
     for K in pieces:
-        if not steps or not reference.over(places, steps, beam):
+        if not steps or not reference.searching.over(hypotheses, steps, beam):
             numbers, banned = noise[steps : steps + K], np.array([0, 7])
             steps += kernels.search(
-                parents, tokens, steps, places, h, c, top, logits, numbers, banned, beam, work, threads
+                parents, tokens, steps, hypotheses, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
-    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, top, logits
+    return parents, tokens, hypotheses.finished, hypotheses.length, hypotheses.log_probability, hypotheses.perturbed, h, c, top, logits
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -505,7 +506,7 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
     ],
 )
 def test_the_searches_above_meet_all_that_may_happen(name, B, steps, finished):
-    """Some are over early, in some hypotheses keep their places while others go on."""
+    """Some are over early, in some hypotheses keep their slots while others go on."""
     _, tokens, ended, *_ = searched(reference, 1, B, 40, SEARCHES[name])
     assert ((tokens[:, 0] >= 0).sum(), ended.sum()) == (steps, finished)
 
@@ -518,13 +519,13 @@ def test_of_equal_children_the_first_are_taken():
         net.head_weight[...], net.head_bias[...] = 0, 0
         work, B = kernels.decode_work(6, net, 1), 6
         h, c, top, logits = (np.zeros(shape) for shape in ((2, B, 5), (2, B, 5), (B, 5), (B, 20)))
-        places = Places(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
-        logits[:, 3:] = -np.inf  # two that are possible: four places stay empty
+        hypotheses = Hypotheses(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
+        logits[:, 3:] = -np.inf  # two that are possible: four slots stay empty
         parents, tokens = np.zeros((2, 3, B), np.int64)
         kernels.search(
-            parents, tokens, 0, places, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
+            parents, tokens, 0, hypotheses, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
         )
-        results.append((parents, tokens, places.log_probability))
+        results.append((parents, tokens, hypotheses.log_probability))
     for expected, actual in zip(*results):
         assert np.array_equal(expected, actual)
     assert tokens[0].tolist() == [1, 2, 0, 3, 4, 5] and np.isneginf(logits).sum() == 0
@@ -540,7 +541,7 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
         calls.append(int(args[0][0]))
         kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, total)
 
-    monkeypatch.setattr(searching, "together", crowded)
+    monkeypatch.setattr(searching, "run_cooperatively", crowded)
     for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):
         assert np.array_equal(value, other)
     assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
@@ -566,10 +567,10 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
     if fails in ("before", "to start"):
         monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
     with pytest.raises(KeyboardInterrupt):
-        threads.together(3, kernel, 1)
+        threads.run_cooperatively(3, kernel, 1)
     monkeypatch.undo()
     seen = []
-    threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
+    threads.run_cooperatively(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
@@ -582,10 +583,10 @@ def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeyp
         seen.append(parts)
         counter[1] += part * 10**9
 
-    threads.together(2, kernel, 1)
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     monkeypatch.setattr(threads, "_alone_until", 0.0)
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     assert seen == [2, 2, 1, 2, 2]
 
 

@@ -8,7 +8,7 @@ from test_kernels import close
 
 from nblstm.config import ModelConfig
 from nblstm.errors import ConfigError
-from nblstm.kernels import recurrent
+from nblstm.kernels.cpu import recurrent
 from nblstm.model.network import Network, distinct_tokens
 from nblstm.model.parameters import flatten, initial, parameter_shapes, views
 from nblstm.model.state import State

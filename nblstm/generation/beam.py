@@ -27,8 +27,8 @@ import numpy as np
 from nblstm.config import BeamConfig
 from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
-from nblstm.kernels import Beam, Places
-from nblstm.kernels.reference import over, rank, score
+from nblstm.kernels import Beam, Hypotheses
+from nblstm.kernels.reference.searching import over, rank, score
 from nblstm.model.network import Decoder, Network
 from nblstm.model.state import State
 from nblstm.text.vocabulary import Vocabulary
@@ -99,7 +99,7 @@ class BeamSearch:
         """
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
-        self.places = Places(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
+        self.places = Hypotheses(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
         self.places.log_probability[:: B // config.groups] = 0.0  # one empty text a group
         self.places.perturbed[0] = 0.0
         self._beam = Beam(

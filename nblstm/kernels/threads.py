@@ -32,12 +32,12 @@ def available() -> int:
         return os.cpu_count() or 1
 
 
-def split(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
+def parallel_for(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
     """kernel(*args, part, start, stop) for up to `threads` equal parts of range(total), all at once.
 
     Part numbers count from 0; no part is empty. Returns when all are done.
     """
-    ranges(kernel, equal(total, threads), *args)
+    run_ranges(kernel, equal(total, threads), *args)
 
 
 def equal(total: int, threads: int) -> list[int]:
@@ -46,12 +46,12 @@ def equal(total: int, threads: int) -> list[int]:
     return [total * part // parts for part in range(parts + 1)]
 
 
-def ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
+def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
     """kernel(*args, part, edges[part], edges[part + 1]) for every part, all at once."""
     _run(kernel, [(*args, part, start, stop) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
 
 
-def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
+def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
     """kernel(*args, counter, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
 
     They wait at `barrier(counter, parts, ...)`. All parts must run at once, so one caller at a time gets several
@@ -94,7 +94,7 @@ def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: C
 
 
 def _threads() -> ThreadPoolExecutor:
-    """One pool for the process. It has a thread for every call, so calls that wait for each other (`together`) all run."""
+    """One pool for the process. It has a thread for every call, so calls that wait for each other (`run_cooperatively`) all run."""
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")

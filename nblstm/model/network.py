@@ -11,7 +11,7 @@ import numpy as np
 
 from nblstm.config import ModelConfig, check_card, check_writes
 from nblstm.errors import ConfigError
-from nblstm.kernels import Beam, Filters, Net, Places, load
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, load
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.kernels.threads import available
 from nblstm.model.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, Noise
@@ -477,7 +477,7 @@ class Decoder:
     def __init__(self, network: Network, num_texts: int) -> None:
         c, weights = network.config, network.weights
         check_writes(c)
-        net = Net(
+        net = DecoderWeights(
             weights["embedding.weight"], c.cells, network.cell_weights, c.residual, c.head == "cell",
             weights["head.weight"], weights["head.bias"],
         )  # fmt: skip
@@ -506,12 +506,12 @@ class Decoder:
         )
 
     def search(
-        self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
+        self, parents: np.ndarray, tokens: np.ndarray, start: int, hypotheses: Hypotheses, state: State, logits: np.ndarray,
         noise: np.ndarray, banned: np.ndarray, beam: Beam,
     ) -> int:  # fmt: skip
         """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
         return self.kernels.search(
-            parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+            parents, tokens, start, hypotheses, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
             self.threads,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 from nblstm.config import ModelConfig, TextConfig, TrainConfig, WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import check_tensors, load_model, save_model
-from nblstm.kernels.reference import log_softmax
+from nblstm.kernels.reference.head import log_softmax
 from nblstm.model.parameters import flatten, named_tensors, parameter_shapes
 from nblstm.scoring import Score
 from nblstm.text.corpus import Corpus, Source, load_corpus

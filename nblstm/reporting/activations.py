@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nblstm.kernels.reference import sigmoid
+from nblstm.kernels.cells.functions import sigmoid
 from nblstm.model.network import Network
 from nblstm.model.state import State
 

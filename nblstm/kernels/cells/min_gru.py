@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.cells.functions import sigmoid
-from nblstm.kernels.cells.kind import Cell, CellKind, CpuFunctions, CudaFunctions, Panel
+from nblstm.kernels.cells.kind import Cell, CellKind, CpuFunctions, Panel
 
 
 def forward(a, b, h, c, weights, cell):
@@ -28,8 +28,9 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions. Panels hold two gates of 32 units."""
-    from nblstm.kernels.jit import jit
-    from nblstm.kernels.vectors import LANES, load, sigmoid, store
+    from nblstm.kernels.cpu.functions import sigmoid
+    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.vectors import LANES, load, store
 
     @jit
     def min_gru(gates, z, before):

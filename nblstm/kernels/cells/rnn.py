@@ -22,8 +22,9 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
-    from nblstm.kernels.jit import jit
-    from nblstm.kernels.vectors import larger, like, load, step, store, tanh
+    from nblstm.kernels.cpu.functions import tanh
+    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.vectors import larger, like, load, step, store
 
     @jit
     def tanh_rnn(gates, z, before):
@@ -57,7 +58,7 @@ def cpu(cell: Cell) -> CpuFunctions:
 
 def cuda(cell: Cell) -> CudaFunctions:
     """Make the device functions."""
-    from nblstm.kernels.cuda import device, tanh
+    from nblstm.kernels.cuda.device import device, tanh
 
     @device
     def tanh_rnn(gates, o, inner, place, H, z, r, h, c):

@@ -41,8 +41,9 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
-    from nblstm.kernels.jit import jit
-    from nblstm.kernels.vectors import LANES, load, sigmoid, store, tanh
+    from nblstm.kernels.cpu.functions import sigmoid, tanh
+    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.vectors import LANES, load, store
 
     @jit
     def update_lstm(gates, z, before):
@@ -81,7 +82,7 @@ def cpu(cell: Cell) -> CpuFunctions:
 
 def cuda(cell: Cell) -> CudaFunctions:
     """Make the device functions."""
-    from nblstm.kernels.cuda import device, sigmoid, tanh
+    from nblstm.kernels.cuda.device import device, sigmoid, tanh
 
     @device
     def update_lstm(gates, o, inner, place, H, z, r, h, c):

@@ -9,12 +9,23 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels import LOGITS_BYTES
-from nblstm.kernels.jit import jit
-from nblstm.kernels.products import IN_ORDER, MOST_COLUMNS, ROWS, copy_piece, pack, pack_inputs, panels, panels_product
-from nblstm.kernels.products import product, weight_gradient
-from nblstm.kernels.threads import split
-from nblstm.kernels.tiles import PANEL, multiply
-from nblstm.kernels.vectors import LANES, exp, lane_max, lane_sum, larger, load, store
+from nblstm.kernels.cpu.functions import exp
+from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.products import (
+    IN_ORDER,
+    MOST_COLUMNS,
+    ROWS,
+    copy_piece,
+    pack,
+    pack_inputs,
+    panels,
+    panels_product,
+    product,
+    weight_gradient,
+)
+from nblstm.kernels.cpu.tiles import PANEL, multiply
+from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, load, store
+from nblstm.kernels.threads import parallel_for
 
 HEAD_ROWS = 480  # rows of a block of logits, which one thread computes
 HEAD_PANELS = 64  # panels of the head's weight that are packed at a time
@@ -65,19 +76,19 @@ def linear_work(M, D, V, dtype, threads):
 def linear_forward(y, work, x, weight, bias, threads):
     """See reference.linear_forward."""
     (M, D), V = x.shape, len(bias)
-    split(threads, pack, panels(V), work["weight"], weight, IN_ORDER, PANEL, V, D)
-    split(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), work["weight"], bias, V, D, work["tail"])
+    parallel_for(threads, pack, panels(V), work["weight"], weight, IN_ORDER, PANEL, V, D)
+    parallel_for(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), work["weight"], bias, V, D, work["tail"])
 
 
 def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     """See reference.linear_backward."""
     (M, D), V = x.shape, len(dbias)
     P, Q = panels(V), panels(D)
-    split(threads, pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
-    split(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
-    split(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
-    split(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
-    split(
+    parallel_for(threads, pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
+    parallel_for(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
+    parallel_for(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    parallel_for(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
+    parallel_for(
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, work["dy"], PANEL, 0, M,
         work["inputs"], work["block"],
     )  # fmt: skip
@@ -103,7 +114,7 @@ def squared_error(losses, dy, y, targets, scales, threads):
     """See reference.squared_error."""
     M, V = y.shape
     flat = (array.reshape(-1) for array in (dy, y, targets))
-    split(threads, _squared_error, M, losses, *flat, scales, y.dtype.type(1 / V), V)
+    parallel_for(threads, _squared_error, M, losses, *flat, scales, y.dtype.type(1 / V), V)
 
 
 # ---------------------------------------------------------------- softmax head
@@ -253,12 +264,12 @@ def _softmax_forward(losses, work, kept, x, targets, weight, bias, M, D, V, thre
     work["bias"][:V], work["bias"][V:] = bias, -np.inf
     for p0 in range(0, P, HEAD_PANELS):
         count, rows = min(HEAD_PANELS, P - p0), weight[p0 * PANEL :]
-        split(threads, pack, count, work["chunk"], rows, IN_ORDER, PANEL, len(rows), D)
-        split(
+        parallel_for(threads, pack, count, work["chunk"], rows, IN_ORDER, PANEL, len(rows), D)
+        parallel_for(
             threads, _logits, count * blocks, work["logits"], kept, work["largest"], work["total"], work["chosen"],
             x.reshape(-1), targets, work["bias"], work["chunk"], p0, V, D, M,
         )  # fmt: skip
-    split(
+    parallel_for(
         threads, _normalize, M, losses, work["normalizer"], work["largest"], work["total"], work["chosen"], P, M
     )  # fmt: skip
 
@@ -285,13 +296,13 @@ def _softmax_block(
     work["classes"][:V] = 1 if classes is None else classes
     common = targets, work["classes"], kind(smoothing), kind(work["classes"].sum()), V, M
     if classes is not None or smoothing > 0:
-        split(threads, _smoothed_losses, M, losses, z, work["largest"], work["normalizer"], *common)
-    split(
+        parallel_for(threads, _smoothed_losses, M, losses, z, work["largest"], work["normalizer"], *common)
+    parallel_for(
         threads, _softmax_gradient, P * blocks, z, work["largest"], work["normalizer"], targets, scales, *common[1:]
     )  # fmt: skip
     # dweight = dz.T @ x
-    split(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
-    split(
+    parallel_for(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    parallel_for(
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, z, PANEL, 0, M,
         work["inputs"], work["block"],
     )  # fmt: skip
@@ -301,8 +312,8 @@ def _softmax_block(
     for p0 in range(0, P, held):
         p1 = min(P, p0 + held)
         rows = (p1 - p0) * PANEL
-        split(threads, _pack_rows, rows, work["chunk"], step, weight.reshape(-1), V, D, p0 * PANEL)
-        split(
+        parallel_for(threads, _pack_rows, rows, work["chunk"], step, weight.reshape(-1), V, D, p0 * PANEL)
+        parallel_for(
             threads, panels_product, M, dx.reshape(-1), z, work["chunk"], step, PANEL, PANEL, 0, p0, p1, V, M, D,
             work["tail"],
         )

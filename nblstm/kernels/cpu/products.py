@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels.jit import jit
-from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
-from nblstm.kernels.vectors import LANES, like, load, load_part, store, store_part, transpose
+from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store, store_part, transpose
 
 IN_ORDER = np.zeros(1, np.int64)  # the order of a linear layer's one block of rows
 DEPTH = 8  # panels that one product walks along: 128 KiB of the right-hand side for 64 columns of its result
