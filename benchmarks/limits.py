@@ -63,7 +63,8 @@ def _tile_call(threads: int) -> Callable[[], None]:
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def _tile_products(C, A, B, rows, K, rounds, part, start, stop):
+def _tile_products(C, A, B, rows, K, rounds, share):
+    part = share[0]
     for _ in range(rounds):
         multiply(C, part * rows * PANEL, PANEL, rows, PANEL, A, part * rows * K, K, 0, 1, K, B, part * K * PANEL)
 
@@ -90,8 +91,9 @@ def copy_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
 
 
 @numba.njit(nogil=True)
-def _read(sums, array, rounds, part, start, stop):
+def _read(sums, array, rounds, share):
     """sums[part] = the sum of array[start * 64 : stop * 64], `rounds` times over, in vectors"""
+    part, start, stop, _, _ = share
     for _ in range(rounds):
         a = b = c = d = load(array, start * 64)
         for i in range(start * 64, stop * 64, 64):
@@ -103,7 +105,8 @@ def _read(sums, array, rounds, part, start, stop):
 
 
 @numba.njit(nogil=True)
-def _copy(target, source, part, start, stop):
+def _copy(target, source, share):
     """target = source for blocks of 16 numbers"""
+    part, start, stop, _, _ = share
     for i in range(start * LANES, stop * LANES, LANES):
         store(target, i, load(source, i))

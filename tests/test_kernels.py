@@ -12,6 +12,7 @@ from nblstm.kernels.cells import KINDS, Cell
 from nblstm.kernels.cpu import decoding, recurrent, searching
 from nblstm.kernels.cpu import head as heads
 from nblstm.kernels.cpu.barrier import CROWDED
+from nblstm.kernels.threads import Share
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
@@ -430,7 +431,7 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, weights, kernel, edges, *args, steps):
         calls.append(steps)
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, edges[-1])
+        kernel(*args, (0, 0, edges[-1], 1, np.array([0, CROWDED + 1, 0])))
 
     monkeypatch.setattr(decoding, "by_texts", crowded)
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
@@ -539,7 +540,7 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, kernel, total, *args):
         calls.append(int(args[0][0]))
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, total)
+        kernel(*args, (0, 0, total, 1, np.array([0, CROWDED + 1, 0])))
 
     monkeypatch.setattr(searching, "run_cooperatively", crowded)
     for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):
@@ -551,16 +552,17 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
 def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
     """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
 
-    def kernel(counter, parts, part, start, stop):
-        if part == {"in the first": 0, "in another": 1}.get(fails):
+    def kernel(given):
+        share = Share(*given)
+        if share.part == {"in the first": 0, "in another": 1}.get(fails):
             raise KeyboardInterrupt
-        while counter[0] < parts:  # as a barrier that a part never reaches
+        while share.counter[0] < share.parts:  # as a barrier that a part never reaches
             time.sleep(0.001)
 
     submit = ThreadPoolExecutor.submit
 
     def failing(pool, *args):
-        if args[3] == 2 or fails == "before":
+        if args[1][0] == 2 or fails == "before":
             raise KeyboardInterrupt
         return submit(pool, *args)
 
@@ -570,7 +572,7 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch):
         threads.run_cooperatively(3, kernel, 1)
     monkeypatch.undo()
     seen = []
-    threads.run_cooperatively(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
+    threads.run_cooperatively(2, lambda share: seen.append((share[3], share[0])), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
@@ -579,9 +581,10 @@ def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeyp
     monkeypatch.setattr(threads, "_alone_until", 0.0)
     seen = []
 
-    def kernel(counter, parts, part, start, stop):
-        seen.append(parts)
-        counter[1] += part * 10**9
+    def kernel(given):
+        share = Share(*given)
+        seen.append(share.parts)
+        share.counter[1] += share.part * 10**9
 
     threads.run_cooperatively(2, kernel, 1)
     threads.run_cooperatively(2, kernel, 1)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,19 @@ _crowd = threading.Lock()
 _alone_until = 0.0
 
 
+class Share(NamedTuple):
+    """The share of the work that a kernel does: its last argument, as a plain tuple.
+
+    Plain, because numba takes 0.6 us a call to find the type of a named one; `Share(*share)` names it again for free.
+    """
+
+    part: int  # number of the share, from 0
+    start: int  # of range(total): from start to before stop
+    stop: int
+    parts: int = 1  # that share all of it and wait for each other at barriers; 1: nobody to wait for
+    counter: np.ndarray = np.zeros(3, np.int64)  # of the barrier
+
+
 def available() -> int:
     """The cores this process may run on."""
     try:
@@ -33,7 +46,7 @@ def available() -> int:
 
 
 def parallel_for(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, part, start, stop) for up to `threads` equal parts of range(total), all at once.
+    """Call kernel(*args, share) for up to `threads` equal parts of range(total), all at once.
 
     Part numbers count from 0; no part is empty. Returns when all are done.
     """
@@ -47,14 +60,14 @@ def equal(total: int, threads: int) -> list[int]:
 
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
-    """kernel(*args, part, edges[part], edges[part + 1]) for every part, all at once."""
-    _run(kernel, [(*args, part, start, stop) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
+    """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
+    _run(kernel, [(*args, tuple(Share(part, start, stop))) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
 
 
 def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, counter, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
+    """Call kernel(*args, share) on `threads` threads that share all of the work and wait for each other.
 
-    They wait at `barrier(counter, parts, ...)`. All parts must run at once, so one caller at a time gets several
+    They wait at `barrier(share.counter, share.parts, ...)`. All parts must run at once, so one caller at a time gets several
     threads; for the others parts is 1, as it is for a while after a call that had to wait for cores. A part that
     fails, or that an interrupt keeps from starting, lets the others pass all barriers: they end, with results that
     nobody will see, and the error goes on its way.
@@ -64,7 +77,7 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
     crowd = threads > 1 and started >= _alone_until and _crowd.acquire(blocking=False)
     try:
         parts = threads if crowd else 1
-        calls = [(*args, counter, parts, part, 0, total) for part in range(parts)]
+        calls = [(*args, tuple(Share(part, 0, total, parts, counter))) for part in range(parts)]
         _run(kernel, calls, lambda: counter.fill(OPEN))
         seconds = time.monotonic() - started
         if counter[2] or counter[1] * 1e-9 > LONG_WAITS * seconds + 0.002:

@@ -76,7 +76,8 @@ def cuda(cell: Cell) -> CudaFunctions:
         return (np.float32(1) - update) * n + update * h, c
 
     @device
-    def gru_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
+    def gru_backward(da, db, gates, o, inner, place, H, dh, dc, states):
+        h_before, _, _ = states
         one = np.float32(1)
         reset, update, n = np.float32(gates[o]), np.float32(gates[o + H]), np.float32(gates[o + 2 * H])
         dn = dh * (one - update) * (one - n * n)  # h = (1 - z) n + z h_before, n = tanh(a_n + r b_n)

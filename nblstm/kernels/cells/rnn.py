@@ -67,7 +67,7 @@ def cuda(cell: Cell) -> CudaFunctions:
         return h, c
 
     @device
-    def tanh_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
+    def tanh_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, states):
         h = np.float32(gates[o])
         da[o] = dh * (np.float32(1) - h * h)
         return np.float32(0), dc
@@ -79,7 +79,7 @@ def cuda(cell: Cell) -> CudaFunctions:
         return h, c
 
     @device
-    def relu_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
+    def relu_rnn_backward(da, db, gates, o, inner, place, H, dh, dc, states):
         da[o] = dh if gates[o] > 0 else np.float32(0)
         return np.float32(0), dc
 

@@ -94,7 +94,8 @@ def cuda(cell: Cell) -> CudaFunctions:
         return s * tanh(c), c
 
     @device
-    def update_lstm_backward(da, db, gates, o, inner, place, H, dh, dc, h_before, c_before, c):
+    def update_lstm_backward(da, db, gates, o, inner, place, H, dh, dc, states):
+        _, c_before, c = states
         one = np.float32(1)
         i, f = np.float32(gates[o]), np.float32(gates[o + H])
         g, s, u = np.float32(gates[o + 2 * H]), np.float32(gates[o + 3 * H]), np.float32(gates[o + 4 * H])

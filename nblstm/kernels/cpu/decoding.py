@@ -12,21 +12,55 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels import DecoderWeights, reference
+from nblstm.kernels import DecoderWeights, Filters, reference
 from nblstm.kernels.cpu.barrier import barrier, crowded
 from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
 from nblstm.kernels.cpu.jit import jit, named
-from nblstm.kernels.cpu.layouts import layout_of, share
+from nblstm.kernels.cpu.layouts import layout_of, units_of
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
 from nblstm.kernels.cpu.tiles import PANEL, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
-from nblstm.kernels.threads import equal, parallel_for
+from nblstm.kernels.threads import Share, equal, parallel_for
 
 KEPT_BYTES = 1 << 23  # of projected tokens that each part of a decoder keeps
+
+
+class Reader(NamedTuple):
+    """What `decode_work` has made ready, for N texts."""
+
+    net: tuple
+    sizes: tuple  # (L, E, H, V, F, residual)
+    N: int
+
+
+class Reading(NamedTuple):
+    """The tokens that are read: tokens[t0 + n * stride] of text n."""
+
+    tokens: np.ndarray
+    t0: int
+    stride: int
+
+
+class Units(NamedTuple):
+    """The state of the units, (L, N, H) flat: h at h[before:], which goes to h[after:], and their memory."""
+
+    h: np.ndarray
+    before: int
+    after: int
+    memory: np.ndarray
+
+
+class Drawing(NamedTuple):
+    """How the next token is drawn."""
+
+    banned: np.ndarray
+    filters: Filters
+    room: np.ndarray  # see `draw_scratch`
 
 
 def decode_work(N, net, threads):
@@ -84,14 +118,15 @@ def _packed(net, layout, threads):
 def _make_projection(name, S, w, columns, column, multiply):
     """The kernel of W x + b for panels of S columns, of which `multiply` fills `columns` from `column` on."""
 
-    def project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1):
+    def project(reading, reader, p0, p1, share):
         """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
 
         Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
         filled: the panels that the part's rows have, and how many rows are taken.
         """
-        L, E, H, V, _, _ = sizes
-        packed, offsets, embedding, table, slots, filled, at, z, x, fresh = net
+        (tokens, t0, stride), (_, E, H, _, _, _) = reading, reader.sizes
+        part, n0, n1 = share.part, share.start, share.stop
+        packed, offsets, embedding, table, slots, filled, at, z, x, fresh = reader.net
         P, scratch, count, N = -(-H // w), part * z.shape[1], 0, at.shape[1]
         kept = table.shape[1] // (P * S) - N
         if filled[part, 0] != p0 or filled[part, 1] != p1:
@@ -126,10 +161,11 @@ def _make_projection(name, S, w, columns, column, multiply):
 
 
 @jit
-def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, sizes, N, j0, j1, n0, n1):
-    """states[outputs:] of a layer = h + x, units j0 ... j1; h where x is of another size. h stands at states[after:]"""
-    _, E, H, _, _, _ = sizes
-    for n in range(n0, n1):
+def _add_inputs(state, outputs, layer, reading, embedding, reader, j0, j1, share):
+    """states[outputs:] of a layer = h + x, units j0 ... j1; h where x is of another size. h stands at state.h[state.after:]"""
+    (_, E, H, _, _, _), N, states, after = reader.sizes, reader.N, state.h, state.after
+    tokens, t0, stride = reading
+    for n in range(share.start, share.stop):
         row, token = (layer * N + n) * H, tokens[t0 + n * stride]
         for j in range(j0, j1):
             y = states[after + row + j]
@@ -141,10 +177,10 @@ def _add_inputs(states, outputs, after, layer, tokens, t0, stride, embedding, si
 
 
 @jit
-def _read_head(logits, tops, top, memory, c, net, sizes, v0, v1, part, n0, n1):
+def _read_head(logits, tops, top, memory, c, reader, v0, v1, share):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at tops[top:] and c at memory[c:], (N, H) both."""
-    L, _, H, V, F, _ = sizes
-    packed, offsets, _, _, _, _, _, z, _, _ = net
+    (L, _, H, V, F, _), n0, n1, part = reader.sizes, share.start, share.stop, share.part
+    packed, offsets, _, _, _, _, _, z, _, _ = reader.net
     head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
     for p in range(v0, v1):
         for r in range(rows):
@@ -169,21 +205,20 @@ def token_reader(layout):
     columns_ih, columns_hh = len(order_ih) * w, len(order_hh) * w
     project = _make_projection(layout.name, S, w, columns_ih, column_ih, multiply_ih)
 
-    def read_token(
-        logits, states, before, after, memory, tokens, t0, stride, net, sizes, N, counter, parts, part, n0, n1, round_
-    ):  # fmt: skip
-        """Read tokens[t0 + n * stride] of each text n: h at states[before:] -> states[after:], memory in place.
+    def read_token(logits, state, reading, reader, share, round_):
+        """Read a token of each text, see `Reading`: h at h[before:] -> h[after:], memory in place, see `Units`.
 
-        All are (L, N, H). The part's texts or, with several parts, all texts and its share of every layer's panels. The
+         The part's texts or, with several parts, all texts and its share of every layer's panels. The
         barriers passed before are `round_`; a step passes L + 1 of them, behind each layer and behind the head.
         """
-        L, E, H, V, _, residual = sizes
-        packed, offsets, embedding, table, _, _, at, z, _, _ = net
+        (L, _, H, V, _, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
+        states, before, after, memory = state
+        packed, offsets, embedding, table, _, _, at, z, _, _ = reader.net
         P, PV = -(-H // w), -(-V // PANEL)
-        p0, p1 = share(P, parts, part)
-        v0, v1 = share(PV, parts, part)
-        rows, scratch, outputs = n1 - n0, part * z.shape[1], 2 * L * N * H if residual else after
-        project(tokens, t0, stride, net, sizes, p0, p1, part, n0, n1)
+        p0, p1 = units_of(P, share)
+        v0, v1 = units_of(PV, share)
+        rows, scratch, outputs = share.stop - n0, part * z.shape[1], 2 * L * N * H if residual else after
+        project(reading, reader, p0, p1, share)
         for layer in range(L):
             weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
             first = (layer * N + n0) * H
@@ -211,15 +246,13 @@ def token_reader(layout):
                         store_part(states, after + place, hidden, width)
             if residual:
                 j0, j1 = p0 * w, min(p1 * w, H)
-                _add_inputs(
-                    states, outputs, after, layer, tokens, t0, stride, embedding, sizes, N, j0, j1, n0, n1
-                )  # fmt: skip
-            barrier(counter, parts, round_ + layer + 1)
+                _add_inputs(state, outputs, layer, reading, embedding, reader, j0, j1, share)
+            barrier(share.counter, share.parts, round_ + layer + 1)
         if logits.size > 0:
             last = (L - 1) * N * H
-            _read_head(logits, states, outputs + last, memory, last, net, sizes, v0, v1, part, n0, n1)
-        crowded(counter, part)
-        barrier(counter, parts, round_ + L + 1)
+            _read_head(logits, states, outputs + last, memory, last, reader, v0, v1, share)
+        crowded(share.counter, part)
+        barrier(share.counter, share.parts, round_ + L + 1)
 
     return named(read_token, f"read_token_{layout.name}")
 
@@ -229,12 +262,10 @@ def _decoder(layout):
     """The kernel of `decode`."""
     read_token = token_reader(layout)
 
-    def decode(logits, states, memory, tokens, net, sizes, N, counter, parts, part, n0, n1):
+    def decode(logits, states, memory, tokens, net, sizes, N, share):
         """The state before stands in the first half of states, the one after goes into the second."""
-        read_token(
-            logits, states, 0, sizes[0] * N * sizes[2], memory, tokens, 0, 1, net, sizes, N, counter, parts, part, n0,
-            n1, 0,
-        )  # fmt: skip
+        state, reader = Units(states, 0, sizes[0] * N * sizes[2], memory), Reader(net, sizes, N)
+        read_token(logits, state, Reading(tokens, 0, 1), reader, Share(*share), 0)
 
     return named(decode, f"_decode_{layout.name}")
 
@@ -280,25 +311,22 @@ def _generator(layout):
     """The kernel of `generate`."""
     read_token = token_reader(layout)
 
-    def generate(
-        made, history, length, logits, states, memory, uniform, banned, filters, room, net, sizes, N, counter, parts,
-        part, n0, n1,
-    ):  # fmt: skip
+    def generate(made, history, length, logits, states, memory, uniform, drawing, reader, given):
         """The part's texts. Parts that share texts draw the same tokens, each for itself.
 
         made[0] = how many tokens: fewer than asked for where the parts had to wait for cores.
         """
-        (L, _, H, V, _, _), size, flat = sizes, history.shape[1], history.reshape(-1)
-        before, after, k = 0, L * N * H, 0
-        while k < len(uniform) and counter[2] == 0:
-            for n in range(n0, n1):
+        share = Share(*given)
+        (L, _, H, V, _, _), size, flat = reader.sizes, history.shape[1], history.reshape(-1)
+        before, after, k = 0, L * reader.N * H, 0
+        banned, filters, room = drawing.banned, drawing.filters, drawing.room[share.part]
+        while k < len(uniform) and share.counter[2] == 0:
+            for n in range(share.start, share.stop):
                 flat[n * size + length + k] = draw_row(
-                    logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room, part
+                    logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room
                 )
-            read_token(
-                logits, states, before, after, memory, flat, length + k, size, net, sizes, N, counter, parts, part, n0,
-                n1, k * (L + 1),
-            )  # fmt: skip
+            state, reading = Units(states, before, after, memory), Reading(flat, length + k, size)
+            read_token(logits, state, reading, reader, share, k * (L + 1))
             before, after, k = after, before, k + 1
         made[0] = k
 
@@ -314,8 +342,8 @@ def generate(history, length, h, c, top, logits, uniform, banned, filters, work,
         memory = put_state(h, c, top, work, 0)
         by_texts(
             threads, work["net"][0], kernel, equal(N, threads), made, history, length + K - len(uniform),
-            logits.reshape(-1), work["states"], memory, uniform, banned, filters, work["rows"], work["net"],
-            work["sizes"], N, steps=len(uniform),
+            logits.reshape(-1), work["states"], memory, uniform, Drawing(banned, filters, work["rows"]),
+            Reader(work["net"], work["sizes"], N), steps=len(uniform),
         )  # fmt: skip
         take_state(h, c, top, work, made[0] % 2 * h.size)
         uniform = uniform[made[0] :]

@@ -1,6 +1,6 @@
 """Drawing the next token, on the CPU.
 
-Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share.
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ def _keep_typical(weights, total, z, keys, spare, V, typical_p):
 
 
 @jit
-def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room, part):
+def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room):
     """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
-    z, weights, keys, spare = room[part, 0], room[part, 1], room[part, 2], room[part, 3]
+    z, weights, keys, spare = room[0], room[1], room[2], room[3]
     for v in range(V):
         z[v] = logits[first + v]
     for token in banned:
@@ -182,11 +182,12 @@ def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, ro
 
 
 @jit
-def _draw(tokens, logits, uniform, history, banned, filters, room, V, part, start, stop):
+def _draw(tokens, logits, uniform, history, banned, filters, room, V, share):
     """`reference.draw` of rows start ... stop"""
+    part, start, stop, _, _ = share
     length, flat = history.shape[1], history.reshape(-1)
     for n in range(start, stop):
-        tokens[n] = draw_row(logits, n * V, V, uniform[n], flat, n * length, length, banned, filters, room, part)
+        tokens[n] = draw_row(logits, n * V, V, uniform[n], flat, n * length, length, banned, filters, room[part])
 
 
 def draw(tokens, logits, uniform, history, banned, filters, threads):

@@ -1,6 +1,6 @@
 """Dropout, embedding, and what goes over flat gradients, on the CPU.
 
-A kernel's last arguments `part, start, stop` are its share.
+A kernel's last argument is its share.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ CHUNK = 1 << 16  # numbers in one partial sum of `squared_norm`
 
 
 @jit
-def _dropout(y, x, threshold, keep_scale, low, high, part, start, stop):
+def _dropout(y, x, threshold, keep_scale, low, high, share):
     """`reference.dropout` for elements start ... stop"""
+    _, start, stop, _, _ = share
     for i in range(start, stop):
         bits = np.uint32(np.uint32(i) + low)
         bits = np.uint32(np.uint32(bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D))
@@ -36,8 +37,9 @@ def dropout(y, x, rate, key, threads):
 
 
 @jit
-def _scale_texts(y, x, scales, offsets, D, part, start, stop):
+def _scale_texts(y, x, scales, offsets, D, share):
     """`reference.scale_texts` of steps start ... stop"""
+    _, start, stop, _, _ = share
     for t in range(start, stop):
         for n in range(offsets[t + 1] - offsets[t]):
             row = (offsets[t] + n) * D
@@ -58,8 +60,9 @@ def embedding_forward(y, tokens, weight, threads):
 
 
 @jit
-def _embedding_backward(dweight, dy, tokens, part, start, stop):
+def _embedding_backward(dweight, dy, tokens, share):
     """dweight[tokens[m]] += dy[m] for columns start ... stop"""
+    _, start, stop, _, _ = share
     for m in range(len(tokens)):
         for e in range(start, stop):
             dweight[tokens[m], e] += dy[m, e]
@@ -71,8 +74,9 @@ def embedding_backward(dweight, dy, tokens, threads):
 
 
 @jit
-def _clear(g, part, start, stop):
+def _clear(g, share):
     """g = 0 for elements start ... stop"""
+    _, start, stop, _, _ = share
     zeros = like(load_part(g, start, 0, 0), 0)
     for i in range(start, stop, LANES):
         store_part(g, i, zeros, min(LANES, stop - i))
@@ -84,8 +88,9 @@ def clear(g, threads):
 
 
 @jit
-def _squared_norm(sums, g, part, start, stop):
+def _squared_norm(sums, g, share):
     """sums[i] = the sum of squares of the i-th CHUNK of g"""
+    _, start, stop, _, _ = share
     for chunk in range(start, stop):
         first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, g.size)
         total = 0.0
@@ -107,8 +112,9 @@ def squared_norm(g, threads):
 
 
 @jit
-def _clip_values(g, limit, part, start, stop):
+def _clip_values(g, limit, share):
     """`reference.clip_values` of elements start ... stop"""
+    _, start, stop, _, _ = share
     for i in range(start, stop):
         value = g[i]
         value = limit if value > limit else value

@@ -11,13 +11,14 @@ What a unit carries from step to step, elementwise, is its `memory`: c in an LST
 The figure of a panel is in the README of the kernels.
 
 Names: P panels of w units, S columns of a panel, Q panels of 64 input or hidden columns, M rows, Hp = w * P.
-Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share of the texts.
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share of the texts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,21 +28,40 @@ from nblstm.kernels.cpu.jit import jit, named
 from nblstm.kernels.cpu.products import ROWS, product
 from nblstm.kernels.cpu.tiles import PANEL, multiply_48, multiply_64, multiply_80
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
+from nblstm.kernels.threads import Share
 
 
 @jit
-def share(count, parts, part):
-    """The part's share of range(count) where `parts` threads share every text; all of it where they do not."""
-    if parts == 1:
+def units_of(count, share):
+    """The share's part of range(count) where several threads share every text; all of it where they do not."""
+    if share.parts == 1:
         return 0, count
-    return count * part // parts, count * (part + 1) // parts
+    return count * share.part // share.parts, count * (share.part + 1) // share.parts
 
 
-def _make_projection(name, S, multiply):
+class Inputs(NamedTuple):
+    """The projected inputs of a layer that come through an index; R is 0 where they are in place already."""
+
+    table: np.ndarray  # (P, R, S) flat
+    index: np.ndarray  # (M,) int32
+    R: int
+
+
+class Slopes(NamedTuple):
+    """The gradients of a layer's outputs, flat."""
+
+    dy: np.ndarray  # (M, H)
+    dcs: np.ndarray  # (M, H) of the memory of every step, or empty
+    dh: np.ndarray  # (N, H) of hn, already added into dy, and zero; on return of h0, without what came as memory
+    dmemory: np.ndarray  # (N, Hp) of the last memory; on return of the first
+
+
+def _make_projection(name, S, multiply, column, columns):
     """The kernel z = x W + bias of panels with S columns, of which `multiply` fills those of the input."""
 
-    def project(z, x, packed, bias, columns, column, P, M, D, part, start, stop):
+    def project(z, x, packed, bias, P, M, D, share):
         """z[:, start : stop] = bias + x @ packed in panels (P, M, S), the product from `column` on"""
+        _, start, stop, _, _ = share
         for m in range(start, stop, ROWS):
             rows = min(ROWS, stop - m)
             for p in range(P):
@@ -55,16 +75,15 @@ def _make_projection(name, S, multiply):
     return named(project, f"_project_{name}")
 
 
-def _make_forward(name, cell, S, w, multiply):
+def _make_forward(name, cell, S, w, multiply, column, columns):
     """The forward kernel of a cell."""
 
-    def forward(
-        y, gates, memory, table, index, R, h0, weight_hh, columns, column, offsets, N, H, counter, parts, part, n0, n1
-    ):
-        """The part's texts of `recurrent_forward` through all steps; R distinct inputs, 0 if z is in place."""
-        P, T = -(-H // w), len(offsets) - 1
+    def forward(y, gates, memory, inputs, h0, weight_hh, offsets, N, H, given):
+        """Take the share's texts of `recurrent_forward` through all steps; U h fills `columns` from `column` on."""
+        share = Share(*given)
+        n0, n1, (table, index, R), P, T = share.start, share.stop, inputs, -(-H // w), len(offsets) - 1
         M, Hp = offsets[T], P * w
-        p0, p1 = share(P, parts, part)
+        p0, p1 = units_of(P, share)
         for t in range(T):
             first = offsets[t] + n0
             rows = min(n1, offsets[t + 1] - offsets[t]) - n0
@@ -92,26 +111,22 @@ def _make_forward(name, cell, S, w, multiply):
                             store(y, (first + r) * H + unit, hidden)
                         else:
                             store_part(y, (first + r) * H + unit, hidden, width)
-            barrier(counter, parts, t + 1)
+            barrier(share.counter, share.parts, t + 1)
 
     return named(forward, f"_forward_{name}")
 
 
-def _make_backward(name, cell, S, w):
+def _make_backward(name, cell, S, w, column, columns):
     """The backward kernel of a cell."""
 
-    def backward(
-        dy, dcs, dh, dmemory, gates, memory, weight_hh, columns, column, offsets, N, H, tail, counter, parts, part, n0, n1
-    ):
-        """The part's texts back through all time steps; the gradient of h_{t-1} is added into dy of step t - 1.
-
-        dh is that of hn on entry, already added into dy and zero; that of h0 on return, without what came as memory.
-        dcs: the gradient of the memory of every step, or empty.
-        """
+    def backward(slopes, gates, memory, weight_hh, offsets, N, H, tail, given):
+        """Take the share's texts back through all steps; the gradient of h_{t-1} is added into dy of step t - 1."""
+        share = Share(*given)
+        n0, n1, (dy, dcs, dh, dmemory), part = share.start, share.stop, slopes, share.part
         P, Q, T = -(-H // w), -(-H // PANEL), len(offsets) - 1
         M, Hp = offsets[T], P * w
-        p0, p1 = share(P, parts, part)
-        q0, q1 = share(Q, parts, part)
+        p0, p1 = units_of(P, share)
+        q0, q1 = units_of(Q, share)
         round_ = 0
         for t in range(T - 1, -1, -1):
             first = offsets[t] + n0
@@ -133,7 +148,7 @@ def _make_backward(name, cell, S, w):
                             load(memory, (N + first + r) * Hp + unit), d, dm,
                         )  # fmt: skip
                         store(dmemory, carried, dbefore)
-            barrier(counter, parts, round_ + 1)
+            barrier(share.counter, share.parts, round_ + 1)
             if t > 0:
                 target, start = dy, (offsets[t - 1] + n0) * H
             else:
@@ -143,7 +158,7 @@ def _make_backward(name, cell, S, w):
                     target, start + m * H, min(ROWS, rows - m), H, q0, q1, gates, (first + m) * S + column, S, M * S,
                     P, columns, weight_hh, 0, P * columns * PANEL, tail, part * ROWS * LANES,
                 )  # fmt: skip
-            barrier(counter, parts, round_ + 2)
+            barrier(share.counter, share.parts, round_ + 2)
             round_ += 2
 
     return named(backward, f"_backward_{name}")
@@ -193,9 +208,11 @@ def _layout(kind, nonlinearity):
     w, S = kind.panel.units, kind.panel.units * kind.panel.blocks
     sides = kind.panel.inputs, kind.panel.hidden or (0, ())
     inputs, hidden = ((block * w, np.array(order, np.int64)) for block, order in sides)
+    columns_ih, columns_hh = ((first, len(order) * w) for first, order in (inputs, hidden))
     multiply_ih, multiply_hh = (MULTIPLY[len(order) * w] for _, order in (inputs, hidden))
     return Layout(
         functions.name, functions.forward, S, w, inputs, hidden, multiply_ih, multiply_hh,
-        _make_projection(functions.name, S, multiply_ih), _make_forward(functions.name, functions.forward, S, w, multiply_hh),
-        _make_backward(functions.name, functions.backward, S, w),
+        _make_projection(functions.name, S, multiply_ih, *columns_ih),
+        _make_forward(functions.name, functions.forward, S, w, multiply_hh, *columns_hh),
+        _make_backward(functions.name, functions.backward, S, w, *columns_hh),
     )  # fmt: skip

@@ -1,9 +1,11 @@
 """Update rules over flat arrays, on the CPU.
 
-A kernel's last arguments `part, start, stop` are its share.
+A kernel's last argument is its share.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,11 +15,26 @@ from nblstm.kernels.cpu.vectors import LANES, load, load_part, root, store, stor
 from nblstm.kernels.threads import parallel_for
 
 
+class AdamRule(NamedTuple):
+    """The numbers of an update, in the type of the parameters: those of `reference.adam`, made ready."""
+
+    rate: np.floating
+    keep1: np.floating  # beta1, and what is taken of the gradient
+    take1: np.floating
+    keep2: np.floating
+    take2: np.floating
+    correction: np.floating
+    eps: np.floating
+    weight_decay: np.floating
+    shrink: np.floating
+    scale: np.floating
+
+
 @jit
-def _adam(
-    w, m, v, g, rate, keep1, take1, keep2, take2, correction, eps, weight_decay, shrink, scale, part, start, stop
-):
+def _adam(w, m, v, g, rule, share):
     """`reference.adam` of the vectors start ... stop, the last of which may be a part"""
+    _, start, stop, _, _ = share
+    rate, keep1, take1, keep2, take2, correction, eps, weight_decay, shrink, scale = rule
     for i in range(start * LANES, min(stop * LANES, w.size), LANES):
         count = min(LANES, w.size - i)
         if count == LANES:
@@ -44,15 +61,17 @@ def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale
     """See reference.adam."""
     kind = w.dtype.type
     rate, correction = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
-    parallel_for(
-        threads, _adam, panels(w.size, LANES), w, m, v, g, rate, kind(beta1), kind(1 - beta1), kind(beta2),
-        kind(1 - beta2), correction, kind(eps), kind(weight_decay), kind(1 - lr * decoupled), kind(scale),
+    rule = AdamRule(
+        rate, kind(beta1), kind(1 - beta1), kind(beta2), kind(1 - beta2), correction, kind(eps), kind(weight_decay),
+        kind(1 - lr * decoupled), kind(scale),
     )  # fmt: skip
+    parallel_for(threads, _adam, panels(w.size, LANES), w, m, v, g, tuple(rule))
 
 
 @jit
-def _sgd(w, m, g, lr, momentum, own, carried, weight_decay, scale, part, start, stop):
+def _sgd(w, m, g, lr, momentum, own, carried, weight_decay, scale, share):
     """`reference.sgd` of elements start ... stop: w -= lr (own g + carried m)"""
+    _, start, stop, _, _ = share
     for i in range(start, stop):
         gradient = g[i] * scale + weight_decay * w[i]
         m[i] = momentum * m[i] + gradient
@@ -70,10 +89,11 @@ def sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads):
 
 
 @jit
-def _average(a, w, share, part, start, stop):
+def _average(a, w, rate, share):
     """`reference.average` of elements start ... stop"""
+    _, start, stop, _, _ = share
     for i in range(start, stop):
-        a[i] += share * (w[i] - a[i])
+        a[i] += rate * (w[i] - a[i])
 
 
 def average(a, w, share, threads):
@@ -82,8 +102,9 @@ def average(a, w, share, threads):
 
 
 @jit
-def _rmsprop(w, v, g, lr, keep, take, eps, weight_decay, scale, part, start, stop):
+def _rmsprop(w, v, g, lr, keep, take, eps, weight_decay, scale, share):
     """`reference.rmsprop` of elements start ... stop"""
+    _, start, stop, _, _ = share
     for i in range(start, stop):
         gradient = g[i] * scale + weight_decay * w[i]
         v[i] = keep * v[i] + take * (gradient * gradient)

@@ -1,7 +1,7 @@
 """Recurrent layers on the CPU, of every cell: packing, the time loop of the cell's layout, and weight gradients.
 
 Names: P panels of w units, S columns of a panel, Q panels of 64 input or hidden columns, M rows, Hp = w * P.
-Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its share of the texts.
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share of the texts.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.cpu.jit import jit
-from nblstm.kernels.cpu.layouts import layout_of
+from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
 from nblstm.kernels.cpu.products import (
     MOST_COLUMNS,
     ROWS,
+    Columns,
     copy_piece,
     pack,
     pack_inputs,
@@ -27,24 +28,24 @@ from nblstm.kernels.packed import last_rows, lengths
 from nblstm.kernels.reference import recurrent as specification
 from nblstm.kernels.threads import equal, parallel_for, run_cooperatively, run_ranges
 
-NO_INDEX, NO_COUNTER, NO_WEIGHT = np.empty(0, np.int32), np.zeros(3, np.int64), np.empty(0)
+NO_INDEX, NO_WEIGHT = np.empty(0, np.int32), np.empty(0)
 SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
 MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer ...
 FEW_STEPS = 4  # ... and of one layer alone more than these do not
 
 
 def by_texts(threads, weights, kernel, edges, *args, steps=1):
-    """kernel(*args, counter, parts, part, n0, n1): each thread takes the texts between two edges and never waits.
+    """Call kernel(*args, share): each thread takes the texts between two edges and never waits.
 
     Where texts are fewer than threads and the weights are many, the threads share every text: each takes its part
-    of the units and waits for the others (`barrier(counter, parts, ...)`) before it reads theirs. A call of several
+    of the units and waits for the others (`barrier(share.counter, share.parts, ...)`) before it reads theirs. A call of several
     steps wakes the threads once, so that fewer weights are worth it.
     """
     N = edges[-1]
     if N < threads and weights.nbytes * min(steps, MANY_STEPS) >= SHARED_BYTES:
         run_cooperatively(threads, kernel, N, *args)
     else:
-        run_ranges(kernel, edges, *args, NO_COUNTER, 1)
+        run_ranges(kernel, edges, *args)
 
 
 def fair_edges(offsets, threads):
@@ -94,20 +95,20 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     w, gather = layout.w, index is not None
     P = panels(H, w)
     gate_panels(work["bias"], weights, layout, P, H)
-    (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
+    (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
     parallel_for(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     if layout.is_recurrent:
         parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     parallel_for(
         threads, layout.project, rows, work["table" if gather else "gates"], x.reshape(-1), work["weight_ih"],
-        work["bias"], len(order_ih) * w, column_ih, P, rows, D,
+        work["bias"], P, rows, D,
     )  # fmt: skip
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
     by_texts(
         threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, fair_edges(offsets, threads), y.reshape(-1),
-        work["gates"], work["memory"], work["table"], index if gather else NO_INDEX, rows if gather else 0,
-        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H,
+        work["gates"], work["memory"], tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], offsets, N, H,
         steps=min(len(offsets) - 1, FEW_STEPS),
     )  # fmt: skip
     last = last_rows(offsets)
@@ -129,8 +130,9 @@ def gate_panels(bias, weights, layout, P, H):
 
 
 @jit
-def _scatter(table, gates, index, S, M, R, part, start, stop):
+def _scatter(table, gates, index, S, M, R, share):
     """table[p, index[m]] += gates[p, m] for panels start ... stop: the gradient of the gather."""
+    _, start, stop, _, _ = share
     for p in range(start, stop):
         for i in range(p * R * S, (p + 1) * R * S):
             table[i] = 0
@@ -141,8 +143,9 @@ def _scatter(table, gates, index, S, M, R, part, start, stop):
 
 
 @jit
-def _pack_previous(packed, h0, y, offsets, N, H, part, start, stop):
+def _pack_previous(packed, h0, y, offsets, N, H, share):
     """packed (Q, M, 64) = h_{t-1} of the rows of steps start ... stop: those of h0, then of y."""
+    _, start, stop, _, _ = share
     M = offsets[len(offsets) - 1]
     for t in range(start, stop):
         for n in range(offsets[t + 1] - offsets[t]):
@@ -171,10 +174,10 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     dh.fill(0)
     if layout.is_recurrent:
         parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    slopes = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
     by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), dy.reshape(-1),
-        dy[:0].reshape(-1) if dcs is None else dcs.reshape(-1), dh.reshape(-1), work["dmemory"], gates,
-        work["memory"], work["weight_hh"], len(order_hh) * w, column_hh, offsets, N, H, tail,
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), slopes, gates,
+        work["memory"], work["weight_hh"], offsets, N, H, tail,
         steps=min(len(offsets) - 1, FEW_STEPS),
     )  # fmt: skip
     if cell.has_memory:
@@ -191,24 +194,22 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
         dbias = grads["bias_hh"]
         parallel_for(
             threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias[:0] if same else dbias,
-            order_hh, w, H, H, gates, S, column_hh, M, work["inputs"], work["block"],
+            order_hh, w, H, H, tuple(Columns(gates, M, S, column_hh, len(order_hh) * w)), work["inputs"], work["block"],
         )  # fmt: skip
-    dz = gates
+    dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
-        dz = work["table"]
-        parallel_for(threads, _scatter, P, dz, gates, index, S, M, rows)
+        parallel_for(threads, _scatter, P, dz.z, gates, index, S, M, rows)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
     dbias = np.zeros_like(grads["bias_ih"])
     parallel_for(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
     parallel_for(
-        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, dz, S,
-        column_ih, rows, work["inputs"], work["block"],
+        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, tuple(dz),
+        work["inputs"], work["block"],
     )  # fmt: skip
     for side in ("bias_ih", "bias_hh") if same else ("bias_ih",):
         grads[side] += dbias
     parallel_for(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
-    columns = len(order_ih) * w
     parallel_for(
-        threads, panels_product, rows, dx.reshape(-1), dz, work["weight_ih"], P * columns * PANEL, columns, S, column_ih,
-        0, P, P * columns, rows, D, tail,
+        threads, panels_product, rows, dx.reshape(-1), tuple(dz), work["weight_ih"], P * dz.count * PANEL, 0, P, P * dz.count,
+        D, tail,
     )  # fmt: skip

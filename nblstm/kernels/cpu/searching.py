@@ -10,22 +10,41 @@ Arrays are flat, or addressed by flat offsets; a kernel's last arguments are its
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels import DecoderWeights, Hypotheses, reference
+from nblstm.kernels import Beam, DecoderWeights, Hypotheses, reference
 from nblstm.kernels.cpu.barrier import barrier
-from nblstm.kernels.cpu.decoding import put_state, take_state, token_reader
+from nblstm.kernels.cpu.decoding import Reader, Reading, Units, put_state, take_state, token_reader
 from nblstm.kernels.cpu.drawing import swap
 from nblstm.kernels.cpu.functions import exp
 from nblstm.kernels.cpu.jit import jit, named
-from nblstm.kernels.cpu.layouts import share
+from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.products import panels
 from nblstm.kernels.cpu.recurrent import MANY_STEPS
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load, store
-from nblstm.kernels.threads import run_cooperatively
+from nblstm.kernels.threads import Share, run_cooperatively
 
 SHARED_WORK = 80_000_000  # bytes of weights x hypotheses x steps of a call: some 0.5 ms, worth waking several threads
+
+
+class History(NamedTuple):
+    """What was chosen at every step, (S, B) flat, and the first step of this call."""
+
+    parents: np.ndarray
+    tokens: np.ndarray
+    start: int
+
+
+class Choice(NamedTuple):
+    """How children are chosen in up to K steps."""
+
+    beam: Beam
+    banned: np.ndarray
+    noise: np.ndarray  # (K, B, V) or (K, B, 0), flat
+    K: int
+
 
 # ---------------------------------------------------------------- the children
 
@@ -132,9 +151,10 @@ def _best(best, chosen, keys, hypotheses, cost, stochastic, V, start, stop):
 
 
 @jit
-def _choose(parents, tokens, at, hypotheses, moved, children, keys, cost, best, chosen, beam, V):
+def _choose(history, at, hypotheses, room, beam, V):
     """The B children that take the slots: parents and tokens from `at` on, hypotheses; moved: room for them"""
-    B = len(best)
+    children, keys, cost, best, chosen, _, _, moved = room
+    B, parents, tokens = len(best), history.parents, history.tokens
     size = B // beam.groups
     cost[:] = 0
     for start in range(0, B, size):
@@ -190,13 +210,13 @@ def _over(hypotheses, steps, beam):
 
 
 @jit
-def _follow(states, memory, spare, reading, parents, tokens, before, sizes, B, parts, part):
+def _follow(states, memory, spare, reading, history, before, sizes, B, share):
     """The part's units of the state become those of the parents; reading (B,) = the tokens that come next.
 
     h stands in the second half of states and goes to the first; memory stays in its place.
     """
-    L, _, H, V, _, _ = sizes
-    p0, p1 = share(-(-H // LANES), parts, part)
+    (L, _, H, V, _, _), parents, tokens = sizes, history.parents, history.tokens
+    p0, p1 = units_of(-(-H // LANES), share)
     j0, j1 = p0 * LANES, min(p1 * LANES, H)
     for first in range(0, L * B * H, B * H):
         for i in range(first, first + B * H, H):
@@ -205,7 +225,7 @@ def _follow(states, memory, spare, reading, parents, tokens, before, sizes, B, p
             i, j = first + n * H, first + parents[before + n] * H
             memory[i + j0 : i + j1] = spare[j + j0 : j + j1]
             states[i + j0 : i + j1] = states[L * B * H + j + j0 : L * B * H + j + j1]
-    if part == 0:
+    if share.part == 0:
         for n in range(B):
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
 
@@ -215,33 +235,29 @@ def _searcher(layout):
     """The kernel of `search`, for networks of one cell."""
     read_token = token_reader(layout)
 
-    def search(
-        taken, parents, tokens, start, hypotheses, states, memory, logits, noise, K, banned, beam, room, net, sizes, B,
-        counter, parts, part, n0, n1,
-    ):  # fmt: skip
+    def search(taken, history, hypotheses, states, memory, logits, choice, room, reader, given):
         """All from step taken[0] on; taken (2,): how many steps were taken, and whether it is over.
 
         Fewer are taken where the parts had to wait for cores.
         """
-        (L, _, H, V, _, _), k, round_ = sizes, taken[0], 0
-        children, keys, cost, best, chosen, reading, spare, moved = room
-        r0, r1 = share(B, parts, part)
+        share = Share(*given)
+        (L, _, H, V, _, _), B, k, round_ = reader.sizes, reader.N, taken[0], 0
+        (beam, banned, noise, K), (children, keys, _, _, _, reading, spare, _) = choice, room
+        state, start, counter, parts = Units(states, 0, L * B * H, memory), history.start, share.counter, share.parts
+        r0, r1 = units_of(B, share)
         while k < K and taken[1] == 0 and counter[2] == 0:
             at = (start + k) * B
             if at > 0:
-                _follow(states, memory, spare, reading, parents, tokens, at - B, sizes, B, parts, part)
+                _follow(states, memory, spare, reading, history, at - B, reader.sizes, B, share)
                 barrier(counter, parts, round_ + 1)
-                read_token(
-                    logits, states, 0, L * B * H, memory, reading, 0, 1, net, sizes, B, counter, parts, part, n0, n1,
-                    round_ + 1,
-                )  # fmt: skip
+                read_token(logits, state, Reading(reading, 0, 1), reader, share, round_ + 1)
                 round_ += L + 2
             for n in range(r0, r1):
                 _children(children, keys, hypotheses, logits, noise, k, banned, beam.stochastic, V, n)
             barrier(counter, parts, round_ + 1)
             k += 1
-            if part == 0:
-                _choose(parents, tokens, at, hypotheses, moved, children, keys, cost, best, chosen, beam, V)
+            if share.part == 0:
+                _choose(history, at, hypotheses, room, beam, V)
                 taken[0], taken[1] = k, _over(hypotheses, start + k, beam)
             barrier(counter, parts, round_ + 2)
             round_ += 2
@@ -269,11 +285,11 @@ def search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned,
     kernel, memory = _searcher(work["layout"]), put_state(h, c, top, work, h.size)
     room = _room(B, V, memory, beam.stochastic)
     worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK
+    history, choice = History(parents.reshape(-1), tokens.reshape(-1), start), Choice(beam, banned, noise.reshape(-1), K)
     while taken[0] < K and not taken[1]:
         run_cooperatively(
-            threads if worth else 1, kernel, B, taken, parents.reshape(-1), tokens.reshape(-1), start, hypotheses,
-            work["states"], memory, logits.reshape(-1), noise.reshape(-1), K, banned, beam, room, work["net"],
-            work["sizes"], B,
+            threads if worth else 1, kernel, B, taken, history, hypotheses, work["states"], memory, logits.reshape(-1),
+            choice, room, Reader(work["net"], work["sizes"], B),
         )  # fmt: skip
     take_state(h, c, top, work, h.size)
     return int(taken[0])

@@ -124,8 +124,8 @@ def make_backward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
                     h_before = np.float32(h0[own]) if t == 0 else np.float32(y[(before + n) * H + u])
                     c_before = c0[own] if t == 0 else cs[(before + n) * H + u]
                     total, dc[own] = element(
-                        da, db, gates, (start + n) * G * H + u, inner, place, H, total + dy[place], dc[own], h_before,
-                        c_before, cs[place],
+                        da, db, gates, (start + n) * G * H + u, inner, place, H, total + dy[place], dc[own],
+                        (h_before, c_before, cs[place]),
                     )  # fmt: skip
                 dh[own] = total
 
