@@ -64,7 +64,7 @@ LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more
 
 
 class DecoderWeights(NamedTuple):
-    """What `decode` computes with: a network that reads in one direction."""
+    """The weights of a network that reads in one direction, as `decode_work` takes them."""
 
     embedding: np.ndarray  # (V, E)
     cells: list[Cell]  # of every layer

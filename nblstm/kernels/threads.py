@@ -1,4 +1,4 @@
-"""Work split over threads: kernels release the GIL, so plain Python threads run them side by side.
+"""Work split over threads: kernels release the GIL, so plain Python threads run them at the same time.
 
 numba's own `parallel=True` compiles several times slower, and its fallback layer aborts when two Python
 threads call it at once; a thread pool does neither.

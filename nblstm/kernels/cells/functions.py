@@ -1,4 +1,4 @@
-"""What the specifications of several cells share: the sigmoid, and layer normalisation of what goes into tanh."""
+"""Functions that the specifications of several cells share: the sigmoid, and layer normalisation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a cell is: `CellKind`, the facts and equations of one, and `Cell`, one direction of one layer made of it.
+"""`CellKind`, the facts and equations of a cell, and `Cell`, one direction of one layer made of it.
 
-A kind is one file beside this one. What it says is all that the rest of the package knows of it.
+A kind is one file beside this one, and all that the rest of the package knows of it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.cells.functions import sigmoid
-from nblstm.kernels.cells.kind import Cell, CellKind, CpuFunctions, Panel
+from nblstm.kernels.cells.kind import Cell, CellKind, CpuFunctions, CudaFunctions, Panel
 
 
 def forward(a, b, h, c, weights, cell):
@@ -52,7 +52,28 @@ def cpu(cell: Cell) -> CpuFunctions:
     return CpuFunctions("min_gru", min_gru, min_gru_backward)
 
 
+def cuda(cell: Cell) -> CudaFunctions:
+    """Make the device functions; z is zero, as there is no U h."""
+    from nblstm.kernels.cuda.device import device, sigmoid
+
+    @device
+    def min_gru(gates, o, inner, place, H, z, r, h, c):
+        update, n = sigmoid(np.float32(gates[o])), np.float32(gates[o + H])
+        gates[o] = update
+        return (np.float32(1) - update) * h + update * n, c
+
+    @device
+    def min_gru_backward(da, db, gates, o, inner, place, H, dh, dc, states):
+        h_before, _, _ = states
+        one, update, n = np.float32(1), np.float32(gates[o]), np.float32(gates[o + H])
+        da[o] = dh * (n - h_before) * update * (one - update)  # h = (1 - u) h_before + u n
+        da[o + H] = dh * update  # h = (1 - u) h_before + u n
+        return dh * (one - update), dc
+
+    return CudaFunctions("min_gru", min_gru, min_gru_backward)
+
+
 KIND = CellKind(
     "mingru", inputs=("z", "n"), hidden=(), forward=forward, backward=backward,
-    panel=Panel(32, 2, (0, (0, 1)), None), cpu=cpu,
+    panel=Panel(32, 2, (0, (0, 1)), None), cpu=cpu, cuda=cuda,
 )  # fmt: skip

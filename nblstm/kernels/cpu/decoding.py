@@ -121,7 +121,7 @@ def _make_projection(name, S, w, columns, column, multiply):
     def project(reading, reader, p0, p1, share):
         """table[part, at[part, n]] = W x + b of the token of the part's n-th text, in the panels p0 ... p1.
 
-        Tokens that the part has not seen are computed side by side. slots: 1 + the row of a token that is kept, else 0.
+        Tokens that the part has not seen are computed as a batch. slots: 1 + the row of a token that is kept, else 0.
         filled: the panels that the part's rows have, and how many rows are taken.
         """
         (tokens, t0, stride), (_, E, H, _, _, _) = reading, reader.sizes

@@ -63,10 +63,10 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     """Buffers for `recurrent_forward` and `recurrent_backward`, by name, one dict a cell.
 
     A cell's own: gates (P, M, S) and memory (N + M, Hp), kept for the backward pass. All cells share the rest: a table
-    (P, rows, S) for the projection of distinct inputs, and scratch.
+    (P, rows, S) for the projection of unique inputs, and scratch.
     """
     shared, works = {}, []
-    for cell, distinct in zip(cells, rows):
+    for cell, unique in zip(cells, rows):
         layout = layout_of(cell)
         if layout is None:
             works.append({})
@@ -74,9 +74,9 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
         S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
         P, QH, QD = panels(H, w), panels(H), panels(D)
         sizes = {
-            "table": P * distinct * S, "weight_ih": P * max(D, QD * PANEL) * S,
+            "table": P * unique * S, "weight_ih": P * max(D, QD * PANEL) * S,
             "weight_hh": P * max(H, QH * PANEL) * S, "bias": P * S, "dmemory": N * P * w,
-            "inputs": max(QH * M, QD * (distinct or M)) * PANEL, "tail": threads * ROWS * LANES,
+            "inputs": max(QH * M, QD * (unique or M)) * PANEL, "tail": threads * ROWS * LANES,
             "block": threads * MOST_COLUMNS * PANEL,
         }  # fmt: skip
         for name, size in sizes.items():

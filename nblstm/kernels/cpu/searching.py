@@ -266,7 +266,7 @@ def _searcher(layout):
 
 
 def _room(B, V, memory, stochastic):
-    """What `_search` needs beside its arguments."""
+    """Make room for what a search needs beside its arguments."""
     S = panels(V, LANES) * LANES
     children = np.empty((B, S))
     keys = np.full((B, S), -np.inf) if stochastic else children

@@ -15,7 +15,7 @@ from nblstm.kernels.cuda.device import ROW_THREADS
 
 @cuda.jit
 def draw_kernel(tokens, logits, uniform, allowed, temperature, V):
-    """A token of each text, one block a text, its threads a stretch of the vocabulary each; in float64"""
+    """Draw a token of each text, one block a text, its threads a segment of the vocabulary each; in float64"""
     sums = cuda.shared.array(ROW_THREADS, np.float64)
     best = cuda.shared.array(ROW_THREADS, np.int64)
     n, lane = cuda.blockIdx.x, cuda.threadIdx.x

@@ -36,10 +36,10 @@ def functions_of(cell: Cell) -> CudaFunctions | None:
 
 
 @cache
-def steps_of(G: int, functions: CudaFunctions, forward: bool, aligned: bool) -> tuple[Any, Any]:
-    """The kernels (one step, all steps) of a cell of G gates."""
+def steps_of(kind: CellKind, functions: CudaFunctions, forward: bool, aligned: bool) -> tuple[Any, Any]:
+    """The kernels (one step, all steps) of a kind with these functions."""
     make, element = (make_forward, functions.forward) if forward else (make_backward, functions.backward)
-    return make(G, element, aligned)
+    return make(len(kind.inputs), element, aligned, bool(kind.hidden))
 
 
 def _run(kernels: tuple[Any, Any], grid: tuple[int, int], args: tuple[Any, ...], first: int, stop: int) -> None:
@@ -116,11 +116,11 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
         launch(gather, M * wide, gates, ids_on_card(index), projected, wide)  # a[index]
     before, memory = on_card(h0), _memory(c0, N, H)
     work["c0"] = memory  # the way back needs it, too
-    U, memories = on_card(weights["weight_hh"]), work["cs"][: M * H]
+    (U, b_hh), memories = _recurrent(weights, wide), work["cs"][: M * H]
     args = (
-        out, memories, gates, work["inner"], before, memory, U, on_card(weights["bias_hh"]), ids_on_card(offsets)
+        out, memories, gates, work["inner"], before, memory, U, b_hh, ids_on_card(offsets)
     )  # fmt: skip
-    kernels = steps_of(G, functions, True, is_aligned(H, U, out, before))
+    kernels = steps_of(cell.definition, functions, True, is_aligned(H, U, out, before))
     _run(kernels, _grid(N, H), args, 0, len(offsets) - 1)
     last = ids_on_card(last_rows(offsets))
     for state, rows in ((hn, out), (cn, memories)):
@@ -141,17 +141,19 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     if functions is None:
         return backward_on_host(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
-    wide, T, U = G * H, len(offsets) - 1, on_card(weights["weight_hh"])
+    wide, T = G * H, len(offsets) - 1
+    U, b_hh = _recurrent(weights, wide)
     da = work["da"][: M * wide]
     db = work["db"][: M * wide] if functions.apart else da
     dh_flat, dc_flat, y_flat, h_flat = on_card(dh), _memory(dc, N, H), on_card(y), on_card(h0)
     args = (
         dh_flat, dc_flat, da, db, on_card(dy), y_flat, work["cs"][: M * H], work["gates"][: M * wide], work["inner"],
-        h_flat, work["c0"], U, on_card(weights["bias_hh"]), ids_on_card(offsets),
+        h_flat, work["c0"], U, b_hh, ids_on_card(offsets),
     )  # fmt: skip
-    _run(steps_of(G, functions, False, is_aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
-    h_before = _shifted(work["before"], y_flat, h_flat, offsets, H)
-    _add_gradients(grads, "hh", db, h_before, M, wide, H)  # b = U h + b_hh
+    _run(steps_of(cell.definition, functions, False, is_aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
+    if cell.definition.hidden:
+        h_before = _shifted(work["before"], y_flat, h_flat, offsets, H)
+        _add_gradients(grads, "hh", db, h_before, M, wide, H)  # b = U h + b_hh
     rows = M
     if index is not None:
         rows, placed = len(x), da
@@ -164,6 +166,13 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     for gradient, flat in ((dx, out), (dh, dh_flat), (dc, dc_flat)):
         if gradient.size:
             copy_back(gradient, flat)
+
+
+def _recurrent(weights: Any, wide: int) -> tuple[Any, Any]:
+    """U and its bias on the card; without a U an array that nobody reads, and zeros."""
+    if "weight_hh" in weights:
+        return on_card(weights["weight_hh"]), on_card(weights["bias_hh"])
+    return on_card(np.zeros(4, np.float32)), on_card(np.zeros(wide, np.float32))
 
 
 def _shifted(before: Any, y: Any, h0: Any, offsets: np.ndarray, H: int) -> Any:

@@ -18,8 +18,11 @@ from numba import cuda
 from nblstm.kernels.cuda.device import EACH, LOADS, REACH, TEXTS, THREADS, UNITS, device
 
 
-def make_forward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
-    """Kernels (one step, all steps) of the forward direction. A block computes UNITS units of TEXTS texts."""
+def make_forward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple[Any, Any]:
+    """Kernels (one step, all steps) of the forward direction. A block computes UNITS units of TEXTS texts.
+
+    recurrent: whether there is a U; if not, `weight` is not read.
+    """
     four, gate_units, padded = LOADS[aligned], G * UNITS, REACH + 1
 
     @device
@@ -35,7 +38,7 @@ def make_forward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
         for r in range(EACH):
             for g in range(G):
                 z[r, g] = np.float32(0)
-        for k0 in range(0, H if n0 < N else 0, REACH):
+        for k0 in range(0, H if recurrent and n0 < N else 0, REACH):
             for q in range(thread, G * UNITS * REACH // 4, THREADS):
                 row, k = q // (REACH // 4), q % (REACH // 4) * 4
                 u = u0 + row % UNITS
@@ -81,7 +84,7 @@ def make_forward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
     return one, all_
 
 
-def make_backward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
+def make_backward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple[Any, Any]:
     """Kernels (one step, all steps) of back-propagation through time, from the last step to -1."""
     four, padded, padded_units = LOADS[aligned], REACH + 1, UNITS + 1
 
@@ -99,7 +102,7 @@ def make_backward(G: int, element: Any, aligned: bool) -> tuple[Any, Any]:
         unit, text = thread % UNITS, thread // UNITS
         for r in range(EACH):
             z[r] = np.float32(0)
-        for k0 in range(0, G * H if n0 < A else 0, REACH):  # z = db U
+        for k0 in range(0, G * H if recurrent and n0 < A else 0, REACH):  # z = db U
             for q in range(thread, REACH * UNITS // 4, THREADS):
                 k, j = q // (UNITS // 4), q % (UNITS // 4) * 4
                 a, b, c, d = four(weight, (k0 + k) * H + u0 + j, H - u0 - j if k0 + k < G * H else 0)

@@ -10,7 +10,7 @@ from nblstm.kernels.reference.recurrent import step
 
 
 def decode_work(N, net, threads):
-    """What `decode` needs of up to N texts side by side: here, the weights. net: `kernels.DecoderWeights`.
+    """Make ready what `decode` needs of a batch of up to N texts: here, the weights. net: `kernels.DecoderWeights`.
 
     The weights must not change while the work is in use.
     """

@@ -28,7 +28,7 @@ def dropout_hash(position, key):
 
 
 def scale_texts(y, x, scales, offsets, threads):
-    """y = x times a row of factors for each text, the same at all its steps. y may be x.
+    """y = x times a dropout mask (or any factors) of each text, the same at all its steps. y may be x.
 
     x, y (M, D): packed texts; scales (N, D); offsets (T + 1,) as in `recurrent_forward`.
     """

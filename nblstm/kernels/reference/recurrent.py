@@ -13,19 +13,19 @@ from nblstm.kernels.cells.functions import normalize, normalize_backward
 
 
 def recurrent_work(cells, M, N, rows, dtype, threads):
-    """What `recurrent_forward` keeps for `recurrent_backward`, one work for each cell: here, a dict to be filled.
+    """Make room for what `recurrent_forward` keeps, one work for each cell: here, a dict to be filled.
 
-    Up to M rows of up to N texts. rows: for each cell, the most distinct inputs that will come to it through an index,
+    Up to M rows of up to N texts. rows: for each cell, the most unique inputs that will come to it through an index,
     0 if its inputs are all in place.
     """
     return [{} for _ in cells]
 
 
 def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
-    """One direction of one layer over T steps of packed texts.
+    """Run one direction of one layer over T steps of packed texts.
 
     y (M, H): h of every step; cs (M, H): c of every step, or None where nobody asks. hn (N, H), cn (N, H or 0): each
-    text's state after its last step, not in the place of h0, c0. x (rows, D): the distinct inputs;
+    text's state after its last step, not in the place of h0, c0. x (rows, D): the unique inputs;
     index (M,) int32 says which row of x stands at a place, or None where rows == M and x is in place. h0, c0: as hn,
     cn. weights: name -> array, see `Cell.shapes`; cell: Cell; H is its output_size. offsets (T + 1,) int64: step t
     holds rows offsets[t] : offsets[t + 1], never more than step t - 1; row n of a step is text n. `work` is written
@@ -51,8 +51,8 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
             cs[rows] = c
 
 
-class Step(NamedTuple):
-    """What one step leaves for its way back."""
+class Tape(NamedTuple):
+    """The tape of one step."""
 
     h_prev: Any  # (n, output_size)
     c_prev: Any  # (n, H or 0)
@@ -66,7 +66,7 @@ class Step(NamedTuple):
 
 
 def step(x, a, h, c, weights, cell):
-    """(h, c, Step) after inputs x (n, D), or None where a = W x + b_ih (n, gates H) is known already."""
+    """Compute (h, c, Tape) after inputs x (n, D), or None where a = W x + b_ih (n, gates H) is known already."""
     kind, n, H = cell.definition, len(h), cell.hidden_size
     x_seen, h_seen, mixed = (x, h, None) if kind.mix is None else kind.mix(x, h, weights, cell)
     a, norm_ih = preactivation(x_seen, weights, "ih") if a is None else (a, None)
@@ -74,11 +74,11 @@ def step(x, a, h, c, weights, cell):
     a, b = (None if half is None else half.reshape(n, -1, H) for half in (a, b))
     out, new_c, saved = kind.forward(a, b, h, c, weights, cell)
     new_h = out @ weights["weight_hr"].T if cell.proj_size else out
-    return new_h, new_c, Step(h, c, x_seen, h_seen, mixed, norm_ih, norm_hh, saved, out)
+    return new_h, new_c, Tape(h, c, x_seen, h_seen, mixed, norm_ih, norm_hh, saved, out)
 
 
 def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
-    """Back-propagation through time of `recurrent_forward`.
+    """Differentiate `recurrent_forward`: back-propagation through time.
 
     dx (rows, D) overwritten. dh, dc: on entry the gradient of hn, cn; on return that of h0, c0. grads: name -> array,
     accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards. dcs (M, H):
@@ -100,7 +100,7 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
 
 
 def step_backward(dh, dc, tape, weights, grads, cell):
-    """The gradient of a (n, gates H), or of x (n, D) where W x waits for h; of h and of c before. See `step`."""
+    """Compute the gradient of a (n, gates H), or of x (n, D) where W x waits for h; of h and of c before. See `step`."""
     kind, n = cell.definition, len(dh)
     if cell.proj_size:
         grads["weight_hr"] += dh.T @ tape.out  # h = W_hr out
@@ -115,7 +115,7 @@ def step_backward(dh, dc, tape, weights, grads, cell):
 
 
 def preactivation(x, weights, side):
-    """(W x + b, None), with gains (gain norm(W x) + b, what its gradient needs); (None, None) without a W.
+    """Compute (W x + b, None), with gains (gain norm(W x) + b, what its gradient needs); (None, None) without a W.
 
     side: "ih" or "hh".
     """
@@ -129,7 +129,7 @@ def preactivation(x, weights, side):
 
 
 def preactivation_backward(d, x, norm, weights, grads, side):
-    """The gradient of x from d, that of `preactivation`. Adds those of weight, bias and gain."""
+    """Compute the gradient of x from d, that of `preactivation`. Adds those of weight, bias and gain."""
     if f"weight_{side}" not in weights:
         return 0
     grads[f"bias_{side}"] += d.sum(axis=0)

@@ -100,7 +100,7 @@ def over(hypotheses, steps, beam):
 
 
 def rank(hypotheses, length, beam):
-    """What hypotheses (B,) of these lengths are compared by in the end: score, or G in a stochastic beam."""
+    """Rank hypotheses (B,) of these lengths: by score, or by G in a stochastic beam."""
     return hypotheses.perturbed if beam.stochastic else score(hypotheses.log_probability, length, beam.length_penalty)
 
 
