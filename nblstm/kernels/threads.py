@@ -22,6 +22,7 @@ ALONE = 20.0  # times what a call has taken that had to wait for cores: so long 
 _pool: ThreadPoolExecutor | None = None
 _crowd = threading.Lock()
 _alone_until = 0.0
+NO_COUNTER = np.zeros(3, np.int64)  # of shares that wait for nobody
 
 
 class Share(NamedTuple):
@@ -33,8 +34,8 @@ class Share(NamedTuple):
     part: int  # number of the share, from 0
     start: int  # of range(total): from start to before stop
     stop: int
-    parts: int = 1  # that share all of it and wait for each other at barriers; 1: nobody to wait for
-    counter: np.ndarray = np.zeros(3, np.int64)  # of the barrier
+    parts: int  # that share all of it and wait for each other at barriers; 1: nobody to wait for
+    counter: np.ndarray  # of the barrier
 
 
 def available() -> int:
@@ -61,7 +62,7 @@ def equal(total: int, threads: int) -> list[int]:
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
     """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
-    _run(kernel, [(*args, tuple(Share(part, start, stop))) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
+    _run(kernel, [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
 
 
 def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
@@ -77,7 +78,7 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
     crowd = threads > 1 and started >= _alone_until and _crowd.acquire(blocking=False)
     try:
         parts = threads if crowd else 1
-        calls = [(*args, tuple(Share(part, 0, total, parts, counter))) for part in range(parts)]
+        calls = [(*args, (part, 0, total, parts, counter)) for part in range(parts)]
         _run(kernel, calls, lambda: counter.fill(OPEN))
         seconds = time.monotonic() - started
         if counter[2] or counter[1] * 1e-9 > LONG_WAITS * seconds + 0.002:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,17 +151,7 @@ class Cell:
     @property
     def shapes(self) -> Shapes:
         """Name -> shape of every parameter; PyTorch's names where it has them."""
-        columns, H = {"ih": self.input_size, "hh": self.output_size}, self.hidden_size
-        shapes: Shapes = {f"weight_{side}": (rows, columns[side]) for side, rows in self.sides.items()}
-        shapes |= {f"bias_{side}": (rows,) for side, rows in self.sides.items()}
-        if self.proj_size:
-            shapes["weight_hr"] = (self.proj_size, H)
-        shapes |= self.definition.shapes(self)
-        if self.layer_norm:
-            shapes |= {f"gain_{side}": (rows,) for side, rows in self.sides.items()}
-        if self.layer_norm and self.has_memory:
-            shapes |= {"gain_c": (H,), "bias_c": (H,)}
-        return shapes
+        return dict(_shapes(self, self.definition))
 
     @property
     def num_parameters(self) -> int:
@@ -172,3 +163,19 @@ class Cell:
         bias[...] = 0
         for gate, value in self.definition.initial_biases:
             bias.reshape(-1, self.hidden_size)[self.definition.inputs.index(gate)] = value
+
+
+@lru_cache(maxsize=1024)  # a network asks for them at every step
+def _shapes(cell: Cell, kind: CellKind) -> Shapes:
+    """`Cell.shapes` of a cell of this kind."""
+    columns, H = {"ih": cell.input_size, "hh": cell.output_size}, cell.hidden_size
+    shapes: Shapes = {f"weight_{side}": (rows, columns[side]) for side, rows in cell.sides.items()}
+    shapes |= {f"bias_{side}": (rows,) for side, rows in cell.sides.items()}
+    if cell.proj_size:
+        shapes["weight_hr"] = (cell.proj_size, H)
+    shapes |= kind.shapes(cell)
+    if cell.layer_norm:
+        shapes |= {f"gain_{side}": (rows,) for side, rows in cell.sides.items()}
+    if cell.layer_norm and cell.has_memory:
+        shapes |= {"gain_c": (H,), "bias_c": (H,)}
+    return shapes

@@ -11,6 +11,8 @@ import numpy as np
 
 from nblstm.kernels.cells.functions import normalize, normalize_backward
 
+NAMES = {side: (f"weight_{side}", f"bias_{side}", f"gain_{side}") for side in ("ih", "hh")}
+
 
 def recurrent_work(cells, M, N, rows, dtype, threads):
     """Make room for what `recurrent_forward` keeps, one work for each cell: here, a dict to be filled.
@@ -52,7 +54,7 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
 
 
 class Tape(NamedTuple):
-    """The tape of one step."""
+    """What one step hands to its way back, as a plain tuple until it is read there."""
 
     h_prev: Any  # (n, output_size)
     c_prev: Any  # (n, H or 0)
@@ -66,15 +68,17 @@ class Tape(NamedTuple):
 
 
 def step(x, a, h, c, weights, cell):
-    """Compute (h, c, Tape) after inputs x (n, D), or None where a = W x + b_ih (n, gates H) is known already."""
-    kind, n, H = cell.definition, len(h), cell.hidden_size
-    x_seen, h_seen, mixed = (x, h, None) if kind.mix is None else kind.mix(x, h, weights, cell)
-    a, norm_ih = preactivation(x_seen, weights, "ih") if a is None else (a, None)
+    """Compute (h, c, tape) after inputs x (n, D), or None where a = W x + b_ih (n, gates H) is known already."""
+    kind, gates, h_seen, mixed, norm_ih = cell.definition, (len(h), -1, cell.hidden_size), h, None, None
+    if kind.mix is not None:
+        x, h_seen, mixed = kind.mix(x, h, weights, cell)
+    if a is None:
+        a, norm_ih = preactivation(x, weights, "ih")
     b, norm_hh = preactivation(h_seen, weights, "hh")
-    a, b = (None if half is None else half.reshape(n, -1, H) for half in (a, b))
+    a, b = a if a is None else a.reshape(gates), b if b is None else b.reshape(gates)
     out, new_c, saved = kind.forward(a, b, h, c, weights, cell)
     new_h = out @ weights["weight_hr"].T if cell.proj_size else out
-    return new_h, new_c, Tape(h, c, x_seen, h_seen, mixed, norm_ih, norm_hh, saved, out)
+    return new_h, new_c, (h, c, x, h_seen, mixed, norm_ih, norm_hh, saved, out)
 
 
 def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
@@ -101,7 +105,7 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
 
 def step_backward(dh, dc, tape, weights, grads, cell):
     """Compute the gradient of a (n, gates H), or of x (n, D) where W x waits for h; of h and of c before. See `step`."""
-    kind, n = cell.definition, len(dh)
+    kind, n, tape = cell.definition, len(dh), Tape(*tape)
     if cell.proj_size:
         grads["weight_hr"] += dh.T @ tape.out  # h = W_hr out
         dh = dh @ weights["weight_hr"]  # h = W_hr out
@@ -119,22 +123,24 @@ def preactivation(x, weights, side):
 
     side: "ih" or "hh".
     """
-    if f"weight_{side}" not in weights:
+    weight, bias, gain = NAMES[side]
+    if weight not in weights:
         return None, None
-    z, bias, gain = x @ weights[f"weight_{side}"].T, weights[f"bias_{side}"], weights.get(f"gain_{side}")
-    if gain is None:
-        return z + bias, None
+    z = x @ weights[weight].T
+    if gain not in weights:
+        return z + weights[bias], None
     norm = normalize(z)
-    return norm[0] * gain + bias, norm
+    return norm[0] * weights[gain] + weights[bias], norm
 
 
 def preactivation_backward(d, x, norm, weights, grads, side):
     """Compute the gradient of x from d, that of `preactivation`. Adds those of weight, bias and gain."""
-    if f"weight_{side}" not in weights:
+    weight, bias, gain = NAMES[side]
+    if weight not in weights:
         return 0
-    grads[f"bias_{side}"] += d.sum(axis=0)
+    grads[bias] += d.sum(axis=0)
     if norm is not None:
-        grads[f"gain_{side}"] += (d * norm[0]).sum(axis=0)
-        d = normalize_backward(d * weights[f"gain_{side}"], norm)
-    grads[f"weight_{side}"] += d.T @ x
-    return d @ weights[f"weight_{side}"]
+        grads[gain] += (d * norm[0]).sum(axis=0)
+        d = normalize_backward(d * weights[gain], norm)
+    grads[weight] += d.T @ x
+    return d @ weights[weight]
