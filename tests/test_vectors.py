@@ -10,7 +10,7 @@ from nblstm.kernels.cpu.functions import EXP
 from nblstm.kernels.cpu.vectors import LANES
 
 DTYPES = [np.float32, np.float64]
-ERRORS = {  # the bounds that the docstrings of vectors.py state: relative for exp, absolute for the others
+ERRORS = {  # the bounds that the docstrings of functions.py state: relative for exp, absolute for the others
     "exp": {np.float32: 1e-7, np.float64: 2e-16},
     "sigmoid": {np.float32: 9e-8, np.float64: 2e-16},
     "tanh": {np.float32: 1.8e-7, np.float64: 4e-16},

@@ -2,7 +2,7 @@
 
 The weights are packed once and read once a token. One text is split over threads by units, with a spinning barrier
 behind each layer, several texts by texts. The reader of a token is made for a cell when it is first asked for, from the
-equations and the layout in `recurrent.py`; the specification decodes what has options without a kernel.
+equations and the layout in `layouts.py`; the specification decodes what has options without a kernel.
 
 Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, `columns` of them that W x or U h fill,
 N texts, V vocabulary, F numbers that the head sees.

@@ -1,7 +1,7 @@
 """Sixteen numbers at once: a numba type for LLVM's `<16 x float>`, and the functions a gate needs.
 
 LLVM turns a 16-lane value into one AVX-512 register, two of AVX2, four of SSE or NEON, so one source serves
-every machine, and the cell equations in cpu.py read like the textbook's. With numba switched off
+every machine, and the cells' equations read like the textbook's. With numba switched off
 (NUMBA_DISABLE_JIT=1) a vector is a NumPy array of 16 and the same code runs as Python.
 
 Arrays are C-contiguous and addressed by a flat element offset.
