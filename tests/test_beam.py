@@ -10,7 +10,7 @@ from nblstm.config import BeamConfig
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
-from nblstm.kernels.reference import largest, perturb
+from nblstm.kernels.reference.searching import largest, perturb
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import views

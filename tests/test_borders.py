@@ -559,7 +559,7 @@ posix = pytest.mark.skipif(not hasattr(os, "getuid") or "cpu" not in BACKENDS, r
 CACHED = """
 import numpy as np
 from nblstm.kernels import cpu
-from nblstm.kernels.jit import KernelCache
+from nblstm.kernels.cpu.jit import KernelCache
 assert cpu.squared_norm(np.array([3.0, 4.0]), 1) == 25
 print(KernelCache.refusal, cpu._squares._cache.cache_path if hasattr(cpu, "_squares") else "", sep="|")
 """
@@ -604,7 +604,7 @@ def test_a_sticky_folder_may_stand_above_a_cache(tmp_path):
 @posix
 def test_the_command_says_so_in_one_line(tmp_path, folder, command, monkeypatch):
     """Where a cache is not used, a line on stderr tells the user, and the command does its work."""
-    from nblstm.kernels.jit import KernelCache
+    from nblstm.kernels.cpu.jit import KernelCache
 
     monkeypatch.setattr(KernelCache, "refusal", "the kernel cache is not used.")
     done = command("score", "corpus.txt", "--backend", "cpu")

@@ -9,8 +9,8 @@ from test_kernels import close
 
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
-from nblstm.kernels import recurrent
 from nblstm.kernels.cells import KINDS as CELLS
+from nblstm.kernels.cpu import recurrent
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial, views

@@ -355,7 +355,7 @@ print(ask(model) == expected)
 """
 
 COMPILING = """
-from nblstm.kernels.jit import jit
+from nblstm.kernels.cpu.jit import jit
 
 def compiled(number):
     exec(f"def f(x):\\n    return x + {number}", made := {})
