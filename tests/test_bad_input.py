@@ -233,7 +233,7 @@ def test_a_state_of_several_texts(refused):
 def test_wrong_ends(refused):
     """No stop string is empty, and running text has no end to wait for."""
     refused(USAGE, ["stop string"], "sample", "--stop", "")
-    refused(USAGE, ["end of a text", "until_end"], "sample", "--until-end")
+    refused(USAGE, ["end of a text", "--until-end"], "sample", "--until-end")
     refused(FAILURE, ["no such corpus"], "sample", "--novel", "no such corpus")
 
 

@@ -64,7 +64,7 @@ def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
 def _check_entries(entries: Mapping[str, Entry], model: TokenStackConfig, train: TrainConfig, path: Path) -> None:
     """Raise ModelFileError unless the tensors are those of this network, optimizer and some carried state."""
     flat, cell = (model.num_parameters,), model.cells[0]
-    moments = [f"optimizer.{name}" for name in optimizers.CLASSES[train.optimizer].names]
+    moments = [f"optimizer.{name}" for name in optimizers.OPTIMIZER_CLASSES[train.optimizer].names]
     state = entries.get("state.h")
     texts = state.shape[1] if state is not None and len(state.shape) == 3 else 1
     shapes = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
