@@ -27,7 +27,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 )  # fmt: skip
 @click.option(
     "--protocol", "name", type=click.Choice(["stream", "documents"]),
-    help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a model "
+    help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a "
     "was trained on them]",
 )
 @click.option("--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]")
@@ -52,7 +52,7 @@ def command(
     rows = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
-        for file, sources in zip(files, rereadable(files, how["encoding"] if texts else None, open_files)):
+        for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
                 score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
                 if score.tokens == 0:

@@ -1,4 +1,4 @@
-"""The parts that `eval` and `score` share: the figures of a score, their table, the protocol in words, progress through a text."""
+"""The parts that `eval` and `score` share: figures of a score, their table, the protocol in words, progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def heads(levels: set[str]) -> list[str]:
 
 def row(columns: list[str], values: list[Any], *names: str) -> str:
     """Return a line of the table: numbers below their columns, to the right, and names behind them."""
-    cells = [f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else f"{value:,}" for value in values]
+    cells = [value if isinstance(value, str) else format(value, ".4f" if isinstance(value, float) else ",") for value in values]
     return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
 
 
@@ -63,7 +63,7 @@ def protocol(model: Any, kind: str) -> str:
 
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one) of the files; bytes at byte level."""
+    """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one); bytes at byte level."""
     from nblstm.text.corpus import read_each
     from nblstm.text.documents import numbered
 
@@ -76,7 +76,7 @@ class Reading:
     """Progress through the files, on stderr, once it takes longer than QUICK; scoring calls `update`."""
 
     def __init__(self, names: Sequence[str], times: int = 1, hidden: bool = False) -> None:
-        """names: the files, each read so many times. Their share that is done is known if all of them are plain files."""
+        """names: the files, each read so many times. The share that is done is known if all are plain files."""
         self.progress = Progress(sys.stderr, quiet=hidden)
         self.started = time.monotonic()
         self.tokens, self.size = 0, 0.0

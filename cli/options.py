@@ -25,7 +25,7 @@ from nblstm.config import (
     SCHEDULES,
     TOKENIZERS,
     UNTIL,
-)  # fmt: skip
+)
 
 MODEL = "model.safetensors"
 CHOICES = {

@@ -57,7 +57,7 @@ class Progress:
         self.tell(head, done, tail, at_once=new_epoch and not self.in_place)
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
-        """Tell how far any work is: the text before the bar, the share in [0, 1] that is done, the text after the bar."""
+        """Tell how far any work is: the text before the bar, the share in [0, 1] done, the text after the bar."""
         self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
         if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):

@@ -82,7 +82,7 @@ def _stream(prompt: str, pieces: Any) -> None:
 
 
 def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
-    """Write whole texts: those of a model of documents one below the other, others with a line behind each of several."""
+    """Write whole texts: those of a model of documents one below the other, others with a line between them."""
     safe = safe_text()
     for text in texts:
         echo(safe(prompt + text))

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -56,7 +56,7 @@ def command(
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
         judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
-        scored = _scored(judged, output.tokens if per_token else lambda place, piece: None)
+        scored: Iterable[tuple[Place, Any, Any]] = _scored(judged, output.tokens if per_token else lambda place, piece: None)
         if rank:
             scored = _ranked(scored, rank_by or "loss")
         total, texts = NOTHING, 0
@@ -100,7 +100,7 @@ def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
-    """Yield (place, score, text) of everything judged, the text being its first piece; `each` is called with every piece."""
+    """Yield (place, score, text) of everything judged, text: its first piece; `each` is called with every piece."""
     from nblstm.scoring import NOTHING
 
     for place, pieces in judged:
@@ -111,7 +111,7 @@ def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tu
         yield place, score, text
 
 
-def _ranked(scored: Iterator, by: str) -> list:
+def _ranked(scored: Iterable, by: str) -> list:
     """Sort the most plausible first, those without such a figure last."""
     key = RANKS[by]
     return sorted(scored, key=lambda found: (math.isnan(key(found[1])), key(found[1])))

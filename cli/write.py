@@ -62,7 +62,7 @@ def _write(writer: Any, terminal: Terminal) -> None:
     }  # fmt: skip
     while True:
         terminal.draw(*layout(writer, _offers(writer, terminal), *terminal.size()))
-        for key in terminal.keys():
+        for key in terminal.keys():  # noqa: SIM118  no dict
             if key == "end":
                 return
             if key in actions:

@@ -16,7 +16,7 @@ from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 
 def is_whole(number: Any, low: float, high: float) -> bool:
     """Tell whether it is a whole number from low to high, of Python or NumPy; True and False are none."""
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and low <= number <= high
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and bool(low <= number <= high)
 
 
 def whole(name: str, number: Any, low: int, high: int) -> int:
@@ -157,6 +157,6 @@ def losses(nats: np.ndarray, ends: np.ndarray | None = None) -> np.ndarray:
     lost = np.flatnonzero(~np.isfinite(nats))
     if len(lost):
         text = 0 if ends is None else int(np.searchsorted(ends, lost[0], side="right"))
-        first = 0 if text == 0 else int(ends[text - 1])
+        first = 0 if ends is None or text == 0 else int(ends[text - 1])
         raise non_finite(f"the loss of token {int(lost[0]) - first}{'' if ends is None else f' of text {text}'} is")
     return nats

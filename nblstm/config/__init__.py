@@ -17,7 +17,7 @@ from nblstm.config.training import (
     SCHEDULES,
     Recipe,
     TrainConfig,
-)  # fmt: skip
+)
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEVICES", "DOCUMENTS", "DTYPES", "HEADS", "LEVELS",

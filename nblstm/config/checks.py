@@ -12,7 +12,7 @@ MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "dict": dict,
     "None": type(None),
 }  # fmt: skip

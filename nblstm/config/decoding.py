@@ -14,7 +14,7 @@ from nblstm.config.checks import (
     check_types,
     one_of,
     strings,
-)  # fmt: skip
+)
 from nblstm.errors import ConfigError
 
 BACKENDS = ("auto", "numpy", "cpu", "cuda")

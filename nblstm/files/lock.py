@@ -55,7 +55,7 @@ class Lock:
     def _taken(self, output: Path) -> BinaryIO:
         """Open and lock the lock file, and write its holder into it."""
         while True:
-            file = open(self.path, "a+b", buffering=0)
+            file = open(self.path, "a+b", buffering=0)  # noqa: SIM115  open as long as the lock is held
             try:
                 self.effective = _lock(file.fileno())
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):

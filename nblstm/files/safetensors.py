@@ -170,7 +170,7 @@ def _parse(file: BinaryIO, length: int, path: Path) -> dict[str, Any]:
             fields[name] = value
         return fields
 
-    text = file.read(length)
+    text: Any = file.read(length)
     if not text.startswith(b"{"):
         raise _invalid(path, "its header does not start with '{'")
     # a tensor takes 3 brackets, the header and its metadata 2; entries, fields and sizes are separated by commas
@@ -309,7 +309,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     with replacing(path) as file:
         file.write(header)
         for array in arrays.values():
-            file.write(array.reshape(-1).view(np.uint8))
+            file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def check_replaceable(path: Path) -> None:

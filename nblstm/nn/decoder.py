@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,9 @@ def weights_to_decode(network: Network) -> Any:
     """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways."""
     c, weights = network.config, network.weights
     check_writes(c)
+    body: Any = network.body  # a stack
     net = DecoderWeights(
-        weights["embedding.weight"], c.cells, network.body.cell_weights, c.residual, c.head == "cell",
+        weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         weights["head.weight"], weights["head.bias"],
     )  # fmt: skip
     return network.kernels.decode_weights(net, network.threads)
@@ -44,7 +46,7 @@ class Decoder:
         self.num_texts = checks.whole("num_texts", num_texts, 1, MAX_SIZE)
         self.work = self.kernels.decode_work(num_texts, weights, self.threads)
 
-    def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
+    def __call__(self, tokens: Sequence[int] | np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
 
         tokens (N,) int; state is overwritten with the one after them. ConfigError if they are not of this network,

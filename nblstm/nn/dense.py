@@ -49,7 +49,7 @@ class Dense:
     def backward(
         self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
     ) -> tuple[np.ndarray, StateGradient]:
-        """Add the gradients of weight and bias; return (the gradient of x, nothing). dfeatures (M, H) is overwritten."""
+        """Add the gradients of weight and bias; return (that of x, nothing). dfeatures (M, H) is overwritten."""
         (x, h), backend = tape.body_kept, tape.backend
         dz = tape.dropped(dfeatures, self.config.dropout, 0.0, LAYER, into=dfeatures)
         dz *= h > 0  # h = max(0, z)

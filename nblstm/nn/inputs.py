@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm import checks
-from nblstm.kernels.packed import indices
 from nblstm.nn.noise import EMBEDDING, INPUT
+from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Inputs, Tape
-
-Grads = Mapping[str, np.ndarray]
 
 
 class _Embedded(NamedTuple):
@@ -50,7 +48,7 @@ class TokenEmbedding:
             tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x)
         return Inputs(x, index, c.vocab_size)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Add the gradient of the embedding, from dx as `forward` gave x; only rows of tokens that occurred change."""
         c, backend, (ids, in_place) = self.config, tape.backend, tape.input_kept
         if in_place:
@@ -81,7 +79,7 @@ class Numbers:
         x[...] = numbers
         return Inputs(tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x), None, 0)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Turn dx into the gradient of the numbers, in place."""
         tape.dropped(dx, self.config.input_dropout, self.config.variational_dropout, INPUT, into=dx)
 
@@ -118,11 +116,11 @@ class TokenWindow:
             tokens = tokens + self.config.vocab_size * np.arange(tokens.shape[1], dtype=np.int32)
         return tokens.reshape(-1)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Add the gradient of the weight, from dx as `forward` gave x."""
         backend, rows = tape.backend, tape.input_kept
         if self.one_hot:  # x = the sum of n rows
-            dx = np.repeat(dx, indices(len(rows) // len(dx)), axis=0)
+            dx = np.repeat(dx, len(rows) // len(dx), axis=0)
         d = np.ascontiguousarray(dx.reshape(len(rows), -1))
         backend.kernels.embedding_backward(grads[self.name], d, rows, backend.threads)
 

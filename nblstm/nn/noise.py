@@ -1,4 +1,4 @@
-"""Noise: everything random in an update, each a function of (seed, step, site), so that a run resumes to the last bit."""
+"""Noise: the randomness of an update, a function of (seed, step, site), so that a run resumes to the last bit."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class RecurrentStack:
         return after
 
     def _works(self, tape: Tape, M: int, N: int, first: int) -> list[Any]:
-        """Return the kernels' work of every cell; `first`: the first layer's unique inputs at most, 0 where they are M."""
+        """Return the kernels' work of every cell; `first`: unique inputs of the first layer; 0: M."""
         c = self.config
         rows = [first if number < c.directions else 0 for number in range(len(c.cells))]
         for number in range(1, len(rows), 2) if c.directions == 2 else ():
@@ -141,7 +141,7 @@ class RecurrentStack:
         return y
 
     def _index(self, run: _Run, number: int, index: np.ndarray | None) -> np.ndarray | None:
-        """Return the index through which a cell reads its inputs; the second direction reads every text from its end."""
+        """Return the index by which a cell reads its inputs; the second direction reads every text from its end."""
         if number % self.config.directions == 0:
             return index
         return run.backwards if index is None else index[run.backwards]
@@ -186,7 +186,8 @@ class RecurrentStack:
         if c.head == "cell":
             dcs = list(self._split(run, np.ascontiguousarray(dfeatures[:, c.output_size :])))
             dfeatures = np.ascontiguousarray(dfeatures[:, : c.output_size])
-        d, of_cells, dfirst = dfeatures, cell_views(grads, c), [None] * len(c.cells)
+        d, of_cells = dfeatures, cell_views(grads, c)
+        dfirst: list[Any] = [None] * len(c.cells)
         for layer in reversed(range(c.num_layers)):
             d = self._layer_backward(tape, grads, of_cells, layer, d, dcs, fresh, dlast, dfirst)
             dcs = [None] * c.directions
@@ -198,7 +199,7 @@ class RecurrentStack:
         x, index, _ = run.inputs[layer]
         around = d.copy() if self._is_residual(x) else None
         d = tape.dropped(d, c.dropouts[layer], c.variational_dropout, LAYER + layer, into=d)
-        dx = None
+        dx: Any = None
         for number, dy, dc in zip(self._numbers(layer), self._split(run, d), dcs):
             into = tape.scratch.array(f"dx {layer % 2} {number % c.directions}", *x.shape)
             dstate = self._state_gradient(tape, number, dlast)
@@ -223,7 +224,8 @@ class RecurrentStack:
 
     def _cell_backward(self, tape: Tape, of_cell, number: int, dx, dy, dcs, dstate) -> None:
         """Add one cell's gradients; dx and dstate are overwritten."""
-        c, run, backend, (x, index, _) = self.config, tape.body_kept, tape.backend, tape.body_kept.inputs[number // self.config.directions]
+        c, run, backend = self.config, tape.body_kept, tape.backend
+        x, index, _ = run.inputs[number // c.directions]
         wanted = of_cell
         if c.weight_dropout > 0:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
@@ -232,6 +234,7 @@ class RecurrentStack:
             run.state.h[number], run.weights[number], c.cells[number], tape.offsets, backend.threads,
         )  # fmt: skip
         if c.weight_dropout > 0:
+            assert tape.noise is not None  # as in every backward pass
             dropped = wanted["weight_hh"]
             tape.noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
             of_cell["weight_hh"] += dropped

@@ -62,7 +62,7 @@ class State:
         return self.top.shape[0]
 
     def of(self, config: StackConfig, num_texts: int | None = None) -> State:
-        """Return the state as a network's kernels read it, see `checks.in_form`. ConfigError if it is another network's.
+        """Return the state as a network's kernels read it, see `checks.in_form`. ConfigError for another network's.
 
         num_texts: of how many texts it must be; None for as many as there are.
         """

@@ -15,7 +15,7 @@ class Inputs(NamedTuple):
     """The inputs of a body: row m of the batch is x[index[m]], or x[m] where index is None."""
 
     x: np.ndarray  # (rows, D)
-    index: np.ndarray | None  # (M,) int32
+    index: np.ndarray | None  # type: ignore[assignment]  # (M,) int32; hides tuple.index
     most_rows: int  # that x may have in any batch of M rows
 
 

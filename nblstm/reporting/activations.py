@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
     """Compute the gates between one state and the next; None if the cells' equations are not torch.nn.LSTM's."""
     x, found = network.weights["embedding.weight"][tokens], []
     for k in range(len(h)):
-        layer = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        layer: list[Any] = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         if any(weight is None for weight in layer) or layer[1].shape != (4 * h[k].shape[1], h[k].shape[1]):
             return None
         weight_ih, weight_hh, bias_ih, bias_hh = layer
@@ -79,5 +80,5 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
 
 
 def saturation(gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED_BELOW and above OPEN_ABOVE."""
+    """Return the shares of time (H,), (H,) that each unit's gate (T, H) is below CLOSED_BELOW, above OPEN_ABOVE."""
     return (gate < CLOSED_BELOW).mean(axis=0), (gate > OPEN_ABOVE).mean(axis=0)

@@ -84,7 +84,7 @@ def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], mos
     """
     values = np.concatenate(activations, axis=1).astype(np.float64)  # (T, L H)
     half, width = len(values) // 2, activations[0].shape[1]
-    found = {}
+    found: dict[int, tuple[str, float]] = {}
     for name, fact in features(pieces).items():
         r = correlations(values[:half], fact[:half])
         unit = int(np.abs(r).argmax())

@@ -15,7 +15,7 @@ def loss_chart(
     runs: Sequence[Metrics], x: str = "step", *, log_x: bool = False, log_y: bool = False, width: int = 760,
     height: int = 420, title: str = "",
 ) -> str:  # fmt: skip
-    """Draw the training loss (smoothed, thin) and the validation loss (dots) of runs over x, one of X_LABELS: an <svg>."""
+    """Draw the training loss (smoothed, thin) and validation loss (dots) of runs over x, one of X_LABELS: an <svg>."""
     curves, colors = [], len(LIGHT.runs)
     for k, run in enumerate(runs):
         curves.append(Curve(*run.curve(x, "smooth_loss"), k % colors))

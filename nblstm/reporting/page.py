@@ -219,9 +219,13 @@ def _surprise_key() -> str:
 
 
 def _surprise_data(report: ModelReport, count: int) -> dict[str, list]:
-    """Render the script's data. labels: names of tokens. rows, for each shown token but the first: its label's place, its bits, its rank,
-    then the most probable tokens: label's place and percent, in turn."""
+    """Render the script's data.
+
+    labels: names of tokens. rows, for each shown token but the first: its label's place, its bits, its rank, then the
+    most probable tokens: label's place and percent, in turn.
+    """
     found, ids = report.reading.surprisals, report.reading.ids[1:count].tolist()
+    assert found is not None
     places: dict[int, int] = {}
     rows = []
     for own, bits, rank, best, chances in zip(ids, found.bits, found.ranks, found.best, found.probabilities):
@@ -281,7 +285,8 @@ def _gates(report: ModelReport) -> str:
         )
         for gate in SIGMOID_GATES
     )  # fmt: skip
-    heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>below {CLOSED_BELOW:g}, above {OPEN_ABOVE:g}</th>" for gate in SIGMOID_GATES)
+    shares = f"below {CLOSED_BELOW:g}, above {OPEN_ABOVE:g}"
+    heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>{shares}</th>" for gate in SIGMOID_GATES)
     rows = "".join(_gate_row(k, layer) for k, layer in enumerate(layers))
     return (
         f"<p>How decided the gates are while it reads {_text(report.reading.name)}: each dot is a unit, at the shares of "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ FEW_OPERATIONS = 20e9  # operations that NumPy does sooner than the compiled ker
 
 @dataclass(frozen=True)
 class Sample:
-    """Texts that the model wrote at a temperature. copied: the longest span that its texts share with the training text."""
+    """Texts that the model wrote at a temperature. copied: the longest span that they share with the training text."""
 
     temperature: float
     texts: list[str]
@@ -45,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids (tokens,) of the training text and of a text the model has not seen, where there are any; their names."""
+    """Token ids (tokens,) of the training text and of a text the model has not seen, where there are any."""
 
     train: np.ndarray | None = None
     held_out: np.ndarray | None = None
@@ -56,8 +57,8 @@ class Texts:
 class Reading:
     """A text read step by step. ids (T,), pieces: the text each adds; surprisals of all but the first.
 
-    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open; None if the
-    cells are not those of an LSTM.
+    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open; None
+    if the cells are not those of an LSTM.
     """
 
     name: str
@@ -118,8 +119,8 @@ def make_report(
     notify("measuring losses" if corpus or text else "reading its own samples")
     losses = Losses(*(None if ids is None else _loss(model, ids) for ids in (texts.train, texts.held_out)))
     fair = next(sample for sample in samples if sample.temperature == FAIR)
-    spans = [None if span is None else len(span) for span in (fair.copied, by_chance)]
-    verdicts = [fit_verdict(losses, metrics), copy_verdict(*spans, unit_of(model))]
+    copied, usual = (None if span is None else len(span) for span in (fair.copied, by_chance))
+    verdicts = [fit_verdict(losses, metrics), copy_verdict(copied, usual, unit_of(model))]
     return ModelReport(
         os.path.basename(path), model, model_facts(path, model), metrics, seed, samples, by_chance,
         _read(model, texts, fair), verdicts,
@@ -153,6 +154,7 @@ def _texts(
 def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:
     """Read the token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> around each."""
     vocabulary = model.vocabulary
+    chunks: Iterator[Any]
     if vocabulary.end_id is None:
         chunks = read(paths, vocabulary.level, encoding)
     else:
@@ -227,6 +229,8 @@ def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
         ids = np.concatenate([[end_id], ids])
     found, shown = activations(network, ids, end_id), pieces(model.vocabulary, ids)
     surprise = surprisals(found.logits[:-1], ids[1:]) if texts.held_out is not None else None
-    shares = found.gates and [{gate: saturation(getattr(layer, gate)) for gate in SIGMOID_GATES} for layer in found.gates]
+    shares = None
+    if found.gates is not None:
+        shares = [{gate: saturation(getattr(layer, gate)) for gate in SIGMOID_GATES} for layer in found.gates]
     memory = [np.tanh(c) for c in found.c] if found.c[0].size else [h.clip(-1, 1) for h in found.h]
     return Reading(name, ids, shown, surprise, readable_cells(memory, shown), shares)

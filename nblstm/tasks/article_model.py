@@ -161,6 +161,7 @@ class ArticleModel(Estimator, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
+        assert self.parameters is not None
         weights = named_tensors(self.parameters, self.config)
         save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
 
@@ -168,6 +169,7 @@ class ArticleModel(Estimator, ABC):
     def restore(cls, file: ModelFile) -> Any:
         """Make the model of a file's content."""
         config = file.config
+        assert file.vocabulary is not None  # as this kind of file has one
         model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
         model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
         return model

@@ -57,7 +57,7 @@ def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
         raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
     model.check_level(vocabulary.level)
     train.check_documents(text.documents)
-    train.boundaries  # ConfigError for buckets that are none
+    _ = train.boundaries  # ConfigError for buckets that are none
     return model, train
 
 
@@ -67,7 +67,7 @@ def _check_entries(entries: Mapping[str, Entry], model: TokenStackConfig, train:
     moments = [f"optimizer.{name}" for name in optimizers.OPTIMIZER_CLASSES[train.optimizer].names]
     state = entries.get("state.h")
     texts = state.shape[1] if state is not None and len(state.shape) == 3 else 1
-    shapes = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
     shapes["state.h"] = (len(model.cells), texts, cell.output_size)
     shapes["state.c"] = (len(model.cells), texts, cell.memory_size)
     check_tensors(entries, shapes, path)

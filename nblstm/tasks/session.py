@@ -90,8 +90,8 @@ class Session:
     ) -> Session:
         """Start a new run.
 
-        task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary and
-        weights to start from. on_message: told in a sentence what the user should know.
+        task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary
+        and weights to start from. on_message: called with sentences for the user.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
@@ -106,13 +106,13 @@ class Session:
         with _lock(output) as lock:
             check_existing(output, overwrite)
             kernels.load(config.device)
-            base = load(init_from, OF_RUNS) if init_from is not None else None
+            base: Any = load(init_from, OF_RUNS) if init_from is not None else None
             if base is not None and model:
                 raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
             text = _text_of(base.vocabulary, text) if base else text
             facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
             corpus = _corpus(facts, base.vocabulary if base else None, notify=on_message)
-            shape = base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+            shape: Any = base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
             facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
             config = fitted(config, corpus, on_message)
             parameters = base.parameters.copy() if base else initial(shape, config.seed)
@@ -163,7 +163,7 @@ class Session:
 
     # ------------------------------------------------------------ running
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Generator[Report, None, None]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
 
         Reports come after their files are safe. When the iterator ends, is closed or interrupted, the last whole update
@@ -223,7 +223,7 @@ class Session:
         config = TrainConfig.from_dict(facts["config"])
         self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
-        config = dataclasses.replace(config, lr=config.lr / 2)
+        config = dataclasses.replace(config, lr=config.learning_rate / 2)
         self.trainer.go_back(config, tensors, facts["trainer"])
         self._save_checkpoint()
         self.on_message(
@@ -281,7 +281,7 @@ class Session:
         """Open the metrics file: new, or on resume cut off after the checkpoint's step."""
         mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
         try:
-            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")
+            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")  # noqa: SIM115  returned
             end = 0
             while mode == "r+" and _is_kept(file.readline(), self.trainer.step):
                 end = file.tell()
@@ -392,7 +392,7 @@ def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any)
 
 def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
     """Return the text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
-    given = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
+    given: dict[str, Any] = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(TextConfig, name)):
             raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")

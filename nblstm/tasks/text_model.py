@@ -116,7 +116,7 @@ class TextModel:
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
         checks.items("lines", lines)
-        bare = (without_end(checked(line)) for line in lines)
+        bare: Iterable[Text] = (without_end(checked(line)) for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
 

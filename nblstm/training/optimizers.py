@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nblstm.config import TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import TrainingError
 from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
 
@@ -28,7 +28,7 @@ class Optimizer:
     names: tuple[str, ...] = ()
     STATE: ClassVar[dict[str, Rule]] = {}
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
+    def __init__(self, config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         self.config = config
         self.moments = {name: zeros_like(parameters) for name in self.names}
 
@@ -55,7 +55,7 @@ class Optimizer:
         vars(self).update(state)
 
     @classmethod
-    def check_state(cls, state: Any, config: TrainConfig) -> None:
+    def check_state(cls, state: Any, config: Recipe) -> None:
         """Raise TrainingError unless the state is a `state_dict()` of this optimizer."""
         broken = fault(state, cls.STATE, alone=True)
         if broken:
@@ -105,7 +105,7 @@ class ASGD(Optimizer):
     names = ("m", "mean")
     STATE = {"losses": NUMBERS, "count": optional(COUNT)}
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
+    def __init__(self, config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         super().__init__(config, parameters, zeros_like)
         self.losses: list[float] = []  # of all validations so far
         self.count: int | None = None  # of the parameters in the mean; None before averaging
@@ -140,6 +140,6 @@ class RMSprop(Optimizer):
 OPTIMIZER_CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
 
 
-def make_optimizer(config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
+def make_optimizer(config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
     """Make the optimizer that `config.optimizer` names; zeros_like: of the kernels that update the parameters."""
     return OPTIMIZER_CLASSES[config.optimizer](config, parameters, zeros_like)

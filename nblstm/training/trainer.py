@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
 from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
@@ -62,12 +62,13 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        config: TrainConfig,
+        config: Recipe,
         source: Epochs,
         valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.network, self.config, self.source, self.valid, self.release = network, config, source, valid, release
+        self.network, self.source, self.valid, self.release = network, source, valid, release
+        self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
         self.schedule = make_schedule(config)
@@ -238,7 +239,7 @@ class Trainer:
                 self.optimizer.validated(loss)
             self.validated_step = self.step
         last = self._report or Report(
-            self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.lr,
+            self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
         )  # fmt: skip
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
@@ -308,7 +309,7 @@ class Trainer:
         self.optimizer.load_state_dict(facts["optimizer"])
         self._restore_state(tensors["state.h"], tensors["state.c"])
 
-    def go_back(self, config: TrainConfig, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    def go_back(self, config: Recipe, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on with another config where `tensors` and `facts` were taken, as `restore` does."""
         with held():
             self.config = self.optimizer.config = config
@@ -334,7 +335,7 @@ class Trainer:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
 
 
-def check_facts(facts: dict[str, Any], config: TrainConfig) -> None:
+def check_facts(facts: dict[str, Any], config: Recipe) -> None:
     """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
     broken = fault(facts, PLACE)
     if broken:

@@ -64,9 +64,10 @@ class TextGenerator(ArticleModel):
         return found
 
     def _before(self, ids: np.ndarray) -> np.ndarray:
-        """Return the ids read before a text (0 or 1,): its end token, or a line end where there is nothing else to read."""
-        needed = self.vocabulary.end_id is not None or not len(ids)
-        return np.full(int(needed), start_id(self.vocabulary), np.int32)
+        """Return the ids read before a text, (0 or 1,): its end token, or a line end where there is nothing else."""
+        vocabulary = self._trained()
+        needed = vocabulary.end_id is not None or not len(ids)
+        return np.full(int(needed), start_id(vocabulary), np.int32)
 
     def _read(self, tokens: np.ndarray) -> State:
         """Return the state after texts of one length, tokens (T, N) with T >= 1."""

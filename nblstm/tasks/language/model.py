@@ -60,7 +60,7 @@ class LanguageModel(TextModel):
         return sampler.read(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
-        """Return the state, if there is one, as kernels read it. ConfigError unless it is finite and of such a model."""
+        """Return the state, if there is one, as kernels read it. ConfigError unless it is finite and this model's."""
         if state is None:
             return None
         if not isinstance(state, State):

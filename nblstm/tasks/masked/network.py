@@ -29,7 +29,7 @@ class MaskedNetwork(Network):
     def loss_and_gradient(
         self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
     ) -> tuple[float, State]:
-        """Compute as `Network.loss_and_gradient` does, the loss of this update's masked tokens, about config.mask_fraction."""
+        """Compute as `Network.loss_and_gradient` does, the loss of this update's masked tokens, config.mask_fraction."""
         noise = Noise(self.kernels, seed, step, self.threads)
         hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
         hidden[step % len(hidden)] = True  # at least one

@@ -66,7 +66,10 @@ class Training:
     def epoch(self, number: int) -> Sequence[Chunk]:
         """Yield the chunks of about EPOCH_UPDATES updates, or of one pass if that takes more."""
         random = np.random.default_rng((self.seed, number))
-        starts, lengths, batches, updates = [], [], [], 0
+        starts: list[np.ndarray] = []
+        lengths: list[np.ndarray] = []
+        batches: list[np.ndarray] = []
+        updates = 0
         while updates < EPOCH_UPDATES:
             new_starts, new_lengths = self._cut(random)
             order, before = random.permutation(len(new_starts)), sum(map(len, starts))
@@ -87,7 +90,7 @@ class Training:
 
 
 def validation(table: Table, ends: np.ndarray) -> Sequence[Chunk]:
-    """Return the chunks in which the steps from ends[k] on count, of every series with any, read after CONTEXT_STEPS steps."""
+    """Return the chunks in which the steps from ends[k] on count, of every series with any, after CONTEXT_STEPS."""
     lasts = np.diff(table.starts)
     (kept,) = np.nonzero(ends < lasts)
     if not len(kept):

@@ -223,8 +223,8 @@ class SeriesModel(Estimator):
 
 def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:
     """Predict the n rows (n, D) that follow a series x (T, D), both standardised."""
-    for rows, state in _read(network, x):
-        row = rows[-1:]
+    for rows, after in _read(network, x):
+        row, state = rows[-1:], after
     found = np.empty((n, x.shape[1]), x.dtype)
     found[0] = row[0]
     for step in range(1, n):

@@ -69,7 +69,7 @@ class _Epoch(Sequence[Chunk]):
     def __len__(self) -> int:
         return -(-len(self.places) // self.windows.batch_size)
 
-    def __getitem__(self, k: int) -> Chunk:
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         size = self.windows.batch_size
