@@ -9,25 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, SMALL, environment
+from support.commands import FAILURE, PATIENCE, SMALL, USAGE, assert_refused, environment, snapshot
 
 from nblstm.files import safetensors
 
-USAGE, FAILURE = 2, 1  # the user mistyped; something is wrong with a file or the machine
 QUICK = [*SMALL, "--steps", "2", "-q"]
-
-
-def snapshot(folder):
-    """Every file below the folder, and what is in it."""
-    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
-
-
-def assert_refused(outcome, code, *words):
-    """One line that begins with Error:, says what it should, and nothing else anywhere."""
-    assert outcome.err.startswith("Error: ") and outcome.err.endswith("\n"), outcome
-    assert outcome.err.count("\n") == 1 and len(outcome.err) < 400, outcome.err
-    assert not [word for word in words if word not in outcome.err], outcome.err
-    assert (outcome.code, outcome.out) == (code, "")
 
 
 @pytest.fixture

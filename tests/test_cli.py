@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, SMALL, VERSE, environment
+from support.commands import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
 from nblstm.files import safetensors

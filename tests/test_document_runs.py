@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from support.commands import SMALL
 
 import nblstm
 from nblstm.errors import ConfigError, TrainingError

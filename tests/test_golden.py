@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-import golden
+from support import golden
 from nblstm.files import safetensors
 
 NUMBERS = json.loads(golden.NUMBERS.read_text(encoding="utf-8"))

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import tracemalloc
 
-import mutations
+from support import mutations
 import numpy as np
 import pytest
-from conftest import SMALL, environment
-from mutations import joined, parts
+from support.commands import SMALL, environment
+from support.mutations import joined, parts
 
 import nblstm
 from nblstm.errors import ModelFileError, NblstmError

@@ -4,7 +4,7 @@ import io
 from itertools import pairwise
 
 import pytest
-from conftest import SMALL, VERSE
+from support.commands import SMALL, VERSE
 from hypothesis import given
 from hypothesis import strategies as st
 

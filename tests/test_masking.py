@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from support.files import store
-from conftest import SMALL
-from test_network import BACKENDS, make_chunk, make_network
+from support.commands import SMALL
+from support.networks import BACKENDS, make_chunk, make_network
 
 import nblstm
 from nblstm import scoring

@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-from support.networks import text_config, text_network
-from test_kernels import close
+from support.compare import assert_same_bits, close
+from support.networks import BACKENDS, DROPOUTS, SHAPE, make_chunk, make_network, text_config
 
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
@@ -17,10 +17,7 @@ from nblstm.nn.parameters import flatten, initial, views
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
 
-BACKENDS = ["numpy", "cpu"]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-SHAPE = {"vocab_size": 11, "embedding_size": 5, "hidden_size": 19, "num_layers": 2, "dropout": 0.0, "dtype": "float64"}
-DROPOUTS = {"dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.4}
 VARIANTS = [
     {}, {"tie": True, "embedding_size": 19}, {"dropout": 0.4}, {"input_dropout": 0.3}, {"output_dropout": 0.5},
     {**DROPOUTS, "tie": True, "embedding_size": 19, "num_layers": 3},
@@ -29,22 +26,6 @@ VARIANTS = [
     {"cell": "update-lstm", "head": "cell", "num_layers": 3}, {"bidirectional": True, "residual": True, "num_layers": 3},
     {"layer_norm": True, "peepholes": True, "proj_size": 6}, {"weight_dropout": 0.3, "variational_dropout": 0.2},
 ]  # fmt: skip
-
-
-def make_network(backend="cpu", threads=2, **changes):
-    """A small network with random parameters, biases included; `changes` to the fields of SHAPE."""
-    config = text_config(**{**SHAPE, **changes})
-    parameters = np.random.default_rng(0).normal(0, 0.3, config.num_parameters).astype(config.dtype)
-    return text_network(config, parameters, backend, threads)
-
-
-def make_chunk(config, T=6, N=3):
-    """(chunk, state) of N texts of T tokens at random: a state that is not zero."""
-    r = np.random.default_rng(1)
-    tokens, targets = r.integers(0, config.vocab_size, (2, T, N))
-    zeros = State.zeros(config, N)
-    state = State(*(r.normal(0, 0.5, array.shape).astype(config.dtype) for array in vars(zeros).values()))
-    return Chunk.rectangle(tokens, targets, fresh=False), state
 
 
 def results(network, T=6, N=3):
@@ -59,11 +40,6 @@ def results(network, T=6, N=3):
         found["logits"] = np.stack([decode(row, stepped) for row in chunk.tokens.reshape(T, N)])
         found |= {"stepped h": stepped.h, "stepped c": stepped.c}
     return found
-
-
-def assert_same_bits(actual, expected):
-    for name, value in expected.items():
-        assert np.array_equal(actual[name], value), name
 
 
 # ---------------------------------------------------------------- chunks, scoring, decoding

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
+from support.commands import FAILURE, USAGE, assert_refused, snapshot
 
 from nblstm.errors import ReportError
 from nblstm.reporting.charts import (

@@ -15,9 +15,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, VERSE
-from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
-from test_network import make_network
+from support.commands import PATIENCE, VERSE
+from support.commands import FAILURE, USAGE, assert_refused, snapshot
+from support.networks import make_network
 
 import nblstm
 from nblstm.tasks.language.config import LanguageConfig

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, SMALL, VERSE, environment
+from support.commands import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
 from nblstm.cli import figures

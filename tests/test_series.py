@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import TOLERANCE, close, offsets_of
+from support.compare import close
+from support.gradients import check_gradient
+from support.networks import offsets_of
 
 import nblstm
 from nblstm.arrays import real_numbers
@@ -23,6 +24,7 @@ from nblstm.tasks.series.network import series_network as make_series_network
 from nblstm.text.batches import Chunk
 
 LENGTHS = [4, 3, 3, 1]
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SMALL = {"hidden_size": 8, "steps": 40, "batch_size": 4, "bptt": 16, "threads": 1}
 KINDS = [
     {"cell": "lstm"}, {"cell": "gru", "residual": True, "num_layers": 3}, {"cell": "rnn", "learned_state": True},
@@ -108,7 +110,7 @@ def test_gradient_of_every_kind_of_network(backend, options):
     assert "embedding.weight" not in grads
     for name in network.config.shapes:
         if grads[name].size:
-            check(name, loss, network.weights[name], grads[name], 15)
+            check_gradient(name, loss, network.weights[name], grads[name], 15)
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])

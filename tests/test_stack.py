@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import offsets_of
-from test_network import BACKENDS, make_network
+from support.gradients import check_gradient
+from support.networks import BACKENDS, make_network, offsets_of
 
 from nblstm.nn.noise import Noise
 from nblstm.nn.state import State
@@ -50,7 +49,7 @@ def test_gradients_of_inputs_and_states(backend, options):
             return total, dx.copy(), dfirst
 
     _, dx, dfirst = forward()
-    check("x", lambda: forward()[0], x, dx)
-    check("h", lambda: forward()[0], state.h, np.array([dh for dh, _ in dfirst]))
+    check_gradient("x", lambda: forward()[0], x, dx)
+    check_gradient("h", lambda: forward()[0], state.h, np.array([dh for dh, _ in dfirst]))
     if c.cells[0].has_memory:
-        check("c", lambda: forward()[0], state.c, np.array([dc for _, dc in dfirst]))
+        check_gradient("c", lambda: forward()[0], state.c, np.array([dc for _, dc in dfirst]))

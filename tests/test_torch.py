@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_kernels import close, offsets_of
-from test_network import BACKENDS, make_chunk, make_network
+from support.compare import close
+from support.networks import BACKENDS, make_chunk, make_network, offsets_of
 
 from nblstm import scoring
 from nblstm.config import TrainConfig

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.training import CHUNKS, assert_same_run, history, make_trainer, through_a_file
 
 import nblstm
 from nblstm.config import OPTIMIZERS, SCHEDULES, TrainConfig
@@ -17,41 +18,6 @@ from nblstm.scoring import validation_streams
 from nblstm.text.batches import Streams
 from nblstm.training import trainer as trainer_module
 from nblstm.training.trainer import Trainer
-
-CHUNKS = 5  # per epoch of the text below
-SHAPE = LanguageConfig(7, hidden_size=8, num_layers=2, dropout=0.3, input_dropout=0.2, output_dropout=0.1)
-
-
-def make_trainer(valid=True, shape=SHAPE, backend="cpu", **settings):
-    """A trainer on 133 random tokens: 4 streams of 33 transitions, read in chunks of 8."""
-    ids = np.random.default_rng(1).integers(0, shape.vocab_size, 173)
-    settings = {"batch_size": 4, "bptt": 8, "threads": 2, **settings}
-    network = Network(shape, initial(shape, 3), backend, 2)
-    config = TrainConfig(**settings)
-    streams = Streams(ids[:133], config.batch_size, config.bptt)
-    assert len(streams) == CHUNKS
-    return Trainer(network, config, streams, validation_streams(ids[133:]) if valid else ())
-
-
-def through_a_file(trainer, path, **settings):
-    """A new trainer that goes on from a checkpoint of `trainer`."""
-    save_checkpoint(path, trainer.tensors(), trainer.facts())
-    resumed = make_trainer(**settings)
-    resumed.restore(*load_checkpoint(path))
-    return resumed
-
-
-def history(reports):
-    """What training computed: every loss and norm, bit by bit, and every validation."""
-    return [(r.step, r.valid_loss) if r.validated else (r.step, r.loss, r.gradient_norm, r.lr) for r in reports]
-
-
-def assert_same(one, other):
-    """Every array and number of two trainers is equal to the last bit, the clock's apart."""
-    for name, array in one.tensors().items():
-        np.testing.assert_array_equal(array, other.tensors()[name], err_msg=name)
-    assert {**one.facts(), "seconds": 0} == {**other.facts(), "seconds": 0}
-
 
 # ---------------------------------------------------------------- going on
 
@@ -68,7 +34,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
     before = history(first.run(lambda: first.step >= 7))
     second = through_a_file(first, tmp_path / "checkpoint", **settings)
     assert before + history(second.run()) == expected
-    assert_same(second, whole)
+    assert_same_run(second, whole)
 
 
 @pytest.mark.parametrize("stop_at", [1, CHUNKS - 1, CHUNKS, CHUNKS + 1, 2 * CHUNKS])
@@ -81,7 +47,7 @@ def test_a_run_can_be_resumed_at_any_step(tmp_path, stop_at, validate):
     assert first.step == stop_at
     second = through_a_file(first, tmp_path / "checkpoint", valid=validate, epochs=3)
     assert before + history(second.run()) == expected
-    assert_same(second, whole)
+    assert_same_run(second, whole)
 
 
 def test_a_run_can_be_resumed_after_a_validation(tmp_path):
@@ -95,7 +61,7 @@ def test_a_run_can_be_resumed_after_a_validation(tmp_path):
             break
     second = through_a_file(first, tmp_path / "checkpoint", epochs=3)
     assert history(before) + history(second.run()) == expected
-    assert_same(second, whole)
+    assert_same_run(second, whole)
 
 
 def test_dropout_matters_here():

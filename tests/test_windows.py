@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import close
-from test_network import BACKENDS
-from test_trainer import assert_same, history
+from support.compare import close
+from support.gradients import check_gradient
+from support.networks import BACKENDS
+from support.training import assert_same_run, history
 
 from nblstm import pad_sequences
 from nblstm.config import TrainConfig
@@ -92,7 +92,7 @@ def test_gradient_against_finite_differences(kind, backend, dropout):
     network.head.classes, network.head.smoothing = np.random.default_rng(2).uniform(0.5, 2, V), 0.1
     _, grads = gradient_of(network, chunk)
     for name, weight in network.weights.items():
-        check(name, lambda: gradient_of(network, chunk)[0], weight, grads[name])
+        check_gradient(name, lambda: gradient_of(network, chunk)[0], weight, grads[name])
 
 
 @kinds
@@ -155,7 +155,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     save_checkpoint(tmp_path / "c", first.tensors(), first.facts())
     second.restore(*load_checkpoint(tmp_path / "c"))
     assert before + history(second.run()) == expected
-    assert_same(second, whole)
+    assert_same_run(second, whole)
 
 
 # ---------------------------------------------------------------- the config

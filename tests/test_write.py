@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from conftest import PATIENCE, environment
+from support.commands import PATIENCE, environment
 
 from nblstm.cli import terminal
 from nblstm.cli.write import HELP, layout

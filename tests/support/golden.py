@@ -25,7 +25,7 @@ from nblstm.tasks.window.batches import Windows
 from nblstm.tasks.window.network import initial_windows
 from nblstm.tasks.session import Session, split_settings
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).parents[1] / "data"
 CORPUS, NUMBERS, PARAMETERS = DATA / "corpus.txt", DATA / "golden.json", DATA / "parameters.npz"
 
 # ---------------------------------------------------------------- stored models
