@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from support.cases import each
 from support.commands import SMALL
 
 import nblstm
@@ -98,7 +99,7 @@ def test_init_from_goes_on_with_documents():
         nblstm.train("lines", **{**options, "init_from": "stream.safetensors"}, documents="line", overwrite=True)
 
 
-@pytest.mark.parametrize(
+@each(
     "args, words",
     [
         (["--buckets", "auto"], "buckets is for documents, and the text is one stream"),

@@ -16,8 +16,8 @@ from nblstm.files import safetensors
 from nblstm.files.model_file import load_checkpoint
 from nblstm.interrupts import held
 from nblstm.tasks import session as session_module
-from nblstm.training import trainer as trainer_module
 from nblstm.tasks.session import Session
+from nblstm.training import trainer as trainer_module
 from nblstm.training.trainer import Trainer
 
 TINY = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "threads": 1}

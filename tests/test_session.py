@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.config import TextConfig
@@ -335,7 +336,7 @@ def test_no_other_file_is_ever_overwritten(here):
     assert (here / "corpus.txt").read_bytes() == text
 
 
-@pytest.mark.parametrize(
+@each(
     "output, rule",
     [("none/model", "there is no folder none"), (".", "is a folder"), ("/dev/null", "a device"), ("/proc/model", "nothing can be written to /proc")],
 )

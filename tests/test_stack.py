@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from support.cases import each
 from support.gradients import check_gradient
 from support.networks import BACKENDS, make_network, offsets_of
 
 from nblstm.nn.noise import Noise
+from nblstm.nn.parameters import views
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
-from nblstm.nn.parameters import views
 
 LENGTHS = [4, 3, 3, 1]
 STACKS = [
@@ -24,8 +25,8 @@ def random_state(config, r):
     return State(*(r.normal(0, 0.5, array.shape) for array in zeros.values()))
 
 
-@pytest.mark.parametrize("options", STACKS, ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
+@each("options", STACKS)
 def test_gradients_of_inputs_and_states(backend, options):
     """A weighted sum of features and last states: its slope in every input and first state, by finite differences.
 

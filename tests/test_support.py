@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support.cases import each, pairs
+from support.cases import cycled, each, pairs
 from support.gradients import check_gradient
 
 
@@ -69,6 +69,11 @@ def test_pairs_are_complete_and_few():
     for (a, one), (b, other) in itertools.combinations(enumerate(axes), 2):
         assert {(row[a], row[b]) for row in rows} == set(itertools.product(one, other))
     assert len(rows) <= 45 and len(set(rows)) == len(rows) and rows == pairs(*axes)
+
+
+def test_cycled_rows_have_every_value():
+    """The shorter axes begin again."""
+    assert cycled("ab", [1, 2, 3]) == [("a", 1), ("b", 2), ("a", 3)]
 
 
 def test_a_gradient_of_the_wrong_sign_is_seen():

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.files import store
 
 import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
-from support.files import store
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
 
 THREADS = 8

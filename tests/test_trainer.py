@@ -5,27 +5,24 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.cases import cycled, each
 from support.training import CHUNKS, assert_same_run, history, make_trainer, through_a_file
 
 import nblstm
-from nblstm.config import OPTIMIZERS, SCHEDULES, TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
+from nblstm.config import OPTIMIZERS, SCHEDULES
 from nblstm.errors import TextError, TrainingError
-from nblstm.files.model_file import load_checkpoint, save_checkpoint
-from nblstm.nn.network import Network
-from nblstm.nn.parameters import initial
-from nblstm.scoring import validation_streams
-from nblstm.text.batches import Streams
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.training import trainer as trainer_module
-from nblstm.training.trainer import Trainer
 
 # ---------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@each("optimizer, schedule", cycled(OPTIMIZERS, SCHEDULES))
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
-    """7 + 9 updates through a checkpoint file are 16 updates to the last bit: weights, moments, losses, rates."""
+    """7 + 9 updates through a checkpoint file are 16 updates to the last bit: weights, moments, losses, rates.
+
+    Each optimizer with another schedule, of which it sees the rate alone.
+    """
     sizes = {"step": {"decay_after": 1}, "plateau": {"decay_after": 1}, "cosine": {"warmup": 5}}.get(schedule, {})
     settings = dict(optimizer=optimizer, schedule=schedule, steps=16, weight_decay=1e-3, **sizes)
     whole = make_trainer(**settings)
@@ -37,8 +34,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
     assert_same_run(second, whole)
 
 
-@pytest.mark.parametrize("stop_at", [1, CHUNKS - 1, CHUNKS, CHUNKS + 1, 2 * CHUNKS])
-@pytest.mark.parametrize("validate", [True, False])
+@each("stop_at", [1, CHUNKS - 1, CHUNKS, CHUNKS + 1, 2 * CHUNKS])
+@each("validate", [True, False])
 def test_a_run_can_be_resumed_at_any_step(tmp_path, stop_at, validate):
     """Also in the middle and at the end of an epoch, before its validation or where there is none."""
     whole, first = make_trainer(validate, epochs=3), make_trainer(validate, epochs=3)
@@ -70,7 +67,7 @@ def test_dropout_matters_here():
     assert next(make_trainer(steps=1).run()).loss != next(make_trainer(steps=1, shape=dry).run()).loss
 
 
-@pytest.mark.parametrize("name", ["parameters", "state.h", "optimizer.m", "best.parameters"])
+@each("name", ["parameters", "state.h", "optimizer.m", "best.parameters"])
 def test_a_checkpoint_of_another_shape_is_refused(name):
     """A tensor of the wrong shape is named, and so is one that is missing."""
     trainer = make_trainer(steps=1)
@@ -82,7 +79,7 @@ def test_a_checkpoint_of_another_shape_is_refused(name):
         trainer.restore(tensors, trainer.facts())
 
 
-@pytest.mark.parametrize(
+@each(
     "change", [{"chunk_number": CHUNKS}, {"chunk_number": -1}, {"epoch_number": -1}, {"epoch_number": 0.5}, {"chunk_number": None}]
 )
 def test_a_checkpoint_of_another_place_is_refused(change):
@@ -131,7 +128,7 @@ def test_state_is_carried_between_chunks_and_zero_at_an_epochs_start():
 # ---------------------------------------------------------------- limits
 
 
-@pytest.mark.parametrize(
+@each(
     "limits, steps",
     [
         ({"steps": 7}, 7),
@@ -252,9 +249,9 @@ def test_single_values_are_clipped():
 # ---------------------------------------------------------------- divergence
 
 
-@pytest.mark.parametrize("lr", [1e30, 1e38])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("clip", [5.0, 0.0])
+@each("lr", [1e30, 1e38])
+@each("optimizer", OPTIMIZERS)
+@each("clip", [5.0, 0.0])
 def test_divergence_is_reported_with_advice(lr, optimizer, clip):
     """An absurd rate ends in TrainingError that says what to try; the weights are finite ones from before."""
     trainer = make_trainer(valid=False, steps=50, optimizer=optimizer, lr=lr, clip=clip, schedule="constant")
@@ -297,7 +294,7 @@ def test_divergence_seen_in_validation(monkeypatch, bad):
 # ---------------------------------------------------------------- small texts
 
 
-@pytest.mark.parametrize("length", [2, 3, 10, 100, 1000])
+@each("length", [2, 3, 10, 100, 1000])
 def test_a_small_text_lowers_batch_and_bptt(tmp_path, length):
     """A text too small for 64 x 64 is trained on all the same, and the user is told."""
     (tmp_path / "text").write_text("ab" * (length // 2) + "a" * (length % 2))

@@ -1,4 +1,4 @@
-"""Many cases in one test: `each` runs a table, `pairs` thins a product of axes to what meets in one code path."""
+"""Many cases in one test: `each` runs a table; `pairs` and `cycled` thin a product of axes that no code needs whole."""
 
 import functools
 import inspect
@@ -89,6 +89,12 @@ def report(failures, number, reason=None):
         raise AssertionError(f"{len(failures)} of {number} cases failed:\n{lines}") from failures[0][1]
     if not number and reason is not None:
         pytest.skip(reason)
+
+
+def cycled(*axes):
+    """Return rows in which every value of each axis comes up, as many as the longest has: for axes that do not meet."""
+    axes = [list(axis) for axis in axes]
+    return [tuple(axis[k % len(axis)] for axis in axes) for k in range(max(map(len, axes)))]
 
 
 def pairs(*axes, seed=0):
