@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from support.cases import each
 from support.commands import SMALL, VERSE
 
 import nblstm
@@ -69,7 +68,7 @@ things = pytest.mark.parametrize("thing", ["loss", "gradient", "weight"])
 
 
 @things
-@each("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_it_is_caught_in_its_step_and_never_saved(here, monkeypatch, thing, bad):
     """The error names the step; model and checkpoint hold finite numbers of before, and the run can go on from there."""
     if thing == "loss" and bad < 0:
@@ -82,7 +81,7 @@ def test_it_is_caught_in_its_step_and_never_saved(here, monkeypatch, thing, bad)
     assert nblstm.train(resume=True, steps=9).training["steps"] == 9
 
 
-@each("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_no_weight_is_ever_saved_that_is_not_finite(here, optimizer):
     """Also where no loss is computed between the update and the save: an absurd rate, a checkpoint at every step."""
     with pytest.raises(DivergenceError):

@@ -44,8 +44,7 @@ def test_the_lines_shown(command):
     assert f"lines: 90 documents, {steps.sum():,} tokens" in described and "2 epochs" in described
 
 
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
-@pytest.mark.parametrize("documents", ["line", "blank-line", "file"])
+@pytest.mark.parametrize("level, documents", [("char", "line"), ("word", "blank-line"), ("byte", "file")])
 def test_every_level_and_kind(level, documents):
     """A model with a token <end>, trained on so many documents, its last one validating, and back from its file."""
     paths = []

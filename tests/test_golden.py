@@ -41,7 +41,7 @@ def test_stored_files_are_of_format_version_1(path):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
-@pytest.mark.parametrize("name", golden.LANGUAGE_MODELS)
+@each("name", golden.LANGUAGE_MODELS)
 def test_a_stored_model_says_and_writes_what_it_did(name, backend):
     """Scores, surprisals, fingerprint; texts drawn with a seed, searched, continued; on both backends."""
     same(golden.of_language_model(name, backend), NUMBERS[name], SINGLE)
@@ -90,7 +90,7 @@ def test_a_stored_run_goes_on_with_compiled_kernels(name, tmp_path):
 # ---------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("name", golden.KINDS)
+@each("name", golden.KINDS)
 def test_every_kind_learns_what_it_did(name, tmp_path, parameters):
     """Twelve updates with NumPy in float64: every loss and every parameter."""
     trainer, losses = golden.trained(golden.KINDS[name], tmp_path)

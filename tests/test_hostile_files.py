@@ -314,7 +314,7 @@ FACTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("facts", FACTS, ids=str)
+@each("facts", FACTS)
 def test_facts_of_any_kind_are_no_error(command, folder, facts):
     """`info` shows what training writes, and tells of what is something else."""
     content = (folder / "model.safetensors").read_bytes()

@@ -113,7 +113,7 @@ def test_import_nblstm_is_light(python):
     assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
 
 
-@pytest.mark.parametrize(
+@each(
     "args",
     [
         ["sample", "-n", "100"], ["sample", "--beam", "8"], ["score", "corpus.txt"], ["eval", "corpus.txt"],

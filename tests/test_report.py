@@ -417,10 +417,11 @@ def test_every_level(folder, level, tokenizer):
     """Characters, words and bytes, Unicode among them, however short the sample."""
     (folder / "text.txt").write_text("Die Glühbirne – 光 – leuchtet.\n" * 40, encoding="utf-8")
     settings = {"level": level, "tokenizer": tokenizer, "hidden_size": 8, "batch_size": 2, "bptt": 8, "steps": 3}
-    model = nblstm.train("text.txt", "other.safetensors", **settings)
+    path = f"{level} {tokenizer}.safetensors"
+    model = nblstm.train("text.txt", path, **settings)
     for n in (1, 30):
-        Outline(render(make_report("other.safetensors", model, corpus=["text.txt"], n=n)))
-        Outline(render(make_report("other.safetensors", model, n=n)))
+        Outline(render(make_report(path, model, corpus=["text.txt"], n=n)))
+        Outline(render(make_report(path, model, n=n)))
 
 
 def test_the_rest_of_the_corpus_is_held_out(tmp_path):

@@ -77,10 +77,14 @@ def test_cycled_rows_have_every_value():
 
 
 def test_a_gradient_of_the_wrong_sign_is_seen():
-    """Finite differences pass the right gradient, and fail a sign, a scale and an entry."""
-    x = np.random.default_rng(0).normal(size=7)
-    function, gradient = lambda: (x**3).sum(), 3 * x**2
+    """Finite differences pass the right gradient, and fail a sign, a scale and a single entry of many, wherever it is."""
+    x = np.random.default_rng(0).normal(size=(50, 20))
+    before, gradient = x.copy(), 3 * x**2
+    function = lambda: (x**3).sum()
     check_gradient("x", function, x, gradient)
-    for wrong in (-gradient, 1.001 * gradient, gradient + np.eye(7)[3]):
+    one = np.zeros(1000)
+    one[567] = 0.1
+    for wrong in (-gradient, 1.001 * gradient, gradient + one.reshape(x.shape), gradient.T.reshape(x.shape)):
         with pytest.raises(AssertionError):
             check_gradient("x", function, x, wrong)
+    assert np.array_equal(x, before)
