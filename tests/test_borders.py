@@ -17,7 +17,7 @@ from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
-from nblstm.kernels import Beam, Filters, Places, load
+from nblstm.kernels import Beam, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -197,7 +197,7 @@ def test_every_public_name_is_called():
     made_by_others = {"__version__", "Score", "Surprisals"}
     missing = {name for name in nblstm.__all__ if not name.endswith("Error")} - made_by_others - set(CALLS)
     assert not missing
-    for owner, others in (("LanguageModel", {"scorer", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level"})):
+    for owner, others in (("LanguageModel", {"scorer", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level", "canonical"})):
         methods = {name for name, _ in inspect.getmembers(getattr(nblstm, owner), callable) if name[0] != "_"} - others
         assert not {m for m in methods if m not in CALLS and f"{owner}.{m}" not in CALLS}
 
@@ -370,7 +370,7 @@ def test_a_decoder_writes_only_to_what_it_can(backend):
         for value in values:
             with pytest.raises(ConfigError):
                 decoder.generate(*good[:place], value, *good[place + 1 :])
-    places = Places(np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, bool))
+    places = Hypotheses(np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, bool))
     room = np.zeros((2, 1), np.int64)
     good = [room, room.copy(), 0, places, STATE.copy(), logits, np.zeros((2, 1, 0)), banned, Beam(longest=2)]
     bad = {

@@ -314,7 +314,7 @@ def test_half_precision_moves_the_loss_a_little_and_the_gradient_not_much():
 
 
 @needs_card
-@pytest.mark.parametrize("setting", [{"residual": True}, {"bidirectional": True}, {"dtype": "float64"}])
+@pytest.mark.parametrize("setting", [{"residual": True}, {"learned_state": True}, {"dtype": "float64"}])
 def test_networks_for_the_cpu_alone_are_refused(setting):
     """A ConfigError names the setting."""
     config = LanguageConfig(5, hidden_size=4, **setting)

@@ -344,7 +344,7 @@ def test_fresh_gains_are_one(cell):
     config = LanguageConfig(5, hidden_size=3, num_layers=2, cell=cell, layer_norm=True)
     named = views(initial(config, 7), config)
     gains = {name: array for name, array in named.items() if name.startswith("rnn.gain")}
-    assert len(gains) >= 4
+    assert len(gains) >= 2  # a minGRU has those of its inputs alone
     for name, array in gains.items():
         assert (array == 1).all(), name
 

@@ -8,6 +8,8 @@ from nblstm.tasks.masked.network import MaskedNetwork
 
 def text_config(*sizes, bidirectional=False, **settings):
     """The config of a language model, or with bidirectional of a masked one."""
+    if not bidirectional:
+        settings.pop("mask_fraction", None)
     return (MaskedConfig if bidirectional else LanguageConfig)(*sizes, **settings)
 
 
