@@ -26,7 +26,7 @@ from nblstm.config import SampleConfig
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
-from nblstm.kernels.reference import draw as specified_draw
+from nblstm.kernels.reference.drawing import draw as specified_draw
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State

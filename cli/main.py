@@ -138,7 +138,7 @@ def _open_stdout() -> None:
 
 def _tell_refusal() -> None:
     """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
-    jit = sys.modules.get("nblstm.kernels.jit")
+    jit = sys.modules.get("nblstm.kernels.cpu.jit")
     if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
         _say(jit.KernelCache.refusal)
 

@@ -40,6 +40,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(LanguageConfig, "nonlinearity", "Of an rnn.")
 @setting(LanguageConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
 @setting(LanguageConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
+@setting(LanguageConfig, "mogrifier_rounds", "Of a mogrifier-lstm: how often input and output gate each other.")
 @setting(LanguageConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(LanguageConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @click.option(
@@ -142,7 +143,7 @@ class _Run:
 
     def start(self, session: Any) -> None:
         """Tell what is trained on what, and why the kernels take their time."""
-        from nblstm.kernels.jit import KernelCache  # not before it is known whether there is numba at all
+        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
 
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
@@ -159,7 +160,7 @@ class _Run:
 
     def end(self) -> None:
         """Leave the terminal, and the kernels, as they were."""
-        jit = sys.modules.get("nblstm.kernels.jit")
+        jit = sys.modules.get("nblstm.kernels.cpu.jit")
         if jit is not None and hasattr(jit, "KernelCache"):
             jit.KernelCache.on_compile = None
         self.progress.close()

@@ -10,7 +10,7 @@ from support.cases import each
 from nblstm.config import BeamConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
-from nblstm.kernels.reference import largest, perturb
+from nblstm.kernels.reference.searching import largest, perturb
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import views
 from nblstm.nn.state import State

@@ -15,7 +15,7 @@ from support.cases import each
 import nblstm
 from nblstm.config import BeamConfig, SampleConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
-from nblstm.kernels import Beam, Filters, Places, load
+from nblstm.kernels import Beam, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -198,7 +198,7 @@ def test_every_public_name_is_called():
     made_by_others = {"__version__", "Score", "Surprisals"}
     missing = {name for name in nblstm.__all__ if not name.endswith("Error")} - made_by_others - set(CALLS)
     assert not missing
-    for owner, others in (("LanguageModel", {"scorer", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level"})):
+    for owner, others in (("LanguageModel", {"scorer", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level", "canonical"})):
         methods = {name for name, _ in inspect.getmembers(getattr(nblstm, owner), callable) if name[0] != "_"} - others
         assert not {m for m in methods if m not in CALLS and f"{owner}.{m}" not in CALLS}
 
@@ -371,7 +371,7 @@ def test_a_decoder_writes_only_to_what_it_can(backend):
         for value in values:
             with pytest.raises(ConfigError):
                 decoder.generate(*good[:place], value, *good[place + 1 :])
-    places = Places(np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, bool))
+    places = Hypotheses(np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, bool))
     room = np.zeros((2, 1), np.int64)
     good = [room, room.copy(), 0, places, STATE.copy(), logits, np.zeros((2, 1, 0)), banned, Beam(longest=2)]
     bad = {
@@ -560,7 +560,7 @@ posix = pytest.mark.skipif(not hasattr(os, "getuid") or "cpu" not in BACKENDS, r
 CACHED = """
 import numpy as np
 from nblstm.kernels import cpu
-from nblstm.kernels.jit import KernelCache
+from nblstm.kernels.cpu.jit import KernelCache
 assert cpu.squared_norm(np.array([3.0, 4.0]), 1) == 25
 print(KernelCache.refusal, cpu._squares._cache.cache_path if hasattr(cpu, "_squares") else "", sep="|")
 """
@@ -605,7 +605,7 @@ def test_a_sticky_folder_may_stand_above_a_cache(tmp_path):
 @posix
 def test_the_command_says_so_in_one_line(tmp_path, folder, command, monkeypatch):
     """Where a cache is not used, a line on stderr tells the user, and the command does its work."""
-    from nblstm.kernels.jit import KernelCache
+    from nblstm.kernels.cpu.jit import KernelCache
 
     monkeypatch.setattr(KernelCache, "refusal", "the kernel cache is not used.")
     done = command("score", "corpus.txt", "--backend", "cpu")

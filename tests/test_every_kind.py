@@ -18,6 +18,8 @@ KINDS = {
     "peepholes": ["--peepholes", "--proj-size", "5", "--embedding-size", "5", "--residual", "--tie"],
     "cell head": ["--head", "cell", "--variational-dropout", "0.2", "--optimizer", "adamw"],
     "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1"],
+    "mingru": ["--cell", "mingru", "--residual", "--input-dropout", "0.1"],
+    "mogrifier": ["--cell", "mogrifier-lstm", "--mogrifier-rounds", "3", "--tie", "--embedding-size", "8"],
     "smoothing": ["--label-smoothing", "0.1"],
     "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16"],
     "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],
@@ -101,6 +103,9 @@ def nats(lines):
 @each("options, message", [
     (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
     (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
+    (["--cell", "mingru", "--weight-dropout", "0.1"], "weight_dropout is for lstm or gru"),
+    (["--mogrifier-rounds", "3"], "mogrifier_rounds is for mogrifier-lstm, not for lstm"),
+    (["--cell", "mogrifier-lstm", "--mogrifier-rounds", "101"], "mogrifier_rounds must be at most 100"),
     (["--token-weights", "missing.json"], "missing.json cannot be read"),
     (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "proj_size is for"),
     (["--proj-size", "256"], "proj_size must be less than"), (["--dropout", "1"], "dropout must be at least 0"),

@@ -369,9 +369,9 @@ def test_what_a_model_writes_to_a_terminal_is_no_command(originals, tmp_path, ar
     """A stranger's model that has learned to write ESC: a terminal is shown \\x1b, a file gets the character."""
     model = tmp_path / "m.safetensors"
     vocabulary = Vocabulary.build(["\x1b"], "char")
-    config = nblstm.config.LanguageConfig(len(vocabulary), hidden_size=2, num_layers=1)
+    config = nblstm.LanguageConfig(len(vocabulary), hidden_size=2, num_layers=1)
     parameters = np.zeros(config.num_parameters, np.float32)
-    mutations.save_language_model(model, nblstm.LanguageModel(config, vocabulary, parameters, {}))
+    nblstm.LanguageModel(config, vocabulary, parameters, {}).save(model)
     run = [sys.executable, "-m", "nblstm", *args, "-n", "3", "-m", str(model), "--backend", "numpy"]
     main, terminal = pty.openpty()
     subprocess.run(run, stdout=terminal, stderr=subprocess.DEVNULL, env=environment(), timeout=60)

@@ -125,12 +125,12 @@ def test_a_read_only_cache_folder_means_compiling(tmp_path):
 
 
 def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
-    """lane_sum is edited in vectors.py: cpu.py, whose cached kernel had the old one inlined, compiles again.
+    """lane_sum is edited in vectors.py: elementwise.py, whose cached kernel had the old one inlined, compiles again.
 
     The edit subtracts where the halves of a vector are added: of 9, 16 and zeros, all that is left is 9 - 16.
     """
     cache, kernels = tmp_path / "cache", copy_of_the_kernels(tmp_path / "copy")
-    vectors = kernels / "vectors.py"
+    vectors = kernels / "cpu" / "vectors.py"
     source = vectors.read_text(encoding="utf-8")
     assert source.count("builder.fadd(a, b)") == 1
     assert norm(cache, path=tmp_path / "copy") == EXPECTED

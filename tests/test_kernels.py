@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nblstm.kernels import Beam, Filters, Net, Places, cpu, decoding, recurrent, reference, searching, threads
-from nblstm.kernels import head as heads
-from nblstm.kernels.barrier import CROWDED
-from nblstm.kernels.cells import Cell
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
+from nblstm.kernels.cells import KINDS, Cell
+from nblstm.kernels.cpu import decoding, recurrent, searching
+from nblstm.kernels.cpu import head as heads
+from nblstm.kernels.cpu.barrier import CROWDED
+from nblstm.kernels.threads import Share
 
 CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
@@ -39,12 +41,14 @@ CELLS = {
     "tanh rnn": {"kind": "rnn"},
     "relu rnn": {"kind": "rnn", "nonlinearity": "relu"},
     "update-lstm": {"kind": "update-lstm"},
+    "mingru": {"kind": "mingru"},
 }
 SPECIFIED = {  # computed by the specification on every backend
     "peephole lstm": {"kind": "lstm", "peepholes": True},
     "projected lstm": {"kind": "lstm", "proj_size": 5},
     "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},
-    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in ("lstm", "gru", "rnn", "update-lstm")},
+    **{f"mogrifier, {k} rounds": {"kind": "mogrifier-lstm", "mogrifier_rounds": k} for k in (0, 1, 5)},
+    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in KINDS},
 }
 
 
@@ -216,7 +220,7 @@ def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, wit
     new = lambda *shape: r.normal(0, scale, shape).astype(dtype)  # noqa: E731
     cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    return Net(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
+    return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
 
 
 def small_state(net, texts, r=None):
@@ -255,6 +259,7 @@ NETS = {
     "residual update-lstm, cell head": {"kind": "update-lstm", "residual": True, "with_memory": True},
     "residual gru": {"kind": "gru", "residual": True},
     "residual rnn": {"kind": "rnn", "residual": True},
+    "residual mingru": {"kind": "mingru", "residual": True},
 }
 
 
@@ -290,6 +295,46 @@ def test_options_without_a_kernel_are_decoded_by_the_specification():
     for options in SPECIFIED.values():
         net = small_net((5, 3, 8), np.float32, **options)
         assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
+
+
+@pytest.mark.parametrize("kind", SPECIFIED)
+def test_decoding_is_reading(kind):
+    """Token by token, the specification's network of one layer has the outputs and state of a text read at once."""
+    net = small_net((11, 3, 8), np.float64, num_layers=1, **SPECIFIED[kind])
+    if net.cells[0].proj_size:
+        net = net._replace(head_weight=net.head_weight[:, :5].copy())
+    (h, c, top), tokens, cell = small_state(net, 2), np.array([[3, 1], [4, 1], [5, 9]]), net.cells[0]
+    y, hn, cn = np.empty((6, cell.output_size)), np.empty_like(h[0]), np.empty_like(c[0])
+    (work,), offsets = reference.recurrent_work([cell], 6, 2, [0], np.float64, 1), np.arange(0, 7, 2)
+    x = net.embedding[tokens.reshape(-1)]
+    reference.recurrent_forward(y, None, hn, cn, work, x, None, h[0], c[0], net.layers[0], cell, offsets, 1)
+    for step, read in zip(tokens, y.reshape(3, 2, -1)):
+        reference.decode(np.empty((0, 11)), h, c, top, step, net, 1)
+        close(top, read, 1e-14)
+    close(h[0], hn, 1e-14)
+    close(c[0], cn, 1e-14)
+
+
+def test_a_min_gru_step():
+    """A worked example: z = 1/2 and n = 3 from h = 1 give h = 2; there is no recurrent matrix."""
+    cell = Cell("mingru", input_size=1, hidden_size=1)
+    assert cell.shapes == {"weight_ih": (2, 1), "bias_ih": (2,)}
+    weights = {"weight_ih": np.array([[0.0], [2.0]]), "bias_ih": np.array([0.0, 1.0])}
+    for kernels in (reference, cpu):
+        y, hn, cn = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 0))
+        (work,) = kernels.recurrent_work([cell], 1, 1, [0], np.float64, 1)
+        args = np.ones((1, 1)), None, np.ones((1, 1)), cn, weights, cell, np.array([0, 1]), 1
+        kernels.recurrent_forward(y, None, hn, cn, work, *args)
+        assert y[0, 0] == hn[0, 0] == 2
+
+
+def test_a_mogrifier_of_no_rounds_is_an_lstm():
+    """Up to the order of sums; with rounds it is another."""
+    cells = Cell("lstm", 3, 6), *(Cell("mogrifier-lstm", 3, 6, mogrifier_rounds=rounds) for rounds in (0, 5))
+    lstm, none, five = (run_layer(reference, 1, cell, [4, 2], np.float64, True) for cell in cells)
+    for name, value in lstm.items():
+        close(none[name], value, 1e-14)
+    assert not np.allclose(five["y"], lstm["y"])
 
 
 FILTERS = [
@@ -370,7 +415,7 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
 
 
 @pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (5, 2)])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_generating_with_every_network_equals_the_specification(net, texts, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -388,7 +433,7 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, weights, kernel, edges, *args, steps):
         calls.append(steps)
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, edges[-1])
+        kernel(*args, (0, 0, edges[-1], 1, np.array([0, CROWDED + 1, 0])))
 
     monkeypatch.setattr(decoding, "by_texts", crowded)
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
@@ -404,24 +449,24 @@ SEARCHES = {  # settings of `Beam`
 
 
 def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E=6, **options):
-    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, top, logits. Two layers."""
+    """What a search of up to 12 steps leaves, taken in pieces: the history, the hypotheses, h, c, top, logits. Two layers."""
     r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
     net = small_net((V, E, 33), dtype, **options)
-    net.head_bias[1] += 1  # some end, and keep their places
+    net.head_bias[1] += 1  # some end, and keep their slots
     work = kernels.decode_work(B + 1, kernels.decode_weights(net, threads), threads)
     one = [*small_state(net, 1, r), r.normal(0, 0.5, (1, V)).astype(dtype)]
     h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
     empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
-    places = Places(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
+    hypotheses = Hypotheses(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
     parents, tokens, steps = np.full((12, B), -1), np.full((12, B), -1), 0
     for K in pieces:
-        if not steps or not reference.over(places, steps, beam):
+        if not steps or not reference.searching.over(hypotheses, steps, beam):
             numbers, banned = noise[steps : steps + K], np.array([0, 7])
             steps += kernels.search(
-                parents, tokens, steps, places, h, c, top, logits, numbers, banned, beam, work, threads
+                parents, tokens, steps, hypotheses, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
-    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, top, logits
+    return parents, tokens, hypotheses.finished, hypotheses.length, hypotheses.log_probability, hypotheses.perturbed, h, c, top, logits
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -442,7 +487,7 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_searching_with_every_network_equals_the_specification(net, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)
@@ -464,7 +509,7 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
     ],
 )
 def test_the_searches_above_meet_all_that_may_happen(name, B, steps, finished):
-    """Some are over early, in some hypotheses keep their places while others go on."""
+    """Some are over early, in some hypotheses keep their slots while others go on."""
     _, tokens, ended, *_ = searched(reference, 1, B, 40, SEARCHES[name])
     assert ((tokens[:, 0] >= 0).sum(), ended.sum()) == (steps, finished)
 
@@ -477,13 +522,13 @@ def test_of_equal_children_the_first_are_taken():
         net.head_weight[...], net.head_bias[...] = 0, 0
         work, B = kernels.decode_work(6, kernels.decode_weights(net, 1), 1), 6
         h, c, top, logits = (np.zeros(shape) for shape in ((2, B, 5), (2, B, 5), (B, 5), (B, 20)))
-        places = Places(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
-        logits[:, 3:] = -np.inf  # two that are possible: four places stay empty
+        hypotheses = Hypotheses(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
+        logits[:, 3:] = -np.inf  # two that are possible: four slots stay empty
         parents, tokens = np.zeros((2, 3, B), np.int64)
         kernels.search(
-            parents, tokens, 0, places, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
+            parents, tokens, 0, hypotheses, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
         )
-        results.append((parents, tokens, places.log_probability))
+        results.append((parents, tokens, hypotheses.log_probability))
     for expected, actual in zip(*results):
         assert np.array_equal(expected, actual)
     assert tokens[0].tolist() == [1, 2, 0, 3, 4, 5] and np.isneginf(logits).sum() == 0
@@ -497,9 +542,9 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, kernel, total, *args):
         calls.append(int(args[0][0]))
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, total)
+        kernel(*args, (0, 0, total, 1, np.array([0, CROWDED + 1, 0])))
 
-    monkeypatch.setattr(searching, "together", crowded)
+    monkeypatch.setattr(searching, "run_cooperatively", crowded)
     for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):
         assert np.array_equal(value, other)
     assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
@@ -515,11 +560,12 @@ def several_threads(monkeypatch):
 def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_threads):
     """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
 
-    def kernel(counter, parts, part, start, stop):
-        if part == {"in the first": 0, "in another": 1}.get(fails):
+    def kernel(given):
+        share = Share(*given)
+        if share.part == {"in the first": 0, "in another": 1}.get(fails):
             raise KeyboardInterrupt
         for _ in range(60_000):  # as a barrier that a part never reaches
-            if counter[0] >= parts:
+            if share.counter[0] >= share.parts:
                 return
             time.sleep(0.001)
         pytest.fail("the barrier stays closed")
@@ -527,17 +573,17 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_th
     submit = ThreadPoolExecutor.submit
 
     def failing(pool, *args):
-        if args[3] == 2 or fails == "before":
+        if args[1][0] == 2 or fails == "before":
             raise KeyboardInterrupt
         return submit(pool, *args)
 
     if fails in ("before", "to start"):
         monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
     with pytest.raises(KeyboardInterrupt):
-        threads.together(3, kernel, 1)
+        threads.run_cooperatively(3, kernel, 1)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
     seen = []
-    threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
+    threads.run_cooperatively(2, lambda share: seen.append((share[3], share[0])), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
@@ -546,17 +592,18 @@ def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeyp
     now, seen = [1000.0], []
     monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def kernel(counter, parts, part, start, stop):
-        seen.append(parts)
-        if part == 1:
+    def kernel(given):
+        share = Share(*given)
+        seen.append(share.parts)
+        if share.part == 1:
             now[0] += 2.0
-            counter[1] += 10**9
+            share.counter[1] += 10**9
 
-    threads.together(2, kernel, 1)  # of its 2 seconds it waited 1
+    threads.run_cooperatively(2, kernel, 1)  # of its 2 seconds it waited 1
     now[0] = 1000.0 + 2.0 * threads.ALONE - 1
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     now[0] = 1000.0 + 2.0 * threads.ALONE + 1
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     assert seen == [2, 2, 1, 2, 2]
 
 

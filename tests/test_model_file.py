@@ -205,3 +205,11 @@ def test_a_damaged_checkpoint(path):
     safetensors.write(path, {}, {"nblstm_checkpoint": json.dumps({"format_version": 1})})
     with pytest.raises(ModelFileError, match="its facts must be a JSON object, got None"):
         load_checkpoint(path)
+
+
+def test_settings_younger_than_the_format_are_stored_where_they_say_something():
+    """At its default mogrifier_rounds is left out: files, and the fingerprints of older models, stay what they were."""
+    assert "mogrifier_rounds" not in LanguageConfig(5).to_dict()
+    config = LanguageConfig(5, cell="mogrifier-lstm", mogrifier_rounds=2)
+    assert config.to_dict()["mogrifier_rounds"] == 2
+    assert LanguageConfig.from_dict(config.to_dict()) == config

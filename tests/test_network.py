@@ -9,8 +9,8 @@ from support.compare import assert_same_bits, close
 from support.networks import BACKENDS, DROPOUTS, SHAPE, make_chunk, make_network, text_config
 
 from nblstm.errors import ConfigError
-from nblstm.kernels import recurrent
 from nblstm.kernels.cells import KINDS as CELLS
+from nblstm.kernels.cpu import recurrent
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial, views
@@ -318,7 +318,7 @@ def test_fresh_gains_are_one(cell):
     config = LanguageConfig(5, hidden_size=3, num_layers=2, cell=cell, layer_norm=True)
     named = views(initial(config, 7), config)
     gains = {name: array for name, array in named.items() if name.startswith("rnn.gain")}
-    assert len(gains) >= 4
+    assert len(gains) >= 2  # a minGRU has those of its inputs alone
     for name, array in gains.items():
         assert (array == 1).all(), name
 

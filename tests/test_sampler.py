@@ -292,7 +292,7 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
     asked, network = [], model.network("numpy")
     monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
     monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
-    monkeypatch.setattr("nblstm.tasks.language.model.choose_backend", lambda config, texts, together: (choice, texts))
+    monkeypatch.setattr("nblstm.tasks.text_model.choose_backend", lambda config, texts, together: (choice, texts))
     ask(model)
     assert set(asked) == {choice}
 

@@ -41,7 +41,7 @@ def torch_rates(make, needs_loss=False):
 
 def test_every_name_has_its_class():
     """The config's choices and the classes are the same list."""
-    assert tuple(CLASSES) == SCHEDULES
+    assert tuple(CLASSES) == tuple(SCHEDULES)
 
 
 def test_constant():

@@ -4,12 +4,13 @@ import numba
 import numpy as np
 import pytest
 
-from nblstm.kernels import vectors
-from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
-from nblstm.kernels.vectors import EXP, LANES
+from nblstm.kernels.cpu import functions, vectors
+from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.functions import EXP
+from nblstm.kernels.cpu.vectors import LANES
 
 DTYPES = [np.float32, np.float64]
-ERRORS = {  # the bounds that the docstrings of vectors.py state: relative for exp, absolute for the others
+ERRORS = {  # the bounds that the docstrings of functions.py state: relative for exp, absolute for the others
     "exp": {np.float32: 1e-7, np.float64: 2e-16},
     "sigmoid": {np.float32: 9e-8, np.float64: 2e-16},
     "tanh": {np.float32: 1.8e-7, np.float64: 4e-16},
@@ -29,7 +30,7 @@ def _compiled(function):
     return compiled
 
 
-COMPILED = {name: _compiled(getattr(vectors, name)) for name in ERRORS}
+COMPILED = {name: _compiled(getattr(functions, name)) for name in ERRORS}
 
 
 def apply(name, x):

@@ -28,8 +28,8 @@ from nblstm import checks
 from nblstm.config import BeamConfig
 from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
-from nblstm.kernels import Beam, Places
-from nblstm.kernels.reference import over, rank, score
+from nblstm.kernels import Beam, Hypotheses
+from nblstm.kernels.reference.searching import over, rank, score
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.lines import count_ends
@@ -104,7 +104,7 @@ class BeamSearch:
         """state: that of one text, after everything that comes before. first: the ids (M,) that may come first, if not all."""
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
-        self.places = Places(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
+        self.places = Hypotheses(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
         self.places.log_probability[:: B // config.groups] = 0.0  # one empty text a group
         self.places.perturbed[0] = 0.0
         self._beam = Beam(

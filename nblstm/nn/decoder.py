@@ -11,7 +11,7 @@ from nblstm import checks
 from nblstm.config import StackConfig
 from nblstm.config.checks import MAX_SIZE
 from nblstm.errors import ConfigError
-from nblstm.kernels import Beam, Filters, Net, Places
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses
 from nblstm.nn.state import State
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def weights_to_decode(network: Network) -> Any:
     """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways."""
     c, weights = network.config, network.weights
     check_writes(c)
-    net = Net(
+    net = DecoderWeights(
         weights["embedding.weight"], c.cells, network.body.cell_weights, c.residual, c.head == "cell",
         weights["head.weight"], weights["head.bias"],
     )  # fmt: skip
@@ -90,7 +90,7 @@ class Decoder:
             )
 
     def search(
-        self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
+        self, parents: np.ndarray, tokens: np.ndarray, start: int, hypotheses: Hypotheses, state: State, logits: np.ndarray,
         noise: np.ndarray, banned: np.ndarray, beam: Beam,
     ) -> int:  # fmt: skip
         """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
@@ -98,7 +98,7 @@ class Decoder:
         steps = checks.whole("parents", len(parents), start + K, sys.maxsize)
         for name, array in (("parents", parents), ("tokens", tokens)):
             checks.in_place(name, array, (steps, B), np.int64)
-        for name, array, dtype in zip(Places._fields, places, (np.float64, np.float64, np.int64, np.bool_)):
+        for name, array, dtype in zip(Hypotheses._fields, hypotheses, (np.float64, np.float64, np.int64, np.bool_)):
             checks.in_place(name, array, (B,), dtype)
         checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
         if start > 0:
@@ -106,6 +106,6 @@ class Decoder:
             checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
             return self.kernels.search(
-                parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+                parents, tokens, start, hypotheses, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
                 self.threads,
             )  # fmt: skip

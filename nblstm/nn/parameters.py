@@ -7,9 +7,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from nblstm import checks
-from nblstm.config.network import WITH_MEMORY, NetworkConfig, StackConfig
-
-OUTPUT_SCALE = 3.0
+from nblstm.config import NetworkConfig, StackConfig
 
 
 def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dict[str, np.ndarray]]:
@@ -33,25 +31,26 @@ def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
 def initial(config: StackConfig, seed: int) -> np.ndarray:
     """Fresh parameters (num_parameters,) in config.dtype.
 
-    Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but the forget gate's bias
-    starts at 1 (Jozefowicz, Zaremba & Sutskever 2015, section 2.2); gains one. Embedding: normal, standard deviation 1
-    (PyTorch's rule), or uniform as the head's where it is the head.
+    Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but for the biases that the
+    cell's kind names, such as the forget gate's; gains one. Embedding: normal, standard deviation 1 (PyTorch's rule), or
+    uniform as the head's where it is the head.
 
-    What reads the outputs of an LSTM layer starts OUTPUT_SCALE times as large: o tanh(c) is about a third of what the
-    rule expects. It takes the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
+    What reads a layer's outputs starts `output_scale` times as large, a number of the cell's kind. That of an LSTM takes
+    the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
     """
     flat = np.zeros(config.num_parameters, config.dtype)
+    cell = config.cells[0]
     random = np.random.default_rng([seed, 0])
     bound = config.hidden_size**-0.5
     for name, array in views(flat, config).items():
         if name == "embedding.weight" and not config.tied:
             array[...] = random.normal(0, 1, array.shape)
-        elif name.startswith("rnn.bias_ih") and config.cell in WITH_MEMORY:
-            array[config.hidden_size : 2 * config.hidden_size] = 1
+        elif name.startswith("rnn.bias_ih"):
+            cell.initial_biases(array)
         elif name.startswith("rnn.gain"):
             array[...] = 1
         elif array.ndim == 2 and not name.startswith("initial_state"):
-            scale = OUTPUT_SCALE if config.cell in WITH_MEMORY and _reads_outputs(name) else 1
+            scale = cell.definition.output_scale if _reads_outputs(name) else 1
             array[...] = scale * random.uniform(-bound, bound, array.shape)
     return flat
 

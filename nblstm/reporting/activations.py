@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nblstm.kernels.reference import sigmoid
+from nblstm.kernels.cells.functions import sigmoid
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 

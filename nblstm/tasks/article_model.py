@@ -18,7 +18,7 @@ from nblstm.config.training import TargetWeights
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
-from nblstm.kernels.reference import log_softmax
+from nblstm.kernels.reference.head import log_softmax
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import Score
 from nblstm.text.corpus import Corpus, Source, load_corpus

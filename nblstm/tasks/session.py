@@ -68,6 +68,9 @@ class Session:
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
         self._model_fails = False  # whether the last model could not be written
+        slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
+        if slow:
+            on_message(slow)
 
     # ------------------------------------------------------------ making one
 

@@ -16,8 +16,7 @@ def per_parameter(train: TrainConfig, model: TokenStackConfig) -> int:
     return (3 + MOMENTS[train.optimizer]) * np.dtype(model.dtype).itemsize
 
 
-GATES = {"lstm": 4, "gru": 4, "rnn": 1, "update-lstm": 5}  # numbers that a unit keeps for its gates at every step
-SPECIFIED = 12  # the same where only the specification computes a cell: everything it needs on the way back
+SPECIFIED = 12  # numbers that a unit keeps for its gates at every step where only the specification computes a cell: everything it needs on the way back
 
 
 def per_token(model: TokenStackConfig) -> int:
@@ -28,7 +27,7 @@ def per_token(model: TokenStackConfig) -> int:
     output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
-    gates = GATES[model.cell] if model.cells[0].compiled else SPECIFIED
+    gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
     cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
     cells += L * gates * H if model.directions == 2 else 0
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
@@ -45,7 +44,7 @@ def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     """
     size, V, H, texts = _size(model), model.vocab_size, model.hidden_size, train.tokens_per_batch or train.batch_size
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
-    shared = (2 * GATES[model.cell] + 1) * H * size  # a token
+    shared = (2 * model.cells[0].kept_size + 1) * H * size  # a token
     states = (2 * (2 * len(model.cells) * H + model.head_size) + 2 * H) * size  # a text: h, c and what the head sees
     reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
     reading += min(CHUNK, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens

@@ -236,7 +236,7 @@ def use(kind, path, loaded, folder, backends):
         model_facts(path, loaded)
         for backend in backends:
             loaded.score("Abba, ba", backend)
-            if not loaded.config.bidirectional:
+            if loaded.config.directions == 1:
                 "".join(loaded.generate("ab", n=5, seed=0, backend=backend))
                 loaded.generate_many("a", n=3, seed=0, num_samples=3, top_k=3, backend=backend)
                 loaded.beam("a", n=4, beam=3, backend=backend)

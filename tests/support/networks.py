@@ -16,6 +16,8 @@ DROPOUTS = {"dropout": 0.5, "input_dropout": 0.2, "output_dropout": 0.4}
 
 def text_config(*sizes, bidirectional=False, **settings):
     """Return the config of a language model, or with bidirectional of a masked one."""
+    if not bidirectional:
+        settings.pop("mask_fraction", None)
     return (MaskedConfig if bidirectional else LanguageConfig)(*sizes, **settings)
 
 

@@ -15,8 +15,8 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.jit import NO_TILES, jit, named
-from nblstm.kernels.vectors import pointer, splat
+from nblstm.kernels.cpu.jit import NO_TILES, jit, named
+from nblstm.kernels.cpu.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
 

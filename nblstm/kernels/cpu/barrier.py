@@ -1,7 +1,7 @@
 """A barrier for threads that run compiled code side by side: each waits, spinning, until all have arrived.
 
 For waits of microseconds only, where waking a sleeping thread would cost more than the work. All parts must
-be running: `threads.together` sees to that. On a machine busy with other work a part may be pushed aside for
+be running: `threads.run_cooperatively` sees to that. On a machine busy with other work a part may be pushed aside for
 milliseconds, at every barrier again: so long waits are summed up, and a kernel of many steps ends early (`crowded`).
 
 counter (3,) int64, zeros at first: arrivals; nanoseconds of long waits; whether to end.
@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.jit import PLAIN, jit
-from nblstm.kernels.vectors import pointer
+from nblstm.kernels.cpu.jit import PLAIN, jit
+from nblstm.kernels.cpu.vectors import pointer
 
 SPINS = 20_000  # looks at the counter, some 20 microseconds, before giving way
 CROWDED = 2_000_000  # nanoseconds of long waits in one call that mean fewer free cores than parts

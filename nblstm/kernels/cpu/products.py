@@ -5,16 +5,18 @@ rows in a linear layer. A panel takes w rows of every block, block order[g] at i
 tile comes to hold all gates of the same units. Rows and columns that are not there are zeros.
 
 Names: P panels of a weight's rows, Q panels of 64 input or hidden columns, K the depth of a product, M rows.
-Arrays are flat, or addressed by flat offsets; a kernel's last arguments `part, start, stop` are its share.
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from nblstm.kernels.jit import jit
-from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
-from nblstm.kernels.vectors import LANES, like, load, load_part, store, store_part, transpose
+from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store, store_part, transpose
 
 IN_ORDER = np.zeros(1, np.int64)  # the order of a linear layer's one block of rows
 DEPTH = 8  # panels that one product walks along: 128 KiB of the right-hand side for 64 columns of its result
@@ -48,8 +50,9 @@ def pack_panel(packed, place, weight, order, w, size, K, p):
 
 
 @jit
-def pack(packed, weight, order, w, size, K, part, start, stop):
+def pack(packed, weight, order, w, size, K, share):
     """packed (P, K, columns): the panels start ... stop of `pack_panel`, one after the other."""
+    _, start, stop, _, _ = share
     for p in range(start, stop):
         pack_panel(packed, p * K * len(order) * w, weight, order, w, size, K, p)
 
@@ -65,8 +68,9 @@ def copy_piece(packed, place, x, source, width):
 
 
 @jit
-def pack_transposed(packed, weight, order, w, size, K, part, start, stop):
+def pack_transposed(packed, weight, order, w, size, K, share):
     """packed[q, p * columns + g * w + j, i] = weight[order[g] * size + p * w + j, q * 64 + i]: of dz @ weight."""
+    _, start, stop, _, _ = share
     source, columns = weight.reshape(-1), len(order) * w
     P, Q = -(-size // w), -(-K // PANEL)
     for row in range(start * columns, stop * columns):
@@ -77,8 +81,9 @@ def pack_transposed(packed, weight, order, w, size, K, part, start, stop):
 
 
 @jit
-def pack_inputs(packed, x, rows, columns, part, start, stop):
+def pack_inputs(packed, x, rows, columns, share):
     """packed (Q, rows, 64) = the columns of x (rows, columns), panel by panel, for the rows start ... stop."""
+    _, start, stop, _, _ = share
     for r in range(start, stop):
         for q in range(-(-columns // PANEL)):
             column = q * PANEL
@@ -86,6 +91,16 @@ def pack_inputs(packed, x, rows, columns, part, start, stop):
 
 
 # ---------------------------------------------------------------- products
+
+
+class Columns(NamedTuple):
+    """Some columns of every panel of z (P, M, stride), flat: `count` of them from `first` on."""
+
+    z: np.ndarray
+    M: int
+    stride: int
+    first: int
+    count: int
 
 
 @jit
@@ -110,13 +125,13 @@ def product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, b0, s
 
 
 @jit
-def panels_product(dx, z, packed, step, columns, stride, column, p0, p1, depth, M, D, tail, part, start, stop):
-    """dx[start : stop] += z @ weight for the panels p0 ... p1 of z (P, M, stride); overwritten where p0 is 0.
+def panels_product(dx, dz, packed, step, p0, p1, depth, D, tail, share):
+    """dx[start : stop] += dz @ weight for the panels p0 ... p1 of dz; overwritten where p0 is 0.
 
-    Of each panel the `columns` columns from `column` on, of all panels together no more than `depth`. packed
-    (Q, ..., 64), `step` numbers from one of its panels to the next: the weight's rows from panel p0 on.
+    dz: `Columns`, of all panels together no more than `depth`. packed (Q, ..., 64), `step` numbers from one of its panels to the next: the weight's rows from panel p0 on.
     """
-    Q = -(-D // PANEL)
+    part, start, stop, _, _ = share
+    (z, M, stride, column, columns), Q = dz, -(-D // PANEL)
     for m in range(start, stop, ROWS):
         rows = min(ROWS, stop - m)
         if p0 == 0:
@@ -134,13 +149,14 @@ def panels_product(dx, z, packed, step, columns, stride, column, p0, p1, depth, 
 
 
 @jit
-def weight_gradient(dweight, dbias, order, w, size, K, dz, stride, column, M, x, block, part, start, stop):
+def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, share):
     """dweight += dz.T @ x for the blocks start ... stop of a panel of dz and one of x, counted along x's first.
 
-    dz: of panels (P, M, stride) the columns from `column` on; x: panels (Q, M, 64). block: room for 80 x 64 numbers of
+    dz: `Columns`; x: panels (Q, M, 64). block: room for 80 x 64 numbers of
     each part. dbias += the sum of dz over rows, unless it is empty.
     """
-    Q, columns = -(-K // PANEL), len(order) * w
+    part, start, stop, _, _ = share
+    (z, M, stride, column, columns), Q = dz, -(-K // PANEL)
     b0 = part * MOST_COLUMNS * PANEL
     for task in range(start, stop):
         p, q = task // Q, task % Q
@@ -150,7 +166,7 @@ def weight_gradient(dweight, dbias, order, w, size, K, dz, stride, column, M, x,
         width = min(PANEL, K - q * PANEL)
         padded = -(-width // LANES) * LANES
         rows = columns if w < PANEL else min(PANEL, size - p * PANEL)
-        multiply_transposed(block, b0, PANEL, rows, padded, dz, a0, stride, M, x, q * M * PANEL)
+        multiply_transposed(block, b0, PANEL, rows, padded, z, a0, stride, M, x, q * M * PANEL)
         for g in range(len(order)):
             for j in range(min(w, size - p * w)):
                 target, row = (order[g] * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL
@@ -162,7 +178,7 @@ def weight_gradient(dweight, dbias, order, w, size, K, dz, stride, column, M, x,
                         store_part(dweight, target + i, value, width - i)
         if q == 0 and dbias.size > 0:
             for j in range(0, columns, LANES):
-                _add_sum(dbias, order[j // w] * size, p * w + j % w, size, dz, a0 + j, stride, M)
+                _add_sum(dbias, order[j // w] * size, p * w + j % w, size, z, a0 + j, stride, M)
 
 
 MOST_COLUMNS = 80  # of a panel's gates

@@ -34,7 +34,7 @@ NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but wit
 def _digest() -> str:
     """A digest of all kernel sources and of the switches that change what they compile to."""
     digest = hashlib.blake2b(f"{NO_TILES}".encode(), digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
