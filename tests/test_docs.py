@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
-from support.cases import each
 from nblstm.cli.main import nblstm as group
+from support.cases import each
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "docs").is_dir():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from support.cases import each
 from support.gradients import check_gradient
-from support.networks import BACKENDS, DROPOUTS, make_chunk, make_network, offsets_of, text_config
-from test_kernels import CELLS, SPECIFIED, layer
+from support.kernels import CELLS, SPECIFIED, layer, offsets_of
+from support.networks import BACKENDS, DROPOUTS, make_chunk, make_network, text_config
 
 from nblstm.errors import ConfigError
 from nblstm.kernels import cpu, reference

@@ -10,7 +10,7 @@ import pytest
 from support.cases import each
 from support.compare import close
 from support.gradients import check_gradient
-from support.networks import offsets_of
+from support.kernels import offsets_of
 
 import nblstm
 from nblstm.arrays import real_numbers

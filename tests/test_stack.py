@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from support.cases import each
 from support.gradients import check_gradient
-from support.networks import BACKENDS, make_network, offsets_of
+from support.kernels import offsets_of
+from support.networks import BACKENDS, make_network
 
 from nblstm.nn.noise import Noise
 from nblstm.nn.parameters import views

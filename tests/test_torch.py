@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from support.cases import each, pairs
 from support.compare import close
-from support.networks import BACKENDS, make_chunk, make_network, offsets_of
+from support.kernels import offsets_of
+from support.networks import BACKENDS, make_chunk, make_network
 
 from nblstm import scoring
 from nblstm.config import TrainConfig

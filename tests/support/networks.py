@@ -40,9 +40,3 @@ def make_chunk(config, T=6, N=3):
     zeros = State.zeros(config, N)
     state = State(*(r.normal(0, 0.5, array.shape).astype(config.dtype) for array in vars(zeros).values()))
     return Chunk.rectangle(tokens, targets, fresh=False), state
-
-
-def offsets_of(lengths):
-    """Return where the steps of packed texts begin; lengths fall."""
-    lengths = np.asarray(lengths)
-    return np.concatenate([[0], np.cumsum([(lengths > t).sum() for t in range(lengths[0])])]).astype(np.int64)
