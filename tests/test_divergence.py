@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import SMALL, VERSE
+from support.commands import SMALL, VERSE
 
 import nblstm
 from nblstm.config import OPTIMIZERS

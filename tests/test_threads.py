@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.files import store
 
 import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
-from support.files import store
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
 
 THREADS = 8
@@ -125,7 +125,7 @@ WRITING = [state, generate, generate_many, generate_novel, beam, cowriter, store
 def test_threads_get_what_one_caller_gets(cell, backend, tmp_path):
     """Eight threads that ask one model for everything at once, both backends, every kind of network."""
     model = a_model(**CELLS[cell])
-    verbs = SCORING if model.config.bidirectional else SCORING + WRITING
+    verbs = SCORING if model.config.directions == 2 else SCORING + WRITING
     asked = itertools.product(range(8), verbs)
     assert_serial_equals_pooled([lambda k=k, verb=verb: verb(model, backend, k, tmp_path) for k, verb in asked])
 
@@ -165,7 +165,7 @@ def test_a_model_of_series_answers_threads_as_one_caller(backend):
     """predict and forecast, asked by eight threads at once."""
     config = SeriesConfig(2, 2, hidden_size=24, num_layers=1)
     scale = Scale(np.array([0.5, -1.0]), np.array([2.0, 0.5]))
-    model = SeriesModel(config, 2 * initial(config, 1), scale, scale, {})
+    model = SeriesModel()._take(config, 2 * initial(config, 1), scale, scale, {})
     series = [np.random.default_rng(k).normal(size=(50 + 7 * k, 2)) for k in range(8)]
     predict = [lambda x=x: model.predict(x, backend) for x in series]
     assert_serial_equals_pooled(predict + [lambda x=x: model.forecast(x, 5) for x in series])
@@ -261,21 +261,21 @@ def test_a_crowd_leaves_few_buffers_behind():
     network = model.network("cpu")
 
     def borrow():
-        with network._spaces.lend() as space:
+        with network.scratch() as space:
             start.wait(60)
             return id(space)
 
     with ThreadPoolExecutor(64) as pool:
         assert len({future.result() for future in [pool.submit(borrow) for _ in range(64)]}) == 64
-    assert len(network._spaces._free) <= 4
+    assert len(network._workspaces._free) <= 4
 
 
 def test_a_failed_call_gives_no_buffer_back():
     """Threads that an interrupt has left behind may still be writing to it."""
     network = a_model().network("numpy")
-    with pytest.raises(KeyboardInterrupt), network._spaces.lend():
+    with pytest.raises(KeyboardInterrupt), network.scratch():
         raise KeyboardInterrupt
-    assert len(network._spaces._free) == 0
+    assert len(network._workspaces._free) == 0
 
 
 # ---------------------------------------------------------------- what may change

@@ -226,7 +226,7 @@ class TokenStackConfig(StackConfig):
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
         at_least(self, 1, "vocab_size", "hidden_size", "embedding_size")
-        at_most(self, MAX_SIZE, "embedding_size")
+        at_most(self, MAX_SIZE, "hidden_size", "embedding_size")
         at_most(self, MAX_PARAMETERS, "vocab_size")
         fraction(self, "embedding_dropout")
         self.check_stack()
