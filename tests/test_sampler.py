@@ -8,12 +8,13 @@ from itertools import islice
 import numpy as np
 import pytest
 from support.cases import each
+from support.numba import cpu
 
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
