@@ -28,13 +28,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ConfigError, ModelFileError, TextError
-from nblstm.kernels.packed import indices
+
+if TYPE_CHECKING:
+    from nblstm.text.counting import TokenCounter
 
 UNK = "<unk>"
 END = "<end>"
@@ -96,13 +98,31 @@ class Vocabulary(ABC):
         max_vocab: int | None = None,
         ends: bool = False,
     ) -> Vocabulary:
-        """The vocabulary of a text given in chunks (cut where no token spans), read once, one at a time.
+        """Build the vocabulary of a text given in chunks (cut where no token spans), read once, one at a time.
 
         Tokens seen fewer than min_count times are left out, and so are the rarest ones beyond a vocabulary of
         max_vocab tokens (<unk> and <end> included). Characters are ordered by code point, words by falling count and
         then by code point. At byte level the chunks are not read. ends: for documents, with a token <end>.
         Raises ConfigError if an argument is out of its range.
         """
+        counter = Vocabulary.counter(level, tokenizer, min_count, max_vocab, ends)
+        checks.items("chunks", chunks)
+        if isinstance(counter, Vocabulary):
+            return counter
+        for chunk in chunks:
+            counter.encode(chunk)
+        return counter.vocabulary()
+
+    @staticmethod
+    def counter(
+        level: str, tokenizer: str = "default", min_count: int = 1, max_vocab: int | None = None, ends: bool = False
+    ) -> TokenCounter | Vocabulary:
+        """Return what encodes a text while its vocabulary is being built, as `build` builds it.
+
+        At byte level that is the vocabulary itself, which nothing is counted for. ConfigError as `build`.
+        """
+        from nblstm.text.counting import COUNTERS
+
         _check_choices(level, tokenizer, ConfigError)
         specials = (UNK, END) if checks.a(bool, "ends", ends) else (UNK,)
         if not checks.is_whole(min_count, 1, sys.maxsize):
@@ -110,16 +130,9 @@ class Vocabulary(ABC):
         if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, math.inf):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
             raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
-        checks.items("chunks", chunks)
-        kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
-        return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
-
-    @staticmethod
-    @abstractmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        """The tokens of a new vocabulary, in id order: up to `most` of the text's, and the specials; see `build`."""
+        if level == "byte":
+            return Bytes((*Bytes.TOKENS, *specials[1:]), tokenizer, ends)  # there is no <unk>
+        return COUNTERS[level](tokenizer, min_count, max_vocab, ends)
 
     @abstractmethod
     def split(self, text: str) -> Sequence[str]:
@@ -159,7 +172,7 @@ class Vocabulary(ABC):
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
         encoded = [self.encode(text) for text in checks.items("texts", texts)]
-        return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
+        return np.concatenate([np.empty(0, self.dtype), *encoded]), num_items(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
@@ -209,17 +222,6 @@ class Characters(Vocabulary):
 
     level = "char"
 
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        counts = np.zeros(NUM_CODE_POINTS, np.int64)
-        for chunk in chunks:
-            found = np.bincount(indices(_code_points(chunk)))
-            counts[: len(found)] += found
-        characters = {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
-        return (*specials, *sorted(_most_frequent(characters, min_count, most)))
-
     def split(self, text: str) -> Sequence[str]:
         return checked(text, str)
 
@@ -227,15 +229,15 @@ class Characters(Vocabulary):
         """`_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
         super().__post_init__()
         table, characters = np.zeros(NUM_CODE_POINTS, self.dtype), self.tokens[2 if self.ends else 1 :]
-        table[_code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
+        table[code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
         vars(self).update(_table=table)
 
     def encode(self, text: str) -> np.ndarray:
-        return self._table[_code_points(text)]
+        return self._table[code_points(text)]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         texts = [checked(text, str) for text in checks.items("texts", texts)]
-        return self.encode("".join(texts)), _lengths(texts)
+        return self.encode("".join(texts)), num_items(texts)
 
     def decoder(self) -> Decoder:
         return Decoder(self._texts)
@@ -255,12 +257,6 @@ class Bytes(Vocabulary):
     unk_id = None
     TOKENS = tuple(map(chr, range(256)))
     END_PLACE = len(TOKENS)
-
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
 
     def split(self, text: str | bytes) -> Sequence[str]:
         return utf8(checked(text)).decode("latin-1")
@@ -282,17 +278,6 @@ class Words(Vocabulary):
     """Every match of the tokenizer's pattern is a token."""
 
     level = "word"
-
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        counts: Counter[str] = Counter()
-        for chunk in chunks:
-            counts.update(PATTERNS[tokenizer].findall(checked(chunk, str)))
-        for special in specials:
-            counts.pop(special, None)  # WikiText spells its unknown words so
-        return (*specials, *_most_frequent(counts, min_count, most))
 
     def split(self, text: str) -> Sequence[str]:
         return PATTERNS[self.tokenizer].findall(checked(text, str))
@@ -369,18 +354,6 @@ def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
         )
 
 
-def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) -> list[str]:
-    """Up to `most` tokens of a text that a vocabulary keeps, by falling count, then by code point."""
-    if most is None or most >= len(counts):
-        kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
-        return [token for _, token in kept]
-    # of very many only the kept ones are sorted: all above the count of the last one, and the first of those with it
-    last = int(np.partition(np.fromiter(counts.values(), np.int64, len(counts)), -most)[-most]) if most else sys.maxsize
-    above = _most_frequent({token: count for token, count in counts.items() if count > last}, min_count, None)
-    alike = sorted(token for token, count in counts.items() if count == last >= min_count)
-    return above + alike[: most - len(above)]
-
-
 def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
     """The config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
     checks.a(kind, "config", config)
@@ -390,8 +363,8 @@ def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
     return config
 
 
-def _lengths(items: Sequence[Sized]) -> np.ndarray:
-    """The length of each, (items,) int64."""
+def num_items(items: Sequence[Sized]) -> np.ndarray:
+    """Return the length of each, (items,) int64."""
     return np.fromiter(map(len, items), np.int64, count=len(items))
 
 
@@ -418,6 +391,6 @@ def num_characters(text: str | bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
 
 
-def _code_points(text: str) -> np.ndarray:
-    """The text's code points, (len(text),) uint32; lone surrogates included."""
+def code_points(text: str) -> np.ndarray:
+    """Return the text's code points, (len(text),) uint32; lone surrogates included."""
     return np.frombuffer(checked(text, str).encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
