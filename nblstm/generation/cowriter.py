@@ -156,7 +156,7 @@ class CoWriter:
         return known, " " if spaced and line.endswith(" ") and known else "", self._inside
 
     def _text(self, before: list[int], typed: str, tokens: np.ndarray) -> str:
-        """What the tokens (t,) that were found behind `before` add to what is typed, without the line's end; "" if they add nothing."""
+        """Return what tokens (t,) found behind `before` add to what is typed, without the line's end; it may be ""."""
         text = text_after(self.vocabulary, before, tokens)
         if not text.startswith(typed) or "\ufffd" in text:  # half a character
             return ""

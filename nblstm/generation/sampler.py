@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import TokenStackConfig, SampleConfig
-from nblstm.kernels import Filters, fastest
+from nblstm.config import SampleConfig, TokenStackConfig
+from nblstm.kernels import Filters
+from nblstm.nn.cost import draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
@@ -118,30 +119,14 @@ class _History:
 
 
 # ---------------------------------------------------------------- what it costs
-#
-# Measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`: seconds of a step, bytes
-# of weights and floating-point operations a second of each backend; seconds that the compiled one takes to start.
 
-STEP_SECONDS = {"numpy": 100e-6, "cpu": 3e-6}
-READ_BYTES = {"numpy": 15e9, "cpu": 30e9}
-OPERATIONS = {"numpy": 40e9, "cpu": 100e9}
-CPU_START = 0.7
 CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctrl-C is heard
-
-
-def step_seconds(model: TokenStackConfig, backend: str, num_texts: int) -> float:
-    """What one token of each of num_texts texts is expected to take: a step, its weights once, its products."""
-    if not model.cells[0].compiled:
-        backend = "numpy"  # whichever it is called
-    size = model.num_parameters * np.dtype(model.dtype).itemsize
-    products = 2.0 * num_texts * model.num_parameters / OPERATIONS[backend]
-    return STEP_SECONDS[backend] + max(size / READ_BYTES[backend], products)
 
 
 def steps_of_a_call(network: Network, num_texts: int) -> int:
     """How many tokens of each text fit in CALL_SECONDS, at least 1. A function of the settings alone."""
     backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
-    return max(1, int(CALL_SECONDS / step_seconds(network.config, backend, num_texts)))
+    return max(1, int(CALL_SECONDS / draw_seconds(network.config, backend, num_texts)))
 
 
 def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
@@ -153,19 +138,17 @@ def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
 
 
 def choose_backend(model: TokenStackConfig, config: SampleConfig, prompt_tokens: int) -> str:
-    """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
+    """Return config.backend, or where that is "auto" the one of "numpy" and "cpu" expected to finish first.
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster, unless the
     cells have options that NumPy computes on every backend.
     """
     if config.backend != "auto":
         return config.backend
-    if fastest() == "numpy":
-        return "numpy"
     seconds = {
-        backend: config.n * step_seconds(model, backend, config.num_samples)
+        backend: config.n * draw_seconds(model, backend, config.num_samples)
         + prompt_tokens * step_seconds(model, backend, 1)
         for backend in ("numpy", "cpu")
     }
-    seconds["cpu"] += 0 if "numba" in sys.modules else CPU_START
-    return min(seconds, key=lambda backend: seconds[backend])
+    seconds["cpu"] += start_seconds()
+    return min(seconds, key=seconds.__getitem__)

@@ -12,8 +12,8 @@ from nblstm.text.lines import normalized, place_in
 class Stops:
     """Pieces of a text in, the text before a stop string out: `feed` each piece, at the text's end `flush`.
 
-    Of several stop strings the one that is complete first counts, of those the longest. A line end in one stands for any
-    (see `nblstm.text.lines`). found: whether one has come. ConfigError if a stop string is empty.
+    Of several stop strings the one that is complete first counts, of those the longest. A line end in one stands for
+    any (see `nblstm.text.lines`). found: whether one has come. ConfigError if a stop string is empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:

@@ -17,13 +17,13 @@ SHORTEST_STREAM = 32  # rather than shorter streams, a small text gives fewer of
 class Chunk:
     """Up to T tokens of each of several texts, packed: the batch shrinks as texts end, and nothing is padded.
 
-    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.tasks.series`, tokens and targets
-        are (M, numbers).)
+    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.tasks.series`, tokens and
+        targets are (M, numbers).)
     targets: (M,) int32, the ids that follow them.
     offsets: (T + 1,) int64; step t holds rows offsets[t] : offsets[t + 1], never more than step t - 1. Row n of a step
         is text n of the batch; texts are sorted by falling length.
-    fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which the
-        first `num_texts` texts are still there.
+    fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which
+        the first `num_texts` texts are still there.
     weights: (M,) how much each target counts in training, 0 leaves it out; None counts all alike.
     """
 

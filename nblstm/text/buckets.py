@@ -16,6 +16,7 @@ import numpy as np
 
 from nblstm.kernels.packed import indices
 from nblstm.text.batches import Chunk
+from nblstm.text.packing import rows_of
 
 MOST_LENGTHS = 2048  # distinct lengths that may become a boundary
 
@@ -132,15 +133,15 @@ class Buckets:
         return Batches(self, batches)
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of some stretches of the text, see `pack`."""
+        """The chunk of some segments of the text, see `pack`."""
         return pack(self.ids, starts, lengths, fresh)
 
 
-class Stretches(Protocol):
-    """What `Batches` puts side by side: stretches of something, read `bptt` steps at a time."""
+class Segments(Protocol):
+    """Segments of something, which `Batches` puts side by side and reads `bptt` steps at a time."""
 
-    starts: np.ndarray  # (stretches,) int64
-    lengths: np.ndarray  # (stretches,) int64, >= 1
+    starts: np.ndarray  # (segments,) int64
+    lengths: np.ndarray  # (segments,) int64, >= 1
     bptt: int
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
@@ -150,7 +151,7 @@ class Stretches(Protocol):
 class Batches(Sequence[Chunk]):
     """The chunks of one epoch: batch after batch, each from its texts' starts to the end of its longest."""
 
-    def __init__(self, source: Stretches, batches: list[np.ndarray]) -> None:
+    def __init__(self, source: Segments, batches: list[np.ndarray]) -> None:
         """batches: the documents of each, (texts,) integers, at least one."""
         self._source, self._batches = source, batches
         chunks = [-(-int(source.lengths[batch].max()) // source.bptt) for batch in batches]
@@ -180,17 +181,3 @@ def pack(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fresh: bool) 
     """
     places, offsets = rows_of(starts, lengths)
     return Chunk(ids[places].astype(np.int32), ids[places + 1].astype(np.int32), offsets, fresh)
-
-
-def rows_of(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the place that each row of a chunk is taken from (M,), its offsets (T + 1,)), for stretches of places.
-
-    starts, lengths: (texts,) int64, lengths >= 1 and falling.
-    """
-    T, falling = int(lengths[0]), -lengths
-    # texts[t] = how many lengths are above t
-    texts = np.searchsorted(falling, -np.arange(T))
-    offsets = np.concatenate([[0], np.cumsum(texts)])
-    t = np.repeat(np.arange(T), indices(texts))
-    n = np.arange(len(t)) - offsets[t]
-    return starts[n] + t, offsets

@@ -486,8 +486,8 @@ def load_corpus(
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
-    training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless one
-    is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
+    training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless
+    one is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
     Raises TextError if a text cannot be read or changes meanwhile, the training text has fewer than 2 tokens or nearly
     none that the vocabulary knows, or the disk is full, and ConfigError if a setting is out of its range, or the
     vocabulary is for documents and the text a stream.
@@ -518,8 +518,8 @@ def load_corpus(
     num_tokens = len(corpus.vocabulary)
     if vocabulary is None and max_vocab is None and num_tokens == DEFAULT_MAX_VOCAB and corpus.train_unknown:
         notify(
-            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of the "
-            "training text become <unk>; set max_vocab for more or fewer."
+            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of "
+            "the training text become <unk>; set max_vocab for more or fewer."
         )
     elif vocabulary is not None and corpus.train_unknown > UNKNOWN_TOLD * corpus.train_tokens:
         share = 100 * corpus.train_unknown / corpus.train_tokens
@@ -551,8 +551,9 @@ def _check_known(corpus: Corpus, given: bool) -> None:
     if unknown > MOST_UNKNOWN * tokens:
         found = f"{unknown:,} of the training text's {tokens:,} tokens are not in the vocabulary"
         raise TextError(
-            f"{found} of the model that training starts from; start a new model for this text." if given else
-            f"{found}; lower min_count, raise max_vocab, or choose another level."
+            f"{found} of the model that training starts from; start a new model for this text."
+            if given
+            else f"{found}; lower min_count, raise max_vocab, or choose another level."
         )
 
 
@@ -582,9 +583,10 @@ def _chunks(sources: list[Source], level: str, encoding: str, documents: str | N
 
 
 def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
-    """The files of each path, to be read again and again: TextError if they then are not what they were.
+    """Find the files of each path, to be read again and again: TextError if they then are not what they were.
 
-    Standard input is replaced by a copy, one of open_files. encoding: TextError unless that is text in it; None for bytes.
+    Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
+    bytes.
     """
     files = [find_sources(path) for path in paths]
     return [

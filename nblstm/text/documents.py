@@ -6,8 +6,8 @@
 | blank-line | lines up to one or more empty ones                                         |
 | file       | a file                                                                     |
 
-The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they are.
-A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
+The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they
+are. A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
 """
 
 from __future__ import annotations

@@ -20,16 +20,15 @@ from nblstm.generation.cowriter import CoWriter
 from nblstm.nn.state import State
 from nblstm.scoring import start_id
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.language.writing import Novel, Texts, Writing
+from nblstm.tasks.language.writing import NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
-from nblstm.text.vocabulary import checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
 @dataclass(frozen=True)
-class Found:
+class BeamText:
     """A text that `LanguageModel.beam` has found.
 
     log_probability: of its tokens, in nats, the end token and a stop string included, the prompt not.
@@ -52,10 +51,12 @@ class LanguageModel(TextModel):
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
         without any text, others begin after a line end.
         """
-        before = self._checked_state(before)
-        ids, end = self.encode(text), self.vocabulary.end_id
-        if before is None:
-            ids = ids if len(ids) and end is None else np.concatenate([[start_id(self.vocabulary)], ids])
+        return self.state_after(self.encode(text), self._checked_state(before), backend)
+
+    def state_after(self, ids: np.ndarray, before: State | None, backend: str) -> State:
+        """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
+        if before is None and (not len(ids) or self.vocabulary.end_id is not None):
+            ids = np.concatenate([[start_id(self.vocabulary)], ids])
         return sampler.read(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
@@ -83,7 +84,7 @@ class LanguageModel(TextModel):
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
-    ) -> Writing:  # fmt: skip
+    ) -> TextStream:  # fmt: skip
         """The text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
 
         settings: fields of SampleConfig (n, temperature, top_k, seed, backend, ...); ConfigError names a wrong one.
@@ -91,26 +92,26 @@ class LanguageModel(TextModel):
         stop: the text ends before the first of these strings. until_end: ConfigError if the model knows no end of a
         text; one that does ends there in any case.
         """
-        return Writing(self._writing(prompt, state, stop, until_end, {**settings, "num_samples": 1}))
+        return TextStream(self._batch(prompt, state, stop, until_end, {**settings, "num_samples": 1}))
 
     def generate_many(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
     ) -> list[str]:  # fmt: skip
         """num_samples texts that follow the prompt, advanced together; arguments as in `generate`."""
-        return self._writing(prompt, state, stop, until_end, settings).finish()
+        return self._batch(prompt, state, stop, until_end, settings).finish()
 
     def generate_novel(
         self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
         until_end: bool = False, **settings: Any,
-    ) -> Novel:  # fmt: skip
+    ) -> NovelTexts:  # fmt: skip
         """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
 
         A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
         place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
         Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
         """
-        texts = self._writing(prompt, state, stop, until_end, settings)
+        texts = self._batch(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
         comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
         found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
@@ -121,18 +122,18 @@ class LanguageModel(TextModel):
                 found.append(text)
             if len(found) == texts.config.num_samples:
                 break
-        return Novel(found, skipped)
+        return NovelTexts(found, skipped)
 
-    def _writing(
+    def _batch(
         self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
-    ) -> Texts:
-        """The texts that will be written; every setting is checked now, nothing is read yet."""
-        checked(prompt)
+    ) -> SampleBatch:
+        """Make the batch of texts that will be written: the settings are checked and the prompt is encoded now."""
+        ids = self.encode(prompt)
         before = self._checked_state(before)
         if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
         stops = (stop,) if isinstance(stop, str) else tuple(checks.items("stop", stop))
-        return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
+        return SampleBatch(self, ids, before, stops, SampleConfig.from_dict(settings))
 
     def beam(
         self,
@@ -141,7 +142,7 @@ class LanguageModel(TextModel):
         state: State | None = None,
         report: Callable[[int], None] | None = None,
         **settings: Any,
-    ) -> list[Found]:
+    ) -> list[BeamText]:
         """The num_samples most likely texts that follow the prompt, the best first; distinct, so there may be fewer.
 
         settings: fields of BeamConfig (n, beam, num_samples, length_penalty, groups, diversity, stochastic, seed, stop,
@@ -150,14 +151,14 @@ class LanguageModel(TextModel):
         state: what comes before the prompt, as `state()` returns it. report: told the number of tokens now and then.
         """
         config = BeamConfig.from_dict(settings)
-        checked(prompt)
+        ids, before = self.encode(prompt), self._checked_state(state)
         checks.a((Callable, type(None)), "report", report)
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
-        backend = sampler.choose_backend(self.config, like, len(prompt))
-        read = self.encode(prompt).tolist()
+        backend = sampler.choose_backend(self.config, like, len(ids))
+        read = ids.tolist()
         ending = StopStrings(self.vocabulary, config.stop, read) if config.stop else None
-        before = self.state(prompt, state, backend)
-        search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
+        start = self.state_after(ids, before, backend)
+        search = BeamSearch(self.network(backend), self.vocabulary, start, config, ending)
         while not search.done:
             search.step()
             if report:
@@ -168,7 +169,7 @@ class LanguageModel(TextModel):
             return text if ending is None else ending.cut(text)
 
         found = distinct(search.hypotheses(), text_of)[: config.num_samples]
-        return [Found(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
+        return [BeamText(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
 
     def cowriter(self, **settings: Any) -> CoWriter:
         """A text to be written together: give it keys and ask how the model would go on.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nblstm.text.batches import Chunk
-from nblstm.text.buckets import Batches, rows_of
+from nblstm.text.buckets import Batches
+from nblstm.text.packing import rows_of
 
 EPOCH_UPDATES = 50  # an epoch is as many passes over the series, each cut elsewhere, as take about so many updates
 CONTEXT = 256  # steps that are read before those that are validated
@@ -35,7 +36,7 @@ class Table:
 
 
 class Stretches:
-    """Stretches of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Stretches`.
+    """Stretches of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Segments`.
 
     weights (S,): how much every row counts; None counts all alike.
     """
