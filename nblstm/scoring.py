@@ -39,9 +39,9 @@ GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading 
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
-CHUNK = 1024  # tokens of a validation text that are scored at once
+SCORED_AT_ONCE = 1024  # tokens of a validation text that are scored at once
 VALIDATION_STREAMS = 16  # parallel streams of a validation text, each starting from the zero state ...
-SHORTEST_STREAM = 2000  # ... and at least this long, so that the cold starts weigh little
+SHORTEST_SCORED = 2000  # ... and at least this long, so that the cold starts weigh little
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _no_progress(tokens: int, size: float) -> None:
     """Default progress callback: does nothing."""
 
 
-def choose_backend(config: TokenStackConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
+def backend_for(config: TokenStackConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
     """Return ("numpy" or "cpu": whichever is expected to be done first; the texts, of which few are taken).
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is several times faster.
@@ -171,7 +171,7 @@ def stream(
 ) -> Iterator[Surprisals]:
     """Judge a text of any length, piece by piece: the state is carried from its first token to its last.
 
-    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read` gives them.
+    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read_chunks` gives them.
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
@@ -319,7 +319,7 @@ def batch_size(config: TokenStackConfig, longest: int) -> int:
 def score_in_streams(
     network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], most: int, on_progress: OnProgress = _no_progress
 ) -> tuple[Score, int]:
-    """Score a text cut into up to `most` parallel streams of at least SHORTEST_STREAM tokens: (score, streams).
+    """Score a text cut into up to `most` parallel streams of at least SHORTEST_SCORED tokens: (score, streams).
 
     Faster than one stream and a little pessimistic: each stream starts cold, from the zero state. The first token is
     given. The ids go to a temporary file; TextError if there is no room for it.
@@ -339,7 +339,7 @@ def score_in_streams(
     ids = file.ids
     if len(ids) < 2:
         return NOTHING, 1
-    N = max(1, min(most, len(ids) // SHORTEST_STREAM))
+    N = max(1, min(most, len(ids) // SHORTEST_SCORED))
     streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
     for chunk in streams:
         losses, state = network.losses(chunk, network.before(chunk, state))
@@ -361,15 +361,15 @@ def score_in_streams(
 
 def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
     """Cut a text, ids (tokens,), into up to VALIDATION_STREAMS parallel streams; nothing below 2 tokens."""
-    N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_STREAM))
-    return Streams(ids, N, max(1, CHUNK // N)) if len(ids) > 1 else ()
+    N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_SCORED))
+    return Streams(ids, N, max(1, SCORED_AT_ONCE // N)) if len(ids) > 1 else ()
 
 
 def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
     """Put documents in batches, as in `nblstm.text.corpus.TokenFile`, each from its start to its <end>; nothing without one."""
     if len(offsets) < 2:
         return ()
-    return Buckets(ids, offsets, (), CHUNK // VALIDATION_STREAMS, 1, tokens_per_batch=CHUNK, seed=None).epoch(0)
+    return Buckets(ids, offsets, (), SCORED_AT_ONCE // VALIDATION_STREAMS, 1, tokens_per_batch=SCORED_AT_ONCE, seed=None).epoch(0)
 
 
 def validation_loss(

@@ -21,7 +21,7 @@ from nblstm.config import TextConfig, TrainConfig
 from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import CHUNK, Source, load_corpus, read, read_bytes, read_text
+from nblstm.text.corpus import CHUNK, Source, load_corpus, read_bytes, read_chunks, read_text
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, devices and mappings")
@@ -109,7 +109,7 @@ def test_other_encodings(write, encoding):
 def test_bytes_are_read_as_they_are(write):
     """At byte level a mark, NULs, and what is not UTF-8 are content."""
     content = b"\xef\xbb\xbf\x00\xff\r\n"
-    assert b"".join(read(write("a", content), "byte")) == content
+    assert b"".join(read_chunks(write("a", content), "byte")) == content
 
 
 # ---- chunks
@@ -159,15 +159,15 @@ def test_small_files_are_gathered(write, tmp_path):
 
 def test_missing_file(tmp_path):
     """The path is named."""
-    assert message_of(read_text, tmp_path / "no") == f"{tmp_path / 'no'} cannot be read: No such file or directory."
+    assert message_of(read_text, tmp_path / "no") == f"{tmp_path / 'no'} cannot be read_chunks: No such file or directory."
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
 def test_nothing_to_read(write, level):
     """Empty files, or no files at all, are no corpus."""
     path = write("empty", "")
-    assert message_of(read, path, level) == f"the text is empty: there is nothing to read in {path}."
-    assert message_of(read, [], level) == "the text is empty: there is nothing to read in no files."
+    assert message_of(read_chunks, path, level) == f"the text is empty: there is nothing to read in {path}."
+    assert message_of(read_chunks, [], level) == "the text is empty: there is nothing to read in no files."
 
 
 def test_a_lone_mark_is_an_empty_text(write):
@@ -212,7 +212,7 @@ def test_invalid_utf8_names_file_and_byte(write, before, bad):
     path = write("a", b"x" * before + bad)
     message = message_of(read_text, path)
     assert message.startswith(f"{path} is not utf-8 text at byte {before};")
-    assert "--encoding" in message and "--level byte" in message
+    assert "encoding=" in message and 'level="byte"' in message
 
 
 @each("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "undefined"])
@@ -242,7 +242,7 @@ def test_binary_file(write):
     """NULs at char or word level are taken for a binary file; the way out is named."""
     path = write("a", b"ELF\0\0")
     message = message_of(read_text, path)
-    assert message.startswith(f"{path} looks like a binary file") and "--level byte" in message
+    assert message.startswith(f"{path} looks like a binary file") and 'level="byte"' in message
 
 
 def test_nul_in_a_path():

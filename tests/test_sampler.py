@@ -294,7 +294,7 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
     asked, network = [], model.network("numpy")
     monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
     monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
-    monkeypatch.setattr("nblstm.tasks.text_model.choose_backend", lambda config, texts, together: (choice, texts))
+    monkeypatch.setattr("nblstm.tasks.text_model.backend_for", lambda config, texts, together: (choice, texts))
     ask(model)
     assert set(asked) == {choice}
 
@@ -451,7 +451,7 @@ def test_a_document_begins_behind_an_end():
     """Without a prompt and before one: the state is the one after the end token, then the prompt."""
     lines = a_model_of_lines()
     for text in ("", "ab"):
-        expected = sampler.read(lines.network(), np.array([1, *lines.encode(text)]))
+        expected = sampler.read_ids(lines.network(), np.array([1, *lines.encode(text)]))
         assert np.array_equal(lines.state(text).h, expected.h)
 
 

@@ -250,7 +250,7 @@ def test_scores_add_up():
 @pytest.mark.parametrize("streams", [1, 3])
 def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, monkeypatch):
     """N streams cost what N texts do that share a token at each cut; the rest goes on where the last one ended."""
-    monkeypatch.setattr(scoring, "SHORTEST_STREAM", 20)
+    monkeypatch.setattr(scoring, "SHORTEST_SCORED", 20)
     monkeypatch.setattr(scoring, "rows_at_once", lambda config: 10)
     length = (len(TEXT) - 1) // streams
     cuts = [*range(0, streams * length, length), len(TEXT) - 1]
@@ -290,13 +290,13 @@ def test_a_long_job_gets_the_compiled_kernels(side_by_side, monkeypatch):
     config = LanguageConfig(65, hidden_size=256)
     monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    backend, texts = scoring.choose_backend(config, ["a", "bc"], side_by_side)
+    backend, texts = scoring.backend_for(config, ["a", "bc"], side_by_side)
     assert backend == "numpy" and list(texts) == ["a", "bc"]
     endless = itertools.repeat("x" * 1000)
-    backend, texts = scoring.choose_backend(config, endless, side_by_side)
+    backend, texts = scoring.backend_for(config, endless, side_by_side)
     assert backend == "cpu" and next(iter(texts)) == "x" * 1000
     monkeypatch.setattr(cost, "fastest", lambda: "numpy")
-    assert scoring.choose_backend(config, endless, side_by_side)[0] == "numpy"
+    assert scoring.backend_for(config, endless, side_by_side)[0] == "numpy"
 
 
 def test_compiled_kernels_pay_from_some_tokens_on(monkeypatch):

@@ -74,7 +74,7 @@ def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterato
         yield piece[:, steps:]
 
 
-def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
+def read_ids(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
     """Read tokens (M,) of one text after `state`, READ at once, and return the state; None is the empty text."""
     state = network.initial_state() if state is None else state
     tokens = checks.ids("tokens", tokens, network.config.vocab_size)

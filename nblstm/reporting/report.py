@@ -23,7 +23,7 @@ from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
 from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
 from nblstm.tasks.language.model import LanguageModel
-from nblstm.text.corpus import TokenFile, read, read_documents
+from nblstm.text.corpus import TokenFile, read_chunks, read_documents
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
@@ -155,7 +155,7 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
     vocabulary = model.vocabulary
     chunks: Iterator[Any]
     if vocabulary.end_id is None:
-        chunks = read(paths, vocabulary.level, encoding)
+        chunks = read_chunks(paths, vocabulary.level, encoding)
     else:
         chunks = read_documents(paths, vocabulary.level, documents, encoding)
     ids = TokenFile(vocabulary, chunks).ids

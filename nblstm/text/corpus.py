@@ -143,7 +143,7 @@ def _unreadable(name: Any, error: OSError) -> TextError:
 # ---- sources -> chunks
 
 
-def read(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
+def read_chunks(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
     """Read the chunks that a vocabulary of this level encodes: `read_bytes` at byte level, `read_text` at the others."""
     return read_bytes(paths) if level == "byte" else read_text(paths, encoding)
 
@@ -155,7 +155,7 @@ def read_bytes(paths: Paths) -> Iterator[bytes]:
 
 
 def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tuple[str, Iterator]]:
-    """Read the files one by one: (name, chunks as `read` gives them). Files without any text are left out."""
+    """Read the files one by one: (name, chunks as `read_chunks` gives them). Files without any text are left out."""
     for source in find_sources(paths):
         chunks = filter(None, _blocks(source) if level == "byte" else _cut_at_tokens(_decoded(source, encoding)))
         for first in chunks:
@@ -578,7 +578,7 @@ def _texts(
 def _chunks(sources: list[Source], level: str, encoding: str, documents: str | None) -> Iterator:
     """Read a text in chunks, or in lists of documents of a kind."""
     if documents is None:
-        return read(sources, level, encoding)
+        return read_chunks(sources, level, encoding)
     return read_documents(sources, level, documents, encoding)
 
 

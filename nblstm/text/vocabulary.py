@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nblstm import checks
+from nblstm.config.text import LEVELS, TOKENIZERS
 from nblstm.errors import ConfigError, ModelFileError, TextError
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ PATTERNS = {
     "default": re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s"),  # every character belongs to exactly one match
     "whitespace": re.compile(r"\S+|\n"),
 }
-TOKENIZERS = tuple(PATTERNS)
 NUM_CODE_POINTS = 0x110000
 
 
@@ -143,7 +143,7 @@ class Vocabulary(ABC):
         return text
 
     @abstractmethod
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TokenDecoder:
         """Make a streaming decoder. To continue a prompt, feed it the prompt's ids first."""
 
     @property
@@ -239,8 +239,8 @@ class Characters(Vocabulary):
         texts = [checked(text, str) for text in checks.items("texts", texts)]
         return self.encode("".join(texts)), num_items(texts)
 
-    def decoder(self) -> Decoder:
-        return Decoder(self._texts)
+    def decoder(self) -> TokenDecoder:
+        return TokenDecoder(self._texts)
 
     @staticmethod
     def _check(tokens: list[str], ends: bool) -> None:
@@ -265,7 +265,7 @@ class Bytes(Vocabulary):
         """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
 
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self._texts)
 
     @staticmethod
@@ -287,15 +287,14 @@ class Words(Vocabulary):
             return text
         return "\n".join(" ".join(line.split()) for line in text.split("\n"))
 
-    def decoder(self) -> Decoder:
-        return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
+    def decoder(self) -> TokenDecoder:
+        return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else TokenDecoder(self._texts)
 
 
 _KINDS: dict[str, type[Vocabulary]] = {kind.level: kind for kind in (Characters, Words, Bytes)}
-LEVELS = tuple(_KINDS)
 
 
-class Decoder:
+class TokenDecoder:
     """Ids in, text out, one at a time: the joined results of every `feed` and the last `flush` are the decoded text.
 
     tokens: the text of each id; that of <end> is empty.
@@ -313,7 +312,7 @@ class Decoder:
         return ""
 
 
-class SpacingDecoder(Decoder):
+class SpacingDecoder(TokenDecoder):
     """Puts one space between two words, none next to a newline or where a document begins."""
 
     _before = "\n"
@@ -325,7 +324,7 @@ class SpacingDecoder(Decoder):
         return self._before if "\n" in (before, self._before) else " " + self._before
 
 
-class Utf8Decoder(Decoder):
+class Utf8Decoder(TokenDecoder):
     """Holds back the bytes of an unfinished character; bytes that are not UTF-8 become U+FFFD."""
 
     def __init__(self, tokens: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ class LanguageModel(TextModel):
         """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
         if before is None and (not len(ids) or self.vocabulary.end_id is not None):
             ids = np.concatenate([[start_id(self.vocabulary)], ids])
-        return sampler.read(self.network(backend), ids, before)
+        return sampler.read_ids(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
         """Return the state, if there is one, as kernels read it. ConfigError unless it is finite and of such a model."""
