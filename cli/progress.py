@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from nblstm.cli.shown import shown, text_shown
+
 from nblstm.reporting.durations import duration_text
 
 REDRAW_SECONDS = 0.1  # on a terminal

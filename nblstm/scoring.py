@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from nblstm.text.buckets import Buckets
 from nblstm.text.packing import chunks_of
 from nblstm.text.vocabulary import Vocabulary, num_characters, utf8
 
-Text = Union[str, bytes]
+Text = str | bytes
 OnProgress = Callable[
     [int, float], None
 ]  # called now and then with the tokens and bytes of text done since the last call
@@ -196,6 +196,7 @@ def _fill_in(
     network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool, on_progress: OnProgress
 ) -> Iterator[Surprisals]:
     """Judge as `stream` does, by a network that reads in both directions."""
+    assert network.span is not None  # as for every network that reads in both directions
     state, before = network.initial_state(), np.full(1, start_id(vocabulary), np.int32)
     for text, is_last in _cut_in_spans(vocabulary, chunks, network.span):
         ids = _encode(vocabulary, text)[1]
@@ -205,7 +206,7 @@ def _fill_in(
         yield Surprisals(text, ids, nats, vocabulary)
 
 
-def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[str], span: int) -> Iterator[tuple[str, bool]]:
+def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> Iterator[tuple[str, bool]]:
     """Give the text in pieces of whole spans of tokens, and a shorter last one; whether it is that."""
     rest = ""
     for chunk in chunks:
@@ -270,7 +271,7 @@ def judge(
         if vocabulary.end_id is not None:
             ids = [np.append(part, np.int32(vocabulary.end_id)) for part in ids]
         size = sum(len(utf8(text)) for text, _ in encoded) / max(1, sum(map(len, ids)))
-        nats = _judge_batches(network, ids, start_id(vocabulary), lambda tokens: on_progress(tokens, tokens * size))
+        nats = _judge_batches(network, ids, start_id(vocabulary), lambda tokens: on_progress(tokens, tokens * size))  # noqa: B023
         for (text, _), part, losses in zip(encoded, ids, nats):
             yield Surprisals(text, part, losses, vocabulary)
 
@@ -348,7 +349,7 @@ def score_in_streams(
         file.release()
     rest = ids[N * streams.length :].astype(np.int32)  # fewer than N tokens that follow the last stream
     losses, _ = _read_on(network, rest[:1], rest[1:], state.take([N - 1]), 0, on_progress)
-    text, _ = _encode(vocabulary, first)
+    text, _ = _encode(vocabulary, first or "")
     scored = _drop_first(vocabulary, text)
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)
     nats += float(losses.sum(dtype=np.float64))
@@ -366,7 +367,7 @@ def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
 
 
 def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
-    """Put documents in batches, as in `nblstm.text.corpus.TokenFile`, each from its start to its <end>; nothing without one."""
+    """Put documents in batches, as in `nblstm.text.corpus.TokenFile`; nothing without one."""
     if len(offsets) < 2:
         return ()
     return Buckets(ids, offsets, (), SCORED_AT_ONCE // VALIDATION_STREAMS, 1, tokens_per_batch=SCORED_AT_ONCE, seed=None).epoch(0)

@@ -159,7 +159,7 @@ def test_small_files_are_gathered(write, tmp_path):
 
 def test_missing_file(tmp_path):
     """The path is named."""
-    assert message_of(read_text, tmp_path / "no") == f"{tmp_path / 'no'} cannot be read_chunks: No such file or directory."
+    assert message_of(read_text, tmp_path / "no") == f"{tmp_path / 'no'} cannot be read: No such file or directory."
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])

@@ -48,7 +48,7 @@ def generate(
         piece[going] = history.advance(K)
         yield from _sound(piece, made, over)
         made += K
-        rows = [row for row, n in enumerate(going) if not over(n)]
+        rows = [row for row, n in enumerate(going) if not over(int(n))]
         if not rows:
             return
         if len(rows) < len(going):

@@ -38,7 +38,7 @@ class Stops:
     def _started(self, text: str) -> int:
         """Return the length of the longest start of a stop string that the text ends with."""
         longest = min(len(text), max(map(len, self.stops), default=1) - 1)
-        starts = lambda k: tuple(stop[:k] for stop in self.stops if len(stop) > k)  # noqa: E731
+        starts = lambda k: tuple(stop[:k] for stop in self.stops if len(stop) > k)
         return next((k for k in range(longest, 0, -1) if text.endswith(starts(k))), 0)
 
     def flush(self) -> str:

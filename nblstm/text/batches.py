@@ -43,7 +43,7 @@ class Chunk:
         """Make a chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
         T, N = tokens.shape
         flat = (array.astype(np.int32, order="C").reshape(-1) for array in (tokens, targets))
-        return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
+        return cls(next(flat), next(flat), np.arange(T + 1, dtype=np.int64) * N, fresh)
 
 
 class Epochs(Protocol):
@@ -81,7 +81,7 @@ class Streams(Sequence[Chunk]):
         """Count the chunks of an epoch; the last one may be shorter than bptt."""
         return -(-self.length // self.bptt)
 
-    def __getitem__(self, k: int) -> Chunk:
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
         """Return chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")

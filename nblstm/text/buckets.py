@@ -160,7 +160,7 @@ class Batches(Sequence[Chunk]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, k: int) -> Chunk:
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
         """Return chunk k, 0 <= k < len(self)."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class Source:
     marks: list[tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 
 
-AnyPath = Union[str, "os.PathLike[str]", Source]
-Paths = Union[AnyPath, Iterable[AnyPath]]
+AnyPath = str | os.PathLike[str] | Source
+Paths = AnyPath | Iterable[AnyPath]
 
 
 # ---- paths -> sources
@@ -115,7 +115,8 @@ def _sources_in(folder: Path) -> list[Source]:
 
 
 def _file_source(path: Path) -> Source:
-    return Source(str(path), partial(gzip.open if path.suffix == ".gz" else open, path, "rb"))
+    opened: Any = partial(gzip.open if path.suffix == ".gz" else open, path, "rb")
+    return Source(str(path), opened)
 
 
 def _open_stdin() -> AbstractContextManager[BinaryIO]:
@@ -186,6 +187,7 @@ def read_documents(
     """
     _check_encoding(encoding)
     sources = find_sources(paths)
+    documents: Iterator[Any]
     if level == "byte":
         documents = chain.from_iterable(split(_blocks(source), kind, source.name) for source in sources)
     else:
@@ -344,7 +346,7 @@ class TokenFile:
                 self.vocabulary = self._counted(encoder, encoded, file)
             else:
                 self.vocabulary = encoder
-                file.writelines(map(self._recorded, encoded))
+                file.writelines(self._recorded(ids).data for ids in encoded)
             file.flush()
             size = file.tell()
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
@@ -367,7 +369,8 @@ class TokenFile:
             ids, lengths = encoder.encode_all(texts)
             lengths = lengths[lengths > 0]
             steps.append(lengths + 1)
-            yield np.insert(ids, np.cumsum(lengths), encoder.end_id)
+            end: Any = encoder.end_id
+            yield np.insert(ids, np.cumsum(lengths), end)
 
     def _counted(self, counter: TokenCounter, encoded: Iterable[np.ndarray], file: BinaryIO) -> Vocabulary:
         """Write provisional ids to the file, choose the vocabulary, and put its ids in their place."""
@@ -383,7 +386,7 @@ class TokenFile:
         """Count the unknown ones of ids as they are written, and hash them."""
         if self._unk_id is not None:
             self.unknown += int(np.count_nonzero(ids == self._unk_id))
-        self._hash.update(ids)
+        self._hash.update(ids.data)
         return ids
 
     def release(self) -> None:
@@ -405,7 +408,7 @@ class _IdFile:
         """Write ids behind the others, which become as wide as these are."""
         if ids.dtype.itemsize > self.dtype.itemsize:
             self.rewrite(ids.dtype, lambda block: block.astype(ids.dtype))
-        self.file.write(ids.astype(self.dtype, copy=False))
+        self.file.write(ids.astype(self.dtype, copy=False).data)
         self.count += len(ids)
 
     def rewrite(self, dtype: np.dtype, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -416,7 +419,7 @@ class _IdFile:
             self.file.seek(start * old)
             block = self.file.read(min(CHUNK, self.count - start) * old)
             self.file.seek(start * new)
-            self.file.write(change(np.frombuffer(block, self.dtype)))
+            self.file.write(change(np.frombuffer(block, self.dtype)).data)
         self.file.seek(self.count * new)
         self.file.truncate()
         self.dtype = dtype
@@ -531,7 +534,7 @@ def _check_length(corpus: Corpus) -> None:
     """Raise TextError if there is too little to learn from."""
     if len(corpus.train) >= 2:
         return
-    if corpus.train_offsets is not None:
+    if corpus.train_offsets is not None and corpus.valid_offsets is not None:
         rule, found = "must have at least 1 document with a token in it, got 0", len(corpus.valid_offsets) - 1
         kept = f"; of {found} in all, valid_fraction keeps {found} for validation" if found else ""
         raise TextError(f"the training text {rule}{kept}; add text or lower valid_fraction.")
@@ -626,7 +629,8 @@ def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
     return place
 
 
-_BORDERS = {  # by the tokenizer's name: where a chunk of a stream of words may be cut
+# by name: where a chunk of a stream of words may be cut, given the tokenizer
+_BORDERS: dict[str, Callable[[str], Callable[[Any, int], int]]] = {
     "token": lambda tokenizer: partial(_last_token_border, pattern=PATTERNS[tokenizer]),
     "line": lambda tokenizer: lambda chunk, place: _token_border(chunk[:place]),
 }

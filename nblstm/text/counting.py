@@ -136,7 +136,7 @@ class WordCounter(TokenCounter):
     def __init__(self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool) -> None:
         super().__init__(tokenizer, min_count, max_vocab, ends)
         # word -> provisional id, given when it is first asked for
-        self._ids = defaultdict(count(len(self.specials)).__next__)
+        self._ids: defaultdict[str, int] = defaultdict(count(len(self.specials)).__next__)
         self._ids.update(dict.fromkeys(self.specials, self.unk_id))  # WikiText spells its unknown words so
 
     def __len__(self) -> int:

@@ -34,7 +34,7 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.config.text import LEVELS, TOKENIZERS
-from nblstm.errors import ConfigError, ModelFileError, TextError
+from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError
 
 if TYPE_CHECKING:
     from nblstm.text.counting import TokenCounter
@@ -67,6 +67,8 @@ class Vocabulary(ABC):
             raise ConfigError("Vocabulary.build and Vocabulary.from_dict make vocabularies; call one of them.")
         return super().__new__(cls)
 
+    _ids: ClassVar[dict[str, int]]  # of each vocabulary, see `__post_init__`
+    _texts: ClassVar[tuple[str, ...]]
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
@@ -135,7 +137,7 @@ class Vocabulary(ABC):
         return COUNTERS[level](tokenizer, min_count, max_vocab, ends)
 
     @abstractmethod
-    def split(self, text: str) -> Sequence[str]:
+    def split(self, text: Any) -> Sequence[str]:
         """Split the text into its tokens, known or not."""
 
     def canonical(self, text: str) -> str:
@@ -164,7 +166,7 @@ class Vocabulary(ABC):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text: Any) -> np.ndarray:
         """Encode a text as token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
         tokens = self.split(text)
         return np.fromiter(map(self._ids.get, tokens, repeat(self.unk_id)), self.dtype, count=len(tokens))
@@ -221,6 +223,7 @@ class Characters(Vocabulary):
     """Every Unicode code point is a token."""
 
     level = "char"
+    _table: ClassVar[np.ndarray]  # of each vocabulary
 
     def split(self, text: str) -> Sequence[str]:
         return checked(text, str)
@@ -338,7 +341,7 @@ class Utf8Decoder(TokenDecoder):
         return self._utf8.decode(b"", final=True)
 
 
-def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
+def _check_choices(level: Any, tokenizer: Any, error: type[NblstmError]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
     checks.choice("level", level, LEVELS, error)
     checks.choice("tokenizer", tokenizer, TOKENIZERS, error)

@@ -114,7 +114,7 @@ class LanguageModel(TextModel):
         """
         texts = self._batch(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
-        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
+        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge
         found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
         for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
             if comparable(prompt + text) in corpus:

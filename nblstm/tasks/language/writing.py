@@ -70,7 +70,7 @@ class SampleBatch:
         texts = [_TextDecoder(vocabulary, before, self.stops) for _ in range(self.config.num_samples)]
         banned = vocabulary.never_written
         network = self.model.network(self.backend)
-        over = lambda n: texts[n].over  # noqa: E731
+        over = lambda n: texts[n].over
         for piece in sampler.generate(network, self.start, self.config, self.random, banned, self.prompt, over):
             yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
         yield [text.flush() for text in texts]
