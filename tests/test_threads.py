@@ -312,7 +312,7 @@ import os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
 import numpy as np
 import nblstm
-from nblstm.config import LanguageConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial
 from nblstm.text.vocabulary import Vocabulary
