@@ -1,4 +1,4 @@
-"""What several test files share: a small text, a small trained model, and the commands as a user runs them."""
+"""What test files are given: a time limit, a small trained model, and the commands as a user runs them."""
 
 import faulthandler
 import os
@@ -7,18 +7,18 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import nblstm
+pytest.register_assert_rewrite("support")
 
-VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
-SMALL = ["--hidden-size", "8", "--num-layers", "1", "--batch-size", "4", "--bptt", "8"]
+from support.commands import PATIENCE, VERSE, Outcome, environment  # noqa: E402
+
+import nblstm  # noqa: E402
+
 TEST_SECONDS = float(os.environ.get("NBLSTM_TEST_SECONDS", "600"))  # that a test, or one of its fixtures, may take
 STDERR = pytest.StashKey()  # of the config: where stderr was before tests caught it
-PATIENCE = 120  # seconds that a test waits for a process of its own
 
 
 # ---------------------------------------------------------------- the suite ends
@@ -75,15 +75,6 @@ pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
 # ---------------------------------------------------------------- what tests share
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder with corpus.txt and the files of a short run on it: a model of 8 units. Not to be written to."""
@@ -122,12 +113,6 @@ def command(capfd):
         return Outcome(ended.value.code, *capfd.readouterr())
 
     return run
-
-
-def environment(**variables):
-    """The environment of a process that runs this nblstm, warnings being errors."""
-    root = str(Path(nblstm.__file__).parent.parent)
-    return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", **variables}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.config import BeamConfig, SampleConfig, TextConfig, TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.masked.config import MaskedConfig
-from nblstm.tasks.series.config import SeriesConfig
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 from nblstm.kernels import Beam, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale
 from nblstm.text.batches import Chunk
 
@@ -176,15 +177,15 @@ def junk_everywhere(function, args, keywords):
 
 
 @backends
-@pytest.mark.parametrize("name", CALLS)
+@each("name", CALLS)
 def test_junk_is_answered_or_refused(name, backend, tmp_path, monkeypatch):
     """No argument of a public function, whatever it is, brings an exception that is not ours, or a warning."""
     monkeypatch.chdir(tmp_path)
     junk_everywhere(*CALLS[name](backend))
 
 
-@pytest.mark.parametrize("method", ["predict", "generate_text", "score", "save", "load"])
-@pytest.mark.parametrize("kind", ["MLPLanguageModel", "TextGenerator"])
+@each("method", ["predict", "generate_text", "score", "save", "load"])
+@each("kind", ["MLPLanguageModel", "TextGenerator"])
 def test_junk_is_answered_or_refused_by_the_programs(kind, method, programs, tmp_path, monkeypatch):
     """The same for the methods of the article's programs."""
     monkeypatch.chdir(tmp_path)
@@ -235,7 +236,7 @@ VERBS = {
 
 
 @backends
-@pytest.mark.parametrize("verb", VERBS)
+@each("verb", VERBS)
 def test_a_state_in_another_form_gives_the_same(verb, backend):
     """Strided, big-endian, read-only and the like: the answers of the state as it was made."""
     expected = VERBS[verb](backend, STATE)
@@ -244,8 +245,8 @@ def test_a_state_in_another_form_gives_the_same(verb, backend):
 
 
 @backends
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "logits"])
-@pytest.mark.parametrize("wrong", ["float64", "int32", "NaN", "two texts", "another size", "masked"])
+@each("verb", [verb for verb in VERBS if verb != "logits"])
+@each("wrong", ["float64", "int32", "NaN", "two texts", "another size", "masked"])
 def test_a_state_of_other_numbers_is_refused(verb, wrong, backend):
     """Another precision, another number of texts or units, NaN or a mask: ConfigError says so."""
     change = {
@@ -261,7 +262,7 @@ def test_a_state_of_other_numbers_is_refused(verb, wrong, backend):
 
 
 @backends
-@pytest.mark.parametrize("form", FORMS)
+@each("form", FORMS)
 def test_parameters_in_another_form_give_the_same(form, backend):
     """A LanguageModel and a SeriesModel of strided, big-endian, read-only parameters answer as of plain ones."""
     model = make_model(parameters=forms(MODEL.parameters)[form])
@@ -271,7 +272,7 @@ def test_parameters_in_another_form_give_the_same(form, backend):
     assert np.array_equal(series.predict(np.arange(5.0), backend), SERIES.predict(np.arange(5.0), backend))
 
 
-@pytest.mark.parametrize(
+@each(
     "change",
     [lambda p: p.astype(np.float64), lambda p: p[:-1], lambda p: p[None], lambda p: p.tolist(), lambda p: p * np.nan],
 )
@@ -302,7 +303,7 @@ def test_parts_of_a_model_that_do_not_fit_are_refused():
 
 
 @backends
-@pytest.mark.parametrize("ids", [[10**12], [-1], [V], [2**63], [1.0], [True], ["a"], [[1]], [1, 1], []])
+@each("ids", [[10**12], [-1], [V], [2**63], [1.0], [True], ["a"], [[1]], [1, 1], []])
 def test_a_decoder_refuses_what_is_no_id(ids, backend):
     """Ids out of range would be read out of bounds; ConfigError names the range or the shape."""
     with pytest.raises(ConfigError, match="tokens must be"):
@@ -310,7 +311,7 @@ def test_a_decoder_refuses_what_is_no_id(ids, backend):
 
 
 @backends
-@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "u8", ">i8", ">u8"])
+@each("dtype", ["u1", "i2", "u4", "u8", ">i8", ">u8"])
 def test_ids_of_any_integer_type_are_the_same(dtype, backend):
     """NumPy takes uint64 for no index, and compiled kernels know int64 alone: every type gives the same logits."""
     network, ids = MODEL.network(backend), np.array([3])
@@ -324,7 +325,7 @@ def test_ids_of_any_integer_type_are_the_same(dtype, backend):
 
 
 @backends
-@pytest.mark.parametrize("part", ["tokens", "targets", "offsets", "weights", "state", "gradient"])
+@each("part", ["tokens", "targets", "offsets", "weights", "state", "gradient"])
 def test_a_network_refuses_a_chunk_that_does_not_fit(part, backend):
     """Ids out of range, offsets that do not cut the rows, weights below 0, a state of another batch, a short gradient."""
     good = {
@@ -428,7 +429,7 @@ def test_indices_are_what_numpy_takes():
 
 
 @backends
-@pytest.mark.parametrize("dtype", ["u8", "u4", "i8", "i4"])
+@each("dtype", ["u8", "u4", "i8", "i4"])
 def test_kernels_gather_by_ids_of_any_type(dtype, backend):
     """embedding_forward takes what a text's ids and offsets may be."""
     y, weight = np.empty((2, 3), np.float32), np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -488,7 +489,7 @@ LOST = {
 
 
 @backends
-@pytest.mark.parametrize("verb", LOST)
+@each("verb", LOST)
 def test_logits_that_overflow_are_an_error(verb, backend):
     """Weights that are finite, and a logit that is not: NonFiniteError in every verb, and no warning."""
     with pytest.raises(NonFiniteError, match="not finite: the model's weights are damaged or far too large"):

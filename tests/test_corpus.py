@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.errors import ConfigError, TextError
@@ -95,7 +96,7 @@ def test_standard_input(stdin, write):
     assert text_of([write("a", "a "), "-"]) == "a naïve\n"
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "gb18030"])
+@each("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "gb18030"])
 def test_other_encodings(write, encoding):
     """An encoding that Python knows is decoded; a mark of its own goes."""
     assert text_of(write("a", "é à\n".encode(encoding)), encoding=encoding) == "é à\n"
@@ -110,7 +111,7 @@ def test_bytes_are_read_as_they_are(write):
 # ---- chunks
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "the cat, sat on the mat.\r\n" * 120_000,
@@ -127,8 +128,8 @@ def test_chunks_are_bounded_and_join_to_the_text(write, text):
     assert len(chunks) > 1 and max(map(len, chunks)) <= 4 * CHUNK
 
 
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
-@pytest.mark.parametrize("separator", [" ", "\n", "\r\n", "\t "])
+@each("tokenizer", ["default", "whitespace"])
+@each("separator", [" ", "\n", "\r\n", "\t "])
 def test_no_token_spans_two_chunks(write, monkeypatch, tokenizer, separator):
     """Encoding chunk by chunk gives what encoding the whole text gives, wherever the blocks of bytes end."""
     text = separator.join("don't , naïve . the (中文字)  <unk> snake_case".split(" ") * 20)
@@ -200,8 +201,8 @@ def test_permission_denied(write, tmp_path):
     assert message == f"{tmp_path / 'folder'} cannot be read: Permission denied."
 
 
-@pytest.mark.parametrize("before", [0, 5, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
-@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xe4\xb8"], ids=["never", "broken", "cut off"])
+@each("before", [0, 5, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+@each("bad", [b"\xff", b"\xc3(", b"\xe4\xb8"], ids=["never", "broken", "cut off"])
 def test_invalid_utf8_names_file_and_byte(write, before, bad):
     """The offset is that of the first bad byte in the file, also across blocks and at the end."""
     path = write("a", b"x" * before + bad)
@@ -210,14 +211,14 @@ def test_invalid_utf8_names_file_and_byte(write, before, bad):
     assert "--encoding" in message and "--level byte" in message
 
 
-@pytest.mark.parametrize("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "undefined"])
+@each("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "undefined"])
 def test_unknown_encoding(write, encoding):
     """Not a codec, or not one for text."""
     message = message_of(read_text, write("a", "x"), encoding=encoding)
     assert message == f"encoding must be one that Python knows, such as utf-8, got {encoding!r}."
 
 
-@pytest.mark.parametrize(
+@each(
     "damage",
     [
         lambda data: data[:-9],
@@ -261,8 +262,8 @@ def test_split_is_contiguous_by_characters(write):
     assert corpus.train.dtype == corpus.valid.dtype == np.uint8
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
+@each("fraction", [0.0, 0.001, 0.25, 0.5, 0.9])
+@each("level", ["char", "word", "byte"])
 def test_training_and_validation_text_join_to_the_text(write, monkeypatch, level, fraction):
     """Nothing is lost or read twice at the split, wherever it falls in a chunk."""
     text = "".join(f"line {i % 7}, naïve\n" for i in range(40))
@@ -470,7 +471,7 @@ def word_corpus(write, text, tokenizer="default", fraction=0.1):
     return corpus, int(len(text) * (1 - fraction))
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "a header line\n" + " ".join(f"w{k % 50}" for k in range(20_000)),
@@ -480,7 +481,7 @@ def word_corpus(write, text, tokenizer="default", fraction=0.1):
     ],
     ids=["header and one line", "three lines", "tabs", "CRLF"],
 )
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
+@each("tokenizer", ["default", "whitespace"])
 def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
     """Whatever the lines, training and validation take their shares to a word, and no word or line end is cut."""
     corpus, place = word_corpus(write, text, tokenizer)
@@ -491,8 +492,8 @@ def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
     assert not (text[: corpus.train_characters].endswith("\r") and text[corpus.train_characters :].startswith("\n"))
 
 
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
-@pytest.mark.parametrize("fraction", [0.05, 0.21, 0.5, 0.83])
+@each("tokenizer", ["default", "whitespace"])
+@each("fraction", [0.05, 0.21, 0.5, 0.83])
 def test_the_split_is_the_last_border_of_two_tokens(write, monkeypatch, tokenizer, fraction):
     """It is where the tokens' own ends say, computed from the whole text, wherever the chunks end."""
     text = "don't ,naïve\t\t(中文字，中)  x_y\r\n.\ra 'b''c " * 9
@@ -580,8 +581,8 @@ class Changing:
         return io.BytesIO(self.first if self.left >= 0 else self.then)
 
 
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
-@pytest.mark.parametrize("then", [b"b b\n" * 99, b"a b\n" * 98, b"a b\n" * 100, b"", b"a b\n" * 98 + b"a c\n"])
+@each("level", ["char", "word", "byte"])
+@each("then", [b"b b\n" * 99, b"a b\n" * 98, b"a b\n" * 100, b"", b"a b\n" * 98 + b"a c\n"])
 def test_a_text_that_changes_between_two_passes(level, then):
     """Other characters, more or fewer: whichever pass meets them stops, and names the file."""
     for readings in range(1, 3 if level == "byte" else 4):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.kernels import CONTRACT, run_layer
 
 import nblstm
 from nblstm.config import BeamConfig, SampleConfig, TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, DeviceError
 from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate
@@ -22,6 +22,7 @@ from nblstm.kernels import Filters, reference
 from nblstm.kernels.cells import Cell
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.memory import card_bytes
@@ -77,9 +78,7 @@ def test_without_a_card_one_line_says_what_is_missing(command, folder):
 
 def test_the_contract_is_kept():
     """The same functions with the same argument names as the specification."""
-    from test_kernels import CONTRACT as everywhere
-
-    for name in [*everywhere, "array", "empty", "zeros_like", "assign", "host"]:
+    for name in [*CONTRACT, "array", "empty", "zeros_like", "assign", "host"]:
         expected = list(inspect.signature(getattr(reference, name)).parameters)
         assert list(inspect.signature(getattr(cuda, name)).parameters) == expected, name
 
@@ -203,8 +202,6 @@ def test_softmax(smoothing, weighted, monkeypatch):
 @pytest.mark.parametrize("kind", CELLS)
 def test_layer(kind):
     """Outputs, final state and every gradient of packed texts, also of more than a block's; inputs through an index."""
-    from test_kernels import run_layer
-
     many = [3] * cuda.device.TEXTS + [2, 1, 1]
     cases = [((4, 8), [3, 3, 2], False), ((17, 3), [3, 1, 1], True), ((5, 3), many, False)]
     for (H, D), lengths, repeated in cases if kind in ("lstm", "gru") else cases[1:]:
@@ -218,8 +215,6 @@ def test_layer(kind):
 @needs_card
 def test_a_launch_for_every_step_is_the_same_as_one_for_all(monkeypatch):
     """Where a grid does not fit on the card, nothing but the time changes."""
-    from test_kernels import run_layer
-
     cell = Cell("lstm", 3, 20)  # two blocks of units
     together = run_layer(cuda, 1, Cell("lstm", 3, 5), [3, 2], np.float32, False, False)
     monkeypatch.setattr(cuda.recurrent, "_most_blocks", lambda *_: 0)

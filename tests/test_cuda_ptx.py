@@ -3,7 +3,6 @@
 import os
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda")

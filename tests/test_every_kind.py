@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.files.model_file import load_checkpoint
@@ -99,7 +100,7 @@ def nats(lines):
     return [json.loads(line)["nats_per_token"] for line in lines.splitlines()]
 
 
-@pytest.mark.parametrize("options, message", [
+@each("options, message", [
     (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
     (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
     (["--cell", "mingru", "--weight-dropout", "0.1"], "weight_dropout is for lstm or gru"),

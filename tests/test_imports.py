@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.cases import each
 
 import nblstm
 
@@ -76,7 +77,7 @@ def test_the_rooms_have_no_circle():
     assert all(order.index(room) < order.index(other) for room, others in BELOW.items() for other in others)
 
 
-@pytest.mark.parametrize("room", ["text", "files", "config", "errors", "nn", "generation", "scoring", "tasks"])
+@each("room", ["text", "files", "config", "errors", "nn", "generation", "scoring", "tasks"])
 def test_only_the_kernels_know_numba(room):
     """No other room below training imports it."""
     for path in (path for path in MODULES if room_of(path) == room):
@@ -112,7 +113,7 @@ def test_import_nblstm_is_light(python):
     assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
 
 
-@pytest.mark.parametrize(
+@each(
     "args",
     [
         ["sample", "-n", "100"], ["sample", "--beam", "8"], ["score", "corpus.txt"], ["eval", "corpus.txt"],

@@ -30,7 +30,8 @@ import sys
 import numpy as np
 from nblstm.kernels import cpu, reference
 from nblstm.kernels.cells import Cell
-from test_kernels import close, random_head, run_layer, softmax_head
+from support.compare import close
+from support.kernels import random_head, run_layer, softmax_head
 D, H = map(int, sys.argv[1:])
 for kind in ("lstm", "gru", "update-lstm"):
     given = Cell(kind, D, H), [3, 3, 1], np.float64, True

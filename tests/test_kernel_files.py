@@ -5,7 +5,8 @@ import importlib
 from pathlib import Path
 
 import pytest
-from test_kernels import CONTRACT
+from support.cases import each
+from support.kernels import CONTRACT
 
 import nblstm
 from nblstm.kernels.cells import KINDS, Cell
@@ -33,7 +34,7 @@ def functions(tree, within=""):
         yield from functions(node, f"{node.name}." if isinstance(node, ast.ClassDef) else "")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+@each("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_file_is_short_and_its_functions_take_few_arguments(path):
     """Below 400 lines; at most 10 arguments, but for those that are counted above."""
     text = path.read_text(encoding="utf-8")

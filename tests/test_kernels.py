@@ -7,87 +7,30 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.cases import cycled, each, pairs
+from support.compare import close
+from support.kernels import (
+    CELLS,
+    CONTRACT,
+    SPECIFIED,
+    TOLERANCE,
+    layer,
+    offsets_of,
+    random_head,
+    run_layer,
+    softmax_head,
+)  # fmt: skip
 
 from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
-from nblstm.kernels.cells import KINDS, Cell
+from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu import decoding, recurrent, searching
 from nblstm.kernels.cpu import head as heads
 from nblstm.kernels.cpu.barrier import CROWDED
 from nblstm.kernels.threads import Share
 
-CONTRACT = [
-    "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
-    "recurrent_backward", "decode_weights", "decode_work",
-    "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
-    "softmax_work",
-    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
-    "adam", "sgd", "average", "rmsprop",
-]  # fmt: skip
-TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
     (3, 2, 5, 1), (4, 3, 3, 7), (2, 1, 70, 33), (3, 5, 16, 130), (5, 13, 33, 64), (1, 1, 1, 1),
 ]  # fmt: skip
-
-
-def close(actual, expected, tolerance):
-    """Equal relative to the largest expected value."""
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max(initial=0)))
-
-
-CELLS = {
-    "lstm": {"kind": "lstm"},
-    "gru": {"kind": "gru"},
-    "tanh rnn": {"kind": "rnn"},
-    "relu rnn": {"kind": "rnn", "nonlinearity": "relu"},
-    "update-lstm": {"kind": "update-lstm"},
-    "mingru": {"kind": "mingru"},
-}
-SPECIFIED = {  # computed by the specification on every backend
-    "peephole lstm": {"kind": "lstm", "peepholes": True},
-    "projected lstm": {"kind": "lstm", "proj_size": 5},
-    "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},
-    **{f"mogrifier, {k} rounds": {"kind": "mogrifier-lstm", "mogrifier_rounds": k} for k in (0, 1, 5)},
-    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in KINDS},
-}
-
-
-def offsets_of(lengths):
-    """Where the steps of packed texts begin; lengths fall."""
-    lengths = np.asarray(lengths)
-    return np.concatenate([[0], np.cumsum([(lengths > t).sum() for t in range(lengths[0])])]).astype(np.int64)
-
-
-def layer(cell, lengths, dtype, repeated, seed=0):
-    """Random inputs of one layer by name; `repeated` inputs come through an index."""
-    r = np.random.default_rng(seed)
-    offsets = offsets_of(lengths)
-    M, N = int(offsets[-1]), len(lengths)
-    rows = max(1, M // 2) if repeated else M
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    dcs = new(M, cell.memory_size) if cell.has_memory else None
-    return {
-        "dcs": dcs, "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
-        "h0": new(N, cell.output_size), "c0": new(N, cell.memory_size), "offsets": offsets,
-        "weights": {name: new(*shape) for name, shape in cell.shapes.items()}, "dy": new(M, cell.output_size),
-        "dh": new(N, cell.output_size), "dc": new(N, cell.memory_size),
-    }  # fmt: skip
-
-
-def run_layer(kernels, threads, cell, lengths, dtype, repeated, slopes=True):
-    """Forward and backward of one layer: every output by name. slopes: whether c of every step has a gradient, too."""
-    given = layer(cell, lengths, dtype, repeated)
-    x, index, h0, c0, offsets, weights = (given[k] for k in ("x", "index", "h0", "c0", "offsets", "weights"))
-    M, N = len(given["dy"]), len(lengths)
-    y, hn, cn = np.empty_like(given["dy"]), np.empty_like(h0), np.empty_like(c0)
-    cs = np.empty((M, cell.memory_size), dtype) if cell.has_memory else None
-    (work,) = kernels.recurrent_work([cell], M + 1, N + 1, [len(x) + 1 if repeated else 0], dtype, threads)
-    kernels.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
-    grads = {name: np.ones_like(weight) for name, weight in weights.items()}
-    dx, dh, dc, dy = np.full_like(x, np.nan), given["dh"].copy(), given["dc"].copy(), given["dy"].copy()
-    dcs = given["dcs"] if slopes else None
-    kernels.recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
-    return {"y": y, "cs": y[:0] if cs is None else cs, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
 
 
 def test_modules_hold_the_same_functions_with_the_same_arguments():
@@ -97,19 +40,16 @@ def test_modules_hold_the_same_functions_with_the_same_arguments():
         assert list(inspect.signature(getattr(cpu, name)).parameters) == expected, name
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("repeated", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", CELLS)
+@each("shape, repeated, dtype", pairs(SHAPES, [False, True], [np.float32, np.float64]))
 def test_layer_equals_the_specification(kind, shape, repeated, dtype):
     """Outputs, final state and every gradient of every cell, for sizes that fill no tile, on three threads."""
     T, N, D, H = shape
     check_layer(Cell(**CELLS[kind], input_size=D, hidden_size=H), [T] * N, dtype, repeated)
 
 
-@pytest.mark.parametrize("repeated", [False, True])
-@pytest.mark.parametrize("lengths", [[5, 4, 4, 1, 1, 1], [7, 1], [3, 3, 2], [8] + [1] * 9])
 @pytest.mark.parametrize("kind", CELLS)
+@each("lengths, repeated", cycled([[5, 4, 4, 1, 1, 1], [7, 1], [3, 3, 2], [8] + [1] * 9], [False, True]))
 def test_layer_of_texts_that_end_equals_the_specification(kind, lengths, repeated):
     """The batch shrinks as texts end; each text's final state is that of its own last step."""
     check_layer(Cell(**CELLS[kind], input_size=20, hidden_size=70), lengths, np.float64, repeated)
@@ -177,8 +117,8 @@ def test_an_update_gate_of_one_makes_an_lstm():
             assert np.array_equal(found["update-lstm", kernels][name], value), name
 
 
-@pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("lengths", [[4], [4, 4], [6, 5, 5, 4, 2, 2, 2, 1, 1, 1, 1]])
+@each("kind", CELLS)
+@each("lengths", [[4], [4, 4], [6, 5, 5, 4, 2, 2, 2, 1, 1, 1, 1]])
 def test_number_of_threads_does_not_change_a_bit(lengths, kind, monkeypatch):
     """No sum is split between threads: 1, 2 and 5 threads give the same bits, also when they share texts."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -189,9 +129,9 @@ def test_number_of_threads_does_not_change_a_bit(lengths, kind, monkeypatch):
             assert np.array_equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh rnn", "relu rnn", "projected lstm"])
+@each("kind", ["lstm", "gru", "tanh rnn", "relu rnn", "projected lstm"])
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 def test_layer_is_pytorchs(kind, kernels, dtype):
     """torch.nn.LSTM, GRU and RNN on packed texts of different lengths: outputs, final state and every gradient."""
     torch = pytest.importorskip("torch")
@@ -212,6 +152,9 @@ def test_layer_is_pytorchs(kind, kernels, dtype):
     expected = {"y": y.data, "hn": hn[0], "cn": cn[0], "dx": x.grad, "dh": h0.grad, "dc": c0.grad, **grads}
     for name, value in expected.items():
         close(found[name], value.detach().numpy(), 1e-5 if dtype == np.float32 else 1e-12)
+
+
+SPLITS = [(1, 1), (1, 2), (2, 3), (5, 2)]  # texts, threads: each alone, sharing a text, with texts of its own
 
 
 def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, with_memory=False, kind="lstm", **options):
@@ -241,13 +184,11 @@ def decoded(kernels, net, texts, threads):
     return h, c, top, logits
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("sizes", [(5, 3, 1), (70, 20, 33), (130, 7, 130)])
-def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
+@each("split, sizes, dtype", pairs(SPLITS, [(5, 3, 1), (70, 20, 33), (130, 7, 130)], [np.float32, np.float64]))
+def test_decoding_equals_the_specification(sizes, split, dtype, monkeypatch):
     """State and logits over several steps, however the work is split: by texts or, for few, by units."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    net = small_net(sizes, dtype)
+    net, (texts, threads) = small_net(sizes, dtype), split
     for expected, actual in zip(decoded(reference, net, texts, 1), decoded(cpu, net, texts, threads)):
         close(actual, expected, TOLERANCE[dtype])
 
@@ -263,18 +204,17 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_decoding_of_every_network_equals_the_specification(net, texts, threads, kept, monkeypatch):
+@each("net, split, kept", pairs(NETS, SPLITS, [decoding.KEPT_BYTES, 0]))
+def test_decoding_of_every_network_equals_the_specification(net, split, kept, monkeypatch):
     """As above: less than a panel of units, just one and more; embedded in as many numbers as units, or in others.
 
     kept: room for the projections of all tokens, or of one alone.
     """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
     for sizes in ((5, 3, 1), (40, 33, 33), (70, 64, 64), (65, 20, 64), (20, 130, 130)):
-        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **net)
+        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **NETS[net])
         expected = decoded(reference, made, texts, 1)
         for value, other in zip(expected, decoded(cpu, made, texts, threads)):
             close(other, value, TOLERANCE[np.float32])
@@ -347,8 +287,8 @@ FILTERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@each("dtype", [np.float32, np.float64])
+@each("settings", FILTERS)
 def test_drawing_equals_the_specification(settings, dtype):
     """The same token for the same uniform number, with ties, infinities and huge logits among the rows."""
     r = np.random.default_rng(2)
@@ -397,16 +337,15 @@ def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33),
     return history, h, c, top, logits
 
 
-@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("settings", [{}, FILTERS[-1]], ids=str)
-def test_generating_equals_the_specification(texts, threads, settings, kept, monkeypatch):
+@each("split, settings, kept", pairs(SPLITS, [{}, FILTERS[-1]], [decoding.KEPT_BYTES, 0]))
+def test_generating_equals_the_specification(split, settings, kept, monkeypatch):
     """Token for token, and the state and logits behind them, however texts and layers are split between threads.
 
     kept: room for the projections of all tokens, or of one alone.
     """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
     expected = generated(reference, 1, texts, np.float64, settings)
     actual = generated(cpu, threads, texts, np.float64, settings)
     assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
@@ -414,8 +353,8 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
         close(other, value, 1e-12)
 
 
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (5, 2)])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
+@each("texts, threads", [(1, 1), (1, 2), (5, 2)])
+@each("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_generating_with_every_network_equals_the_specification(net, texts, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -448,6 +387,9 @@ SEARCHES = {  # settings of `Beam`
 }  # fmt: skip
 
 
+SIZES = [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)]  # B, V, threads
+
+
 def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E=6, **options):
     """What a search of up to 12 steps leaves, taken in pieces: the history, the hypotheses, h, c, top, logits. Two layers."""
     r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
@@ -469,12 +411,11 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E
     return parents, tokens, hypotheses.finished, hypotheses.length, hypotheses.log_probability, hypotheses.perturbed, h, c, top, logits
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("B, V, threads", [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)])
-@pytest.mark.parametrize("settings", SEARCHES.values(), ids=SEARCHES)
-def test_searching_equals_the_specification(settings, B, V, threads, dtype, monkeypatch):
+@each("name, size, dtype", pairs(SEARCHES, SIZES, [np.float32, np.float64]))
+def test_searching_equals_the_specification(name, size, dtype, monkeypatch):
     """The same children at every step, the same end, and the state behind: in one call or several, by any threads."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)
+    settings, (B, V, threads) = SEARCHES[name], size
     if B % settings.get("groups", 1):
         settings = {**settings, "groups": 1}
     expected = searched(reference, 1, B, V, settings, dtype)
@@ -486,8 +427,8 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
             np.testing.assert_allclose(other, value, rtol=0, atol=1e-10 if dtype == np.float64 else 1e-4)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
+@each("threads", [1, 2])
+@each("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_searching_with_every_network_equals_the_specification(net, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)
@@ -501,7 +442,7 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
             np.testing.assert_allclose(other, value, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
+@each(
     "name, B, steps, finished",
     [
         ("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51),
@@ -607,8 +548,8 @@ def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeyp
     assert seen == [2, 2, 1, 2, 2]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("M, D, V", [(1, 1, 1), (5, 7, 3), (13, 70, 11), (100, 33, 65), (7, 130, 129), (200, 64, 64)])
+@each("dtype", [np.float32, np.float64])
+@each("M, D, V", [(1, 1, 1), (5, 7, 3), (13, 70, 11), (100, 33, 65), (7, 130, 129), (200, 64, 64)])
 def test_linear_layer_equals_the_specification(M, D, V, dtype):
     """Outputs and every gradient, for sizes of less, just and more than a panel or a block of rows."""
     r = np.random.default_rng(3)
@@ -663,8 +604,8 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
 
 
-@pytest.mark.parametrize("shift", [1, 2, 16, 64, 1000])
-@pytest.mark.parametrize("key", [0, 1, 2**32, 2**63 + 1])
+@each("shift", [1, 2, 16, 64, 1000])
+@each("key", [0, 1, 2**32, 2**63 + 1])
 def test_dropout_masks_are_independent(key, shift):
     """Neither neighbours in a mask nor the masks of neighbouring keys agree more often than by chance."""
     kept = dropped(reference, 0.5, key) != 0
@@ -687,30 +628,8 @@ def test_dropout_has_the_same_mask_everywhere(key):
 # ---------------------------------------------------------------- softmax head
 
 
-def softmax_head(kernels, x, targets, weight, bias, scales=None, classes=None, smoothing=0.0, threads=2):
-    """(losses without weights, losses, dx, dweight, dbias) of a head; gradients are added to ones."""
-    M, (V, D), dtype = len(x), weight.shape, x.dtype
-    scales = np.full(M, 1 / M, dtype) if scales is None else scales
-    plain, losses, dx = np.empty(M, dtype), np.empty(M, dtype), np.full_like(x, np.nan)
-    kernels.softmax_losses(plain, kernels.softmax_work(M, D, V, dtype, threads), x, targets, weight, bias, threads)
-    dweight, dbias = np.ones_like(weight), np.ones_like(bias)
-    kernels.softmax_losses_and_gradient(
-        losses, dx, dweight, dbias, kernels.softmax_gradient_work(M, D, V, dtype, threads), x, targets, scales,
-        classes, smoothing, weight, bias, threads,
-    )  # fmt: skip
-    return plain, losses, dx, dweight, dbias
-
-
-def random_head(M, D, V, dtype):
-    """x, targets, weight, bias, and weights of rows (some 0) and of classes."""
-    r = np.random.default_rng(4)
-    x, weight, bias = (r.normal(0, 0.5, shape).astype(dtype) for shape in ((M, D), (V, D), V))
-    scales = (r.random(M) * (r.random(M) > 0.3)).astype(dtype)
-    return (x, r.integers(0, V, M).astype(np.int32), weight, bias), scales, (r.random(V) + 0.1).astype(dtype)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("M, D, V", [(9, 3, 1), (9, 7, 2), (5, 70, 17), (13, 33, 130), (600, 20, 65), (3, 5, 700)])
+@each("dtype", [np.float32, np.float64])
+@each("M, D, V", [(9, 3, 1), (9, 7, 2), (5, 70, 17), (13, 33, 130), (600, 20, 65), (3, 5, 700)])
 def test_softmax_head_equals_the_specification(M, D, V, dtype):
     """Losses and every gradient, weighted and smoothed or not, for vocabularies that fill no vector or many panels."""
     head, scales, classes = random_head(M, D, V, dtype)
@@ -741,8 +660,8 @@ def test_softmax_head_has_the_same_bits_on_any_threads(M, V):
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
+@each("smoothing", [0.0, 0.2])
+@each("weighted", [False, True])
 def test_softmax_head_is_pytorchs(kernels, weighted, smoothing):
     """torch.nn.CrossEntropyLoss with class weights, label smoothing and an ignored class, its mean and gradients."""
     torch = pytest.importorskip("torch")
@@ -789,7 +708,7 @@ def test_cross_entropy_of_huge_logits(kernels, dtype):
     np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("place", [0, 5, 16, 19])
+@each("place", [0, 5, 16, 19])
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_cross_entropy_of_nan_is_nan(kernels, place):
     """A NaN anywhere in a row of logits makes that row's loss NaN, and leaves the other rows alone."""
@@ -802,8 +721,8 @@ def test_cross_entropy_of_nan_is_nan(kernels, place):
 # ---------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1, 17, 1000, 200_001])
+@each("dtype", [np.float32, np.float64])
+@each("size", [1, 17, 1000, 200_001])
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_squared_norm(kernels, size, dtype):
     """The sum of squares, exact to float64 in float64 and to 1e-6 in float32; the same bits on any threads."""

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from conftest import SMALL
-from naughty import STRINGS, encoded, first_bad_byte, sequences
+from support.commands import SMALL
+from support.naughty import STRINGS, encoded, first_bad_byte, sequences
 
 import nblstm
 from nblstm.errors import TextError

@@ -6,11 +6,20 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
+from support.cases import each
+from support.commands import FAILURE, USAGE, assert_refused, snapshot
 
 from nblstm.errors import ReportError
 from nblstm.reporting.charts import (
-    Axis, Curve, duration_text, duration_ticks, line_chart, linear_ticks, log_ticks, number_text, standalone,
+    Axis,
+    Curve,
+    duration_text,
+    duration_ticks,
+    line_chart,
+    linear_ticks,
+    log_ticks,
+    number_text,
+    standalone,
 )  # fmt: skip
 from nblstm.reporting.curves import distinct_names, loss_chart
 from nblstm.reporting.metrics import Metrics, read_metrics, run_name
@@ -54,7 +63,7 @@ def test_what_training_writes_can_be_read(trained):
     assert run.columns["step"][-1] == 30 and np.isfinite(run.curve("epoch", "valid_loss")[1]).all()
 
 
-@pytest.mark.parametrize(
+@each(
     "lines, words",
     [
         ([], ["no column 'step'"]),
@@ -100,7 +109,7 @@ def test_runs_are_named_after_their_files():
 # ---------------------------------------------------------------- axes
 
 
-@pytest.mark.parametrize(
+@each(
     "low, high, most, ticks",
     [
         (0, 10, 5, [0, 2, 4, 6, 8, 10]),
@@ -172,7 +181,7 @@ def test_long_curves_are_thinned_out():
     assert len(points) == 800 and points[0][0] == 58 and points[-1][0] == 744
 
 
-@pytest.mark.parametrize("x", ["step", "epoch", "tokens", "seconds"])
+@each("x", ["step", "epoch", "tokens", "seconds"])
 def test_loss_charts_of_one_and_of_several_runs(metrics, x):
     """Every run has two curves and a name in the legend; names are escaped, long and many ones stay inside."""
     names = ["<b>&.metrics.csv", "b" * 200 + ".csv", *(f"run{k}.csv" for k in range(20))]
@@ -197,7 +206,7 @@ def test_plot_on_the_command_line(command, folder):
     assert outcome.code == 0 and "T" in texts(outcome.out) and outcome.err == ""
 
 
-@pytest.mark.parametrize(
+@each(
     "code, words, args",
     [
         (USAGE, ["METRICS.CSV"], []),

@@ -7,18 +7,19 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from support.cases import each
 
-from nblstm.tasks.language import model as language_model
 from nblstm.config import SampleConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.kernels import cpu, reference
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
+from nblstm.tasks.language import model as language_model
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
@@ -90,7 +91,7 @@ FILTERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@each("settings", FILTERS, ids=str)
 def test_draws_follow_the_filtered_softmax(settings):
     """A million draws pass a chi-square test against what the papers define; nothing else ever comes."""
     tokens, filters = np.empty(1_000_000, np.int64), sampler._filters(SampleConfig(**settings))
@@ -105,7 +106,7 @@ def test_draws_follow_the_filtered_softmax(settings):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("settings", FILTERS[:1] + FILTERS[3:5], ids=str)
+@each("settings", FILTERS[:1] + FILTERS[3:5], ids=str)
 def test_a_network_draws_from_its_logits(backend, settings):
     """10,000 tokens of 2,000 texts written side by side follow the same probabilities."""
     counts = np.bincount(draws(LOGITS, backend, **settings), minlength=6)
@@ -122,7 +123,7 @@ def test_the_test_can_fail():
     assert ((counts - expected) ** 2 / expected).sum() > critical(5)
 
 
-@pytest.mark.parametrize("name, value", [("top_k", 4), ("top_p", 0.6), ("min_p", 0.1), ("typical_p", 0.4)])
+@each("name, value", [("top_k", 4), ("top_p", 0.6), ("min_p", 0.1), ("typical_p", 0.4)])
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=["numpy", "cpu"])
 def test_no_token_outside_the_set_is_ever_drawn(kernels, name, value):
     """For 200 random distributions and 100 uniform numbers each, the extreme ones too; every token inside comes."""
@@ -144,8 +145,8 @@ def test_temperature_zero_is_the_most_likely_token(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-10, 1.0, 1e6])
-@pytest.mark.parametrize(
+@each("temperature", [0.0, 1e-300, 1e-10, 1.0, 1e6])
+@each(
     "settings", [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": 99}, {"top_p": 0.1}, {"min_p": 1.0}, {"typical_p": 0.01}], ids=str
 )
 def test_extreme_logits_and_temperatures(backend, temperature, settings):
@@ -239,7 +240,7 @@ def test_the_backends_write_the_same_texts_side_by_side():
     assert np.array_equal(*texts) and len({tuple(row) for row in texts[0]}) == 4
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"temperature": 1.7}, {"top_k": 3}, FILTERS[-1]])
+@each("settings", [{"temperature": 0.0}, {}, {"temperature": 1.7}, {"top_k": 3}, FILTERS[-1]])
 def test_the_backends_write_the_same_text(model, settings):
     """NumPy and the compiled kernels agree on 200 tokens for one seed."""
     one, other = ("".join(model.generate("Thou", n=200, seed=5, backend=backend, **settings)) for backend in BACKENDS)
@@ -276,8 +277,8 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     assert chosen(10**6) == "numpy"
 
 
-@pytest.mark.parametrize("choice", ["numpy", "cpu"])
-@pytest.mark.parametrize(
+@each("choice", ["numpy", "cpu"])
+@each(
     "ask",
     [
         lambda model: "".join(model.generate(n=2)), lambda model: model.generate_many(n=2, num_samples=2),
@@ -334,9 +335,9 @@ def a_model(level, text, tokenizer="default", bias=None):
     return LanguageModel(config, vocabulary, parameters, {})
 
 
-@pytest.mark.parametrize("level", ["char", "word"])
+@each("level", ["char", "word"])
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"temperature": 1e6}, {"top_k": 1}])
+@each("settings", [{}, {"temperature": 0.0}, {"temperature": 1e6}, {"top_k": 1}])
 def test_the_unknown_token_is_never_written(level, backend, settings):
     """Not even by a model that finds <unk> by far the most likely."""
     model = a_model(level, "ab cd", bias={0: 100.0})
@@ -464,7 +465,7 @@ def test_the_state_behind_a_text(model, tmp_path):
     assert head + "".join(model.generate(state=state, n=40, temperature=0.0)) == whole
 
 
-@pytest.mark.parametrize(
+@each(
     "action, message",
     [
         (lambda model: model.generate(5), "a text must be a string, got int"),

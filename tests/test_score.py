@@ -9,10 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, SMALL, VERSE, environment
+from nblstm.cli import figures
+from support.cases import each
+from support.commands import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
-from nblstm.cli import figures
 from nblstm.text import documents
 
 USAGE, FAILURE = 2, 1
@@ -156,7 +157,7 @@ def test_a_text_is_shown_on_one_line_of_the_table(command, lines):
     assert objects(command("score", "odd.txt", "--json"))[1]["text"] == "to"
 
 
-@pytest.mark.parametrize(
+@each(
     "code, words, args",
     [
         (USAGE, ["--rank", "--per-token"], ["lines.txt", "--rank", "--per-token"]),

@@ -7,14 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm import scoring
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.files import safetensors
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial, views
 from nblstm.scoring import Score, validation_loss, validation_streams
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
@@ -50,7 +51,7 @@ def test_the_score_is_that_of_a_network_by_hand(trained, model, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("pieces", [1, 7, 1000, 1024, 1025])
+@each("pieces", [1, 7, 1000, 1024, 1025])
 def test_the_score_does_not_depend_on_the_cut(model, backend, pieces):
     """A text in pieces of any length scores as the whole: the state is carried over."""
     text = TEXT * 40
@@ -79,7 +80,7 @@ def untrained(level, text, tokenizer="default"):
     return LanguageModel(config, vocabulary, np.zeros_like(initial(config, 0)), {})
 
 
-@pytest.mark.parametrize(
+@each(
     "level, tokenizer, text, tokens, characters, size",
     [
         ("char", "default", "héllo", 4, 4, 5),
@@ -157,7 +158,7 @@ def ended(model):
     return LanguageModel(model.config, Ended(model.vocabulary.tokens), model.parameters, {})
 
 
-@pytest.mark.parametrize("of_documents", [False, True])
+@each("of_documents", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_lines_score_as_a_network_by_hand_scores_each(precise, backend, of_documents):
     """Each line alone, read after a line end or the end token, with the end token behind it if there is one."""
@@ -172,7 +173,7 @@ def test_lines_score_as_a_network_by_hand_scores_each(precise, backend, of_docum
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("rows, window, streams", [(40, 1 << 18, 512), (4096, 100, 512), (4096, 1 << 18, 3), (7, 1, 2)])
+@each("rows, window, streams", [(40, 1 << 18, 512), (4096, 100, 512), (4096, 1 << 18, 3), (7, 1, 2)])
 def test_lines_do_not_depend_on_their_neighbours(precise, backend, rows, window, streams, monkeypatch):
     """Whatever is read side by side, in whatever pieces, each line scores as when it is alone."""
     lines = [*LINES * 20, "x" * 300]

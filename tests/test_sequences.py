@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm import pad_sequences, texts_to_sequences
@@ -10,7 +11,7 @@ from nblstm.errors import ConfigError, TextError
 SEQUENCES = [[1], [2, 3], [4, 5, 6]]
 
 
-@pytest.mark.parametrize(
+@each(
     "options, rows",
     [
         ({}, [[0, 0, 1], [0, 2, 3], [4, 5, 6]]),
@@ -25,7 +26,7 @@ def test_the_examples_of_keras(options, rows):
     assert padded.tolist() == rows and padded.dtype == np.int32
 
 
-@pytest.mark.parametrize(
+@each(
     "options, rows",
     [
         ({"maxlen": 2, "truncating": "post"}, [[0, 1], [2, 3], [4, 5]]),
@@ -47,7 +48,7 @@ def test_empty_sequences_and_vectors():
     assert pad_sequences([]).shape == (0, 0)
 
 
-@pytest.mark.parametrize(
+@each(
     "sequences, options, message",
     [
         (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),

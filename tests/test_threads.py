@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
 from support.files import store
 from support.networks import text_config
-from nblstm.tasks.masked.config import MaskedConfig
-from nblstm.tasks.masked.model import MaskedLanguageModel
-from nblstm.tasks.language.model import LanguageModel
+
+import nblstm
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
 
 THREADS = 8

@@ -1,4 +1,4 @@
-"""What every config shares: fields checked by type and range, a plain dict out and back in."""
+"""The base of every config: fields checked by type and range, a plain dict out and back in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "dict": dict,
     "None": type(None),
 }  # fmt: skip

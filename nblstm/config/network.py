@@ -145,14 +145,15 @@ class StackConfig(NetworkConfig):
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     def suffix(self, number: int) -> str:
-        """How PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
+        """Tell how PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
         layer, direction = divmod(number, self.directions)
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     @property
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the stack's parameters: the names and layouts of torch.nn.LSTM, GRU or RNN."""
-        shapes, cells = {}, self.cells
+        shapes: dict[str, tuple[int, ...]] = {}
+        cells = self.cells
         for number, cell in enumerate(cells):
             shapes |= {f"rnn.{name}{self.suffix(number)}": shape for name, shape in cell.shapes.items()}
         if self.learned_state:
@@ -242,7 +243,7 @@ class TokenStackConfig(StackConfig):
         return self.embedding_size
 
     @property
-    def num_outputs(self) -> int:
+    def num_outputs(self) -> int:  # type: ignore[override]
         """V: how many logits the head makes."""
         return self.vocab_size
 

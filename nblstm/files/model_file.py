@@ -1,4 +1,4 @@
-"""What nblstm stores: a model (config, vocabulary, weights), a training checkpoint, a state.
+"""The files of nblstm: a model (config, vocabulary, weights), a training checkpoint, a state.
 
 Each is one safetensors file. A model's tensors have the names and shapes that its config calls for, those of PyTorch's
 modules, so that other programs read them:
@@ -41,7 +41,7 @@ FORMAT_VERSION = 1
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
-KINDS = {  # metadata key -> what such a file is, and what reads it
+FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
@@ -52,7 +52,7 @@ KINDS = {  # metadata key -> what such a file is, and what reads it
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file holds."""
+    """The content of a model file."""
 
     config: NetworkConfig
     vocabulary: Vocabulary | None  # of a model of text
@@ -77,7 +77,7 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
 
     def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> ModelFile:
         fields = _object(document.get("config"), "config", path)
-        kind = next((kind for kind in kinds if kind.KEY == key and kind.owns(fields)), None)
+        kind = next((kind for kind in kinds if key == kind.KEY and kind.owns(fields)), None)
         if kind is None:
             raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
         config = _config(kind, fields, path)
@@ -212,8 +212,8 @@ def _key(header: Header, keys: set[str], path: Path) -> str:
     found = keys & header.metadata.keys()
     if found:
         return min(found)
-    wanted = "model" if len(keys) > 1 else KINDS.get(next(iter(keys)), ("model",))[0]
-    for key, (what, reader) in KINDS.items():
+    wanted = "model" if len(keys) > 1 else FILE_KINDS.get(next(iter(keys)), ("model",))[0]
+    for key, (what, reader) in FILE_KINDS.items():
         if key in header.metadata:
             raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")
     raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {wanted}.")
@@ -241,7 +241,7 @@ def _check_version(version: Any, path: Path) -> None:
 
 
 def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
-    """The JSON value, if it is an object."""
+    """Return the JSON value, if it is an object."""
     if not isinstance(value, dict):
         raise ModelFileError(f"{path}: its {name} must be a JSON object, got {said(value)}.")
     return value
@@ -259,7 +259,7 @@ def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> Ne
 
 
 def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    """The document's vocabulary."""
+    """Return the document's vocabulary."""
     fields = _object(document.get("vocabulary"), "vocabulary", path)
     try:
         return Vocabulary.from_dict(fields)

@@ -1,4 +1,4 @@
-"""What a card's kernels compute."""
+"""The networks that a card's kernels compute."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ E = TypeVar("E", bound="Estimator")
 
 
 class Estimator:
-    """Base of what is made with settings, then fitted.
+    """Base of models that are made with settings, then fitted.
 
     CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts.
     GIVEN: fields that the data give, which are no settings. KIND: what scikit-learn calls it.
@@ -71,7 +71,7 @@ class Estimator:
         return dict(self._settings)
 
     def set_params(self: E, **settings: Any) -> E:
-        """Change settings, all or none; what was learned stays until the next `fit`. ConfigError for a wrong one."""
+        """Change settings, all or none; the fitted parameters stay until the next `fit`. ConfigError for a wrong one."""
         self._set(settings)
         return self
 
@@ -140,8 +140,8 @@ def _called_on_class(name: str) -> Callable[..., Any]:
     return call
 
 
-def restored(model: Any, file: ModelFile, path: Any) -> Any:
-    """Make a model of what the file at `path` holds; what does not fit together is a fault of the file."""
+def model_from(model: Any, file: ModelFile, path: Any) -> Any:
+    """Make a model of the content of the file at `path`; content that does not fit together is the file's fault."""
     try:
         return model.restore(file)
     except ConfigError as error:

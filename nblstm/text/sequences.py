@@ -41,7 +41,7 @@ def pad_sequences(
     cannot hold (fractions are cut off, as Keras does), or items whose shapes differ. Source: keras.utils.pad_sequences.
     """
     for name, word in (("padding", padding), ("truncating", truncating)):
-        checks.one_of(name, word, PADDINGS)
+        checks.choice(name, word, PADDINGS)
     if maxlen is not None:
         checks.whole("maxlen", maxlen, 0, MAX_TOKENS)
     arrays = [_row(sequence, dtype) for sequence in checks.items("sequences", sequences)]

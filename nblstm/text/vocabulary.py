@@ -80,7 +80,7 @@ class Vocabulary(ABC):
             self._check(tokens, checks.a(bool, "ends", self.ends))
         except (ModelFileError, TypeError) as error:
             raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
-        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        checks.choice("tokenizer", self.tokenizer, TOKENIZERS)
         if len(set(tokens)) != len(tokens):
             raise ConfigError("tokens must be distinct, and one of them is there twice.")
         ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
@@ -356,8 +356,8 @@ class Utf8Decoder(Decoder):
 
 def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
-    checks.one_of("level", level, LEVELS, error)
-    checks.one_of("tokenizer", tokenizer, TOKENIZERS, error)
+    checks.choice("level", level, LEVELS, error)
+    checks.choice("tokenizer", tokenizer, TOKENIZERS, error)
 
 
 def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:

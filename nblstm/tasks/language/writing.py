@@ -1,4 +1,4 @@
-"""Texts under way: what `LanguageModel.generate` and its like write with."""
+"""Texts under way, as `LanguageModel.generate` and its like write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
-class _Text:
+class _TextDecoding:
     """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
@@ -26,7 +26,7 @@ class _Text:
             self.decoder.feed(token)
 
     def feed(self, ids: list[int]) -> str:
-        """The text that is certain now that these ids have come; none behind the end."""
+        """Return the text that is certain now that these ids have come; "" after the end."""
         if self.over:
             return ""
         if self.end in ids:
@@ -36,14 +36,14 @@ class _Text:
         return text
 
     def flush(self) -> str:
-        """What was held back; the text ends here."""
+        """Return the text that was held back; the text ends here."""
         if self.over:
             return ""
         self.over = True
         return self.stops.feed(self.decoder.flush()) + self.stops.flush()
 
 
-class Texts:
+class SampleBatch:
     """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
 
     def __init__(
@@ -57,32 +57,32 @@ class Texts:
 
     @property
     def start(self) -> State:
-        """The state behind the prompt, read when it is first asked for."""
+        """The state after the prompt, read when it is first asked for."""
         if self._start is None:
             self._start = self.model.state(self.prompt, self.before, self.backend)
         return self._start
 
     def pieces(self) -> Iterator[list[str]]:
-        """The next piece of each text, then what is still held back. Each call writes new texts."""
+        """Yield the next piece of each text, then the text still held back. Each call writes new texts."""
         vocabulary, N = self.model.vocabulary, self.config.num_samples
         ids = self.model.encode(self.prompt)
-        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
+        texts = [_TextDecoding(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
         banned = vocabulary.never_written
         network = self.model.network(self.backend)
-        over = lambda n: texts[n].over  # noqa: E731
+        over = lambda n: texts[n].over
         for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):
             yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
         yield [text.flush() for text in texts]
 
     def finish(self) -> list[str]:
-        """New texts, whole."""
+        """Write new texts, and return them whole."""
         return ["".join(parts) for parts in zip(*self.pieces())]
 
 
-class Writing(Iterator[str]):
-    """The pieces of one text, and what the model remembers behind them."""
+class TextStream(Iterator[str]):
+    """The pieces of one text, and the state of the model after them."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: SampleBatch) -> None:
         self._texts, self._pieces = texts, texts.pieces()
         self._written: list[str] = []
 
@@ -92,13 +92,13 @@ class Writing(Iterator[str]):
         return piece
 
     def state(self) -> State:
-        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
+        """Return the state after the prompt and the text so far, as `LanguageModel.state` gives it."""
         texts = self._texts
         return texts.model.state("".join(self._written), texts.start, texts.backend)
 
 
-class Novel(NamedTuple):
-    """What `generate_novel` found."""
+class NovelTexts(NamedTuple):
+    """The texts that `generate_novel` found."""
 
     texts: list[str]
     skipped: int  # texts that stand in the corpus

@@ -1,4 +1,4 @@
-"""The shape of a network that reads in both directions and predicts hidden tokens."""
+"""The shape of a network that reads in both directions and predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MaskedConfig(TokenStackConfig):
         return fields.get("bidirectional") is True
 
     def check_level(self, level: str) -> None:
-        """Raise ConfigError for a level without a token to stand for a hidden one."""
+        """Raise ConfigError for a level without a token that replaces a masked one."""
         check_masking(level)
 
     def __post_init__(self) -> None:
@@ -38,12 +38,12 @@ class MaskedConfig(TokenStackConfig):
 
     @property
     def masked_passes(self) -> int:
-        """In how many readings every token is hidden once: each time about mask_fraction."""
+        """The number of readings that mask every token once: each time about mask_fraction."""
         return max(2, round(1 / self.mask_fraction))
 
     @property
     def readings(self) -> int:  # type: ignore[override]
-        """How often a text is read to score it: with every token hidden once, and for the state with none."""
+        """The number of readings that score a text: with every token masked once, and for the state with none."""
         return 1 + self.masked_passes
 
     @property
@@ -65,6 +65,6 @@ class MaskedConfig(TokenStackConfig):
 
 
 def check_masking(level: str) -> None:
-    """Raise ConfigError for a level without a token to stand for a hidden one."""
+    """Raise ConfigError for a level without a token that replaces a masked one."""
     if level == "byte":
         raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")

@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 
 import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
 from nblstm.errors import NblstmError
 from nblstm.files import model_file
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.tasks.window.network import initial_windows
 from nblstm.reporting.facts import model_facts
-from nblstm.tasks.series.model import Scale, SeriesModel
-from nblstm.text.vocabulary import Vocabulary
 from nblstm.tasks.checkpoint import read_checkpoint
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.series.config import SeriesConfig
+from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
+from nblstm.text.vocabulary import Vocabulary
 
 MEMORY, SECONDS = 32 << 20, 1.0  # beside twice the file's size; of processor time
 TEXT = "Ab, ba abba.\nBa é 名!\n" * 3

@@ -11,21 +11,21 @@ import numpy as np
 
 import nblstm
 from nblstm.config import TextConfig, TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.masked.config import MaskedConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
 from nblstm.kernels import load as load_kernels
 from nblstm.nn.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, dropout_key
 from nblstm.nn.parameters import initial
 from nblstm.nn.workspace import Workspaces
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.series.batches import Table, Training
-from nblstm.text.buckets import Buckets
-from nblstm.tasks.window.batches import Windows
-from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.session import Session, split_settings
+from nblstm.tasks.window.batches import Windows
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
+from nblstm.text.buckets import Buckets
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).parents[1] / "data"
 CORPUS, NUMBERS, PARAMETERS = DATA / "corpus.txt", DATA / "golden.json", DATA / "parameters.npz"
 
 # ---------------------------------------------------------------- stored models
