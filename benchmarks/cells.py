@@ -17,8 +17,8 @@ import limits
 from sample import Ours
 from train import Case, Training
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
 
 CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
          "residual": {"residual": True}, "residual gru": {"cell": "gru", "residual": True},

@@ -83,7 +83,7 @@ def _scored(
 ) -> tuple[Any, str]:
     """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
-    from nblstm.text.corpus import read
+    from nblstm.text.corpus import read_chunks
 
     vocabulary = model.vocabulary
     if name == "documents":
@@ -91,7 +91,7 @@ def _scored(
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM

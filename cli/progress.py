@@ -10,6 +10,8 @@ from typing import TextIO
 
 from nblstm.cli.shown import shown, text_shown
 
+from nblstm.reporting.durations import duration_text
+
 REDRAW_SECONDS = 0.1  # on a terminal
 LINE_SECONDS = 10.0  # elsewhere; a new epoch gets its line at once
 BAR_CELLS = 10
@@ -130,7 +132,7 @@ def _tail(done: float, loss: float | None, tokens_per_second: float | None, seco
     if tokens_per_second is not None and math.isfinite(tokens_per_second):
         parts.append(speed(tokens_per_second))
     if seconds_left is not None and math.isfinite(seconds_left):
-        parts.append(f"{_duration(seconds_left)} left")
+        parts.append(f"{duration_text(seconds_left)} left")
     return "  ".join(parts)
 
 
@@ -147,10 +149,3 @@ def speed(tokens_per_second: float) -> str:
         if tokens_per_second >= size:
             return f"{tokens_per_second / size:.1f}{unit} tok/s"
     return f"{tokens_per_second:.0f} tok/s"
-
-
-def _duration(seconds: float) -> str:
-    """Format seconds as `m:ss`, from an hour on as `h:mm:ss`."""
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

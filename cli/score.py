@@ -96,7 +96,7 @@ def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
 
     for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
         network, chunks = loaded.scorer(chunks, **how)
-        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.update)
+        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:

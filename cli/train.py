@@ -13,6 +13,7 @@ from nblstm.cli.signals import check, exit_code
 
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
+from nblstm.reporting.durations import duration_text
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 
@@ -241,7 +242,7 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
     best = "  best" if report.improved and valid else ""
     progress.line(
         f"epoch {report.epoch:5.2f}  step {report.step:6,}{train}{valid}  "
-        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {_clock(report.seconds)}{best}"
+        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {duration_text(report.seconds)}{best}"
     )
     if sample_tokens:
         progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
@@ -265,8 +266,3 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

@@ -278,7 +278,7 @@ def test_infinity_is_no_number_that_is_too_small(refused):
 
 def test_the_error_names_the_setting_and_its_value(refused):
     """Also where two settings are at odds."""
-    refused(USAGE, ["hidden_size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12)
+    refused(USAGE, ["--hidden-size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12)
     refused(USAGE, ["--hidden-size must be at least 1, got 0."], "train", "x", "-o", "n", "--hidden-size", 0)
     refused(USAGE, ["tie", "32", "8"], "train", "x", "-o", "n", "--tie", "--embedding-size", 32, "--hidden-size", 8)
 
@@ -348,7 +348,7 @@ def test_a_folder_that_cannot_be_written_to(refused, folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr("nblstm.tasks.session.tempfile.TemporaryFile", forbidden)
-    refused(USAGE, ["Permission denied", "-o"], "train", "corpus.txt", "-o", "new.safetensors")
+    refused(USAGE, ["Permission denied", "another output"], "train", "corpus.txt", "-o", "new.safetensors")
 
 
 def test_resume_without_a_checkpoint(refused):

@@ -98,7 +98,7 @@ CALLS = {
     "generate_novel": lambda b: (MODEL.generate_novel, ["ab"], {"corpus": "abc", "n": 3, "num_samples": 1, "backend": b}),
     "beam": lambda b: (
         MODEL.beam, ["ab"],
-        {"state": None, "report": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
+        {"state": None, "on_progress": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
          "stochastic": False, "seed": None, "stop": (), "backend": b},
     ),
     "cowriter": lambda b: (written, [], {"continuations": 2, "until": "word", "n": 4, "backend": b}),

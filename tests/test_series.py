@@ -11,12 +11,13 @@ from support.cases import each
 from support.compare import close
 from support.gradients import check_gradient
 from support.kernels import offsets_of
+from support.numba import cpu
 
 import nblstm
 from nblstm.arrays import real_numbers
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.nn.parameters import initial, views
 from nblstm.tasks.series.batches import CONTEXT_STEPS, Table, Training, validation
 from nblstm.tasks.series.config import SeriesConfig

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm import checks
+from nblstm.kernels.packed import indices
 from nblstm.nn.noise import EMBEDDING, INPUT
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Inputs, Tape
@@ -120,7 +121,7 @@ class TokenWindow:
         """Add the gradient of the weight, from dx as `forward` gave x."""
         backend, rows = tape.backend, tape.input_kept
         if self.one_hot:  # x = the sum of n rows
-            dx = np.repeat(dx, len(rows) // len(dx), axis=0)
+            dx = np.repeat(dx, indices(len(rows) // len(dx)), axis=0)
         d = np.ascontiguousarray(dx.reshape(len(rows), -1))
         backend.kernels.embedding_backward(grads[self.name], d, rows, backend.threads)
 

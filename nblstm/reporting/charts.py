@@ -14,6 +14,7 @@ from html import escape
 import numpy as np
 
 from nblstm.reporting import theme
+from nblstm.reporting.durations import duration_text
 
 MOST_POINTS = 800  # of one curve: more than the pixels it crosses
 MINUTE, HOUR = 60, 3600
@@ -92,13 +93,6 @@ def number_text(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.6g}{unit}"
     return f"{value:.6g}"
-
-
-def duration_text(seconds: float) -> str:
-    """Format seconds as 0:05, 2:30, 1:30:00."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 # ------------------------------------------------------------------------------------------- curves

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import TextError
-from nblstm.kernels import fastest
+from nblstm.nn.cost import compiled_pays_from
 from nblstm.nn.decoder import check_writes
 from nblstm.reporting.activations import SIGMOID_GATES, activations, saturation
 from nblstm.reporting.cells import ReadableCell, readable_cells
@@ -21,9 +21,9 @@ from nblstm.reporting.metrics import Metrics
 from nblstm.reporting.surprisal import RankedSurprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
-from nblstm.scoring import validation_documents, validation_loss, validation_streams
+from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
 from nblstm.tasks.language.model import LanguageModel
-from nblstm.text.corpus import TokenFile, read, read_documents
+from nblstm.text.corpus import TokenFile, read_chunks, read_documents
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
@@ -32,7 +32,6 @@ EXCERPTS, EXCERPT_TOKENS = 16, 6000  # of a text whose loss is measured
 READ_TOKENS = 1500  # of the text that is read step by step, or fewer:
 READ_LOGITS = 1 << 25  # the logits of all its tokens are held at once
 SHORTEST_HELD_OUT = 1000  # a shorter rest of the corpus is not taken for a held-out text
-FEW_OPERATIONS = 20e9  # operations that NumPy does sooner than the compiled kernels start
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
     vocabulary = model.vocabulary
     chunks: Iterator[Any]
     if vocabulary.end_id is None:
-        chunks = read(paths, vocabulary.level, encoding)
+        chunks = read_chunks(paths, vocabulary.level, encoding)
     else:
         chunks = read_documents(paths, vocabulary.level, documents, encoding)
     ids = TokenFile(vocabulary, chunks).ids
@@ -206,8 +205,8 @@ def _loss(model: LanguageModel, ids: np.ndarray) -> float:
         ids = np.concatenate(whole)
     offsets = np.flatnonzero(ids == end_id)
     chunks = validation_streams(ids) if end_id is None or len(offsets) < 2 else validation_documents(ids, offsets)
-    quick = 2 * model.config.num_parameters * len(ids) < FEW_OPERATIONS
-    loss = validation_loss(model.network("numpy" if quick else fastest()), chunks)
+    backend = "cpu" if len(ids) >= compiled_pays_from(model.config, VALIDATION_STREAMS) else "numpy"
+    loss = validation_loss(model.network(backend), chunks)
     return float(loss)  # type: ignore[arg-type]
 
 

@@ -281,7 +281,7 @@ class Session:
         """Open the metrics file: new, or on resume cut off after the checkpoint's step."""
         mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
         try:
-            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")  # noqa: SIM115  returned
+            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")  # noqa: SIM115
             end = 0
             while mode == "r+" and _is_kept(file.readline(), self.trainer.step):
                 end = file.tell()

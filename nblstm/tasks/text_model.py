@@ -17,7 +17,7 @@ from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
-from nblstm.scoring import Score, Surprisals, Text, choose_backend, judge, score
+from nblstm.scoring import Score, Surprisals, Text, backend_for, judge, score
 from nblstm.text.lines import without_end
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 
@@ -132,5 +132,5 @@ class TextModel:
         """Return the network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
         texts = map(checked, checks.items("texts", texts))
         if checks.a(str, "backend", backend) == "auto":
-            backend, texts = choose_backend(self.config, texts, side_by_side)
+            backend, texts = backend_for(self.config, texts, side_by_side)
         return self.network(backend, threads), texts

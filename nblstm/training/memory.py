@@ -6,7 +6,7 @@ import numpy as np
 
 from nblstm.config import TokenStackConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
-from nblstm.scoring import CHUNK
+from nblstm.scoring import SCORED_AT_ONCE
 
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
@@ -48,8 +48,8 @@ def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
     shared = (2 * model.cells[0].kept_size + 1) * H * size  # a token
     states = (2 * (2 * len(model.cells) * H + model.head_size) + 2 * H) * size  # a text: h, c and what the head sees
-    reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
-    reading += min(CHUNK, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens
+    reading = SCORED_AT_ONCE * (per_token(model) + shared) + min(SCORED_AT_ONCE * V * size, LOGITS_BYTES)
+    reading += min(SCORED_AT_ONCE, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens
     return training_bytes(model, train) + tokens * shared + texts * states + reading + model.num_parameters * size
 
 

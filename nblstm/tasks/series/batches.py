@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nblstm.text.batches import Chunk
-from nblstm.text.buckets import Batches, rows_of
+from nblstm.text.buckets import Batches
+from nblstm.text.packing import rows_of
 
 EPOCH_UPDATES = 50  # an epoch is as many passes over the series, each cut elsewhere, as take about so many updates
 CONTEXT_STEPS = 256  # steps that are read before those that are validated
@@ -34,8 +35,8 @@ class Table:
         return cls(np.concatenate(inputs), np.concatenate(targets), starts)
 
 
-class Segments:
-    """Segments of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Stretches`.
+class SeriesSegments:
+    """Segments of a table, from starts on, `bptt` steps at a time; see `nblstm.text.buckets.Segments`.
 
     weights (S,): how much every row counts; None counts all alike.
     """
@@ -77,7 +78,7 @@ class Training:
             new = np.array_split(order, -(-len(order) // self.batch_size))
             updates += sum(-(-int(new_lengths[batch].max()) // self.bptt) for batch in new)
             batches += [before + batch for batch in new]
-        return Batches(Segments(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
+        return Batches(SeriesSegments(self.table, np.concatenate(starts), np.concatenate(lengths), self.bptt), batches)
 
     def _cut(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (starts, lengths) of the segments of one pass."""
@@ -97,11 +98,11 @@ def validation(table: Table, ends: np.ndarray) -> Sequence[Chunk]:
         return ()
     weights = np.concatenate([np.arange(last) >= end for last, end in zip(lasts, ends)]).astype(np.float32)
     firsts = np.maximum(ends - CONTEXT_STEPS, 0)[kept]
-    segments = Segments(table, table.starts[kept] + firsts, lasts[kept] - firsts, READ_STEPS, weights)
+    segments = SeriesSegments(table, table.starts[kept] + firsts, lasts[kept] - firsts, READ_STEPS, weights)
     return in_order(segments)
 
 
-def in_order(segments: Segments) -> Batches:
+def in_order(segments: SeriesSegments) -> Batches:
     """Return the chunks of segments that are only read, in their order."""
     numbers = np.arange(len(segments.starts))
     return Batches(segments, np.array_split(numbers, -(-len(numbers) // READ_SERIES)))

@@ -18,7 +18,7 @@ from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, initial, named_tensors
 from nblstm.nn.state import State
 from nblstm.tasks.estimator import Estimator, method_of_instances, model_from
-from nblstm.tasks.series.batches import READ_STEPS, Segments, Table, Training, in_order, validation
+from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Training, in_order, validation
 from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
 from nblstm.tasks.series.network import series_network
 from nblstm.text.batches import Chunk
@@ -239,7 +239,7 @@ def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]
     """Read a series (T, D) from its start, some steps at a time: (the predictions (steps, K), the state after)."""
     steps, state = len(x) if network.config.directions == 2 else READ_STEPS, network.initial_state()
     nothing = np.zeros((len(x), network.config.num_outputs), x.dtype)  # targets that nobody asks for
-    for chunk in in_order(Segments(Table.of([x], [nothing]), [0], [len(x)], steps)):
+    for chunk in in_order(SeriesSegments(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.outputs(chunk, network.before(chunk, state))
         if not np.isfinite(rows).all():
             raise checks.non_finite("what is predicted is")
