@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from nblstm.errors import ConfigError
@@ -28,8 +29,10 @@ class Config:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls: type[C], fields: dict[str, Any]) -> C:
+    def from_dict(cls: type[C], fields: Mapping[str, Any]) -> C:
         """Make the config a `to_dict` came from. ConfigError names a field this version does not know."""
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{cls.__name__} is made of named fields, got {said(fields)}.")
         unknown = set(fields) - cls.names()
         if unknown:
             raise ConfigError(f"{cls.__name__} has no field {said(min(unknown))}.")

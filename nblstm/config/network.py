@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
-from nblstm.config.checks import MAX_SIZE, Config, at_least, at_most, check_types, fraction, one_of, only_with
+from nblstm.config.checks import MAX_SIZE, C, Config, at_least, at_most, check_types, fraction, one_of, only_with
 from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS, NONLINEARITIES, Cell
 
@@ -261,3 +261,8 @@ class TokenStackConfig(StackConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as files hold them."""
         return stored(self)
+
+    @classmethod
+    def from_dict(cls: type[C], fields: Mapping[str, Any]) -> C:
+        """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
+        return super().from_dict(restored(cls, fields))

@@ -209,10 +209,10 @@ def _load(
 
 def _key(header: Header, keys: set[str], path: Path) -> str:
     """Find the metadata key that says what a file is, one of `keys`."""
-    for key in FILE_KINDS:
-        if key in header.metadata and key in keys:
-            return key
-    wanted = "model" if len(keys) > 1 else FILE_KINDS[next(iter(keys))][0]
+    found = keys & header.metadata.keys()
+    if found:
+        return min(found)
+    wanted = "model" if len(keys) > 1 else FILE_KINDS.get(next(iter(keys)), ("model",))[0]
     for key, (what, reader) in FILE_KINDS.items():
         if key in header.metadata:
             raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")

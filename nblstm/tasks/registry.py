@@ -41,12 +41,12 @@ def task_of(config: type[NetworkConfig]) -> str:
     return next(name for name in MODELS if config_of(name) is config)
 
 
-def load(path: str | os.PathLike[str], tasks: Sequence[str] = tuple(MODELS)) -> Any:
-    """Read the model in a file, whatever its task is among these.
+def load(path: str | os.PathLike[str], tasks: Sequence[str] | None = None) -> Any:
+    """Read the model in a file, whatever its task is among these (None: any).
 
     ModelFileError if the file is missing, damaged, foreign or from a newer version.
     """
-    file = load_model(path, [config_of(name) for name in tasks])
+    file = load_model(path, [config_of(name) for name in tasks or MODELS])
     return model_from(model_of(task_of(type(file.config))), file, path)
 
 

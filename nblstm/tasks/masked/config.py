@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nblstm.config.checks import at_least, fraction
-from nblstm.config.network import TokenStackConfig, restored, stored
+from nblstm.config.network import TokenStackConfig, stored
 from nblstm.errors import ConfigError
 
 MIN_MASK = 0.001  # a text is read once for each of 1 / mask_fraction parts of it
@@ -61,7 +61,7 @@ class MaskedConfig(TokenStackConfig):
         kept = dict(fields)
         if kept.pop("bidirectional", True) is not True:
             raise ConfigError("a masked language model reads in both directions; leave bidirectional out.")
-        return super().from_dict(restored(cls, kept))
+        return super().from_dict(kept)
 
 
 def check_masking(level: str) -> None:
