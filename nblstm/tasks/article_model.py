@@ -19,7 +19,7 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference import log_softmax
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
 from nblstm.text.corpus import Corpus, Source, load_corpus
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
@@ -161,15 +161,14 @@ class ArticleModel(Estimator, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
+        save_model(path, ModelFile.of(self.config, vocabulary, self.parameters, {}, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> Any:
         """Make the model of what a file holds."""
         config = file.config
         model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
-        model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
+        model._take(config, file.vocabulary, file.parameters, file.training)
         return model
 
     @classmethod
