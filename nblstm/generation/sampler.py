@@ -27,7 +27,7 @@ def generate(
     prompt: np.ndarray | None = None,
     over: Callable[[int], bool] = lambda n: False,
 ) -> Iterator[np.ndarray]:
-    """The next config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
+    """Give the next config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
 
     state: that of one text, after everything that comes before. random: draws num_samples uniform numbers a step,
     the n-th for text n, so neither the size of the pieces nor the end of another text changes a text.
@@ -58,7 +58,7 @@ def generate(
 
 
 def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterator[np.ndarray]:
-    """A piece (N, K), in two where a text is lost (-1) in it. NonFiniteError then, unless the text is over before that.
+    """Give a piece (N, K), in two where a text is lost (-1) in it: NonFiniteError then, unless it is over before that.
 
     made: tokens of each text before the piece.
     """
@@ -75,7 +75,7 @@ def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterato
 
 
 def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
-    """The state of one text after reading tokens (M,) behind `state`, READ at once; None is the empty text."""
+    """Read tokens (M,) behind `state`, of one text, READ at once: the state after; None is that of the empty text."""
     state = network.initial_state() if state is None else state
     tokens = checks.ids("tokens", tokens, network.config.vocab_size)
     for start in range(0, len(tokens), READ):
@@ -85,7 +85,7 @@ def read(network: Network, tokens: np.ndarray, state: State | None = None) -> St
 
 
 def _filters(config: SampleConfig) -> Filters:
-    """The config's filters, each of the type that its default has."""
+    """Return the config's filters, each of the type that its default has."""
     return Filters(*(type(off)(getattr(config, name)) for name, off in Filters._field_defaults.items()))
 
 
@@ -100,7 +100,7 @@ class _History:
         self.tokens = np.repeat(prompt[None, len(prompt) - self.length :].astype(np.int64), N, axis=0)
 
     def room(self, K: int) -> tuple[np.ndarray, int]:
-        """(tokens (N, S), length): those before are tokens[:, :length], and there is room for K more."""
+        """Return (tokens (N, S), length): those before are tokens[:, :length], and there is room for K more."""
         if self.length + K > self.tokens.shape[1]:
             kept = min(self.length, self.needed)
             tokens = np.zeros((len(self.tokens), 2 * kept + K), np.int64)
@@ -109,7 +109,7 @@ class _History:
         return self.tokens, self.length
 
     def advance(self, K: int) -> np.ndarray:
-        """The K tokens that have come since `room`: (N, K)."""
+        """Return the K tokens that have come since `room`: (N, K)."""
         self.length += K
         return self.tokens[:, self.length - K : self.length]
 
@@ -124,13 +124,13 @@ CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctr
 
 
 def steps_of_a_call(network: Network, num_texts: int) -> int:
-    """How many tokens of each text fit in CALL_SECONDS, at least 1. A function of the settings alone."""
+    """Return how many tokens of each text fit in CALL_SECONDS, at least 1. A function of the settings alone."""
     backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
     return max(1, int(CALL_SECONDS / draw_seconds(network.config, backend, num_texts)))
 
 
 def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
-    """1, 2, 4, ... tokens up to what a call may take; config.n in all."""
+    """Give 1, 2, 4, ... tokens up to what a call may take; config.n in all."""
     most, left, size = steps_of_a_call(network, config.num_samples), config.n, 1
     while left > 0:
         yield min(size, left)

@@ -40,7 +40,7 @@ class Chunk:
 
     @classmethod
     def rectangle(cls, tokens: np.ndarray, targets: np.ndarray, fresh: bool) -> Chunk:
-        """A chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
+        """Make a chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
         T, N = tokens.shape
         flat = (array.astype(np.int32, order="C").reshape(-1) for array in (tokens, targets))
         return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
@@ -50,7 +50,7 @@ class Epochs(Protocol):
     """What training reads: `Streams`, or documents in `nblstm.text.buckets.Buckets`."""
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over the text, each made when it is asked for. number: 0 for the first pass."""
+        """Return the chunks of a pass over the text, each made when it is asked for. number: 0 for the first pass."""
 
 
 class Streams(Sequence[Chunk]):
@@ -74,15 +74,15 @@ class Streams(Sequence[Chunk]):
         self._targets = ids[1 : used + 1].reshape(batch_size, self.length)
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over the text."""
+        """Return the chunks of a pass over the text."""
         return self
 
     def __len__(self) -> int:
-        """Chunks per epoch; the last one may be shorter than bptt."""
+        """Return the chunks per epoch; the last one may be shorter than bptt."""
         return -(-self.length // self.bptt)
 
     def __getitem__(self, k: int) -> Chunk:
-        """Chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
+        """Return chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         part = np.s_[:, k * self.bptt : (k + 1) * self.bptt]
@@ -90,7 +90,7 @@ class Streams(Sequence[Chunk]):
 
 
 def fit(num_tokens: int, batch_size: int, bptt: int) -> tuple[int, int, str | None]:
-    """The batch_size and bptt to use for a text of num_tokens, and a sentence if they had to be lowered, else None.
+    """Choose batch_size and bptt for a text of num_tokens: (both, a sentence if they had to be lowered, else None).
 
     First batch_size is lowered until a stream has min(bptt, SHORTEST_STREAM) transitions, then bptt to a stream's
     length. Raises TextError below 2 tokens, where there is nothing to predict.

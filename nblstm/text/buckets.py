@@ -22,7 +22,7 @@ MOST_LENGTHS = 2048  # distinct lengths that may become a boundary
 
 
 def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
-    """The rising boundaries, up to num_buckets of them, with which `padding` is least.
+    """Find the rising boundaries, up to num_buckets of them, with which `padding` is least.
 
     lengths: (documents,) integers >= 1, at least one. Dynamic programming over the distinct lengths l[0..m) with
     counts: O(num_buckets m^2). Exact for up to MOST_LENGTHS of them; of more, only so many may become a boundary, at
@@ -52,19 +52,19 @@ def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
 
 
 def _thinned(longest: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MOST_LENGTHS of the distinct lengths, the largest among them, with the documents up to each."""
+    """Choose MOST_LENGTHS of the distinct lengths, the largest among them, with the documents up to each."""
     tokens = np.cumsum(counts * longest)
     kept = np.unique(np.searchsorted(tokens, np.linspace(0, tokens[-1], MOST_LENGTHS + 1)[1:]))
     return longest[kept], np.diff(np.cumsum(counts)[kept], prepend=0)
 
 
 def bucket_of(lengths: np.ndarray, boundaries: Sequence[int]) -> np.ndarray:
-    """The bucket of each document, (documents,) int64: 0 up to len(boundaries), where the too long ones are."""
+    """Find the bucket of each document, (documents,) int64: 0 up to len(boundaries), where the too long ones are."""
     return np.searchsorted(boundaries, lengths)
 
 
 def padding(lengths: np.ndarray, boundaries: Sequence[int]) -> float:
-    """The share of padding in rectangles, one a bucket, that are as long as its longest document; in [0, 1).
+    """Compute the share of padding in rectangles, one a bucket, that are as long as its longest document; in [0, 1).
 
     lengths: (documents,) integers >= 1, at least one. Without boundaries there is one bucket.
     """
@@ -103,7 +103,7 @@ class Buckets:
         self._sizes = [self._batch_size(part, batch_size, tokens_per_batch) for part in self._buckets]
 
     def _batch_size(self, bucket: np.ndarray, batch_size: int, tokens_per_batch: int | None) -> int:
-        """Texts of a batch from a bucket that begins with its longest document."""
+        """Choose how many texts a batch has from a bucket that begins with its longest document."""
         steps = min(int(self.lengths[bucket[0]]), self.bptt)
         return batch_size if tokens_per_batch is None else max(1, tokens_per_batch // steps)
 
@@ -118,7 +118,7 @@ class Buckets:
         return padding(self.lengths, self.boundaries)
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over all documents, in an order that is a function of (seed, number).
+        """Return the chunks of a pass over all documents, in an order that is a function of (seed, number).
 
         Within each bucket the documents are shuffled and dealt into batches of as equal sizes as can be; then the
         batches of all buckets are shuffled.
@@ -133,7 +133,7 @@ class Buckets:
         return Batches(self, batches)
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of some segments of the text, see `pack`."""
+        """Make the chunk of some segments of the text, see `pack`."""
         return pack(self.ids, starts, lengths, fresh)
 
 
@@ -145,7 +145,7 @@ class Segments(Protocol):
     bptt: int
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of the steps from each of `starts` on, `lengths` falling; fresh: whether they begin there."""
+        """Make the chunk of the steps from each of `starts` on, `lengths` falling; fresh: whether they begin there."""
 
 
 class Batches(Sequence[Chunk]):
@@ -161,7 +161,7 @@ class Batches(Sequence[Chunk]):
         return int(self._ends[-1])
 
     def __getitem__(self, k: int) -> Chunk:
-        """Chunk k, 0 <= k < len(self)."""
+        """Return chunk k, 0 <= k < len(self)."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         number = int(np.searchsorted(self._ends, k, side="right"))
@@ -175,7 +175,7 @@ class Batches(Sequence[Chunk]):
 
 
 def pack(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-    """The chunk of the transitions ids[s] -> ids[s + 1] for s = starts[n] .. starts[n] + lengths[n] - 1, for all n.
+    """Pack the transitions ids[s] -> ids[s + 1] for s = starts[n] .. starts[n] + lengths[n] - 1, for all n.
 
     ids: (tokens,) integers. starts, lengths: (texts,) int64, lengths >= 1 and falling.
     """

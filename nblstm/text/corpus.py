@@ -65,7 +65,7 @@ Paths = Union[AnyPath, Iterable[AnyPath]]
 
 
 def find_sources(paths: Paths) -> list[Source]:
-    """The files that the paths stand for: files, the visible files of folders in sorted order, "-" for standard input.
+    """Find the files that paths stand for: files, the visible files of folders in sorted order, "-" for standard input.
 
     A file whose name ends in .gz is unpacked as it is read. A Source stands for itself.
     Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files.
@@ -99,7 +99,7 @@ def _sources_of(path: AnyPath) -> list[Source]:
 
 
 def _sources_in(folder: Path) -> list[Source]:
-    """The folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
+    """Return the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -127,7 +127,7 @@ def _open_stdin() -> AbstractContextManager[BinaryIO]:
 
 
 def _is_endless(stream: BinaryIO) -> bool:
-    """Whether a stream is one of the ENDLESS devices."""
+    """Tell whether a stream is one of the ENDLESS devices."""
     try:
         device = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):  # nothing of the system's
@@ -144,18 +144,18 @@ def _unreadable(name: Any, error: OSError) -> TextError:
 
 
 def read(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
-    """The chunks that a vocabulary of this level encodes: `read_bytes` at byte level, `read_text` at the others."""
+    """Read the chunks that a vocabulary of this level encodes: as `read_bytes` at byte level, else as `read_text`."""
     return read_bytes(paths) if level == "byte" else read_text(paths, encoding)
 
 
 def read_bytes(paths: Paths) -> Iterator[bytes]:
-    """The files' bytes as they are, joined, in chunks of up to CHUNK. Raises TextError if they cannot be read."""
+    """Read the files' bytes as they are, joined, in chunks of up to CHUNK. Raises TextError if they cannot be read."""
     sources = find_sources(paths)
     return _nonempty(sources, chain.from_iterable(map(_blocks, sources)))
 
 
 def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tuple[str, Iterator]]:
-    """The files one by one: (name, chunks as `read` gives them). Files without any text are left out."""
+    """Read the files one by one: (name, chunks as `read` gives them). Files without any text are left out."""
     for source in find_sources(paths):
         chunks = filter(None, _blocks(source) if level == "byte" else _cut_at_tokens(_decoded(source, encoding)))
         for first in chunks:
@@ -164,7 +164,7 @@ def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tup
 
 
 def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
-    """The files' text, joined, in chunks of about CHUNK characters.
+    """Read the files' text, joined, in chunks of about CHUNK characters.
 
     A chunk ends where no token of any tokenizer spans: after a newline, else before other white space, else (in a
     million characters without any) anywhere. Line ends stay as they are; a byte order mark at the start of a file goes.
@@ -180,7 +180,7 @@ def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
 def read_documents(
     paths: Paths, level: str, kind: str, encoding: str = "utf-8"
 ) -> Iterator[list[str]] | Iterator[list[bytes]]:
-    """The files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters, never empty.
+    """Read the files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters, none empty.
 
     They are what a vocabulary of this level encodes: bytes at byte level, else str. Raises as `read_text` does.
     """
@@ -201,7 +201,7 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
-    """The bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
+    """Read the bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
     try:
         with source.open() as stream:
             for number, block in enumerate(iter(partial(stream.read, CHUNK), None)):
@@ -227,7 +227,7 @@ def _check_unchanged(source: Source, number: int, block: bytes) -> None:
 
 
 def _decoded(source: Source, encoding: str) -> Iterator[str]:
-    """The text of one file without its byte order mark, in pieces that never split a character."""
+    """Decode the text of one file without its byte order mark, in pieces that never split a character."""
     decode = _TextDecoder(source.name, encoding)
     mark = "\ufeff"
     for block in chain(_blocks(source), [b""]):
@@ -263,7 +263,7 @@ class _TextDecoder:
 
 
 def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
-    """The same text in chunks of about CHUNK characters, each ending where no token spans."""
+    """Cut the text in chunks of about CHUNK characters, each ending where no token spans."""
     held: list[str] = []
     size = 0
     for piece in pieces:
@@ -281,18 +281,18 @@ BEFORE_LAST_BLANK = re.compile(r".*(?=\s)", re.DOTALL)
 
 
 def _token_border(text: str) -> int:
-    """The last place, above 0, that no token spans: after a newline, else before other white space, else the end."""
+    """Find the last place above 0 that no token spans: after a newline, else before other white space, else the end."""
     return text.rfind("\n") + 1 or _before_last_blank(text) or len(text)
 
 
 def _before_last_blank(text: str) -> int:
-    """The place of the last white space of a text; 0 where there is none."""
+    """Find the place of the last white space of a text; 0 where there is none."""
     found = BEFORE_LAST_BLANK.match(text)
     return found.end() if found else 0
 
 
 def _gathered(documents: Iterable) -> Iterator[list]:
-    """The documents in lists of about CHUNK characters (or bytes), or a single longer one."""
+    """Gather the documents in lists of about CHUNK characters (or bytes), or a single longer one."""
     held: list = []
     size = 0
     for document in documents:
@@ -305,7 +305,7 @@ def _gathered(documents: Iterable) -> Iterator[list]:
 
 
 def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:
-    """The chunks that hold something. TextError if none does."""
+    """Keep the chunks that hold something. TextError if none does."""
     empty = True
     for chunk in filter(None, chunks):
         empty = False
@@ -528,7 +528,7 @@ def load_corpus(
 
 
 def _check_length(corpus: Corpus) -> None:
-    """TextError if there is too little to learn from."""
+    """Raise TextError if there is too little to learn from."""
     if len(corpus.train) >= 2:
         return
     if corpus.train_offsets is not None:
@@ -546,7 +546,7 @@ def _check_length(corpus: Corpus) -> None:
 
 
 def _check_known(corpus: Corpus, given: bool) -> None:
-    """TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
+    """Raise TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
     unknown, tokens = corpus.train_unknown, corpus.train_tokens
     if unknown > MOST_UNKNOWN * tokens:
         found = f"{unknown:,} of the training text's {tokens:,} tokens are not in the vocabulary"
@@ -558,7 +558,7 @@ def _check_known(corpus: Corpus, given: bool) -> None:
 
 
 def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
-    """ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
+    """Raise ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
     if vocabulary.ends and documents is None:
         raise ConfigError("documents must say what a text of its own is: the vocabulary has a token <end> for them.")
     if documents is not None and not vocabulary.ends:
@@ -609,7 +609,7 @@ def _copied(source: Source, encoding: str | None, open_files: ExitStack) -> Sour
 
 
 def _checked_text(source: Source, encoding: str) -> Iterator[bytes]:
-    """The bytes of one file. TextError as soon as they are no text, which what never ends would never be told."""
+    """Read the bytes of one file. TextError as soon as they are no text, which what never ends would never be told."""
     decode = _TextDecoder(source.name, encoding)
     for block in _blocks(source):
         decode(block)
@@ -617,7 +617,7 @@ def _checked_text(source: Source, encoding: str) -> Iterator[bytes]:
 
 
 def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
-    """The last place up to `place` that splits no token, and no line end, of a chunk that begins with a token."""
+    """Find the last place up to `place` that splits no token, and no line end, of a chunk that begins with a token."""
     if chunk[place - 1 : place + 1] == "\r\n":
         return place - 1
     for token in pattern.finditer(chunk, _before_last_blank(chunk[:place])):

@@ -44,7 +44,7 @@ class TokenCounter(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many provisional ids there are."""
+        """Return how many provisional ids there are."""
 
     @property
     def dtype(self) -> np.dtype:

@@ -97,5 +97,5 @@ def lines_with_ends(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
 
 
 def _with_ends(text: AnyStr) -> list[AnyStr]:
-    """The lines of a text, each with its end. (str.splitlines knows other ends besides.)"""
+    """Return the lines of a text, each with its end. (str.splitlines knows other ends besides.)"""
     return text.splitlines(keepends=True) if isinstance(text, bytes) else list(io.StringIO(text, newline=""))

@@ -60,7 +60,7 @@ def pad_sequences(
 
 
 def _row(sequence: Any, dtype: Any) -> np.ndarray:
-    """A sequence (tokens, ...) as an array of dtype. ConfigError if it is none, or holds what dtype cannot."""
+    """Return a sequence (tokens, ...) as an array of dtype. ConfigError if it is none, or holds what dtype cannot."""
     if not hasattr(sequence, "__len__"):
         raise ConfigError("sequences must be a list of sequences, and one of them has no length.")
     refuse_masked(sequence, "sequences")

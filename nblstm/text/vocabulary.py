@@ -136,15 +136,15 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def split(self, text: str) -> Sequence[str]:
-        """The text's tokens as strings, known or not."""
+        """Split a text into its tokens as strings, known or not."""
 
     def canonical(self, text: str) -> str:
-        """The text as the vocabulary would write it if it knew every token."""
+        """Return the text as the vocabulary would write it if it knew every token."""
         return text
 
     @abstractmethod
     def decoder(self) -> Decoder:
-        """A fresh streaming decoder. To continue a prompt, feed it the prompt's ids first."""
+        """Return a fresh streaming decoder. To continue a prompt, feed it the prompt's ids first."""
 
     @property
     def end_id(self) -> int | None:
@@ -165,32 +165,32 @@ class Vocabulary(ABC):
         return len(self.tokens)
 
     def encode(self, text: str) -> np.ndarray:
-        """The text's token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
+        """Encode a text: its token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
         tokens = self.split(text)
         return np.fromiter(map(self._ids.get, tokens, repeat(self.unk_id)), self.dtype, count=len(tokens))
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
+        """Encode several texts: (their ids one after the other, (tokens,) of `dtype`; their lengths (texts,) int64)."""
         encoded = [self.encode(text) for text in checks.items("texts", texts)]
         return np.concatenate([np.empty(0, self.dtype), *encoded]), num_items(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
+        """Decode ids (tokens,), integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
         decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (-1,))
         return "".join(map(decoder.feed, ids.tolist())) + decoder.flush()
 
     def unknown(self, text: str) -> list[str]:
-        """The text's distinct tokens that are not in the vocabulary, in order of first appearance."""
+        """Return the text's distinct tokens that are not in the vocabulary, in order of first appearance."""
         return [token for token in dict.fromkeys(self.split(text)) if token not in self._ids]
 
     def to_dict(self) -> dict[str, Any]:
-        """The vocabulary as JSON values."""
+        """Return the vocabulary as JSON values."""
         end = {"end_id": self.end_id} if self.ends else {}
         return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens), **end}
 
     @staticmethod
     def from_dict(fields: Any) -> Vocabulary:
-        """The vocabulary a `to_dict` came from. Trusts nothing: raises ModelFileError if any part is not as it left."""
+        """Make the vocabulary a `to_dict` came from. ModelFileError if any part is not as it left."""
         if not isinstance(fields, Mapping) or set(fields) - {"end_id"} != {"level", "tokenizer", "tokens"}:
             raise ModelFileError(
                 "the vocabulary must hold level, tokenizer and tokens, an end_id if texts have ends, and nothing else."
@@ -262,7 +262,7 @@ class Bytes(Vocabulary):
         return utf8(checked(text)).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
+        """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
 
     def decoder(self) -> Decoder:
@@ -305,11 +305,11 @@ class Decoder:
         self._tokens = tokens
 
     def feed(self, id: int) -> str:
-        """The text that is certain now that this id has come; it may be empty."""
+        """Return the text that is certain now that this id has come; it may be empty."""
         return self._tokens[id]
 
     def flush(self) -> str:
-        """The text still held back; the stream ends here."""
+        """Return the text still held back; the stream ends here."""
         return ""
 
 
@@ -355,7 +355,7 @@ def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
 
 
 def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
-    """The config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
+    """Return the config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
     checks.a(kind, "config", config)
     if len(checks.a(Vocabulary, "vocabulary", vocabulary)) != config.vocab_size:
         raise ConfigError(f"vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)} tokens.")
@@ -369,14 +369,14 @@ def num_items(items: Sequence[Sized]) -> np.ndarray:
 
 
 def checked(text: Any, kind: type | tuple[type, ...] = (str, bytes)) -> Any:
-    """The text. TextError if it is none of this kind."""
+    """Return the text. TextError if it is none of this kind."""
     if not isinstance(text, kind):
         raise TextError(f"a text must be a string, got {type(text).__name__}.")
     return text
 
 
 def utf8(text: str | bytes) -> bytes:
-    """The text's UTF-8 encoding, lone surrogates included; bytes as they are."""
+    """Return the text's UTF-8 encoding, lone surrogates included; bytes as they are."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
