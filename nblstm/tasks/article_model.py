@@ -171,7 +171,7 @@ class ArticleModel(Estimator, ABC):
         config = file.config
         assert file.vocabulary is not None  # as this kind of file has one
         model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
-        model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
+        model._take(config, file.vocabulary, file.parameters, file.training)
         return model
 
     @classmethod
