@@ -19,7 +19,7 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference.head import log_softmax
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
 from nblstm.tasks.estimator import Estimator, model_from, renamed
 from nblstm.text.corpus import Corpus, Source, load_corpus
@@ -162,8 +162,7 @@ class ArticleModel(Estimator, ABC):
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
         assert self.parameters is not None
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
+        save_model(path, ModelFile.of(self.config, vocabulary, self.parameters, {}, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> Any:

@@ -16,7 +16,7 @@ from nblstm.errors import TextError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score, Surprisals, Text, backend_for, judge, score
 from nblstm.text.lines import without_end
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
