@@ -233,6 +233,7 @@ def test_a_network_is_made_once(monkeypatch):
     assert len(set(map(id, pooled([lambda: model.network("numpy")] * THREADS)))) == 1
 
 
+@needs_numba
 def test_a_reading_model_blocks_no_other():
     """While one model reads a prompt, another writes, in whatever Python: no lock is held while computing."""
     slow, quick, reading, go_on = a_model(1), a_model(2), threading.Event(), threading.Event()
