@@ -35,6 +35,7 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.digest import with_digest, without_digest
 from nblstm.files.safetensors import Entry, Header, Path
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 
 FORMAT_VERSION = 1
@@ -59,6 +60,19 @@ class ModelFile:
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
     extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
+
+    @classmethod
+    def of(
+        cls, config: NetworkConfig, vocabulary: Vocabulary | None, parameters: np.ndarray,
+        extras: dict[str, np.ndarray], training: dict[str, Any],
+    ) -> ModelFile:  # fmt: skip
+        """Make what is stored of a network with these flat parameters, which are shared."""
+        return cls(config, vocabulary, named_tensors(parameters, config), extras, training)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """The weights in a flat buffer (config.num_parameters,) of config.dtype, as a network takes them; a new one."""
+        return flatten(self.weights, self.config)
 
 
 def save_model(path: Path, file: ModelFile) -> None:

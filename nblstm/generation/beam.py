@@ -101,7 +101,7 @@ class BeamSearch:
         ending: Ending | None = None,
         first: np.ndarray | None = None,
     ) -> None:
-        """state: that of one text, after everything that comes before. first: the ids (M,) that may come first, or all."""
+        """state: of one text, after everything that comes before. first: ids (M,) that may come first; None: all."""
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
         self.places = Hypotheses(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))

@@ -19,7 +19,7 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference.head import log_softmax
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
 from nblstm.tasks.estimator import Estimator, model_from, renamed
 from nblstm.text.corpus import Corpus, Source, load_corpus
@@ -162,8 +162,7 @@ class ArticleModel(Estimator, ABC):
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
         assert self.parameters is not None
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
+        save_model(path, ModelFile.of(self.config, vocabulary, self.parameters, {}, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> Any:
@@ -171,7 +170,7 @@ class ArticleModel(Estimator, ABC):
         config = file.config
         assert file.vocabulary is not None  # as this kind of file has one
         model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
-        model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
+        model._take(config, file.vocabulary, file.parameters, file.training)
         return model
 
     @classmethod

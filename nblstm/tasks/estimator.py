@@ -33,7 +33,8 @@ class Estimator:
 
     def __init__(self, **settings: Any) -> None:
         """settings: fields of CONFIGS. ConfigError for a wrong name; values are checked now, too."""
-        self._settings, self._given = self.defaults(), {}
+        self._settings = self.defaults()
+        self._given: dict[str, Any] = {}
         self._set(settings)
 
     def _set(self, settings: dict[str, Any]) -> None:

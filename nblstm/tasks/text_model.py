@@ -16,7 +16,7 @@ from nblstm.errors import TextError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score, Surprisals, Text, backend_for, judge, score
 from nblstm.text.lines import without_end
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
@@ -56,7 +56,7 @@ class TextModel:
     def restore(cls, file: ModelFile) -> TextModel:
         """Make the model of a file's content."""
         assert file.vocabulary is not None
-        return cls(file.config, file.vocabulary, flatten(file.weights, file.config), file.training)
+        return cls(file.config, file.vocabulary, file.parameters, file.training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextModel:
@@ -65,8 +65,7 @@ class TextModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, self.vocabulary, weights, {}, self.training))
+        save_model(path, ModelFile.of(self.config, self.vocabulary, self.parameters, {}, self.training))
 
     # ------------------------------------------------------------ what it is
 

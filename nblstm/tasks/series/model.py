@@ -15,7 +15,7 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, initial, named_tensors
+from nblstm.nn.parameters import check_parameters, initial
 from nblstm.nn.state import State
 from nblstm.tasks.estimator import Estimator, method_of_instances, model_from
 from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Training, in_order, validation
@@ -203,8 +203,7 @@ class SeriesModel(Estimator):
         self._network()
         scales = {name: getattr(getattr(self, whose), part) for name in self.config.extra_shapes
                   for whose, part in [name.split(".")]}  # fmt: skip
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, None, weights, scales, self.training))
+        save_model(path, ModelFile.of(self.config, None, self.parameters, scales, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> SeriesModel:
@@ -213,7 +212,7 @@ class SeriesModel(Estimator):
         assert isinstance(config, SeriesConfig)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
         fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
-        return cls(**fields)._take(config, flatten(file.weights, config), inputs, targets, file.training)
+        return cls(**fields)._take(config, file.parameters, inputs, targets, file.training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
