@@ -180,7 +180,7 @@ def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
 def read_documents(
     paths: Paths, level: str, kind: str, encoding: str = "utf-8"
 ) -> Iterator[list[str]] | Iterator[list[bytes]]:
-    """Read the files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters, none empty.
+    """Read documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters; none empty.
 
     They are what a vocabulary of this level encodes: bytes at byte level, else str. Raises as `read_text` does.
     """
