@@ -56,6 +56,14 @@ def test_cases_do_not_meet_in_a_folder(number, tmp_path, monkeypatch, capsys):
     print(number)
 
 
+@each("number", [1, 2])
+@pytest.mark.parametrize("word", ["a", "b"])
+@each("sign", [1, -1])
+def test_tables_and_marks_mix(number, word, sign):
+    """A mark between two tables is not lost."""
+    assert word in "ab" and abs(number * sign) < 3
+
+
 def test_a_misspelled_name_is_noticed():
     """Before anything is run."""
     with pytest.raises(AssertionError, match=r"does not take \['nubmer'\]"):
