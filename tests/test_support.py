@@ -85,7 +85,7 @@ def test_cycled_rows_have_every_value():
 
 
 def test_a_gradient_of_the_wrong_sign_is_seen():
-    """Finite differences pass the right gradient, and fail a sign, a scale and a single entry of many, wherever it is."""
+    """Finite differences pass the right gradient, and fail a sign, a scale and a single entry of many."""
     x = np.random.default_rng(0).normal(size=(50, 20))
     before, gradient = x.copy(), 3 * x**2
     function = lambda: (x**3).sum()

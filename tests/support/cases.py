@@ -18,7 +18,7 @@ def each(names, cases, ids=None):
     names = [name.strip() for name in names.split(",")]
 
     def decorate(decorated):
-        test, tables = getattr(decorated, "cases_of", (decorated, []))  # the test itself, the tables of decorators below
+        test, tables = getattr(decorated, "cases_of", (decorated, []))  # the test itself, the tables below it
         tables = [*tables, (names, list(cases), ids)]
         parameters = inspect.signature(test).parameters
         given = {name for names, _, _ in tables for name in names}
