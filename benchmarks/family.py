@@ -17,11 +17,11 @@ from typing import Any
 import common  # first: it sets the environment that the others read  # isort: skip
 
 from nblstm.config import TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import TrainingError
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.scoring import validation_streams
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Streams
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.training.trainer import Report, Trainer

@@ -98,7 +98,7 @@ CALLS = {
     "generate_novel": lambda b: (MODEL.generate_novel, ["ab"], {"corpus": "abc", "n": 3, "num_samples": 1, "backend": b}),
     "beam": lambda b: (
         MODEL.beam, ["ab"],
-        {"state": None, "report": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
+        {"state": None, "on_progress": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
          "stochastic": False, "seed": None, "stop": (), "backend": b},
     ),
     "cowriter": lambda b: (written, [], {"continuations": 2, "until": "word", "n": 4, "backend": b}),
@@ -198,7 +198,7 @@ def test_every_public_name_is_called():
     made_by_others = {"__version__", "Score", "Surprisals"}
     missing = {name for name in nblstm.__all__ if not name.endswith("Error")} - made_by_others - set(CALLS)
     assert not missing
-    for owner, others in (("LanguageModel", {"scorer", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level", "canonical"})):
+    for owner, others in (("LanguageModel", {"scorer", "state_after", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "dtype", "level", "canonical"})):
         methods = {name for name, _ in inspect.getmembers(getattr(nblstm, owner), callable) if name[0] != "_"} - others
         assert not {m for m in methods if m not in CALLS and f"{owner}.{m}" not in CALLS}
 

@@ -9,6 +9,7 @@ from support.cases import each
 from nblstm.config import TrainConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
+from nblstm.kernels import packed
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
@@ -16,6 +17,7 @@ from nblstm.scoring import validation_documents, validation_loss
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text import buckets as buckets_module
 from nblstm.text.buckets import Buckets, best_boundaries, pack, padding
+from nblstm.text.packing import chunks_of, offsets_of
 from nblstm.training.trainer import Trainer
 
 END, V = 1, 9
@@ -293,3 +295,19 @@ def test_a_stream_has_no_buckets(settings):
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} is for documents"):
         TrainConfig(**settings).check_documents(None)
     TrainConfig(**settings).check_documents("line")
+
+
+@pytest.mark.parametrize("most_rows, steps", [(1, None), (7, None), (100, None), (7, 2), (7, 5), (7, 9)])
+def test_packed_chunks_hold_every_step_once(most_rows, steps):
+    """Step by step, text by text, as two loops lay them out; a chunk is full but for its last step, or has its steps."""
+    starts, lengths = np.array([40, 0, 10, 30, 20]), np.array([6, 5, 5, 2, 1])
+    assert packed.lengths(offsets_of(lengths)).tolist() == lengths.tolist()
+    rows = [[starts[n] + t for n in range(5) if lengths[n] > t] for t in range(6)]
+    found, sizes = [], []
+    for places, offsets in chunks_of(starts, lengths, most_rows, steps):
+        found += [places[a:b].tolist() for a, b in pairwise(offsets)]
+        sizes.append(len(offsets) - 1)
+        assert len(places) <= most_rows or steps or len(offsets) == 2
+    assert found == rows
+    assert steps is None or all(size == steps for size in sizes[:-1])
+    assert most_rows != 7 or steps or sizes == [1, 2, 3]

@@ -433,7 +433,7 @@ def test_training_takes_no_more_than_was_told(name, monkeypatch):
     for maker in ("device_array", "to_device"):
         monkeypatch.setattr(cuda.device.cuda, maker, counted(getattr(cuda.device.cuda, maker)))
     monkeypatch.setattr(FakeCUDAKernel, "__call__", lambda *args: None)  # no kernel makes an array
-    monkeypatch.setattr("nblstm.training.memory.CHUNK", 0)  # nothing is validated
+    monkeypatch.setattr("nblstm.training.memory.SCORED_AT_ONCE", 0)  # nothing is validated
     recipe = TrainConfig(batch_size=2048, bptt=1)
     config = LanguageConfig(9, **{"hidden_size": 32, "embedding_size": 0, **NETWORKS[name]})
     network = Network(config, initial(config, 1), "cuda")

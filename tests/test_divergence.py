@@ -114,7 +114,7 @@ def test_rollback_gives_up_after_three(here, monkeypatch):
     """The fourth divergence ends the run, whose model is a good one; the metrics have every step once."""
     spoil(monkeypatch, "loss", math.nan, {6, 8, 10, 12})
     messages = []
-    with pytest.raises(DivergenceError, match=r"smaller --lr \(it was 0.0025\)"):
+    with pytest.raises(DivergenceError, match=r"less than lr=0.0025"):
         nblstm.train("corpus.txt", **TINY, lr=0.02, on_divergence="rollback", steps=30, on_message=messages.append)
     assert [message.partition("(")[2] for message in messages] == [f"{n} of 3 times)." for n in (1, 2, 3)]
     assert finite("model.safetensors") and finite("model.checkpoint.safetensors")

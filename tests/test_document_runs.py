@@ -101,15 +101,15 @@ def test_init_from_goes_on_with_documents():
 @each(
     "args, words",
     [
-        (["--buckets", "auto"], "buckets is for documents, and the text is one stream"),
-        (["--num-buckets", 3], "num_buckets is for documents"),
-        (["--tokens-per-batch", 100], "tokens_per_batch is for documents"),
-        (["--documents", "line", "--buckets", "9,5"], "buckets must be"),
-        (["--documents", "line", "--buckets", "0,5"], "buckets must be"),
-        (["--documents", "line", "--buckets", "5,9", "--num-buckets", 2], "num_buckets is for automatic buckets"),
-        (["--documents", "line", "--tokens-per-batch", 0], "tokens_per_batch must be at least 1"),
+        (["--buckets", "auto"], "--buckets is for documents, and the text is one stream"),
+        (["--num-buckets", 3], "--num-buckets is for documents"),
+        (["--tokens-per-batch", 100], "--tokens-per-batch is for documents"),
+        (["--documents", "line", "--buckets", "9,5"], "--buckets must be"),
+        (["--documents", "line", "--buckets", "0,5"], "--buckets must be"),
+        (["--documents", "line", "--buckets", "5,9", "--num-buckets", 2], "--num-buckets is for automatic buckets"),
+        (["--documents", "line", "--tokens-per-batch", 0], "--tokens-per-batch must be at least 1"),
         (["--documents", "page"], "'page' is not one of"),
-        (["--documents", "line", "--max-vocab", 2], "max_vocab must be at least 3"),
+        (["--documents", "line", "--max-vocab", 2], "--max-vocab must be at least 3"),
     ],
 )
 def test_what_is_refused_before_anything_is_read(command, args, words):

@@ -6,9 +6,10 @@ from support.cases import each
 from support.gradients import check_gradient
 from support.kernels import CELLS, SPECIFIED, layer, offsets_of
 from support.networks import BACKENDS, DROPOUTS, make_chunk, make_network, text_config
+from support.numba import cpu
 
 from nblstm.errors import ConfigError
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.kernels.cells import KINDS, Cell
 from nblstm.nn.parameters import views
 from nblstm.text.batches import Chunk

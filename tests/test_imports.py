@@ -1,6 +1,7 @@
 """The house stands: imports run downwards only, nothing below the commands talks, and the package is what it says."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import zipfile
@@ -23,8 +24,8 @@ BELOW = {
     "training": {"checks", "config", "files", "kernels", "nn", "scoring", "text"},
     "generation": {"checks", "config", "kernels", "nn", "text"},
     "scoring": {"checks", "config", "kernels", "nn", "text"},
+    "files": {"checks", "config", "nn", "text"},
     "nn": {"checks", "config", "kernels"},
-    "files": {"checks", "config", "text"},
     "text": {"checks", "config", "kernels"},
     "config": {"kernels"},
     "kernels": set(),
@@ -193,3 +194,22 @@ def test_the_wheel_is_complete(wheel):
     modules = {f"nblstm/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
     assert modules | {"nblstm/py.typed"} <= set(wheel) and len(wheel) == len(set(wheel))
     assert any(name.endswith("entry_points.txt") for name in wheel)
+
+
+def test_scripts_import_what_there_is():
+    """What benchmarks, examples and stress tests take from the package exists there, wherever in a script they ask."""
+    if not (ROOT / "benchmarks").is_dir():
+        pytest.skip("not run from a checkout")
+    asked = 0
+    for path in [path for name in ("benchmarks", "examples", "tests/stress") for path in (ROOT / name).glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nblstm"):
+                continue
+            if ".cuda" in node.module:
+                continue  # imports only where there is a card, or its simulator
+            home = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                found = hasattr(home, name) or importlib.util.find_spec(f"{node.module}.{name}")
+                assert found, f"{path.name} imports {name} from {node.module}, where it is not"
+                asked += 1
+    assert asked > 50

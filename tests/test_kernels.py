@@ -19,7 +19,9 @@ from support.kernels import (
     random_head,
     run_layer,
     softmax_head,
-)  # fmt: skip
+)
+
+pytest.importorskip("numba")
 
 from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
 from nblstm.kernels.cells import Cell

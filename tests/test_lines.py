@@ -4,10 +4,9 @@ import io
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.cases import each
 from support.commands import SMALL, VERSE
+from support.properties import given, st
 
 import nblstm
 from nblstm.generation.stops import Stops

@@ -69,6 +69,7 @@ def test_what_is_saved_is_loaded(path, dtype, level):
     for name, weight in weights.items():
         assert loaded.weights[name].dtype == dtype
         np.testing.assert_array_equal(loaded.weights[name], weight)
+    np.testing.assert_array_equal(loaded.parameters, np.concatenate([weights[name].ravel() for name in config.shapes]))
 
 
 def test_training_facts_are_optional(path):

@@ -7,10 +7,10 @@ import pytest
 from support.cases import each, pairs
 from support.compare import assert_same_bits, close
 from support.networks import BACKENDS, DROPOUTS, SHAPE, make_chunk, make_network, text_config
+from support.numba import cpu
 
 from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS as CELLS
-from nblstm.kernels.cpu import recurrent
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial, views
@@ -178,19 +178,20 @@ def test_backends_agree(variant, dtype):
 @each("variant", VARIANTS)
 def test_threads_do_not_change_a_bit(variant, N, monkeypatch):
     """Loss, gradient, state and logits have the same bits on 1, 2, 3 and 8 threads, also when they share streams."""
-    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(cpu.recurrent, "SHARED_BYTES", 0)
     expected = results(make_network(threads=1, dtype="float32", **variant), N=N)
     for threads in (2, 3, 8):
         assert_same_bits(results(make_network(threads=threads, dtype="float32", **variant), N=N), expected)
 
 
-@pytest.mark.parametrize("shared_bytes", [0, recurrent.SHARED_BYTES])
+@pytest.mark.parametrize("shared_bytes", [0, None])
 def test_callers_in_several_threads_do_not_disturb_each_other(shared_bytes, monkeypatch):
     """Six Python threads, each with its own network of another shape, find what they find one by one.
 
     With shared_bytes 0 kernels whose parts wait for each other meet, too.
     """
-    monkeypatch.setattr(recurrent, "SHARED_BYTES", shared_bytes)
+    if shared_bytes is not None:
+        monkeypatch.setattr(cpu.recurrent, "SHARED_BYTES", shared_bytes)
     shapes = [{"hidden_size": size, "dropout": 0.2} for size in (3, 16, 19, 33, 64, 70)]
     expected = [results(make_network(threads=4, **shape)) for shape in shapes]
     failures = []

@@ -6,8 +6,9 @@ import warnings
 import numpy as np
 import pytest
 from support.cases import each
+from support.numba import cpu
 
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.packed import reading_backwards
 

@@ -6,21 +6,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from support.cases import each
-from support.commands import FAILURE, USAGE, assert_refused, snapshot
+from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
 
 from nblstm.errors import ReportError
 from nblstm.reporting.charts import (
-    Axis,
-    Curve,
-    duration_text,
-    duration_ticks,
-    line_chart,
-    linear_ticks,
-    log_ticks,
-    number_text,
-    standalone,
+    Axis, Curve, duration_ticks, line_chart, linear_ticks, log_ticks, number_text, standalone,
 )  # fmt: skip
+from nblstm.reporting.durations import duration_text
 from nblstm.reporting.curves import distinct_names, loss_chart
 from nblstm.reporting.metrics import Metrics, read_metrics, run_name
 
@@ -63,7 +55,7 @@ def test_what_training_writes_can_be_read(trained):
     assert run.columns["step"][-1] == 30 and np.isfinite(run.curve("epoch", "valid_loss")[1]).all()
 
 
-@each(
+@pytest.mark.parametrize(
     "lines, words",
     [
         ([], ["no column 'step'"]),
@@ -109,7 +101,7 @@ def test_runs_are_named_after_their_files():
 # ---------------------------------------------------------------- axes
 
 
-@each(
+@pytest.mark.parametrize(
     "low, high, most, ticks",
     [
         (0, 10, 5, [0, 2, 4, 6, 8, 10]),
@@ -132,7 +124,7 @@ def test_ticks_of_durations_and_of_logarithms():
     assert log_ticks(1, 1e6, 4) == [10.0**k for k in range(7)]
     assert log_ticks(1.5, 4, 6) == pytest.approx([1.5, 2, 2.5, 3, 3.5, 4])  # one power of ten or none: as if linear
     assert [number_text(value) for value in (0.5, 12, 3000, 1.5e6)] == ["0.5", "12", "3k", "1.5M"]
-    assert [duration_text(value) for value in (5, 150, 5400)] == ["0:05", "2:30", "1:30:00"]
+    assert [duration_text(value) for value in (-1, 5, 59.6, 150, 5400)] == ["0:00", "0:05", "1:00", "2:30", "1:30:00"]
 
 
 def test_values_are_placed_on_the_axis():
@@ -181,7 +173,7 @@ def test_long_curves_are_thinned_out():
     assert len(points) == 800 and points[0][0] == 58 and points[-1][0] == 744
 
 
-@each("x", ["step", "epoch", "tokens", "seconds"])
+@pytest.mark.parametrize("x", ["step", "epoch", "tokens", "seconds"])
 def test_loss_charts_of_one_and_of_several_runs(metrics, x):
     """Every run has two curves and a name in the legend; names are escaped, long and many ones stay inside."""
     names = ["<b>&.metrics.csv", "b" * 200 + ".csv", *(f"run{k}.csv" for k in range(20))]
@@ -206,7 +198,7 @@ def test_plot_on_the_command_line(command, folder):
     assert outcome.code == 0 and "T" in texts(outcome.out) and outcome.err == ""
 
 
-@each(
+@pytest.mark.parametrize(
     "code, words, args",
     [
         (USAGE, ["METRICS.CSV"], []),

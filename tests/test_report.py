@@ -181,7 +181,7 @@ def longest_by_brute_force(texts, corpus):
 @pytest.mark.parametrize("block", [8, 64, 1 << 20])
 def test_the_longest_copy_is_that_of_brute_force(monkeypatch, block):
     """On random texts of few tokens, however the corpus is cut into blocks; the place is where the corpus has it."""
-    monkeypatch.setattr(copying, "BLOCK", block)
+    monkeypatch.setattr(copying, "HASHED_AT_ONCE", block)
     r = np.random.default_rng(7)
     for _ in range(40):
         values = r.integers(1, 5)
@@ -403,10 +403,10 @@ def test_the_data_says_what_the_text_shows(folder):
 
 
 def test_what_was_not_given_is_said(folder):
-    """Without a corpus, a text or metrics, the sections that need them name the option."""
+    """Without a corpus, a text or metrics, the sections that need them name it."""
     model = nblstm.load("model.safetensors")
     page = render(make_report("model.safetensors", model, n=30))
-    assert page.count("<code>--corpus</code>") >= 3 and "name one with <code>--text</code>" in page
+    assert page.count("(corpus)") >= 3 and "name one (text)" in page
     assert "no .metrics.csv" in page and "its own samples" in page
 
 

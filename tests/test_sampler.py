@@ -8,13 +8,15 @@ from itertools import islice
 import numpy as np
 import pytest
 from support.cases import each
+from support.numba import cpu
 
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.nn.network import Network
+from nblstm.nn import cost
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
 from nblstm.tasks.language import model as language_model
@@ -264,7 +266,7 @@ def test_the_backends_write_the_same_text_with_every_cell(options):
 
 def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
-    monkeypatch.setattr(sampler, "fastest", lambda: "cpu")
+    monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
     for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
@@ -273,7 +275,7 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
         assert chosen(10**6, **options) == "numpy"
     monkeypatch.setitem(sys.modules, "numba", sys)  # it is there, and starts at once
     assert chosen(1) == "cpu"
-    monkeypatch.setattr(sampler, "fastest", lambda: "numpy")
+    monkeypatch.setattr(cost, "fastest", lambda: "numpy")
     assert chosen(10**6) == "numpy"
 
 
@@ -292,9 +294,27 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
     asked, network = [], model.network("numpy")
     monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
     monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
-    monkeypatch.setattr("nblstm.tasks.text_model.choose_backend", lambda config, texts, together: (choice, texts))
+    monkeypatch.setattr("nblstm.tasks.text_model.backend_for", lambda config, texts, together: (choice, texts))
     ask(model)
     assert set(asked) == {choice}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: "".join(model.generate("Shall", n=3)), lambda model: model.generate("Shall", n=3).state(),
+        lambda model: model.generate_many("Shall", n=3, num_samples=2),
+        lambda model: model.generate_novel("Shall", corpus="", n=1, num_samples=2),
+        lambda model: model.beam("Shall", n=3, beam=2, stop=("e",)), lambda model: model.state("Shall"),
+    ],
+    ids=["generate", "generate, state", "generate_many", "generate_novel", "beam", "state"],
+)  # fmt: skip
+def test_a_prompt_is_encoded_once(ask, model, monkeypatch):
+    """Whatever it is wanted for: to be read, for the filters, to choose a backend, before a stop string."""
+    encoded, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda text: encoded.append(text) or encode(text))
+    ask(model)
+    assert encoded.count("Shall") == 1
 
 
 def test_generate_is_lazy(model):
@@ -431,7 +451,7 @@ def test_a_document_begins_behind_an_end():
     """Without a prompt and before one: the state is the one after the end token, then the prompt."""
     lines = a_model_of_lines()
     for text in ("", "ab"):
-        expected = sampler.read(lines.network(), np.array([1, *lines.encode(text)]))
+        expected = sampler.read_ids(lines.network(), np.array([1, *lines.encode(text)]))
         assert np.array_equal(lines.state(text).h, expected.h)
 
 

@@ -264,10 +264,10 @@ def test_progress_of_a_long_job(folder, monkeypatch, capsys):
     for names, line in ([["corpus.txt"], "2,000 tokens  50 %  200 tok/s\n"], [["-"], "2,000 tokens  200 tok/s\n"]):
         now[0] = 0.0
         with figures.Reading(names, times=2) as reading:
-            reading.told(1000, size / 2)
+            reading.update(1000, size / 2)
             assert capsys.readouterr().err == ""
             now[0] = 10.0
-            reading.told(1000, size / 2)
+            reading.update(1000, size / 2)
             assert capsys.readouterr().err == line
     assert capsys.readouterr().err == ""
 

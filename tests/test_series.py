@@ -11,14 +11,15 @@ from support.cases import each
 from support.compare import close
 from support.gradients import check_gradient
 from support.kernels import offsets_of
+from support.numba import cpu
 
 import nblstm
 from nblstm.arrays import real_numbers
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.nn.parameters import initial, views
-from nblstm.tasks.series.batches import CONTEXT, Table, Training, validation
+from nblstm.tasks.series.batches import CONTEXT_STEPS, Table, Training, validation
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import _pairs
 from nblstm.tasks.series.network import series_network as make_series_network
@@ -176,13 +177,13 @@ def test_epochs_are_a_function_of_seed_and_number():
 
 
 def test_validation_counts_the_held_out_steps_once():
-    """Those from `ends` on, each read behind up to CONTEXT steps; a series without any is left out."""
+    """Those from `ends` on, each read behind up to CONTEXT_STEPS steps; a series without any is left out."""
     ends, counted, read = np.array([90, 3, 290]), [], []
     for chunk in validation(a_table(), ends):
         counted += chunk.tokens[chunk.weights > 0].ravel().tolist()
         read += chunk.tokens.ravel().tolist()
     assert sorted(counted) == [*range(90, 100), *range(393, 400)]
-    assert sorted(read) == [*range(0, 100), *range(393 - CONTEXT, 400)]
+    assert sorted(read) == [*range(0, 100), *range(393 - CONTEXT_STEPS, 400)]
     assert validation(a_table(), np.array([100, 3, 297])) == ()
 
 

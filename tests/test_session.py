@@ -324,7 +324,7 @@ def test_resume_starts_nothing(here, also):
 def test_an_existing_run_is_not_overwritten(here, existing):
     """Unless it is asked for; the message says so."""
     safetensors.write(here / existing, {}, {"precious": "weights"})
-    with pytest.raises(ConfigError, match=f"{existing} exists.*--resume.*--overwrite"):
+    with pytest.raises(ConfigError, match=f"{existing} exists.*resume=True.*overwrite=True"):
         train(steps=1)
     assert safetensors.read(here / existing) == ({}, {"precious": "weights"})
     train(steps=1, overwrite=True)

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.files import store
+from support.networks import text_config
 
 import nblstm
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.window.config import WindowConfig
@@ -47,8 +50,9 @@ def impatient():
 def a_model(seed=0, level="char", **options):
     """A model of random weights that knows the verse, with an opinion of its own about it."""
     vocabulary = Vocabulary.build([VERSE], level)
-    config = LanguageConfig(len(vocabulary), **{"hidden_size": 24, "num_layers": 1, **options})
-    return LanguageModel(config, vocabulary, 2 * initial(config, seed), {})
+    config = text_config(len(vocabulary), **{"hidden_size": 24, "num_layers": 1, **options})
+    kind = MaskedLanguageModel if isinstance(config, MaskedConfig) else LanguageModel
+    return kind(config, vocabulary, 2 * initial(config, seed), {})
 
 
 def pooled(tasks):
@@ -308,7 +312,7 @@ import os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
 import numpy as np
 import nblstm
-from nblstm.config import LanguageConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial
 from nblstm.text.vocabulary import Vocabulary
@@ -385,7 +389,9 @@ def test_threads_in_development_mode(python):
     """Eight threads score and write with one model while Python checks its memory and warnings are errors."""
     script = """
 from concurrent.futures import ThreadPoolExecutor
-import tests.test_threads as t
+import sys
+sys.path.insert(0, "tests")
+import test_threads as t
 model = t.a_model(num_layers=2)
 for backend in ("numpy", "cpu"):
     tasks = [lambda k=k, verb=verb: verb(model, backend, k, None) for k in range(8) for verb in (t.score, t.generate)]

@@ -1,9 +1,10 @@
 """The vector functions over the whole range of their type, and the register tile for every height and width."""
 
-import numba
 import numpy as np
 import pytest
 from support.cases import each
+
+numba = pytest.importorskip("numba")
 
 from nblstm.kernels.cpu import functions, vectors
 from nblstm.kernels.cpu.functions import EXP

@@ -5,9 +5,8 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.cases import each
+from support.properties import given, st
 
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.text.vocabulary import LEVELS, TOKENIZERS, UNK, Vocabulary

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
-from nblstm.config.checks import MAX_SIZE, Config, at_least, at_most, check_types, fraction, one_of, only_with
+from nblstm.config.checks import MAX_SIZE, C, Config, at_least, at_most, check_types, fraction, one_of, only_with
 from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS, NONLINEARITIES, Cell
 
@@ -145,14 +145,15 @@ class StackConfig(NetworkConfig):
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     def suffix(self, number: int) -> str:
-        """How PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
+        """Tell how PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
         layer, direction = divmod(number, self.directions)
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     @property
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the stack's parameters: the names and layouts of torch.nn.LSTM, GRU or RNN."""
-        shapes, cells = {}, self.cells
+        shapes: dict[str, tuple[int, ...]] = {}
+        cells = self.cells
         for number, cell in enumerate(cells):
             shapes |= {f"rnn.{name}{self.suffix(number)}": shape for name, shape in cell.shapes.items()}
         if self.learned_state:
@@ -242,7 +243,7 @@ class TokenStackConfig(StackConfig):
         return self.embedding_size
 
     @property
-    def num_outputs(self) -> int:
+    def num_outputs(self) -> int:  # type: ignore[override]
         """V: how many logits the head makes."""
         return self.vocab_size
 
@@ -260,3 +261,8 @@ class TokenStackConfig(StackConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as files hold them."""
         return stored(self)
+
+    @classmethod
+    def from_dict(cls: type[C], fields: Mapping[str, Any]) -> C:
+        """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
+        return super().from_dict(restored(cls, fields))

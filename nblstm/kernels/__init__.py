@@ -8,10 +8,10 @@ Legend
 
 Contract
     Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
-    last. The caller allocates, so calls of several threads share nothing but what they only read. Forward functions overwrite their outputs; backward functions overwrite `dx`
-    and add into parameter gradients. What a `work` tuple holds is the module's own business. `array`, `empty` and
-    `zeros_like` make arrays where the kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere,
-    and copies them there and back.
+    last. The caller allocates, so calls of several threads share nothing but what they only read.
+    Forward functions overwrite their outputs; backward functions overwrite `dx` and add into parameter gradients.
+    What a `work` tuple holds is the module's own business. `array`, `empty` and `zeros_like` make arrays where the
+    kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere, and copies them there and back.
 
     array(x)                                                           -> x where the kernels work
     empty(shape, dtype)                                                -> array

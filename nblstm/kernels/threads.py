@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Share(NamedTuple):
 
 
 def _pool_of_threads() -> ThreadPoolExecutor:
-    """A pool with a thread for every call, so calls that wait for each other (`run_cooperatively`) all run; it starts with none."""
+    """A pool with a thread for every call, so that calls that wait for each other (`run_cooperatively`) all run."""
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
 
 

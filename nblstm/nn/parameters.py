@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from nblstm import checks
 from nblstm.config import NetworkConfig, StackConfig
 
+Gradients = Mapping[str, np.ndarray]  # by name, as `views` has them
+
 
 def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dict[str, np.ndarray]]:
-    """The parameters of every cell, by the names that its kernels know."""
+    """Return the parameters of every cell, by the names that its kernels know."""
     return [
         {name: named[f"rnn.{name}{config.suffix(number)}"] for name in cell.shapes}
         for number, cell in enumerate(config.cells)
@@ -19,7 +22,7 @@ def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dic
 
 
 def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
+    """Return name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
     named, start = {}, 0
     for name, shape in config.shapes.items():
         stop = start + int(np.prod(shape))
@@ -29,7 +32,7 @@ def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
 
 
 def initial(config: StackConfig, seed: int) -> np.ndarray:
-    """Fresh parameters (num_parameters,) in config.dtype.
+    """Draw new parameters (num_parameters,) in config.dtype.
 
     Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but for the biases that the
     cell's kind names, such as the forget gate's; gains one. Embedding: normal, standard deviation 1 (PyTorch's rule), or
@@ -56,12 +59,12 @@ def initial(config: StackConfig, seed: int) -> np.ndarray:
 
 
 def _reads_outputs(name: str) -> bool:
-    """Whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
+    """Tell whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
 
 
 def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True) -> np.ndarray:
-    """Parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's.
+    """Return parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's.
 
     finite: ConfigError for NaN or infinity, too.
     """
@@ -70,13 +73,13 @@ def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True
 
 
 def named_tensors(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,), as a model file has them: without tied ones."""
+    """Return name -> view of the flat buffer (num_parameters,), as a model file has them: without tied ones."""
     named = views(flat, config)
     return {name: named[name] for name in config.shapes}
 
 
 def flatten(named: Mapping[str, np.ndarray], config: NetworkConfig) -> np.ndarray:
-    """The flat buffer (num_parameters,) of arrays by name: the inverse of `views`."""
+    """Join arrays by name into the flat buffer (num_parameters,): the inverse of `views`."""
     flat = np.empty(config.num_parameters, config.dtype)
     for name, array in named_tensors(flat, config).items():
         array[...] = named[name]

@@ -7,6 +7,8 @@ import random
 
 import pytest
 
+from support.numba import skipped_without
+
 
 def each(names, cases, ids=None):
     """Return a decorator that runs a test with every case, in one item that fails once and names all cases that failed.
@@ -42,7 +44,7 @@ def _run_all(test, tables, fixtures):
         label = ", ".join(label for label, _ in row)
         case, ran = {name: value for _, values in row for name, value in values.items()}, ran + 1
         try:
-            with pytest.MonkeyPatch.context() as monkeypatch:
+            with pytest.MonkeyPatch.context() as monkeypatch, skipped_without():
                 test(**case, **_own(fixtures, number, monkeypatch))
         except pytest.skip.Exception as skipped:
             reason, ran = str(skipped), ran - 1

@@ -16,7 +16,7 @@ from nblstm.kernels.cpu.elementwise import (
     embedding_forward,
     scale_texts,
     squared_norm,
-)  # fmt: skip
+)
 from nblstm.kernels.cpu.head import (
     linear_backward,
     linear_forward,
@@ -26,7 +26,7 @@ from nblstm.kernels.cpu.head import (
     softmax_losses_and_gradient,
     softmax_work,
     squared_error,
-)  # fmt: skip
+)
 from nblstm.kernels.cpu.optimizers import adam, average, rmsprop, sgd
 from nblstm.kernels.cpu.recurrent import recurrent_backward, recurrent_forward, recurrent_work
 from nblstm.kernels.cpu.searching import search

@@ -16,7 +16,7 @@ from nblstm.kernels.cpu.vectors import (
     power_of_two,
     smaller,
     zero_below,
-)  # fmt: skip
+)
 
 # dtype -> where exp saturates; ln 2 in two parts, the first exact when multiplied by an exponent; the number
 # whose addition rounds to an integer; the coefficients of exp(r) for |r| <= ln(2)/2, highest power first

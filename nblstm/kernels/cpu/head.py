@@ -68,7 +68,7 @@ def _linear_rows_backward(dx, dy, packed, V, D, tail, share):
 def linear_work(M, D, V, dtype, threads):
     """Scratch for `linear_forward` and `linear_backward` on up to M rows, by name."""
     P, Q = panels(V), panels(D)
-    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     return {
         "weight": empty(max(P * D, Q * V), PANEL),
         "inputs": empty(Q, M, PANEL),
@@ -133,7 +133,7 @@ def squared_error(losses, dy, y, targets, scales, threads):
 def softmax_work(M, D, V, dtype, threads):
     """Scratch of `softmax_losses` for up to M rows, by name."""
     P = panels(V)
-    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     return {
         "logits": empty(threads, HEAD_ROWS, PANEL),
         "chunk": empty(min(P, HEAD_PANELS), panels(D), PANEL, PANEL),
@@ -149,7 +149,7 @@ def softmax_gradient_work(M, D, V, dtype, threads):
     """Scratch of `softmax_losses_and_gradient` for up to M rows, by name: up to LOGITS_BYTES of logits."""
     P, Q, size = panels(V), panels(D), np.dtype(dtype).itemsize
     R = min(max(1, M), max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
-    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)  # noqa: E731
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     return {
         **softmax_work(R, D, V, dtype, threads),
         "logits": empty(P, R, PANEL),

@@ -14,10 +14,11 @@ import functools
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numba
 import numpy as np

@@ -128,7 +128,8 @@ def product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, b0, s
 def panels_product(dx, dz, packed, step, p0, p1, depth, D, tail, share):
     """dx[start : stop] += dz @ weight for the panels p0 ... p1 of dz; overwritten where p0 is 0.
 
-    dz: `Columns`, of all panels together no more than `depth`. packed (Q, ..., 64), `step` numbers from one of its panels to the next: the weight's rows from panel p0 on.
+    dz: `Columns`, of all panels together no more than `depth`. packed (Q, ..., 64), `step` numbers from one of its
+    panels to the next: the weight's rows from panel p0 on.
     """
     part, start, stop, _, _ = share
     (z, M, stride, column, columns), Q = dz, -(-D // PANEL)

@@ -20,7 +20,7 @@ from nblstm.kernels.cuda.elementwise import (
     embedding_forward,
     scale_texts,
     squared_norm,
-)  # fmt: skip
+)
 from nblstm.kernels.cuda.head import (
     linear_backward,
     linear_forward,
@@ -30,7 +30,7 @@ from nblstm.kernels.cuda.head import (
     softmax_losses_and_gradient,
     softmax_work,
     squared_error,
-)  # fmt: skip
+)
 from nblstm.kernels.cuda.optimizers import adam, average, rmsprop, sgd
 from nblstm.kernels.cuda.recurrent import recurrent_backward, recurrent_forward, recurrent_work
 from nblstm.kernels.cuda.searching import search
@@ -38,7 +38,8 @@ from nblstm.kernels.cuda.searching import search
 __all__ = [
     "adam", "array", "assign", "average", "clear", "clip_values", "decode", "decode_weights", "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
-    "linear_work", "convert", "describe", "require", "recurrent_backward", "recurrent_forward", "recurrent_work", "rmsprop", "scale_texts", "search",
+    "linear_work", "convert", "describe", "require", "recurrent_backward", "recurrent_forward", "recurrent_work",
+    "rmsprop", "scale_texts", "search",
     "sgd", "softmax_gradient_work", "softmax_losses", "softmax_losses_and_gradient", "softmax_work", "squared_error",
     "squared_norm", "zeros_like",
 ]  # fmt: skip

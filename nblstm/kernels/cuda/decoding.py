@@ -21,7 +21,7 @@ def decode_weights(net, threads):
     """Copy the weights to the device. DeviceError for what no kernel computes."""
     if net.residual or net.with_memory:
         raise DeviceError("device cuda has no residual layers and no cell head; choose cpu.")
-    on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x  # noqa: E731
+    on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x
     layers = [{name: on_device(weight) for name, weight in weights.items()} for weights in net.layers]
     return DecoderWeights(
         on_device(net.embedding), net.cells, layers, False, False, on_device(net.head_weight), on_device(net.head_bias)

@@ -17,7 +17,7 @@ from nblstm.kernels.reference.elementwise import (
     embedding_forward,
     scale_texts,
     squared_norm,
-)  # fmt: skip
+)
 from nblstm.kernels.reference.head import (
     linear_backward,
     linear_forward,
@@ -27,7 +27,7 @@ from nblstm.kernels.reference.head import (
     softmax_losses_and_gradient,
     softmax_work,
     squared_error,
-)  # fmt: skip
+)
 from nblstm.kernels.reference.optimizers import adam, average, rmsprop, sgd
 from nblstm.kernels.reference.recurrent import recurrent_backward, recurrent_forward, recurrent_work
 from nblstm.kernels.reference.searching import search
