@@ -20,5 +20,5 @@ def in_options(message: str, command: click.Command) -> str:
         name, flag = rf"(?<![\w./-]){option.name}", max(option.opts, key=len)
         message = re.sub(rf"{name}=True\b", flag, message)
         message = re.sub(rf'{name}="?([^\s",;]+)"?', rf"{flag} \1", message)
-        message = re.sub(rf"{name}(?![\w./=-])" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )", flag, message)
+        message = re.sub(rf"{name}(?![\w/=-]|\.\w)" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )", flag, message)
     return message

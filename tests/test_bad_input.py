@@ -131,11 +131,13 @@ def damaged(folder, name, damage):
     """Within the block the file of the folder is a damaged one; behind it the one from before."""
     path, whole = folder / name, (folder / name).read_bytes()
     damage(path)
-    yield
-    if path.is_dir():
-        path.rmdir()
-    path.unlink(missing_ok=True)
-    path.write_bytes(whole)
+    try:
+        yield
+    finally:
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(whole)
 
 
 def foreign(path):

@@ -524,3 +524,11 @@ def test_fewer_texts_than_asked_for(command, folder):
     """It is said on stderr where the search cannot find as many texts."""
     outcome = command("sample", "-n", 0, "--beam", 4, "--num-samples", 3)
     assert outcome.code == 0 and "1 different texts, not 3" in outcome.err
+
+
+def test_the_old_name_of_the_callback_still_works(model):
+    """With a warning, for one more version."""
+    steps = []
+    with pytest.warns(DeprecationWarning, match="on_progress"):
+        model.beam("Shall", n=3, beam=2, report=steps.append, backend="numpy")
+    assert steps and steps[-1] <= 3

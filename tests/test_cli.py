@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.cases import each
 from support.commands import PATIENCE, SMALL, VERSE, environment
+from support.numba import needs_numba
 
 import nblstm
 from nblstm.files import safetensors
@@ -365,6 +366,7 @@ def after_the_first_step(process):
     pytest.fail("the run ended before its first step")
 
 
+@needs_numba
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_saves_and_says_how_to_go_on(command, corpus, number, code):
     """With the shell's exit code, long before its limit; --resume then ends in the bits of an uninterrupted run."""
@@ -386,6 +388,7 @@ def test_a_signal_stops_saves_and_says_how_to_go_on(command, corpus, number, cod
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
 
 
+@needs_numba
 @pytest.mark.parametrize("number, codes", [(signal.SIGINT, {130}), (signal.SIGTERM, {143, -signal.SIGTERM})])
 def test_a_signal_before_the_first_step(corpus, number, codes):
     """While the corpus is read there is nothing to save: it ends at once, with a line at most, and leaves nothing."""
@@ -401,6 +404,7 @@ def test_a_signal_before_the_first_step(corpus, number, codes):
     assert os.listdir() == ["corpus.txt"]
 
 
+@needs_numba
 def test_the_way_to_go_on_names_the_output(corpus):
     """Also where the model has another name, quoted for the shell."""
     with start("corpus.txt", *SMALL, "--epochs", "1000000", "-o", "my model") as process:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.commands import SMALL, VERSE
 from support.training import make_trainer
+from support.numba import needs_numba
 
 import nblstm
 from nblstm import interrupts
@@ -407,6 +408,7 @@ main()
 """
 
 
+@needs_numba
 @pytest.mark.parametrize("first, code", [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_signal_in_an_update_and_another_while_saving(python, here, first, code, twice):

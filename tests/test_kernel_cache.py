@@ -12,6 +12,8 @@ import pytest
 
 import nblstm
 
+pytest.importorskip("numba")
+
 PACKAGE = Path(nblstm.__file__).parent
 TESTS = Path(__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")

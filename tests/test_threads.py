@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.files import store
 from support.networks import text_config
+from support.numba import needs_numba
 
 import nblstm
 from nblstm.nn.network import Network
@@ -370,6 +371,7 @@ print(beside(lambda: compiled(1), 8, lambda: compiled(2) == 3))
 """
 
 
+@needs_numba
 @needs_fork
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
 def test_a_child_answers_whatever_threads_were_doing(python, backend):
@@ -378,6 +380,7 @@ def test_a_child_answers_whatever_threads_were_doing(python, backend):
     assert (asked.out.split(), asked.err) == (["12", "True"], "")
 
 
+@needs_numba
 @needs_fork
 def test_a_child_can_compile_whatever_threads_were_compiling(python):
     """A fork waits for a kernel that is being compiled; the child then compiles its own."""
@@ -385,6 +388,7 @@ def test_a_child_can_compile_whatever_threads_were_compiling(python):
     assert (asked.out.split(), asked.err) == (["8"], "")
 
 
+@needs_numba
 def test_threads_in_development_mode(python):
     """Eight threads score and write with one model while Python checks its memory and warnings are errors."""
     script = """

@@ -11,6 +11,7 @@ from nblstm.errors import DeviceError
 
 MISSING = importlib.util.find_spec("numba") is None
 REASON = "numba is not installed"
+needs_numba = pytest.mark.skipif(MISSING, reason=REASON)  # for tests whose processes end in other ways without it
 
 
 class _Skipping:
