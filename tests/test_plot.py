@@ -10,10 +10,17 @@ from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
 
 from nblstm.errors import ReportError
 from nblstm.reporting.charts import (
-    Axis, Curve, duration_ticks, line_chart, linear_ticks, log_ticks, number_text, standalone,
+    Axis,
+    Curve,
+    duration_ticks,
+    line_chart,
+    linear_ticks,
+    log_ticks,
+    number_text,
+    standalone,
 )  # fmt: skip
-from nblstm.reporting.durations import duration_text
 from nblstm.reporting.curves import distinct_names, loss_chart
+from nblstm.reporting.durations import duration_text
 from nblstm.reporting.metrics import Metrics, read_metrics, run_name
 
 HEADER = "step,epoch,tokens,seconds,lr,loss,smooth_loss,gradient_norm,tokens_per_second,valid_loss\r\n"

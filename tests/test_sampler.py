@@ -15,8 +15,8 @@ from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.kernels import reference
-from nblstm.nn.network import Network
 from nblstm.nn import cost
+from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
 from nblstm.tasks.language import model as language_model

@@ -56,6 +56,14 @@ def test_cases_do_not_meet_in_a_folder(number, tmp_path, monkeypatch, capsys):
     print(number)
 
 
+@each("number", [1, 2])
+@pytest.mark.parametrize("word", ["a", "b"])
+@each("sign", [1, -1])
+def test_tables_and_marks_mix(number, word, sign):
+    """A mark between two tables is not lost."""
+    assert word in "ab" and abs(number * sign) < 3
+
+
 def test_a_misspelled_name_is_noticed():
     """Before anything is run."""
     with pytest.raises(AssertionError, match=r"does not take \['nubmer'\]"):
@@ -77,7 +85,7 @@ def test_cycled_rows_have_every_value():
 
 
 def test_a_gradient_of_the_wrong_sign_is_seen():
-    """Finite differences pass the right gradient, and fail a sign, a scale and a single entry of many, wherever it is."""
+    """Finite differences pass the right gradient, and fail a sign, a scale and a single entry of many."""
     x = np.random.default_rng(0).normal(size=(50, 20))
     before, gradient = x.copy(), 3 * x**2
     function = lambda: (x**3).sum()

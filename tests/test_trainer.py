@@ -352,6 +352,7 @@ def test_the_mean_is_validated_and_kept_and_training_goes_on_without_it(tmp_path
     np.testing.assert_allclose(trainer.optimizer.averaged(None), np.mean(seen, axis=0), rtol=0, atol=1e-5)
     resumed = through_a_file(trainer, tmp_path / "c.safetensors", **{**settings, "steps": 3 * CHUNKS})
     assert resumed.optimizer.state_dict() == trainer.optimizer.state_dict()
+    assert resumed.optimizer.losses == trainer.optimizer.losses and len(trainer.optimizer.losses) == 2
 
 
 @pytest.mark.parametrize("settings", [{"label_smoothing": 0.2}, {"classes": True}])

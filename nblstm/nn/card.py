@@ -9,8 +9,8 @@ from nblstm.config.checks import said
 from nblstm.errors import ConfigError
 
 COMPUTED = {  # settings of a network that they have; others must be at their defaults
-    "vocab_size", "embedding_size", "hidden_size", "num_layers", "cell", "nonlinearity", "tie", "dropout",
-    "input_dropout", "output_dropout", "variational_dropout",
+    "vocab_size", "embedding_size", "hidden_size", "num_layers", "cell", "nonlinearity", "mogrifier_rounds", "tie",
+    "dropout", "input_dropout", "output_dropout", "variational_dropout",
 }  # fmt: skip
 
 

@@ -19,15 +19,14 @@ def each(names, cases, ids=None):
     """
     names = [name.strip() for name in names.split(",")]
 
-    def decorate(test):
-        inner = getattr(test, "cases_of", None)  # (the test itself, the names and cases of decorators below)
-        test, tables = inner or (test, [])
+    def decorate(decorated):
+        test, tables = getattr(decorated, "cases_of", (decorated, []))  # the test itself, the tables below it
         tables = [*tables, (names, list(cases), ids)]
         parameters = inspect.signature(test).parameters
         given = {name for names, _, _ in tables for name in names}
         assert given <= set(parameters), f"{test.__name__} does not take {sorted(given - set(parameters))}"
 
-        @functools.wraps(test)
+        @functools.wraps(decorated)  # with the marks between two tables
         def run(**fixtures):
             report(*_run_all(test, tables, fixtures))
 

@@ -45,8 +45,9 @@ def layer(cell, lengths, dtype, repeated, seed=0):
     rows = max(1, M // 2) if repeated else M
     new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)
     dcs = new(M, cell.memory_size) if cell.has_memory else None
+    index = r.integers(0, rows, M).astype(np.int32) if repeated else None
     return {
-        "dcs": dcs, "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
+        "dcs": dcs, "x": new(rows, cell.input_size), "index": index,
         "h0": new(N, cell.output_size), "c0": new(N, cell.memory_size), "offsets": offsets,
         "weights": {name: new(*shape) for name, shape in cell.shapes.items()}, "dy": new(M, cell.output_size),
         "dh": new(N, cell.output_size), "dc": new(N, cell.memory_size),
@@ -54,7 +55,7 @@ def layer(cell, lengths, dtype, repeated, seed=0):
 
 
 def run_layer(kernels, threads, cell, lengths, dtype, repeated, slopes=True):
-    """Run a layer forward and backward, and return every output by name. slopes: whether c of every step has a gradient, too."""
+    """Run a layer both ways, return every output by name. slopes: whether c of every step has a gradient, too."""
     given = layer(cell, lengths, dtype, repeated)
     x, index, h0, c0, offsets, weights = (given[k] for k in ("x", "index", "h0", "c0", "offsets", "weights"))
     M, N = len(given["dy"]), len(lengths)
