@@ -20,5 +20,6 @@ def in_options(message: str, command: click.Command) -> str:
         name, flag = rf"(?<![\w./-]){option.name}", max(option.opts, key=len)
         message = re.sub(rf"{name}=True\b", flag, message)
         message = re.sub(rf'{name}="?([^\s",;]+)"?', rf"{flag} \1", message)
-        message = re.sub(rf"{name}(?![\w/=-]|\.\w)" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )", flag, message)
+        alone = rf"{name}(?![\w/=-]|\.\w)" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )"
+        message = re.sub(alone, flag, message)
     return message
