@@ -13,11 +13,11 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
-from support.commands import PATIENCE, VERSE, Outcome, environment  # noqa: E402
-from support.numba import MISSING, REASON, asked_for, skipped_without  # noqa: E402
+from support.commands import PATIENCE, VERSE, Outcome, environment
+from support.numba import MISSING, REASON, asked_for, skipped_without
 
-import nblstm  # noqa: E402
-from nblstm.kernels import reference  # noqa: E402
+import nblstm
+from nblstm.kernels import reference
 
 TEST_SECONDS = float(os.environ.get("NBLSTM_TEST_SECONDS", "600"))  # that a test, or one of its fixtures, may take
 STDERR = pytest.StashKey()  # of the config: where stderr was before tests caught it

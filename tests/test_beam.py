@@ -379,7 +379,7 @@ def test_the_end_token_is_no_text():
 )
 def test_stop_strings(level, corpus, prompt, stop, likely):
     """No text holds one; texts that met one end there, also across tokens and inside one; others are n tokens long."""
-    bias = {token: 1.0 for token in "éab€".encode().decode("latin-1")} if level == "byte" else {likely: 0.5}
+    bias = dict.fromkeys("éab€".encode().decode("latin-1"), 1.0) if level == "byte" else {likely: 0.5}
     model = language_model(level, corpus, bias)
     found = model.beam(prompt, n=6, beam=200, num_samples=200, stop=stop)
     lengths = [len(model.vocabulary.split(prompt + text.text)) - len(model.vocabulary.split(prompt)) for text in found]

@@ -154,7 +154,7 @@ def test_chunks_can_be_asked_for_in_any_order():
 def test_the_order_is_a_function_of_seed_and_epoch():
     """The same pair gives the same chunks, another seed or epoch others."""
     lengths = some_lengths()
-    order = lambda seed, epoch: [c.tokens.tolist() for c in make_buckets(lengths, (9, 20), seed=seed).epoch(epoch)]  # noqa: E731
+    order = lambda seed, epoch: [c.tokens.tolist() for c in make_buckets(lengths, (9, 20), seed=seed).epoch(epoch)]
     assert order(1, 2) == order(1, 2)
     assert len({str(order(seed, epoch)) for seed in (0, 1, 2**63 - 1) for epoch in (0, 1)}) == 6
     assert order(None, 0) == order(None, 1)
@@ -183,7 +183,7 @@ def test_batches_can_be_filled_by_tokens(tokens):
     chunks = make_buckets(lengths, (2, 5), tokens_per_batch=tokens, batch_size=99).epoch(0)
     assert all(len(chunk.tokens) <= tokens or chunk.num_texts == 1 for chunk in chunks)
     widest = {T: max(c.num_texts for c in chunks if len(c.offsets) == T + 1) for T in (2, 5, 8)}  # bptt is 8
-    full = lambda T, count: -(-count // -(-count // max(1, tokens // T)))  # noqa: E731
+    full = lambda T, count: -(-count // -(-count // max(1, tokens // T)))
     assert widest == {2: full(2, 40), 5: full(5, 60), 8: full(8, 20)}
 
 

@@ -191,7 +191,7 @@ def test_brackets_and_commas_are_counted_outside_of_strings(monkeypatch, block):
 def test_a_config_of_a_million_layers(originals, path):
     """It is refused for its number, and a thousand layers for the tensors that are not there."""
     for number, message in ((10**6, "num_layers must be at most 1000"), (1000, "lacks the tensor")):
-        change = lambda document: document["config"].update(num_layers=number)  # noqa: B023, E731
+        change = lambda document: document["config"].update(num_layers=number)
         path.write_bytes(forged(originals["char"].read_bytes(), change))
         with pytest.raises(ModelFileError, match=message):
             nblstm.load(path)
@@ -273,7 +273,7 @@ def test_every_field_of_a_checkpoint_has_a_type_and_a_range(originals, tmp_path,
             parent = document["facts"]
             for name in way:
                 parent = parent[name]
-            parent[last] = value  # noqa: B023
+            parent[last] = value
 
         path.write_bytes(forged(originals["run"].read_bytes(), change, "nblstm_checkpoint"))
         with pytest.raises(ModelFileError) as caught:
@@ -283,7 +283,7 @@ def test_every_field_of_a_checkpoint_has_a_type_and_a_range(originals, tmp_path,
 
 def test_a_checkpoint_that_claims_a_large_network(originals, path):
     """7 KB that claim 10,000 units take no more memory than 7 KB."""
-    change = lambda document: document["facts"]["model"].update(hidden_size=10_000, embedding_size=10_000)  # noqa: E731
+    change = lambda document: document["facts"]["model"].update(hidden_size=10_000, embedding_size=10_000)
     path.write_bytes(forged(originals["run"].read_bytes(), change, "nblstm_checkpoint"))
     assert peak(lambda: read_checkpoint(path)) < 2 * MIB
 
@@ -293,7 +293,7 @@ def test_missing_fields_and_tensors_of_a_checkpoint(originals, path):
     header, data = parts(originals["run"].read_bytes())
     facts = json.loads(header["__metadata__"]["nblstm_checkpoint"])["facts"]
     for name in facts:
-        content = forged(originals["run"].read_bytes(), lambda document: document["facts"].pop(name), "nblstm_checkpoint")  # noqa: B023
+        content = forged(originals["run"].read_bytes(), lambda document: document["facts"].pop(name), "nblstm_checkpoint")
         path.write_bytes(content)
         with pytest.raises(ModelFileError, match=f"it has no '{name}'"):
             read_checkpoint(path)
@@ -328,7 +328,7 @@ def test_the_recipe_in_a_file_is_not_believed(command, folder):
     """`info --training` needs it."""
     content = (folder / "model.safetensors").read_bytes()
     for config in ([], {"lr": "x"}, {"no such": 1}, None):
-        change = lambda document: document["training"].update(config=config)  # noqa: B023, E731
+        change = lambda document: document["training"].update(config=config)
         (folder / "model.safetensors").write_bytes(forged(content, change))
         assert command("info").code == 0
         outcome = command("info", "--training")
@@ -342,7 +342,7 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command(command, folder):
     """A corpus's name in a model, names of files, and errors about them: controls are escaped, lines stay lines."""
     content = (folder / "model.safetensors").read_bytes()
     evil = ESCAPE + ".txt"
-    change = lambda document: document["training"].update(corpus=[evil])  # noqa: E731
+    change = lambda document: document["training"].update(corpus=[evil])
     (folder / "model.safetensors").write_bytes(forged(content, change))
     (folder / evil).write_text("Shall I\n" * 3)
     (folder / "more").mkdir()

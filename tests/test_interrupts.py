@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 from support.commands import SMALL, VERSE
-from support.training import make_trainer
 from support.numba import needs_numba
+from support.training import make_trainer
 
 import nblstm
 from nblstm import interrupts
@@ -361,7 +361,7 @@ def test_every_command_ends_in_a_line(command, folder, monkeypatch, args, number
     from nblstm.files import model_file
 
     load = model_file.safetensors.read_header if args[0] == "info" else model_file.safetensors.read
-    raising = lambda *args: (signal.raise_signal(number), load(*args))[1]  # noqa: E731
+    raising = lambda *args: (signal.raise_signal(number), load(*args))[1]
     monkeypatch.setattr(model_file.safetensors, load.__name__, raising)
     monkeypatch.setattr(model_file.safetensors, "read", raising)
     assert command(*args) == type(command("--version"))(code, "", "Error: interrupted.\n")

@@ -162,7 +162,7 @@ SPLITS = [(1, 1), (1, 2), (2, 3), (5, 2)]  # texts, threads: each alone, sharing
 def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, with_memory=False, kind="lstm", **options):
     """A network of random weights for decoding; sizes: V, E, H."""
     (V, E, H), r = sizes, np.random.default_rng(seed)
-    new = lambda *shape: r.normal(0, scale, shape).astype(dtype)  # noqa: E731
+    new = lambda *shape: r.normal(0, scale, shape).astype(dtype)
     cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
     return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))

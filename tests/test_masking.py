@@ -40,7 +40,7 @@ def filled_in(model, ids, span):
     network, nats = model.network(), []
     state = network.initial_state()
     for part in np.split(ids.astype(np.int32), range(span, len(ids), span)):
-        chunk = lambda tokens: Chunk(tokens.astype(np.int32), part, np.arange(len(part) + 1), False)  # noqa: E731
+        chunk = lambda tokens: Chunk(tokens.astype(np.int32), part, np.arange(len(part) + 1), False)
         for place, id in enumerate(part):
             seen = chunk(np.where(np.arange(len(part)) % K == place % K, MASK, part))
             logits = network.outputs(seen, network.before(seen, state))[0][place]
@@ -78,7 +78,7 @@ def test_an_update_hides_some_tokens_and_predicts_those(backend, monkeypatch):
 def test_what_is_hidden_is_a_function_of_seed_and_step(monkeypatch):
     """The same for the same (seed, step), another for another; of a single token, that one."""
     network = make_network(**BOTH)
-    of = lambda seed, step: hidden_by(network, monkeypatch, seed, step)[2].weights  # noqa: E731
+    of = lambda seed, step: hidden_by(network, monkeypatch, seed, step)[2].weights
     assert np.array_equal(of(1, 2), of(1, 2))
     assert not np.array_equal(of(1, 2), of(1, 3)) and not np.array_equal(of(1, 2), of(2, 2))
     chunk, state = make_chunk(network.config, T=1, N=1)

@@ -83,7 +83,7 @@ def weights_of(node, given, direction, cell):
     """A direction's weights under our names, its blocks in our order."""
     H, order, options = cell.hidden_size, BLOCKS[node.op_type], attributes(node)
     bias = given.get("B", np.zeros((direction + 1, 2 * len(order) * H), np.float32))[direction]
-    ordered = lambda x: x.reshape(len(order), H, -1)[order].reshape(len(order) * H, *x.shape[1:])  # noqa: E731
+    ordered = lambda x: x.reshape(len(order), H, -1)[order].reshape(len(order) * H, *x.shape[1:])
     bias_ih, bias_hh = (ordered(half) for half in np.split(bias, 2))
     if node.op_type == "GRU" and not options.get("linear_before_reset", 0):  # then r does not touch U's bias
         bias_ih[2 * H :], bias_hh[2 * H :] = bias_ih[2 * H :] + bias_hh[2 * H :], 0
@@ -168,7 +168,7 @@ def test_what_the_published_cases_leave_open(op_type, direction, kernels):
     runtime = pytest.importorskip("onnxruntime")
     name, peepholes, _ = op_type.partition(" with ")
     r, (T, N, D, H), G = np.random.default_rng(5), (4, 4, 3, 18), len(BLOCKS[name])
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)  # noqa: E731
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)
     K = len(DIRECTIONS[direction])
     given = {"X": new(T, N, D), "W": new(K, G * H, D), "R": new(K, G * H, H), "B": new(K, 2 * G * H)}
     given |= {"sequence_lens": np.array([2, 4, 1, 3], np.int32), "initial_h": new(K, N, H)}

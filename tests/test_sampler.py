@@ -215,7 +215,7 @@ def test_a_high_temperature_is_uniform_but_for_the_banned(backend):
 
 def test_one_seed_one_text(model):
     """The same seed gives the same text, another seed another, and none a new one each time."""
-    text = lambda seed: "".join(model.generate(n=60, seed=seed))  # noqa: E731
+    text = lambda seed: "".join(model.generate(n=60, seed=seed))
     assert text(1) == text(1) and text(1) != text(2) and text(None) != text(None)
 
 
@@ -268,7 +268,7 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
     monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
+    chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)
     for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
         assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
     for options in ({"layer_norm": True}, {"peepholes": True}, {"proj_size": 8}):
@@ -396,7 +396,7 @@ def ended(text, stops):
 def test_stops_do_not_depend_on_the_pieces():
     """Random texts in random pieces end where the whole text would; all that is certain comes at once."""
     r = np.random.default_rng(0)
-    letters = lambda n: "".join(r.choice(list("ab"), n))  # noqa: E731
+    letters = lambda n: "".join(r.choice(list("ab"), n))
     for _ in range(500):
         text, stops = letters(12), [letters(r.integers(1, 5)) for _ in range(r.integers(0, 4))]
         cuts, stop = [0, *np.sort(r.integers(0, 13, 3)), 12], Stops(stops)

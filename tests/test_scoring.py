@@ -33,7 +33,7 @@ def losses_by_hand(weights, ids):
         x = w["embedding.weight"][token]
         gates = w["rnn.weight_ih_l0"] @ x + w["rnn.bias_ih_l0"] + w["rnn.weight_hh_l0"] @ h + w["rnn.bias_hh_l0"]
         i, f, g, o = np.split(gates, 4)
-        sigmoid = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+        sigmoid = lambda a: 1 / (1 + np.exp(-a))
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         logits = w["head.weight"] @ h + w["head.bias"]
@@ -303,7 +303,7 @@ def test_compiled_kernels_pay_from_some_tokens_on(monkeypatch):
     """Sooner where a network is larger or read twice, at once where they have started, never where they cannot run."""
     monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    pays = lambda **options: cost.compiled_pays_from(LanguageConfig(65, **options), 32)  # noqa: E731
+    pays = lambda **options: cost.compiled_pays_from(LanguageConfig(65, **options), 32)
     assert 0 < pays(hidden_size=512) < pays(hidden_size=256) < pays(hidden_size=64) < math.inf
     masked = MaskedConfig(65, hidden_size=256)
     assert cost.compiled_pays_from(masked, 32) < pays(hidden_size=256) and pays(layer_norm=True) == math.inf

@@ -67,7 +67,7 @@ def test_the_model_file_holds_the_best_weights(here, monkeypatch):
     losses = iter([2.0, 1.0, 3.0])
     monkeypatch.setattr("nblstm.training.trainer.validation_loss", lambda *args: next(losses))
     weights = []
-    keep = lambda report: report.validated and weights.append(nblstm.load("model.safetensors").parameters)  # noqa: E731
+    keep = lambda report: report.validated and weights.append(nblstm.load("model.safetensors").parameters)
     model = train(epochs=3, on_report=keep)
     np.testing.assert_array_equal(model.parameters, weights[1])
     np.testing.assert_array_equal(nblstm.load("model.safetensors").parameters, weights[1])

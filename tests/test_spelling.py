@@ -2,10 +2,10 @@
 
 import click
 import pytest
-from support.cases import each
-
 from nblstm.cli.main import nblstm
 from nblstm.cli.spelling import in_options
+from support.cases import each
+
 from nblstm.errors import ConfigError
 
 

@@ -42,7 +42,7 @@ SETTINGS = {  # optimizer: the settings of TrainConfig, and PyTorch's optimizer
 def random_shape(seed):
     """(T, N, fields of LanguageConfig): small and odd; every size that matters to a tile comes up."""
     r = np.random.default_rng(seed)
-    pick = lambda *choices: int(r.choice(choices))  # noqa: E731
+    pick = lambda *choices: int(r.choice(choices))
     E, H, V = pick(1, 2, 5, 17, 64, 70), pick(1, 7, 16, 33, 64, 65, 130), pick(1, 2, 11, 64, 65, 130)
     tie = bool(r.random() < 0.3)
     shape = {"vocab_size": V, "embedding_size": H if tie else E, "hidden_size": H, "tie": tie}

@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from support import golden
 import numpy as np
+from support import golden
 
 import nblstm
 from nblstm.config import TextConfig, TrainConfig

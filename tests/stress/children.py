@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-import nblstm  # noqa: E402
-from nblstm.files.model_file import load_checkpoint  # noqa: E402
+import nblstm
+from nblstm.files.model_file import load_checkpoint
 
 VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
 # The command, but for the time between two saves; interrupts are caught as early as by the command itself.

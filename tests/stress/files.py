@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from support import mutations  # noqa: E402
+from support import mutations
 
-import nblstm  # noqa: E402
+import nblstm
 
 
 def main():

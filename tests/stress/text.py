@@ -17,13 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.naughty import STRINGS, first_bad_byte, sequences  # noqa: E402
+from support.naughty import STRINGS, first_bad_byte, sequences
 
-from nblstm.errors import TextError  # noqa: E402
-from nblstm.generation.stops import Stops  # noqa: E402
-from nblstm.text import corpus  # noqa: E402
-from nblstm.text.lines import lines, lines_with_ends, normalized, unsplit, without_end  # noqa: E402
-from nblstm.text.vocabulary import PATTERNS, Bytes, num_characters  # noqa: E402
+from nblstm.errors import TextError
+from nblstm.generation.stops import Stops
+from nblstm.text import corpus
+from nblstm.text.lines import lines, lines_with_ends, normalized, unsplit, without_end
+from nblstm.text.vocabulary import PATTERNS, Bytes, num_characters
 
 
 def check(holds, *what):
