@@ -1,0 +1,63 @@
+"""From a model to an exported file: the format by the name's ending, the text, the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nblstm import checks
+from nblstm.errors import ConfigError
+from nblstm.export.plan import WEIGHTS, plan, rounded
+from nblstm.files.atomic import replacing
+from nblstm.files.safetensors import Path
+
+FORMATS = {"c": ".h"}  # format -> the ending of its files
+DEFAULT_WEIGHTS = {"c": "int8"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: its format, weights, the bytes of the weights and of the file."""
+
+    format: str
+    weights: str
+    weight_bytes: int
+    file_bytes: int
+    model: Any  # the language model that the stored numbers are, to measure what a rounding has cost
+
+
+def export(
+    model: Any, path: Path, *, format: str | None = None, weights: str | None = None, name: str = "nblstm"
+) -> Exported:
+    """Write a model to a file that needs no nblstm.
+
+    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS`; None is the format's
+    default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
+    a file that cannot be written.
+    """
+    format = _format(path) if format is None else checks.one_of("format", format, FORMATS) or format
+    weights = DEFAULT_WEIGHTS[format] if weights is None else weights
+    prepared = plan(model, weights, format)
+    content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode()
+    with replacing(path) as file:
+        file.write(content)
+    return Exported(format, weights, prepared.nbytes, len(content), rounded(prepared))
+
+
+def _format(path: Path) -> str:
+    """The format whose files end as the path does."""
+    ending = os.path.splitext(os.fspath(checks.path("path", path)))[1].lower()
+    for format, own in FORMATS.items():
+        if ending == own:
+            return format
+    raise ConfigError(
+        f"the name of an export must end with {', '.join(FORMATS.values())}, or its format be given, got {str(path)!r:.80}."
+    )
+
+
+def _render(format: str) -> Callable[..., str]:
+    from nblstm.export import c
+
+    return {"c": c.render}[format]
