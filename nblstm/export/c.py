@@ -28,17 +28,17 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     values = _facts(plan) | {"file": file, "name": name}
     vectors, product, kind = _kernels(plan.weights)
     parts = [
-        _filled(source.HEAD, values), source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
-        kind["types"], _filled(vectors, kind), _filled(product, kind).replace("@number@", kind["number"]), _vectors_of(plan),
-        *_text(plan.model.vocabulary), _filled(source.STEP, _step(plan) | values), source.SAMPLE,
-        _filled(source.MAIN, _reference(plan)),
+        filled(source.HEAD, values), source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
+        kind["types"], filled(vectors, kind), filled(product, kind).replace("@number@", kind["number"]), _vectors_of(plan),
+        *_text(plan.model.vocabulary), filled(source.STEP, _step(plan) | values), source.SAMPLE,
+        filled(source.MAIN, _reference(plan)),
     ]  # fmt: skip
     if plan.weights == "int4":
         parts[5] = parts[5].replace("\n/* y (count", source.NIBBLE + "\n/* y (count", 1)
     return _prefixed("".join(parts), name)
 
 
-def _filled(text: str, values: Mapping[str, Any]) -> str:
+def filled(text: str, values: Mapping[str, Any]) -> str:
     """The text, its @names@ that are among the values replaced."""
     return re.sub(r"@(\w+)@", lambda found: str(values.get(found[1], found[0])), text)
 
@@ -85,11 +85,11 @@ def _step(plan: Plan) -> dict[str, Any]:
     given = source.INPUT_BEHIND_TABLE if plan.table_rows else source.PRODUCT_OF_INPUT
     if plan.table_rows and c.num_layers == 1:
         given = ""
-    given = _filled(given, {"embedding": c.embedding_size})
+    given = filled(given, {"embedding": c.embedding_size})
     output = source.PROJECTED if c.proj_size else source.OUTPUT
     adds_first = int(c.embedding_size == c.output_size)
     first = "1" if adds_first else "layer"
-    output += _filled(source.RESIDUAL, {"first": first}) if c.residual else source.PLAIN
+    output += filled(source.RESIDUAL, {"first": first}) if c.residual else source.PLAIN
     kind = c.nonlinearity if c.cell == "rnn" else "peepholes" if c.peepholes else c.cell
     sigmoid = c.cell != "rnn"
     return {
@@ -181,10 +181,10 @@ def _text(vocabulary: Vocabulary) -> list[str]:
     data = b"".join(texts) or b"\0"
     size = "uint16_t" if offsets[-1] < 1 << 16 else "uint32_t"
     parts = [array("uint8_t", "bytes", map(str, data)), array(size, "offsets", map(str, offsets.tolist()))]
-    parts.append(_filled(source.TEXT, {"spacing": source.SPACING if spaced else ""}))
+    parts.append(filled(source.TEXT, {"spacing": source.SPACING if spaced else ""}))
     if vocabulary.level == "byte":
         return [*parts, source.ENCODE_BYTES]
-    parts.append(_filled(source.FIND, {"skip": source.SKIP if spaced else ""}))
+    parts.append(filled(source.FIND, {"skip": source.SKIP if spaced else ""}))
     if vocabulary.level == "char":
         return [*parts, source.ENCODE_CHARS]
     if not spaced:

@@ -13,8 +13,8 @@ from nblstm.export.plan import WEIGHTS, plan, rounded
 from nblstm.files.atomic import replacing
 from nblstm.files.safetensors import Path
 
-FORMATS = {"c": ".h"}  # format -> the ending of its files
-DEFAULT_WEIGHTS = {"c": "int8"}
+FORMATS = {"c": ".h", "py": ".py"}  # format -> the ending of its files
+DEFAULT_WEIGHTS = {"c": "int8", "py": "float32"}
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,19 @@ def export(
     default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
     a file that cannot be written.
     """
-    format = _format(path) if format is None else checks.one_of("format", format, FORMATS) or format
+    format = _format(path) if format is None else _named(format)
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
     prepared = plan(model, weights, format)
     content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode()
     with replacing(path) as file:
         file.write(content)
     return Exported(format, weights, prepared.nbytes, len(content), rounded(prepared))
+
+
+def _named(format: Any) -> str:
+    """The format. ConfigError unless it is one."""
+    checks.one_of("format", format, tuple(FORMATS))
+    return str(format)
 
 
 def _format(path: Path) -> str:
@@ -58,6 +64,7 @@ def _format(path: Path) -> str:
 
 
 def _render(format: str) -> Callable[..., str]:
-    from nblstm.export import c
+    """The function that writes a format's text."""
+    from nblstm.export import c, py
 
-    return {"c": c.render}[format]
+    return {"c": c.render, "py": py.render}[format]
