@@ -13,8 +13,8 @@ from nblstm.export.plan import WEIGHTS, plan, rounded
 from nblstm.files.atomic import replacing
 from nblstm.files.safetensors import Path
 
-FORMATS = {"c": ".h", "py": ".py"}  # format -> the ending of its files
-DEFAULT_WEIGHTS = {"c": "int8", "py": "float32"}
+FORMATS = {"c": ".h", "py": ".py", "html": ".html"}  # format -> the ending of its files
+DEFAULT_WEIGHTS = {"c": "int8", "py": "float32", "html": "int8"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def _format(path: Path) -> str:
 
 def _render(format: str) -> Callable[..., str]:
     """The function that writes a format's text."""
-    from nblstm.export import c, py
+    from nblstm.export import c, html, py
 
-    return {"c": c.render, "py": py.render}[format]
+    return {"c": c.render, "py": py.render, "html": html.render}[format]
