@@ -180,8 +180,8 @@ INT_PRODUCT = r"""
 
 typedef struct { const nblstm_weight *w; const nblstm_scale *scale; int rows, columns; } nblstm_matrix;
 
-/* q (columns) = x (n) in steps of the unit that is returned; zeros behind them. */
-static float nblstm_prepare(const float *x, int n, nblstm_number *q, int columns)
+/* q = x (n) in steps of the unit that is returned; zeros behind them, up to a multiple of 32. */
+static float nblstm_prepare(const float *x, int n, nblstm_number *q)
 {
     nblstm_bits u;
     int32_t most = 0;
@@ -196,10 +196,9 @@ static float nblstm_prepare(const float *x, int n, nblstm_number *q, int columns
     u.i = (uint32_t)most;
     scale = u.f > 1e-30f ? 32767.0f / u.f : 0.0f;
     for (k = 0; k < n; k++) {
-        float value = x[k] * scale;
-        q[k] = (int16_t)(int)(value < 0.0f ? value - 0.5f : value + 0.5f);
+        q[k] = (int16_t)((int)(x[k] * scale + 32768.5f) - 32768); /* to the nearest */
     }
-    for (; k < columns; k++) q[k] = 0;
+    for (; k % 32; k++) q[k] = 0;
     return u.f > 1e-30f ? u.f / 32767.0f : 0.0f;
 }
 
@@ -220,7 +219,10 @@ static void nblstm_product(float *y, const nblstm_matrix *m, const nblstm_number
             nblstm_sums(s, a);
             for (j = 0; j < 4; j++) total[j] += @partial@;
         }
-        for (j = 0; j < 4 && row + j < m->rows; j++) y[row + j] += @whole@;
+        if (row + 4 <= m->rows)
+            for (j = 0; j < 4; j++) y[row + j] += @whole@;
+        else
+            for (j = 0; row + j < m->rows; j++) y[row + j] += @whole@;
     }
 }
 
@@ -235,7 +237,7 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 """
 
 INT8 = {
-    "block": "512", "stride": "columns", "partial": "(float)s[j]", "whole": "total[j] * unit * m->scale[row + j]",
+    "block": "512", "stride": "columns", "partial": "(float)s[j]", "whole": "total[j] * m->scale[row + j] * unit",
     "number": "(float)m->w[row * m->columns + k] * m->scale[row]",
     "types": "typedef int8_t nblstm_weight;\ntypedef float nblstm_scale;\n",
     "avx512": "defined(__AVX512BW__) && defined(__AVX512F__)",
@@ -346,12 +348,12 @@ FLOAT_PRODUCT = r"""
 
 typedef struct { const nblstm_weight *w; int rows, columns; } nblstm_matrix;
 
-/* q (columns) = x (n), zeros behind them; the unit is 1. */
-static float nblstm_prepare(const float *x, int n, nblstm_number *q, int columns)
+/* q = x (n), zeros behind them up to a multiple of 16; the unit is 1. */
+static float nblstm_prepare(const float *x, int n, nblstm_number *q)
 {
     int k;
     for (k = 0; k < n; k++) q[k] = x[k];
-    for (; k < columns; k++) q[k] = 0.0f;
+    for (; k % 16; k++) q[k] = 0.0f;
     return 1.0f;
 }
 
@@ -400,16 +402,25 @@ typedef struct {
 STEP = r"""
 /* ---------------------------------------------------------------- a step */
 
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#pragma GCC push_options
+#pragma GCC optimize("O3") /* for many numbers at once, at -O2 too */
+#define NBLSTM_OPTIMIZED
+#endif
+
 /* e^x = 2^k e^r, |r| <= ln(2) / 2 (the polynomial is that of Cephes' expf). */
 static float nblstm_exp(float x)
 {
     nblstm_bits u;
-    float r, p, up;
+    float r, p;
+    int32_t size;
     int k;
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 87.0f ? 87.0f : x;
-    up = x < 0.0f ? -0.5f : 0.5f;
-    k = (int)(x * 1.44269504f + up);
+    u.f = x; /* |x| <= 87, compared as integers: what has no branch is made for many numbers at once */
+    size = (int32_t)(u.i & 0x7fffffffu);
+    size = size < 0x42ae0000 ? size : 0x42ae0000;
+    u.i = (u.i & 0x80000000u) | (uint32_t)size;
+    x = u.f;
+    k = (int)(x * 1.44269504f + 127.5f) - 127; /* to the nearest: what is cut off is positive */
     r = x - (float)k * 0.693359375f;
     r = r + (float)k * 2.12194440e-4f;
     p = 1.9875691500e-4f;
@@ -422,6 +433,10 @@ static float nblstm_exp(float x)
     return (p * r * r + r + 1.0f) * u.f;
 }
 @functions@
+#ifdef NBLSTM_OPTIMIZED
+#pragma GCC pop_options
+#endif
+
 void nblstm_init(nblstm_state *state)
 {
     int k;
@@ -450,7 +465,7 @@ void nblstm_feed(nblstm_state *state, int token)
 void nblstm_logits(const nblstm_state *state, float *logits)
 {
     nblstm_number q[@widest@];
-    float unit = nblstm_prepare(state->features, @features@, q, nblstm_head.columns);
+    float unit = nblstm_prepare(state->features, @features@, q);
     int k;
     for (k = 0; k < NBLSTM_VOCAB; k++) logits[k] = nblstm_head_bias[k];
     nblstm_product(logits, &nblstm_head, q, unit);
@@ -475,21 +490,21 @@ static void nblstm_tanh(float *x, int n)
 
 PRODUCT_OF_INPUT = """\
         for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] = l->bias[i];
-        unit = nblstm_prepare(x, layer ? NBLSTM_P : @embedding@, q, l->input.columns);
+        unit = nblstm_prepare(x, layer ? NBLSTM_P : @embedding@, q);
         nblstm_product(z, &l->input, q, unit);"""
 INPUT_BEHIND_TABLE = """\
         if (layer) {
             for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] = l->bias[i];
-            unit = nblstm_prepare(x, NBLSTM_P, q, l->input.columns);
+            unit = nblstm_prepare(x, NBLSTM_P, q);
             nblstm_product(z, &l->input, q, unit);
         }"""
 RECURRENT = """\
-        unit = nblstm_prepare(h, NBLSTM_P, q, l->recurrent.columns);
+        unit = nblstm_prepare(h, NBLSTM_P, q);
         nblstm_product(z, &l->recurrent, q, unit);"""
 RECURRENT_APART = """\
         for (i = 0; i < 2 * NBLSTM_H; i++) b[i] = 0.0f;
         for (i = 0; i < NBLSTM_H; i++) b[2 * NBLSTM_H + i] = l->hidden_bias[i];
-        unit = nblstm_prepare(h, NBLSTM_P, q, l->recurrent.columns);
+        unit = nblstm_prepare(h, NBLSTM_P, q);
         nblstm_product(b, &l->recurrent, q, unit);"""
 
 CELLS = {
@@ -544,7 +559,7 @@ CELLS = {
 OUTPUT = """\
         for (i = 0; i < NBLSTM_P; i++) h[i] = y[i];"""
 PROJECTED = """\
-        unit = nblstm_prepare(y, NBLSTM_H, q, l->projection.columns);
+        unit = nblstm_prepare(y, NBLSTM_H, q);
         for (i = 0; i < NBLSTM_P; i++) h[i] = 0.0f;
         nblstm_product(h, &l->projection, q, unit);"""
 PLAIN = """
