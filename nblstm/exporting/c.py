@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
-from nblstm.export import c_source as source
-from nblstm.export.plan import GROUP, Matrix, Plan, rounded
+from nblstm.exporting import c_source as source
+from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
 from nblstm.scoring import start_id
 from nblstm.text.vocabulary import Vocabulary
 

@@ -12,9 +12,9 @@ import json
 import os
 from html import escape
 
-from nblstm.export import packing
-from nblstm.export.html_source import COLORS, ENGINE, PAGE_SCRIPT, SHAPES
-from nblstm.export.plan import Plan
+from nblstm.exporting import packing
+from nblstm.exporting.html_source import COLORS, ENGINE, PAGE_SCRIPT, SHAPES
+from nblstm.exporting.plan import Plan
 from nblstm.reporting import theme
 
 SCRIPT = ENGINE + PAGE_SCRIPT
@@ -34,6 +34,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
     key = "".join(f'<li class="u{k}">{text}</li>' for k, text in enumerate(names))
     return f"""<!doctype html>
+<!-- Made by nblstm export. -->
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -1,4 +1,4 @@
-"""The page of `nblstm.export.html`: its script, in two parts, and its style.
+"""The page of `nblstm.exporting.html`: its script, in two parts, and its style.
 
 The engine knows no page: it is a function of the constants. The rest lets a person write with it.
 """

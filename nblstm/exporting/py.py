@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Iterable
 
-from nblstm.export import packing
-from nblstm.export.c import filled
-from nblstm.export.plan import Plan
-from nblstm.export.py_source import SOURCE
+from nblstm.exporting import packing
+from nblstm.exporting.c import filled
+from nblstm.exporting.plan import Plan
+from nblstm.exporting.py_source import SOURCE
 
 WIDTH = 118
 

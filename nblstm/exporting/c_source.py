@@ -1,4 +1,4 @@
-"""The C of `nblstm.export.c`: one header, in parts. Names that begin with nblstm_ or NBLSTM_ get the model's own prefix.
+"""The C of `nblstm.exporting.c`: one header, in parts. Names that begin with nblstm_ or NBLSTM_ get the model's own prefix.
 
 A matrix is multiplied four rows at a time. What differs between machines is a handful of macros: a vector of LANES
 numbers, how it is loaded, multiplied and summed. Where none of them fits, a vector is one number.

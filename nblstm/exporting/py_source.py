@@ -1,4 +1,4 @@
-"""The Python of `nblstm.export.py`: one file, whose constants stand behind its code."""
+"""The Python of `nblstm.exporting.py`: one file, whose constants stand behind its code."""
 
 SOURCE = r'''"""@description@
 

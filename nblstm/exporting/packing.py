@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.export.plan import Matrix, Plan
+from nblstm.exporting.plan import Matrix, Plan
 from nblstm.scoring import start_id
 
 

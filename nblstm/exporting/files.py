@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nblstm import checks
-from nblstm.errors import ConfigError
-from nblstm.export.plan import WEIGHTS, plan, rounded
+from nblstm.errors import ConfigError, ModelFileError
+from nblstm.exporting.plan import WEIGHTS, plan, rounded
 from nblstm.files.atomic import replacing
 from nblstm.files.safetensors import Path
 
 FORMATS = {"c": ".h", "py": ".py", "html": ".html"}  # format -> the ending of its files
 DEFAULT_WEIGHTS = {"c": "int8", "py": "float32", "html": "int8"}
+
+MADE = b"ade by nblstm export"  # within the first bytes of every export
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,20 @@ def export(
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
     prepared = plan(model, weights, format)
     content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode()
+    check_replaceable(path)
     with replacing(path) as file:
         file.write(content)
     return Exported(format, weights, prepared.nbytes, len(content), rounded(prepared))
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise ModelFileError if a file is there that no export has written."""
+    begin = b""
+    if os.path.isfile(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            begin = file.read(len(MADE) + 2000)
+    if begin and MADE not in begin:
+        raise ModelFileError(f"{path} exists and was not made by an export; it is not replaced, choose another name.")
 
 
 def _named(format: Any) -> str:
@@ -65,6 +79,6 @@ def _format(path: Path) -> str:
 
 def _render(format: str) -> Callable[..., str]:
     """The function that writes a format's text."""
-    from nblstm.export import c, html, py
+    from nblstm.exporting import c, html, py
 
     return {"c": c.render, "py": py.render, "html": html.render}[format]
