@@ -83,7 +83,8 @@ typedef __m512i nblstm_vector;
 #else
 #define NBLSTM_ADD(sum, w, x) _mm512_add_epi32(sum, _mm512_madd_epi16(w, x))
 #endif
-#define NBLSTM_HALVES(a) _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1))
+#define NBLSTM_HALF(a, k) _mm512_maskz_extracti64x4_epi64(255, a, k) /* g++ warns of its own header without a mask */
+#define NBLSTM_HALVES(a) _mm256_add_epi32(NBLSTM_HALF(a, 0), NBLSTM_HALF(a, 1))
 #elif defined(__AVX2__)
 #include <immintrin.h>
 typedef __m256i nblstm_vector;
