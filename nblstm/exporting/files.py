@@ -10,12 +10,12 @@ from typing import Any
 
 from nblstm import checks
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.exporting.plan import WEIGHTS, plan, rounded
+from nblstm.exporting.plan import plan, rounded
 from nblstm.files.atomic import replacing
 from nblstm.files.safetensors import Path
 
-FORMATS = {"c": ".h", "py": ".py", "html": ".html"}  # format -> the ending of its files
-DEFAULT_WEIGHTS = {"c": "int8", "py": "float32", "html": "int8"}
+FORMATS = {"c": ".h", "py": ".py", "html": ".html", "onnx": ".onnx"}  # format -> the ending of its files
+DEFAULT_WEIGHTS = {"c": "int8", "py": "float32", "html": "int8", "onnx": "float32"}
 
 MADE = b"ade by nblstm export"  # within the first bytes of every export
 
@@ -36,18 +36,24 @@ def export(
 ) -> Exported:
     """Write a model to a file that needs no nblstm.
 
-    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS`; None is the format's
+    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS` (onnx: float32); None is the format's
     default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
     a file that cannot be written.
     """
     format = _format(path) if format is None else _named(format)
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
-    prepared = plan(model, weights, format)
-    content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode()
+    if format == "onnx":
+        from nblstm.exporting.onnx import exported
+
+        content, weight_bytes, after = exported(model, weights), 4 * model.config.num_parameters, model
+    else:
+        prepared = plan(model, weights, format)
+        content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode("utf-8", "backslashreplace")
+        weight_bytes, after = prepared.nbytes, rounded(prepared)
     check_replaceable(path)
     with replacing(path) as file:
         file.write(content)
-    return Exported(format, weights, prepared.nbytes, len(content), rounded(prepared))
+    return Exported(format, weights, weight_bytes, len(content), after)
 
 
 def check_replaceable(path: Path) -> None:
