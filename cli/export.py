@@ -40,7 +40,7 @@ def command(
     say(f"saved       {output} ({_size(made.file_bytes)}): {made.weights}, {_size(made.weight_bytes)} of weights")
     if text is not None:
         before, after = (each.score(text).loss for each in (loaded, made.model))
-        say(f"loss        {before:.4f} nats per token before, {after:.4f} after ({after - before:+.4f})")
+        say(f"loss        {before:.4f} nats per token before, {after:.4f} after")
 
 
 def _text(path: str, encoding: str) -> str:
