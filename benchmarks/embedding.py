@@ -109,7 +109,7 @@ def nblstm_rows(model, text: str, size: int):
     """nblstm itself."""
     loss = model.score(text).loss
     for backend in ("numpy", "cpu") if importlib.util.find_spec("numba") else ("numpy",):
-        write = lambda: "".join(model.generate(n=500, seed=1, backend=backend))  # noqa: E731, B023
+        write = lambda: "".join(model.generate(n=500, seed=1, backend=backend))  # noqa: B023
         write()
         yield f"nblstm, {backend}", best_of(5, 500, write), size, loss
 
@@ -130,7 +130,7 @@ def file_rows(model, text: str, folder: Path):
 
 
 def onnx_rows(model, text: str, folder: Path):
-    """ONNX Runtime, a step a token, on one thread, the token drawn by NumPy; as it is, and quantised by its own tool."""
+    """ONNX Runtime, a step a token on one thread, drawn by NumPy; as it is, and quantised by its own tool."""
     try:
         import onnxruntime
     except ImportError:
@@ -152,7 +152,7 @@ def onnx_rows(model, text: str, folder: Path):
         shape = (model.config.num_layers, 1, model.config.hidden_size)
         names = [given.name for given in session.get_inputs()[1:]]
 
-        def write(session=session, names=names, random=random) -> None:
+        def write(session=session, names=names, random=random, shape=shape) -> None:
             states, token = [np.zeros(shape, np.float32) for _ in names], 1
             for _ in range(300):
                 logits, *states = session.run(None, {"tokens": np.array([[token]]), **dict(zip(names, states))})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.shown import say
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import click
-
 from nblstm.cli.options import MODEL
 from nblstm.cli.shown import say
+
 from nblstm.config import LEVELS, NONLINEARITIES, TOKENIZERS
 from nblstm.errors import ConfigError
 
@@ -19,10 +19,16 @@ from nblstm.errors import ConfigError
     help="Its tokens in the order of their ids: a JSON list, a JSON object, or a token on each line.",
 )  # fmt: skip
 @click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", help="Model file to write.")
-@click.option("--level", type=click.Choice(LEVELS), help="What a token is.  [default: char where each is one, else word]")
-@click.option("--tokenizer", type=click.Choice(TOKENIZERS), default="whitespace", show_default=True, help="How words are cut.")
+@click.option(
+    "--level", type=click.Choice(LEVELS), help="What a token is.  [default: char where each is one, else word]"
+)
+@click.option(
+    "--tokenizer", type=click.Choice(TOKENIZERS), default="whitespace", show_default=True, help="How words are cut."
+)
 @click.option("--nonlinearity", type=click.Choice(NONLINEARITIES), default="tanh", show_default=True, help="Of an RNN.")
-@click.option("--map", "names", multiple=True, metavar="THEIRS=OURS", help="A tensor's name and ours; OURS may be empty.")
+@click.option(
+    "--map", "names", multiple=True, metavar="THEIRS=OURS", help="A tensor's name and ours; OURS may be empty."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 def command(
     weights: str, vocabulary: str, output: str, level: str | None, tokenizer: str, nonlinearity: str,

@@ -27,7 +27,16 @@ def compiled(folder, model, weights, *flags, compiler=CC, name="nblstm"):
     """The program of an exported model."""
     nblstm.export(model, folder / "model.h", weights=weights, name=name)
     language = ["-x", "c++"] if compiler.endswith("++") else ["-std=c99", "-x", "c"]
-    command = [compiler, *STRICT, *language, *(flags or ("-O1",)), "-DNBLSTM_MAIN", folder / "model.h", "-o", folder / "model"]
+    command = [
+        compiler,
+        *STRICT,
+        *language,
+        *(flags or ("-O1",)),
+        "-DNBLSTM_MAIN",
+        folder / "model.h",
+        "-o",
+        folder / "model",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:2000]
     return folder / "model"
@@ -49,7 +58,8 @@ def sanitizers():
 @needs_compiler
 @pytest.mark.parametrize("name, weights, flags", [
     ("lstm", "float32", ["-O1"]), ("lstm", "int4", ["-O1", "-march=native"]), ("gru", "int8", ["-O1", "-march=native"]),
-    ("rnn, residual", "int8", PLAIN), ("relu", "bfloat16", ["-O1"]), ("projection", "float32", ["-O1", "-march=native"]),
+    ("rnn, residual", "int8", PLAIN), ("relu", "bfloat16", ["-O1"]),
+    ("projection", "float32", ["-O1", "-march=native"]),
     ("peepholes, cell head, tied", "bfloat16", PLAIN), ("update-lstm", "float32", PLAIN),
     ("documents of words", "int8", ["-O1"]), ("spaced words", "int4", PLAIN), ("bytes", "float32", ["-O1"]),
     ("one unit", "int8", ["-O1"]), ("two tokens", "int4", ["-O1"]), ("a large vocabulary", "int8", ["-O1"]),
@@ -66,7 +76,11 @@ def test_the_program_writes_what_the_model_writes(tmp_path, name, weights, flags
     exact, prompt = planning.rounded(planning.plan(model, weights, "c")), PROMPTS[model.vocabulary.level]
     # activations of 16 bits: a draw that falls on the edge of two tokens may fall on the other side
     many = 40 if weights in ("float32", "bfloat16") else 12
-    for settings in ({"temperature": 0.0}, {"seed": 2**40 + 5, "temperature": 0.7, "top_k": 5}, {"seed": 7, "top_p": 0.6}):
+    for settings in (
+        {"temperature": 0.0},
+        {"seed": 2**40 + 5, "temperature": 0.7, "top_k": 5},
+        {"seed": 7, "top_p": 0.6},
+    ):
         options = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
         expected = prompt + "".join(exact.generate(prompt, n=many, backend="numpy", **settings)) + "\n"
         assert run(program, "-n", many, "--prompt", prompt, *options) == (0, expected), settings
@@ -83,6 +97,26 @@ def test_no_compiler_has_a_doubt(tmp_path, compiler, weights):
     every = (["-O3", "-march=native"], ["-O2"], ["-O2", *PLAIN])
     for flags in every if compiler == "gcc" else every[:1]:
         assert run(compiled(tmp_path, model, weights, *flags, compiler=compiler), "--test")[0] == 0
+
+
+TARGETS = [
+    ["--target=aarch64-none-elf"], ["--target=armv7-none-eabi", "-mfpu=neon", "-mfloat-abi=softfp"],
+    ["--target=thumbv7em-none-eabi"], ["--target=riscv32"], ["--target=wasm32", "-msimd128"],
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("clang"), reason="there is no clang")
+@pytest.mark.parametrize("weights", planning.WEIGHTS)
+def test_it_compiles_for_other_machines(tmp_path, weights):
+    """With NEON, with WebAssembly's vectors, for a Cortex-M4 and RISC-V, with nothing but a compiler's own headers."""
+    nblstm.export(language_model(), tmp_path / "model.h", weights=weights)
+    found = subprocess.run(["clang", "-print-resource-dir"], capture_output=True, text=True, check=True).stdout.strip()
+    bare = ["-ffreestanding", "-nostdinc", "-isystem", f"{found}/include", "-DNBLSTM_IMPLEMENTATION", "-x", "c"]
+    for target in TARGETS:
+        command = ["clang", *target, "-std=c99", *STRICT, *bare, "-fsyntax-only", tmp_path / "model.h"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if "No available targets" not in done.stderr and "unable to create target" not in done.stderr:
+            assert done.returncode == 0, (target, done.stderr[:1000])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +158,24 @@ def test_text_is_cut_as_the_vocabulary_cuts_it(library, name):
     """The ids of texts of all kinds of blanks, marks, letters and bytes."""
     model = language_model(**NETWORKS[name])
     header, chance = library(model, "int8"), random.Random(3)
-    pieces = [*HARD, "w3", "Hello", "don't", "it’s", "_", "1", "Ⅷ", "ß", "中", "\r\n", "\x85", "\xa0", "\u3000", "e\u0301", "  "]
+    pieces = [
+        *HARD,
+        "w3",
+        "Hello",
+        "don't",
+        "it’s",
+        "_",
+        "1",
+        "Ⅷ",
+        "ß",
+        "中",
+        "\r\n",
+        "\x85",
+        "\xa0",
+        "\u3000",
+        "e\u0301",
+        "  ",
+    ]
     for text in ["", " ", "a", *("".join(chance.choices(pieces, k=chance.randint(1, 12))) for _ in range(300))]:
         data = text.encode()
         buffer = ctypes.create_string_buffer(data, len(data) + 1)
@@ -143,7 +194,7 @@ def test_two_models_link_together(tmp_path):
         nblstm.export(language_model(size), tmp_path / f"{name}.h", name=name)
     (tmp_path / "both.c").write_text(
         '#define ONE_IMPLEMENTATION\n#include "one.h"\n#define OTHER_IMPLEMENTATION\n#include "other.h"\n'
-        '#include "one.h"\nint main(void) { one_state a; other_state b; one_init(&a); other_init(&b); one_feed(&a, 1);\n'
+        '#include "one.h"\nint main(void) { one_state a; other_state b; one_init(&a); other_init(&b);\none_feed(&a, 1); '
         "other_feed(&b, 1); return ONE_VOCAB + OTHER_VOCAB - 50; }\n"
     )
     subprocess.run([CC, "-std=c99", *STRICT, tmp_path / "both.c", "-o", tmp_path / "both"], check=True)
@@ -192,7 +243,15 @@ def test_the_test_fails_where_the_numbers_are_wrong(tmp_path):
 def test_the_program_tells_wrong_options(tmp_path):
     """Exit code 2 and its usage."""
     program = compiled(tmp_path, language_model(hidden_size=5), "int8")
-    for args in (["--what"], ["-n"], ["-n", "x"], ["-n", "-1"], ["--temperature", "nan"], ["--top-p", "0"], ["--seed", ""]):
+    for args in (
+        ["--what"],
+        ["-n"],
+        ["-n", "x"],
+        ["-n", "-1"],
+        ["--temperature", "nan"],
+        ["--top-p", "0"],
+        ["--seed", ""],
+    ):
         code, said = run(program, *args)
         assert code == 2 and "usage" in said, args
     assert run(program, "--help")[0] == 0

@@ -64,12 +64,15 @@ def test_the_engine_writes_what_the_model_writes(tmp_path, name, weights):
 
 
 def test_the_page_asks_for_nothing(tmp_path):
-    """No address, no attribute that runs or styles; the policy allows the page's own script and style by their hashes."""
+    """No address, no attribute that runs or styles; the policy allows its own script and style by their hashes."""
     page = exported(tmp_path, language_model())
     assert not re.search(r"https?:|<link|<img|\bsrc=|\bstyle=|\bon\w+=", page)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
-    style, script = re.search(r"<style>(.*?)</style>", page, re.S)[1], re.search(r"<script>(.*?)</script>", page, re.S)[1]
-    digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()  # noqa: E731
+    style, script = (
+        re.search(r"<style>(.*?)</style>", page, re.S)[1],
+        re.search(r"<script>(.*?)</script>", page, re.S)[1],
+    )
+    digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     assert policy == f"default-src 'none'; style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'"
 
 

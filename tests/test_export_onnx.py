@@ -39,7 +39,9 @@ def test_onnx_runtime_has_the_models_logits(tmp_path, name):
     expected = np.stack([reference_logits(model, tokens[:, k]) for k in range(2)], axis=1)
     state = {}
     for state_name in (given.name for given in session.get_inputs()[1:]):
-        first = np.array(json.loads(facts.get(f"initial_{state_name}", json.dumps(np.zeros((c.num_layers, c.hidden_size)).tolist()))))
+        first = np.array(
+            json.loads(facts.get(f"initial_{state_name}", json.dumps(np.zeros((c.num_layers, c.hidden_size)).tolist())))
+        )
         state[state_name] = np.repeat(first[:, None], 2, axis=1).astype(np.float32)
     for start, stop in ((0, 9), (9, 10), (10, 11), (11, 12)):
         logits, *after = session.run(None, {"tokens": tokens[start:stop], **state})

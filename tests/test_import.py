@@ -52,7 +52,8 @@ def of_torch(kind, names, V=11, E=7, H=6, layers=2, **settings):
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 @pytest.mark.parametrize("kind, names, settings", [
     ("LSTM", ("encoder", "rnn", "decoder"), {}), ("GRU", ("encoder", "gru", "decoder"), {}),
-    ("RNN", ("embedding", "rnn", "fc"), {"nonlinearity": "relu"}), ("LSTM", ("model.emb", "model.lstm", "model.out"), {}),
+    ("RNN", ("embedding", "rnn", "fc"), {"nonlinearity": "relu"}),
+    ("LSTM", ("model.emb", "model.lstm", "model.out"), {}),
     ("LSTM", ("a", "b", "c"), {"proj_size": 3}), ("LSTM", ("embed", "lstm", "linear"), {"bias": False}),
 ])  # fmt: skip
 def test_the_logits_are_pytorchs(tmp_path, kind, names, settings, ending):
@@ -84,7 +85,10 @@ def test_a_tied_network_and_an_unknown_token_elsewhere(tmp_path):
     words = ["the", "<eos>", "cat", "sat", "<unk>", "on", "a", "mat", "and", "was", "it"]
     model = import_weights(tmp_path / "model.pt", stored(tmp_path, {word: id for id, word in enumerate(words)}))
     order = [4, 0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
-    assert model.config.tie and model.vocabulary.tokens == ("<unk>", *("\n" if w == "<eos>" else w for w in words if w != "<unk>"))
+    assert model.config.tie and model.vocabulary.tokens == (
+        "<unk>",
+        *("\n" if w == "<eos>" else w for w in words if w != "<unk>"),
+    )
     close(model, logits[:, order], np.argsort(order)[ids])
 
 
@@ -112,7 +116,14 @@ def test_our_own_file_comes_back(tmp_path, model):
 
 def test_names_are_mapped(tmp_path):
     """A tensor that has no place is named; it can be left out, and others can be given their names."""
-    arrays = {"x": (11, 7), "y.weight_ih_l0": (24, 7), "y.weight_hh_l0": (24, 6), "z": (11, 6), "b": (11,), "extra": (3, 3)}
+    arrays = {
+        "x": (11, 7),
+        "y.weight_ih_l0": (24, 7),
+        "y.weight_hh_l0": (24, 6),
+        "z": (11, 6),
+        "b": (11,),
+        "extra": (3, 3),
+    }
     arrays = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
     safetensors.write(tmp_path / "w.safetensors", arrays, {})
     words = stored(tmp_path, LETTERS)
@@ -126,7 +137,8 @@ def test_names_are_mapped(tmp_path):
 
 
 @pytest.mark.parametrize("tokens, word", [
-    (LETTERS[:5], "11 tokens, but"), ([], "list of tokens"), ({"a": 0, "b": 5}, "ids from 0"), ([1, 2], "list of tokens"),
+    (LETTERS[:5], "11 tokens, but"), ([], "list of tokens"), ({"a": 0, "b": 5}, "ids from 0"),
+    ([1, 2], "list of tokens"),
     ([*LETTERS[:10], "a"], "distinct"),
 ])  # fmt: skip
 def test_a_wrong_vocabulary_is_told(tmp_path, tokens, word):
@@ -193,7 +205,9 @@ def archive(folder, value, data=bytes(24), compression=zipfile.ZIP_STORED):
 def test_a_sound_archive_is_read(tmp_path):
     """What the hostile ones below are made from: a view with an offset and strides, in nested dicts."""
     data = np.arange(6, dtype="<f4").tobytes()
-    found = torch_file.read(archive(tmp_path, {"a": {"b": tensor(sizes=(2, 2), strides=(1, 2), offset=1)}, "n": 3}, data))
+    found = torch_file.read(
+        archive(tmp_path, {"a": {"b": tensor(sizes=(2, 2), strides=(1, 2), offset=1)}, "n": 3}, data)
+    )
     np.testing.assert_array_equal(found["a.b"], [[1, 3], [2, 4]])
 
 
@@ -206,7 +220,8 @@ def test_a_sound_archive_is_read(tmp_path):
     ({"a": tensor(offset=1)}, "leaves its storage"),
     ({"a": tensor(sizes=(1 << 20, 1 << 20), strides=(0, 0))}, "leaves its storage"),
     ({"a": tensor(sizes=(2,), strides=(3, 1))}, "leaves its storage"),
-    ({"a": tensor(offset=-1)}, "none"), ({"a": tensor(sizes=(2, -3))}, "none"), ({"a": tensor(strides=(3, "1"))}, "none"),
+    ({"a": tensor(offset=-1)}, "none"), ({"a": tensor(sizes=(2, -3))}, "none"),
+    ({"a": tensor(strides=(3, "1"))}, "none"),
     ({"a": tensor(sizes=(True, 3))}, "none"),
     ({"a": tensor(Stored(length=7), sizes=(7,), strides=(1,))}, "fewer bytes"),
     ({"a": tensor(Stored(key="../../etc/passwd"))}, "lacks"), ({"a": tensor(Stored(length=-1))}, "none"),

@@ -58,7 +58,9 @@ def _renamed(tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Ten
     """The tensors under the names that were given for them. ConfigError for a name that is no tensor's."""
     for name in names:
         if name not in tensors:
-            raise ConfigError(f"map names a tensor {name!r:.80}, and there is none; there are {', '.join(tensors)[:400]}.")
+            raise ConfigError(
+                f"map names a tensor {name!r:.80}, and there is none; there are {', '.join(tensors)[:400]}."
+            )
     placed = {names.get(name, name): array for name, array in tensors.items() if names.get(name, name)}
     if len(placed) < len(tensors) - sum(not ours for ours in names.values()):
         raise ConfigError("map gives two tensors one name; give each its own.")
@@ -75,11 +77,15 @@ def _recurrent(tensors: Tensors) -> dict[str, Tensors]:
             found[""][name] = array
             continue
         if match[3]:
-            raise ModelFileError(f"tensor {name!r:.80} reads backwards; only models that read from left to right come in.")
+            raise ModelFileError(
+                f"tensor {name!r:.80} reads backwards; only models that read from left to right come in."
+            )
         prefixes.add(match[1])
         found["rnn"][match[2]] = array
     if len(prefixes) > 1:
-        raise ModelFileError(f"there are several recurrent modules, {', '.join(map(str, prefixes))[:200]}; map them to one.")
+        raise ModelFileError(
+            f"there are several recurrent modules, {', '.join(map(str, prefixes))[:200]}; map them to one."
+        )
     if "weight_ih_l0" not in found["rnn"] or "weight_hh_l0" not in found["rnn"]:
         raise ModelFileError("there is no weight_ih_l0 with a weight_hh_l0, as an LSTM, GRU or RNN has; map them.")
     return found
@@ -112,7 +118,8 @@ def _place(rest: Tensors, named: Tensors, P: int, D: int) -> None:
                 named[ours] = rest.pop(fitting[0])
     if not {"embedding.weight", "head.weight"} & set(named):
         raise ModelFileError(
-            f"which tensor is the embedding and which the head is not clear from {', '.join(rest)[:200] or 'none'}; map them."
+            f"which tensor is the embedding and which the head is not clear from {', '.join(rest)[:200] or 'none'}; map "
+            "them."
         )
     V = len(named["head.weight"] if "head.weight" in named else named["embedding.weight"])
     biases = [name for name, array in rest.items() if array.shape == (V,)]
@@ -120,7 +127,9 @@ def _place(rest: Tensors, named: Tensors, P: int, D: int) -> None:
         named["head.bias"] = rest.pop(biases[0])
     if rest:
         name, array = next(iter(rest.items()))
-        raise ModelFileError(f"tensor {name!r:.80} of shape {array.shape} has no place; map it to one of ours, or to none.")
+        raise ModelFileError(
+            f"tensor {name!r:.80} of shape {array.shape} has no place; map it to one of ours, or to none."
+        )
 
 
 def _fill_biases(named: Tensors, fields: dict[str, Any]) -> None:

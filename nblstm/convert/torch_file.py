@@ -49,13 +49,13 @@ class _View(NamedTuple):
 
 def _rebuild(storage: Any, offset: Any, sizes: Any, strides: Any, *rest: Any) -> _View:
     """Stand in for torch._utils._rebuild_tensor_v2: say what it would make."""
-    whole = lambda numbers: isinstance(numbers, tuple) and all(checks.is_whole(n, 0, 1 << 48) for n in numbers)  # noqa: E731
+    whole = lambda numbers: isinstance(numbers, tuple) and all(checks.is_whole(n, 0, 1 << 48) for n in numbers)
     if not isinstance(storage, _Storage) or not whole((offset,)) or not whole(sizes) or not whole(strides):
         raise ModelFileError("a tensor of it is none")
     return _View(storage, offset, sizes, strides)
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python: the one in C trusts places in its memo
+class _Unpickler(pickle._Unpickler):  # in Python: the one in C trusts the places in its memo
     """Reads nested dicts of tensors; ModelFileError for any name but the three kinds."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -70,7 +70,12 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python:
     def persistent_load(self, found: Any) -> _Storage:
         if isinstance(found, tuple) and len(found) == 5 and found[0] == "storage":
             _, kind, key, _, length = found
-            if isinstance(kind, str) and kind in DTYPES and isinstance(key, str) and checks.is_whole(length, 0, 1 << 48):
+            if (
+                isinstance(kind, str)
+                and kind in DTYPES
+                and isinstance(key, str)
+                and checks.is_whole(length, 0, 1 << 48)
+            ):
                 return _Storage(kind, key, length)
         raise ModelFileError("a storage of it is none")
 
@@ -92,7 +97,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ModelFileError(f"{path} is damaged or not a PyTorch state dict: {error}.") from None
     except zipfile.BadZipFile:
         raise ModelFileError(
-            f"{path} is not a zip archive as PyTorch 1.6 and later write it; save the state dict again with one of them."
+            f"{path} is no zip archive, as PyTorch 1.6 and later write; save it again with one."
         ) from None
     except MemoryError:
         raise ModelFileError(f"{path} needs more memory than is free; close other programs.") from None
@@ -103,7 +108,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def _read(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     """The tensors of an open archive of so many bytes."""
     infos = {info.filename: info for info in archive.infolist()}
-    (pickled,) = [name for name in infos if name.endswith("/data.pkl")] or [None]
+    pickled = next((name for name in infos if name.endswith("/data.pkl")), None)
     if pickled is None:
         raise ModelFileError("it has no data.pkl")
     folder = pickled[: -len("data.pkl")]

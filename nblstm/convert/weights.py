@@ -21,8 +21,8 @@ NEVER = -100.0  # the logit of an <unk> that the weights do not know
 
 
 def import_weights(
-    weights: Path, vocabulary: Path, *, level: str | None = None, tokenizer: str = "whitespace", nonlinearity: str = "tanh",
-    names: Mapping[str, str] | None = None,
+    weights: Path, vocabulary: Path, *, level: str | None = None, tokenizer: str = "whitespace",
+    nonlinearity: str = "tanh", names: Mapping[str, str] | None = None,
 ) -> LanguageModel:  # fmt: skip
     """The language model of a PyTorch state dict, a .safetensors or a .pt file, read without PyTorch.
 

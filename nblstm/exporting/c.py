@@ -29,7 +29,8 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     vectors, product, kind = _kernels(plan.weights)
     parts = [
         filled(source.HEAD, values), source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
-        kind["types"], filled(vectors, kind), filled(product, kind).replace("@number@", kind["number"]), _vectors_of(plan),
+        kind["types"], filled(vectors, kind), filled(product, kind),
+        _vectors_of(plan),
         *_text(plan.model.vocabulary), filled(source.STEP, _step(plan) | values), source.SAMPLE,
         filled(source.MAIN, _reference(plan)),
     ]  # fmt: skip
@@ -61,14 +62,16 @@ def _kernels(weights: str) -> tuple[str, str, dict[str, str]]:
 def _facts(plan: Plan) -> dict[str, Any]:
     """The sizes of the network and of its vocabulary."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
-    prompt = re.sub(r'[^A-Za-z0-9 ]', "", "".join(vocabulary.tokens[-3:]))[:20]
+    words = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens"
+    prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     banned = vocabulary.never_written
     return {
-        "description": re.sub(r"\*/|[^ -~]", "?", f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens"),
+        "description": re.sub(r"\*/|[^ -~]", "?", words),
         "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "vocab": len(vocabulary),
         "start": start_id(vocabulary), "end": -1 if vocabulary.end_id is None else vocabulary.end_id,
-        "banned": banned[0] if banned else -1, "layers": c.num_layers, "hidden": c.hidden_size, "outputs": c.output_size,
-        "gates": c.cells[0].gates, "features": c.head_size, "h_size": max(1, plan.h.size), "c_size": max(1, plan.c.size),
+        "banned": banned[0] if banned else -1, "layers": c.num_layers, "hidden": c.hidden_size,
+        "outputs": c.output_size, "gates": c.cells[0].gates, "features": c.head_size,
+        "h_size": max(1, plan.h.size), "c_size": max(1, plan.c.size),
     }  # fmt: skip
 
 
@@ -141,7 +144,10 @@ TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "uint16": "ui
 
 def _matrix(name: str, matrix: Matrix) -> tuple[str, str]:
     """(the arrays of a matrix, its initialiser)."""
-    arrays, fields = array(TYPES[matrix.numbers.dtype.name], f"{name}_w", _numbers(matrix.numbers)), f"nblstm_{name}_w, "
+    arrays, fields = (
+        array(TYPES[matrix.numbers.dtype.name], f"{name}_w", _numbers(matrix.numbers)),
+        f"nblstm_{name}_w, ",
+    )
     if matrix.scales is not None:
         arrays += array(TYPES[matrix.scales.dtype.name], f"{name}_scale", _numbers(matrix.scales))
         fields += f"nblstm_{name}_scale, "
@@ -158,7 +164,11 @@ def _vectors_of(plan: Plan) -> str:
     none = "{0, 0, 0}" if next(iter(plan.matrices.values())).scales is None else "{0, 0, 0, 0}"
     rows = []
     for k, layer in enumerate(plan.layers):
-        vectors = {"bias": layer.bias if layer.input is not None else None, "hidden_bias": layer.hidden_bias, "peepholes": layer.peepholes}
+        vectors = {
+            "bias": layer.bias if layer.input is not None else None,
+            "hidden_bias": layer.hidden_bias,
+            "peepholes": layer.peepholes,
+        }
         text += "".join(array("float", f"{name}{k}", _numbers(v)) for name, v in vectors.items() if v is not None)
         parts = [made.get(f"{name}{k}", none) for name in ("input", "recurrent", "projection")]
         parts += ["0" if v is None else f"nblstm_{name}{k}" for name, v in vectors.items()]

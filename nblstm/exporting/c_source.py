@@ -1,4 +1,4 @@
-"""The C of `nblstm.exporting.c`: one header, in parts. Names that begin with nblstm_ or NBLSTM_ get the model's own prefix.
+"""The C of `nblstm.exporting.c`: one header, in parts. Names that begin with nblstm_ get the model's prefix.
 
 A matrix is multiplied four rows at a time. What differs between machines is a handful of macros: a vector of LANES
 numbers, how it is loaded, multiplied and summed. Where none of them fits, a vector is one number.
@@ -630,7 +630,7 @@ static double nblstm_uniform(nblstm_random *r)
     return (double)(mixed >> 11) * (1.0 / 9007199254740992.0);
 }
 
-/* Zero all weights but the largest, which together count for `goal`: each as 1, or as its weight. Equals stay together. */
+/* Zero all weights but the largest, which together count for `goal`: each as 1, or as its weight. Equals stay. */
 static void nblstm_keep(float *weights, double goal, int by_weight)
 {
     uint32_t least = 0, bit;
@@ -863,7 +863,8 @@ static int nblstm_test(void)
 static int nblstm_usage(const char *program, int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: %s [-n N] [--prompt TEXT] [--temperature T] [--top-k K] [--top-p P] [--seed S] [--test]\n", program);
+            "usage: %s [-n N] [--prompt TEXT] [--temperature T] [--top-k K] [--top-p P] [--seed S] [--test]\n",
+            program);
     return code;
 }
 

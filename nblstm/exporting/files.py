@@ -36,8 +36,8 @@ def export(
 ) -> Exported:
     """Write a model to a file that needs no nblstm.
 
-    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS` (onnx: float32); None is the format's
-    default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
+    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS` (onnx:
+    float32); None is the format's default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
     a file that cannot be written.
     """
     format = _format(path) if format is None else _named(format)
@@ -79,7 +79,8 @@ def _format(path: Path) -> str:
         if ending == own:
             return format
     raise ConfigError(
-        f"the name of an export must end with {', '.join(FORMATS.values())}, or its format be given, got {str(path)!r:.80}."
+        f"the name of an export must end with {', '.join(FORMATS.values())}, or its format be given, got "
+        f"{str(path)!r:.80}."
     )
 
 

@@ -23,7 +23,10 @@ SCRIPT = ENGINE + PAGE_SCRIPT
 def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the page. file: its name, whose stem is the title; `name` means nothing here."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
-    title, style = escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()), f"{SHAPES}\n{theme.both(COLORS)}"
+    title, style = (
+        escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()),
+        f"{SHAPES}\n{theme.both(COLORS)}",
+    )
     data = {
         "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
         "vectors": packing.vectors(plan),

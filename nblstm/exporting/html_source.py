@@ -23,7 +23,8 @@ function matrix(weights, [rows, columns, stride, text, scales]) {
   else if (weights === "bfloat16") flat = Float64Array.from(floats(numbers(Uint16Array, text)));
   else if (weights === "int8") {
     const scale = numbers(Float32Array, scales);
-    flat = Float64Array.from(numbers(Int8Array, text), (number, k) => Math.fround(number * scale[Math.floor(k / stride)]));
+    const rounded = (number, k) => Math.fround(number * scale[Math.floor(k / stride)]);
+    flat = Float64Array.from(numbers(Int8Array, text), rounded);
   } else {
     const scale = floats(numbers(Uint16Array, scales)), packed = numbers(Uint8Array, text);
     flat = new Float64Array(2 * packed.length);
@@ -411,7 +412,8 @@ label { display: block; font-size: 0.875rem; }
 label input { display: block; margin-top: 0.15rem; }
 input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 7rem; }
 input[type=range] { padding: 0; width: 10rem; height: 2.1rem; border: 0; background: none; }
-button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer; min-width: 6rem; }
+button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
+  min-width: 6rem; }
 :focus-visible { outline: 2px solid; outline-offset: 2px; }
 #view { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.75; min-height: 3rem; }
 #view b { font-weight: 400; padding: 0.12em 0; }
@@ -419,7 +421,8 @@ ul { list-style: none; padding: 0; margin: 0; }
 #bars li { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
   padding: 0.15rem 0; }
 .label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.track { height: 0.6rem; border-radius: 2px; } .bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
+.track { height: 0.6rem; border-radius: 2px; }
+.bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
 .p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
 .key { display: flex; flex-wrap: wrap; gap: 0.3rem; margin-top: 0.9rem; font-size: 0.875rem; }
 .key li { padding: 0.1rem 0.6rem; border-radius: 4px; }

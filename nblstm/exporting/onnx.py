@@ -72,7 +72,10 @@ def check(model: Any) -> None:
     """Raise ConfigError for a model that ONNX has no operators for."""
     if not isinstance(model, LanguageModel):
         raise ConfigError(f"format onnx holds language models that write, got {type(model).__name__}; train one.")
-    checks_of = {"layer_norm": model.config.layer_norm, f"the cell {model.config.cell}": model.config.cell not in BLOCKS}
+    checks_of = {
+        "layer_norm": model.config.layer_norm,
+        f"the cell {model.config.cell}": model.config.cell not in BLOCKS,
+    }
     for what, there in {**checks_of, "the cell head": model.config.head == "cell"}.items():
         if there:
             raise ConfigError(f"format onnx cannot do {what}; train a model without it, or choose another format.")
@@ -98,10 +101,15 @@ def render(model: LanguageModel) -> bytes:
     made = [_value("logits", FLOAT, ["steps", "batch", c.vocab_size])]
     made += [_value(f"{name}_next", FLOAT, sizes) for name in states]
     parts: list[Any] = [*((1, node) for node in graph.nodes), (2, "language model")]
-    parts += [*((5, array) for array in graph.constants), *((11, value) for value in given), *((12, value) for value in made)]
+    parts += [
+        *((5, array) for array in graph.constants),
+        *((11, value) for value in given),
+        *((12, value) for value in made),
+    ]
+    metadata: list[Any] = [(14, [(1, key), (2, text)]) for key, text in _metadata(model, first, states).items()]
     return message([
         (1, IR_VERSION), (2, "Made by nblstm export"), (6, c.description), (7, parts), (8, [(1, ""), (2, OPSET)]),
-        *((14, [(1, key), (2, text)]) for key, text in _metadata(model, first, states).items()),
+        *metadata,
     ])  # fmt: skip
 
 
@@ -122,7 +130,7 @@ def _first_state(named: dict[str, np.ndarray], c: Any) -> dict[str, np.ndarray]:
 def _layer(graph: Graph, layer: int, x: str, cell: dict[str, np.ndarray], c: Any, ends: dict[str, list[str]]) -> str:
     """Add a layer that reads x (steps, batch, D); the name of its output (steps, batch, P)."""
     H, name = c.hidden_size, f"rnn {layer}"
-    blocks = lambda array: array.reshape(-1, H, *array.shape[1:])[BLOCKS[c.cell]].reshape(array.shape)  # noqa: E731
+    blocks = lambda array: array.reshape(-1, H, *array.shape[1:])[BLOCKS[c.cell]].reshape(array.shape)
     recurrent = cell["weight_hh"] @ cell["weight_hr"] if c.proj_size else cell["weight_hh"]
     bias = np.concatenate([blocks(cell["bias_ih"]), blocks(cell["bias_hh"])])
     arrays = {"W": blocks(cell["weight_ih"]), "R": blocks(recurrent), "B": bias}

@@ -136,7 +136,9 @@ def check(model: Any, format: str) -> None:
     if not isinstance(model, LanguageModel):
         raise ConfigError(f"format {format} holds language models that write, got {type(model).__name__}; train one.")
     if model.config.cell not in CELLS:
-        raise ConfigError(f"format {format} has the cells {', '.join(CELLS)}, got {model.config.cell}; train one of them.")
+        raise ConfigError(
+            f"format {format} has the cells {', '.join(CELLS)}, got {model.config.cell}; train one of them."
+        )
     if model.config.layer_norm:
         raise ConfigError(f"format {format} cannot do layer_norm; train a model without it.")
 
@@ -162,10 +164,12 @@ def _biases(cell: Mapping[str, np.ndarray], kind: str, H: int) -> tuple[np.ndarr
     return bias, hidden[2 * H :]
 
 
-def _layer(cell: Mapping[str, np.ndarray], biases: tuple[np.ndarray, np.ndarray | None], weights: str, folded: bool) -> Layer:
+def _layer(
+    cell: Mapping[str, np.ndarray], biases: tuple[np.ndarray, np.ndarray | None], weights: str, folded: bool
+) -> Layer:
     """Pack the weights of a cell."""
-    optional = lambda name, make: make(cell[name]) if name in cell else None  # noqa: E731
-    matrix = lambda array: pack(array, weights)  # noqa: E731
+    optional = lambda name, make: make(cell[name]) if name in cell else None
+    matrix = lambda array: pack(array, weights)
     bias, hidden = biases
     return Layer(
         None if folded else matrix(cell["weight_ih"]), matrix(cell["weight_hh"]), optional("weight_hr", matrix),
@@ -217,23 +221,24 @@ def _int8(x: np.ndarray) -> Packed:
 
 def _int4(x: np.ndarray) -> Packed:
     groups = x.reshape(len(x), -1, GROUP)
-    best, scales = None, None
-    for share in np.linspace(0.7, 1.0, 13):  # of the range; the best by its squared error
-        bfloat = to_bfloat16(np.abs(groups).max(axis=2) * share / 7)
-        scale = from_bfloat16(bfloat)[:, :, None]
-        numbers = np.clip(np.rint(groups / np.where(scale > 0, scale, 1)), -8, 7)
-        error = ((numbers * scale - groups) ** 2).sum(axis=2)
-        if best is None:
-            best, least, scales = numbers, error, bfloat
-        better = error < least
-        best, least, scales = (
-            np.where(better[:, :, None], numbers, best), np.where(better, error, least), np.where(better, bfloat, scales)
-        )  # fmt: skip
-    stored = (best + 8).astype(np.uint8)
-    half = GROUP // 2
-    numbers = (stored[:, :, :half] | (stored[:, :, half:] << np.uint8(4))).reshape(len(x), -1)
-    values = (best * from_bfloat16(scales)[:, :, None]).reshape(x.shape)
-    return values, np.ascontiguousarray(numbers), scales
+    tried = [_scaled(groups, share) for share in np.linspace(0.7, 1.0, 13)]  # shares of the range
+    errors = np.stack(
+        [((numbers * from_bfloat16(scales)[:, :, None] - groups) ** 2).sum(axis=2) for numbers, scales in tried]
+    )
+    best = errors.argmin(axis=0)
+    numbers = np.choose(best[:, :, None], [numbers for numbers, _ in tried])
+    scales = np.choose(best, [scales for _, scales in tried])
+    values = (numbers * from_bfloat16(scales)[:, :, None]).reshape(x.shape)
+    stored, half = (numbers + 8).astype(np.uint8), GROUP // 2
+    packed = (stored[:, :, :half] | (stored[:, :, half:] << np.uint8(4))).reshape(len(x), -1)
+    return values, np.ascontiguousarray(packed), scales
+
+
+def _scaled(groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers -8 .. 7, bfloat16 scales) of groups whose largest is 7 / share."""
+    scales = to_bfloat16(np.abs(groups).max(axis=2) * np.float32(share / 7))
+    steps = from_bfloat16(scales)[:, :, None]
+    return np.clip(np.rint(groups / np.where(steps > 0, steps, 1)), -8, 7), scales
 
 
 _PACKERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8, "int4": _int4}
@@ -260,7 +265,7 @@ def rounded(prepared: Plan) -> LanguageModel:
         hidden = np.zeros(G, np.float32)
         if layer.hidden_bias is not None:
             hidden[2 * H :] = layer.hidden_bias
-        table = lambda: prepared.tokens.values.reshape(V, -1)[:, :G].T  # noqa: E731
+        table = lambda: prepared.tokens.values.reshape(V, -1)[:, :G].T
         parts = {
             "weight_ih": table() if layer.input is None else layer.input.values, "weight_hh": layer.recurrent.values,
             "bias_ih": layer.bias, "bias_hh": hidden, "peepholes": layer.peepholes,

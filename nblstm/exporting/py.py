@@ -20,7 +20,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     constants = [
         f"CONFIG = {packing.config(plan)!r}", f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
         f"MATRICES = {{\n{''.join(_matrix(name, *fields) for name, fields in packing.matrices(plan).items())}}}",
-        f"VECTORS = {{\n{''.join(f'    {name!r}: {_text(data)},{chr(10)}' for name, data in packing.vectors(plan).items())}}}",
+        f"VECTORS = {{\n{''.join(_vector(name, data) for name, data in packing.vectors(plan).items())}}}",
     ]  # fmt: skip
     prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     values = {
@@ -44,6 +44,10 @@ def _lines(items: Iterable[str]) -> str:
 
 def _matrix(name: str, rows: int, columns: int, stride: int, numbers: str, scales: str) -> str:
     return f"    {name!r}: ({rows}, {columns}, {stride}, {_text(numbers)}, {_text(scales)}),\n"
+
+
+def _vector(name: str, data: str) -> str:
+    return f"    {name!r}: {_text(data)},\n"
 
 
 def _text(data: str) -> str:

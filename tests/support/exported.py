@@ -10,7 +10,7 @@ from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Vocabulary
 
 HARD = ["\\", "\n", '"', "'", " ", "😀", "é", "€", "?", "/", "*", "<", "\t", "\x01", "’", "`", "%", "{", "$", "@"]
-WORDS = "Hello wörld, it’s \"quoted\" don't\tx_1 \\ back 😀 </script> ??/ the end.\n"
+WORDS = 'Hello wörld, it’s "quoted" don\'t\tx_1 \\ back 😀 </script> ??/ the end.\n'
 PROMPTS = {
     "char": 'b\\"é😀c', "byte": "a\nb",
     "word": " Hello wörld, it’s  \"quoted\" don't\tx_1  never seen’ w3\n",
