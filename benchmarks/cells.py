@@ -17,8 +17,8 @@ import limits
 from sample import Ours
 from train import Case, Training
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
 
 CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
          "residual": {"residual": True}, "residual gru": {"cell": "gru", "residual": True},
@@ -74,7 +74,8 @@ def training(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageCon
         "time per operation / lstm": common.spread(common.ratios(per_operation[name], per_operation["lstm"]), digits=2),
         "compile s": f"{max(0.0, compiled[name] - common.median(times[name])):.1f}",
     } for name in times]  # fmt: skip
-    common.report(f"training steps of 2 x {args.hidden_size}, float32", args, rows, ["tests hold every cell to the specification"])
+    title = f"training steps of 2 x {args.hidden_size}, float32"
+    common.report(title, args, rows, ["tests hold every cell to the specification"])
 
 
 if __name__ == "__main__":

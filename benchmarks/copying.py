@@ -23,11 +23,11 @@ import numpy as np
 from family import sized
 
 from nblstm.config import TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import TrainingError
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.reporting.charts import Curve, line_chart, standalone
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
 from nblstm.training.trainer import Trainer
 

@@ -17,11 +17,11 @@ from typing import Any
 import common  # first: it sets the environment that the others read  # isort: skip
 
 from nblstm.config import TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import TrainingError
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.scoring import validation_streams
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Streams
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.training.trainer import Report, Trainer
@@ -29,6 +29,7 @@ from nblstm.training.trainer import Report, Trainer
 VARIANTS: dict[str, dict[str, Any]] = {  # a callable is asked for its value with the hidden size
     "lstm": {}, "gru": {"cell": "gru"}, "rnn, tanh": {"cell": "rnn"},
     "rnn, relu": {"cell": "rnn", "nonlinearity": "relu"}, "update-lstm": {"cell": "update-lstm"},
+    "minGRU": {"cell": "mingru"}, "mogrifier-lstm": {"cell": "mogrifier-lstm"},
     "lstm, peepholes": {"peepholes": True}, "lstm, projected to half": {"proj_size": lambda size: size // 2},
     "residual": {"residual": True}, "layer norm": {"layer_norm": True}, "learned state": {"learned_state": True},
     "cell head": {"head": "cell"}, "tied": {"tie": True}, "dropout 0.2": {"dropout": 0.2},

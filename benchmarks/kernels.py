@@ -21,7 +21,7 @@ import limits
 import numpy as np
 from train import CASES, Case, Training
 
-from nblstm.kernels import cpu, head, recurrent
+from nblstm.kernels.cpu import elementwise, head, optimizers, recurrent
 from nblstm.nn.parameters import initial
 
 
@@ -60,7 +60,8 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
 class Profile:
     """Adds up the seconds and calls of every kernel that is given to threads."""
 
-    GATES = [(module, "split") for module in (cpu, head, recurrent)] + [(recurrent, "by_texts")]  # where kernels are handed over
+    GATES = [(module, "parallel_for") for module in (elementwise, head, optimizers, recurrent)]  # where kernels are ...
+    GATES += [(recurrent, "by_texts")]  # ... handed over
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)

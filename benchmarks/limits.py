@@ -8,10 +8,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from nblstm.kernels.cpu.tiles import PANEL, multiply
+from nblstm.kernels.cpu.vectors import LANES, lane_sum, load, store
+from nblstm.kernels.threads import parallel_for
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.kernels.threads import split
-from nblstm.kernels.tiles import PANEL, multiply
-from nblstm.kernels.vectors import LANES, lane_sum, load, store
 
 SQUARE = 2048  # rows, columns and depth of the large product
 TILE_ROWS, TILE_DEPTH, TILE_ROUNDS = 96, 256, 400  # 96 KiB of A and 64 KiB of B: all in the L2 cache
@@ -59,11 +59,12 @@ def _tile_call(threads: int) -> Callable[[], None]:
     A = np.full((threads, TILE_ROWS, TILE_DEPTH), 0.5, np.float32).reshape(-1)
     B = np.full((threads, TILE_DEPTH, PANEL), 0.5, np.float32).reshape(-1)
     C = np.zeros((threads, TILE_ROWS, PANEL), np.float32).reshape(-1)
-    return lambda: split(threads, _tile_products, threads, C, A, B, TILE_ROWS, TILE_DEPTH, TILE_ROUNDS)
+    return lambda: parallel_for(threads, _tile_products, threads, C, A, B, TILE_ROWS, TILE_DEPTH, TILE_ROUNDS)
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def _tile_products(C, A, B, rows, K, rounds, part, start, stop):
+def _tile_products(C, A, B, rows, K, rounds, share):
+    part = share[0]
     for _ in range(rounds):
         multiply(C, part * rows * PANEL, PANEL, rows, PANEL, A, part * rows * K, K, 0, 1, K, B, part * K * PANEL)
 
@@ -79,19 +80,20 @@ def read_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
     blocks = max(size // (64 * 4), threads)
     array, sums = np.ones(64 * blocks, np.float32), np.zeros(threads, np.float32)
     rounds = max(1, READ_BYTES // array.nbytes)
-    return lambda: split(threads, _read, blocks, sums, array, rounds), array.nbytes * rounds
+    return lambda: parallel_for(threads, _read, blocks, sums, array, rounds), array.nbytes * rounds
 
 
 def copy_contestant(size: int, threads: int) -> tuple[Callable[[], Any], int]:
     """(call, bytes of a call, read and written): one array into another, of `size` bytes each."""
     blocks = max(size // (LANES * 4), threads)
     source, target = np.ones(blocks * LANES, np.float32), np.zeros(blocks * LANES, np.float32)
-    return lambda: split(threads, _copy, blocks, target, source), 2 * source.nbytes
+    return lambda: parallel_for(threads, _copy, blocks, target, source), 2 * source.nbytes
 
 
 @numba.njit(nogil=True)
-def _read(sums, array, rounds, part, start, stop):
+def _read(sums, array, rounds, share):
     """sums[part] = the sum of array[start * 64 : stop * 64], `rounds` times over, in vectors"""
+    part, start, stop, _, _ = share
     for _ in range(rounds):
         a = b = c = d = load(array, start * 64)
         for i in range(start * 64, stop * 64, 64):
@@ -103,7 +105,8 @@ def _read(sums, array, rounds, part, start, stop):
 
 
 @numba.njit(nogil=True)
-def _copy(target, source, part, start, stop):
+def _copy(target, source, share):
     """target = source for blocks of 16 numbers"""
+    part, start, stop, _, _ = share
     for i in range(start * LANES, stop * LANES, LANES):
         store(target, i, load(source, i))

@@ -25,13 +25,13 @@ import common  # first: it sets the environment that the others read  # isort: s
 import numpy as np
 
 from nblstm.config import TextConfig, TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import initial
 from nblstm.scoring import score, validation_loss, validation_streams
-from nblstm.text.batches import Chunk, Streams
-from nblstm.text.corpus import read
-from nblstm.training.schedules import make_schedule
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.session import Session, split_settings
+from nblstm.text.batches import Chunk, Streams
+from nblstm.text.corpus import read_chunks
+from nblstm.training.schedules import make_schedule
 
 WORD_LEVEL = {"hidden_size": 200, "dropout": 0.5, "input_dropout": 0.5, "output_dropout": 0.5, "tie": True}
 TOLERANCE = 1e-4  # of the first validation loss, before any training
@@ -200,7 +200,7 @@ def notes_of(curves: dict[str, list[dict[str, float]]], goals: list[float]) -> l
 def test_perplexity(session: Session, torch_run: TorchRun | None, path: str) -> dict[str, float]:
     """Perplexity of a text under everyone's best weights, by the function behind `nblstm eval`."""
     vocabulary = session.corpus.vocabulary
-    text = lambda: read([path], vocabulary.level)  # noqa: E731
+    text = lambda: read_chunks([path], vocabulary.level)
     found = {"nblstm": session.model().score(text()).perplexity}
     if torch_run is not None:
         torch_run.training.model.load_state_dict(torch_run.best)

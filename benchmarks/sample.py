@@ -23,13 +23,13 @@ import limits
 import numpy as np
 
 from nblstm.config import SampleConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
-from nblstm.kernels.reference import draw as specified_draw
+from nblstm.kernels.reference.drawing import draw as specified_draw
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
+from nblstm.tasks.language.config import LanguageConfig
 
 MODELS = {
     "2x128": LanguageConfig(65, hidden_size=128),
@@ -200,7 +200,7 @@ def onnx_model(shape: LanguageConfig, parameters: np.ndarray, N: int) -> bytes:
     nodes = [helper.make_node("Gather", ["embedding", "tokens"], ["x0"])]
     inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT64, (1, N))]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (N, V))]
-    in_onnx_order = lambda a: np.concatenate([a.reshape(4, H, -1)[g] for g in (0, 3, 1, 2)])  # noqa: E731  i, o, f, g
+    in_onnx_order = lambda a: np.concatenate([a.reshape(4, H, -1)[g] for g in (0, 3, 1, 2)])
     for k in range(shape.num_layers):
         biases = [in_onnx_order(w[f"rnn.{part}_l{k}"]).reshape(1, -1) for part in ("bias_ih", "bias_hh")]
         constants[f"w{k}"], constants[f"r{k}"] = (

@@ -22,9 +22,9 @@ import limits
 import numpy as np
 
 from nblstm import scoring
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 

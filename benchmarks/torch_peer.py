@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.parameters import flatten, views
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
 
 

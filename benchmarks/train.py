@@ -22,10 +22,10 @@ import limits
 import numpy as np
 
 from nblstm.config import TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk, Streams
 from nblstm.training.memory import training_bytes
 from nblstm.training.optimizers import make_optimizer

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import click
-
 from nblstm.cli.options import given, setting
 from nblstm.cli.progress import Progress
 from nblstm.cli.shown import echo, safe_text
+
 from nblstm.config import BeamConfig
 from nblstm.errors import ConfigError
 
@@ -19,7 +19,7 @@ QUICK = 1.0  # seconds without a word before progress is shown
 
 
 def beam_options(command: Any) -> Any:
-    """The options of a beam search; all but --beam need it."""
+    """Add the options of a beam search; all but --beam need it."""
     options = [
         click.option("--beam", type=int, help="Search the most likely texts, keeping so many at every step."),
         setting(BeamConfig, "length_penalty", "With --beam: 0 favours short texts, 1 is about the mean per token."),
@@ -65,7 +65,7 @@ def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores:
             progress.tell(f"token {tokens:,}/{config.n:,}", tokens / config.n)
 
     try:
-        found = model.beam(prompt, state=before, report=report, **config.to_dict())
+        found = model.beam(prompt, state=before, on_progress=report, **config.to_dict())
     finally:
         progress.close()
     for text in found:

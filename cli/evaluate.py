@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import click
-
 from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
 from nblstm.cli.models import text_model
 from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
@@ -27,7 +27,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 )  # fmt: skip
 @click.option(
     "--protocol", "name", type=click.Choice(["stream", "documents"]),
-    help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a model "
+    help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a "
     "was trained on them]",
 )
 @click.option("--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]")
@@ -40,7 +40,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 def command(
     files: tuple[str, ...], models: tuple[str, ...], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
 ) -> None:
-    """Loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
+    """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
@@ -52,7 +52,7 @@ def command(
     rows = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
-        for file, sources in zip(files, rereadable(files, how["encoding"] if texts else None, open_files)):
+        for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
                 score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
                 if score.tokens == 0:
@@ -67,7 +67,7 @@ def command(
 
 
 def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
-    """ConfigError if the options contradict each other or a model."""
+    """Raise ConfigError if the options contradict each other or a model."""
     if name == "stream" and kind:
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
@@ -81,26 +81,26 @@ def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> 
 def _scored(
     model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
-    """The score of a file, or of a folder's, under a protocol, and the protocol in words."""
+    """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
-    from nblstm.text.corpus import read
+    from nblstm.text.corpus import read_chunks
 
     vocabulary = model.vocabulary
     if name == "documents":
         texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
-        judged = scoring.judge(network, vocabulary, texts, reading.told)
+        judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
     if streams > 1:
-        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.told)
+        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM
     said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
-    return scoring.score(network, vocabulary, chunks, reading.told), said
+    return scoring.score(network, vocabulary, chunks, reading.update), said
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
-    """A line for each row; the model is named where there are several."""
+    """Return a line for each row; the model is named where there are several."""
     protocols = dict.fromkeys(found["protocol"] for found in rows)
     for said in protocols:
         read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]

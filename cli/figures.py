@@ -1,4 +1,4 @@
-"""What `eval` and `score` share: the figures of a score, their table, the protocol in words, progress through a text."""
+"""The parts that `eval` and `score` share: figures of a score, their table, the protocol in words, progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NARROWEST = 10  # characters of a column
 
 
 def figures(score: Any) -> dict[str, float]:
-    """A score as names and numbers."""
+    """Return a score as names and numbers."""
     return {
         "nats_per_token": score.loss,
         "perplexity": score.perplexity,
@@ -28,14 +28,14 @@ def figures(score: Any) -> dict[str, float]:
 
 
 def heads(levels: set[str]) -> list[str]:
-    """The columns of `figures`, for models of these levels."""
+    """Return the columns of `figures`, for models of these levels."""
     unit = UNITS[next(iter(levels))] if len(levels) == 1 else "token"
     return [f"nats/{unit}", "perplexity", "bits/character", "bits/byte", f"{unit}s", "unknown"]
 
 
 def row(columns: list[str], values: list[Any], *names: str) -> str:
-    """A line of the table: numbers below their columns, to the right, and names behind them."""
-    cells = [f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else f"{value:,}" for value in values]
+    """Return a line of the table: numbers below their columns, to the right, and names behind them."""
+    cells = [value if isinstance(value, str) else format(value, ".4f" if isinstance(value, float) else ",") for value in values]
     return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
 
 
@@ -43,7 +43,7 @@ KINDS = {"line": "line", "blank-line": "document (lines up to an empty one)", "f
 
 
 def filling_in(config: Any) -> str:
-    """How a bidirectional model scores, in words."""
+    """Tell how a bidirectional model scores, in words."""
     return (
         f"every token is hidden once, one in {config.masked_passes} at a time, and filled in from both sides "
         "(pseudo-log-likelihood)"
@@ -51,7 +51,7 @@ def filling_in(config: Any) -> str:
 
 
 def protocol(model: Any, kind: str) -> str:
-    """How texts that know nothing of each other are scored, in words."""
+    """Tell how texts that know nothing of each other are scored, in words."""
     vocabulary = model.vocabulary
     if model.config.directions == 2:
         return f"each {KINDS[kind]} on its own; {filling_in(model.config)}"
@@ -63,7 +63,7 @@ def protocol(model: Any, kind: str) -> str:
 
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """({"file", "line"}, text) of every document (a line, or a blank-line one) in the files; bytes at byte level."""
+    """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one); bytes at byte level."""
     from nblstm.text.corpus import read_each
     from nblstm.text.documents import numbered
 
@@ -73,18 +73,18 @@ def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Ite
 
 
 class Reading:
-    """Progress through the files, on stderr, once it takes longer than QUICK; `told` is what scoring calls."""
+    """Progress through the files, on stderr, once it takes longer than QUICK; scoring calls `update`."""
 
     def __init__(self, names: Sequence[str], times: int = 1, hidden: bool = False) -> None:
-        """names: the files, each read so many times. Their share that is done is known if all of them are plain files."""
+        """names: the files, each read so many times. The share that is done is known if all are plain files."""
         self.progress = Progress(sys.stderr, quiet=hidden)
         self.started = time.monotonic()
         self.tokens, self.size = 0, 0.0
         plain = all(os.path.isfile(name) and not name.endswith(".gz") for name in names)
         self.total = times * sum(map(os.path.getsize, names)) if plain else 0
 
-    def told(self, tokens: int, size: float) -> None:
-        """So many more tokens are done, of so many bytes of text."""
+    def update(self, tokens: int, size: float) -> None:
+        """Count so many more tokens as done, of so many bytes of text."""
         self.tokens, self.size = self.tokens + tokens, self.size + size
         seconds = time.monotonic() - self.started
         if seconds > QUICK:

@@ -1,11 +1,10 @@
-"""nblstm info: what is in a model file."""
+"""nblstm info: the content of a model file."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
-
 from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option
 from nblstm.cli.shown import say
@@ -16,7 +15,7 @@ from nblstm.cli.shown import say
 @click.option("--training", is_flag=True, help="Also say how much memory training such a model takes.")
 @json_option
 def command(model: str, training: bool, json: bool) -> None:
-    """What a model is, how it was made and how good it is."""
+    """Show what a model is, how it was made and how good it is."""
     from nblstm.reporting.facts import model_facts
 
     loaded = text_model(model)
@@ -40,7 +39,7 @@ def command(model: str, training: bool, json: bool) -> None:
 
 
 def _memory(model: Any) -> dict[str, int]:
-    """What training takes, with the batch and bptt that the model was trained with."""
+    """Return the memory that training takes, with the batch and bptt that the model was trained with."""
     from nblstm.config import TrainConfig
     from nblstm.errors import ConfigError, ModelFileError
     from nblstm.training import memory

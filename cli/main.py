@@ -9,9 +9,10 @@ import sys
 from typing import Any
 
 import click
-
-from nblstm.cli.signals import exit_code, raising
 from nblstm.cli.shown import say
+from nblstm.cli.signals import exit_code, raising
+from nblstm.cli.spelling import in_options
+
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
@@ -42,6 +43,9 @@ class _Commands(click.Group):
             return 0  # the reader has had enough, as in `nblstm sample | head`; click would exit with 1
         except KeyboardInterrupt:
             return _fail("interrupted.", exit_code())  # click would write an empty line before
+        except NblstmError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
+            return _fail_with(error, in_options(str(error), command))
 
 
 @click.group(
@@ -69,7 +73,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(args: list[str] | None = None) -> int:
-    """Run a command: its exit code."""
+    """Run a command and return its exit code."""
     REPLACING.used = False
     with raising():
         try:
@@ -94,13 +98,17 @@ def _run(args: list[str] | None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except NblstmError as error:
-        return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
+        return _fail_with(error, str(error))
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted.", exit_code())
     except MemoryError:
         return _fail("there is not enough memory; lower --batch-size, --bptt or --hidden-size.", FAILURE)
     except OSError as error:
         return _fail(f"{error.filename or 'writing the output'}: {error.strerror or error}.", FAILURE)
+
+
+def _fail_with(error: NblstmError, message: str) -> int:
+    return _fail(message, USAGE if isinstance(error, ConfigError) else FAILURE)
 
 
 def _fail(message: str, code: int) -> int:
@@ -138,14 +146,14 @@ def _open_stdout() -> None:
 
 
 def _tell_refusal() -> None:
-    """A line where the kernels' cache was not used, because others can write to it; without it every start is slow."""
-    jit = sys.modules.get("nblstm.kernels.jit")
+    """Say that the kernels' cache was not used because others can write to it: without it every start is slow."""
+    jit = sys.modules.get("nblstm.kernels.cpu.jit")
     if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
         _say(jit.KernelCache.refusal)
 
 
 def _close_stdout() -> None:
-    """Nothing that is still buffered may fail at exit, when no one can report it any more."""
+    """Flush standard output now: at exit no one could report an error any more."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -9,12 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-
 from nblstm.cli.shown import echo
+
 from nblstm.config import (
-    BACKENDS, CELLS, DEVICES, DOCUMENTS, HEADS, LEVELS, NONLINEARITIES, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS,
-    SCHEDULES, TOKENIZERS, UNTIL,
-)  # fmt: skip
+    BACKENDS,
+    CELLS,
+    DEVICES,
+    DOCUMENTS,
+    HEADS,
+    LEVELS,
+    NONLINEARITIES,
+    ON_DIVERGENCE,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    TOKENIZERS,
+    UNTIL,
+)
 
 MODEL = "model.safetensors"
 CHOICES = {
@@ -71,7 +82,7 @@ NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, ch
 
 
 def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], Any]:
-    """A click option for a field of a config. Left out, its value is None: see `given`.
+    """Return a click option for a field of a config. Left out, its value is None: see `given`.
 
     The field's default is shown in the help; where it is None, `text` says what happens without the option.
     """
@@ -88,17 +99,17 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the user gave."""
+    """Return the settings that the user gave."""
     return {name: value for name, value in settings.items() if value is not None}
 
 
 def model_option(command: Any) -> Any:
-    """-m, --model: the model file a command reads."""
+    """Add -m, --model: the model file that a command reads."""
     return click.option("-m", "--model", default=MODEL, show_default=True, metavar="FILE", help="Model file.")(command)
 
 
 def scoring_options(command: Any) -> Any:
-    """The options of every command that scores: how files are read, and what computes."""
+    """Add the options of every command that scores: how files are read, and what computes."""
     options = [
         click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files."),
         click.option(
@@ -113,7 +124,7 @@ def scoring_options(command: Any) -> Any:
 
 
 def json_option(command: Any) -> Any:
-    """--json: for programs."""
+    """Add --json: for programs."""
     return click.option("--json", "json", is_flag=True, help="Print JSON.")(command)
 
 

@@ -1,4 +1,4 @@
-"""Where text, plots and reports go: standard output, or a file that may replace one of its kind and nothing else."""
+"""Output of text, plots and reports: standard output, or a file that may replace one of its kind and nothing else."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import stat
 import sys
 
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError
 
 STDOUT = "-"
 
 
 def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
-    """ConfigError if a file is there that is none of this kind, which begins with one of `starts` (lower case)."""
+    """Raise ConfigError if there is a file that does not begin with one of `starts` (lower case), as this kind does."""
     if path == STDOUT or not os.path.lexists(path):
         return
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-
 from nblstm.cli.outputs import check_replaceable, write
 
 AXES = ("step", "tokens", "seconds", "epoch")

@@ -10,6 +10,8 @@ from typing import TextIO
 
 from nblstm.cli.shown import shown, text_shown
 
+from nblstm.reporting.durations import duration_text
+
 REDRAW_SECONDS = 0.1  # on a terminal
 LINE_SECONDS = 10.0  # elsewhere; a new epoch gets its line at once
 BAR_CELLS = 10
@@ -57,7 +59,7 @@ class Progress:
         self.tell(head, done, tail, at_once=new_epoch and not self.in_place)
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
-        """The same for any work: what stands before the bar, the share in [0, 1] that is done, what stands behind."""
+        """Tell how far any work is: the text before the bar, the share in [0, 1] done, the text after the bar."""
         self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
         if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
@@ -108,14 +110,14 @@ class Progress:
             self.stream = None
 
     def _is_terminal(self) -> bool:
-        """Whether the stream can redraw a line."""
+        """Tell whether the stream can redraw a line."""
         try:
             return self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
         except (OSError, ValueError):
             return False
 
     def _terminal_columns(self) -> int:
-        """The terminal's width now; 80 where it does not say."""
+        """Return the terminal's width now; 80 where it does not say."""
         try:
             return os.get_terminal_size(self.stream.fileno()).columns or 80  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):
@@ -123,34 +125,27 @@ class Progress:
 
 
 def _tail(done: float, loss: float | None, tokens_per_second: float | None, seconds_left: float | None) -> str:
-    """`41 %  loss 1.62  45.2k tok/s  2:31 left`, without the parts that are not known."""
+    """Return `41 %  loss 1.62  45.2k tok/s  2:31 left`, without the parts that are not known."""
     parts = [f"{math.floor(100 * done)} %"]
     if loss is not None:
         parts.append(f"loss {loss:.2f}")
     if tokens_per_second is not None and math.isfinite(tokens_per_second):
         parts.append(speed(tokens_per_second))
     if seconds_left is not None and math.isfinite(seconds_left):
-        parts.append(f"{_duration(seconds_left)} left")
+        parts.append(f"{duration_text(seconds_left)} left")
     return "  ".join(parts)
 
 
 def _fit(head: str, done: float, tail: str, width: int) -> str:
-    """`head [==>  ] tail` in at most `width` characters: first the bar goes, then the end is cut."""
+    """Fit `head [==>  ] tail` in at most `width` characters: first the bar goes, then the end is cut."""
     bar = ("=" * math.floor(done * BAR_CELLS) + ">")[:BAR_CELLS]
     line = f"{head} [{bar:<{BAR_CELLS}}] {tail}"
     return line if len(line) <= width else f"{head}  {tail}"[: max(width, 0)]
 
 
 def speed(tokens_per_second: float) -> str:
-    """In three digits or so: 950 tok/s, 45.2k tok/s, 1.3M tok/s."""
+    """Format a speed in three digits or so: 950 tok/s, 45.2k tok/s, 1.3M tok/s."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if tokens_per_second >= size:
             return f"{tokens_per_second / size:.1f}{unit} tok/s"
     return f"{tokens_per_second:.0f} tok/s"
-
-
-def _duration(seconds: float) -> str:
-    """`m:ss`, from an hour on `h:mm:ss`."""
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-
 from nblstm.cli.models import text_model
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
+
 from nblstm.config import DOCUMENTS
 
 HTML = (("<!doctype html",), "an HTML page")
@@ -47,7 +47,7 @@ def command(
 
 
 def _metrics(model: str):
-    """The metrics beside the model, if there are any that can be read; it is told if they cannot."""
+    """Read the metrics beside the model, if there are any; say so where they cannot be read."""
     from pathlib import Path
 
     from nblstm.errors import ReportError

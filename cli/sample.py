@@ -6,11 +6,11 @@ import sys
 from typing import Any
 
 import click
-
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.models import writer
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
+
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 
@@ -72,7 +72,7 @@ def command(
 
 
 def _stream(prompt: str, pieces: Any) -> None:
-    """One text, as it is made."""
+    """Write one text, as it is made."""
     safe = safe_text()
     sys.stdout.write(safe(prompt))
     for piece in pieces:
@@ -82,7 +82,7 @@ def _stream(prompt: str, pieces: Any) -> None:
 
 
 def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
-    """Whole texts: those of a model of documents one below the other, others with a line behind each of several."""
+    """Write whole texts: those of a model of documents one below the other, others with a line between them."""
     safe = safe_text()
     for text in texts:
         echo(safe(prompt + text))
@@ -91,7 +91,7 @@ def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> N
 
 
 def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) -> None:
-    """Texts that do not stand in the corpus; NblstmError behind them if they are too few."""
+    """Write texts that do not occur in the corpus. NblstmError after them if they are too few."""
     found = model.generate_novel(prompt, corpus=corpus, **asked)
     _write_all(model, prompt, found.texts, asked["num_samples"])
     tried = found.skipped + len(found.texts)
@@ -104,7 +104,7 @@ def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) ->
 
 
 def _read(paths: tuple[str, ...], apart: bool = False) -> str:
-    """The text of a prompt file or a corpus. apart: no line goes on from one file into the next."""
+    """Read the text of a prompt file or a corpus. apart: no line goes on from one file into the next."""
     from nblstm.text.corpus import read_each, read_text
 
     if not apart:
@@ -113,7 +113,7 @@ def _read(paths: tuple[str, ...], apart: bool = False) -> str:
 
 
 def checked(prompt: str) -> str:
-    """The prompt. ConfigError if it has bytes that are not text: Python makes lone surrogates of them."""
+    """Return the prompt. ConfigError if it has bytes that are not text: Python makes lone surrogates of them."""
     try:
         prompt.encode()
     except UnicodeEncodeError:

@@ -6,15 +6,15 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
-
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
 from nblstm.cli.models import text_model
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
 from nblstm.cli.shown import say
+
 from nblstm.errors import ConfigError, TextError
 
 RANKS = {  # what --rank-by knows -> the figure; the smallest comes first
@@ -40,7 +40,7 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 def command(
     files: tuple[str, ...], model: str, by: str, per_token: bool, rank: bool, rank_by: str | None, json: bool, **how: Any
 ) -> None:
-    """How plausible a model finds each line, document or file: log-probability, perplexity, bits per character.
+    """Tell how plausible a model finds each line, document or file: log-probability, perplexity, bits per character.
 
     Reads files, folders, .gz or standard input (-) of any size; empty lines are left out. With --json every line of the
     output is a JSON object.
@@ -56,7 +56,7 @@ def command(
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
         judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
-        scored = _scored(judged, output.tokens if per_token else lambda place, piece: None)
+        scored: Iterable[tuple[Place, Any, Any]] = _scored(judged, output.tokens if per_token else lambda place, piece: None)
         if rank:
             scored = _ranked(scored, rank_by or "loss")
         total, texts = NOTHING, 0
@@ -74,7 +74,7 @@ def command(
 
 
 def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
-    """(place, [the judged text]) of every document in the files; many of them are read side by side."""
+    """Yield (place, [the judged text]) of every document in the files; many of them are read side by side."""
     from nblstm.scoring import judge
 
     places: deque[Place] = deque()  # of the texts that are taken and not yet judged
@@ -85,22 +85,22 @@ def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
             yield text
 
     network, taken = loaded.scorer(texts(), side_by_side=True, **how)
-    for text in judge(network, loaded.vocabulary, taken, reading.told):
+    for text in judge(network, loaded.vocabulary, taken, reading.update):
         yield places.popleft(), [text]
 
 
 def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
-    """(place, the judged pieces) of every file, each a stream of its own."""
+    """Yield (place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
     from nblstm.text.corpus import read_each
 
     for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
         network, chunks = loaded.scorer(chunks, **how)
-        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, told=reading.told)
+        yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
-    """(place, score, text) of everything judged, the text being its first piece; `each` is told every piece."""
+    """Yield (place, score, text) of everything judged, text: its first piece; `each` is called with every piece."""
     from nblstm.scoring import NOTHING
 
     for place, pieces in judged:
@@ -111,8 +111,8 @@ def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tu
         yield place, score, text
 
 
-def _ranked(scored: Iterator, by: str) -> list:
-    """The most plausible first; what has no such figure comes last."""
+def _ranked(scored: Iterable, by: str) -> list:
+    """Sort the most plausible first, those without such a figure last."""
     key = RANKS[by]
     return sorted(scored, key=lambda found: (math.isnan(key(found[1])), key(found[1])))
 
@@ -130,12 +130,12 @@ class _Table:
         say(row(self.columns, self.columns, where, *(["token"] if per_token else ["text"] if by != "file" else [])))
 
     def tokens(self, place: Place, piece: Any) -> None:
-        """A line for each token of a piece."""
+        """Write a line for each token of a piece."""
         for token, bits, nats, unknown in _tokens(piece):
             say(row(self.columns, [bits, nats], self._where(place), repr(token), *["unknown"] * unknown))
 
     def score(self, place: Place, score: Any, text: Any) -> None:
-        """A line for a text."""
+        """Write a line for a text."""
         shown = [clipped(text)] if "line" in place else []
         say(row(self.columns, [-score.nats, *figures(score).values()], self._where(place), *shown))
 
@@ -153,35 +153,35 @@ class _JsonLines:
         self.protocol = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
 
     def tokens(self, place: Place, piece: Any) -> None:
-        """An object for each token of a piece."""
+        """Write an object for each token of a piece."""
         for token, bits, nats, unknown in _tokens(piece):
             echo_json({**place, "token": token, "bits": bits, "nats": nats, "unknown": unknown}, indent=None)
 
     def score(self, place: Place, score: Any, text: Any) -> None:
-        """An object for a text."""
+        """Write an object for a text."""
         facts = {**place, "log_probability": -score.nats, **figures(score), "characters": score.characters}
         facts |= {"bytes": score.bytes, "protocol": self.protocol}
         echo_json(facts | ({"text": decoded(text)} if "line" in place else {}), indent=None)
 
 
 def _tokens(piece: Any) -> Iterator[tuple[str, float, float, bool]]:
-    """(token, bits, nats, whether it is unknown) of each token of a piece."""
+    """Yield (token, bits, nats, whether it is unknown) of each token of a piece."""
     return zip(piece.tokens, piece.bits.tolist(), piece.nats.tolist(), piece.unknown.tolist())
 
 
 def decoded(text: Any) -> str:
-    """A text, or the bytes of one."""
+    """Return a text, or the bytes of one."""
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
 
 def clipped(text: Any) -> str:
-    """The beginning of a text, on one line, with nothing in it that a terminal obeys."""
+    """Return the beginning of a text, on one line, with nothing in it that a terminal obeys."""
     shown = repr(decoded(text[: SHOWN + 1]))[1:-1]
     return shown if len(text) <= SHOWN else shown[: SHOWN - 3] + "..."
 
 
 def _summary(total: Any, texts: int, unit: str, by: str) -> str:
-    """What all texts come to."""
+    """Say how plausible all texts are together."""
     kind = ("document" if by == "blank-line" else by) + "s" * (texts != 1)
     return (
         f"{texts:,} {kind}: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {total.perplexity:.4f}, "

@@ -1,4 +1,4 @@
-"""What a terminal is shown: texts and names that come from files, with nothing in them that the terminal obeys."""
+"""Output to a terminal: texts and names that come from files, with nothing in them that the terminal obeys."""
 
 from __future__ import annotations
 

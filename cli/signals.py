@@ -38,7 +38,7 @@ def _receive(number: int, frame: object) -> None:
 
 
 def exit_code() -> int:
-    """The code of a command that a signal has ended: 130 or 143, after the first that came."""
+    """Return the code of a command that a signal has ended: 130 or 143, after the first that came."""
     return 128 + _received[0] if _received else INTERRUPTED
 
 

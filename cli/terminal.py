@@ -29,13 +29,13 @@ HIDE, SHOW, HOME, ERASE_ROW, ERASE_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[H", "
 
 
 def named(text: str) -> list[str]:
-    """The keys of what a terminal sent: a name of KEYS, or the character itself; others are left out."""
+    """Return the keys of what a terminal sent: a name of KEYS, or the character itself; others are left out."""
     keys = (KEYS.get(key, key) for key in KEY.findall(text))
     return [key for key in keys if key in KEYS.values() or (len(key) == 1 and visible(key) == key)]
 
 
 def check() -> None:
-    """ConfigError unless keys can be read from standard input and rows drawn on standard error."""
+    """Raise ConfigError unless keys can be read from standard input and rows drawn on standard error."""
     for stream, name in ((sys.stdin, "standard input"), (sys.stderr, "standard error")):
         if stream is None or stream.closed or not stream.isatty():
             raise ConfigError(f"this needs a terminal to type in, and {name} is none; nblstm sample needs none.")
@@ -44,7 +44,7 @@ def check() -> None:
 
 
 class Terminal:
-    """`with Terminal() as terminal:` take the terminal over, on the alternate screen; Ctrl-C is a key there."""
+    """Take the terminal over, on the alternate screen; Ctrl-C is a key there."""
 
     def __enter__(self) -> Terminal:
         self._keyboard = _Console() if sys.platform == "win32" else _Keyboard()
@@ -68,11 +68,11 @@ class Terminal:
         return named(self._keyboard.read())
 
     def pending(self) -> bool:
-        """Whether a key waits to be read."""
+        """Tell whether a key waits to be read."""
         return self._keyboard.pending()
 
     def size(self) -> tuple[int, int]:
-        """(columns, rows) now; 80 x 24 where the terminal does not say."""
+        """Return (columns, rows) now; 80 x 24 where the terminal does not say."""
         try:
             columns, rows = os.get_terminal_size(sys.stderr.fileno())
         except OSError:
@@ -116,7 +116,7 @@ class _Keyboard:
         return bool(select.select([self._input], [], [], 0)[0])
 
     def read(self) -> str:
-        """What has been typed since, once there is something, or "" after a signal. The end of input is a Ctrl-D."""
+        """Wait for typed characters and return them, or "" after a signal. The end of input is a Ctrl-D."""
         ready, _, _ = select.select([self._input, self._wake], [], [])
         if self._wake in ready:
             os.read(self._wake, 1024)
@@ -177,24 +177,24 @@ class _Console:
 
 
 def visible(text: str) -> str:
-    """The text with a space or "?" for every character that would move the cursor or is none."""
+    """Return the text with a space or "?" for every character that would move the cursor or is none."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 def cells(character: str) -> int:
-    """How many columns a printable character takes: 0, 1 or 2 (Unicode's East Asian Width)."""
+    """Tell how many columns a printable character takes: 0, 1 or 2 (Unicode's East Asian Width)."""
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def width(text: str) -> int:
-    """How many columns a printable text takes."""
+    """Tell how many columns a printable text takes."""
     return sum(map(cells, text))
 
 
 def wrapped(text: str, columns: int) -> list[str]:
-    """The printable text in rows of up to so many columns; at least one row."""
+    """Return the printable text in rows of up to so many columns; at least one row."""
     rows, used = [""], 0
     for character in text:
         if used + cells(character) > columns and used:

@@ -8,11 +8,12 @@ import sys
 from typing import Any
 
 import click
-
 from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.cli.signals import check, exit_code
+
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
 from nblstm.errors import ConfigError
+from nblstm.reporting.durations import duration_text
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 
@@ -40,6 +41,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(LanguageConfig, "nonlinearity", "Of an rnn.")
 @setting(LanguageConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
 @setting(LanguageConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
+@setting(LanguageConfig, "mogrifier_rounds", "Of a mogrifier-lstm: how often input and output gate each other.")
 @setting(LanguageConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(LanguageConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @click.option(
@@ -100,6 +102,7 @@ def command(
     Ctrl-C stops, saves and says how to go on.
     """
     from nblstm.cli.progress import Progress
+
     from nblstm.nn.decoder import check_writes
     from nblstm.tasks.session import train
     from nblstm.text.demo import DEMO
@@ -135,14 +138,14 @@ def command(
 
 
 class _Run:
-    """What the command knows of the run it has started. first: the step it began with; stopped: by a signal."""
+    """The run that the command has started. first: the step it began with; stopped: by a signal."""
 
     def __init__(self, progress: Any) -> None:
         self.progress, self.session, self.first, self.stopped = progress, None, 0, False
 
     def start(self, session: Any) -> None:
-        """Tell what is trained on what, and why the kernels take their time."""
-        from nblstm.kernels.jit import KernelCache  # not before it is known whether there is numba at all
+        """Tell which model is trained on which text, and that kernels are being compiled."""
+        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
 
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
@@ -159,20 +162,20 @@ class _Run:
 
     def end(self) -> None:
         """Leave the terminal, and the kernels, as they were."""
-        jit = sys.modules.get("nblstm.kernels.jit")
+        jit = sys.modules.get("nblstm.kernels.cpu.jit")
         if jit is not None and hasattr(jit, "KernelCache"):
             jit.KernelCache.on_compile = None
         self.progress.close()
 
 
 def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
-    """The demo's recipe; a limit that the user gave replaces its minute."""
+    """Return the demo's recipe; a limit that the user gave replaces its minute."""
     limited = {"epochs", "steps", "minutes"} & set(asked)
     return {name: value for name, value in DEMO_SETTINGS.items() if name != "minutes" or not limited}
 
 
 def _introduce(session: Any, progress: Any) -> None:
-    """What is trained on what."""
+    """Tell which model is trained on which text."""
     corpus, trainer = session.corpus, session.trainer
     c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
     train = _size(corpus.train, corpus.train_offsets, unit) + " to train on" + _unknown(corpus.train_unknown)
@@ -191,7 +194,7 @@ def _introduce(session: Any, progress: Any) -> None:
 
 
 def _introduce_card(trainer: Any, progress: Any) -> None:
-    """The card, and the memory that training takes of it."""
+    """Tell the card's name, and the memory that training takes of it."""
     from nblstm.training.memory import card_bytes
 
     name, free = trainer.network.kernels.describe()
@@ -201,19 +204,19 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
 
 
 def _unknown(count: int) -> str:
-    """How many tokens the vocabulary does not have, if any."""
+    """Tell how many tokens the vocabulary does not have, if any."""
     return f", {count:,} of them unknown" if count else ""
 
 
 def _size(ids: Any, offsets: Any, unit: str) -> str:
-    """How much text there is; the <end> of documents is not counted."""
+    """Tell how much text there is; the <end> of documents is not counted."""
     if offsets is None:
         return f"{len(ids):,} {unit}"
     return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
 
 
 def _introduce_buckets(buckets: Any, progress: Any) -> None:
-    """How documents are put together, and what it saves where batches are padded: time goes with the rectangles."""
+    """Tell how documents are batched, and what packing saves: on a card, time goes with the padded rectangles."""
     from nblstm.text.buckets import padding
 
     inside, outside = buckets.padding, padding(buckets.lengths, ())
@@ -226,7 +229,7 @@ def _introduce_buckets(buckets: Any, progress: Any) -> None:
 
 
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
-    """The bar after an update; a line, and a sample if asked, after an epoch."""
+    """Show the bar after an update; a line, and a sample if asked, after an epoch."""
     epochs = session.trainer.config.epochs
     if not report.validated:
         progress.update(
@@ -239,14 +242,14 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
     best = "  best" if report.improved and valid else ""
     progress.line(
         f"epoch {report.epoch:5.2f}  step {report.step:6,}{train}{valid}  "
-        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {_clock(report.seconds)}{best}"
+        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {duration_text(report.seconds)}{best}"
     )
     if sample_tokens:
         progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
 
 
 def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
-    """Why it ended, where the model is and what to do next; the exit code. first: the step it began with."""
+    """Tell why the run ended, where the model is and what to do next; return the exit code. first: its first step."""
     trainer, output = session.trainer, session.output
     where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
     if not stopped and trainer.patience_is_over:
@@ -263,8 +266,3 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

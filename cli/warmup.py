@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import click
-
 from nblstm.cli.options import given, setting
+
 from nblstm.config import StackConfig
 
 

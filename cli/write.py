@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import click
-
 from nblstm.cli import models
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
+
 from nblstm.config import WriteConfig
 
 HELP = "Tab takes it   Up/Down choose   Enter ends the line   Ctrl-D ends"
@@ -55,14 +55,14 @@ def command(model: str, prompt: str, **settings: Any) -> None:
 
 
 def _write(writer: Any, terminal: Terminal) -> None:
-    """Show, wait for keys, do what they say, until one of them ends it."""
+    """Show the text, wait for keys and obey them, until one of them ends the writing."""
     actions = {
         "tab": writer.accept, "enter": writer.enter, "backspace": writer.backspace,
         "up": lambda: writer.choose(-1), "down": lambda: writer.choose(1),
     }  # fmt: skip
     while True:
         terminal.draw(*layout(writer, _offers(writer, terminal), *terminal.size()))
-        for key in terminal.keys():
+        for key in terminal.keys():  # noqa: SIM118  no dict
             if key == "end":
                 return
             if key in actions:
@@ -72,7 +72,7 @@ def _write(writer: Any, terminal: Terminal) -> None:
 
 
 def _offers(writer: Any, terminal: Terminal) -> list[str]:
-    """The continuations; none if a key comes first. Where they take their time, the line is shown before."""
+    """Search the continuations; none if a key comes first. Where that takes its time, the line is shown before."""
     show_at = time.monotonic() + SLOW
 
     def give_up() -> bool:
@@ -86,7 +86,7 @@ def _offers(writer: Any, terminal: Terminal) -> list[str]:
 
 
 def layout(writer: Any, offers: list[str], columns: int, height: int) -> tuple[list[str], tuple[int, int]]:
-    """(rows, cursor) of a screen: the newest rows of the text, below them the continuations and the help."""
+    """Return (rows, cursor) of a screen: the newest rows of the text, below them the continuations and the help."""
     marked = [("> " if k == writer.selected else "  ") + visible(text) for k, text in enumerate(offers)]
     below = [wrapped(row, columns)[0] for row in ["", *marked, "", HELP]][: max(0, height - 1)]
     text = [row for line in [*writer.lines, writer.line] for row in wrapped(visible(line), columns)]

@@ -29,12 +29,13 @@ Every public name of `nblstm`, from its signature and its docstring. This page i
 """
 SECTIONS = {
     "Train and load": ("train", "load"),
-    "Models": ("LanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator"),
+    "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator"),
     "What they return": ("Score", "Surprisals", "State"),
     "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences"),
-    "Settings": ("LanguageConfig", "TextConfig", "TrainConfig", "SampleConfig", "SeriesConfig"),
+    "Settings": ("LanguageConfig", "MaskedConfig", "SeriesConfig", "TextConfig", "TrainConfig", "SampleConfig"),
     "Errors": (
-        "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DeviceError", "ReportError",
+        "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",
+        "DeviceError", "ReportError",
     ),
 }  # fmt: skip
 WIDTH = 100  # of a signature

@@ -1,4 +1,4 @@
-"""The border: what comes from outside is looked at once, before anything computes with it.
+"""The border: values from outside are checked once, before anything computes with them.
 
 What holds the right numbers in another form (strided, big-endian, read-only, ids of another width) is brought into
 form, by a copy where need be. What holds other numbers (another precision, a wrong shape, ids that are none, NaN) is refused.
@@ -14,20 +14,20 @@ import numpy as np
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 
 
-def is_whole(number: Any, low: int, high: int) -> bool:
-    """Whether it is a whole number from low to high, of Python or NumPy; True and False are none."""
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and low <= number <= high
+def is_whole(number: Any, low: float, high: float) -> bool:
+    """Tell whether it is a whole number from low to high, of Python or NumPy; True and False are none."""
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and bool(low <= number <= high)
 
 
 def whole(name: str, number: Any, low: int, high: int) -> int:
-    """The number as an int. ConfigError unless it is a whole one from low to high."""
+    """Return the number as an int. ConfigError unless it is a whole one from low to high."""
     if not is_whole(number, low, high):
         raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, got {_shown(number)}.")
     return int(number)
 
 
 def a(kind: type | tuple[type, ...], name: str, value: Any) -> Any:
-    """The value. ConfigError unless it is of this kind."""
+    """Return the value. ConfigError unless it is of this kind."""
     if not isinstance(value, kind):
         kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise ConfigError(f"{name} must be a {kinds}, got {type(value).__name__}.")
@@ -35,7 +35,7 @@ def a(kind: type | tuple[type, ...], name: str, value: Any) -> Any:
 
 
 def items(name: str, value: Any) -> Any:
-    """What can be gone through. ConfigError unless it can."""
+    """Return the value. ConfigError unless it can be iterated over."""
     try:
         iter(value)
     except TypeError:
@@ -43,14 +43,14 @@ def items(name: str, value: Any) -> Any:
     return value
 
 
-def one_of(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmError] = ConfigError) -> None:
-    """The error unless the value is one of these words."""
+def choice(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmError] = ConfigError) -> None:
+    """Raise the error unless the value is one of these words."""
     if not isinstance(value, str) or value not in choices:
         raise error(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}.")
 
 
 def path(name: str, value: Any) -> str:
-    """The path as a string. ConfigError unless it is one: an open file's number is none."""
+    """Return the path as a string. ConfigError unless it is one: an open file's number is none."""
     try:
         found = os.fspath(value)
         if os.fsencode(found) and b"\0" not in os.fsencode(found):
@@ -61,7 +61,7 @@ def path(name: str, value: Any) -> str:
 
 
 def in_form(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The array as kernels read it: native, aligned, C-contiguous and writable; itself where it is so already.
+    """Return the array as kernels read it: native, aligned, C-contiguous and writable; itself where it is so already.
 
     ConfigError unless it is a NumPy array of this shape and dtype, whatever its byte order, without a mask.
     """
@@ -74,7 +74,7 @@ def in_form(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> np.nda
 
 
 def in_place(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """ConfigError unless an array that will be written to is `in_form` as it stands."""
+    """Raise ConfigError unless an array that will be written to is `in_form` as it stands."""
     if in_form(name, array, shape, dtype) is not array:
         raise ConfigError(f"{name} is written to, so it must be native, C-contiguous and writable; pass a .copy().")
 
@@ -82,7 +82,7 @@ def in_place(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> None:
 def ids(
     name: str, numbers: Any, count: int, shape: tuple[int, ...] | None = None, dtype: Any = np.int64
 ) -> np.ndarray:  # fmt: skip
-    """Ids as an array of dtype, C-contiguous. ConfigError unless they are whole numbers from 0 to count - 1.
+    """Return ids as an array of dtype, C-contiguous. ConfigError unless they are whole numbers from 0 to count - 1.
 
     shape: the one they must have, -1 for any size; None for any shape.
     """
@@ -101,7 +101,7 @@ def ids(
 
 
 def weights(name: str, numbers: Any, rows: int) -> np.ndarray:
-    """How much each of so many rows counts, (rows,). ConfigError unless these are finite numbers of at least 0."""
+    """Return the weights of so many rows, (rows,). ConfigError unless these are finite numbers of at least 0."""
     found = np.asarray(numbers)
     if found.shape != (rows,) or found.dtype.kind not in "biuf" or not (np.isfinite(found) & (found >= 0)).all():
         raise ConfigError(f"{name} must be {rows} finite numbers of at least 0, got {_shown(numbers)}.")
@@ -113,14 +113,14 @@ def _shown(value: Any) -> str:
 
 
 def finite(name: str, array: np.ndarray) -> np.ndarray:
-    """The array. ConfigError if a number in it is not finite."""
+    """Return the array. ConfigError if a number in it is not finite."""
     if not np.isfinite(array).all():
         raise ConfigError(f"{name} must hold finite numbers, got {array[~np.isfinite(array)].flat[0]}.")
     return array
 
 
 def offsets(name: str, array: Any, rows: int) -> np.ndarray:
-    """Offsets of packed texts, (T + 1,) int64. ConfigError unless they cut `rows` rows into steps of falling size."""
+    """Return offsets of packed texts, (T + 1,) int64. ConfigError unless they cut `rows` rows into shrinking steps."""
     found = ids(name, array, rows + 1)
     counts = np.diff(found) if found.ndim == 1 else found[:0]
     if not len(counts) or found[0] != 0 or found[-1] != rows or counts.min() < 1 or (counts[1:] > counts[:-1]).any():
@@ -133,30 +133,30 @@ def offsets(name: str, array: Any, rows: int) -> np.ndarray:
 
 
 def quiet() -> np.errstate:
-    """No warnings of numbers that overflow: what comes of them is looked at."""
+    """Silence warnings of numbers that overflow: results are checked for them."""
     return np.errstate(over="ignore", invalid="ignore")
 
 
 def non_finite(what: str) -> NonFiniteError:
-    """The error to raise where something is not finite."""
+    """Return the error to raise where something is not finite."""
     return NonFiniteError(f"{what} not finite: the model's weights are damaged or far too large; take another model.")
 
 
 def distributions(logits: np.ndarray, where: str) -> np.ndarray:
-    """Logits (N, V). NonFiniteError if a row is no distribution: one is NaN or inf, or all are -inf."""
+    """Return logits (N, V). NonFiniteError if a row is no distribution: one is NaN or inf, or all are -inf."""
     if not ((logits < np.inf).all() and (logits.max(axis=1) > -np.inf).all()):
         raise non_finite(f"the logits {where} are")
     return logits
 
 
 def losses(nats: np.ndarray, ends: np.ndarray | None = None) -> np.ndarray:
-    """-log p of tokens (M,). NonFiniteError names the first that is not finite, counted from 0.
+    """Return -log p of tokens (M,). NonFiniteError names the first that is not finite, counted from 0.
 
     ends: of texts one behind the other, the number of tokens up to each; None where there is one text.
     """
     lost = np.flatnonzero(~np.isfinite(nats))
     if len(lost):
         text = 0 if ends is None else int(np.searchsorted(ends, lost[0], side="right"))
-        first = 0 if text == 0 else int(ends[text - 1])
+        first = 0 if ends is None or text == 0 else int(ends[text - 1])
         raise non_finite(f"the loss of token {int(lost[0]) - first}{'' if ends is None else f' of text {text}'} is")
     return nats

@@ -37,7 +37,7 @@ class _Held:
         self.came: list[Any] = []  # the frame it came in
 
     def __enter__(self) -> _Held:
-        self.handler = signal.getsignal(self.number)
+        self.handler: Any = signal.getsignal(self.number)
         if callable(self.handler):
             signal.signal(self.number, lambda number, frame: self.came.append(frame))
         return self

@@ -6,41 +6,42 @@ result depends on that text alone, not on its neighbours or on how it is cut.
 
 A model that reads in both directions sees the token that follows. It is judged by filling in: every token is hidden
 once and predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is:
-no token is given, and none stands before a text. A text longer than the network's span is read in spans of so many; from one
-to the next the state is carried from left to right, and the other direction starts anew.
+no token is given, and none stands before a text. A text longer than the network's span is read in spans of so many;
+from one to the next the state is carried from left to right, and the other direction starts anew.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any
 
 import numpy as np
 
 from nblstm import checks
 from nblstm.config import TokenStackConfig
-from nblstm.kernels import fastest
-from nblstm.kernels.packed import indices
+from nblstm.nn.cost import compiled_pays_from
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.buckets import Buckets
+from nblstm.text.packing import chunks_of
 from nblstm.text.vocabulary import Vocabulary, num_characters, utf8
 
-Text = Union[str, bytes]
-Told = Callable[[int, float], None]  # called now and then with what was done since the last call: tokens, bytes of text
+Text = str | bytes
+OnProgress = Callable[
+    [int, float], None
+]  # called now and then with the tokens and bytes of text done since the last call
 
 GATES_BYTES = 3 << 23  # of all layers' gates, the largest part of what reading a chunk writes
 MOST_ROWS = 4096  # tokens of a chunk: more are not faster
 FEWEST_STREAMS, MOST_STREAMS = 32, 512  # texts read side by side
 WINDOW = 1 << 18  # characters of texts that are sorted by length together
-CHUNK = 1024  # tokens of a validation text that are scored at once
+SCORED_AT_ONCE = 1024  # tokens of a validation text that are scored at once
 VALIDATION_STREAMS = 16  # parallel streams of a validation text, each starting from the zero state ...
-SHORTEST_STREAM = 2000  # ... and at least this long, so that the cold starts weigh little
+SHORTEST_SCORED = 2000  # ... and at least this long, so that the cold starts weigh little
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,27 @@ class Score:
     unknown: int  # scored tokens that the vocabulary does not have
 
     def __add__(self, other: Score) -> Score:
-        """The score of two texts together."""
+        """Add up the scores of two texts."""
         return Score(*(a + b for a, b in zip(vars(self).values(), vars(other).values())))
 
     @property
     def loss(self) -> float:
-        """nats per token; nan if nothing was scored"""
+        """Nats per token; nan if nothing was scored"""
         return self.nats / self.tokens if self.tokens else math.nan
 
     @property
     def perplexity(self) -> float:
-        """exp of the loss; inf where that overflows"""
+        """Exponential of the loss; inf where that overflows"""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     @property
     def bits_per_character(self) -> float:
-        """nats / ln 2 per character; comparable between tokenizations"""
+        """Bits (nats / ln 2) per character; comparable between tokenizations"""
         return self.nats / math.log(2) / self.characters if self.characters else math.nan
 
     @property
     def bits_per_byte(self) -> float:
-        """nats / ln 2 per UTF-8 byte"""
+        """Bits (nats / ln 2) per UTF-8 byte"""
         return self.nats / math.log(2) / self.bytes if self.bytes else math.nan
 
 
@@ -96,7 +97,7 @@ class Surprisals:
 
     @property
     def bits(self) -> np.ndarray:
-        """-log2 p of each token (M,)"""
+        """Bits of each token, -log2 p (M,)"""
         return self.nats / self.nats.dtype.type(math.log(2))
 
     @property
@@ -107,7 +108,7 @@ class Surprisals:
 
     @property
     def unknown(self) -> np.ndarray:
-        """Which tokens the vocabulary does not have, (M,) bool."""
+        """Mask of tokens that the vocabulary does not have, (M,) bool."""
         return self.ids == (-1 if self.vocabulary.unk_id is None else self.vocabulary.unk_id)
 
     @property
@@ -118,7 +119,7 @@ class Surprisals:
 
 
 def start_id(vocabulary: Vocabulary) -> int:
-    """The id of the token that is read before a text that nothing stands before: <end>, else a line end.
+    """Return the id of the token that is read where a text begins: <end>, else a line end.
 
     That is a newline, but for a model of texts whose lines end with a carriage return alone.
     """
@@ -129,84 +130,84 @@ def start_id(vocabulary: Vocabulary) -> int:
 
 
 def rows_at_once(config: TokenStackConfig) -> int:
-    """How many tokens a network reads at once where nothing but memory limits it."""
+    """Return how many tokens a network reads at once where nothing but memory limits it."""
     row = len(config.cells) * 4 * config.hidden_size * np.dtype(config.dtype).itemsize
     return max(FEWEST_STREAMS, min(MOST_ROWS, GATES_BYTES // row))
 
 
-def _nothing_told(tokens: int, size: float) -> None:
-    """What is called where nobody wants to know."""
+def _no_progress(tokens: int, size: float) -> None:
+    """Default progress callback: does nothing."""
 
 
-# What a token costs with NumPy, and what starting the compiled kernels costs: seconds of a step of a layer, operations
-# a second, and seconds, measured on a 2-core x86-64 server.
-NUMPY_STEP, NUMPY_OPERATIONS = 25e-6, 70e9
-CPU_START = 0.7
-
-
-def choose_backend(config: TokenStackConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
-    """("numpy" or "cpu": whichever is expected to be done first; the texts, of which no more are taken than need be).
+def backend_for(config: TokenStackConfig, texts: Iterable[Text], side_by_side: bool) -> tuple[str, Iterable[Text]]:
+    """Return ("numpy" or "cpu": whichever is expected to be done first; the texts, of which few are taken).
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is several times faster.
     """
-    if fastest() == "numpy" or "numba" in sys.modules:
-        return fastest(), texts
-    steps = len(config.cells) / (FEWEST_STREAMS if side_by_side else 1)
-    seconds = steps * NUMPY_STEP + 2 * config.readings * config.num_parameters / NUMPY_OPERATIONS  # a token
+    enough = compiled_pays_from(config, FEWEST_STREAMS if side_by_side else 1)
+    if enough in (0, math.inf):
+        return "numpy" if enough else "cpu", texts
     texts = iter(texts)
-    taken, enough = _taken(texts, int(CPU_START / seconds))
-    return "cpu" if enough else "numpy", itertools.chain(taken, texts)
+    taken, are_enough = _take(texts, int(enough))
+    return "cpu" if are_enough else "numpy", itertools.chain(taken, texts)
 
 
 # ---------------------------------------------------------------- one text of any length
 
 
-def score(network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], told: Told = _nothing_told) -> Score:
+def score(
+    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], on_progress: OnProgress = _no_progress
+) -> Score:
     """Score a text of any length as one stream, whose first token is given unless it is filled in; see `stream`."""
-    return sum((piece.score for piece in stream(network, vocabulary, chunks, told=told)), NOTHING)
+    return sum((piece.score for piece in stream(network, vocabulary, chunks, on_progress=on_progress)), NOTHING)
 
 
 def stream(
-    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool = False, told: Told = _nothing_told
+    network: Network,
+    vocabulary: Vocabulary,
+    chunks: Iterable[Text],
+    alone: bool = False,
+    on_progress: OnProgress = _no_progress,
 ) -> Iterator[Surprisals]:
     """Judge a text of any length, piece by piece: the state is carried from its first token to its last.
 
-    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read` gives them.
+    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read_chunks` gives them.
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
     if network.span:
-        yield from _filled_in(network, vocabulary, chunks, alone, told)
+        yield from _fill_in(network, vocabulary, chunks, alone, on_progress)
         return
     state, last = network.initial_state(), np.full(1, start_id(vocabulary), np.int32) if alone else None
     for text in chunks:
-        text, ids = _encoded(vocabulary, text)
+        text, ids = _encode(vocabulary, text)
         if last is None and len(ids):
-            text, ids, last = _behind_first(vocabulary, text), ids[1:], ids[:1]
-        nats, state = _carried(network, last, ids, state, len(utf8(text)), told)
+            text, ids, last = _drop_first(vocabulary, text), ids[1:], ids[:1]
+        nats, state = _read_on(network, last, ids, state, len(utf8(text)), on_progress)
         last = ids[-1:] if len(ids) else last
         yield Surprisals(text, ids, nats, vocabulary)
     if alone and vocabulary.end_id is not None:
         end = np.full(1, vocabulary.end_id, np.int32)
-        nats, _ = _carried(network, last, end, state, 0, told)
+        nats, _ = _read_on(network, last, end, state, 0, on_progress)
         yield Surprisals(b"" if vocabulary.level == "byte" else "", end, nats, vocabulary)
 
 
-def _filled_in(
-    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool, told: Told
+def _fill_in(
+    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool, on_progress: OnProgress
 ) -> Iterator[Surprisals]:
-    """`stream` of a network that reads in both directions."""
+    """Judge as `stream` does, by a network that reads in both directions."""
+    assert network.span is not None  # as for every network that reads in both directions
     state, before = network.initial_state(), np.full(1, start_id(vocabulary), np.int32)
-    for text, is_last in _in_spans(vocabulary, chunks, network.span):
-        ids = _encoded(vocabulary, text)[1]
+    for text, is_last in _cut_in_spans(vocabulary, chunks, network.span):
+        ids = _encode(vocabulary, text)[1]
         if is_last and alone and vocabulary.end_id is not None:
             ids = np.append(ids, np.int32(vocabulary.end_id))
-        nats, state = _carried(network, before, ids, state, len(utf8(text)), told)
+        nats, state = _read_on(network, before, ids, state, len(utf8(text)), on_progress)
         yield Surprisals(text, ids, nats, vocabulary)
 
 
-def _in_spans(vocabulary: Vocabulary, chunks: Iterable[str], span: int) -> Iterator[tuple[str, bool]]:
-    """The text in pieces of whole spans of tokens, however it was cut, and a shorter last one; whether it is that."""
+def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> Iterator[tuple[str, bool]]:
+    """Give the text in pieces of whole spans of tokens, and a shorter last one; whether it is that."""
     rest = ""
     for chunk in chunks:
         text = rest + chunk
@@ -219,22 +220,27 @@ def _in_spans(vocabulary: Vocabulary, chunks: Iterable[str], span: int) -> Itera
     yield rest, True
 
 
-def _encoded(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
-    """(text, as bytes at byte level; its ids (M,) int32)"""
+def _encode(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
+    """Return (the text, as bytes at byte level; its ids (M,) int32)."""
     text = utf8(text) if vocabulary.level == "byte" else text
     return text, vocabulary.encode(text).astype(np.int32)
 
 
-def _behind_first(vocabulary: Vocabulary, text: Text) -> Text:
-    """A text without its first token and what stands before that."""
+def _drop_first(vocabulary: Vocabulary, text: Text) -> Text:
+    """Return a text without its first token and what stands before that."""
     if isinstance(text, bytes):
         return text[1:]
     first = vocabulary.split(text)[0]
     return text[text.index(first) + len(first) :]
 
 
-def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, told: Told) -> tuple[np.ndarray, State]:
-    """-log p of each id (M,) that follows `last` (1,) and the ids before it, and the state after; size: their bytes."""
+def _read_on(
+    network: Network, last, ids: np.ndarray, state: State, size: int, on_progress: OnProgress
+) -> tuple[np.ndarray, State]:
+    """Return (-log p of each id (M,), read after `last` (1,) and those before it; the state after).
+
+    size: the bytes that the ids stand for.
+    """
     config = network.config
     nats, rows = np.empty(len(ids), config.dtype), network.span or rows_at_once(config)
     for start in range(0, len(ids), rows):
@@ -244,7 +250,7 @@ def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, t
         losses, state = network.losses(chunk, state)
         nats[start : start + rows] = checks.losses(losses)
         last = targets[-1:]
-        told(len(targets), size * len(targets) / len(ids))
+        on_progress(len(targets), size * len(targets) / len(ids))
     return nats, state
 
 
@@ -252,26 +258,26 @@ def _carried(network: Network, last, ids: np.ndarray, state: State, size: int, t
 
 
 def judge(
-    network: Network, vocabulary: Vocabulary, texts: Iterable[Text], told: Told = _nothing_told
+    network: Network, vocabulary: Vocabulary, texts: Iterable[Text], on_progress: OnProgress = _no_progress
 ) -> Iterator[Surprisals]:
     """Judge texts that know nothing of each other, in their order; each as `stream` does alone.
 
     Some WINDOW characters of texts are held at a time, sorted by length and read side by side.
     """
     texts = iter(texts)
-    while window := _taken(texts, WINDOW)[0]:
-        encoded = [_encoded(vocabulary, text) for text in window]
+    while window := _take(texts, WINDOW)[0]:
+        encoded = [_encode(vocabulary, text) for text in window]
         ids = [ids for _, ids in encoded]
         if vocabulary.end_id is not None:
             ids = [np.append(part, np.int32(vocabulary.end_id)) for part in ids]
         size = sum(len(utf8(text)) for text, _ in encoded) / max(1, sum(map(len, ids)))
-        nats = _side_by_side(network, ids, start_id(vocabulary), lambda tokens: told(tokens, tokens * size))
+        nats = _judge_batches(network, ids, start_id(vocabulary), lambda tokens: on_progress(tokens, tokens * size))  # noqa: B023
         for (text, _), part, losses in zip(encoded, ids, nats):
             yield Surprisals(text, part, losses, vocabulary)
 
 
-def _taken(items: Iterator[Text], length: int) -> tuple[list[Text], bool]:
-    """The next items until they have so many characters in all, and whether there were as many."""
+def _take(items: Iterator[Text], length: int) -> tuple[list[Text], bool]:
+    """Take the next items until they have so many characters in all; whether there were as many."""
     taken: list[Text] = []
     for item in items:
         taken.append(item)
@@ -281,10 +287,10 @@ def _taken(items: Iterator[Text], length: int) -> tuple[list[Text], bool]:
     return taken, False
 
 
-def _side_by_side(
-    network: Network, texts: list[np.ndarray], start: int, told: Callable[[int], None]
+def _judge_batches(
+    network: Network, texts: list[np.ndarray], start: int, on_progress: Callable[[int], None]
 ) -> list[np.ndarray]:
-    """-log p of each id of each text, ids (M,) int32 that are read after `start`; neighbours in length go together."""
+    """Return -log p of each id of each text, ids (M,) int32 read after `start`; those of like length share a batch."""
     lengths = np.array([len(ids) for ids in texts])
     targets, ends = np.concatenate(texts), np.cumsum(lengths)
     inputs, order = np.roll(targets, 1), np.argsort(-lengths, kind="stable")
@@ -294,47 +300,27 @@ def _side_by_side(
     while len(order):
         batch = order[: batch_size(network.config, int(lengths[order[0]]))]
         state = network.initial_state(len(batch))
-        for rows, offsets in _packed((ends - lengths)[batch], lengths[batch], network):
+        starts, most = (ends - lengths)[batch], rows_at_once(network.config)
+        for rows, offsets in chunks_of(starts, lengths[batch], most, network.span):
             chunk = Chunk(inputs[rows], targets[rows], offsets, fresh=False)
             nats[rows], state = network.losses(chunk, network.before(chunk, state))
-            told(len(rows))
+            on_progress(len(rows))
         order = order[len(batch) :]
     return np.split(checks.losses(nats, ends), ends[:-1])
 
 
 def batch_size(config: TokenStackConfig, longest: int) -> int:
-    """How many texts of at most so many tokens are read side by side."""
+    """Return how many texts of at most so many tokens make a batch."""
     return max(FEWEST_STREAMS, min(MOST_STREAMS, rows_at_once(config) // longest))
-
-
-def _packed(places: np.ndarray, lengths: np.ndarray, network: Network) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of texts, step by step, in chunks: (places of the rows, `Chunk.offsets`).
-
-    places, lengths (N,): where each text begins and how long it is, the longest first. A chunk has up to `rows_at_once`
-    rows or one step; of a network with a span so many steps, wherever its texts' neighbours end.
-    """
-    counts = len(lengths) - np.searchsorted(lengths[::-1], np.arange(lengths[0]), side="right")  # lengths > step
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    first = 0
-    while first < len(counts):
-        if network.span:
-            last = min(first + network.span, len(counts))
-        else:
-            most = offsets[first] + rows_at_once(network.config)
-            last = max(first + 1, int(np.searchsorted(offsets, most, side="right")) - 1)
-        part = offsets[first : last + 1] - offsets[first]
-        steps = np.repeat(np.arange(last - first), indices(counts[first:last]))
-        yield places[np.arange(part[-1]) - part[steps]] + first + steps, part
-        first = last
 
 
 # ---------------------------------------------------------------- a text cut into parallel streams
 
 
 def score_in_streams(
-    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], most: int, told: Told = _nothing_told
+    network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], most: int, on_progress: OnProgress = _no_progress
 ) -> tuple[Score, int]:
-    """Score a text cut into up to `most` parallel streams of at least SHORTEST_STREAM tokens: (score, streams).
+    """Score a text cut into up to `most` parallel streams of at least SHORTEST_SCORED tokens: (score, streams).
 
     Faster than one stream and a little pessimistic: each stream starts cold, from the zero state. The first token is
     given. The ids go to a temporary file; TextError if there is no room for it.
@@ -354,17 +340,17 @@ def score_in_streams(
     ids = file.ids
     if len(ids) < 2:
         return NOTHING, 1
-    N = max(1, min(most, len(ids) // SHORTEST_STREAM))
+    N = max(1, min(most, len(ids) // SHORTEST_SCORED))
     streams, state, nats = Streams(ids, N, max(1, rows_at_once(network.config) // N)), network.initial_state(N), 0.0
     for chunk in streams:
         losses, state = network.losses(chunk, network.before(chunk, state))
         nats += float(checks.losses(losses).sum(dtype=np.float64))
-        told(losses.size, size * losses.size / len(ids))
+        on_progress(losses.size, size * losses.size / len(ids))
         file.release()
     rest = ids[N * streams.length :].astype(np.int32)  # fewer than N tokens that follow the last stream
-    losses, _ = _carried(network, rest[:1], rest[1:], state.take([N - 1]), 0, told)
-    text, _ = _encoded(vocabulary, first)
-    scored = _behind_first(vocabulary, text)
+    losses, _ = _read_on(network, rest[:1], rest[1:], state.take([N - 1]), 0, on_progress)
+    text, _ = _encode(vocabulary, first or "")
+    scored = _drop_first(vocabulary, text)
     unknown = file.unknown - int(ids[0] == vocabulary.unk_id)
     nats += float(losses.sum(dtype=np.float64))
     characters -= num_characters(text) - num_characters(scored)
@@ -375,22 +361,22 @@ def score_in_streams(
 
 
 def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
-    """A text, ids (tokens,), cut into up to VALIDATION_STREAMS parallel streams; nothing below 2 tokens."""
-    N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_STREAM))
-    return Streams(ids, N, max(1, CHUNK // N)) if len(ids) > 1 else ()
+    """Cut a text, ids (tokens,), into up to VALIDATION_STREAMS parallel streams; nothing below 2 tokens."""
+    N = max(1, min(VALIDATION_STREAMS, len(ids) // SHORTEST_SCORED))
+    return Streams(ids, N, max(1, SCORED_AT_ONCE // N)) if len(ids) > 1 else ()
 
 
 def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
-    """Documents, as in `nblstm.text.corpus.TokenFile`, each from its start to its <end>; nothing without one."""
+    """Put documents in batches, as in `nblstm.text.corpus.TokenFile`; nothing without one."""
     if len(offsets) < 2:
         return ()
-    return Buckets(ids, offsets, (), CHUNK // VALIDATION_STREAMS, 1, tokens_per_batch=CHUNK, seed=None).epoch(0)
+    return Buckets(ids, offsets, (), SCORED_AT_ONCE // VALIDATION_STREAMS, 1, tokens_per_batch=SCORED_AT_ONCE, seed=None).epoch(0)
 
 
 def validation_loss(
     network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
 ) -> float | None:
-    """The mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
+    """Compute the mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
     nats, tokens, state = 0.0, 0, network.initial_state()
     for chunk in chunks:
         if stop():

@@ -1,4 +1,4 @@
-"""What several test files share: a small text, a small trained model, and the commands as a user runs them."""
+"""What test files are given: a time limit, a small trained model, and the commands as a user runs them."""
 
 import faulthandler
 import os
@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import nblstm
+pytest.register_assert_rewrite("support")
 
-VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
-SMALL = ["--hidden-size", "8", "--num-layers", "1", "--batch-size", "4", "--bptt", "8"]
+from support.commands import PATIENCE, VERSE, Outcome, environment  # noqa: E402
+from support.numba import MISSING, REASON, asked_for, skipped_without  # noqa: E402
+
+import nblstm  # noqa: E402
+from nblstm.kernels import reference  # noqa: E402
+
 TEST_SECONDS = float(os.environ.get("NBLSTM_TEST_SECONDS", "600"))  # that a test, or one of its fixtures, may take
 STDERR = pytest.StashKey()  # of the config: where stderr was before tests caught it
-PATIENCE = 120  # seconds that a test waits for a process of its own
 
 
 # ---------------------------------------------------------------- the suite ends
@@ -65,7 +67,7 @@ def time_limit(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Limit the time of a test, and in the same way that of its fixtures."""
-    with time_limit(item):
+    with time_limit(item), skipped_without():
         return (yield)
 
 
@@ -75,13 +77,11 @@ pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
 # ---------------------------------------------------------------- what tests share
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
+def finished(code, out, err):
+    """Return how a command ended; a command that needs numba is skipped where numba is missing."""
+    if code and asked_for(err):
+        pytest.skip(REASON)
+    return Outcome(code, out, err)
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +89,14 @@ def trained(tmp_path_factory):
     """A folder with corpus.txt and the files of a short run on it: a model of 8 units. Not to be written to."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "corpus.txt").write_text(VERSE * 20, encoding="utf-8")
-    nblstm.train(
-        folder / "corpus.txt", folder / "model.safetensors", hidden_size=8, num_layers=1, batch_size=4, bptt=8,
-        steps=30, lr=0.02, threads=1,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if MISSING:  # the commands that need no numba are given a model all the same
+            for name in ("nblstm.kernels.load", "nblstm.nn.network.load"):
+                monkeypatch.setattr(name, lambda backend: reference)
+        nblstm.train(
+            folder / "corpus.txt", folder / "model.safetensors", hidden_size=8, num_layers=1, batch_size=4, bptt=8,
+            steps=30, lr=0.02, threads=1,
+        )  # fmt: skip
     return folder
 
 
@@ -119,15 +123,9 @@ def command(capfd):
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(arg) for arg in args])
-        return Outcome(ended.value.code, *capfd.readouterr())
+        return finished(ended.value.code, *capfd.readouterr())
 
     return run
-
-
-def environment(**variables):
-    """The environment of a process that runs this nblstm, warnings being errors."""
-    root = str(Path(nblstm.__file__).parent.parent)
-    return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", **variables}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -157,6 +155,6 @@ def python():
     def run(*args, env=(), **keywords):
         keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": PATIENCE, **keywords}
         done = subprocess.run([sys.executable, *map(str, args)], env=environment(**dict(env)), **keywords)
-        return Outcome(done.returncode, *((stream or b"").decode() for stream in (done.stdout, done.stderr)))
+        return finished(done.returncode, *((stream or b"").decode() for stream in (done.stdout, done.stderr)))
 
     return run

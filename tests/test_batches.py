@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.cases import each
 
 from nblstm.errors import TextError
 from nblstm.text.batches import Streams, fit
@@ -26,7 +27,7 @@ def test_two_streams_by_hand():
     assert y.tolist() == [[4, 9], [5, 10]]
 
 
-@pytest.mark.parametrize("tokens, batch_size, bptt", [(2, 1, 1), (2, 1, 9), (50, 7, 3), (64, 9, 7), (101, 10, 10)])
+@each("tokens, batch_size, bptt", [(2, 1, 1), (2, 1, 9), (50, 7, 3), (64, 9, 7), (101, 10, 10)])
 def test_every_transition_is_used_once(tokens, batch_size, bptt):
     """Over an epoch the pairs (x, y) are the first N*S transitions of the text, and fewer than N are left over."""
     streams = Streams(np.arange(tokens), batch_size, bptt)
@@ -101,7 +102,7 @@ def test_a_large_text_keeps_what_was_asked():
     assert fit(4097, 64, 64) == (64, 64, None)
 
 
-@pytest.mark.parametrize(
+@each(
     "asked, expected",
     [
         ((4096, 64, 64), (64, 63, "the text has 4096 tokens: lowered bptt from 64 to 63.")),

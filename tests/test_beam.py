@@ -5,16 +5,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from support.cases import each
 
 from nblstm.config import BeamConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
-from nblstm.kernels.reference import largest, perturb
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.kernels.reference.searching import largest, perturb
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import views
 from nblstm.nn.state import State
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 END = 1
@@ -89,7 +90,7 @@ def texts(hypotheses):
 # ---------------------------------------------------------------- exact
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.5])
+@each("alpha", [0.0, 0.6, 1.0, 2.5])
 def test_a_wide_beam_finds_the_best_of_all_texts(alpha):
     """With V^(n-1) places the best text is that of an enumeration of all, with V^n so are all: 50 models an alpha."""
     for seed in range(50):
@@ -125,7 +126,7 @@ def naive(table, n, beam, groups, diversity, alpha):
     return sorted(itertools.chain(*found), key=lambda child: -score(child[1], len(child[0]), alpha))
 
 
-@pytest.mark.parametrize("beam, groups, diversity", [(1, 1, 0.5), (3, 1, 0.5), (6, 3, 0.7), (4, 2, 0.0), (4, 4, 9.0)])
+@each("beam, groups, diversity", [(1, 1, 0.5), (3, 1, 0.5), (6, 3, 0.7), (4, 2, 0.0), (4, 4, 9.0)])
 def test_narrow_beams_and_groups_are_the_naive_ones(beam, groups, diversity):
     """Where hypotheses are dropped, all that is found is what plain lists find, on 30 random models."""
     for seed in range(30):
@@ -335,8 +336,8 @@ def language_model(level, text, bias, tokenizer="default"):
     return LanguageModel(network.config, words, network.parameters, {})
 
 
-@pytest.mark.parametrize("level", ["char", "word"])
-@pytest.mark.parametrize(
+@each("level", ["char", "word"])
+@each(
     "settings", [{}, {"groups": 2}, {"stochastic": True, "seed": 1}, {"beam": 100, "num_samples": 100}]
 )
 def test_the_unknown_token_is_never_written(level, settings):
@@ -366,7 +367,7 @@ def test_the_end_token_is_no_text():
     assert second.log_probability == pytest.approx(end + 1 - np.logaddexp(1, 2))
 
 
-@pytest.mark.parametrize(
+@each(
     "level, corpus, prompt, stop, likely",
     [
         ("char", "ab.", "a", ["b."], "ab"),
@@ -416,9 +417,9 @@ def texts_that_stop(model, prompt, stop, n):
     return found
 
 
-@pytest.mark.parametrize("stop", [[" cat"], [" the cat"], ["cat"], ["\n"], [" sat", "t\nc"]])
-@pytest.mark.parametrize("prompt", ["the", "sat cat", "sat\n", ""])
-@pytest.mark.parametrize("tokenizer", ["whitespace", "default"])
+@each("stop", [[" cat"], [" the cat"], ["cat"], ["\n"], [" sat", "t\nc"]])
+@each("prompt", ["the", "sat cat", "sat\n", ""])
+@each("tokenizer", ["whitespace", "default"])
 def test_a_stop_string_may_begin_with_the_blank_before_a_word(prompt, stop, tokenizer):
     """Also before the first word behind the prompt: texts and probabilities are those of going through all tokens."""
     model = language_model("word", "the cat\nsat", {"cat": 0.5, " cat": 0.5, "\n": 0.3}, tokenizer)
@@ -456,7 +457,7 @@ def test_fewer_places_than_texts_and_fewer_texts_than_places():
     assert len(search(network, BeamConfig(n=2, beam=50, num_samples=50, stochastic=True))) == 3
 
 
-@pytest.mark.parametrize(
+@each(
     "settings, words",
     [
         ({"beam": 0}, "beam must be at least 1"),
@@ -500,7 +501,7 @@ def test_sample_with_a_beam(command, folder, model):
     assert one.out.startswith("Thou") and "e" not in one.out
 
 
-@pytest.mark.parametrize(
+@each(
     "args, words",
     [
         (["--scores"], "--scores needs --beam"),

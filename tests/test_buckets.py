@@ -4,17 +4,20 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from support.cases import each
 
-from nblstm.config import TrainConfig, TextConfig
-from nblstm.tasks.language.config import LanguageConfig
+from nblstm.config import TrainConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
+from nblstm.kernels import packed
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
 from nblstm.scoring import validation_documents, validation_loss
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text import buckets as buckets_module
 from nblstm.text.buckets import Buckets, best_boundaries, pack, padding
+from nblstm.text.packing import chunks_of, offsets_of
 from nblstm.training.trainer import Trainer
 
 END, V = 1, 9
@@ -67,8 +70,8 @@ def padding_by_hand(lengths, boundaries):
     return 1 - lengths.sum() / cells
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("num_buckets", [1, 2, 3, 4, 20])
+@each("seed", range(8))
+@each("num_buckets", [1, 2, 3, 4, 20])
 def test_the_best_boundaries_are_the_best_of_all(seed, num_buckets):
     """No choice of boundaries wastes less; they are lengths that occur, rising, the last the longest."""
     lengths = np.minimum(np.random.default_rng(seed).geometric(0.15, 50), 14)
@@ -120,8 +123,8 @@ def test_packing_is_pytorchs():
     assert np.diff(chunk.offsets).tolist() == packed.batch_sizes.tolist()
 
 
-@pytest.mark.parametrize("boundaries", [(), (5,), (5, 11, 30), tuple(range(1, 41))])
-@pytest.mark.parametrize("bptt", [1, 7, 8, 64])
+@each("boundaries", [(), (5,), (5, 11, 30), tuple(range(1, 41))])
+@each("bptt", [1, 7, 8, 64])
 def test_an_epoch_reads_every_document_once(boundaries, bptt):
     """From <end> to <end>, whole, whatever the buckets, and where the documents are cut into chunks."""
     lengths = some_lengths()
@@ -166,7 +169,7 @@ def test_a_batch_comes_from_one_bucket_and_its_company_changes():
     assert not set(epochs[0]) & set(epochs[1])
 
 
-@pytest.mark.parametrize("count, sizes", [(32, [4] * 8), (33, [4] * 6 + [3] * 3), (5, [3, 2]), (1, [1])])
+@each("count, sizes", [(32, [4] * 8), (33, [4] * 6 + [3] * 3), (5, [3, 2]), (1, [1])])
 def test_batches_are_of_as_equal_sizes_as_can_be(count, sizes):
     """One document too many does not make a batch of one."""
     found = [chunk.num_texts for chunk in make_buckets([5] * count).epoch(0)]
@@ -200,8 +203,8 @@ def make_network():
     return Network(SHAPE, initial(SHAPE, 3), "cpu", 2)
 
 
-@pytest.mark.parametrize("boundaries", [(), (4, 9, 20)])
-@pytest.mark.parametrize("bptt", [5, 64])
+@each("boundaries", [(), (4, 9, 20)])
+@each("bptt", [5, 64])
 def test_the_loss_does_not_depend_on_the_buckets(boundaries, bptt):
     """Bucketed, cut and shuffled, the documents' mean loss is that of reading them one by one."""
     network, (ids, offsets) = make_network(), documents(some_lengths())
@@ -233,7 +236,7 @@ def history(reports):
     return [(r.step, r.tokens, r.valid_loss if r.validated else (r.loss, r.gradient_norm, r.lr)) for r in reports]
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4, 5, 9, 14, 15, 16, 20])
+@each("stop_at", [1, 2, 3, 4, 5, 9, 14, 15, 16, 20])
 def test_a_run_on_documents_can_be_resumed_at_any_step(tmp_path, stop_at):
     """Also between two chunks of a document: through a file, the updates are those of the uninterrupted run."""
     whole, first = make_trainer(epochs=2), make_trainer(epochs=2)
@@ -259,7 +262,7 @@ def test_epochs_and_tokens_are_counted():
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("buckets", ["", "a", "10,", "20,10", "5,5", "0,5", "-1", "1.5", "5;6", "9" * 5000])
+@each("buckets", ["", "a", "10,", "20,10", "5,5", "0,5", "-1", "1.5", "5;6", "9" * 5000])
 def test_boundaries_must_rise_from_1(buckets):
     """The rule, an example and the value are in the error."""
     with pytest.raises(ConfigError, match='buckets must be "auto" or rising whole numbers from 1 on, such as "10,20,40"'):
@@ -292,3 +295,19 @@ def test_a_stream_has_no_buckets(settings):
     with pytest.raises(ConfigError, match=f"^{next(iter(settings))} is for documents"):
         TrainConfig(**settings).check_documents(None)
     TrainConfig(**settings).check_documents("line")
+
+
+@pytest.mark.parametrize("most_rows, steps", [(1, None), (7, None), (100, None), (7, 2), (7, 5), (7, 9)])
+def test_packed_chunks_hold_every_step_once(most_rows, steps):
+    """Step by step, text by text, as two loops lay them out; a chunk is full but for its last step, or has its steps."""
+    starts, lengths = np.array([40, 0, 10, 30, 20]), np.array([6, 5, 5, 2, 1])
+    assert packed.lengths(offsets_of(lengths)).tolist() == lengths.tolist()
+    rows = [[starts[n] + t for n in range(5) if lengths[n] > t] for t in range(6)]
+    found, sizes = [], []
+    for places, offsets in chunks_of(starts, lengths, most_rows, steps):
+        found += [places[a:b].tolist() for a, b in pairwise(offsets)]
+        sizes.append(len(offsets) - 1)
+        assert len(places) <= most_rows or steps or len(offsets) == 2
+    assert found == rows
+    assert steps is None or all(size == steps for size in sizes[:-1])
+    assert most_rows != 7 or steps or sizes == [1, 2, 3]

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, SMALL, VERSE, environment
+from support.cases import each
+from support.commands import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
 from nblstm.files import safetensors
@@ -200,8 +201,8 @@ def snow(corpus, command):
     return corpus
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("args, shown", SHOWING, ids=lambda args: args[0] if isinstance(args, list) else "")
+@each("encoding", ["ascii", "latin-1"])
+@each("args, shown", SHOWING, ids=lambda args: args[0] if isinstance(args, list) else "")
 def test_a_pipe_gets_utf8(python, snow, args, shown, encoding):
     """Whatever the locale says, every command writes UTF-8 where its output is no terminal, and loses nothing."""
     outcome = python("-m", "nblstm", *args, env={"PYTHONIOENCODING": f"{encoding}:replace"})
@@ -209,7 +210,7 @@ def test_a_pipe_gets_utf8(python, snow, args, shown, encoding):
     assert args[0] == "report" or "?" not in outcome.out
 
 
-@pytest.mark.parametrize("args, shown", SHOWING[:4], ids=lambda args: args[0] if isinstance(args, list) else "")
+@each("args, shown", SHOWING[:4], ids=lambda args: args[0] if isinstance(args, list) else "")
 def test_a_terminal_without_the_characters(snow, args, shown):
     """What a terminal's encoding lacks becomes a question mark, not a crash, and a line on stderr says so once."""
     pty = pytest.importorskip("pty")
@@ -282,8 +283,8 @@ def test_sample_novel_texts(command, folder):
 # ---------------------------------------------------------------- help, version, environment
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "score", "eval", "info", "write", "warmup"])
-@pytest.mark.parametrize("flag", ["-h", "--help"])
+@each("name", ["train", "sample", "score", "eval", "info", "write", "warmup"])
+@each("flag", ["-h", "--help"])
 def test_help(command, name, flag):
     """Every command explains itself on stdout."""
     outcome = command(name, flag)

@@ -7,16 +7,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from functools import partial
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
+from nblstm.config import TextConfig, TrainConfig
 from nblstm.errors import ConfigError, TextError
+from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import CHUNK, Source, load_corpus, read, read_bytes, read_text
+from nblstm.text.corpus import CHUNK, Source, load_corpus, read_bytes, read_chunks, read_text
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, devices and mappings")
@@ -95,7 +100,7 @@ def test_standard_input(stdin, write):
     assert text_of([write("a", "a "), "-"]) == "a naïve\n"
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "gb18030"])
+@each("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "gb18030"])
 def test_other_encodings(write, encoding):
     """An encoding that Python knows is decoded; a mark of its own goes."""
     assert text_of(write("a", "é à\n".encode(encoding)), encoding=encoding) == "é à\n"
@@ -104,13 +109,13 @@ def test_other_encodings(write, encoding):
 def test_bytes_are_read_as_they_are(write):
     """At byte level a mark, NULs, and what is not UTF-8 are content."""
     content = b"\xef\xbb\xbf\x00\xff\r\n"
-    assert b"".join(read(write("a", content), "byte")) == content
+    assert b"".join(read_chunks(write("a", content), "byte")) == content
 
 
 # ---- chunks
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "the cat, sat on the mat.\r\n" * 120_000,
@@ -127,8 +132,8 @@ def test_chunks_are_bounded_and_join_to_the_text(write, text):
     assert len(chunks) > 1 and max(map(len, chunks)) <= 4 * CHUNK
 
 
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
-@pytest.mark.parametrize("separator", [" ", "\n", "\r\n", "\t "])
+@each("tokenizer", ["default", "whitespace"])
+@each("separator", [" ", "\n", "\r\n", "\t "])
 def test_no_token_spans_two_chunks(write, monkeypatch, tokenizer, separator):
     """Encoding chunk by chunk gives what encoding the whole text gives, wherever the blocks of bytes end."""
     text = separator.join("don't , naïve . the (中文字)  <unk> snake_case".split(" ") * 20)
@@ -161,8 +166,8 @@ def test_missing_file(tmp_path):
 def test_nothing_to_read(write, level):
     """Empty files, or no files at all, are no corpus."""
     path = write("empty", "")
-    assert message_of(read, path, level) == f"the text is empty: there is nothing to read in {path}."
-    assert message_of(read, [], level) == "the text is empty: there is nothing to read in no files."
+    assert message_of(read_chunks, path, level) == f"the text is empty: there is nothing to read in {path}."
+    assert message_of(read_chunks, [], level) == "the text is empty: there is nothing to read in no files."
 
 
 def test_a_lone_mark_is_an_empty_text(write):
@@ -200,24 +205,24 @@ def test_permission_denied(write, tmp_path):
     assert message == f"{tmp_path / 'folder'} cannot be read: Permission denied."
 
 
-@pytest.mark.parametrize("before", [0, 5, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
-@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xe4\xb8"], ids=["never", "broken", "cut off"])
+@each("before", [0, 5, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+@each("bad", [b"\xff", b"\xc3(", b"\xe4\xb8"], ids=["never", "broken", "cut off"])
 def test_invalid_utf8_names_file_and_byte(write, before, bad):
     """The offset is that of the first bad byte in the file, also across blocks and at the end."""
     path = write("a", b"x" * before + bad)
     message = message_of(read_text, path)
     assert message.startswith(f"{path} is not utf-8 text at byte {before};")
-    assert "--encoding" in message and "--level byte" in message
+    assert "encoding=" in message and 'level="byte"' in message
 
 
-@pytest.mark.parametrize("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "undefined"])
+@each("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "undefined"])
 def test_unknown_encoding(write, encoding):
     """Not a codec, or not one for text."""
     message = message_of(read_text, write("a", "x"), encoding=encoding)
     assert message == f"encoding must be one that Python knows, such as utf-8, got {encoding!r}."
 
 
-@pytest.mark.parametrize(
+@each(
     "damage",
     [
         lambda data: data[:-9],
@@ -237,7 +242,7 @@ def test_binary_file(write):
     """NULs at char or word level are taken for a binary file; the way out is named."""
     path = write("a", b"ELF\0\0")
     message = message_of(read_text, path)
-    assert message.startswith(f"{path} looks like a binary file") and "--level byte" in message
+    assert message.startswith(f"{path} looks like a binary file") and 'level="byte"' in message
 
 
 def test_nul_in_a_path():
@@ -261,8 +266,8 @@ def test_split_is_contiguous_by_characters(write):
     assert corpus.train.dtype == corpus.valid.dtype == np.uint8
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
+@each("fraction", [0.0, 0.001, 0.25, 0.5, 0.9])
+@each("level", ["char", "word", "byte"])
 def test_training_and_validation_text_join_to_the_text(write, monkeypatch, level, fraction):
     """Nothing is lost or read twice at the split, wherever it falls in a chunk."""
     text = "".join(f"line {i % 7}, naïve\n" for i in range(40))
@@ -470,7 +475,7 @@ def word_corpus(write, text, tokenizer="default", fraction=0.1):
     return corpus, int(len(text) * (1 - fraction))
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "a header line\n" + " ".join(f"w{k % 50}" for k in range(20_000)),
@@ -480,7 +485,7 @@ def word_corpus(write, text, tokenizer="default", fraction=0.1):
     ],
     ids=["header and one line", "three lines", "tabs", "CRLF"],
 )
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
+@each("tokenizer", ["default", "whitespace"])
 def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
     """Whatever the lines, training and validation take their shares to a word, and no word or line end is cut."""
     corpus, place = word_corpus(write, text, tokenizer)
@@ -491,8 +496,8 @@ def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
     assert not (text[: corpus.train_characters].endswith("\r") and text[corpus.train_characters :].startswith("\n"))
 
 
-@pytest.mark.parametrize("tokenizer", ["default", "whitespace"])
-@pytest.mark.parametrize("fraction", [0.05, 0.21, 0.5, 0.83])
+@each("tokenizer", ["default", "whitespace"])
+@each("fraction", [0.05, 0.21, 0.5, 0.83])
 def test_the_split_is_the_last_border_of_two_tokens(write, monkeypatch, tokenizer, fraction):
     """It is where the tokens' own ends say, computed from the whole text, wherever the chunks end."""
     text = "don't ,naïve\t\t(中文字，中)  x_y\r\n.\ra 'b''c " * 9
@@ -521,6 +526,104 @@ def test_a_run_that_was_split_at_a_line_is_resumed(write, tmp_path, monkeypatch)
     nblstm.train(output=tmp_path / "m.safetensors", resume=True, steps=4)
     with open(tmp_path / "m.metrics.csv") as rows:
         assert rows.read().splitlines()[-1].startswith("4,")
+
+
+# ---- how often a text is read
+
+
+class CountedFile(io.FileIO):
+    """A file that adds each opening, and the bytes read of it, to counters of its name."""
+
+    opened, bytes_read = Counter(), Counter()
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.opened[path.name] += 1
+
+    def read(self, size=-1):
+        block = super().read(size)
+        self.bytes_read[os.path.basename(self.name)] += len(block)
+        return block
+
+
+@pytest.mark.parametrize("held_out", ["a share", "a file", "nothing"])
+@pytest.mark.parametrize("documents", [None, "line", "blank-line", "file"])
+@pytest.mark.parametrize("level", ["char", "word", "byte"])
+def test_a_text_is_read_at_most_twice(write, tmp_path, monkeypatch, level, documents, held_out):
+    """A new run, one from a model, one resumed: once, and once more for the length of what a share is kept of."""
+    monkeypatch.setattr(corpus_module, "_file_source", lambda path: Source(str(path), partial(CountedFile, path)))
+    text = "one two, three\n\nfour\n" * 40
+    paths = [write(f"texts/{name}.txt", text) for name in "ab"]
+    valid = [write("valid.txt", "three one\n")] if held_out == "a file" else []
+    times = 2 if held_out == "a share" else 1
+    shape = {"hidden_size": 8, "num_layers": 1}
+    settings = TextConfig(level=level, documents=documents, valid_fraction=0.0 if held_out == "nothing" else 0.5)
+    train = TrainConfig(batch_size=2, bptt=8)
+
+    def starts(name, **options):
+        return lambda: Session.start(paths, tmp_path / name, valid=valid, config=train, text=settings, **options)
+
+    runs = {
+        "new": starts("new.safetensors", model=shape),
+        "from a model": starts("from.safetensors", init_from=tmp_path / "new.safetensors"),
+        "resumed": lambda: Session.resume(tmp_path / "new.safetensors"),
+    }
+    for name, run in runs.items():
+        CountedFile.opened.clear(), CountedFile.bytes_read.clear()
+        with run() as session:
+            session.save()
+        assert CountedFile.opened == {"a.txt": times, "b.txt": times, **({"valid.txt": 1} if valid else {})}, name
+        assert CountedFile.bytes_read["a.txt"] == times * len(text), name
+
+
+def test_standard_input_is_read_once(monkeypatch):
+    """Also where a share of it is kept for validation, which takes a second look at what was read."""
+    source = io.BytesIO(b"one two\n" * 50)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=source))
+    assert len(load_corpus("-", valid_fraction=0.5).train) == 200
+    assert not source.closed and source.read() == b""
+
+
+# ---- ids of a vocabulary that is built on the way
+
+
+def plain_ids(parts, level, documents, min_count, max_vocab):
+    """(vocabulary tokens, ids of each part), counted and looked up token by token."""
+    tokens_of = list if level == "char" else PATTERNS["default"].findall
+    counts = Counter(token for text in parts[0] for token in tokens_of(text))
+    specials = ["<unk>", "<end>"] if documents else ["<unk>"]
+    ranked = sorted((token for token in counts if counts[token] >= min_count), key=lambda word: (-counts[word], word))
+    kept = ranked[: None if max_vocab is None else max_vocab - len(specials)]
+    tokens = [*specials, *(sorted(kept) if level == "char" else kept)]
+    place = {token: id for id, token in enumerate(tokens)}
+    ids = [[[place.get(token, 0) for token in tokens_of(text)] for text in part] for part in parts]
+    joined = [[1, *chain.from_iterable([*text, 1] for text in part)] if documents else sum(part, []) for part in ids]
+    return tokens, joined
+
+
+@pytest.mark.parametrize("min_count, max_vocab", [(1, None), (2, None), (1, 40)])
+@pytest.mark.parametrize("documents", [None, "line"])
+@pytest.mark.parametrize(
+    "level, distinct", [("char", 30), ("char", 254), ("char", 600), ("word", 300), ("word", 70_000)]
+)
+def test_ids_are_those_of_a_plain_count(write, monkeypatch, level, distinct, documents, min_count, max_vocab):
+    """Whatever type the ids take on the way, wherever chunks end: tokens by rank, ids by place, the rest unknown."""
+    monkeypatch.setattr(corpus_module, "CHUNK", 1 << 12)
+    monkeypatch.setattr(corpus_module, "MOST_UNKNOWN", 1.0)
+    numbers = [*range(distinct), *range(0, distinct, 3), *range(20)]
+    token = (lambda k: chr(0x4E00 + k)) if level == "char" else (lambda k: f"w{k}")
+    train = [" ".join(token(k) for k in numbers[i : i + 50]) for i in range(0, len(numbers), 50)]
+    valid = [" ".join(token(distinct - 5 + k) for k in range(10))]
+    ends = "" if documents else "\n"
+    parts = [[line + ends for line in lines] for lines in (train, valid)]
+    files = [write(name, "\n".join(lines) + "\n") for name, lines in (("a", train), ("b", valid))]
+    corpus = load_corpus(
+        files[0], valid_paths=files[1], level=level, documents=documents, min_count=min_count, max_vocab=max_vocab
+    )
+    tokens, (train_ids, valid_ids) = plain_ids(parts, level, documents, min_count, max_vocab)
+    assert list(corpus.vocabulary.tokens) == tokens
+    assert corpus.train.tolist() == train_ids and corpus.valid.tolist() == valid_ids
+    assert corpus.train.dtype == corpus.vocabulary.dtype and corpus.train_unknown == train_ids.count(0)
 
 
 # ---- what the vocabulary does not know
@@ -580,33 +683,32 @@ class Changing:
         return io.BytesIO(self.first if self.left >= 0 else self.then)
 
 
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
-@pytest.mark.parametrize("then", [b"b b\n" * 99, b"a b\n" * 98, b"a b\n" * 100, b"", b"a b\n" * 98 + b"a c\n"])
+@each("level", ["char", "word", "byte"])
+@each("then", [b"b b\n" * 99, b"a b\n" * 98, b"a b\n" * 100, b"", b"a b\n" * 98 + b"a c\n"])
 def test_a_text_that_changes_between_two_passes(level, then):
-    """Other characters, more or fewer: whichever pass meets them stops, and names the file."""
-    for readings in range(1, 3 if level == "byte" else 4):
-        source = Source("a.txt", Changing(b"a b\n" * 99, then, readings))
-        message = message_of(load_corpus, [source], level=level)
-        assert message == "a.txt has changed while it was read; use a copy that nothing writes to."
+    """Other characters, more or fewer: the second pass stops where it meets them, and names the file."""
+    source = Source("a.txt", Changing(b"a b\n" * 99, then, 1))
+    message = message_of(load_corpus, [source], level=level)
+    assert message == "a.txt has changed while it was read; use a copy that nothing writes to."
 
 
 def test_a_file_that_grows_between_two_passes(write, monkeypatch):
     """A log that is still written to; a new file in a folder does not count, as files are listed once."""
-    path, build = write("folder/a.log", "a line\n" * 50), Vocabulary.build
+    path, cut = write("folder/a.log", "a line\n" * 50), corpus_module._cut
 
     def grown(*arguments):
         with open(path, "a") as file:
             file.write("another\n")
-        return build(*arguments)
+        return cut(*arguments)
 
     def joined(*arguments):
         write("folder/b.log", "not there at first")
-        return build(*arguments)
+        return cut(*arguments)
 
-    monkeypatch.setattr(Vocabulary, "build", joined)
+    monkeypatch.setattr(corpus_module, "_cut", joined)
     assert load_corpus(os.path.dirname(path)).train_unknown == 0
     os.remove(os.path.join(os.path.dirname(path), "b.log"))
-    monkeypatch.setattr(Vocabulary, "build", grown)
+    monkeypatch.setattr(corpus_module, "_cut", grown)
     assert "a.log has changed while it was read" in message_of(load_corpus, path)
 
 

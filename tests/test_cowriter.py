@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from support.cases import each
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError
 from nblstm.generation import cowriter
 from nblstm.nn.decoder import Decoder
 from nblstm.nn.parameters import initial, views
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Characters, Vocabulary
 
@@ -127,8 +128,8 @@ def test_documents_start_afresh():
 # ---------------------------------------------------------------- what is offered
 
 
-@pytest.mark.parametrize("until", ["word", "line"])
-@pytest.mark.parametrize("line", ["", "S", "Shall ", "Shall I compare thee", "?"])
+@each("until", ["word", "line"])
+@each("line", ["", "S", "Shall ", "Shall I compare thee", "?"])
 def test_continuations_are_distinct_and_end(model, until, line):
     """Up to the number asked for, no two alike, none empty, none with a line's end; single words if asked for."""
     writer = model.cowriter(continuations=4, until=until, n=20)
@@ -233,7 +234,7 @@ def test_a_search_can_be_given_up(model):
     assert writer.continuations() == model_continuations(model, "Sha") != []
 
 
-@pytest.mark.parametrize("settings", [{"continuations": 0}, {"until": "page"}, {"n": 0}, {"backend": "gpu"}, {"m": 1}])
+@each("settings", [{"continuations": 0}, {"until": "page"}, {"n": 0}, {"backend": "gpu"}, {"m": 1}])
 def test_wrong_settings(model, settings):
     """Each is named."""
     with pytest.raises(ConfigError, match=next(iter(settings))):

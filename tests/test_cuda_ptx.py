@@ -3,7 +3,6 @@
 import os
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda")
@@ -12,8 +11,10 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from nblstm.kernels import cuda
+from nblstm.kernels.cells import KINDS, Cell
 
 CARD = (8, 0)  # compute capability: an A100
+CELLS = [Cell(name, 1, 1) for name, kind in KINDS.items() if kind.cuda] + [Cell("rnn", 1, 1, "relu")]
 F, H, I, D = types.float32[::1], types.float16[::1], types.int64[::1], types.float64[::1]
 f, i = types.float32, types.int64
 
@@ -34,7 +35,7 @@ def compiler_is_there():
     if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
         return False
     try:
-        ptx(cuda._fill, i, F, f)
+        ptx(cuda.arrays.fill_with, i, F, f)
     except Exception:  # whatever the CUDA package raises where its compiler is missing
         return False
     return True
@@ -46,15 +47,15 @@ pytestmark = [
 ]
 
 SIMPLE = {
-    "fill": (cuda._fill, i, F, f), "copy": (cuda._copy, i, H, F), "scale_texts": (cuda._scale_texts, i, H, H, F, I, i),
-    "dropout": (cuda._dropout, i, H, H, types.uint64, f, types.uint64, types.uint64),
-    "gather": (cuda._gather, i, H, I, F, i), "scatter": (cuda._scatter, i, F, I, I, I, F, i),
-    "column sums": (cuda._column_sums, F, F, i, i), "squared error": (cuda._squared_error, i, F, F, F, F, F, i),
-    "softmax": (cuda._softmax, F, F, I, F, F, f, i, i, types.boolean),
-    "draw": (cuda._draw, I, F, D, I, types.float64, i), "squares": (cuda._squares, D, F, i),
-    "clip": (cuda._clip_values, i, F, f), "adam": (cuda._adam, i, F, F, F, F, *[f] * 10),
-    "sgd": (cuda._sgd, i, F, F, F, *[f] * 4), "nesterov": (cuda._nesterov, i, F, F, F, *[f] * 4),
-    "average": (cuda._average, i, F, F, f), "rmsprop": (cuda._rmsprop, i, F, F, F, *[f] * 6),
+    "fill": (cuda.arrays.fill_with, i, F, f), "copy": (cuda.arrays.copy_as, i, H, F), "scale_texts": (cuda.elementwise._scale_texts, i, H, H, F, I, i),
+    "dropout": (cuda.elementwise._dropout, i, H, H, types.uint64, f, types.uint64, types.uint64),
+    "gather": (cuda.elementwise.gather, i, H, I, F, i), "scatter": (cuda.elementwise.scatter, i, F, I, I, I, F, i),
+    "column sums": (cuda.products.column_sums, F, F, i, i), "squared error": (cuda.head._squared_error, i, F, F, F, F, F, i),
+    "softmax": (cuda.head._softmax, F, F, I, F, F, f, i, i, types.boolean),
+    "draw": (cuda.drawing.draw_kernel, I, F, D, I, types.float64, i), "squares": (cuda.elementwise._squares, D, F, i),
+    "clip": (cuda.elementwise._clip_values, i, F, f), "adam": (cuda.optimizers._adam, i, F, F, F, F, *[f] * 10),
+    "sgd": (cuda.optimizers._sgd, i, F, F, F, *[f] * 4), "nesterov": (cuda.optimizers._nesterov, i, F, F, F, *[f] * 4),
+    "average": (cuda.optimizers._average, i, F, F, f), "rmsprop": (cuda.optimizers._rmsprop, i, F, F, F, *[f] * 6),
 }  # fmt: skip
 
 
@@ -66,22 +67,22 @@ def test_kernel_compiles(name):
 
 
 @pytest.mark.parametrize("stored", [F, H], ids=["float32", "float16"])
-@pytest.mark.parametrize("product", ["_linear", "_input_gradient", "_weight_gradient"])
+@pytest.mark.parametrize("product", ["linear_product", "input_product", "weight_product"])
 def test_products_load_four_numbers_at_once_and_keep_their_sums_in_registers(product, stored):
     """The aligned kernel has vector loads only and no memory of its own."""
-    text = ptx(getattr(cuda, product).kernels[True], F, F, stored, stored, i, i, i)
+    text = ptx(getattr(cuda.products, product).kernels[True], F, F, stored, stored, i, i, i)
     wide = "ld.global.v4.f32" if stored is F else "ld.global.v4.u16"
     assert wide in text and ".local" not in text
-    assert ".entry" in ptx(getattr(cuda, product).kernels[False], F, F, stored, stored, i, i, i)
+    assert ".entry" in ptx(getattr(cuda.products, product).kernels[False], F, F, stored, stored, i, i, i)
 
 
 @pytest.mark.parametrize("stored", [F, H], ids=["float32", "float16"])
-@pytest.mark.parametrize("cell", list(cuda.CELLS))
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cuda.recurrent.functions_of(cell).name)
 def test_recurrent_steps_keep_their_sums_in_registers(cell, stored):
-    """One step and all steps, forward and backward, with vector loads and no memory of their own."""
+    """One step and all steps, forward and backward, with vector loads of U where there is one and no memory of their own."""
     forward = (stored, F, stored, stored, F, F, stored, F, I, i, i)
     backward = (F, F, F, F, F, stored, F, stored, stored, F, F, stored, F, I, i, i)
     for ahead, kinds in ((True, forward), (False, backward)):
-        for kernel in cuda._steps(cell, ahead, True):
+        for kernel in cuda.recurrent.steps_of(cell.definition, cuda.recurrent.functions_of(cell), ahead, True):
             text = ptx(kernel, *kinds)
-            assert "ld.global.v4" in text and ".local" not in text, ahead
+            assert ("ld.global.v4" in text) == bool(cell.definition.hidden) and ".local" not in text, ahead

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from nblstm.cli.main import nblstm as group
+from support.cases import each
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "docs").is_dir():
@@ -28,7 +29,7 @@ def script(name):
 run_blocks, make_api = script("run_blocks"), script("make_api")
 PAGES = {page.name: page for page in run_blocks.pages()}
 QUICK = ["README.md", "documents.md", "files.md"]  # the others are run by `python docs/run_blocks.py`
-every_page = pytest.mark.parametrize("name", PAGES)
+every_page = each("name", PAGES)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -87,7 +88,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("path", [*PAGES.values(), *sorted(ROOT.glob("*.md"))], ids=lambda path: path.name)
+@each("path", [*PAGES.values(), *sorted(ROOT.glob("*.md"))], ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     """Each relative link names a file that is there, and a heading of it."""
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -118,7 +119,7 @@ def test_commands_are_found():
 # ---------------------------------------------------------------- the runner itself
 
 
-@pytest.mark.parametrize(
+@each(
     "page, problem",
     [
         ("```sh\nfalse\n```", "ended with code 1, not 0"),

@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from support.cases import each
+from support.commands import SMALL
 
 import nblstm
 from nblstm.errors import ConfigError, TrainingError
@@ -43,8 +44,7 @@ def test_the_lines_shown(command):
     assert f"lines: 90 documents, {steps.sum():,} tokens" in described and "2 epochs" in described
 
 
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
-@pytest.mark.parametrize("documents", ["line", "blank-line", "file"])
+@pytest.mark.parametrize("level, documents", [("char", "line"), ("word", "blank-line"), ("byte", "file")])
 def test_every_level_and_kind(level, documents):
     """A model with a token <end>, trained on so many documents, its last one validating, and back from its file."""
     paths = []
@@ -98,18 +98,18 @@ def test_init_from_goes_on_with_documents():
         nblstm.train("lines", **{**options, "init_from": "stream.safetensors"}, documents="line", overwrite=True)
 
 
-@pytest.mark.parametrize(
+@each(
     "args, words",
     [
-        (["--buckets", "auto"], "buckets is for documents, and the text is one stream"),
-        (["--num-buckets", 3], "num_buckets is for documents"),
-        (["--tokens-per-batch", 100], "tokens_per_batch is for documents"),
-        (["--documents", "line", "--buckets", "9,5"], "buckets must be"),
-        (["--documents", "line", "--buckets", "0,5"], "buckets must be"),
-        (["--documents", "line", "--buckets", "5,9", "--num-buckets", 2], "num_buckets is for automatic buckets"),
-        (["--documents", "line", "--tokens-per-batch", 0], "tokens_per_batch must be at least 1"),
+        (["--buckets", "auto"], "--buckets is for documents, and the text is one stream"),
+        (["--num-buckets", 3], "--num-buckets is for documents"),
+        (["--tokens-per-batch", 100], "--tokens-per-batch is for documents"),
+        (["--documents", "line", "--buckets", "9,5"], "--buckets must be"),
+        (["--documents", "line", "--buckets", "0,5"], "--buckets must be"),
+        (["--documents", "line", "--buckets", "5,9", "--num-buckets", 2], "--num-buckets is for automatic buckets"),
+        (["--documents", "line", "--tokens-per-batch", 0], "--tokens-per-batch must be at least 1"),
         (["--documents", "page"], "'page' is not one of"),
-        (["--documents", "line", "--max-vocab", 2], "max_vocab must be at least 3"),
+        (["--documents", "line", "--max-vocab", 2], "--max-vocab must be at least 3"),
     ],
 )
 def test_what_is_refused_before_anything_is_read(command, args, words):

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.cases import each
 
 from nblstm.errors import ConfigError, ModelFileError, TextError
 from nblstm.text import corpus as corpus_module
@@ -29,7 +30,7 @@ def write(tmp_path):
 # ---------------------------------------------------------------- where they end
 
 
-@pytest.mark.parametrize(
+@each(
     "kind, text, documents",
     [
         ("line", "a\nb c\n\n \t\n d \n", ["a", "b c", " d "]),
@@ -187,8 +188,8 @@ def test_special_tokens_count_in_max_vocab():
         Vocabulary.build(["aab"], "char", max_vocab=2, ends=True)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("ends", [True, False])
+@each("level", LEVELS)
+@each("ends", [True, False])
 def test_several_texts_are_encoded_at_once(level, ends):
     """The ids of all, one after the other, and the length of each."""
     vocabulary, texts = Vocabulary.build(["ab cd"], level, ends=ends), ["ab", "", "c dé a", "x"]
@@ -209,8 +210,8 @@ def test_end_survives_a_file(level):
     assert vocabulary != Vocabulary.build(["a b"], level)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("end_id", [0, 2, -1, None, True, "1", 1.0, [1], 10**400])
+@each("level", LEVELS)
+@each("end_id", [0, 2, -1, None, True, "1", 1.0, [1], 10**400])
 def test_a_false_end_is_refused(level, end_id):
     """What is no id, or not that of <end>, is named with the rule."""
     fields = {**Vocabulary.build(["a b"], level, ends=True).to_dict(), "end_id": end_id}
@@ -218,7 +219,7 @@ def test_a_false_end_is_refused(level, end_id):
         Vocabulary.from_dict(fields)
 
 
-@pytest.mark.parametrize(
+@each(
     "level, tokens", [("char", [UNK, "a"]), ("char", [UNK]), ("char", [UNK, "a", END]), ("byte", [chr(k) for k in range(256)])]
 )
 def test_an_end_without_its_token_is_refused(level, tokens):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.files.model_file import load_checkpoint
@@ -17,6 +18,8 @@ KINDS = {
     "peepholes": ["--peepholes", "--proj-size", "5", "--embedding-size", "5", "--residual", "--tie"],
     "cell head": ["--head", "cell", "--variational-dropout", "0.2", "--optimizer", "adamw"],
     "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1"],
+    "mingru": ["--cell", "mingru", "--residual", "--input-dropout", "0.1"],
+    "mogrifier": ["--cell", "mogrifier-lstm", "--mogrifier-rounds", "3", "--tie", "--embedding-size", "8"],
     "smoothing": ["--label-smoothing", "0.1"],
     "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16"],
     "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],
@@ -97,19 +100,22 @@ def nats(lines):
     return [json.loads(line)["nats_per_token"] for line in lines.splitlines()]
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--cell", "gru", "--peepholes"], "peepholes is for lstm"), (["--nesterov"], "nesterov is for sgd"),
-    (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "mask_fraction is for"),
+@each("options, message", [
+    (["--cell", "gru", "--peepholes"], "--peepholes is for lstm"), (["--nesterov"], "--nesterov is for sgd"),
+    (["--cell", "rnn", "--head", "cell"], "the cell head needs"), (["--mask-fraction", "0.2"], "--mask-fraction is for"),
+    (["--cell", "mingru", "--weight-dropout", "0.1"], "--weight-dropout is for lstm or gru"),
+    (["--mogrifier-rounds", "3"], "--mogrifier-rounds is for mogrifier-lstm, not for lstm"),
+    (["--cell", "mogrifier-lstm", "--mogrifier-rounds", "101"], "--mogrifier-rounds must be at most 100"),
     (["--token-weights", "missing.json"], "missing.json cannot be read"),
-    (["--nonlinearity", "relu"], "nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "proj_size is for"),
-    (["--proj-size", "256"], "proj_size must be less than"), (["--dropout", "1"], "dropout must be at least 0"),
-    (["--tie", "--embedding-size", "7"], "embedding_size == 256"), (["--buckets", "10"], "buckets is for documents"),
+    (["--nonlinearity", "relu"], "--nonlinearity is for rnn"), (["--cell", "rnn", "--proj-size", "3"], "--proj-size is for"),
+    (["--proj-size", "256"], "--proj-size must be less than"), (["--dropout", "1"], "--dropout must be at least 0"),
+    (["--tie", "--embedding-size", "7"], "--embedding-size == 256"), (["--buckets", "10"], "--buckets is for documents"),
     (["--bidirectional", "--mask-fraction", "0"], "at least 0.001, got 0.0"),
     (["--bidirectional", "--level", "byte"], "bidirectional hides tokens behind <unk>"),
-    (["--bidirectional", "--tie", "--embedding-size", "256"], "tie needs embedding_size == 512"),
-    (["--momentum", "0.5"], "momentum is for sgd, not for adam"), (["--averaging-patience", "3"], "is for asgd"),
-    (["--lr-decay", "0.5"], "lr_decay is for exponential or step or plateau, not for cosine"),
-    (["--schedule", "step", "--warmup", "5"], "warmup is for cosine"), (["--decay-after", "3"], "decay_after is for"),
+    (["--bidirectional", "--tie", "--embedding-size", "256"], "--tie needs --embedding-size == 512"),
+    (["--momentum", "0.5"], "--momentum is for sgd, not for adam"), (["--averaging-patience", "3"], "is for asgd"),
+    (["--lr-decay", "0.5"], "--lr-decay is for exponential or step or plateau, not for cosine"),
+    (["--schedule", "step", "--warmup", "5"], "--warmup is for cosine"), (["--decay-after", "3"], "--decay-after is for"),
     (["--device", "cuda", "--residual"], "residual True is not for device cuda"),
 ])  # fmt: skip
 def test_combinations_are_refused_before_anything_is_read(command, folder, options, message):

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from support import golden
+from support.cases import each
 
-import golden
 from nblstm.files import safetensors
 
 NUMBERS = json.loads(golden.NUMBERS.read_text(encoding="utf-8"))
@@ -31,7 +32,7 @@ def same(found, stored, tolerance, place="it"):
 # ---------------------------------------------------------------- stored files
 
 
-@pytest.mark.parametrize("path", sorted(golden.DATA.glob("*.safetensors")), ids=lambda path: path.stem)
+@each("path", sorted(golden.DATA.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_stored_files_are_of_format_version_1(path):
     """The files are what they should guard."""
     _, metadata = safetensors.read(path)
@@ -40,7 +41,7 @@ def test_stored_files_are_of_format_version_1(path):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
-@pytest.mark.parametrize("name", golden.LANGUAGE_MODELS)
+@each("name", golden.LANGUAGE_MODELS)
 def test_a_stored_model_says_and_writes_what_it_did(name, backend):
     """Scores, surprisals, fingerprint; texts drawn with a seed, searched, continued; on both backends."""
     same(golden.of_language_model(name, backend), NUMBERS[name], SINGLE)
@@ -89,7 +90,7 @@ def test_a_stored_run_goes_on_with_compiled_kernels(name, tmp_path):
 # ---------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("name", golden.KINDS)
+@each("name", golden.KINDS)
 def test_every_kind_learns_what_it_did(name, tmp_path, parameters):
     """Twelve updates with NumPy in float64: every loss and every parameter."""
     trainer, losses = golden.trained(golden.KINDS[name], tmp_path)
@@ -97,7 +98,7 @@ def test_every_kind_learns_what_it_did(name, tmp_path, parameters):
     np.testing.assert_allclose(golden.weights(trainer), parameters[name], rtol=DOUBLE, atol=DOUBLE)
 
 
-@pytest.mark.parametrize("name", golden.MORE)
+@each("name", golden.MORE)
 def test_optimizers_schedules_and_texts_are_what_they_were(name, tmp_path):
     """Twelve updates with NumPy in float64: every loss, and some parameters."""
     trainer, losses = golden.trained(golden.MORE[name], tmp_path)
@@ -124,7 +125,7 @@ def test_dropout_masks_are_what_they_were(backend):
     assert golden.dropout_masks(backend) == NUMBERS["dropout masks"]
 
 
-@pytest.mark.parametrize("name", golden.NOISY)
+@each("name", golden.NOISY)
 def test_noise_falls_where_it_did(name, tmp_path):
     """The key, rate and size of every mask of three updates, and the targets that count: what a masked model hides."""
     same(golden.noise_of_training(golden.NOISY[name], tmp_path), NUMBERS[f"noise of {name}"], 0)

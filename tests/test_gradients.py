@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
-from support.networks import text_config
-from test_kernels import CELLS, SPECIFIED, layer, offsets_of
-from test_network import BACKENDS, DROPOUTS, make_chunk, make_network
+from support.cases import each
+from support.gradients import check_gradient
+from support.kernels import CELLS, SPECIFIED, layer, offsets_of
+from support.networks import BACKENDS, DROPOUTS, make_chunk, make_network, text_config
+from support.numba import cpu
 
 from nblstm.errors import ConfigError
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.kernels.cells import KINDS, Cell
 from nblstm.nn.parameters import views
 from nblstm.text.batches import Chunk
 
-EPS = 1e-5  # error of a central difference: EPS^2 from the third derivative, 1e-16 / EPS from rounding
-TOLERANCE = 1e-6  # of the largest slope in the same array
-CHECKED = 150  # entries of one array, at most
 LENGTHS = [4, 3, 3, 1]  # of the texts that a layer reads; it has 18 units: one panel of 16 and a tail
 
 SMALL, TIED = {"vocab_size": 7, "embedding_size": 3, "hidden_size": 5}, {"embedding_size": 5, "tie": True}
@@ -51,35 +50,17 @@ def allowed(cell, options):
     return True
 
 
-COMBINED = [(cell, options) for cell in KINDS for options in FAMILY if allowed(cell, options)]
+STARTS = {"learned_state", "bidirectional"}  # where it matters that texts start: a first state is learned, or read anew
+COMBINED = [
+    (cell, options, fresh)
+    for cell in KINDS
+    for number, options in enumerate(options for options in FAMILY if allowed(cell, options))
+    for fresh in ([False, True] if STARTS & set(options) else [number % 2 == 0])
+]
 
 
-def slopes(function, array, entries):
-    """d function() / d array[entry] for each flat entry, by a step to either side; array is left as it was."""
-    flat, found = array.reshape(-1), []
-    for entry in entries:
-        value = flat[entry]
-        flat[entry] = value + EPS
-        above = function()
-        flat[entry] = value - EPS
-        below = function()
-        flat[entry] = value
-        found.append((above - below) / (2 * EPS))
-    return np.array(found)
-
-
-def check(name, function, array, gradient, limit=CHECKED):
-    """The gradient of function() with respect to array agrees with finite differences, entry by entry."""
-    entries = np.random.default_rng(6).permutation(array.size)[:limit]
-    expected = slopes(function, array, entries)
-    scale = np.abs(expected).max()
-    assert scale > 1e-6, f"{name}: nothing to see"
-    tolerance = TOLERANCE * max(scale, 1e-4)  # below that a difference of two losses is mostly rounding
-    np.testing.assert_allclose(gradient.reshape(-1)[entries], expected, rtol=0, atol=tolerance, err_msg=name)
-
-
-@pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("backend", BACKENDS)
+@each("variant", NETWORKS)
 def test_gradient_of_the_loss(backend, variant):
     """loss_and_gradient: every parameter tensor of a two-layer network, with dropout as a function of its key."""
     network = make_network(backend, threads=1, **NETWORKS[variant])
@@ -91,13 +72,11 @@ def test_gradient_of_the_loss(backend, variant):
 
     network.loss_and_gradient(gradient, *chunk, seed=1, step=2)
     grads = views(gradient, network.config)
-    limit = 12 if variant == "several panels" else CHECKED
     for name in network.config.shapes:
-        check(name, loss, network.weights[name], grads[name], limit)
+        check_gradient(name, loss, network.weights[name], grads[name])
 
 
-@pytest.mark.parametrize("cell, options", COMBINED, ids=str)
-@pytest.mark.parametrize("fresh", [True, False])
+@each("cell, options, fresh", COMBINED)
 def test_gradient_of_every_kind_of_network(cell, options, fresh):
     """Texts of 4, 3, 3 and 1 tokens, weighted, with class weights and smoothing: every parameter of every combination.
 
@@ -124,7 +103,7 @@ def test_gradient_of_every_kind_of_network(cell, options, fresh):
         if name.startswith("initial_state") and not fresh:
             assert not grads[name][:: network.config.directions].any()  # backwards every chunk is a start
         elif grads[name].size:
-            check(name, loss, network.weights[name], grads[name], 8)
+            check_gradient(name, loss, network.weights[name], grads[name], 5)
 
 
 class Layer:
@@ -160,9 +139,9 @@ class Layer:
         return grads
 
 
-@pytest.mark.parametrize("repeated", [False, True])
-@pytest.mark.parametrize("kind", {**CELLS, **SPECIFIED})
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
+@each("kind", {**CELLS, **SPECIFIED})
+@each("repeated", [False, True])
 def test_gradient_of_a_layer(kernels, kind, repeated):
     """Inputs, initial state, and every parameter of every cell, with gradients coming from y, hn and cn."""
     if kernels is cpu and kind in SPECIFIED:
@@ -170,10 +149,10 @@ def test_gradient_of_a_layer(kernels, kind, repeated):
     layer = Layer(kernels, Cell(**{**CELLS, **SPECIFIED}[kind], input_size=5, hidden_size=18), repeated)
     for name, gradient in layer.gradients().items():
         if gradient.size:
-            check(name, layer.loss, layer.arrays[name], gradient)
+            check_gradient(name, layer.loss, layer.arrays[name], gradient)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@each("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
 def test_gradient_of_the_softmax_head(kernels, smoothing):
     """Inputs, weight and bias of sum(scales * losses), for a vocabulary of more than a panel, with class weights."""
@@ -193,7 +172,7 @@ def test_gradient_of_the_softmax_head(kernels, smoothing):
 
     loss(grads)
     for name, gradient in grads.items():
-        check(name, loss, arrays[name], gradient)
+        check_gradient(name, loss, arrays[name], gradient)
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=BACKENDS)
@@ -211,4 +190,4 @@ def test_gradient_of_the_head(kernels):
 
     kernels.linear_backward(*grads.values(), slope.copy(), work, arrays["x"], arrays["weight"], 1)
     for name, gradient in grads.items():
-        check(name, loss, arrays[name], gradient)
+        check_gradient(name, loss, arrays[name], gradient)

@@ -1,12 +1,14 @@
 """The house stands: imports run downwards only, nothing below the commands talks, and the package is what it says."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from support.cases import each
 
 import nblstm
 
@@ -16,16 +18,14 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 
 # Room -> the rooms it may import from, itself apart. Every room may import those of EVERYWHERE.
 BELOW = {
-    "cli": {"config", "files", "generation", "kernels", "language_model", "reporting", "scoring", "text", "training"},
-    "programs": {"checks", "config", "files", "kernels", "language_model", "model", "scoring", "text", "training"},
-    "series": {"checks", "config", "files", "kernels", "model", "text", "training"},
-    "training": {"checks", "config", "files", "generation", "kernels", "language_model", "model", "scoring", "text"},
-    "reporting": {"config", "files", "kernels", "language_model", "model", "scoring", "text"},
-    "language_model": {"checks", "config", "files", "generation", "kernels", "model", "scoring", "text"},
-    "generation": {"checks", "config", "kernels", "model", "text"},
-    "scoring": {"checks", "config", "kernels", "model", "text"},
-    "model": {"checks", "config", "kernels"},
-    "files": {"checks", "config", "text"},
+    "cli": {"config", "files", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text", "training"},
+    "reporting": {"config", "files", "kernels", "nn", "scoring", "tasks", "text"},
+    "tasks": {"checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},
+    "training": {"checks", "config", "files", "kernels", "nn", "scoring", "text"},
+    "generation": {"checks", "config", "kernels", "nn", "text"},
+    "scoring": {"checks", "config", "kernels", "nn", "text"},
+    "files": {"checks", "config", "nn", "text"},
+    "nn": {"checks", "config", "kernels"},
     "text": {"checks", "config", "kernels"},
     "config": {"kernels"},
     "kernels": set(),
@@ -38,7 +38,6 @@ BELOW = {
 EVERYWHERE = {"arrays", "errors", "interrupts", "version"}
 MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
 MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]
-names = pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{room_of(path)}.{path.stem}")
 
 
 def room_of(path):
@@ -63,14 +62,14 @@ def imported_rooms(path):
 def test_there_is_something_to_check():
     """All rooms are found, and the walk sees imports inside functions."""
     assert {room_of(path) for path in MODULES} == set(BELOW)
-    assert imported_rooms(CLI / "sample.py") >= {"config", "language_model"}
+    assert imported_rooms(CLI / "sample.py") >= {"config", "text"}
 
 
-@names
-def test_imports_run_downwards(path):
+def test_imports_run_downwards():
     """A file imports its own room and those below, never one above or beside."""
-    room = room_of(path)
-    assert imported_rooms(path) <= BELOW[room] | {room} | EVERYWHERE
+    for path in MODULES:
+        room = room_of(path)
+        assert imported_rooms(path) <= BELOW[room] | {room} | EVERYWHERE, path
 
 
 def test_the_rooms_have_no_circle():
@@ -79,25 +78,24 @@ def test_the_rooms_have_no_circle():
     assert all(order.index(room) < order.index(other) for room, others in BELOW.items() for other in others)
 
 
-@pytest.mark.parametrize("room", ["text", "files", "config", "errors", "model", "generation", "scoring", "language_model", "series"])
+@each("room", ["text", "files", "config", "errors", "nn", "generation", "scoring", "tasks"])
 def test_only_the_kernels_know_numba(room):
     """No other room below training imports it."""
     for path in (path for path in MODULES if room_of(path) == room):
         assert "import numba" not in path.read_text(encoding="utf-8").replace("from numba", "import numba")
 
 
-@names
-def test_only_the_commands_talk(path):
+def test_only_the_commands_talk():
     """Nothing below them prints, exits, asks, or knows of a terminal, the standard streams' text or click."""
-    if room_of(path) == "cli":
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Name):
-            assert node.id not in ("print", "input", "exit", "quit", "breakpoint"), f"line {node.lineno}"
-        if isinstance(node, ast.Attribute):
-            assert node.attr not in ("exit", "_exit", "isatty", "stdout", "stderr", "get_terminal_size"), node.lineno
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            assert "click" not in ast.unparse(node)
+    for path in (path for path in MODULES if room_of(path) != "cli"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            place = f"{path}, line {getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Name):
+                assert node.id not in ("print", "input", "exit", "quit", "breakpoint"), place
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("exit", "_exit", "isatty", "stdout", "stderr", "get_terminal_size"), place
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                assert "click" not in ast.unparse(node), place
 
 
 # ---------------------------------------------------------------- what starts quickly
@@ -116,7 +114,7 @@ def test_import_nblstm_is_light(python):
     assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
 
 
-@pytest.mark.parametrize(
+@each(
     "args",
     [
         ["sample", "-n", "100"], ["sample", "--beam", "8"], ["score", "corpus.txt"], ["eval", "corpus.txt"],
@@ -196,3 +194,22 @@ def test_the_wheel_is_complete(wheel):
     modules = {f"nblstm/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
     assert modules | {"nblstm/py.typed"} <= set(wheel) and len(wheel) == len(set(wheel))
     assert any(name.endswith("entry_points.txt") for name in wheel)
+
+
+def test_scripts_import_what_there_is():
+    """What benchmarks, examples and stress tests take from the package exists there, wherever in a script they ask."""
+    if not (ROOT / "benchmarks").is_dir():
+        pytest.skip("not run from a checkout")
+    asked = 0
+    for path in [path for name in ("benchmarks", "examples", "tests/stress") for path in (ROOT / name).glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nblstm"):
+                continue
+            if ".cuda" in node.module:
+                continue  # imports only where there is a card, or its simulator
+            home = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                found = hasattr(home, name) or importlib.util.find_spec(f"{node.module}.{name}")
+                assert found, f"{path.name} imports {name} from {node.module}, where it is not"
+                asked += 1
+    assert asked > 50

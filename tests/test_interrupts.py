@@ -7,7 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import SMALL, VERSE
+from support.commands import SMALL, VERSE
+from support.training import make_trainer
 
 import nblstm
 from nblstm import interrupts
@@ -15,8 +16,8 @@ from nblstm.files import safetensors
 from nblstm.files.model_file import load_checkpoint
 from nblstm.interrupts import held
 from nblstm.tasks import session as session_module
-from nblstm.training import trainer as trainer_module
 from nblstm.tasks.session import Session
+from nblstm.training import trainer as trainer_module
 from nblstm.training.trainer import Trainer
 
 TINY = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "threads": 1}
@@ -155,10 +156,8 @@ def test_an_interrupt_while_a_kernel_compiles_is_not_lost(monkeypatch):
 # ---------------------------------------------------------------- an update is whole or not there
 
 
-def make_trainer():
+def averaging_trainer():
     """A trainer whose parameters are averaged while they are validated, which it does every 5 of its 12 updates."""
-    from test_trainer import make_trainer
-
     trainer = make_trainer(steps=12, optimizer="asgd", lr=0.5, schedule="plateau", decay_after=1)
     trainer.optimizer.count = 0
     return trainer
@@ -171,7 +170,7 @@ def everything(trainer):
 
 def interrupted_at(event):
     """A trainer that was interrupted at this byte code of its run, and whether its run was so long."""
-    trainer, count = make_trainer(), 0
+    trainer, count = averaging_trainer(), 0
     files = {trainer_module.__file__, interrupts.__file__}
 
     def trace(frame, kind, argument):
@@ -199,7 +198,7 @@ def interrupted_at(event):
 
 def test_an_interrupt_at_any_byte_code_leaves_a_whole_update():
     """What is there then is what an uninterrupted run has at that step, and it goes on to the same end, bit by bit."""
-    whole, after = make_trainer(), {}
+    whole, after = averaging_trainer(), {}
     after[0] = {str(everything(whole))}
     for _ in whole.run():
         after.setdefault(whole.step, set()).add(str(everything(whole)))

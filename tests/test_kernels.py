@@ -7,83 +7,32 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.cases import cycled, each, pairs
+from support.compare import close
+from support.kernels import (
+    CELLS,
+    CONTRACT,
+    SPECIFIED,
+    TOLERANCE,
+    layer,
+    offsets_of,
+    random_head,
+    run_layer,
+    softmax_head,
+)
 
-from nblstm.kernels import Beam, Filters, Net, Places, cpu, decoding, recurrent, reference, searching, threads
-from nblstm.kernels import head as heads
-from nblstm.kernels.barrier import CROWDED
+pytest.importorskip("numba")
+
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
 from nblstm.kernels.cells import Cell
+from nblstm.kernels.cpu import decoding, recurrent, searching
+from nblstm.kernels.cpu import head as heads
+from nblstm.kernels.cpu.barrier import CROWDED
+from nblstm.kernels.threads import Share
 
-CONTRACT = [
-    "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
-    "recurrent_backward", "decode_weights", "decode_work",
-    "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
-    "softmax_work",
-    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
-    "adam", "sgd", "average", "rmsprop",
-]  # fmt: skip
-TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
     (3, 2, 5, 1), (4, 3, 3, 7), (2, 1, 70, 33), (3, 5, 16, 130), (5, 13, 33, 64), (1, 1, 1, 1),
 ]  # fmt: skip
-
-
-def close(actual, expected, tolerance):
-    """Equal relative to the largest expected value."""
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max(initial=0)))
-
-
-CELLS = {
-    "lstm": {"kind": "lstm"},
-    "gru": {"kind": "gru"},
-    "tanh rnn": {"kind": "rnn"},
-    "relu rnn": {"kind": "rnn", "nonlinearity": "relu"},
-    "update-lstm": {"kind": "update-lstm"},
-}
-SPECIFIED = {  # computed by the specification on every backend
-    "peephole lstm": {"kind": "lstm", "peepholes": True},
-    "projected lstm": {"kind": "lstm", "proj_size": 5},
-    "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},
-    **{f"normalised {kind}": {"kind": kind, "layer_norm": True} for kind in ("lstm", "gru", "rnn", "update-lstm")},
-}
-
-
-def offsets_of(lengths):
-    """Where the steps of packed texts begin; lengths fall."""
-    lengths = np.asarray(lengths)
-    return np.concatenate([[0], np.cumsum([(lengths > t).sum() for t in range(lengths[0])])]).astype(np.int64)
-
-
-def layer(cell, lengths, dtype, repeated, seed=0):
-    """Random inputs of one layer by name; `repeated` inputs come through an index."""
-    r = np.random.default_rng(seed)
-    offsets = offsets_of(lengths)
-    M, N = int(offsets[-1]), len(lengths)
-    rows = max(1, M // 2) if repeated else M
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(dtype)  # noqa: E731
-    dcs = new(M, cell.memory_size) if cell.has_memory else None
-    return {
-        "dcs": dcs, "x": new(rows, cell.input_size), "index": r.integers(0, rows, M).astype(np.int32) if repeated else None,
-        "h0": new(N, cell.output_size), "c0": new(N, cell.memory_size), "offsets": offsets,
-        "weights": {name: new(*shape) for name, shape in cell.shapes.items()}, "dy": new(M, cell.output_size),
-        "dh": new(N, cell.output_size), "dc": new(N, cell.memory_size),
-    }  # fmt: skip
-
-
-def run_layer(kernels, threads, cell, lengths, dtype, repeated, slopes=True):
-    """Forward and backward of one layer: every output by name. slopes: whether c of every step has a gradient, too."""
-    given = layer(cell, lengths, dtype, repeated)
-    x, index, h0, c0, offsets, weights = (given[k] for k in ("x", "index", "h0", "c0", "offsets", "weights"))
-    M, N = len(given["dy"]), len(lengths)
-    y, hn, cn = np.empty_like(given["dy"]), np.empty_like(h0), np.empty_like(c0)
-    cs = np.empty((M, cell.memory_size), dtype) if cell.has_memory else None
-    (work,) = kernels.recurrent_work([cell], M + 1, N + 1, [len(x) + 1 if repeated else 0], dtype, threads)
-    kernels.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
-    grads = {name: np.ones_like(weight) for name, weight in weights.items()}
-    dx, dh, dc, dy = np.full_like(x, np.nan), given["dh"].copy(), given["dc"].copy(), given["dy"].copy()
-    dcs = given["dcs"] if slopes else None
-    kernels.recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
-    return {"y": y, "cs": y[:0] if cs is None else cs, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
 
 
 def test_modules_hold_the_same_functions_with_the_same_arguments():
@@ -93,19 +42,16 @@ def test_modules_hold_the_same_functions_with_the_same_arguments():
         assert list(inspect.signature(getattr(cpu, name)).parameters) == expected, name
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("repeated", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", CELLS)
+@each("shape, repeated, dtype", pairs(SHAPES, [False, True], [np.float32, np.float64]))
 def test_layer_equals_the_specification(kind, shape, repeated, dtype):
     """Outputs, final state and every gradient of every cell, for sizes that fill no tile, on three threads."""
     T, N, D, H = shape
     check_layer(Cell(**CELLS[kind], input_size=D, hidden_size=H), [T] * N, dtype, repeated)
 
 
-@pytest.mark.parametrize("repeated", [False, True])
-@pytest.mark.parametrize("lengths", [[5, 4, 4, 1, 1, 1], [7, 1], [3, 3, 2], [8] + [1] * 9])
 @pytest.mark.parametrize("kind", CELLS)
+@each("lengths, repeated", cycled([[5, 4, 4, 1, 1, 1], [7, 1], [3, 3, 2], [8] + [1] * 9], [False, True]))
 def test_layer_of_texts_that_end_equals_the_specification(kind, lengths, repeated):
     """The batch shrinks as texts end; each text's final state is that of its own last step."""
     check_layer(Cell(**CELLS[kind], input_size=20, hidden_size=70), lengths, np.float64, repeated)
@@ -173,8 +119,8 @@ def test_an_update_gate_of_one_makes_an_lstm():
             assert np.array_equal(found["update-lstm", kernels][name], value), name
 
 
-@pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("lengths", [[4], [4, 4], [6, 5, 5, 4, 2, 2, 2, 1, 1, 1, 1]])
+@each("kind", CELLS)
+@each("lengths", [[4], [4, 4], [6, 5, 5, 4, 2, 2, 2, 1, 1, 1, 1]])
 def test_number_of_threads_does_not_change_a_bit(lengths, kind, monkeypatch):
     """No sum is split between threads: 1, 2 and 5 threads give the same bits, also when they share texts."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -185,9 +131,9 @@ def test_number_of_threads_does_not_change_a_bit(lengths, kind, monkeypatch):
             assert np.array_equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh rnn", "relu rnn", "projected lstm"])
+@each("kind", ["lstm", "gru", "tanh rnn", "relu rnn", "projected lstm"])
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("dtype", [np.float32, np.float64])
 def test_layer_is_pytorchs(kind, kernels, dtype):
     """torch.nn.LSTM, GRU and RNN on packed texts of different lengths: outputs, final state and every gradient."""
     torch = pytest.importorskip("torch")
@@ -210,13 +156,16 @@ def test_layer_is_pytorchs(kind, kernels, dtype):
         close(found[name], value.detach().numpy(), 1e-5 if dtype == np.float32 else 1e-12)
 
 
+SPLITS = [(1, 1), (1, 2), (2, 3), (5, 2)]  # texts, threads: each alone, sharing a text, with texts of its own
+
+
 def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, with_memory=False, kind="lstm", **options):
     """A network of random weights for decoding; sizes: V, E, H."""
     (V, E, H), r = sizes, np.random.default_rng(seed)
     new = lambda *shape: r.normal(0, scale, shape).astype(dtype)  # noqa: E731
     cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    return Net(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
+    return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
 
 
 def small_state(net, texts, r=None):
@@ -237,13 +186,11 @@ def decoded(kernels, net, texts, threads):
     return h, c, top, logits
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("sizes", [(5, 3, 1), (70, 20, 33), (130, 7, 130)])
-def test_decoding_equals_the_specification(sizes, texts, threads, dtype, monkeypatch):
+@each("split, sizes, dtype", pairs(SPLITS, [(5, 3, 1), (70, 20, 33), (130, 7, 130)], [np.float32, np.float64]))
+def test_decoding_equals_the_specification(sizes, split, dtype, monkeypatch):
     """State and logits over several steps, however the work is split: by texts or, for few, by units."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    net = small_net(sizes, dtype)
+    net, (texts, threads) = small_net(sizes, dtype), split
     for expected, actual in zip(decoded(reference, net, texts, 1), decoded(cpu, net, texts, threads)):
         close(actual, expected, TOLERANCE[dtype])
 
@@ -255,21 +202,21 @@ NETS = {
     "residual update-lstm, cell head": {"kind": "update-lstm", "residual": True, "with_memory": True},
     "residual gru": {"kind": "gru", "residual": True},
     "residual rnn": {"kind": "rnn", "residual": True},
+    "residual mingru": {"kind": "mingru", "residual": True},
 }
 
 
-@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_decoding_of_every_network_equals_the_specification(net, texts, threads, kept, monkeypatch):
+@each("net, split, kept", pairs(NETS, SPLITS, [decoding.KEPT_BYTES, 0]))
+def test_decoding_of_every_network_equals_the_specification(net, split, kept, monkeypatch):
     """As above: less than a panel of units, just one and more; embedded in as many numbers as units, or in others.
 
     kept: room for the projections of all tokens, or of one alone.
     """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
     for sizes in ((5, 3, 1), (40, 33, 33), (70, 64, 64), (65, 20, 64), (20, 130, 130)):
-        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **net)
+        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **NETS[net])
         expected = decoded(reference, made, texts, 1)
         for value, other in zip(expected, decoded(cpu, made, texts, threads)):
             close(other, value, TOLERANCE[np.float32])
@@ -292,6 +239,46 @@ def test_options_without_a_kernel_are_decoded_by_the_specification():
         assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
 
 
+@pytest.mark.parametrize("kind", SPECIFIED)
+def test_decoding_is_reading(kind):
+    """Token by token, the specification's network of one layer has the outputs and state of a text read at once."""
+    net = small_net((11, 3, 8), np.float64, num_layers=1, **SPECIFIED[kind])
+    if net.cells[0].proj_size:
+        net = net._replace(head_weight=net.head_weight[:, :5].copy())
+    (h, c, top), tokens, cell = small_state(net, 2), np.array([[3, 1], [4, 1], [5, 9]]), net.cells[0]
+    y, hn, cn = np.empty((6, cell.output_size)), np.empty_like(h[0]), np.empty_like(c[0])
+    (work,), offsets = reference.recurrent_work([cell], 6, 2, [0], np.float64, 1), np.arange(0, 7, 2)
+    x = net.embedding[tokens.reshape(-1)]
+    reference.recurrent_forward(y, None, hn, cn, work, x, None, h[0], c[0], net.layers[0], cell, offsets, 1)
+    for step, read in zip(tokens, y.reshape(3, 2, -1)):
+        reference.decode(np.empty((0, 11)), h, c, top, step, net, 1)
+        close(top, read, 1e-14)
+    close(h[0], hn, 1e-14)
+    close(c[0], cn, 1e-14)
+
+
+def test_a_min_gru_step():
+    """A worked example: z = 1/2 and n = 3 from h = 1 give h = 2; there is no recurrent matrix."""
+    cell = Cell("mingru", input_size=1, hidden_size=1)
+    assert cell.shapes == {"weight_ih": (2, 1), "bias_ih": (2,)}
+    weights = {"weight_ih": np.array([[0.0], [2.0]]), "bias_ih": np.array([0.0, 1.0])}
+    for kernels in (reference, cpu):
+        y, hn, cn = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 0))
+        (work,) = kernels.recurrent_work([cell], 1, 1, [0], np.float64, 1)
+        args = np.ones((1, 1)), None, np.ones((1, 1)), cn, weights, cell, np.array([0, 1]), 1
+        kernels.recurrent_forward(y, None, hn, cn, work, *args)
+        assert y[0, 0] == hn[0, 0] == 2
+
+
+def test_a_mogrifier_of_no_rounds_is_an_lstm():
+    """Up to the order of sums; with rounds it is another."""
+    cells = Cell("lstm", 3, 6), *(Cell("mogrifier-lstm", 3, 6, mogrifier_rounds=rounds) for rounds in (0, 5))
+    lstm, none, five = (run_layer(reference, 1, cell, [4, 2], np.float64, True) for cell in cells)
+    for name, value in lstm.items():
+        close(none[name], value, 1e-14)
+    assert not np.allclose(five["y"], lstm["y"])
+
+
 FILTERS = [
     {}, {"temperature": 0.0}, {"temperature": 1e6}, {"temperature": 1e-6}, {"temperature": 1e-300}, {"top_k": 3},
     {"top_k": 100}, {"top_p": 0.7}, {"top_p": 1e-9}, {"min_p": 0.2}, {"min_p": 1.0}, {"typical_p": 0.4},
@@ -302,8 +289,8 @@ FILTERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@each("dtype", [np.float32, np.float64])
+@each("settings", FILTERS)
 def test_drawing_equals_the_specification(settings, dtype):
     """The same token for the same uniform number, with ties, infinities and huge logits among the rows."""
     r = np.random.default_rng(2)
@@ -352,16 +339,15 @@ def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33),
     return history, h, c, top, logits
 
 
-@pytest.mark.parametrize("kept", [decoding.KEPT_BYTES, 0])
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (2, 3), (5, 2)])
-@pytest.mark.parametrize("settings", [{}, FILTERS[-1]], ids=str)
-def test_generating_equals_the_specification(texts, threads, settings, kept, monkeypatch):
+@each("split, settings, kept", pairs(SPLITS, [{}, FILTERS[-1]], [decoding.KEPT_BYTES, 0]))
+def test_generating_equals_the_specification(split, settings, kept, monkeypatch):
     """Token for token, and the state and logits behind them, however texts and layers are split between threads.
 
     kept: room for the projections of all tokens, or of one alone.
     """
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
     monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
     expected = generated(reference, 1, texts, np.float64, settings)
     actual = generated(cpu, threads, texts, np.float64, settings)
     assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
@@ -369,8 +355,8 @@ def test_generating_equals_the_specification(texts, threads, settings, kept, mon
         close(other, value, 1e-12)
 
 
-@pytest.mark.parametrize("texts, threads", [(1, 1), (1, 2), (5, 2)])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@each("texts, threads", [(1, 1), (1, 2), (5, 2)])
+@each("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_generating_with_every_network_equals_the_specification(net, texts, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -388,7 +374,7 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, weights, kernel, edges, *args, steps):
         calls.append(steps)
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, edges[-1])
+        kernel(*args, (0, 0, edges[-1], 1, np.array([0, CROWDED + 1, 0])))
 
     monkeypatch.setattr(decoding, "by_texts", crowded)
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
@@ -403,33 +389,35 @@ SEARCHES = {  # settings of `Beam`
 }  # fmt: skip
 
 
+SIZES = [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)]  # B, V, threads
+
+
 def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E=6, **options):
-    """What a search of up to 12 steps leaves, taken in pieces: the history, the places, h, c, top, logits. Two layers."""
+    """What a search of up to 12 steps leaves, taken in pieces: the history, the hypotheses, h, c, top, logits. Two layers."""
     r, beam = np.random.default_rng(5), Beam(**{"longest": 12, "wanted": B, **settings})
     net = small_net((V, E, 33), dtype, **options)
-    net.head_bias[1] += 1  # some end, and keep their places
+    net.head_bias[1] += 1  # some end, and keep their slots
     work = kernels.decode_work(B + 1, kernels.decode_weights(net, threads), threads)
     one = [*small_state(net, 1, r), r.normal(0, 0.5, (1, V)).astype(dtype)]
     h, c, top, logits = (np.repeat(x, B, axis=-2) for x in one)
     noise = r.gumbel(size=(12, B, V if beam.stochastic else 0))
     empty = np.where(np.arange(B) % (B // beam.groups) == 0, 0.0, -np.inf)
-    places = Places(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
+    hypotheses = Hypotheses(empty, empty.copy(), np.zeros(B, np.int64), np.zeros(B, bool))
     parents, tokens, steps = np.full((12, B), -1), np.full((12, B), -1), 0
     for K in pieces:
-        if not steps or not reference.over(places, steps, beam):
+        if not steps or not reference.searching.over(hypotheses, steps, beam):
             numbers, banned = noise[steps : steps + K], np.array([0, 7])
             steps += kernels.search(
-                parents, tokens, steps, places, h, c, top, logits, numbers, banned, beam, work, threads
+                parents, tokens, steps, hypotheses, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
-    return parents, tokens, places.finished, places.length, places.log_probability, places.perturbed, h, c, top, logits
+    return parents, tokens, hypotheses.finished, hypotheses.length, hypotheses.log_probability, hypotheses.perturbed, h, c, top, logits
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("B, V, threads", [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)])
-@pytest.mark.parametrize("settings", SEARCHES.values(), ids=SEARCHES)
-def test_searching_equals_the_specification(settings, B, V, threads, dtype, monkeypatch):
+@each("name, size, dtype", pairs(SEARCHES, SIZES, [np.float32, np.float64]))
+def test_searching_equals_the_specification(name, size, dtype, monkeypatch):
     """The same children at every step, the same end, and the state behind: in one call or several, by any threads."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)
+    settings, (B, V, threads) = SEARCHES[name], size
     if B % settings.get("groups", 1):
         settings = {**settings, "groups": 1}
     expected = searched(reference, 1, B, V, settings, dtype)
@@ -441,8 +429,8 @@ def test_searching_equals_the_specification(settings, B, V, threads, dtype, monk
             np.testing.assert_allclose(other, value, rtol=0, atol=1e-10 if dtype == np.float64 else 1e-4)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("net", ["gru", "residual gru", "residual lstm", "cell head"])
+@each("threads", [1, 2])
+@each("net", ["gru", "residual gru", "residual lstm", "cell head", "mingru"])
 def test_searching_with_every_network_equals_the_specification(net, threads, monkeypatch):
     """As above, with cells that remember nothing but h, with residual layers, and with a head that sees c."""
     monkeypatch.setattr(searching, "SHARED_WORK", 0)
@@ -456,7 +444,7 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
             np.testing.assert_allclose(other, value, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
+@each(
     "name, B, steps, finished",
     [
         ("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51),
@@ -464,7 +452,7 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
     ],
 )
 def test_the_searches_above_meet_all_that_may_happen(name, B, steps, finished):
-    """Some are over early, in some hypotheses keep their places while others go on."""
+    """Some are over early, in some hypotheses keep their slots while others go on."""
     _, tokens, ended, *_ = searched(reference, 1, B, 40, SEARCHES[name])
     assert ((tokens[:, 0] >= 0).sum(), ended.sum()) == (steps, finished)
 
@@ -477,13 +465,13 @@ def test_of_equal_children_the_first_are_taken():
         net.head_weight[...], net.head_bias[...] = 0, 0
         work, B = kernels.decode_work(6, kernels.decode_weights(net, 1), 1), 6
         h, c, top, logits = (np.zeros(shape) for shape in ((2, B, 5), (2, B, 5), (B, 5), (B, 20)))
-        places = Places(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
-        logits[:, 3:] = -np.inf  # two that are possible: four places stay empty
+        hypotheses = Hypotheses(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
+        logits[:, 3:] = -np.inf  # two that are possible: four slots stay empty
         parents, tokens = np.zeros((2, 3, B), np.int64)
         kernels.search(
-            parents, tokens, 0, places, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
+            parents, tokens, 0, hypotheses, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
         )
-        results.append((parents, tokens, places.log_probability))
+        results.append((parents, tokens, hypotheses.log_probability))
     for expected, actual in zip(*results):
         assert np.array_equal(expected, actual)
     assert tokens[0].tolist() == [1, 2, 0, 3, 4, 5] and np.isneginf(logits).sum() == 0
@@ -497,9 +485,9 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, kernel, total, *args):
         calls.append(int(args[0][0]))
-        kernel(*args, np.array([0, CROWDED + 1, 0]), 1, 0, 0, total)
+        kernel(*args, (0, 0, total, 1, np.array([0, CROWDED + 1, 0])))
 
-    monkeypatch.setattr(searching, "together", crowded)
+    monkeypatch.setattr(searching, "run_cooperatively", crowded)
     for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):
         assert np.array_equal(value, other)
     assert calls == [0, *range(2, 12)]  # step 0 reads nothing, so it waits for nobody
@@ -515,11 +503,12 @@ def several_threads(monkeypatch):
 def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_threads):
     """An interrupt or an error ends all parts of a shared call; the error arrives, and the next call works."""
 
-    def kernel(counter, parts, part, start, stop):
-        if part == {"in the first": 0, "in another": 1}.get(fails):
+    def kernel(given):
+        share = Share(*given)
+        if share.part == {"in the first": 0, "in another": 1}.get(fails):
             raise KeyboardInterrupt
         for _ in range(60_000):  # as a barrier that a part never reaches
-            if counter[0] >= parts:
+            if share.counter[0] >= share.parts:
                 return
             time.sleep(0.001)
         pytest.fail("the barrier stays closed")
@@ -527,17 +516,17 @@ def test_no_part_waits_for_one_that_will_not_come(fails, monkeypatch, several_th
     submit = ThreadPoolExecutor.submit
 
     def failing(pool, *args):
-        if args[3] == 2 or fails == "before":
+        if args[1][0] == 2 or fails == "before":
             raise KeyboardInterrupt
         return submit(pool, *args)
 
     if fails in ("before", "to start"):
         monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
     with pytest.raises(KeyboardInterrupt):
-        threads.together(3, kernel, 1)
+        threads.run_cooperatively(3, kernel, 1)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
     seen = []
-    threads.together(2, lambda counter, parts, part, start, stop: seen.append((parts, part)), 1)
+    threads.run_cooperatively(2, lambda share: seen.append((share[3], share[0])), 1)
     assert sorted(seen) == [(2, 0), (2, 1)]
 
 
@@ -546,22 +535,23 @@ def test_a_call_that_waited_for_cores_is_followed_by_calls_on_one_thread(monkeyp
     now, seen = [1000.0], []
     monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def kernel(counter, parts, part, start, stop):
-        seen.append(parts)
-        if part == 1:
+    def kernel(given):
+        share = Share(*given)
+        seen.append(share.parts)
+        if share.part == 1:
             now[0] += 2.0
-            counter[1] += 10**9
+            share.counter[1] += 10**9
 
-    threads.together(2, kernel, 1)  # of its 2 seconds it waited 1
+    threads.run_cooperatively(2, kernel, 1)  # of its 2 seconds it waited 1
     now[0] = 1000.0 + 2.0 * threads.ALONE - 1
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     now[0] = 1000.0 + 2.0 * threads.ALONE + 1
-    threads.together(2, kernel, 1)
+    threads.run_cooperatively(2, kernel, 1)
     assert seen == [2, 2, 1, 2, 2]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("M, D, V", [(1, 1, 1), (5, 7, 3), (13, 70, 11), (100, 33, 65), (7, 130, 129), (200, 64, 64)])
+@each("dtype", [np.float32, np.float64])
+@each("M, D, V", [(1, 1, 1), (5, 7, 3), (13, 70, 11), (100, 33, 65), (7, 130, 129), (200, 64, 64)])
 def test_linear_layer_equals_the_specification(M, D, V, dtype):
     """Outputs and every gradient, for sizes of less, just and more than a panel or a block of rows."""
     r = np.random.default_rng(3)
@@ -616,8 +606,8 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
 
 
-@pytest.mark.parametrize("shift", [1, 2, 16, 64, 1000])
-@pytest.mark.parametrize("key", [0, 1, 2**32, 2**63 + 1])
+@each("shift", [1, 2, 16, 64, 1000])
+@each("key", [0, 1, 2**32, 2**63 + 1])
 def test_dropout_masks_are_independent(key, shift):
     """Neither neighbours in a mask nor the masks of neighbouring keys agree more often than by chance."""
     kept = dropped(reference, 0.5, key) != 0
@@ -640,30 +630,8 @@ def test_dropout_has_the_same_mask_everywhere(key):
 # ---------------------------------------------------------------- softmax head
 
 
-def softmax_head(kernels, x, targets, weight, bias, scales=None, classes=None, smoothing=0.0, threads=2):
-    """(losses without weights, losses, dx, dweight, dbias) of a head; gradients are added to ones."""
-    M, (V, D), dtype = len(x), weight.shape, x.dtype
-    scales = np.full(M, 1 / M, dtype) if scales is None else scales
-    plain, losses, dx = np.empty(M, dtype), np.empty(M, dtype), np.full_like(x, np.nan)
-    kernels.softmax_losses(plain, kernels.softmax_work(M, D, V, dtype, threads), x, targets, weight, bias, threads)
-    dweight, dbias = np.ones_like(weight), np.ones_like(bias)
-    kernels.softmax_losses_and_gradient(
-        losses, dx, dweight, dbias, kernels.softmax_gradient_work(M, D, V, dtype, threads), x, targets, scales,
-        classes, smoothing, weight, bias, threads,
-    )  # fmt: skip
-    return plain, losses, dx, dweight, dbias
-
-
-def random_head(M, D, V, dtype):
-    """x, targets, weight, bias, and weights of rows (some 0) and of classes."""
-    r = np.random.default_rng(4)
-    x, weight, bias = (r.normal(0, 0.5, shape).astype(dtype) for shape in ((M, D), (V, D), V))
-    scales = (r.random(M) * (r.random(M) > 0.3)).astype(dtype)
-    return (x, r.integers(0, V, M).astype(np.int32), weight, bias), scales, (r.random(V) + 0.1).astype(dtype)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("M, D, V", [(9, 3, 1), (9, 7, 2), (5, 70, 17), (13, 33, 130), (600, 20, 65), (3, 5, 700)])
+@each("dtype", [np.float32, np.float64])
+@each("M, D, V", [(9, 3, 1), (9, 7, 2), (5, 70, 17), (13, 33, 130), (600, 20, 65), (3, 5, 700)])
 def test_softmax_head_equals_the_specification(M, D, V, dtype):
     """Losses and every gradient, weighted and smoothed or not, for vocabularies that fill no vector or many panels."""
     head, scales, classes = random_head(M, D, V, dtype)
@@ -694,8 +662,8 @@ def test_softmax_head_has_the_same_bits_on_any_threads(M, V):
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
+@each("smoothing", [0.0, 0.2])
+@each("weighted", [False, True])
 def test_softmax_head_is_pytorchs(kernels, weighted, smoothing):
     """torch.nn.CrossEntropyLoss with class weights, label smoothing and an ignored class, its mean and gradients."""
     torch = pytest.importorskip("torch")
@@ -742,7 +710,7 @@ def test_cross_entropy_of_huge_logits(kernels, dtype):
     np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("place", [0, 5, 16, 19])
+@each("place", [0, 5, 16, 19])
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_cross_entropy_of_nan_is_nan(kernels, place):
     """A NaN anywhere in a row of logits makes that row's loss NaN, and leaves the other rows alone."""
@@ -755,8 +723,8 @@ def test_cross_entropy_of_nan_is_nan(kernels, place):
 # ---------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1, 17, 1000, 200_001])
+@each("dtype", [np.float32, np.float64])
+@each("size", [1, 17, 1000, 200_001])
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_squared_norm(kernels, size, dtype):
     """The sum of squares, exact to float64 in float64 and to 1e-6 in float32; the same bits on any threads."""

@@ -4,9 +4,9 @@ import io
 from itertools import pairwise
 
 import pytest
-from conftest import SMALL, VERSE
-from hypothesis import given
-from hypothesis import strategies as st
+from support.cases import each
+from support.commands import SMALL, VERSE
+from support.properties import given, st
 
 import nblstm
 from nblstm.generation.stops import Stops
@@ -54,7 +54,7 @@ def test_places_are_found_again(text):
 
 
 @ENDS
-@pytest.mark.parametrize("level", ["char", "byte", "word"])
+@each("level", ["char", "byte", "word"])
 def test_documents_are_the_same_with_any_line_end(tmp_path, level, end):
     """A file from Unix, Windows or an old Mac gives the same lines as documents, and the same ids."""
     for name, text in (("a", VERSE * 9), ("b", (VERSE * 9).replace("\n", end))):
@@ -113,7 +113,7 @@ def test_a_model_that_knows_no_newline_begins_after_a_carriage_return(tmp_path):
 
 
 @ENDS
-@pytest.mark.parametrize("documents", [None, "line"])
+@each("documents", [None, "line"])
 def test_copies_are_found_in_a_corpus_of_any_line_end(trained, tmp_path, documents, end):
     """A text is a copy whatever ends the lines of the corpus it stands in."""
     model = nblstm.train(trained / "corpus.txt", tmp_path / "m.safetensors", documents=documents, **QUICK)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, VERSE, environment
+from support.commands import SMALL, VERSE, environment
 
 import nblstm
 from nblstm.errors import ModelFileError, TrainingError

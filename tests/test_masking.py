@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
+from support.cases import each
+from support.commands import SMALL
 from support.files import store
-from conftest import SMALL
-from test_network import BACKENDS, make_chunk, make_network
+from support.networks import BACKENDS, make_chunk, make_network
 
 import nblstm
 from nblstm import scoring
-from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.tasks.masked.model import MaskedLanguageModel
-from nblstm.tasks.masked import network as networks
-from nblstm.tasks.masked.network import MASK, SPAN, MaskedNetwork
 from nblstm.nn.parameters import named_tensors
+from nblstm.tasks.masked import network as networks
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.tasks.masked.network import MASK, SPAN, MaskedNetwork
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Bytes, Characters, Vocabulary
 
@@ -107,7 +108,7 @@ def test_a_model_fills_in_what_is_hidden(folder):
 # ---------------------------------------------------------------- judging
 
 
-@pytest.mark.parametrize("length", [1, 3, 10, 100])
+@each("length", [1, 3, 10, 100])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_token_is_hidden_once(backend, length):
     """Surprisals are those of a reading for every single token, however many are read side by side."""
@@ -170,7 +171,7 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
 # ---------------------------------------------------------------- refusing
 
 
-@pytest.mark.parametrize("asked", [
+@each("asked", [
     ["sample", "--prompt", "Shall"], ["sample", "-n", 0], ["sample", "--beam", 3], ["sample", "--num-samples", 2],
     ["sample", "--novel", "corpus.txt"], ["report"],
 ], ids=lambda asked: " ".join(map(str, asked)))  # fmt: skip

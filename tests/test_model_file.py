@@ -5,12 +5,13 @@ import re
 
 import numpy as np
 import pytest
+from support.cases import each
 from support.files import store
 
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.model_file import check_tensors, load_checkpoint, load_model, save_checkpoint
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.vocabulary import Vocabulary
 
 TRAINING = {"validation_loss": 1.5, "steps": 100, "corpus": "é.txt", "created": "2025-01-01T00:00:00+00:00"}
@@ -56,8 +57,8 @@ def rewrite(path, document, key="nblstm"):
     safetensors.write(path, tensors, {key: document if isinstance(document, str) else json.dumps(document)})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("level", ["char", "byte", "word"])
+@each("dtype", ["float32", "float64"])
+@each("level", ["char", "byte", "word"])
 def test_what_is_saved_is_loaded(path, dtype, level):
     """Config, vocabulary, weights and training facts survive, bit by bit, at every level and dtype."""
     config, vocabulary, weights = a_model(dtype, level)
@@ -68,6 +69,7 @@ def test_what_is_saved_is_loaded(path, dtype, level):
     for name, weight in weights.items():
         assert loaded.weights[name].dtype == dtype
         np.testing.assert_array_equal(loaded.weights[name], weight)
+    np.testing.assert_array_equal(loaded.parameters, np.concatenate([weights[name].ravel() for name in config.shapes]))
 
 
 def test_training_facts_are_optional(path):
@@ -108,7 +110,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("change, message", DAMAGE.values(), ids=DAMAGE)
+@each("change, message", DAMAGE.values(), ids=DAMAGE)
 def test_a_part_that_is_not_valid(path, document, change, message):
     """Each part of the document is checked and named, in one line with the file's name."""
     rewrite(path, {**document, **change})
@@ -204,3 +206,11 @@ def test_a_damaged_checkpoint(path):
     safetensors.write(path, {}, {"nblstm_checkpoint": json.dumps({"format_version": 1})})
     with pytest.raises(ModelFileError, match="its facts must be a JSON object, got None"):
         load_checkpoint(path)
+
+
+def test_settings_younger_than_the_format_are_stored_where_they_say_something():
+    """At its default mogrifier_rounds is left out: files, and the fingerprints of older models, stay what they were."""
+    assert "mogrifier_rounds" not in LanguageConfig(5).to_dict()
+    config = LanguageConfig(5, cell="mogrifier-lstm", mogrifier_rounds=2)
+    assert config.to_dict()["mogrifier_rounds"] == 2
+    assert LanguageConfig.from_dict(config.to_dict()) == config

@@ -3,13 +3,13 @@
 import os
 
 import pytest
-from conftest import SMALL
-from naughty import STRINGS, encoded, first_bad_byte, sequences
+from support.commands import SMALL
+from support.naughty import STRINGS, encoded, first_bad_byte, sequences
 
 import nblstm
 from nblstm.errors import TextError
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import load_corpus, read, read_text
+from nblstm.text.corpus import load_corpus, read_chunks, read_text
 from nblstm.text.vocabulary import Vocabulary, num_characters
 
 LEVELS = pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_any_bytes_are_a_text_of_bytes(tmp_path):
     """At byte level every sequence comes as it is; its characters are counted, of well-formed text as Python counts."""
     for name, data in sequences().items():
         (tmp_path / "a").write_bytes(data)
-        assert b"".join(read(tmp_path / "a", "byte")) == data
+        assert b"".join(read_chunks(tmp_path / "a", "byte")) == data
         vocabulary = Vocabulary.build([], "byte")
         assert vocabulary.encode(data).tobytes() == data
         assert vocabulary.decode(vocabulary.encode(data)) == data.decode("utf-8", "replace")

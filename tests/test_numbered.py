@@ -1,6 +1,7 @@
 """Documents: where they begin, what is left out, and the one that is too long."""
 
 import pytest
+from support.cases import each
 
 from nblstm.errors import TextError
 from nblstm.text import documents
@@ -13,8 +14,8 @@ BY = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 100])
-@pytest.mark.parametrize("kind", BY)
+@each("size", [1, 2, 5, 100])
+@each("kind", BY)
 def test_documents_are_numbered_by_their_first_line(kind, size):
     """However the pieces are cut, text or bytes; empty lines are counted and left out, line ends are not part of it."""
     pieces = [TEXT[at : at + size] for at in range(0, len(TEXT), size)]
@@ -24,8 +25,8 @@ def test_documents_are_numbered_by_their_first_line(kind, size):
     assert [text for _, text in BY[kind]] == list(split(pieces, kind))
 
 
-@pytest.mark.parametrize("text", ["", "\n", " \n\n"])
-@pytest.mark.parametrize("kind", BY)
+@each("text", ["", "\n", " \n\n"])
+@each("kind", BY)
 def test_nothing_is_no_document(text, kind):
     """Neither no text nor empty lines."""
     assert list(numbered([text], kind, "file")) == []

@@ -5,8 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
+from support.cases import each
+from support.numba import cpu
 
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.packed import reading_backwards
 
@@ -134,7 +136,7 @@ def test_exactly_these_cases_are_left_out():
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("name", sorted(set(CASES) - NOT_EXPRESSIBLE))
+@each("name", sorted(set(CASES) - NOT_EXPRESSIBLE))
 def test_published_case(name, kernels):
     """Every output that the case publishes: directions, initial states, biases, peepholes, the batchwise layout."""
     node, given, expected, rtol = CASES[name]
@@ -159,8 +161,8 @@ def one_node_model(op_type, given, outputs, **options):
 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("op_type", ["LSTM", "LSTM with peepholes", "GRU", "RNN"])
+@each("direction", DIRECTIONS)
+@each("op_type", ["LSTM", "LSTM with peepholes", "GRU", "RNN"])
 def test_what_the_published_cases_leave_open(op_type, direction, kernels):
     """As ONNX Runtime: texts of 2, 4, 1 and 3 steps, both biases, initial states; the GRU that resets behind U h."""
     runtime = pytest.importorskip("onnxruntime")

@@ -10,8 +10,9 @@ from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
 
 from nblstm.errors import ReportError
 from nblstm.reporting.charts import (
-    Axis, Curve, duration_text, duration_ticks, line_chart, linear_ticks, log_ticks, number_text, standalone,
+    Axis, Curve, duration_ticks, line_chart, linear_ticks, log_ticks, number_text, standalone,
 )  # fmt: skip
+from nblstm.reporting.durations import duration_text
 from nblstm.reporting.curves import distinct_names, loss_chart
 from nblstm.reporting.metrics import Metrics, read_metrics, run_name
 
@@ -123,7 +124,7 @@ def test_ticks_of_durations_and_of_logarithms():
     assert log_ticks(1, 1e6, 4) == [10.0**k for k in range(7)]
     assert log_ticks(1.5, 4, 6) == pytest.approx([1.5, 2, 2.5, 3, 3.5, 4])  # one power of ten or none: as if linear
     assert [number_text(value) for value in (0.5, 12, 3000, 1.5e6)] == ["0.5", "12", "3k", "1.5M"]
-    assert [duration_text(value) for value in (5, 150, 5400)] == ["0:05", "2:30", "1:30:00"]
+    assert [duration_text(value) for value in (-1, 5, 59.6, 150, 5400)] == ["0:00", "0:05", "1:00", "2:30", "1:30:00"]
 
 
 def test_values_are_placed_on_the_axis():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm import MLPLanguageModel, TextGenerator, pad_sequences, texts_to_sequences
@@ -69,7 +70,7 @@ def test_the_seed_makes_the_text(programs, kind):
 
 
 @both
-@pytest.mark.parametrize("level", ["word", "byte"])
+@each("level", ["word", "byte"])
 def test_other_levels(kind, level):
     """Words and bytes are learnt like characters; spaces and characters of several bytes come out whole."""
     program = learnt(kind, "é a café is. " * 60, level=level, steps=120)
@@ -113,7 +114,7 @@ def test_the_validation_loss_is_that_of_the_texts_kept_back(kind):
 
 
 @both
-@pytest.mark.parametrize("number", [0, 1])
+@each("number", [0, 1])
 def test_probabilities_multiply_to_the_score(programs, kind, number):
     """p(text) = product of p(token | those before), each from `predict`; rows sum to 1, in the order asked."""
     program = programs[kind][number]
@@ -161,7 +162,7 @@ def test_the_generator_predicts_many_texts_as_each_alone():
 
 
 @both
-@pytest.mark.parametrize("wrong", [[[99]], [[-1]], ["abc"], [[0.5]], [[[1, 2]]], [[[1], [1, 2]]], [3]], ids=str)
+@each("wrong", [[[99]], [[-1]], ["abc"], [[0.5]], [[[1, 2]]], [[[1], [1, 2]]], [3]], ids=str)
 def test_what_is_no_sequence_of_ids_is_refused(programs, kind, wrong):
     """ConfigError, with the way to make one."""
     with pytest.raises(ConfigError, match="sequences, as texts_to_sequences makes them, must be"):
@@ -179,7 +180,7 @@ def test_a_masked_sequence_is_refused(programs, kind):
 
 
 @both
-@pytest.mark.parametrize("number", [0, 1])
+@each("number", [0, 1])
 def test_what_is_saved_is_loaded(programs, kind, number, tmp_path):
     """The loaded program has the network's settings, says the same and knows how it was made."""
     program = programs[kind][number]
@@ -220,7 +221,7 @@ def test_each_others_files_are_refused(programs, tmp_path, command):
     assert outcome.code == 1 and outcome.err.count("\n") == 1 and "is a windowed model" in outcome.err
 
 
-@pytest.mark.parametrize(
+@each(
     "damage, message",
     [
         (lambda tensors: tensors.pop("dense.bias"), "lacks the tensor 'dense.bias'"),
@@ -274,7 +275,7 @@ def test_a_program_that_has_learnt_nothing_says_so(kind, tmp_path):
 
 
 @both
-@pytest.mark.parametrize("text", [3, None, ["a", 3]], ids=str)
+@each("text", [3, None, ["a", 3]], ids=str)
 def test_what_is_no_text_is_refused(kind, text):
     """ConfigError, not a traceback from within."""
     with pytest.raises(ConfigError, match="text must be a string or a list of strings"):
@@ -282,14 +283,14 @@ def test_what_is_no_text_is_refused(kind, text):
 
 
 @both
-@pytest.mark.parametrize("text", ["", []], ids=str)
+@each("text", ["", []], ids=str)
 def test_an_empty_text_is_refused(kind, text):
     """There is nothing to learn."""
     with pytest.raises(TextError, match="the text is empty"):
         kind().fit(text)
 
 
-@pytest.mark.parametrize(
+@each(
     "action, message",
     [
         (lambda: MLPLanguageModel(widow=3), "there is no setting 'widow' of MLPLanguageModel"),

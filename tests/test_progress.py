@@ -6,8 +6,8 @@ import math
 import os
 
 import pytest
-
 from nblstm.cli.progress import Progress
+from support.cases import each
 
 ERASE = "\r\x1b[K"
 
@@ -84,7 +84,7 @@ def test_at_most_ten_redraws_a_second():
     assert 9 <= stream.getvalue().count(ERASE) <= 11
 
 
-@pytest.mark.parametrize("columns", [1, 10, 20, 40, 51, 52, 63, 64, 80, 200])
+@each("columns", [1, 10, 20, 40, 51, 52, 63, 64, 80, 200])
 def test_the_line_fits_the_terminal(columns):
     """No width wraps the line: first the bar goes, then the end is cut."""
     stream = Terminal()
@@ -96,7 +96,7 @@ def test_the_line_fits_the_terminal(columns):
     assert ("[" in text) == (columns >= 64)
 
 
-@pytest.mark.parametrize(
+@each(
     "done, bar",
     [
         (0, "[>         ] 0 %"),
@@ -168,7 +168,7 @@ def test_each_epoch_has_a_plain_line():
     assert stream.getvalue().splitlines() == ["epoch 1  0 %", "epoch 2  0 %", "epoch 3  0 %", "saved"]
 
 
-@pytest.mark.parametrize(
+@each(
     "seconds, text",
     [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (93_784, "26:03:04"), (-1, "0:00")],
 )
@@ -179,7 +179,7 @@ def test_time_left(seconds, text):
     assert stream.getvalue() == f"epoch 1  50 %  {text} left\n"
 
 
-@pytest.mark.parametrize("speed, text", [(0, "0"), (999, "999"), (1000, "1.0k"), (45_249, "45.2k"), (2.5e6, "2.5M")])
+@each("speed, text", [(0, "0"), (999, "999"), (1000, "1.0k"), (45_249, "45.2k"), (2.5e6, "2.5M")])
 def test_speed(speed, text):
     """Thousands and millions are shortened."""
     stream = io.StringIO()

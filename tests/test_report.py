@@ -15,13 +15,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, VERSE
-from test_bad_input import FAILURE, USAGE, assert_refused, snapshot
-from test_network import make_network
+from support.cases import each
+from support.commands import FAILURE, PATIENCE, USAGE, VERSE, assert_refused, snapshot
+from support.networks import make_network
 
 import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial
 from nblstm.reporting import copying, surprisal, theme
 from nblstm.reporting.activations import activations, saturation
@@ -32,6 +30,8 @@ from nblstm.reporting.report import make_report
 from nblstm.reporting.surprisal import surprisals
 from nblstm.reporting.tokens import label, pieces, printable
 from nblstm.reporting.verdict import Losses, copy_verdict, fit_verdict
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Vocabulary
 
 # ---------------------------------------------------------------- gates and cells
@@ -181,7 +181,7 @@ def longest_by_brute_force(texts, corpus):
 @pytest.mark.parametrize("block", [8, 64, 1 << 20])
 def test_the_longest_copy_is_that_of_brute_force(monkeypatch, block):
     """On random texts of few tokens, however the corpus is cut into blocks; the place is where the corpus has it."""
-    monkeypatch.setattr(copying, "BLOCK", block)
+    monkeypatch.setattr(copying, "HASHED_AT_ONCE", block)
     r = np.random.default_rng(7)
     for _ in range(40):
         values = r.integers(1, 5)
@@ -205,7 +205,7 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
 # ---------------------------------------------------------------- verdicts
 
 
-@pytest.mark.parametrize(
+@each(
     "train, held_out, curve, word",
     [
         (1.5, 1.52, [], "underfitting"),
@@ -240,7 +240,7 @@ def test_the_verdict_on_the_fit(train, held_out, curve, word):
     assert {f"{loss:.4f}" for loss in (train, held_out) if loss is not None} <= {value for _, value in verdict.figures}
 
 
-@pytest.mark.parametrize(
+@each(
     "copied, by_chance, word",
     [(40, 20, "copying"), (39, 20, "not copying"), (40, None, "not known"), (None, None, "not known")],
 )
@@ -403,24 +403,25 @@ def test_the_data_says_what_the_text_shows(folder):
 
 
 def test_what_was_not_given_is_said(folder):
-    """Without a corpus, a text or metrics, the sections that need them name the option."""
+    """Without a corpus, a text or metrics, the sections that need them name it."""
     model = nblstm.load("model.safetensors")
     page = render(make_report("model.safetensors", model, n=30))
-    assert page.count("<code>--corpus</code>") >= 3 and "name one with <code>--text</code>" in page
+    assert page.count("(corpus)") >= 3 and "name one (text)" in page
     assert "no .metrics.csv" in page and "its own samples" in page
 
 
-@pytest.mark.parametrize(
+@each(
     "level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")]
 )
 def test_every_level(folder, level, tokenizer):
     """Characters, words and bytes, Unicode among them, however short the sample."""
     (folder / "text.txt").write_text("Die Glühbirne – 光 – leuchtet.\n" * 40, encoding="utf-8")
     settings = {"level": level, "tokenizer": tokenizer, "hidden_size": 8, "batch_size": 2, "bptt": 8, "steps": 3}
-    model = nblstm.train("text.txt", "other.safetensors", **settings)
+    path = f"{level} {tokenizer}.safetensors"
+    model = nblstm.train("text.txt", path, **settings)
     for n in (1, 30):
-        Outline(render(make_report("other.safetensors", model, corpus=["text.txt"], n=n)))
-        Outline(render(make_report("other.safetensors", model, n=n)))
+        Outline(render(make_report(path, model, corpus=["text.txt"], n=n)))
+        Outline(render(make_report(path, model, n=n)))
 
 
 def test_the_rest_of_the_corpus_is_held_out(tmp_path):
@@ -477,7 +478,7 @@ def test_metrics_that_cannot_be_read_do_not_stop_a_report(command, folder):
     assert outcome.code == 0 and "no loss curves: model.metrics.csv is not a metrics file" in outcome.err
 
 
-@pytest.mark.parametrize(
+@each(
     "code, words, args",
     [
         (USAGE, ["not an HTML page", "-o"], ["-o", "model.safetensors"]),

@@ -7,6 +7,7 @@ import stat
 
 import numpy as np
 import pytest
+from support.cases import each
 
 from nblstm.errors import ModelFileError
 from nblstm.files import safetensors
@@ -62,7 +63,7 @@ def test_what_is_written_is_read(path):
         np.testing.assert_array_equal(read[name], tensor)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1, 1, 1, 1)])
+@each("shape", [(), (0,), (3, 0, 2), (1, 1, 1, 1)])
 def test_scalars_and_empty_tensors(path, shape):
     """A tensor may have no dimension, or a dimension of size 0."""
     safetensors.write(path, {"a": np.ones(shape), "b": np.zeros(2, "f4")}, {})
@@ -164,7 +165,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("content, message", BROKEN.values(), ids=BROKEN)
+@each("content, message", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_refused_with_the_rule_it_breaks(path, content, message):
     """Each rule of the format has its own one-line error that names the file."""
     path.write_bytes(content)
@@ -232,8 +233,8 @@ def test_metadata_must_be_strings(path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@each("function", ["fsync", "replace"])
+@each("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failed_write_harms_nothing(path, monkeypatch, function, error):
     """When the disk is full or the user interrupts, the old file stays and no temporary file is left."""
     safetensors.write(path, {"w": np.zeros(3)}, {})

@@ -7,18 +7,21 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from support.cases import each
+from support.numba import cpu
 
-from nblstm.tasks.language import model as language_model
 from nblstm.config import SampleConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
-from nblstm.kernels import cpu, reference
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.kernels import reference
 from nblstm.nn.network import Network
+from nblstm.nn import cost
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
+from nblstm.tasks.language import model as language_model
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
@@ -90,7 +93,7 @@ FILTERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", FILTERS, ids=str)
+@each("settings", FILTERS, ids=str)
 def test_draws_follow_the_filtered_softmax(settings):
     """A million draws pass a chi-square test against what the papers define; nothing else ever comes."""
     tokens, filters = np.empty(1_000_000, np.int64), sampler._filters(SampleConfig(**settings))
@@ -105,7 +108,7 @@ def test_draws_follow_the_filtered_softmax(settings):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("settings", FILTERS[:1] + FILTERS[3:5], ids=str)
+@each("settings", FILTERS[:1] + FILTERS[3:5], ids=str)
 def test_a_network_draws_from_its_logits(backend, settings):
     """10,000 tokens of 2,000 texts written side by side follow the same probabilities."""
     counts = np.bincount(draws(LOGITS, backend, **settings), minlength=6)
@@ -122,7 +125,7 @@ def test_the_test_can_fail():
     assert ((counts - expected) ** 2 / expected).sum() > critical(5)
 
 
-@pytest.mark.parametrize("name, value", [("top_k", 4), ("top_p", 0.6), ("min_p", 0.1), ("typical_p", 0.4)])
+@each("name, value", [("top_k", 4), ("top_p", 0.6), ("min_p", 0.1), ("typical_p", 0.4)])
 @pytest.mark.parametrize("kernels", [reference, cpu], ids=["numpy", "cpu"])
 def test_no_token_outside_the_set_is_ever_drawn(kernels, name, value):
     """For 200 random distributions and 100 uniform numbers each, the extreme ones too; every token inside comes."""
@@ -144,8 +147,8 @@ def test_temperature_zero_is_the_most_likely_token(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-10, 1.0, 1e6])
-@pytest.mark.parametrize(
+@each("temperature", [0.0, 1e-300, 1e-10, 1.0, 1e6])
+@each(
     "settings", [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": 99}, {"top_p": 0.1}, {"min_p": 1.0}, {"typical_p": 0.01}], ids=str
 )
 def test_extreme_logits_and_temperatures(backend, temperature, settings):
@@ -239,7 +242,7 @@ def test_the_backends_write_the_same_texts_side_by_side():
     assert np.array_equal(*texts) and len({tuple(row) for row in texts[0]}) == 4
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"temperature": 1.7}, {"top_k": 3}, FILTERS[-1]])
+@each("settings", [{"temperature": 0.0}, {}, {"temperature": 1.7}, {"top_k": 3}, FILTERS[-1]])
 def test_the_backends_write_the_same_text(model, settings):
     """NumPy and the compiled kernels agree on 200 tokens for one seed."""
     one, other = ("".join(model.generate("Thou", n=200, seed=5, backend=backend, **settings)) for backend in BACKENDS)
@@ -263,7 +266,7 @@ def test_the_backends_write_the_same_text_with_every_cell(options):
 
 def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
-    monkeypatch.setattr(sampler, "fastest", lambda: "cpu")
+    monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)  # noqa: E731
     for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
@@ -272,12 +275,12 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
         assert chosen(10**6, **options) == "numpy"
     monkeypatch.setitem(sys.modules, "numba", sys)  # it is there, and starts at once
     assert chosen(1) == "cpu"
-    monkeypatch.setattr(sampler, "fastest", lambda: "numpy")
+    monkeypatch.setattr(cost, "fastest", lambda: "numpy")
     assert chosen(10**6) == "numpy"
 
 
-@pytest.mark.parametrize("choice", ["numpy", "cpu"])
-@pytest.mark.parametrize(
+@each("choice", ["numpy", "cpu"])
+@each(
     "ask",
     [
         lambda model: "".join(model.generate(n=2)), lambda model: model.generate_many(n=2, num_samples=2),
@@ -291,9 +294,27 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
     asked, network = [], model.network("numpy")
     monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
     monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
-    monkeypatch.setattr("nblstm.tasks.language.model.choose_backend", lambda config, texts, together: (choice, texts))
+    monkeypatch.setattr("nblstm.tasks.text_model.backend_for", lambda config, texts, together: (choice, texts))
     ask(model)
     assert set(asked) == {choice}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: "".join(model.generate("Shall", n=3)), lambda model: model.generate("Shall", n=3).state(),
+        lambda model: model.generate_many("Shall", n=3, num_samples=2),
+        lambda model: model.generate_novel("Shall", corpus="", n=1, num_samples=2),
+        lambda model: model.beam("Shall", n=3, beam=2, stop=("e",)), lambda model: model.state("Shall"),
+    ],
+    ids=["generate", "generate, state", "generate_many", "generate_novel", "beam", "state"],
+)  # fmt: skip
+def test_a_prompt_is_encoded_once(ask, model, monkeypatch):
+    """Whatever it is wanted for: to be read, for the filters, to choose a backend, before a stop string."""
+    encoded, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda text: encoded.append(text) or encode(text))
+    ask(model)
+    assert encoded.count("Shall") == 1
 
 
 def test_generate_is_lazy(model):
@@ -334,9 +355,9 @@ def a_model(level, text, tokenizer="default", bias=None):
     return LanguageModel(config, vocabulary, parameters, {})
 
 
-@pytest.mark.parametrize("level", ["char", "word"])
+@each("level", ["char", "word"])
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"temperature": 1e6}, {"top_k": 1}])
+@each("settings", [{}, {"temperature": 0.0}, {"temperature": 1e6}, {"top_k": 1}])
 def test_the_unknown_token_is_never_written(level, backend, settings):
     """Not even by a model that finds <unk> by far the most likely."""
     model = a_model(level, "ab cd", bias={0: 100.0})
@@ -430,7 +451,7 @@ def test_a_document_begins_behind_an_end():
     """Without a prompt and before one: the state is the one after the end token, then the prompt."""
     lines = a_model_of_lines()
     for text in ("", "ab"):
-        expected = sampler.read(lines.network(), np.array([1, *lines.encode(text)]))
+        expected = sampler.read_ids(lines.network(), np.array([1, *lines.encode(text)]))
         assert np.array_equal(lines.state(text).h, expected.h)
 
 
@@ -464,7 +485,7 @@ def test_the_state_behind_a_text(model, tmp_path):
     assert head + "".join(model.generate(state=state, n=40, temperature=0.0)) == whole
 
 
-@pytest.mark.parametrize(
+@each(
     "action, message",
     [
         (lambda model: model.generate(5), "a text must be a string, got int"),

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from support.cases import each
 
 from nblstm.config import SCHEDULES, TrainConfig
 from nblstm.errors import TrainingError
-from nblstm.training.schedules import CLASSES, make_schedule
+from nblstm.training.schedules import SCHEDULE_CLASSES, make_schedule
 
 EPOCHS, STEPS = 12, 4  # of the comparisons with PyTorch: epochs, updates in each
 LOSSES = [3.0, 2.0, 2.5, 2.0, 1.9, 1.95, 1.9, 2.1, 2.0, 1.8, 1.8, float("nan")]
@@ -40,7 +41,7 @@ def torch_rates(make, needs_loss=False):
 
 def test_every_name_has_its_class():
     """The config's choices and the classes are the same list."""
-    assert tuple(CLASSES) == SCHEDULES
+    assert tuple(SCHEDULE_CLASSES) == tuple(SCHEDULES)
 
 
 def test_constant():
@@ -137,7 +138,7 @@ def test_a_short_run_outgrows_its_warm_up():
     assert rates.index(max(rates)) == 5 and max(rates) > 0.48
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@each("name", SCHEDULES)
 def test_the_state_of_another_schedule_is_refused(name):
     """A checkpoint of a run with another schedule, or a damaged one, does not fit."""
     schedule = schedule_of(name)

@@ -9,10 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, SMALL, VERSE, environment
+from nblstm.cli import figures
+from support.cases import each
+from support.commands import PATIENCE, SMALL, VERSE, environment
 
 import nblstm
-from nblstm.cli import figures
 from nblstm.text import documents
 
 USAGE, FAILURE = 2, 1
@@ -156,7 +157,7 @@ def test_a_text_is_shown_on_one_line_of_the_table(command, lines):
     assert objects(command("score", "odd.txt", "--json"))[1]["text"] == "to"
 
 
-@pytest.mark.parametrize(
+@each(
     "code, words, args",
     [
         (USAGE, ["--rank", "--per-token"], ["lines.txt", "--rank", "--per-token"]),
@@ -263,10 +264,10 @@ def test_progress_of_a_long_job(folder, monkeypatch, capsys):
     for names, line in ([["corpus.txt"], "2,000 tokens  50 %  200 tok/s\n"], [["-"], "2,000 tokens  200 tok/s\n"]):
         now[0] = 0.0
         with figures.Reading(names, times=2) as reading:
-            reading.told(1000, size / 2)
+            reading.update(1000, size / 2)
             assert capsys.readouterr().err == ""
             now[0] = 10.0
-            reading.told(1000, size / 2)
+            reading.update(1000, size / 2)
             assert capsys.readouterr().err == line
     assert capsys.readouterr().err == ""
 

@@ -7,14 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm import scoring
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.files import safetensors
-from nblstm.tasks.language.model import LanguageModel
+from nblstm.nn import cost
 from nblstm.nn.parameters import initial, views
 from nblstm.scoring import Score, validation_loss, validation_streams
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.text.vocabulary import Characters, Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
@@ -50,7 +53,7 @@ def test_the_score_is_that_of_a_network_by_hand(trained, model, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("pieces", [1, 7, 1000, 1024, 1025])
+@each("pieces", [1, 7, 1000, 1024, 1025])
 def test_the_score_does_not_depend_on_the_cut(model, backend, pieces):
     """A text in pieces of any length scores as the whole: the state is carried over."""
     text = TEXT * 40
@@ -79,7 +82,7 @@ def untrained(level, text, tokenizer="default"):
     return LanguageModel(config, vocabulary, np.zeros_like(initial(config, 0)), {})
 
 
-@pytest.mark.parametrize(
+@each(
     "level, tokenizer, text, tokens, characters, size",
     [
         ("char", "default", "héllo", 4, 4, 5),
@@ -157,7 +160,7 @@ def ended(model):
     return LanguageModel(model.config, Ended(model.vocabulary.tokens), model.parameters, {})
 
 
-@pytest.mark.parametrize("of_documents", [False, True])
+@each("of_documents", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_lines_score_as_a_network_by_hand_scores_each(precise, backend, of_documents):
     """Each line alone, read after a line end or the end token, with the end token behind it if there is one."""
@@ -172,7 +175,7 @@ def test_lines_score_as_a_network_by_hand_scores_each(precise, backend, of_docum
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("rows, window, streams", [(40, 1 << 18, 512), (4096, 100, 512), (4096, 1 << 18, 3), (7, 1, 2)])
+@each("rows, window, streams", [(40, 1 << 18, 512), (4096, 100, 512), (4096, 1 << 18, 3), (7, 1, 2)])
 def test_lines_do_not_depend_on_their_neighbours(precise, backend, rows, window, streams, monkeypatch):
     """Whatever is read side by side, in whatever pieces, each line scores as when it is alone."""
     lines = [*LINES * 20, "x" * 300]
@@ -247,7 +250,7 @@ def test_scores_add_up():
 @pytest.mark.parametrize("streams", [1, 3])
 def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, monkeypatch):
     """N streams cost what N texts do that share a token at each cut; the rest goes on where the last one ended."""
-    monkeypatch.setattr(scoring, "SHORTEST_STREAM", 20)
+    monkeypatch.setattr(scoring, "SHORTEST_SCORED", 20)
     monkeypatch.setattr(scoring, "rows_at_once", lambda config: 10)
     length = (len(TEXT) - 1) // streams
     cuts = [*range(0, streams * length, length), len(TEXT) - 1]
@@ -285,15 +288,29 @@ def test_progress_comes_to_the_whole(model):
 def test_a_long_job_gets_the_compiled_kernels(side_by_side, monkeypatch):
     """Texts are taken until it is clear that starting numba pays; they all come back, in order."""
     config = LanguageConfig(65, hidden_size=256)
-    monkeypatch.setattr(scoring, "fastest", lambda: "cpu")
+    monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    backend, texts = scoring.choose_backend(config, ["a", "bc"], side_by_side)
+    backend, texts = scoring.backend_for(config, ["a", "bc"], side_by_side)
     assert backend == "numpy" and list(texts) == ["a", "bc"]
     endless = itertools.repeat("x" * 1000)
-    backend, texts = scoring.choose_backend(config, endless, side_by_side)
+    backend, texts = scoring.backend_for(config, endless, side_by_side)
     assert backend == "cpu" and next(iter(texts)) == "x" * 1000
-    monkeypatch.setattr(scoring, "fastest", lambda: "numpy")
-    assert scoring.choose_backend(config, endless, side_by_side)[0] == "numpy"
+    monkeypatch.setattr(cost, "fastest", lambda: "numpy")
+    assert scoring.backend_for(config, endless, side_by_side)[0] == "numpy"
+
+
+def test_compiled_kernels_pay_from_some_tokens_on(monkeypatch):
+    """Sooner where a network is larger or read twice, at once where they have started, never where they cannot run."""
+    monkeypatch.setattr(cost, "fastest", lambda: "cpu")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    pays = lambda **options: cost.compiled_pays_from(LanguageConfig(65, **options), 32)  # noqa: E731
+    assert 0 < pays(hidden_size=512) < pays(hidden_size=256) < pays(hidden_size=64) < math.inf
+    masked = MaskedConfig(65, hidden_size=256)
+    assert cost.compiled_pays_from(masked, 32) < pays(hidden_size=256) and pays(layer_norm=True) == math.inf
+    monkeypatch.setitem(sys.modules, "numba", sys)
+    assert pays() == 0
+    monkeypatch.setattr(cost, "fastest", lambda: "numpy")
+    assert pays() == math.inf
 
 
 def test_validation_reads_a_short_text_as_one_stream(model):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm import pad_sequences, texts_to_sequences
@@ -10,7 +11,7 @@ from nblstm.errors import ConfigError, TextError
 SEQUENCES = [[1], [2, 3], [4, 5, 6]]
 
 
-@pytest.mark.parametrize(
+@each(
     "options, rows",
     [
         ({}, [[0, 0, 1], [0, 2, 3], [4, 5, 6]]),
@@ -25,7 +26,7 @@ def test_the_examples_of_keras(options, rows):
     assert padded.tolist() == rows and padded.dtype == np.int32
 
 
-@pytest.mark.parametrize(
+@each(
     "options, rows",
     [
         ({"maxlen": 2, "truncating": "post"}, [[0, 1], [2, 3], [4, 5]]),
@@ -47,7 +48,7 @@ def test_empty_sequences_and_vectors():
     assert pad_sequences([]).shape == (0, 0)
 
 
-@pytest.mark.parametrize(
+@each(
     "sequences, options, message",
     [
         (SEQUENCES, {"padding": "left"}, "padding must be one of pre, post, got 'left'."),
@@ -55,7 +56,7 @@ def test_empty_sequences_and_vectors():
         (SEQUENCES, {"maxlen": -1}, "maxlen must be a whole number from 0 to 1,000,000,000, got -1."),
         ([1, 2], {}, "one of them has no length"),
         ([[1], [[1, 2]]], {}, "items must have the shape of the first"),
-        (5, {}, "a list of sequences, got 5"),
+        (5, {}, "a list or the like, got 5"),
         (SEQUENCES, {"maxlen": 1.5}, "maxlen must be a whole number from 0 to 1,000,000,000, got 1.5"),
         (SEQUENCES, {"value": "x"}, "value must be what int32 can hold"),
         (SEQUENCES, {"dtype": "nonsense"}, "nonsense"),

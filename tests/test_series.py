@@ -7,22 +7,26 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import TOLERANCE, close, offsets_of
+from support.cases import each
+from support.compare import close
+from support.gradients import check_gradient
+from support.kernels import offsets_of
+from support.numba import cpu
 
 import nblstm
 from nblstm.arrays import real_numbers
-from nblstm.tasks.series.config import SeriesConfig
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import cpu, reference
+from nblstm.kernels import reference
 from nblstm.nn.parameters import initial, views
-from nblstm.tasks.series.batches import CONTEXT, Table, Training, validation
+from nblstm.tasks.series.batches import CONTEXT_STEPS, Table, Training, validation
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import _pairs
 from nblstm.tasks.series.network import series_network as make_series_network
 from nblstm.text.batches import Chunk
 
 LENGTHS = [4, 3, 3, 1]
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SMALL = {"hidden_size": 8, "steps": 40, "batch_size": 4, "bptt": 16, "threads": 1}
 KINDS = [
     {"cell": "lstm"}, {"cell": "gru", "residual": True, "num_layers": 3}, {"cell": "rnn", "learned_state": True},
@@ -48,8 +52,8 @@ def model():
 # ---------------------------------------------------------------- the loss
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (70, 2)])
+@each("dtype", [np.float32, np.float64])
+@each("shape", [(1, 1), (5, 3), (70, 2)])
 def test_squared_error_equals_the_specification(shape, dtype):
     """Losses and gradient, in the arrays' type, also where the gradient takes the predictions' place."""
     r, results = np.random.default_rng(1), []
@@ -93,8 +97,8 @@ def series_chunk(config, fresh=True):
     return Chunk(x, y, offsets_of(LENGTHS), fresh, r.random(M) * (r.random(M) > 0.2))
 
 
-@pytest.mark.parametrize("options", KINDS, ids=str)
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
+@each("options", KINDS)
 def test_gradient_of_every_kind_of_network(backend, options):
     """Every parameter against finite differences in float64, for every cell and the stack's options."""
     network = series_network(backend, **options)
@@ -108,7 +112,7 @@ def test_gradient_of_every_kind_of_network(backend, options):
     assert "embedding.weight" not in grads
     for name in network.config.shapes:
         if grads[name].size:
-            check(name, loss, network.weights[name], grads[name], 15)
+            check_gradient(name, loss, network.weights[name], grads[name], 5)
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
@@ -173,13 +177,13 @@ def test_epochs_are_a_function_of_seed_and_number():
 
 
 def test_validation_counts_the_held_out_steps_once():
-    """Those from `ends` on, each read behind up to CONTEXT steps; a series without any is left out."""
+    """Those from `ends` on, each read behind up to CONTEXT_STEPS steps; a series without any is left out."""
     ends, counted, read = np.array([90, 3, 290]), [], []
     for chunk in validation(a_table(), ends):
         counted += chunk.tokens[chunk.weights > 0].ravel().tolist()
         read += chunk.tokens.ravel().tolist()
     assert sorted(counted) == [*range(90, 100), *range(393, 400)]
-    assert sorted(read) == [*range(0, 100), *range(393 - CONTEXT, 400)]
+    assert sorted(read) == [*range(0, 100), *range(393 - CONTEXT_STEPS, 400)]
     assert validation(a_table(), np.array([100, 3, 297])) == ()
 
 
@@ -246,7 +250,7 @@ def test_training_reports_and_stops():
     assert len(reports) == 5 and model.training["steps"] == 5 and np.isfinite(model.parameters).all()
 
 
-@pytest.mark.parametrize(
+@each(
     "call, message",
     [
         (lambda: nblstm.SeriesModel().fit([[1.0], [np.nan]]), "finite numbers"),
@@ -315,7 +319,7 @@ def columns(array):
 
 
 KINDS_OF_ARRAY = [np.asarray, Column, lambda array: memoryview(np.ascontiguousarray(array)), tensors, columns]
-kinds_of_array = pytest.mark.parametrize("kind", KINDS_OF_ARRAY, ids=["numpy", "column", "buffer", "torch", "pandas"])
+kinds_of_array = each("kind", KINDS_OF_ARRAY, ids=["numpy", "column", "buffer", "torch", "pandas"])
 
 
 @kinds_of_array
@@ -347,7 +351,7 @@ def test_models_read_columns_as_arrays(kind):
             np.testing.assert_array_equal(verb(given), rows)
 
 
-@pytest.mark.parametrize("number", [float, np.float64, np.array, tensors], ids=["float", "numpy", "0-d", "torch"])
+@each("number", [float, np.float64, np.array, tensors], ids=["float", "numpy", "0-d", "torch"])
 def test_nested_lists_of_numbers_are_one_series(number):
     """A list of numbers is (T,), a list of lists (T, D), whatever kind of number; booleans are 0 and 1."""
     number = (lambda value: tensors(np.array(value))) if number is tensors else number
@@ -362,7 +366,7 @@ def test_nested_lists_of_numbers_are_one_series(number):
 MASKED = np.ma.masked_array(np.arange(9.0), np.arange(9) == 4)
 
 
-@pytest.mark.parametrize("series", [MASKED, [MASKED, np.ones(9)], [[1.0, np.ma.masked], [2.0, 3.0]], MASKED[:, None]])
+@each("series", [MASKED, [MASKED, np.ones(9)], [[1.0, np.ma.masked], [2.0, 3.0]], MASKED[:, None]])
 def test_a_mask_is_refused(model, series):
     """In series and targets, read and forecast, as NaN is; a mask that hides nothing is none."""
     fit = nblstm.SeriesModel(steps=1).fit
@@ -380,7 +384,7 @@ class Broken(Column):
         raise RuntimeError("Call .detach() first.\nMore lines.")
 
 
-@pytest.mark.parametrize(
+@each(
     "series, reason",
     [
         (np.arange("2020-01-01", "2020-01-09", dtype="M8[D]"), "datetime64"),
@@ -458,7 +462,7 @@ def damaged(model, path, change):
     safetensors.write(path, tensors, {"nblstm_series": json.dumps(document)})
 
 
-@pytest.mark.parametrize(
+@each(
     "change, message",
     [
         (lambda tensors, document: tensors.pop("inputs.mean"), "lacks the tensor 'inputs.mean'"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import each
 
 import nblstm
 from nblstm.config import TextConfig
@@ -235,12 +236,17 @@ def test_a_moved_corpus_is_found_by_its_new_name(here):
     assert nblstm.train("moved.txt", resume=True, epochs=2).training["epochs"] == 2
 
 
-@pytest.mark.parametrize(
+@pytest.fixture
+def ended(here):
+    """A run of an epoch that has ended."""
+    return train(epochs=1)
+
+
+@each(
     "name, value", [("hidden_size", 16), ("lr", 0.5), ("level", "word"), ("seed", 3), ("batch_size", 5), ("dtype", "float64")]
 )
-def test_changed_settings_are_refused_by_name(here, name, value):
+def test_changed_settings_are_refused_by_name(ended, name, value):
     """What makes the run what it is cannot change under way."""
-    train(epochs=1)
     with pytest.raises(ConfigError, match=f"^{name} is part of the run"):
         go_on(**{name: value})
 
@@ -318,7 +324,7 @@ def test_resume_starts_nothing(here, also):
 def test_an_existing_run_is_not_overwritten(here, existing):
     """Unless it is asked for; the message says so."""
     safetensors.write(here / existing, {}, {"precious": "weights"})
-    with pytest.raises(ConfigError, match=f"{existing} exists.*--resume.*--overwrite"):
+    with pytest.raises(ConfigError, match=f"{existing} exists.*resume=True.*overwrite=True"):
         train(steps=1)
     assert safetensors.read(here / existing) == ({}, {"precious": "weights"})
     train(steps=1, overwrite=True)
@@ -335,7 +341,7 @@ def test_no_other_file_is_ever_overwritten(here):
     assert (here / "corpus.txt").read_bytes() == text
 
 
-@pytest.mark.parametrize(
+@each(
     "output, rule",
     [("none/model", "there is no folder none"), (".", "is a folder"), ("/dev/null", "a device"), ("/proc/model", "nothing can be written to /proc")],
 )

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import offsets_of
-from test_network import BACKENDS, make_network
+from support.cases import each
+from support.gradients import check_gradient
+from support.kernels import offsets_of
+from support.networks import BACKENDS, make_network
 
 from nblstm.nn.noise import Noise
+from nblstm.nn.parameters import views
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
-from nblstm.nn.parameters import views
 
 LENGTHS = [4, 3, 3, 1]
 STACKS = [
@@ -25,8 +26,8 @@ def random_state(config, r):
     return State(*(r.normal(0, 0.5, array.shape) for array in zeros.values()))
 
 
-@pytest.mark.parametrize("options", STACKS, ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
+@each("options", STACKS)
 def test_gradients_of_inputs_and_states(backend, options):
     """A weighted sum of features and last states: its slope in every input and first state, by finite differences.
 
@@ -50,7 +51,7 @@ def test_gradients_of_inputs_and_states(backend, options):
             return total, dx.copy(), dfirst
 
     _, dx, dfirst = forward()
-    check("x", lambda: forward()[0], x, dx)
-    check("h", lambda: forward()[0], state.h, np.array([dh for dh, _ in dfirst]))
+    check_gradient("x", lambda: forward()[0], x, dx)
+    check_gradient("h", lambda: forward()[0], state.h, np.array([dh for dh, _ in dfirst]))
     if c.cells[0].has_memory:
-        check("c", lambda: forward()[0], state.c, np.array([dc for _, dc in dfirst]))
+        check_gradient("c", lambda: forward()[0], state.c, np.array([dc for _, dc in dfirst]))

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.files import store
+from support.networks import text_config
 
 import nblstm
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.window.config import WindowConfig
-from support.files import store
-from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
-from nblstm.tasks.window.network import initial_windows
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
+from nblstm.tasks.window.config import WindowConfig
+from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
 
 THREADS = 8
@@ -47,8 +50,9 @@ def impatient():
 def a_model(seed=0, level="char", **options):
     """A model of random weights that knows the verse, with an opinion of its own about it."""
     vocabulary = Vocabulary.build([VERSE], level)
-    config = LanguageConfig(len(vocabulary), **{"hidden_size": 24, "num_layers": 1, **options})
-    return LanguageModel(config, vocabulary, 2 * initial(config, seed), {})
+    config = text_config(len(vocabulary), **{"hidden_size": 24, "num_layers": 1, **options})
+    kind = MaskedLanguageModel if isinstance(config, MaskedConfig) else LanguageModel
+    return kind(config, vocabulary, 2 * initial(config, seed), {})
 
 
 def pooled(tasks):
@@ -125,7 +129,7 @@ WRITING = [state, generate, generate_many, generate_novel, beam, cowriter, store
 def test_threads_get_what_one_caller_gets(cell, backend, tmp_path):
     """Eight threads that ask one model for everything at once, both backends, every kind of network."""
     model = a_model(**CELLS[cell])
-    verbs = SCORING if model.config.bidirectional else SCORING + WRITING
+    verbs = SCORING if model.config.directions == 2 else SCORING + WRITING
     asked = itertools.product(range(8), verbs)
     assert_serial_equals_pooled([lambda k=k, verb=verb: verb(model, backend, k, tmp_path) for k, verb in asked])
 
@@ -165,7 +169,7 @@ def test_a_model_of_series_answers_threads_as_one_caller(backend):
     """predict and forecast, asked by eight threads at once."""
     config = SeriesConfig(2, 2, hidden_size=24, num_layers=1)
     scale = Scale(np.array([0.5, -1.0]), np.array([2.0, 0.5]))
-    model = SeriesModel(config, 2 * initial(config, 1), scale, scale, {})
+    model = SeriesModel()._take(config, 2 * initial(config, 1), scale, scale, {})
     series = [np.random.default_rng(k).normal(size=(50 + 7 * k, 2)) for k in range(8)]
     predict = [lambda x=x: model.predict(x, backend) for x in series]
     assert_serial_equals_pooled(predict + [lambda x=x: model.forecast(x, 5) for x in series])
@@ -261,21 +265,21 @@ def test_a_crowd_leaves_few_buffers_behind():
     network = model.network("cpu")
 
     def borrow():
-        with network._spaces.lend() as space:
+        with network.scratch() as space:
             start.wait(60)
             return id(space)
 
     with ThreadPoolExecutor(64) as pool:
         assert len({future.result() for future in [pool.submit(borrow) for _ in range(64)]}) == 64
-    assert len(network._spaces._free) <= 4
+    assert len(network._workspaces._free) <= 4
 
 
 def test_a_failed_call_gives_no_buffer_back():
     """Threads that an interrupt has left behind may still be writing to it."""
     network = a_model().network("numpy")
-    with pytest.raises(KeyboardInterrupt), network._spaces.lend():
+    with pytest.raises(KeyboardInterrupt), network.scratch():
         raise KeyboardInterrupt
-    assert len(network._spaces._free) == 0
+    assert len(network._workspaces._free) == 0
 
 
 # ---------------------------------------------------------------- what may change
@@ -308,7 +312,7 @@ import os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
 import numpy as np
 import nblstm
-from nblstm.config import LanguageConfig
+from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.nn.parameters import initial
 from nblstm.text.vocabulary import Vocabulary
@@ -355,7 +359,7 @@ print(ask(model) == expected)
 """
 
 COMPILING = """
-from nblstm.kernels.jit import jit
+from nblstm.kernels.cpu.jit import jit
 
 def compiled(number):
     exec(f"def f(x):\\n    return x + {number}", made := {})
@@ -385,7 +389,9 @@ def test_threads_in_development_mode(python):
     """Eight threads score and write with one model while Python checks its memory and warnings are errors."""
     script = """
 from concurrent.futures import ThreadPoolExecutor
-import tests.test_threads as t
+import sys
+sys.path.insert(0, "tests")
+import test_threads as t
 model = t.a_model(num_layers=2)
 for backend in ("numpy", "cpu"):
     tasks = [lambda k=k, verb=verb: verb(model, backend, k, None) for k in range(8) for verb in (t.score, t.generate)]

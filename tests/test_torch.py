@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
-from test_kernels import close, offsets_of
-from test_network import BACKENDS, make_chunk, make_network
+from support.cases import each, pairs
+from support.compare import close
+from support.kernels import offsets_of
+from support.networks import BACKENDS, make_chunk, make_network
 
 from nblstm import scoring
 from nblstm.config import TrainConfig
-from nblstm.tasks.language.config import LanguageConfig
 from nblstm.kernels import load
-from nblstm.tasks.language.model import LanguageModel
-from nblstm.tasks.masked import network as networks
 from nblstm.nn.parameters import views
 from nblstm.nn.state import State
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked import network as networks
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.vocabulary import Characters
 from nblstm.training.optimizers import make_optimizer
@@ -85,7 +87,7 @@ class Peer(torch.nn.Module):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend, seed", [("cpu", k) for k in range(50)] + [("numpy", k) for k in range(12)])
+@each("backend, seed", [("cpu", k) for k in range(50)] + [("numpy", k) for k in range(12)])
 def test_network_equals_pytorch(backend, seed, dtype):
     """Losses, final state and the gradient of every parameter, on shapes drawn at random."""
     T, N, shape = random_shape(seed)
@@ -122,9 +124,7 @@ def their_nats(peer, ids):
         return torch.nn.functional.cross_entropy(peer.head(y)[:, 0], torch.from_numpy(ids[1:]), reduction="none").double().sum()
 
 
-@pytest.mark.parametrize("rows", [4096, 1000, 37])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each("dtype, backend, rows", pairs(["float32", "float64"], BACKENDS, [4096, 1000, 37]))
 def test_the_score_of_a_text_equals_pytorchs(dtype, backend, rows, monkeypatch):
     """10,000 tokens as one stream, whatever the chunks: to 1e-6 nats in all, in float32 to 1e-4."""
     tolerance = 1e-6 if dtype == "float64" else 1e-4
@@ -144,10 +144,8 @@ def test_scores_of_lines_equal_pytorchs(backend):
         assert score.nats == pytest.approx(float(their_nats(peer, ids)), abs=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one direction", "both directions"])
 @pytest.mark.parametrize("backend", BACKENDS)
+@each("cell, bidirectional, dtype", pairs(["lstm", "gru", "rnn"], [False, True], ["float32", "float64"]))
 def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkeypatch):
     """Two layers on packed texts that end, from a random state: losses, states and every gradient.
 
@@ -174,7 +172,7 @@ def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkey
         close(named[name], wanted, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@each("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_filling_in_equals_pytorchs(backend, cell):
     """What each token of a text costs, hidden with each seventh: the losses of PyTorch's seven readings."""
@@ -204,10 +202,8 @@ def test_the_parameters_are_named_and_shaped_as_pytorchs():
     assert list(expected.items()) == [(name, array.shape) for name, array in network.weights.items()]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-@pytest.mark.parametrize("optimizer", SETTINGS)
 @pytest.mark.parametrize("backend", BACKENDS)
+@each("optimizer, weight_decay, dtype", pairs(SETTINGS, [0.0, 0.1], ["float32", "float64"]))
 def test_optimizer_equals_pytorchs(backend, optimizer, weight_decay, dtype):
     """Twenty updates along random gradients, some of them zero, some huge and some tiny, scaled by 0.5."""
     settings, peer = SETTINGS[optimizer]
@@ -228,7 +224,7 @@ def test_optimizer_equals_pytorchs(backend, optimizer, weight_decay, dtype):
         close(ours.averaged(w), torchs.state[theirs]["ax"].numpy(), {"float32": 2e-5, "float64": 1e-6}[dtype])
 
 
-@pytest.mark.parametrize("clip", [0.01, 1e4, 0.0])
+@each("clip", [0.01, 1e4, 0.0])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_clipping_equals_pytorchs(backend, clip):
     """A step of size 1 along the gradient moves the parameters by what clip_grad_norm_ leaves of it; 0 is off."""

@@ -1,15 +1,18 @@
 """The vector functions over the whole range of their type, and the register tile for every height and width."""
 
-import numba
 import numpy as np
 import pytest
+from support.cases import each
 
-from nblstm.kernels import vectors
-from nblstm.kernels.tiles import PANEL, multiply, multiply_transposed
-from nblstm.kernels.vectors import EXP, LANES
+numba = pytest.importorskip("numba")
+
+from nblstm.kernels.cpu import functions, vectors
+from nblstm.kernels.cpu.functions import EXP
+from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.vectors import LANES
 
 DTYPES = [np.float32, np.float64]
-ERRORS = {  # the bounds that the docstrings of vectors.py state: relative for exp, absolute for the others
+ERRORS = {  # the bounds that the docstrings of functions.py state: relative for exp, absolute for the others
     "exp": {np.float32: 1e-7, np.float64: 2e-16},
     "sigmoid": {np.float32: 9e-8, np.float64: 2e-16},
     "tanh": {np.float32: 1.8e-7, np.float64: 4e-16},
@@ -29,7 +32,7 @@ def _compiled(function):
     return compiled
 
 
-COMPILED = {name: _compiled(getattr(vectors, name)) for name in ERRORS}
+COMPILED = {name: _compiled(getattr(functions, name)) for name in ERRORS}
 
 
 def apply(name, x):
@@ -66,7 +69,7 @@ def exact(name, x):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ERRORS)
+@each("name", ERRORS)
 def test_error_stays_within_the_bound(name, dtype):
     """The bounds that the docstrings state, at a million points from the smallest number to the largest."""
     x = everything(dtype)
@@ -89,7 +92,7 @@ def test_exp_saturates(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, low, middle, high", [("exp", 0, 1, None), ("sigmoid", 0, 0.5, 1), ("tanh", -1, 0, 1)])
+@each("name, low, middle, high", [("exp", 0, 1, None), ("sigmoid", 0, 0.5, 1), ("tanh", -1, 0, 1)])
 def test_ends_and_middle(name, low, middle, high, dtype):
     """-inf, 0, -0 and inf give the limits; a gate never leaves its range; NaN stays NaN and its neighbours whole."""
     y = apply(name, np.array([-np.inf, -1e30, 0.0, -0.0, np.nan, 1e30, np.inf], dtype))
@@ -112,7 +115,7 @@ def _copy_part(y, x, count, fill, all_lanes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("count", [0, 1, 7, 15, 16])
+@each("count", [0, 1, 7, 15, 16])
 def test_parts_of_a_vector_touch_nothing_else(count, dtype):
     """load_part fills the lanes behind the part; store_part leaves the memory behind it alone."""
     x, y, lanes = np.arange(18, dtype=dtype), np.full(18, -1, dtype), np.empty(LANES, dtype)
@@ -165,8 +168,8 @@ def product(dtype, rows, width, K, outers, transposed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [16, 32, 48, 64])
-@pytest.mark.parametrize("rows", [*range(1, 14), 96])
+@each("width", [16, 32, 48, 64])
+@each("rows", [*range(1, 14), 96])
 def test_tile_equals_the_matrix_product(rows, width, dtype):
     """C += A @ B and C += A.T @ B, for every rest of rows, one and several pieces of K; nothing else is written."""
     shapes = [(1, 1, False), (7, 1, False), (64, 3, False), (5, 4, False), (1, 1, True), (33, 1, True)]

@@ -5,8 +5,8 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from support.cases import each
+from support.properties import given, st
 
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.text.vocabulary import LEVELS, TOKENIZERS, UNK, Vocabulary
@@ -49,7 +49,7 @@ def test_bytes_are_their_own_ids():
     assert vocabulary.encode(b"\xff\x00").tolist() == [255, 0]
 
 
-@pytest.mark.parametrize(
+@each(
     "text, tokens",
     [
         ("the cat, sat\n", ["the", " cat", ",", " sat", "\n"]),
@@ -63,7 +63,7 @@ def test_default_tokenizer_splits_as_by_hand(text, tokens):
     assert build(text, "word").split(text) == tokens
 
 
-@pytest.mark.parametrize("text", TEXTS + [random_text(seed) for seed in range(20)])
+@each("text", TEXTS + [random_text(seed) for seed in range(20)])
 def test_default_tokenizer_loses_nothing(text):
     """The tokens of any text, joined, are the text."""
     assert "".join(build("", "word").split(text)) == text
@@ -111,7 +111,7 @@ def test_literal_unk_is_the_unknown_word():
     assert vocabulary.unknown("<unk> cat") == []
 
 
-@pytest.mark.parametrize(
+@each(
     "arguments, message",
     [
         (dict(level="letter"), "level must be one of char, word, byte, got 'letter'."),
@@ -130,8 +130,8 @@ def test_build_refuses_settings_out_of_range(arguments, message):
 # ---- encode and decode
 
 
-@pytest.mark.parametrize("text", TEXTS + [random_text(seed) for seed in range(20)])
-@pytest.mark.parametrize("level", ["char", "word"])
+@each("text", TEXTS + [random_text(seed) for seed in range(20)])
+@each("level", ["char", "word"])
 def test_known_text_comes_back(level, text):
     """Blanks, case, line ends, punctuation, NULs and lone surrogates survive encode and decode."""
     vocabulary = build(text, level)
@@ -139,7 +139,7 @@ def test_known_text_comes_back(level, text):
     assert vocabulary.unknown(text) == []
 
 
-@pytest.mark.parametrize("text", TEXTS[:-1] + [random_text(seed) for seed in range(20)])
+@each("text", TEXTS[:-1] + [random_text(seed) for seed in range(20)])
 def test_any_text_comes_back_from_bytes(text):
     """The byte vocabulary knows every text."""
     vocabulary = build("", "byte")
@@ -153,7 +153,7 @@ def test_lone_surrogates_do_not_crash_the_byte_vocabulary():
     assert vocabulary.unknown("a\ud800b") == []
 
 
-@pytest.mark.parametrize("text", ["", "one two", "\n= Title =\n\nThe <unk> cat .\n", "a\n\n\nb"])
+@each("text", ["", "one two", "\n= Title =\n\nThe <unk> cat .\n", "a\n\n\nb"])
 def test_canonical_text_comes_back_from_whitespace_words(text):
     """Single spaces between words and none next to newlines: nothing is lost."""
     vocabulary = build(text, "word", tokenizer="whitespace")
@@ -175,7 +175,7 @@ def test_encode_agrees_with_the_definition():
     assert vocabulary.encode(text).tolist() == expected
 
 
-@pytest.mark.parametrize("size, dtype", [(3, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)])
+@each("size, dtype", [(3, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)])
 def test_ids_have_the_smallest_type(size, dtype):
     """The type holds the largest id, and no smaller one does."""
     tokens = [UNK, *(chr(0x20000 + i) for i in range(size - 1))]
@@ -197,7 +197,7 @@ def test_unknown_tokens_are_id_0_and_listed_once_in_order():
 # ---- streaming
 
 
-@pytest.mark.parametrize("level, tokenizer", [(level, t) for level in LEVELS for t in TOKENIZERS])
+@each("level, tokenizer", [(level, t) for level in LEVELS for t in TOKENIZERS])
 def test_decoding_one_by_one_gives_the_same_text(level, tokenizer):
     """Any ids at all, fed one at a time, give what decode gives."""
     vocabulary = build(random_text(2), level, tokenizer=tokenizer)
@@ -232,7 +232,7 @@ def test_a_decoder_fed_a_prompt_goes_on_from_it():
 # ---- to and from a file
 
 
-@pytest.mark.parametrize("level, tokenizer", [(level, t) for level in LEVELS for t in TOKENIZERS])
+@each("level, tokenizer", [(level, t) for level in LEVELS for t in TOKENIZERS])
 def test_json_round_trip(level, tokenizer):
     """to_dict, through JSON, gives an equal vocabulary; lone surrogates included."""
     vocabulary = build(TEXTS[-1] + TEXTS[-2], level, tokenizer=tokenizer)
@@ -250,7 +250,7 @@ def test_vocabularies_differ_in_level_tokenizer_and_tokens():
     assert word != build("b", "word")
 
 
-@pytest.mark.parametrize(
+@each(
     "change, message",
     [
         ({"extra": 1}, "must hold level, tokenizer and tokens"),
@@ -276,7 +276,7 @@ def test_from_dict_refuses_what_to_dict_never_wrote(change, message):
         Vocabulary.from_dict({"level": "char", "tokenizer": "default", "tokens": [UNK, "a"], **change})
 
 
-@pytest.mark.parametrize("fields", [None, [], "x", {}, {"level": "char"}])
+@each("fields", [None, [], "x", {}, {"level": "char"}])
 def test_from_dict_refuses_other_values(fields):
     """Not a dict, or a dict without the three fields."""
     with pytest.raises(ModelFileError, match="must hold level, tokenizer and tokens"):

@@ -2,20 +2,21 @@
 
 import numpy as np
 import pytest
-from test_gradients import check
-from test_kernels import close
-from test_network import BACKENDS
-from test_trainer import assert_same, history
+from support.cases import each
+from support.compare import close
+from support.gradients import check_gradient
+from support.networks import BACKENDS
+from support.training import assert_same_run, history
 
 from nblstm import pad_sequences
 from nblstm.config import TrainConfig
-from nblstm.tasks.window.config import WindowConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_checkpoint, save_checkpoint
 from nblstm.nn.parameters import views
-from nblstm.text.batches import Chunk
 from nblstm.tasks.window.batches import Windows
+from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows, window_network
+from nblstm.text.batches import Chunk
 from nblstm.training.trainer import Trainer
 
 V, N, M = 7, 3, 5  # tokens, window, rows
@@ -85,19 +86,19 @@ def test_an_epoch_has_every_target_once_in_an_order_of_its_own():
 
 @kinds
 @backends
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@each("dropout", [0.0, 0.5])
 def test_gradient_against_finite_differences(kind, backend, dropout):
     """Every parameter, with class weights and label smoothing, with and without dropout."""
     network, chunk = make_network(kind, backend, dropout=dropout), make_chunk()
     network.head.classes, network.head.smoothing = np.random.default_rng(2).uniform(0.5, 2, V), 0.1
     _, grads = gradient_of(network, chunk)
     for name, weight in network.weights.items():
-        check(name, lambda: gradient_of(network, chunk)[0], weight, grads[name])
+        check_gradient(name, lambda: gradient_of(network, chunk)[0], weight, grads[name])
 
 
 @kinds
 @backends
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each("dtype", ["float32", "float64"])
 def test_losses_and_gradients_are_pytorchs(kind, backend, dtype):
     """One-hot or embedded tokens side by side, Linear, relu, Linear, cross entropy."""
     torch = pytest.importorskip("torch")
@@ -155,7 +156,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     save_checkpoint(tmp_path / "c", first.tensors(), first.facts())
     second.restore(*load_checkpoint(tmp_path / "c"))
     assert before + history(second.run()) == expected
-    assert_same(second, whole)
+    assert_same_run(second, whole)
 
 
 # ---------------------------------------------------------------- the config
@@ -172,7 +173,7 @@ def test_parameters_are_counted(kind, count):
     assert make_network(kind).config.num_parameters == count
 
 
-@pytest.mark.parametrize(
+@each(
     "settings, message",
     [
         ({"window": 0}, "window must be at least 1"), ({"padding": "left"}, "padding must be one of pre, post"),

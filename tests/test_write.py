@@ -11,10 +11,10 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from conftest import PATIENCE, environment
-
 from nblstm.cli import terminal
 from nblstm.cli.write import HELP, layout
+from support.cases import each
+from support.commands import PATIENCE, environment
 
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -189,7 +189,7 @@ def test_a_dumb_terminal(folder, monkeypatch):
         terminal.check()
 
 
-@pytest.mark.parametrize("args", [["--continuations", 0], ["--continuations", 10], ["--until", "page"], ["-n", 0]])
+@each("args", [["--continuations", 0], ["--continuations", 10], ["--until", "page"], ["-n", 0]])
 def test_wrong_options(command, folder, args):
     """Exit code 2 before anything is read."""
     assert command("write", "-m", "no such model", *args).code == 2
@@ -204,7 +204,7 @@ def test_cells():
     assert {text: terminal.width(text) for text in widths} == widths
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 7, 80])
+@each("columns", [1, 2, 3, 7, 80])
 def test_wrapped(columns):
     """Rows fit, and joined they are the text; a wide character is never cut, not even where there is no room for it."""
     text = "ab漢字e\u0301😀 " * 5
@@ -234,8 +234,8 @@ class Written:
         self.lines, self.line, self.selected = lines, line, selected
 
 
-@pytest.mark.parametrize("height", [1, 2, 3, 5, 8, 30])
-@pytest.mark.parametrize("columns", [3, 10, 80])
+@each("height", [1, 2, 3, 5, 8, 30])
+@each("columns", [3, 10, 80])
 def test_layout(columns, height):
     """The screen is never overfull, the cursor stands behind the line, and the newest rows stay."""
     writer = Written(["first"] * 20, "the end", selected=1)

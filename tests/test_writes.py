@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL
-from faults import Faults
+from support.commands import SMALL
+from support.faults import Faults
 
 import nblstm
 from nblstm.errors import ModelFileError

@@ -1,4 +1,4 @@
-"""What can be chosen, checked once: of the text, a recurrent stack, training, sampling, searching and writing together.
+"""Settings, checked once: of the text, a recurrent stack, training, sampling, searching and writing together.
 
 The only home of defaults; those of a task's network stand in the task's folder.
 """
@@ -8,8 +8,16 @@ from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, Wr
 from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
 from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, PADDINGS, TOKENIZERS, TextConfig
 from nblstm.config.training import (
-    DEFAULT_BUCKETS, DEVICES, MAX_ROLLBACKS, ON_DIVERGENCE, OPTIMIZERS, PRECISIONS, SCHEDULES, Recipe, TrainConfig,
-)  # fmt: skip
+    DEFAULT_BUCKETS,
+    DEVICES,
+    MAX_ROLLBACKS,
+    ON_DIVERGENCE,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    Recipe,
+    TrainConfig,
+)
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEVICES", "DOCUMENTS", "DTYPES", "HEADS", "LEVELS",

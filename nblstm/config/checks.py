@@ -1,9 +1,10 @@
-"""What every config shares: fields checked by type and range, a plain dict out and back in."""
+"""The base of every config: fields checked by type and range, a plain dict out and back in."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from nblstm.errors import ConfigError
@@ -12,7 +13,7 @@ MAX_SIZE = 1_000_000  # a size above this is a typing error, not a model
 MAX_TOKENS = 10**9  # to generate: months of it
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
 
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "dict": dict,
     "None": type(None),
 }  # fmt: skip
@@ -28,8 +29,10 @@ class Config:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls: type[C], fields: dict[str, Any]) -> C:
+    def from_dict(cls: type[C], fields: Mapping[str, Any]) -> C:
         """Make the config a `to_dict` came from. ConfigError names a field this version does not know."""
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{cls.__name__} is made of named fields, got {said(fields)}.")
         unknown = set(fields) - cls.names()
         if unknown:
             raise ConfigError(f"{cls.__name__} has no field {said(min(unknown))}.")

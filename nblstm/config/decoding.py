@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nblstm.config.checks import (
-    MAX_SIZE, MAX_TOKENS, Config, above_zero, at_least, at_most, check_types, one_of, strings,
-)  # fmt: skip
+    MAX_SIZE,
+    MAX_TOKENS,
+    Config,
+    above_zero,
+    at_least,
+    at_most,
+    check_types,
+    one_of,
+    strings,
+)
 from nblstm.errors import ConfigError
 
 BACKENDS = ("auto", "numpy", "cpu", "cuda")

@@ -9,18 +9,21 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
-from nblstm.config.checks import MAX_SIZE, Config, at_least, at_most, check_types, fraction, one_of, only_with
+from nblstm.config.checks import MAX_SIZE, C, Config, at_least, at_most, check_types, fraction, one_of, only_with
 from nblstm.errors import ConfigError
-from nblstm.kernels.cells import KINDS as CELLS
-from nblstm.kernels.cells import NONLINEARITIES, Cell
+from nblstm.kernels.cells import KINDS, NONLINEARITIES, Cell
 
 DTYPES = ("float32", "float64")
 HEADS = ("linear", "cell")
-WITH_MEMORY = ("lstm", "update-lstm")  # cells with a state c beside h
-OF_CELLS = {"lstm": ("proj_size", "peepholes"), "gru": (), "rnn": ("nonlinearity",), "update-lstm": ()}  # what each has
-
+CELLS = tuple(KINDS)  # those of the package; `kernels.cells.register` adds others
+MAX_ROUNDS = 100  # of a mogrifier-lstm
 MAX_PARAMETERS = 2**31  # 8 GiB of float32
 MAX_LAYERS = 1000
+
+
+def _settings_of_cells() -> dict[str, tuple[str, ...]]:
+    """Cell -> the settings that it has, of those that not all cells have."""
+    return {name: (*kind.options, *(("weight_dropout",) if kind.hidden else ())) for name, kind in KINDS.items()}
 
 
 class NetworkConfig(Config):
@@ -79,10 +82,11 @@ class StackConfig(NetworkConfig):
 
     hidden_size: int = 256  # H: units per layer
     num_layers: int = 2  # L: recurrent layers
-    cell: str = "lstm"  # lstm | gru | rnn | update-lstm
+    cell: str = "lstm"  # lstm | gru | rnn | update-lstm | mingru | mogrifier-lstm
     nonlinearity: str = "tanh"  # of an rnn: tanh | relu
     proj_size: int = 0  # of an lstm: its output is projected to so many numbers; 0 leaves it as it is
     peepholes: bool = False  # of an lstm: its gates see the cell state
+    mogrifier_rounds: int = 5  # of a mogrifier-lstm: how often x and h gate each other before a step
     layer_norm: bool = False  # normalise what goes into the gates
     residual: bool = False  # add a layer's input to its output, where their sizes match
     learned_state: bool = False  # the state before a text is trained, not zero
@@ -105,17 +109,19 @@ class StackConfig(NetworkConfig):
         """Raise ConfigError for a wrong field, or choices that exclude each other."""
         check_types(self)
         at_least(self, 1, "hidden_size", "num_layers")
-        at_least(self, 0, "proj_size")
+        at_least(self, 0, "proj_size", "mogrifier_rounds")
+        at_most(self, MAX_ROUNDS, "mogrifier_rounds")
         at_most(self, MAX_SIZE, "hidden_size")
         at_most(self, MAX_LAYERS, "num_layers")
         fraction(self, "dropout", "input_dropout", "output_dropout", "variational_dropout", "weight_dropout")
-        one_of(self, "cell", CELLS)
+        one_of(self, "cell", tuple(KINDS))
         one_of(self, "nonlinearity", NONLINEARITIES)
         one_of(self, "head", HEADS)
         one_of(self, "dtype", DTYPES)
-        only_with(self, "cell", OF_CELLS)
-        if self.head == "cell" and self.cell not in WITH_MEMORY:
-            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(WITH_MEMORY)}), got {self.cell}.")
+        only_with(self, "cell", _settings_of_cells())
+        with_memory = [name for name, kind in KINDS.items() if kind.has_memory]
+        if self.head == "cell" and self.cell not in with_memory:
+            raise ConfigError(f"the cell head needs a cell with a memory ({', '.join(with_memory)}), got {self.cell}.")
         if self.proj_size >= self.hidden_size:
             raise ConfigError(f"proj_size must be less than hidden_size, got {self.proj_size} and {self.hidden_size}.")
 
@@ -132,19 +138,22 @@ class StackConfig(NetworkConfig):
     @property
     def cells(self) -> list[Cell]:
         """The cell of every layer and direction, in the order of the state: layer by layer."""
-        options = (self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size)
+        options = (
+            self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size, self.mogrifier_rounds
+        )  # fmt: skip
         sizes = [self.input_size] + [self.output_size] * (self.num_layers - 1)
         return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
 
     def suffix(self, number: int) -> str:
-        """How PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
+        """Tell how PyTorch ends the names of a cell's parameters; number: its place in `cells`."""
         layer, direction = divmod(number, self.directions)
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     @property
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the stack's parameters: the names and layouts of torch.nn.LSTM, GRU or RNN."""
-        shapes, cells = {}, self.cells
+        shapes: dict[str, tuple[int, ...]] = {}
+        cells = self.cells
         for number, cell in enumerate(cells):
             shapes |= {f"rnn.{name}{self.suffix(number)}": shape for name, shape in cell.shapes.items()}
         if self.learned_state:
@@ -166,7 +175,10 @@ class StackConfig(NetworkConfig):
             "bidirectional": "bidirectional", "learned_state": "learned state",
         }  # fmt: skip
         parts = [f"{self.cell.upper()} {self.num_layers} x {self.hidden_size}"]
-        parts += [self.nonlinearity] * (self.cell == "rnn") + [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        options = KINDS[self.cell].options
+        parts += [self.nonlinearity] * ("nonlinearity" in options)
+        parts += [f"projected to {self.proj_size}"] * (self.proj_size > 0)
+        parts += [f"{self.mogrifier_rounds} rounds"] * ("mogrifier_rounds" in options)
         parts += [word for name, word in words.items() if getattr(self, name, False)]
         return ", ".join(parts + ["cell head"] * (self.head == "cell"))
 
@@ -214,7 +226,7 @@ class TokenStackConfig(StackConfig):
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.head_size if self.tie else self.hidden_size)
         at_least(self, 1, "vocab_size", "hidden_size", "embedding_size")
-        at_most(self, MAX_SIZE, "embedding_size")
+        at_most(self, MAX_SIZE, "hidden_size", "embedding_size")
         at_most(self, MAX_PARAMETERS, "vocab_size")
         fraction(self, "embedding_dropout")
         self.check_stack()
@@ -231,7 +243,7 @@ class TokenStackConfig(StackConfig):
         return self.embedding_size
 
     @property
-    def num_outputs(self) -> int:
+    def num_outputs(self) -> int:  # type: ignore[override]
         """V: how many logits the head makes."""
         return self.vocab_size
 
@@ -249,3 +261,8 @@ class TokenStackConfig(StackConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as files hold them."""
         return stored(self)
+
+    @classmethod
+    def from_dict(cls: type[C], fields: Mapping[str, Any]) -> C:
+        """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
+        return super().from_dict(restored(cls, fields))

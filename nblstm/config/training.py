@@ -6,9 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from nblstm.config.checks import (
-    MAX_COUNT, MAX_SIZE, MAX_TOKENS, Config, above_zero, at_least, at_most, check_types, fraction, is_number, one_of,
-    only_with, said,
-)  # fmt: skip
+    MAX_COUNT,
+    MAX_SIZE,
+    MAX_TOKENS,
+    Config,
+    above_zero,
+    at_least,
+    at_most,
+    check_types,
+    fraction,
+    is_number,
+    one_of,
+    only_with,
+    said,
+)
 from nblstm.errors import ConfigError
 
 OPTIMIZERS = {  # optimizer -> the settings that it has beside those of all
@@ -74,6 +85,12 @@ class Recipe(Config):
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
         if self.epochs is None and self.steps is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate at which training starts: lr, which is set by now."""
+        assert self.lr is not None
+        return self.lr
 
     def recipe(self) -> dict[str, Any]:
         """Return the fields that weights are a function of, as JSON values: any number of threads gives the same."""

@@ -20,7 +20,7 @@ NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what systems say that c
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes `path`'s place at the end of the block, unless the block raises.
+    """Open a new file that takes `path`'s place at the end of the block, unless the block raises.
 
     The new file is on the disk before it gets its name, and the name before the block is left. A symlink is followed,
     an existing file's permissions are kept. ModelFileError if the file cannot be written, or has its name but may lose
@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def sweep(path: Path) -> None:
-    """Delete the temporary files of writers of `path` that were killed. Only for who knows that nobody writes it now."""
+    """Delete the temporary files of killed writers of `path`. The caller knows that nobody writes it now."""
     start = _temporaries(os.path.realpath(path))
     for temporary in glob.glob(f"{glob.escape(start)}*.tmp"):
         with contextlib.suppress(OSError):
@@ -59,14 +59,14 @@ def sweep(path: Path) -> None:
 
 
 def _temporaries(target: str) -> str:
-    """How the paths of all temporary files of a target begin; of its name only a digest, so that no name is too long."""
+    """Return the start of the paths of a target's temporary files; a digest of its name, so that none is too long."""
     folder, name = os.path.split(target)
     digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
     return os.path.join(folder, f".nblstm-{digest}-")
 
 
 def _target(path: Path) -> tuple[str, int | None]:
-    """The file to replace, symlinks resolved, and its permission bits (None if it does not exist yet)."""
+    """Return the file to replace, symlinks resolved, and its permission bits (None if it does not exist yet)."""
     try:
         target = os.path.realpath(path)
         mode = os.stat(target).st_mode
@@ -87,7 +87,7 @@ def _target(path: Path) -> tuple[str, int | None]:
 
 @contextlib.contextmanager
 def _opened(folder: str) -> Iterator[int | None]:
-    """A descriptor of the folder; None where it may not be opened, as on Windows, or lacks the permission to be read."""
+    """Open a descriptor of the folder; None where that is not allowed: on Windows, or without permission to read it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:

@@ -46,7 +46,7 @@ def _digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
     described = {}
     for name, tensor in tensors.items():
         stored = little_endian(name, tensor)
-        content = hashlib.sha256(stored.reshape(-1).view(np.uint8)).hexdigest()
+        content = hashlib.sha256(stored.reshape(-1).view(np.uint8).data).hexdigest()
         described[name] = [DTYPE_NAMES[stored.dtype], list(stored.shape), content]
     text = json.dumps({"metadata": dict(metadata), "tensors": described}, sort_keys=True, separators=(",", ":"))
     return ALGORITHM + hashlib.sha256(text.encode()).hexdigest()

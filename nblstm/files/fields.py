@@ -9,7 +9,7 @@ from nblstm.config import MAX_COUNT, is_number, said
 
 
 class Rule(NamedTuple):
-    """What a value must be: in words, and as a test that raises nothing."""
+    """The rule for a value: in words, and as a test that raises nothing."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -24,8 +24,8 @@ NUMBER = Rule("a finite number", is_number)
 AMOUNT = Rule("a finite number of at least 0", lambda value: is_number(value) and value >= 0)
 FACTOR = Rule("a number above 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1)
 NUMBERS = Rule("a list of finite numbers", lambda value: _is_list(value, is_number))
-TEXT = Rule("a string", lambda value: isinstance(value, str))
-TEXTS = Rule("a list of strings", lambda value: _is_list(value, TEXT.holds))
+STRING = Rule("a string", lambda value: isinstance(value, str))
+STRINGS = Rule("a list of strings", lambda value: _is_list(value, STRING.holds))
 OBJECT = Rule("a JSON object", lambda value: isinstance(value, dict))
 
 

@@ -11,6 +11,7 @@ import weakref
 from typing import BinaryIO
 
 from nblstm.errors import ModelFileError, TrainingError
+from nblstm.files.atomic import Path
 
 try:
     import fcntl
@@ -21,7 +22,6 @@ try:
 except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
-Path = str | os.PathLike[str]
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # another has the lock; any other error: the system cannot lock
 FAR = 1 << 30  # the byte that Windows locks, far behind the text: a locked byte cannot be read
@@ -53,9 +53,9 @@ class Lock:
         self._end()
 
     def _taken(self, output: Path) -> BinaryIO:
-        """The open lock file, locked, with who holds it written in it."""
+        """Open and lock the lock file, and write its holder into it."""
         while True:
-            file = open(self.path, "a+b", buffering=0)
+            file = open(self.path, "a+b", buffering=0)  # noqa: SIM115  open as long as the lock is held
             try:
                 self.effective = _lock(file.fileno())
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):
@@ -76,7 +76,7 @@ class Lock:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file without waiting; whether the system could. BlockingIOError if another has it."""
+    """Lock an open file without waiting; return whether the system could. BlockingIOError if another has it."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _occupied(output: Path, file: BinaryIO) -> str:
-    """Who holds the lock, as its file says, and what to do."""
+    """Return the error that tells who holds the lock, as its file says."""
     file.seek(0)
     found = re.fullmatch(rb"(\d{1,20}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\n", file.read(100))
     who = "process {}, since {}".format(*(part.decode() for part in found.groups())) if found else "another process"
@@ -114,7 +114,7 @@ def _release(file: BinaryIO, path: str, owner: int) -> None:
 
 
 def _forget() -> None:
-    """In a forked child: close the parent's locks, so that they vanish with the parent alone."""
+    """Close, in a forked child, the parent's locks, so that they vanish with the parent alone."""
     for lock in _locks:
         with contextlib.suppress(OSError):
             lock._file.close()

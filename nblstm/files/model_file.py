@@ -1,4 +1,4 @@
-"""What nblstm stores: a model (config, vocabulary, weights), a training checkpoint, a state.
+"""The files of nblstm: a model (config, vocabulary, weights), a training checkpoint, a state.
 
 Each is one safetensors file. A model's tensors have the names and shapes that its config calls for, those of PyTorch's
 modules, so that other programs read them:
@@ -35,13 +35,14 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.digest import with_digest, without_digest
 from nblstm.files.safetensors import Entry, Header, Path
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 
 FORMAT_VERSION = 1
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
-KINDS = {  # metadata key -> what such a file is, and what reads it
+FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
@@ -52,13 +53,26 @@ KINDS = {  # metadata key -> what such a file is, and what reads it
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file holds."""
+    """The content of a model file."""
 
     config: NetworkConfig
     vocabulary: Vocabulary | None  # of a model of text
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
     extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
+
+    @classmethod
+    def of(
+        cls, config: NetworkConfig, vocabulary: Vocabulary | None, parameters: np.ndarray,
+        extras: dict[str, np.ndarray], training: dict[str, Any],
+    ) -> ModelFile:  # fmt: skip
+        """Make what is stored of a network with these flat parameters, which are shared."""
+        return cls(config, vocabulary, named_tensors(parameters, config), extras, training)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """The weights in a flat buffer (config.num_parameters,) of config.dtype, as a network takes them; a new one."""
+        return flatten(self.weights, self.config)
 
 
 def save_model(path: Path, file: ModelFile) -> None:
@@ -77,7 +91,7 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
 
     def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> ModelFile:
         fields = _object(document.get("config"), "config", path)
-        kind = next((kind for kind in kinds if kind.KEY == key and kind.owns(fields)), None)
+        kind = next((kind for kind in kinds if key == kind.KEY and kind.owns(fields)), None)
         if kind is None:
             raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
         config = _config(kind, fields, path)
@@ -209,11 +223,11 @@ def _load(
 
 def _key(header: Header, keys: set[str], path: Path) -> str:
     """Find the metadata key that says what a file is, one of `keys`."""
-    for key in KINDS:
-        if key in header.metadata and key in keys:
-            return key
-    wanted = "model" if len(keys) > 1 else KINDS[next(iter(keys))][0]
-    for key, (what, reader) in KINDS.items():
+    found = keys & header.metadata.keys()
+    if found:
+        return min(found)
+    wanted = "model" if len(keys) > 1 else FILE_KINDS.get(next(iter(keys)), ("model",))[0]
+    for key, (what, reader) in FILE_KINDS.items():
         if key in header.metadata:
             raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")
     raise ModelFileError(f"{path} is a safetensors file, but not an nblstm {wanted}.")
@@ -241,7 +255,7 @@ def _check_version(version: Any, path: Path) -> None:
 
 
 def _object(value: Any, name: str, path: Path) -> dict[str, Any]:
-    """The JSON value, if it is an object."""
+    """Return the JSON value, if it is an object."""
     if not isinstance(value, dict):
         raise ModelFileError(f"{path}: its {name} must be a JSON object, got {said(value)}.")
     return value
@@ -259,7 +273,7 @@ def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> Ne
 
 
 def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    """The document's vocabulary."""
+    """Return the document's vocabulary."""
     fields = _object(document.get("vocabulary"), "vocabulary", path)
     try:
         return Vocabulary.from_dict(fields)

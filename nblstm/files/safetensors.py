@@ -27,11 +27,9 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ModelFileError
-from nblstm.files.atomic import replacing
+from nblstm.files.atomic import Path, replacing
 
-Path = str | os.PathLike[str]
-
-DTYPES = {
+DTYPE_CODES = {
     "BOOL": "|b1",
     "U8": "|u1",
     "I8": "|i1",
@@ -45,7 +43,7 @@ DTYPES = {
     "I64": "<i8",
     "F64": "<f8",
 }
-DTYPE_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+DTYPE_NAMES = {np.dtype(code): name for name, code in DTYPE_CODES.items()}
 
 METADATA = "__metadata__"
 MAX_HEADER = 100_000_000  # bytes; the limit of the format's reference implementation
@@ -68,7 +66,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself. `tensors` is in the order of the data."""
+    """The header of a file. `tensors` is in the order of the data."""
 
     tensors: dict[str, Entry]
     metadata: dict[str, str]
@@ -96,7 +94,7 @@ def read(
 
 
 def read_header(path: Path) -> Header:
-    """The names, dtypes, shapes and metadata of a file, checked as `read` does, without reading the tensors."""
+    """Read the names, dtypes, shapes and metadata of a file, checked as `read` does, without reading the tensors."""
     with _open(path) as file:
         return _read_header(file, path)
 
@@ -135,7 +133,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 
 
 def _invalid(path: Path, rule: str) -> ModelFileError:
-    """The error for a file that breaks a rule of the format."""
+    """Return the error for a file that breaks a rule of the format."""
     return ModelFileError(f"{path} is damaged or not a model file: {rule}.")
 
 
@@ -172,7 +170,7 @@ def _parse(file: BinaryIO, length: int, path: Path) -> dict[str, Any]:
             fields[name] = value
         return fields
 
-    text = file.read(length)
+    text: Any = file.read(length)
     if not text.startswith(b"{"):
         raise _invalid(path, "its header does not start with '{'")
     # a tensor takes 3 brackets, the header and its metadata 2; entries, fields and sizes are separated by commas
@@ -227,7 +225,7 @@ def _behind_backslash(block: np.ndarray, first: bool) -> np.ndarray:
 
 
 def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
-    """The metadata, if it is an object of strings."""
+    """Return the metadata, if it is an object of strings."""
     if not isinstance(metadata, dict):
         raise _invalid(path, f"{METADATA} must be an object, got {_kind(metadata)}")
     for name, value in metadata.items():
@@ -237,17 +235,17 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
 
 
 def _check_entry(name: str, entry: Any, path: Path) -> Entry:
-    """One tensor's description, if its fields are of the right types and agree with each other."""
+    """Return one tensor's entry, if its fields are of the right types and agree with each other."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _invalid(path, f"tensor {name!r:.80} must have dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(code, str) or code not in DTYPES:
-        raise _invalid(path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPES)}, got {code!r:.40}")
+    if not isinstance(code, str) or code not in DTYPE_CODES:
+        raise _invalid(path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPE_CODES)}, got {code!r:.40}")
     if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise _invalid(path, f"the shape of tensor {name!r:.80} must be a list of at most {MAX_DIMENSIONS} sizes >= 0")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _invalid(path, f"the data_offsets of tensor {name!r:.80} must be [begin, end] with 0 <= begin <= end")
-    dtype = np.dtype(DTYPES[code])
+    dtype = np.dtype(DTYPE_CODES[code])
     if math.prod(size for size in shape if size) * dtype.itemsize >= 2**63:  # also of a tensor without elements
         raise _invalid(path, f"the shape of tensor {name!r:.80} is too large for any memory")
     needed, (begin, end) = math.prod(shape) * dtype.itemsize, offsets
@@ -257,7 +255,7 @@ def _check_entry(name: str, entry: Any, path: Path) -> Entry:
 
 
 def _are_sizes(values: Any) -> bool:
-    """Whether the JSON value is a list of integers >= 0 (true and 1.0 are no integers here)."""
+    """Tell whether the JSON value is a list of integers >= 0 (true and 1.0 are no integers here)."""
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
@@ -287,7 +285,7 @@ def _read_tensor(file: BinaryIO, name: str, entry: Entry, path: Path) -> np.ndar
 
 
 def _kind(value: Any) -> str:
-    """A JSON value's type, for a message."""
+    """Name a JSON value's type, for a message."""
     return "null" if value is None else type(value).__name__
 
 
@@ -297,7 +295,7 @@ def _kind(value: Any) -> str:
 def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a file in one step: whatever happens, `path` holds either the old content or all of the new.
 
-    tensors: of any shape, with a dtype of DTYPES. Larger items come first, then names in order, so that every
+    tensors: of any shape, with a dtype of DTYPE_CODES. Larger items come first, then names in order, so that every
     tensor is aligned and equal content gives equal bytes.
     A symlink is followed, an existing file's permissions are kept.
     ModelFileError if a tensor or the metadata does not fit the format, the file cannot be written, or another kind of
@@ -311,11 +309,11 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     with replacing(path) as file:
         file.write(header)
         for array in arrays.values():
-            file.write(array.reshape(-1).view(np.uint8))
+            file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def check_replaceable(path: Path) -> None:
-    """ModelFileError if a file is there that does not begin as safetensors files do, which may be a user's text."""
+    """Raise ModelFileError if there is a file that does not begin as safetensors files do: it may be a user's text."""
     if not os.path.isfile(path):
         return  # whoever writes will tell of folders and pipes
     begin = b""
@@ -326,7 +324,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
-    """The tensor in the container's byte order and C order; a copy only if it is not so already."""
+    """Return the tensor in the container's byte order and C order; a copy only if it is not so already."""
     array = np.asarray(tensor, order="C")
     little = array.dtype.newbyteorder("<")
     if name == METADATA or little not in DTYPE_NAMES:
@@ -335,7 +333,7 @@ def little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _header_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The header's length and the header, padded so that the data starts at a multiple of 8."""
+    """Return the header's length and the header, padded so that the data starts at a multiple of 8."""
     if not all(isinstance(text, str) for text in (*metadata, *metadata.values())):
         raise ModelFileError("the metadata of a safetensors file must map strings to strings.")
     if len(arrays) > MAX_TENSORS:

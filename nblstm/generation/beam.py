@@ -28,8 +28,8 @@ from nblstm import checks
 from nblstm.config import BeamConfig
 from nblstm.generation.sampler import steps_of_a_call
 from nblstm.generation.stops import Stops
-from nblstm.kernels import Beam, Places
-from nblstm.kernels.reference import over, rank, score
+from nblstm.kernels import Beam, Hypotheses
+from nblstm.kernels.reference.searching import over, rank, score
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.lines import count_ends
@@ -59,7 +59,7 @@ class Ending(Protocol):
     window: int  # how many of the newest tokens it looks at
 
     def reached(self, tokens: np.ndarray) -> bool:
-        """Whether a hypothesis ends with these newest tokens (up to `window`,)."""
+        """Tell whether a hypothesis ends with these newest tokens (up to `window`,)."""
 
 
 class StopStrings:
@@ -72,7 +72,7 @@ class StopStrings:
         self.window = CONTEXT + self._longest
 
     def reached(self, tokens: np.ndarray) -> bool:
-        """Whether a string ends in the text of the last token; others would have been reached before."""
+        """Tell whether a string ends in the text of the last token; others would have been reached before."""
         newest = max(0, len(tokens) - self._longest)
         before = [*self._before, *tokens[:newest].tolist()]
         text, _ = decoded_after(self.vocabulary, before, tokens[newest:])
@@ -81,7 +81,7 @@ class StopStrings:
         return stops.found
 
     def cut(self, text: str) -> str:
-        """The text before the first of the strings."""
+        """Return the text before the first of the strings."""
         stops = Stops(self.strings)
         return stops.feed(text) + stops.flush()
 
@@ -101,10 +101,10 @@ class BeamSearch:
         ending: Ending | None = None,
         first: np.ndarray | None = None,
     ) -> None:
-        """state: that of one text, after everything that comes before. first: the ids (M,) that may come first, if not all."""
+        """state: of one text, after everything that comes before. first: ids (M,) that may come first; None: all."""
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
-        self.places = Places(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
+        self.places = Hypotheses(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
         self.places.log_probability[:: B // config.groups] = 0.0  # one empty text a group
         self.places.perturbed[0] = 0.0
         self._beam = Beam(
@@ -124,7 +124,7 @@ class BeamSearch:
     # ------------------------------------------------------------ some steps
 
     def step(self) -> None:
-        """As many steps as a call of the kernels should take, or one where an ending is looked for.
+        """Take as many steps as a call of the kernels should, or one where an ending is looked for.
 
         At each of them every hypothesis that has not ended grows by a token; the best children take the places.
         NonFiniteError at the token whose logits are no distribution.
@@ -141,7 +141,7 @@ class BeamSearch:
         self._apply_ending()
 
     def _room(self, K: int) -> np.ndarray:
-        """The history (2, at least steps + K, B)."""
+        """Return the history (2, at least steps + K, B)."""
         if self.steps + K > self._history.shape[1]:
             more = np.empty((2, max(K, self.steps), self.config.beam), np.int64)
             self._history = np.concatenate([self._history[:, : self.steps], more], axis=1)
@@ -164,7 +164,7 @@ class BeamSearch:
         return over(self.places, self.steps, self._beam)
 
     def hypotheses(self) -> list[Hypothesis]:
-        """The texts that have ended or are n tokens long: the best first, or in the order a stochastic beam drew them.
+        """Return the texts that have ended or are n tokens long: the best first, or as a stochastic beam drew them.
 
         All token sequences of a group are distinct; two groups may have found the same.
         """
@@ -179,7 +179,7 @@ class BeamSearch:
         ]
 
     def _tokens(self, places: np.ndarray, steps: int) -> list[np.ndarray]:
-        """The tokens that the hypotheses at these places got in the last so many steps, from child to parent."""
+        """Return the tokens of the last so many steps of the hypotheses in these beam slots, from child to parent."""
         steps = min(steps, self.steps)
         taken = np.empty((len(places), steps), np.int64)
         for s in range(1, steps + 1):
@@ -189,7 +189,7 @@ class BeamSearch:
 
 
 def distinct(hypotheses: list[Hypothesis], text_of: Callable[[Hypothesis], str]) -> list[tuple[str, Hypothesis]]:
-    """The distinct texts of hypotheses in their order, but first the best of each group, then their second ones ..."""
+    """Return the distinct texts of hypotheses in order, but first the best of each group, then their second ones ..."""
     found: dict[str, Hypothesis] = {}
     turns: dict[str, int] = {}  # text -> how many others its group has found before
     groups: Counter[int] = Counter()
@@ -202,12 +202,12 @@ def distinct(hypotheses: list[Hypothesis], text_of: Callable[[Hypothesis], str])
 
 
 def text_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> str:
-    """The text of the tokens (t,) that follow the ids `before`, an end token left out."""
+    """Return the text of the tokens (t,) that follow the ids `before`, an end token left out."""
     return "".join(decoded_after(vocabulary, before, tokens))
 
 
 def decoded_after(vocabulary: Vocabulary, before: Sequence[int], tokens: np.ndarray) -> tuple[str, str]:
-    """`text_after` as (what is certain of it, what an unfinished character at its end would be if nothing followed)."""
+    """Return `text_after` as (its certain part, an unfinished character at its end as it would be decoded)."""
     decoder = vocabulary.decoder()
     for token in before:
         decoder.feed(token)

@@ -100,7 +100,7 @@ class CoWriter:
     # ------------------------------------------------------------ what the model thinks
 
     def continuations(self, give_up: Callable[[], bool] = lambda: False) -> list[str]:
-        """Up to config.continuations distinct, likely ways to go on to the end of the word or line.
+        """Search up to config.continuations distinct, likely ways to go on to the end of the word or line.
 
         Words by falling probability; of lines the best of each group first.
         give_up: asked before each step of the search; where it says yes, nothing is offered this time.
@@ -113,7 +113,7 @@ class CoWriter:
         return offered or []
 
     def _continue(self, line: str, give_up: Callable[[], bool]) -> list[str] | None:
-        """The continuations of a line; None if given up."""
+        """Search the continuations of a line; None if given up."""
         tokens, states = self._read(line)
         known, typed, first = self._start(line, tokens)
         if not len(first):
@@ -142,7 +142,7 @@ class CoWriter:
         return self._reading
 
     def _start(self, line: str, tokens: list[int]) -> tuple[int, str, np.ndarray]:
-        """(tokens of the line to start behind, what is typed behind them, ids (M,) of the tokens that may come first).
+        """Return (tokens of the line to start after, the text typed after them, ids (M,) that may come first).
 
         At word level the last word may be unfinished: the search starts before it, with the words that start so.
         """
@@ -156,7 +156,7 @@ class CoWriter:
         return known, " " if spaced and line.endswith(" ") and known else "", self._inside
 
     def _text(self, before: list[int], typed: str, tokens: np.ndarray) -> str:
-        """What the tokens (t,) that were found behind `before` add to what is typed, without the line's end; "" if they add nothing."""
+        """Return the text that tokens (t,) found after `before` add to the typed one, without the line's end."""
         text = text_after(self.vocabulary, before, tokens)
         if not text.startswith(typed) or "\ufffd" in text:  # half a character
             return ""
@@ -167,7 +167,7 @@ class CoWriter:
 
 
 def _search_config(config: WriteConfig) -> BeamConfig:
-    """How continuations are searched: words by their probability; lines in groups, as the likeliest differ little."""
+    """Return the settings of the search: words by their probability; lines in groups, as the likeliest differ little."""
     beam = PLACES * config.continuations
     if config.until == "word":
         return BeamConfig(n=config.n, beam=beam, num_samples=beam // 2, length_penalty=0.0)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import TokenStackConfig, SampleConfig
-from nblstm.kernels import Filters, fastest
+from nblstm.config import SampleConfig, TokenStackConfig
+from nblstm.kernels import Filters
+from nblstm.nn.cost import draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
@@ -26,7 +27,7 @@ def generate(
     prompt: np.ndarray | None = None,
     over: Callable[[int], bool] = lambda n: False,
 ) -> Iterator[np.ndarray]:
-    """The next config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
+    """Generate config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
 
     state: that of one text, after everything that comes before. random: draws num_samples uniform numbers a step,
     the n-th for text n, so neither the size of the pieces nor the end of another text changes a text.
@@ -47,7 +48,7 @@ def generate(
         piece[going] = history.advance(K)
         yield from _sound(piece, made, over)
         made += K
-        rows = [row for row, n in enumerate(going) if not over(n)]
+        rows = [row for row, n in enumerate(going) if not over(int(n))]
         if not rows:
             return
         if len(rows) < len(going):
@@ -57,7 +58,7 @@ def generate(
 
 
 def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterator[np.ndarray]:
-    """A piece (N, K), in two where a text is lost (-1) in it. NonFiniteError then, unless the text is over before that.
+    """Yield a piece (N, K), in two where a text is lost (-1) in it: NonFiniteError unless it is over before that.
 
     made: tokens of each text before the piece.
     """
@@ -73,8 +74,8 @@ def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterato
         yield piece[:, steps:]
 
 
-def read(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
-    """The state of one text after reading tokens (M,) behind `state`, READ at once; None is the empty text."""
+def read_ids(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
+    """Read tokens (M,) of one text after `state`, READ at once, and return the state; None is the empty text."""
     state = network.initial_state() if state is None else state
     tokens = checks.ids("tokens", tokens, network.config.vocab_size)
     for start in range(0, len(tokens), READ):
@@ -84,7 +85,7 @@ def read(network: Network, tokens: np.ndarray, state: State | None = None) -> St
 
 
 def _filters(config: SampleConfig) -> Filters:
-    """The config's filters, each of the type that its default has."""
+    """Return the config's filters, each of the type that its default has."""
     return Filters(*(type(off)(getattr(config, name)) for name, off in Filters._field_defaults.items()))
 
 
@@ -99,7 +100,7 @@ class _History:
         self.tokens = np.repeat(prompt[None, len(prompt) - self.length :].astype(np.int64), N, axis=0)
 
     def room(self, K: int) -> tuple[np.ndarray, int]:
-        """(tokens (N, S), length): those before are tokens[:, :length], and there is room for K more."""
+        """Return (tokens (N, S), length): those before are tokens[:, :length], and there is room for K more."""
         if self.length + K > self.tokens.shape[1]:
             kept = min(self.length, self.needed)
             tokens = np.zeros((len(self.tokens), 2 * kept + K), np.int64)
@@ -108,7 +109,7 @@ class _History:
         return self.tokens, self.length
 
     def advance(self, K: int) -> np.ndarray:
-        """The K tokens that have come since `room`: (N, K)."""
+        """Return the K tokens that have come since `room`: (N, K)."""
         self.length += K
         return self.tokens[:, self.length - K : self.length]
 
@@ -118,34 +119,18 @@ class _History:
 
 
 # ---------------------------------------------------------------- what it costs
-#
-# Measured on a 2-core x86-64 server with `benchmarks/sample.py` and `benchmarks/startup.py`: seconds of a step, bytes
-# of weights and floating-point operations a second of each backend; seconds that the compiled one takes to start.
 
-STEP_SECONDS = {"numpy": 100e-6, "cpu": 3e-6}
-READ_BYTES = {"numpy": 15e9, "cpu": 30e9}
-OPERATIONS = {"numpy": 40e9, "cpu": 100e9}
-CPU_START = 0.7
 CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctrl-C is heard
 
 
-def step_seconds(model: TokenStackConfig, backend: str, num_texts: int) -> float:
-    """What one token of each of num_texts texts is expected to take: a step, its weights once, its products."""
-    if not model.cells[0].compiled:
-        backend = "numpy"  # whichever it is called
-    size = model.num_parameters * np.dtype(model.dtype).itemsize
-    products = 2.0 * num_texts * model.num_parameters / OPERATIONS[backend]
-    return STEP_SECONDS[backend] + max(size / READ_BYTES[backend], products)
-
-
 def steps_of_a_call(network: Network, num_texts: int) -> int:
-    """How many tokens of each text fit in CALL_SECONDS, at least 1. A function of the settings alone."""
+    """Count the tokens of each text that fit in CALL_SECONDS, at least 1. A function of the settings alone."""
     backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
-    return max(1, int(CALL_SECONDS / step_seconds(network.config, backend, num_texts)))
+    return max(1, int(CALL_SECONDS / draw_seconds(network.config, backend, num_texts)))
 
 
 def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
-    """1, 2, 4, ... tokens up to what a call may take; config.n in all."""
+    """Yield 1, 2, 4, ... tokens, as many as a call may take; config.n in all."""
     most, left, size = steps_of_a_call(network, config.num_samples), config.n, 1
     while left > 0:
         yield min(size, left)
@@ -153,19 +138,17 @@ def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
 
 
 def choose_backend(model: TokenStackConfig, config: SampleConfig, prompt_tokens: int) -> str:
-    """"numpy" or "cpu": config.backend, or where that is "auto" the one expected to finish first.
+    """Return config.backend, or where that is "auto" the one of "numpy" and "cpu" expected to finish first.
 
     numba takes longer to import than NumPy takes for a few thousand tokens, then is many times faster, unless the
     cells have options that NumPy computes on every backend.
     """
     if config.backend != "auto":
         return config.backend
-    if fastest() == "numpy":
-        return "numpy"
     seconds = {
-        backend: config.n * step_seconds(model, backend, config.num_samples)
+        backend: config.n * draw_seconds(model, backend, config.num_samples)
         + prompt_tokens * step_seconds(model, backend, 1)
         for backend in ("numpy", "cpu")
     }
-    seconds["cpu"] += 0 if "numba" in sys.modules else CPU_START
-    return min(seconds, key=lambda backend: seconds[backend])
+    seconds["cpu"] += start_seconds()
+    return min(seconds, key=seconds.__getitem__)

@@ -12,8 +12,8 @@ from nblstm.text.lines import normalized, place_in
 class Stops:
     """Pieces of a text in, the text before a stop string out: `feed` each piece, at the text's end `flush`.
 
-    Of several stop strings the one that is complete first counts, of those the longest. A line end in one stands for any
-    (see `nblstm.text.lines`). found: whether one has come. ConfigError if a stop string is empty.
+    Of several stop strings the one that is complete first counts, of those the longest. A line end in one stands for
+    any (see `nblstm.text.lines`). found: whether one has come. ConfigError if a stop string is empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ class Stops:
         self.stops, self.held, self.found = tuple(map(normalized, stops)), "", False
 
     def feed(self, piece: str) -> str:
-        """What is certain to stand before a stop string now; what may be the start of one is held back."""
+        """Return the text that is certain to precede a stop string; what may be the start of one is held back."""
         if self.found:
             return ""
         held = self.held + piece
@@ -36,12 +36,12 @@ class Stops:
         return held[:certain]
 
     def _started(self, text: str) -> int:
-        """The length of the longest start of a stop string that the text ends with."""
+        """Return the length of the longest start of a stop string that the text ends with."""
         longest = min(len(text), max(map(len, self.stops), default=1) - 1)
-        starts = lambda k: tuple(stop[:k] for stop in self.stops if len(stop) > k)  # noqa: E731
+        starts = lambda k: tuple(stop[:k] for stop in self.stops if len(stop) > k)
         return next((k for k in range(longest, 0, -1) if text.endswith(starts(k))), 0)
 
     def flush(self) -> str:
-        """What was held back; the text ends here."""
+        """Return the text that was held back; it ends here."""
         held, self.held = self.held, ""
         return held

@@ -1,17 +1,17 @@
 """The math, once per device: `reference` (NumPy, the specification), `cpu` (numba), `cuda` (numba, NVIDIA cards).
 
 Legend
-    T time steps, N batch (texts side by side), D input size, H hidden size, V vocabulary.
+    T time steps, N batch, D input size, H hidden size, V vocabulary.
     M rows: the tokens of N packed texts, time step by time step, the batch shrinking as texts end (PyTorch's
     PackedSequence); M = T * N where all are equally long. Step t holds rows offsets[t] : offsets[t + 1].
     Arrays are C-contiguous, weights have PyTorch's shapes and gate order. A leading `d` is the gradient of the loss.
 
 Contract
     Every module holds the same functions with the same argument names: outputs first, then inputs, `threads`
-    last. The caller allocates, so calls of several threads share nothing but what they only read. Forward functions overwrite their outputs; backward functions overwrite `dx`
-    and add into parameter gradients. What a `work` tuple holds is the module's own business. `array`, `empty` and
-    `zeros_like` make arrays where the kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere,
-    and copies them there and back.
+    last. The caller allocates, so calls of several threads share nothing but what they only read.
+    Forward functions overwrite their outputs; backward functions overwrite `dx` and add into parameter gradients.
+    What a `work` tuple holds is the module's own business. `array`, `empty` and `zeros_like` make arrays where the
+    kernels work, `assign` and `host` cross over; cuda takes NumPy arrays everywhere, and copies them there and back.
 
     array(x)                                                           -> x where the kernels work
     empty(shape, dtype)                                                -> array
@@ -30,7 +30,7 @@ Contract
     decode(logits, h, c, top, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
     generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
-    search(parents, tokens, start, places, h, c, top, logits, noise, banned, beam, work, threads)     -> int
+    search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads)     -> int
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
@@ -61,12 +61,11 @@ import numpy as np
 from nblstm.errors import ConfigError, DeviceError
 from nblstm.kernels.cells import Cell
 
-
 LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more rows are worked off in turns
 
 
-class Net(NamedTuple):
-    """What `decode` computes with: a network that reads in one direction."""
+class DecoderWeights(NamedTuple):
+    """The weights of a network that reads in one direction, as `decode_work` takes them."""
 
     embedding: np.ndarray  # (V, E)
     cells: list[Cell]  # of every layer
@@ -93,8 +92,8 @@ class Filters(NamedTuple):
 class Beam(NamedTuple):
     """How `search` chooses, and when it is over."""
 
-    groups: int = 1  # of places, that choose one after the other
-    diversity: float = 0.0  # nats that a token costs for each place of an earlier group that takes it at the same step
+    groups: int = 1  # of slots, that choose one after the other
+    diversity: float = 0.0  # nats that a token costs for each slot of an earlier group that takes it at the same step
     stochastic: bool = False  # draw without replacement
     end: int = -1  # id of the token that ends a text; -1: there is none
     length_penalty: float = 0.0  # alpha of the rank
@@ -102,10 +101,10 @@ class Beam(NamedTuple):
     wanted: int = 1  # texts of each group
 
 
-class Places(NamedTuple):
+class Hypotheses(NamedTuple):
     """The B hypotheses of a `search`."""
 
-    log_probability: np.ndarray  # (B,) float64, in nats; -inf where the place is empty
+    log_probability: np.ndarray  # (B,) float64, in nats; -inf where the slot is empty
     perturbed: np.ndarray  # (B,) float64: the G of a stochastic beam
     length: np.ndarray  # (B,) int64: tokens so far
     finished: np.ndarray  # (B,) bool: whether it has ended
@@ -114,6 +113,14 @@ class Places(NamedTuple):
 def fastest() -> str:
     """The name of the fastest kernels that can run here: "cpu", or "numpy" where numba is not installed."""
     return "cpu" if importlib.util.find_spec("numba") else "numpy"
+
+
+def fallback(cell: Cell, name: str) -> str | None:
+    """A sentence for who will wait, where the kernels called `name` leave a cell to the specification; else None."""
+    if name == "numpy" or (cell.compiled if name == "cpu" else cell.definition.cuda is not None):
+        return None
+    options = " with these options" if cell.is_specified else ""
+    return f"no {name} kernel computes the cell {cell.kind}{options}; NumPy does, several times slower."
 
 
 def load(name: str) -> ModuleType:

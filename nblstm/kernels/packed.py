@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def indices(numbers: np.ndarray) -> np.ndarray:
+def indices(numbers: np.ndarray | int) -> np.ndarray:
     """Whole numbers as np.intp, the type that NumPy wants rows and counts in; itself where it has that type.
 
     The ids and offsets of a text have types of their own (int32, int64), which np.take, np.repeat and np.bincount

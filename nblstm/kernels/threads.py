@@ -1,4 +1,4 @@
-"""Work split over threads: kernels release the GIL, so plain Python threads run them side by side.
+"""Work split over threads: kernels release the GIL, so plain Python threads run them at the same time.
 
 numba's own `parallel=True` compiles several times slower, and its fallback layer aborts when two Python
 threads call it at once; a thread pool does neither.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
-from typing import Any, Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,24 @@ LONG_WAITS = 0.1  # share of a call spent in long waits at barriers: more means 
 ALONE = 20.0  # times what a call has taken that had to wait for cores: so long calls stay on one thread
 _crowd = threading.Lock()  # never waited for
 _alone_until = 0.0
+NO_COUNTER = np.zeros(3, np.int64)  # of shares that wait for nobody
+
+
+class Share(NamedTuple):
+    """The share of the work that a kernel does: its last argument, as a plain tuple.
+
+    Plain, because numba takes 0.6 us a call to find the type of a named one; `Share(*share)` names it again for free.
+    """
+
+    part: int  # number of the share, from 0
+    start: int  # of range(total): from start to before stop
+    stop: int
+    parts: int  # that share all of it and wait for each other at barriers; 1: nobody to wait for
+    counter: np.ndarray  # of the barrier
 
 
 def _pool_of_threads() -> ThreadPoolExecutor:
-    """A pool with a thread for every call, so calls that wait for each other (`together`) all run; it starts with none."""
+    """A pool with a thread for every call, so that calls that wait for each other (`run_cooperatively`) all run."""
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
 
 
@@ -40,12 +54,12 @@ def available() -> int:
         return os.cpu_count() or 1
 
 
-def split(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, part, start, stop) for up to `threads` equal parts of range(total), all at once.
+def parallel_for(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
+    """Call kernel(*args, share) for up to `threads` equal parts of range(total), all at once.
 
     Part numbers count from 0; no part is empty. Returns when all are done.
     """
-    ranges(kernel, equal(total, threads), *args)
+    run_ranges(kernel, equal(total, threads), *args)
 
 
 def equal(total: int, threads: int) -> list[int]:
@@ -54,16 +68,16 @@ def equal(total: int, threads: int) -> list[int]:
     return [total * part // parts for part in range(parts + 1)]
 
 
-def ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
-    """kernel(*args, part, edges[part], edges[part + 1]) for every part, all at once."""
-    _run(kernel, [(*args, part, start, stop) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
+def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
+    """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
+    _run(kernel, [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
 
 
-def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
-    """kernel(*args, counter, parts, part, 0, total) on `threads` threads that share the work and wait for each other.
+def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
+    """Call kernel(*args, share) on `threads` threads that share all of the work and wait for each other.
 
-    They wait at `barrier(counter, parts, ...)`. All parts must run at once, so one caller at a time gets several
-    threads; for the others parts is 1, as it is for a while after a call that had to wait for cores. A part that
+    They wait at `barrier(share.counter, share.parts, ...)`. All parts must run at once, so one caller at a time gets
+    several threads; for the others parts is 1, as it is for a while after a call that had to wait for cores. A part that
     fails, or that an interrupt keeps from starting, lets the others pass all barriers: they end, with results that
     nobody will see, and the error goes on its way.
     """
@@ -73,7 +87,7 @@ def together(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -
     alone = threads == 1 or started < _alone_until or not crowd.acquire(blocking=False)
     try:
         parts = 1 if alone else threads
-        calls = [(*args, counter, parts, part, 0, total) for part in range(parts)]
+        calls = [(*args, (part, 0, total, parts, counter)) for part in range(parts)]
         _run(kernel, calls, lambda: counter.fill(OPEN))
         seconds = time.monotonic() - started
         if counter[2] or counter[1] * 1e-9 > LONG_WAITS * seconds + 0.002:

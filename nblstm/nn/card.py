@@ -1,4 +1,4 @@
-"""What a card's kernels compute."""
+"""The networks that a card's kernels compute."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from nblstm.config.checks import said
 from nblstm.errors import ConfigError
 
 COMPUTED = {  # settings of a network that they have; others must be at their defaults
-    "vocab_size", "embedding_size", "hidden_size", "num_layers", "cell", "nonlinearity", "tie", "dropout",
-    "input_dropout", "output_dropout", "variational_dropout",
+    "vocab_size", "embedding_size", "hidden_size", "num_layers", "cell", "nonlinearity", "mogrifier_rounds", "tie",
+    "dropout", "input_dropout", "output_dropout", "variational_dropout",
 }  # fmt: skip
 
 

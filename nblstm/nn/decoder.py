@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from nblstm import checks
 from nblstm.config import StackConfig
 from nblstm.config.checks import MAX_SIZE
 from nblstm.errors import ConfigError
-from nblstm.kernels import Beam, Filters, Net, Places
+from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses
 from nblstm.nn.state import State
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ def weights_to_decode(network: Network) -> Any:
     """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways."""
     c, weights = network.config, network.weights
     check_writes(c)
-    net = Net(
-        weights["embedding.weight"], c.cells, network.body.cell_weights, c.residual, c.head == "cell",
+    body: Any = network.body  # a stack
+    net = DecoderWeights(
+        weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         weights["head.weight"], weights["head.bias"],
     )  # fmt: skip
     return network.kernels.decode_weights(net, network.threads)
 
 
 class Decoder:
-    """What goes on token by token with up to num_texts texts: a network's weights, made ready, and scratch of its own."""
+    """Reads up to num_texts texts token by token: a network's packed weights, and scratch of its own."""
 
     def __init__(self, network: Network, weights: Any, num_texts: int) -> None:
         """weights: what `kernels.decode_weights` has made of the network's."""
@@ -44,7 +46,7 @@ class Decoder:
         self.num_texts = checks.whole("num_texts", num_texts, 1, MAX_SIZE)
         self.work = self.kernels.decode_work(num_texts, weights, self.threads)
 
-    def __call__(self, tokens: np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
+    def __call__(self, tokens: Sequence[int] | np.ndarray, state: State, want_logits: bool = True) -> np.ndarray:
         """Read one token of each text: logits (N, V) of the next ones, (0, V) if they are not wanted.
 
         tokens (N,) int; state is overwritten with the one after them. ConfigError if they are not of this network,
@@ -57,13 +59,13 @@ class Decoder:
         return checks.distributions(logits, "behind these tokens") if want_logits else logits
 
     def _check_state(self, state: State) -> int:
-        """How many texts a state is of that will be written to. ConfigError if it is not of this decoder's."""
+        """Return the number of texts of a state that will be written to. ConfigError if it is not of this decoder's."""
         N = checks.whole("state.num_texts", checks.a(State, "state", state).num_texts, 1, self.num_texts)
         state.check_in_place(self.config, N)
         return N
 
     def _check(self, state: State, logits: np.ndarray, banned: np.ndarray) -> tuple[int, int]:
-        """(N, V). ConfigError for a state or logits that are not of this decoder's, or for banned ids that leave none."""
+        """Return (N, V). ConfigError if state or logits are not of this decoder's, or the banned ids leave none."""
         N, V = self._check_state(state), self.config.vocab_size
         checks.in_place("logits", logits, (N, V), self.config.dtype)
         if len(np.unique(checks.ids("banned", banned, V))) == V:
@@ -90,7 +92,7 @@ class Decoder:
             )
 
     def search(
-        self, parents: np.ndarray, tokens: np.ndarray, start: int, places: Places, state: State, logits: np.ndarray,
+        self, parents: np.ndarray, tokens: np.ndarray, start: int, hypotheses: Hypotheses, state: State, logits: np.ndarray,
         noise: np.ndarray, banned: np.ndarray, beam: Beam,
     ) -> int:  # fmt: skip
         """Take up to len(noise) steps of a beam search, and return how many; see `kernels.reference.search`."""
@@ -98,7 +100,7 @@ class Decoder:
         steps = checks.whole("parents", len(parents), start + K, sys.maxsize)
         for name, array in (("parents", parents), ("tokens", tokens)):
             checks.in_place(name, array, (steps, B), np.int64)
-        for name, array, dtype in zip(Places._fields, places, (np.float64, np.float64, np.int64, np.bool_)):
+        for name, array, dtype in zip(Hypotheses._fields, hypotheses, (np.float64, np.float64, np.int64, np.bool_)):
             checks.in_place(name, array, (B,), dtype)
         checks.in_place("noise", noise, (K, B, V if beam.stochastic else 0), np.float64)
         if start > 0:
@@ -106,6 +108,6 @@ class Decoder:
             checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
             return self.kernels.search(
-                parents, tokens, start, places, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
+                parents, tokens, start, hypotheses, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
                 self.threads,
             )  # fmt: skip

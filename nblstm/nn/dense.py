@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nblstm.nn.noise import LAYER
-from nblstm.nn.stack import Gradients, StateGradient
+from nblstm.nn.parameters import Gradients
+from nblstm.nn.stack import StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 
@@ -20,20 +21,20 @@ class Dense:
         self.config, self.weight, self.bias = config, weights.get("dense.weight"), weights["dense.bias"]
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """Nothing is remembered of a text."""
+        """Return a state that holds nothing."""
         shapes = (0, batch_size, 0), (0, batch_size, 0), (batch_size, 0)
         return State(*(np.zeros(shape, self.config.dtype) for shape in shapes))
 
     def carried(self, state: State) -> State:
-        """The state itself."""
+        """Return the state itself."""
         return state
 
     def checked(self, state: State, batch_size: int) -> State:
-        """The state itself, which holds nothing."""
+        """Return the state itself, which holds nothing."""
         return state
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
-        """Put h (M, H), after dropout in training, on the tape; the state is nothing still."""
+        """Put h (M, H), after dropout in training, on the tape; return the state, which holds nothing."""
         x, backend = inputs.x, tape.backend
         h = tape.scratch.array("h", len(x), self.config.hidden_size)
         if self.weight is None:
@@ -41,15 +42,15 @@ class Dense:
         else:
             backend.kernels.linear_forward(h, self._work(tape, x), x, self.weight, self.bias, backend.threads)
         np.maximum(h, 0, out=h)
-        tape.body = x, h
+        tape.body_kept = x, h
         tape.features = tape.dropped(h, self.config.dropout, 0.0, LAYER)
         return state
 
     def backward(
         self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
     ) -> tuple[np.ndarray, StateGradient]:
-        """Add the gradients of weight and bias; (that of x, nothing). dfeatures (M, H) is overwritten."""
-        (x, h), backend = tape.body, tape.backend
+        """Add the gradients of weight and bias; return (that of x, nothing). dfeatures (M, H) is overwritten."""
+        (x, h), backend = tape.body_kept, tape.backend
         dz = tape.dropped(dfeatures, self.config.dropout, 0.0, LAYER, into=dfeatures)
         dz *= h > 0  # h = max(0, z)
         if self.weight is None:
@@ -62,7 +63,7 @@ class Dense:
         return dx, []
 
     def _work(self, tape: Tape, x: np.ndarray) -> Any:
-        """The kernels' work of the layer."""
+        """Return the kernels' work of the layer."""
         c, (kernels, threads, _, _) = self.config, tape.backend
-        make = lambda M: kernels.linear_work(M, x.shape[1], c.hidden_size, c.dtype, threads)  # noqa: E731
+        make = lambda M: kernels.linear_work(M, x.shape[1], c.hidden_size, c.dtype, threads)
         return tape.scratch.work("dense", make, len(x))

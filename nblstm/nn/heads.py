@@ -1,4 +1,4 @@
-"""Heads: what stands behind a body. A softmax over tokens, or numbers with a squared error."""
+"""Heads: the last part of a network. A softmax over tokens, or numbers with a squared error."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
+from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
 
-Gradients = Mapping[str, np.ndarray]
-
 
 class Head(ABC):
-    """y = W x + b and a loss, of what the body hands on, x (M, F)."""
+    """y = W x + b and a loss, of the body's features x (M, F)."""
 
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.weight, self.bias = config, weights["head.weight"], weights["head.bias"]
 
     @abstractmethod
     def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
-        """The targets of so many rows, as the kernels read them. ConfigError if they are not of this head."""
+        """Return the targets of so many rows, as the kernels read them. ConfigError if they are not of this head."""
 
     def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
-        """y (M, V), an array of its own."""
+        """Return y (M, V), an array of its own."""
         c, (kernels, threads, _, _) = self.config, scratch.backend
         y = np.empty((len(x), c.num_outputs), c.dtype)
         work = kernels.linear_work(len(x), c.head_size, c.num_outputs, c.dtype, threads)
@@ -35,10 +34,10 @@ class Head(ABC):
 
     @abstractmethod
     def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The loss of every row (M,), in an array of its own."""
+        """Return the loss of every row (M,), in an array of its own."""
 
     def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
-        """The mean loss of a chunk, weighted by chunk.weights, and its gradient with respect to tape.features.
+        """Return the mean loss of a chunk, weighted by chunk.weights, and its gradient with respect to tape.features.
 
         That of the head's own parameters is added to grads.
         """
@@ -54,7 +53,7 @@ class Head(ABC):
         return loss, dx
 
     def _of_rows(self, scratch: Workspace, grads: Gradients, x, targets, weights) -> tuple[float, np.ndarray]:
-        """`loss_and_gradient` of x (M, F) and its targets (M,), each with a weight (M,)."""
+        """Return the mean loss of x (M, F) and its targets (M,), weighted by (M,), and the gradient of x."""
         dtype = scratch.backend.dtype
         counted = self._counted(weights, targets)
         total = float(counted.sum(dtype=np.float64))
@@ -65,15 +64,15 @@ class Head(ABC):
         return float(np.dot(losses.astype(np.float64), scales.astype(np.float64))), dx
 
     def _counted(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """How much each row counts in the mean (M,)."""
+        """Return the weight of each row in the mean, (M,)."""
         return weights
 
     @abstractmethod
     def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
-        """losses (M,) of the rows, and the gradient of sum(scales * losses): dx overwritten, the head's own added."""
+        """Return losses (M,); the gradient of sum(scales * losses) overwrites dx and is added to the head's own."""
 
     def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
-        """The work of one of the head's kernels."""
+        """Return the work of one of the head's kernels."""
         c, threads = self.config, scratch.backend.threads
         return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.num_outputs, c.dtype, threads), rows)
 
@@ -91,11 +90,11 @@ class SoftmaxHead(Head):
         self.smoothing = 0.0
 
     def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
-        """The ids (M,) int32. ConfigError for what is none."""
+        """Return the ids (M,) int32. ConfigError for others."""
         return checks.ids("chunk.targets", targets, self.config.num_outputs, (rows,), np.int32)
 
     def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """-log p(target) (M,)."""
+        """Return -log p(target) (M,)."""
         losses, kernels = np.empty(len(x), self.config.dtype), scratch.backend.kernels
         work = self._work(scratch, kernels.softmax_work, len(x))
         kernels.softmax_losses(losses, work, x, targets, self.weight, self.bias, scratch.backend.threads)
@@ -117,11 +116,11 @@ class SquaredErrorHead(Head):
     """The mean of (y - target)^2 over a row's numbers; targets (M, K)."""
 
     def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
-        """The numbers (M, K). ConfigError for another shape or dtype."""
+        """Return the numbers (M, K). ConfigError for another shape or dtype."""
         return checks.in_form("chunk.targets", targets, (rows, self.config.num_outputs), self.config.dtype)
 
     def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The mean squared error of every row (M,)."""
+        """Return the mean squared error of every row (M,)."""
         y, losses = self.outputs(scratch, x), np.empty(len(x), self.config.dtype)
         scratch.backend.kernels.squared_error(losses, y, y, targets, np.zeros_like(losses), scratch.backend.threads)
         return losses

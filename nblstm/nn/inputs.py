@@ -1,4 +1,4 @@
-"""Inputs: what stands in front of a body. The vectors of tokens, or numbers as they are."""
+"""Inputs: the first part of a network. The vectors of tokens, or numbers as they are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm import checks
+from nblstm.kernels.packed import indices
 from nblstm.nn.noise import EMBEDDING, INPUT
+from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Inputs, Tape
-
-Grads = Mapping[str, np.ndarray]
 
 
 class _Embedded(NamedTuple):
-    """What an embedding keeps of a pass."""
+    """Arrays that an embedding keeps of a pass."""
 
     ids: np.ndarray  # of the rows of x
     in_place: bool  # whether those are the batch's rows, not its unique tokens
@@ -33,25 +33,25 @@ class TokenEmbedding:
         self.config, self.weight = config, weights["embedding.weight"]
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """The ids (M,) int32. ConfigError for what is none."""
+        """Return the ids (M,) int32. ConfigError for others."""
         return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens),), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
-        """The vectors of tokens (M,) int."""
+        """Return the vectors of tokens (M,) int."""
         c, backend = self.config, tape.backend
         in_place = tape.noise is not None and (c.input_dropout > 0 or c.variational_dropout > 0)
         ids, index = (tokens, None) if in_place else unique_tokens(tokens, c.vocab_size)
         x = tape.scratch.array("x", len(ids), c.embedding_size, dtype=backend.stored)
         backend.kernels.embedding_forward(x, ids, self.weight, backend.threads)
-        tape.input = _Embedded(ids, in_place)
+        tape.input_kept = _Embedded(ids, in_place)
         self._drop_tokens(tape, x, ids)
         if in_place:
             tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x)
         return Inputs(x, index, c.vocab_size)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Add the gradient of the embedding, from dx as `forward` gave x; only rows of tokens that occurred change."""
-        c, backend, (ids, in_place) = self.config, tape.backend, tape.input
+        c, backend, (ids, in_place) = self.config, tape.backend, tape.input_kept
         if in_place:
             tape.dropped(dx, c.input_dropout, c.variational_dropout, INPUT, into=dx)
         self._drop_tokens(tape, dx, ids)
@@ -71,16 +71,16 @@ class Numbers:
         self.config = config
 
     def checked(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers (M, D). ConfigError for another shape or dtype."""
+        """Return the numbers (M, D). ConfigError for another shape or dtype."""
         return checks.in_form("chunk.tokens", numbers, (len(numbers), self.config.input_size), self.config.dtype)
 
     def forward(self, tape: Tape, numbers: np.ndarray) -> Inputs:
-        """A copy of numbers (M, D)."""
+        """Return a copy of numbers (M, D)."""
         c, x = self.config, tape.scratch.array("x", *numbers.shape)
         x[...] = numbers
         return Inputs(tape.dropped(x, c.input_dropout, c.variational_dropout, INPUT, into=x), None, 0)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Turn dx into the gradient of the numbers, in place."""
         tape.dropped(dx, self.config.input_dropout, self.config.variational_dropout, INPUT, into=dx)
 
@@ -98,13 +98,13 @@ class TokenWindow:
         self.weight = weights[self.name]
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """The windows (M, n) int32. ConfigError for what holds no ids."""
+        """Return the windows (M, n) int32. ConfigError for one that does not hold ids."""
         return checks.ids("chunk.tokens", tokens, self.config.vocab_size, (len(tokens), self.config.window), np.int32)
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
-        """The vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""
+        """Return the vectors of windows (M, n): (M, n E), or (M, H) where they are one-hot."""
         (M, n), backend = tokens.shape, tape.backend
-        tape.input = rows = self._rows(tokens)
+        tape.input_kept = rows = self._rows(tokens)
         vectors = tape.scratch.array("vectors", M * n, self.weight.shape[1])
         backend.kernels.embedding_forward(vectors, rows, self.weight, backend.threads)
         if not self.one_hot:
@@ -112,22 +112,22 @@ class TokenWindow:
         return Inputs(np.sum(vectors.reshape(M, n, -1), axis=1), None, 0)
 
     def _rows(self, tokens: np.ndarray) -> np.ndarray:
-        """The rows of the weight that belong to windows (M, n): (M n,)."""
+        """Return the rows of the weight that belong to windows (M, n): (M n,)."""
         if self.one_hot:
             tokens = tokens + self.config.vocab_size * np.arange(tokens.shape[1], dtype=np.int32)
         return tokens.reshape(-1)
 
-    def backward(self, tape: Tape, grads: Grads, dx: np.ndarray) -> None:
+    def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
         """Add the gradient of the weight, from dx as `forward` gave x."""
-        backend, rows = tape.backend, tape.input
+        backend, rows = tape.backend, tape.input_kept
         if self.one_hot:  # x = the sum of n rows
-            dx = np.repeat(dx, len(rows) // len(dx), axis=0)
+            dx = np.repeat(dx, indices(len(rows) // len(dx)), axis=0)
         d = np.ascontiguousarray(dx.reshape(len(rows), -1))
         backend.kernels.embedding_backward(grads[self.name], d, rows, backend.threads)
 
 
 def unique_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(unique ids in rising order, index (M,) int32 with unique[index] == tokens), as np.unique but O(V + M)."""
+    """Return (unique ids in rising order, index (M,) int32 with unique[index] == tokens), as np.unique but O(V + M)."""
     place = np.zeros(vocab_size, np.int32)
     place[tokens] = 1
     unique = np.flatnonzero(place)

@@ -18,45 +18,45 @@ from nblstm.nn.decoder import Decoder, weights_to_decode
 from nblstm.nn.heads import Head, SoftmaxHead
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
-from nblstm.nn.parameters import check_parameters, views
-from nblstm.nn.stack import Gradients, RecurrentStack, StateGradient
+from nblstm.nn.parameters import Gradients, check_parameters, views
+from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 from nblstm.nn.workspace import Backend, Workspace, Workspaces
 
 
 class Input(Protocol):
-    """What turns a chunk's tokens into vectors; see `nblstm.nn.inputs`."""
+    """The part that turns a chunk's tokens into vectors; see `nblstm.nn.inputs`."""
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """What is read, as the kernels read it. ConfigError if it is not of this network."""
+        """Return the tokens as the kernels read them. ConfigError if they are not of this network."""
 
     def forward(self, tape: Tape, tokens: np.ndarray) -> Inputs:
-        """The vectors of tokens (M, ...)."""
+        """Return the vectors of tokens (M, ...)."""
 
     def backward(self, tape: Tape, grads: Gradients, dx: np.ndarray) -> None:
-        """Add the gradients of the input's parameters, from that of the x that `forward` gave."""
+        """Add the gradients of the input's parameters, from the gradient of the x that `forward` gave."""
 
 
 class Body(Protocol):
-    """What lies between an input and a head; see `nblstm.nn.stack` and `nblstm.nn.dense`."""
+    """The part between an input and a head; see `nblstm.nn.stack` and `nblstm.nn.dense`."""
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """The state of texts of which nothing has been read."""
+        """Return the state of texts of which nothing has been read."""
 
     def carried(self, state: State) -> State:
-        """The state to go on from where a batch ended in `state`."""
+        """Return the state to go on from where a batch ended in `state`."""
 
     def checked(self, state: State, batch_size: int) -> State:
-        """The state of so many texts, as the kernels read it. ConfigError if it is not of this network."""
+        """Return the state of so many texts, as the kernels read it. ConfigError if it is not of this network."""
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
-        """Put what the head sees on the tape; the state after the batch."""
+        """Put the head's features on the tape; return the state after the batch."""
 
     def backward(
         self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
     ) -> tuple[np.ndarray, StateGradient]:
-        """Add the gradients of the body's parameters; those of its inputs and of its first state."""
+        """Add the gradients of the body's parameters; return those of its inputs and of its first state."""
 
 
 Parts = tuple[type, type, type]  # an Input, a Body and a Head, each made of (config, weights by name)
@@ -85,7 +85,7 @@ class Network:
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         checks.a(NetworkConfig, "config", config)
-        checks.one_of("precision", precision, PRECISIONS)
+        checks.choice("precision", precision, PRECISIONS)
         kernels = load(backend)
         if backend == "cuda":
             check_card(config)
@@ -105,16 +105,16 @@ class Network:
 
     @property
     def kernels(self) -> ModuleType:
-        """What computes: `nblstm.kernels`."""
+        """The backend that computes: `nblstm.kernels`."""
         return self.backend.kernels
 
     @property
     def threads(self) -> int:
-        """On how many threads."""
+        """The number of threads."""
         return self.backend.threads
 
     def _views(self) -> dict[str, np.ndarray]:
-        """The parameters by name; in half precision, matrices are the rounded ones."""
+        """Return the parameters by name; in half precision, matrices are the rounded ones."""
         named = views(self.parameters, self.config)
         if self._rounded is None:
             return named
@@ -122,23 +122,23 @@ class Network:
         return {name: rounded[name] if len(array.shape) == 2 else array for name, array in named.items()}
 
     def scratch(self) -> AbstractContextManager[Workspace]:
-        """A workspace for a block, that nobody else has meanwhile."""
+        """Lend a workspace for a block, that nobody else has meanwhile."""
         return self._workspaces.lend()
 
     # ------------------------------------------------------------ states
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """The state of texts of which nothing has been read: zero, or as it was learned."""
+        """Return the state of texts of which nothing has been read: zero, or as it was learned."""
         return self.body.initial_state(batch_size)
 
     def before(self, chunk: Any, state: State) -> State:
-        """The state from which a chunk (`nblstm.text.batches.Chunk`) is read, `state` being where the last one ended."""
+        """Return the state before a chunk (`nblstm.text.batches.Chunk`), given the state after the last one."""
         if chunk.fresh:
             return self.initial_state(chunk.num_texts)
         return self.body.carried(state.first(chunk.num_texts))
 
     def _checked(self, chunk: Any, state: State) -> tuple[Any, State]:
-        """A chunk and the state before it as the kernels read them. ConfigError if they are not of this network."""
+        """Return a chunk and the state before it as kernels read them. ConfigError if they are not of this network."""
         M, offsets = len(chunk.tokens), checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
         weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, M)
         tokens, targets = self.input.checked(chunk.tokens), self.head.checked(chunk.targets, M)
@@ -150,7 +150,7 @@ class Network:
     def loss_and_gradient(
         self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
     ) -> tuple[float, State]:
-        """The mean loss of a chunk (`nblstm.text.batches.Chunk`), weighted by chunk.weights, and the state after it.
+        """Return the mean loss of a chunk (`nblstm.text.batches.Chunk`), weighted by chunk.weights, and the next state.
 
         gradient (num_parameters,): overwritten with that of the mean loss. state: that of the chunk's texts before it,
         see `before`. All dropout is a function of (seed, step).
@@ -169,7 +169,7 @@ class Network:
         return loss, after
 
     def _forward(self, tape: Tape, tokens: np.ndarray, state: State) -> State:
-        """Read a batch: what the head sees is put on the tape; the state after it."""
+        """Read a batch: put the head's features on the tape, and return the state after it."""
         if self._rounded is not None:
             self.kernels.convert(self._rounded, self.parameters)
         return self.body.forward(tape, self.input.forward(tape, tokens), state)
@@ -177,7 +177,7 @@ class Network:
     # ------------------------------------------------------------ reading
 
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
-        """The loss of every row of a chunk (M,), for text -log p(target) in nats, and the state after it."""
+        """Return the loss of every row of a chunk (M,), for text -log p(target) in nats, and the state after it."""
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
@@ -185,7 +185,7 @@ class Network:
             return self.head.losses(scratch, tape.features, chunk.targets), after
 
     def losses_of(self, rows: np.ndarray, chunk: Any, state: State) -> np.ndarray:
-        """The losses of some rows (R,) of a chunk."""
+        """Return the losses of some rows (R,) of a chunk."""
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
@@ -193,7 +193,7 @@ class Network:
             return self.head.losses(scratch, tape.features[rows], chunk.targets[rows])
 
     def outputs(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
-        """What the head makes of every row of a chunk (M, V), logits or predictions, and the state after it."""
+        """Return the head's outputs for every row of a chunk (M, V), logits or predictions, and the state after it."""
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
@@ -201,17 +201,17 @@ class Network:
             return self.head.outputs(scratch, tape.features), after
 
     def read(self, chunk: Any, state: State) -> State:
-        """The state after reading a chunk."""
+        """Return the state after reading a chunk."""
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             return self._on_host(self._forward(Tape(chunk.offsets, scratch, None), chunk.tokens, state))
 
     def _on_host(self, state: State) -> State:
-        """The state in NumPy arrays."""
+        """Return the state in NumPy arrays."""
         return State(*map(self.kernels.host, (state.h, state.c, state.top)))
 
     def decoder(self, num_texts: int = 1) -> Decoder:
-        """What reads token by token, up to num_texts texts side by side; for one thread at a time.
+        """Make a decoder, which reads a batch of up to num_texts texts token by token; for one thread at a time.
 
         Holds until the parameters change. Its packed weights are one copy for all decoders where they are constant;
         threads that ask at once may pack them twice, to the same bits.
@@ -224,7 +224,7 @@ class Network:
         return Decoder(self, packed, num_texts)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """The head's outputs (M, V) for what it sees, (M, head_size), such as state.top."""
+        """Return the head's outputs (M, V) for features (M, head_size), such as state.top."""
         c = self.config
         if not hasattr(features, "copy_to_host"):
             features = checks.in_form("features", features, (*getattr(features, "shape", ())[:1], c.head_size), c.dtype)

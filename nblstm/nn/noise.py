@@ -1,4 +1,4 @@
-"""Noise: everything random in an update, each a function of (seed, step, site), so that a run resumes to the last bit."""
+"""Noise: the randomness of an update, a function of (seed, step, site), so that a run resumes to the last bit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Noise:
         self.kernels, self.seed, self.step, self.threads = kernels, seed, step, threads
 
     def drop(self, y: np.ndarray, x: np.ndarray, rate: float, site: int) -> None:
-        """y = x where it is kept, scaled by 1 / (1 - rate), 0 elsewhere; y may be x."""
+        """Set y = x where it is kept, scaled by 1 / (1 - rate), 0 elsewhere; y may be x."""
         self.kernels.dropout(y, x, rate, dropout_key(self.seed, self.step, site), self.threads)
 
     def factors(self, shape: tuple[int, ...], dtype: np.dtype, rate: float, site: int) -> np.ndarray:
-        """1 / (1 - rate) where a number is kept, 0 elsewhere."""
+        """Return a dropout mask: 1 / (1 - rate) where a number is kept, 0 elsewhere."""
         mask = np.ones(shape, dtype)
         self.drop(mask, mask, rate, site)
         return mask
 
 
 def dropout_key(seed: int, step: int, site: int) -> int:
-    """64 bits for (seed, step, site): SplitMix64 (Steele, Lea & Flood 2014) over the three numbers."""
+    """Return 64 bits for (seed, step, site): SplitMix64 (Steele, Lea & Flood 2014) over the three numbers."""
     bits = 0
     for number in (seed, step, site):
         bits = (bits + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

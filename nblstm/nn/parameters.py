@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from nblstm import checks
-from nblstm.config.network import WITH_MEMORY, NetworkConfig, StackConfig
+from nblstm.config import NetworkConfig, StackConfig
 
-OUTPUT_SCALE = 3.0
+Gradients = Mapping[str, np.ndarray]  # by name, as `views` has them
 
 
 def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dict[str, np.ndarray]]:
-    """The parameters of every cell, by the names that its kernels know."""
+    """Return the parameters of every cell, by the names that its kernels know."""
     return [
         {name: named[f"rnn.{name}{config.suffix(number)}"] for name in cell.shapes}
         for number, cell in enumerate(config.cells)
@@ -21,7 +22,7 @@ def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dic
 
 
 def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
+    """Return name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
     named, start = {}, 0
     for name, shape in config.shapes.items():
         stop = start + int(np.prod(shape))
@@ -31,38 +32,39 @@ def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
 
 
 def initial(config: StackConfig, seed: int) -> np.ndarray:
-    """Fresh parameters (num_parameters,) in config.dtype.
+    """Draw new parameters (num_parameters,) in config.dtype.
 
-    Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but the forget gate's bias
-    starts at 1 (Jozefowicz, Zaremba & Sutskever 2015, section 2.2); gains one. Embedding: normal, standard deviation 1
-    (PyTorch's rule), or uniform as the head's where it is the head.
+    Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but for the biases that the
+    cell's kind names, such as the forget gate's; gains one. Embedding: normal, standard deviation 1 (PyTorch's rule), or
+    uniform as the head's where it is the head.
 
-    What reads the outputs of an LSTM layer starts OUTPUT_SCALE times as large: o tanh(c) is about a third of what the
-    rule expects. It takes the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
+    What reads a layer's outputs starts `output_scale` times as large, a number of the cell's kind. That of an LSTM takes
+    the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
     """
     flat = np.zeros(config.num_parameters, config.dtype)
+    cell = config.cells[0]
     random = np.random.default_rng([seed, 0])
     bound = config.hidden_size**-0.5
     for name, array in views(flat, config).items():
         if name == "embedding.weight" and not config.tied:
             array[...] = random.normal(0, 1, array.shape)
-        elif name.startswith("rnn.bias_ih") and config.cell in WITH_MEMORY:
-            array[config.hidden_size : 2 * config.hidden_size] = 1
+        elif name.startswith("rnn.bias_ih"):
+            cell.initial_biases(array)
         elif name.startswith("rnn.gain"):
             array[...] = 1
         elif array.ndim == 2 and not name.startswith("initial_state"):
-            scale = OUTPUT_SCALE if config.cell in WITH_MEMORY and _reads_outputs(name) else 1
+            scale = cell.definition.output_scale if _reads_outputs(name) else 1
             array[...] = scale * random.uniform(-bound, bound, array.shape)
     return flat
 
 
 def _reads_outputs(name: str) -> bool:
-    """Whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
+    """Tell whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
 
 
 def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True) -> np.ndarray:
-    """Parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's.
+    """Return parameters as kernels read them, see `checks.in_form`. ConfigError unless they are the config's.
 
     finite: ConfigError for NaN or infinity, too.
     """
@@ -71,13 +73,13 @@ def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True
 
 
 def named_tensors(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Name -> view of the flat buffer (num_parameters,), as a model file has them: without tied ones."""
+    """Return name -> view of the flat buffer (num_parameters,), as a model file has them: without tied ones."""
     named = views(flat, config)
     return {name: named[name] for name in config.shapes}
 
 
 def flatten(named: Mapping[str, np.ndarray], config: NetworkConfig) -> np.ndarray:
-    """The flat buffer (num_parameters,) of arrays by name: the inverse of `views`."""
+    """Join arrays by name into the flat buffer (num_parameters,): the inverse of `views`."""
     flat = np.empty(config.num_parameters, config.dtype)
     for name, array in named_tensors(flat, config).items():
         array[...] = named[name]

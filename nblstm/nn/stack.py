@@ -10,17 +10,16 @@ import numpy as np
 
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.nn.noise import LAYER, RECURRENT
-from nblstm.nn.parameters import cell_views
+from nblstm.nn.parameters import Gradients, cell_views
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 
-Gradients = Mapping[str, np.ndarray]
 StateGradient = list[tuple[np.ndarray, np.ndarray]]  # (dh, dc) of every cell, (N, H) each
 
 
 @dataclass
 class _Run:
-    """What a stack keeps of a pass."""
+    """Arrays that a stack keeps of a pass."""
 
     state: State  # before
     after: State
@@ -45,7 +44,7 @@ class RecurrentStack:
     # ------------------------------------------------------------ states
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """The state of texts of which nothing has been read: zero, or as it was learned."""
+        """Return the state of texts of which nothing has been read: zero, or as it was learned."""
         state = State.zeros(self.config, batch_size)
         if self.config.learned_state:
             state.h[...] = self.weights["initial_state.h"][:, None]
@@ -54,9 +53,9 @@ class RecurrentStack:
         return state
 
     def carried(self, state: State) -> State:
-        """The state to go on from where a batch ended in `state`.
+        """Return the state to go on from where a batch ended in `state`.
 
-        Whoever reads from the end has not read what follows: that direction starts anew in every batch.
+        Whoever reads from the end has not read what follows: that direction starts from the first state in every batch.
         """
         if self.config.directions == 1:
             return state
@@ -65,20 +64,20 @@ class RecurrentStack:
         return state
 
     def checked(self, state: State, batch_size: int) -> State:
-        """The state of so many texts, as the kernels read it. ConfigError if it is not of this stack."""
+        """Return the state of so many texts, as the kernels read it. ConfigError if it is not of this stack."""
         return state.of(self.config, batch_size)
 
     # ------------------------------------------------------------ forward
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
-        """Read a batch of N texts: tape.features (M, head_size) are what it hands on; the state after it."""
+        """Read a batch of N texts: put the features (M, head_size) on the tape, and return the state after it."""
         c, kernels, offsets, M, N = self.config, tape.backend.kernels, tape.offsets, int(tape.offsets[-1]), int(tape.offsets[1])
         first = 0 if inputs.index is None else min(M, inputs.most_rows)
         purpose = "reading" if tape.noise is None else "training"
         works = tape.scratch.work(f"cells {purpose}", lambda *sizes: self._works(tape, *sizes), M, N, first)
         shapes = state.h.shape, state.c.shape, (N, c.head_size)
         after = State(*(kernels.empty(tuple(shape), c.dtype) for shape in shapes))
-        run = tape.body = _Run(
+        run = tape.body_kept = _Run(
             state, after, works, self._dropped_weights(tape), reading_backwards(offsets) if c.directions == 2 else None
         )
         for layer in range(c.num_layers):
@@ -88,7 +87,7 @@ class RecurrentStack:
         return after
 
     def _works(self, tape: Tape, M: int, N: int, first: int) -> list[Any]:
-        """The kernels' work of every cell; `first`: the most rows of the first layer's inputs, 0 where they are M."""
+        """Return the kernels' work of every cell; `first`: unique inputs of the first layer; 0: M."""
         c = self.config
         rows = [first if number < c.directions else 0 for number in range(len(c.cells))]
         for number in range(1, len(rows), 2) if c.directions == 2 else ():
@@ -96,7 +95,7 @@ class RecurrentStack:
         return tape.backend.kernels.recurrent_work(c.cells, M, N, rows, tape.backend.stored, tape.backend.threads)
 
     def _dropped_weights(self, tape: Tape) -> list[dict[str, np.ndarray]]:
-        """The weights of every cell; in training some of the recurrent ones are zero (DropConnect).
+        """Return the weights of every cell; in training some of the recurrent ones are zero (DropConnect).
 
         Source: Merity, Keskar & Socher 2018 (AWD-LSTM), section 2.
         """
@@ -110,7 +109,7 @@ class RecurrentStack:
         return found
 
     def _layer(self, tape: Tape, run: _Run, layer: int, inputs: Inputs) -> np.ndarray:
-        """A layer's outputs (M, output_size), after its noise, its input added if it is residual."""
+        """Return a layer's outputs (M, output_size), after its noise, its input added if it is residual."""
         c, (x, index, _) = self.config, inputs
         run.inputs.append(inputs)
         y = self._join(tape, run, f"joined {layer}", [self._cell(tape, run, k, inputs) for k in self._numbers(layer)])
@@ -121,14 +120,14 @@ class RecurrentStack:
         return y
 
     def _numbers(self, layer: int) -> range:
-        """The places of a layer's cells in config.cells."""
+        """Return the places of a layer's cells in config.cells."""
         return range(layer * self.config.directions, (layer + 1) * self.config.directions)
 
     def _is_residual(self, x: np.ndarray) -> bool:
         return self.config.residual and x.shape[1] == self.config.output_size
 
     def _cell(self, tape: Tape, run: _Run, number: int, inputs: Inputs) -> np.ndarray:
-        """One cell's h of every step, in the order of its own reading."""
+        """Return one cell's h of every step, in the order of its own reading."""
         cell, M, backend = self.config.cells[number], int(tape.offsets[-1]), tape.backend
         y, cs = tape.scratch.array(f"y {number}", M, cell.output_size, dtype=backend.stored), None
         if self.config.head == "cell" and number in self._numbers(self.config.num_layers - 1):
@@ -142,13 +141,13 @@ class RecurrentStack:
         return y
 
     def _index(self, run: _Run, number: int, index: np.ndarray | None) -> np.ndarray | None:
-        """The index through which a cell reads its inputs: the second direction reads every text from its end."""
+        """Return the index by which a cell reads its inputs; the second direction reads every text from its end."""
         if number % self.config.directions == 0:
             return index
         return run.backwards if index is None else index[run.backwards]
 
     def _join(self, tape: Tape, run: _Run, name: str, ys: list[np.ndarray]) -> np.ndarray:
-        """Both directions side by side, (M, 2 H), the second put back into the text's order."""
+        """Join both directions, (M, 2 H), the second put back into the text's order."""
         if len(ys) == 1:
             return ys[0]
         H = ys[0].shape[1]
@@ -157,14 +156,14 @@ class RecurrentStack:
         return both
 
     def _split(self, run: _Run, d: np.ndarray) -> list[np.ndarray]:
-        """The gradients of both directions from that of `_join`."""
+        """Split the gradient of `_join` into those of both directions."""
         if self.config.directions == 1:
             return [d]
         H = d.shape[1] // 2
         return [np.ascontiguousarray(d[:, :H]), d[:, H:][run.backwards]]  # backwards is its own inverse
 
     def _beside_memory(self, tape: Tape, run: _Run, y: np.ndarray) -> np.ndarray:
-        """The last layer's outputs and its cell state side by side: logits = W_hy h + W_cy c + b, the article's eq. 8."""
+        """Join the last layer's outputs and cell state: logits = W_hy h + W_cy c + b, the article's eq. 8."""
         c = self.config
         cells = [tape.scratch.array(f"c {k}", len(y), c.hidden_size) for k in self._numbers(c.num_layers - 1)]
         features = tape.scratch.array("features", len(y), c.head_size)
@@ -176,30 +175,31 @@ class RecurrentStack:
     def backward(
         self, tape: Tape, grads: Gradients, dfeatures: np.ndarray, fresh: bool, dlast: StateGradient | None = None
     ) -> tuple[np.ndarray, StateGradient]:
-        """Add the gradients of the stack's parameters; (the gradient of its inputs x, that of its first state).
+        """Add the gradients of the stack's parameters; return those of its inputs x and of its first state.
 
         dfeatures (M, head_size), overwritten. fresh: whether the texts began here, from a state that may be learned.
         dlast: the gradient of the state after the batch, if that is used (N, H); None: it is not, as in truncated
         back-propagation through time.
         """
-        c, run = self.config, tape.body
+        c, run = self.config, tape.body_kept
         dcs: list[np.ndarray | None] = [None] * c.directions
         if c.head == "cell":
             dcs = list(self._split(run, np.ascontiguousarray(dfeatures[:, c.output_size :])))
             dfeatures = np.ascontiguousarray(dfeatures[:, : c.output_size])
-        d, of_cells, dfirst = dfeatures, cell_views(grads, c), [None] * len(c.cells)
+        d, of_cells = dfeatures, cell_views(grads, c)
+        dfirst: list[Any] = [None] * len(c.cells)
         for layer in reversed(range(c.num_layers)):
             d = self._layer_backward(tape, grads, of_cells, layer, d, dcs, fresh, dlast, dfirst)
             dcs = [None] * c.directions
         return d, dfirst
 
     def _layer_backward(self, tape, grads, of_cells, layer, d, dcs, fresh, dlast, dfirst) -> np.ndarray:
-        """The gradient of a layer's input x from d, that of its output, which is overwritten."""
-        c, run, backend = self.config, tape.body, tape.backend
+        """Return the gradient of a layer's input x from the gradient d of its output, which is overwritten."""
+        c, run, backend = self.config, tape.body_kept, tape.backend
         x, index, _ = run.inputs[layer]
         around = d.copy() if self._is_residual(x) else None
         d = tape.dropped(d, c.dropouts[layer], c.variational_dropout, LAYER + layer, into=d)
-        dx = None
+        dx: Any = None
         for number, dy, dc in zip(self._numbers(layer), self._split(run, d), dcs):
             into = tape.scratch.array(f"dx {layer % 2} {number % c.directions}", *x.shape)
             dstate = self._state_gradient(tape, number, dlast)
@@ -214,8 +214,8 @@ class RecurrentStack:
         return dx
 
     def _state_gradient(self, tape: Tape, number: int, dlast: StateGradient | None) -> tuple[np.ndarray, np.ndarray]:
-        """(dh, dc) of a cell's last state, to become those of its first one: zero where nothing flows back."""
-        kernels, state = tape.backend.kernels, tape.body.state
+        """Return (dh, dc) of a cell's last state, to become those of its first one: zero where nothing flows back."""
+        kernels, state = tape.backend.kernels, tape.body_kept.state
         dh, dc = kernels.zeros_like(state.h[number]), kernels.zeros_like(state.c[number])
         if dlast is not None:
             kernels.assign(dh, dlast[number][0])
@@ -224,7 +224,8 @@ class RecurrentStack:
 
     def _cell_backward(self, tape: Tape, of_cell, number: int, dx, dy, dcs, dstate) -> None:
         """Add one cell's gradients; dx and dstate are overwritten."""
-        c, run, backend, (x, index, _) = self.config, tape.body, tape.backend, tape.body.inputs[number // self.config.directions]
+        c, run, backend = self.config, tape.body_kept, tape.backend
+        x, index, _ = run.inputs[number // c.directions]
         wanted = of_cell
         if c.weight_dropout > 0:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
@@ -233,6 +234,7 @@ class RecurrentStack:
             run.state.h[number], run.weights[number], c.cells[number], tape.offsets, backend.threads,
         )  # fmt: skip
         if c.weight_dropout > 0:
+            assert tape.noise is not None  # as in every backward pass
             dropped = wanted["weight_hh"]
             tape.noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
             of_cell["weight_hh"] += dropped

@@ -1,4 +1,4 @@
-"""State: what a network remembers between two calls, as one value that is passed and returned."""
+"""State: a network's memory between two calls, as one value that is passed and returned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nblstm.kernels.packed import indices
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered of N texts.
+    """The memory of N texts.
 
     h (L, N, H), c (L, N, H or 0): of every layer; L counts both directions of a layer. top (N, F): what the head saw
     last, from which the next token is drawn. ConfigError unless these are arrays of N texts.
@@ -34,18 +34,18 @@ class State:
 
     @classmethod
     def zeros(cls, config: StackConfig, batch_size: int = 1) -> State:
-        """The state of `batch_size` texts of which nothing has been read, if it is not learned."""
+        """Return the state of `batch_size` texts of which nothing has been read, if it is not learned."""
         checks.a(StackConfig, "config", config)
         checks.whole("batch_size", batch_size, 0, MAX_SIZE)
         return cls(*(np.zeros(shape, config.dtype) for shape in state_shapes(config, batch_size)))
 
     def first(self, num_texts: int) -> State:
-        """The state of the first num_texts texts, sharing memory with this one. ConfigError if there are fewer."""
+        """Return the state of the first num_texts texts, a view of this one. ConfigError if there are fewer."""
         checks.whole("num_texts", num_texts, 0, self.num_texts)
         return State(self.h[:, :num_texts], self.c[:, :num_texts], self.top[:num_texts])
 
     def take(self, texts: Sequence[int] | np.ndarray) -> State:
-        """A state of its own for the texts named, each as often as it is named. C-contiguous, unlike h[:, texts].
+        """Copy the state of the texts named, each as often as it is named. C-contiguous, unlike h[:, texts].
 
         texts: whole numbers from 0 to N - 1, else ConfigError.
         """
@@ -53,7 +53,7 @@ class State:
         return State(self.h.take(texts, axis=1), self.c.take(texts, axis=1), self.top.take(texts, axis=0))
 
     def copy(self) -> State:
-        """A state that shares no memory with this one."""
+        """Copy the state: the copy shares no memory with this one."""
         return State(self.h.copy(), self.c.copy(), self.top.copy())
 
     @property
@@ -62,7 +62,7 @@ class State:
         return self.top.shape[0]
 
     def of(self, config: StackConfig, num_texts: int | None = None) -> State:
-        """The state as the kernels of such a network read it, see `checks.in_form`. ConfigError if it is another's.
+        """Return the state as a network's kernels read it, see `checks.in_form`. ConfigError for another network's.
 
         num_texts: of how many texts it must be; None for as many as there are.
         """
@@ -74,17 +74,17 @@ class State:
         return self if all(formed[name] is array for name, array in vars(self).items()) else State(**formed)
 
     def check_in_place(self, config: StackConfig, num_texts: int) -> None:
-        """ConfigError unless the kernels of such a network can write to the state of so many texts."""
+        """Raise ConfigError unless the kernels of such a network can write to the state of so many texts."""
         for (name, array), shape in zip(vars(self).items(), state_shapes(config, num_texts)):
             checks.in_place(f"state.{name}", array, shape, config.dtype)
 
     def check_finite(self) -> None:
-        """ConfigError for NaN or infinity."""
+        """Raise ConfigError for NaN or infinity."""
         for name, array in vars(self).items():
             checks.finite(f"state.{name}", array)
 
 
 def state_shapes(config: StackConfig, num_texts: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes of h, c and top of so many texts."""
+    """Return the shapes of h, c and top of so many texts."""
     L, cell, N = len(config.cells), config.cells[0], num_texts
     return (L, N, cell.output_size), (L, N, cell.memory_size), (N, config.head_size)

@@ -12,16 +12,16 @@ from nblstm.nn.workspace import Backend, Workspace
 
 
 class Inputs(NamedTuple):
-    """What an input hands to a body: row m of the batch is x[index[m]], or x[m] where index is None."""
+    """The inputs of a body: row m of the batch is x[index[m]], or x[m] where index is None."""
 
     x: np.ndarray  # (rows, D)
-    index: np.ndarray | None  # (M,) int32
+    index: np.ndarray | None  # type: ignore[assignment]  # (M,) int32; hides tuple.index
     most_rows: int  # that x may have in any batch of M rows
 
 
 @dataclass
 class Tape:
-    """What a pass works on, and what its parts have left.
+    """The batch of a pass, and the activations that its parts have left.
 
     offsets (T + 1,): where the steps of the packed batch begin. scratch: the pass's arrays. noise: the dropout of this
     update; None outside of training.
@@ -30,19 +30,19 @@ class Tape:
     offsets: np.ndarray
     scratch: Workspace
     noise: Noise | None
-    input: Any = None  # what the input needs for its backward pass
-    body: Any = None  # what the body needs
+    input_kept: Any = None  # what the input needs for its backward pass
+    body_kept: Any = None  # what the body needs
     features: np.ndarray = field(default_factory=lambda: np.empty(0))  # (M, head_size) what the head sees
 
     @property
     def backend(self) -> Backend:
-        """What computes."""
+        """The backend that computes."""
         return self.scratch.backend
 
     def dropped(
         self, x: np.ndarray, rate: float, variational: float, site: int, into: np.ndarray | None = None
     ) -> np.ndarray:
-        """x (M, D) after dropout of single numbers, and of whole texts' units; its own gradient.
+        """Return x (M, D) after dropout of single numbers, and of whole texts' units; its own gradient.
 
         Written to `into` or an array of the site's own; x itself where there is no noise.
         """

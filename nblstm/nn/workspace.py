@@ -14,7 +14,7 @@ RETAINED = 4  # workspaces that a network keeps for later calls, however many th
 
 
 class Backend(NamedTuple):
-    """What the parts of a network compute with."""
+    """The backend, threads and type that the parts of a network compute with."""
 
     kernels: ModuleType  # see nblstm.kernels
     threads: int
@@ -31,14 +31,14 @@ class Workspace:
         self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
 
     def array(self, name: str, *shape: int, dtype: Any = None) -> np.ndarray:
-        """An uninitialised array; of the backend's dtype unless another is named, always the same one for a name."""
+        """Return an uninitialised array, of the backend's dtype unless another is named; the same one for a name."""
         size, kept = int(np.prod(shape)), self._arrays.get(name)
         if kept is None or kept.size < size:
             kept = self._arrays[name] = self.backend.kernels.empty((size,), dtype or self.backend.dtype)
         return kept[:size].reshape(shape)
 
     def work(self, name: str, make: Callable[..., Any], *sizes: int) -> Any:
-        """What `make(*sizes)` gives, made anew where it is too small for these sizes."""
+        """Return the work of `make(*sizes)`, replaced by a larger one where it is too small."""
         room, work = self._works.get(name, (sizes, None))
         if work is None or any(size > held for size, held in zip(sizes, room)):
             self._works.pop(name, None)

@@ -1,17 +1,18 @@
-"""What every gate and cell of a network does over a text, step by step."""
+"""Activations of every gate and cell of a network over a text, step by step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nblstm.kernels.reference import sigmoid
+from nblstm.kernels.cells.functions import sigmoid
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 
-GATES = ("i", "f", "o")  # those that open and close: 0 is closed, 1 is open
-CLOSED, OPEN = 0.1, 0.9  # a gate beyond either is saturated (Karpathy, Johnson & Fei-Fei 2015, section 4.2)
+SIGMOID_GATES = ("i", "f", "o")  # those that open and close: 0 is closed, 1 is open
+CLOSED_BELOW, OPEN_ABOVE = 0.1, 0.9  # a gate beyond either is saturated (Karpathy, Johnson & Fei-Fei 2015, section 4.2)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Activations:
 
 
 def activations(network: Network, tokens: np.ndarray, end_id: int | None = None) -> Activations:
-    """What a network does while it reads tokens (T,), step by step.
+    """Record the activations of a network while it reads tokens (T,), step by step.
 
     It starts from the network's initial state, and again at every end_id: a document knows nothing of the one before.
     """
@@ -56,15 +57,15 @@ def activations(network: Network, tokens: np.ndarray, end_id: int | None = None)
 
 
 def _by_layer(states: list[State], name: str) -> list[np.ndarray]:
-    """h or c of each layer, (T, H), out of the states (L, 1, H) of T steps."""
+    """Take h or c of each layer, (T, H), out of the states (L, 1, H) of T steps."""
     return list(np.concatenate([getattr(state, name) for state in states], axis=1))
 
 
 def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | None:
-    """The gates that led from one state to the next; None if the cells' equations are not those of torch.nn.LSTM."""
+    """Compute the gates between one state and the next; None if the cells' equations are not torch.nn.LSTM's."""
     x, found = network.weights["embedding.weight"][tokens], []
     for k in range(len(h)):
-        layer = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        layer: list[Any] = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         if any(weight is None for weight in layer) or layer[1].shape != (4 * h[k].shape[1], h[k].shape[1]):
             return None
         weight_ih, weight_hh, bias_ih, bias_hh = layer
@@ -79,5 +80,5 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
 
 
 def saturation(gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shares of the time (H,), (H,) that each unit's gate (T, H) is below CLOSED and above OPEN."""
-    return (gate < CLOSED).mean(axis=0), (gate > OPEN).mean(axis=0)
+    """Return the shares of time (H,), (H,) that each unit's gate (T, H) is below CLOSED_BELOW, above OPEN_ABOVE."""
+    return (gate < CLOSED_BELOW).mean(axis=0), (gate > OPEN_ABOVE).mean(axis=0)

@@ -19,7 +19,7 @@ WEAK = 0.2  # a correlation below, on the unseen half, is not shown as a finding
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReadableCell:
     """A cell to look at. activation (T,), in [-1, 1]. r: its correlation with the feature, on the unseen half."""
 
     layer: int
@@ -30,7 +30,7 @@ class Cell:
 
 
 def features(pieces: Sequence[str]) -> dict[str, np.ndarray]:
-    """Simple facts of each token of a text, given as the text that each adds: name -> (T,) float64.
+    """Return simple facts of each token of a text, given as the text that each adds: name -> (T,) float64.
 
     Of a token of several characters, its last one counts.
     """
@@ -40,8 +40,8 @@ def features(pieces: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _of_characters(text: str) -> dict[str, np.ndarray]:
-    """The same facts of each character."""
-    flag = lambda test: np.array([float(test(letter)) for letter in text])  # noqa: E731
+    """Return the same facts of each character."""
+    flag = lambda test: np.array([float(test(letter)) for letter in text])
     newline, word = flag(lambda a: a == "\n"), flag(str.isalnum)
     ends = flag(lambda a: a in ".!?")
     return {
@@ -61,14 +61,14 @@ def _of_characters(text: str) -> dict[str, np.ndarray]:
 
 
 def _since(marks: np.ndarray) -> np.ndarray:
-    """How many characters ago the last mark was, 0 at a mark, at most LONGEST_LINE. marks, result (n,)."""
+    """Count the characters since the last mark, 0 at a mark, at most LONGEST_LINE. marks, result (n,)."""
     at = np.arange(len(marks))
     last = np.maximum.accumulate(np.where(marks > 0, at, -1))
     return np.minimum(at - last, LONGEST_LINE).astype(float)
 
 
 def _inside_quotes(text: str) -> np.ndarray:
-    """1 between a double quotation mark and the next one in the same paragraph."""
+    """Mark with 1 what is between a double quotation mark and the next one in the same paragraph."""
     inside = np.zeros(len(text))
     for found in re.finditer(r'["“”][^"“”]*["“”]', text):
         if "\n\n" not in found.group():
@@ -76,15 +76,15 @@ def _inside_quotes(text: str) -> np.ndarray:
     return inside
 
 
-def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[Cell]:
-    """The cell that follows each feature best, the clearest first, at most `most`, each cell once.
+def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], most: int = 8) -> list[ReadableCell]:
+    """Find the cell that follows each feature best, the clearest first, at most `most`, each cell once.
 
     activations (T, H) of each layer, in [-1, 1]: tanh(c). pieces: the text that each of the T tokens adds. If no cell
     follows anything, the most active ones are shown as what they are.
     """
     values = np.concatenate(activations, axis=1).astype(np.float64)  # (T, L H)
     half, width = len(values) // 2, activations[0].shape[1]
-    found = {}
+    found: dict[int, tuple[str, float]] = {}
     for name, fact in features(pieces).items():
         r = correlations(values[:half], fact[:half])
         unit = int(np.abs(r).argmax())
@@ -94,11 +94,11 @@ def readable_cells(activations: Sequence[np.ndarray], pieces: Sequence[str], mos
     if not found:
         found = {int(unit): ("", 0.0) for unit in np.argsort(-values.std(axis=0))[:3]}
     ordered = sorted(found.items(), key=lambda item: -abs(item[1][1]))[:most]
-    return [Cell(unit // width, unit % width, name, r, values[:, unit]) for unit, (name, r) in ordered]
+    return [ReadableCell(unit // width, unit % width, name, r, values[:, unit]) for unit, (name, r) in ordered]
 
 
 def correlations(values: np.ndarray, fact: np.ndarray) -> np.ndarray:
-    """Pearson's r (K,) of each column of values (T, K) with fact (T,); 0 where one of the two does not vary."""
+    """Compute Pearson's r (K,) of each column of values (T, K) with fact (T,); 0 where one of the two does not vary."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
     a, b = values - values.mean(axis=0), fact - fact.mean()

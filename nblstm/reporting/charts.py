@@ -14,6 +14,7 @@ from html import escape
 import numpy as np
 
 from nblstm.reporting import theme
+from nblstm.reporting.durations import duration_text
 
 MOST_POINTS = 800  # of one curve: more than the pixels it crosses
 MINUTE, HOUR = 60, 3600
@@ -47,7 +48,7 @@ class Axis:
     ticks: list[tuple[float, str]]
 
     def place(self, values: np.ndarray | float) -> np.ndarray:
-        """Pixels of values, which on a logarithmic axis must be above 0."""
+        """Return pixels of values, which on a logarithmic axis must be above 0."""
         scale = np.log if self.log else np.asarray
         low, high = float(scale(self.low)), float(scale(self.high))
         return self.start + (scale(np.asarray(values, float)) - low) / (high - low) * (self.stop - self.start)
@@ -57,7 +58,7 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` (or a few more) round values, 1, 2 or 5 times a power of ten apart, within [low, high]."""
+    """Choose at most `most` (or a few more) round values, 1, 2 or 5 times a power of ten apart, within [low, high]."""
     rough = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
@@ -65,14 +66,14 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def duration_ticks(low: float, high: float, most: int) -> list[float]:
-    """The same for seconds: steps of seconds, minutes and hours that people count in."""
+    """Choose ticks for seconds: steps of seconds, minutes and hours that people count in."""
     rough = (high - low) / max(most, 1)
     step = next((step for step in DURATIONS if step >= rough), DURATIONS[-1] * math.ceil(rough / DURATIONS[-1]))
     return _multiples(low, high, step)
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten within [low, high], with their 2 and 5 fold where there is room; linear ones if they are too few."""
+    """Choose powers of ten within [low, high], with 2 and 5 times them where there is room; linear ticks if too few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**k for k in decades for factor in factors if low <= factor * 10.0**k <= high]
@@ -87,18 +88,11 @@ def _multiples(low: float, high: float, step: float) -> list[float]:
 
 
 def number_text(value: float) -> str:
-    """0.5, 12, 3k, 1.5M: a tick's value in few letters."""
+    """Format a tick's value in few letters: 0.5, 12, 3k, 1.5M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.6g}{unit}"
     return f"{value:.6g}"
-
-
-def duration_text(seconds: float) -> str:
-    """0:05, 2:30, 1:30:00."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -109,7 +103,7 @@ def line_chart(
     width: int = 760, height: int = 420, log_x: bool = False, log_y: bool = False, durations: bool = False,
     title: str = "",
 ) -> str:  # fmt: skip
-    """Curves over a common axis, as an <svg>. legend: (name, run, bold) entries. durations: x is in seconds.
+    """Draw curves over a common axis, as an <svg>. legend: (name, run, bold) entries. durations: x is in seconds.
 
     A legend of several lines adds to the height. On a logarithmic axis values of 0 and less are left out.
     """
@@ -128,7 +122,7 @@ def line_chart(
 
 
 def _drawable(curve: Curve, log_x: bool, log_y: bool) -> Curve:
-    """The points that the axes can show, thinned out to MOST_POINTS, the first and the last among them."""
+    """Keep the points that the axes can show, thinned out to MOST_POINTS, the first and the last among them."""
     shown = np.isfinite(curve.x) & np.isfinite(curve.y)
     if log_x:
         shown &= curve.x > 0
@@ -145,7 +139,7 @@ def _axis(
     values: Sequence[np.ndarray], start: float, stop: float, log: bool, margin: float,
     ticks: Callable[[float, float, int], list[float]], text: Callable[[float], str], most: int,
 ) -> Axis:  # fmt: skip
-    """An axis that shows all values; a margin (share of the range) is added at both ends."""
+    """Make an axis that shows all values; a margin (share of the range) is added at both ends."""
     joined = np.concatenate([*values, np.empty(0)])
     low, high = (float(joined.min()), float(joined.max())) if len(joined) else (1.0, 2.0)
     if log:
@@ -171,7 +165,7 @@ def _line(curve: Curve, x: Axis, y: Axis) -> str:
 
 
 def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
-    """The lines behind the curves, the texts at the axes."""
+    """Draw the grid lines and the texts at the axes."""
     parts = []
     for value, text in y.ticks:
         at = float(y.place(value))
@@ -189,7 +183,7 @@ def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
 
 
 def _wrapped(legend: Sequence[tuple[str, int, bool]], width: float) -> list[list[tuple[float, str, int, bool]]]:
-    """The legend's entries in lines, each with its place from the left; names that fill a line are cut."""
+    """Return the legend's entries in lines, each with its place from the left; names that fill a line are cut."""
     lines: list[list[tuple[float, str, int, bool]]] = []
     at, longest = math.inf, max(8, int(width / LETTER) - 6)
     for name, run, bold in legend:
@@ -222,7 +216,7 @@ def _legend(lines: list[list[tuple[float, str, int, bool]]], top: float) -> str:
 def share_scatter(
     points: Sequence[tuple[np.ndarray, np.ndarray]], title: str, x_label: str, y_label: str, size: int
 ) -> str:
-    """Groups of points (x, y), (n,) each, all in [0, 1], each group in its own colour, as a square <svg>.
+    """Draw groups of points (x, y), (n,) each, all in [0, 1], each group in its own colour, as a square <svg>.
 
     Points are drawn on a grid of half a pixel, those at the same place once.
     """
@@ -250,6 +244,6 @@ def _svg(width: int, height: int, name: str, parts: Sequence[str]) -> str:
 
 
 def standalone(svg: str) -> str:
-    """The chart with its style inside: a file of its own."""
+    """Put the style inside the chart: a file of its own."""
     start = svg.index(">") + 1
     return f"{svg[:start]}<style>{theme.chart_style()}</style>{svg[start:]}\n"

@@ -16,7 +16,7 @@ import numpy as np
 
 BASE = 0x9E3779B97F4A7C15  # odd, with well-mixed bits: 2^64 divided by the golden ratio (Knuth 1998, section 6.4)
 INVERSE = pow(BASE, -1, 1 << 64)
-BLOCK = 1 << 20  # tokens of the corpus that are hashed at once
+HASHED_AT_ONCE = 1 << 20  # tokens of the corpus that are hashed at once
 FILTER_BITS = 20
 
 
@@ -32,13 +32,13 @@ class Span:
 
 
 def longest_copy(texts: Sequence[np.ndarray], corpus: np.ndarray) -> Span:
-    """The longest span of tokens in any of the texts, (n,) integers each, that stands in the corpus (M,) too."""
+    """Find the longest span of tokens of any of the texts, (n,) integers each, that occurs in the corpus (M,) too."""
     sample = _joined(texts)
-    powers = _powers(INVERSE, BLOCK + 2 * len(sample))
+    powers = _powers(INVERSE, HASHED_AT_ONCE + 2 * len(sample))
     ours = _Hashes(sample, powers)
     best = Span(sample[:0], 0)
-    for start in range(0, len(corpus), BLOCK):
-        part = _shifted(corpus[start : start + BLOCK + len(sample)])
+    for start in range(0, len(corpus), HASHED_AT_ONCE):
+        part = _shifted(corpus[start : start + HASHED_AT_ONCE + len(sample)])
         length, at = _longer(ours, _Hashes(part, powers), len(best))
         if length > len(best):
             best = Span(corpus[start + at : start + at + length].astype(np.int64), start + at)
@@ -46,17 +46,17 @@ def longest_copy(texts: Sequence[np.ndarray], corpus: np.ndarray) -> Span:
 
 
 def _shifted(ids: np.ndarray) -> np.ndarray:
-    """Ids (n,) as uint64, from 1 on: a 0 in front would not change a hash."""
+    """Return ids (n,) as uint64, from 1 on: a 0 in front would not change a hash."""
     return np.asarray(ids).astype(np.uint64) + np.uint64(1)
 
 
 def _joined(texts: Sequence[np.ndarray]) -> np.ndarray:
-    """The texts in one array, a 0, which no corpus has, before each: no span reaches from one into the next."""
+    """Return the texts in one array, a 0, which no corpus has, before each: no span reaches from one into the next."""
     return np.concatenate([part for text in texts for part in (np.zeros(1, np.uint64), _shifted(text))])
 
 
 def _powers(base: int, count: int) -> np.ndarray:
-    """base^0 .. base^(count - 1) modulo 2^64, (count,) uint64."""
+    """Return base^0 .. base^(count - 1) modulo 2^64, (count,) uint64."""
     factors = np.full(count, base, np.uint64)
     factors[0] = 1
     return np.multiply.accumulate(factors)
@@ -71,14 +71,14 @@ class _Hashes:
         np.cumsum(tokens * _powers(BASE, len(tokens)), out=self.sums[1:])
 
     def windows(self, length: int) -> np.ndarray:
-        """The hashes (n - length + 1,) of all windows of a length <= n."""
+        """Return the hashes (n - length + 1,) of all windows of a length <= n."""
         hashes = self.sums[length:] - self.sums[: len(self.sums) - length]
         hashes *= self.inverses[: len(hashes)]
         return hashes
 
 
 def _longer(ours: _Hashes, theirs: _Hashes, known: int) -> tuple[int, int]:
-    """(length, place in theirs) of the longest common span above `known` tokens; (known, 0) if there is none."""
+    """Find (length, place in theirs) of the longest common span above `known` tokens; (known, 0) if there is none."""
     most = min(len(ours.tokens), len(theirs.tokens))
     length, place, step = known, 0, 1
     while length + step <= most and (found := _common(ours, theirs, length + step)) is not None:
@@ -90,7 +90,7 @@ def _longer(ours: _Hashes, theirs: _Hashes, known: int) -> tuple[int, int]:
 
 
 def _common(ours: _Hashes, theirs: _Hashes, length: int) -> int | None:
-    """Where theirs has a window of this length that ours has too; None if nowhere."""
+    """Find the place of a window of this length in theirs that ours has too; None if there is none."""
     mine, other = ours.windows(length), theirs.windows(length)
     shift = np.uint64(64 - FILTER_BITS)  # the high bits depend on every token of a window, the low ones do not
     possible = np.zeros(1 << FILTER_BITS, bool)

@@ -15,7 +15,7 @@ def loss_chart(
     runs: Sequence[Metrics], x: str = "step", *, log_x: bool = False, log_y: bool = False, width: int = 760,
     height: int = 420, title: str = "",
 ) -> str:  # fmt: skip
-    """The training loss (smoothed, thin) and the validation loss (dots) of runs over x, a name of X_LABELS: an <svg>."""
+    """Draw the training loss (smoothed, thin) and validation loss (dots) of runs over x, one of X_LABELS: an <svg>."""
     curves, colors = [], len(LIGHT.runs)
     for k, run in enumerate(runs):
         curves.append(Curve(*run.curve(x, "smooth_loss"), k % colors))
@@ -32,6 +32,6 @@ def loss_chart(
 
 
 def distinct_names(runs: Sequence[Metrics]) -> list[str]:
-    """The runs' names; those that several share get their place in the list."""
+    """Return the runs' names; those that several share get their place in the list."""
     names = [run.name for run in runs]
     return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names, start=1)]

@@ -1,4 +1,4 @@
-"""What a model is, how it was made and how good it is: names and values for a reader."""
+"""Facts of a model: its shape, its making and its losses, as names and values for a reader."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 import os
 from typing import Any
 
-from nblstm.files.fields import AMOUNT, COUNT, TEXTS, optional
+from nblstm.files.fields import AMOUNT, COUNT, STRINGS, optional
 from nblstm.tasks.language.model import LanguageModel
 
 TOKENS_SHOWN = 40
 TRAINING = {  # facts under `training` that are shown, and what they must be; a file may hold anything there
-    "corpus": TEXTS, "documents": COUNT, "tokens": COUNT, "steps": COUNT, "epochs": AMOUNT, "seconds": AMOUNT,
+    "corpus": STRINGS, "documents": COUNT, "tokens": COUNT, "steps": COUNT, "epochs": AMOUNT, "seconds": AMOUNT,
     "valid_loss": optional(AMOUNT),
 }  # fmt: skip
 
 
 def model_facts(path: str | os.PathLike[str], model: LanguageModel) -> list[tuple[str, str]]:
-    """(name, value) of what the model in a file is, in the order to be read."""
+    """Return (name, value) of what the model in a file is, in the order to be read."""
     c, v = model.config, model.vocabulary
     shown = " ".join(repr(token)[1:-1] for token in v.tokens[:TOKENS_SHOWN]) + (" ..." if len(v) > TOKENS_SHOWN else "")
     return [
@@ -32,7 +32,7 @@ def model_facts(path: str | os.PathLike[str], model: LanguageModel) -> list[tupl
 
 
 def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of how a model was made, as far as its file says so in the way that training does."""
+    """Return (name, value) of how a model was made, as far as its file says so in the way that training does."""
     fits = {name: rule.holds(training[name]) for name, rule in TRAINING.items() if name in training}
     t = {name: training[name] for name, good in fits.items() if good}
     facts = []

@@ -25,13 +25,13 @@ class Metrics:
     columns: dict[str, np.ndarray]
 
     def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-        """The points (n,), (n,) at which y was measured, in the order of the file."""
+        """Return the points (n,), (n,) at which y was measured, in the order of the file."""
         known = np.isfinite(self.columns[y])
         return self.columns[x][known], self.columns[y][known]
 
 
 def read_metrics(path: str | os.PathLike[str]) -> Metrics:
-    """The metrics in a CSV file that training wrote, or is writing: a row without its line end is not read.
+    """Read the metrics in a CSV file that training wrote, or is writing: a row without its line end is not read.
 
     ReportError names the file, the line and the rule if it is anything else.
     """
@@ -50,13 +50,13 @@ def read_metrics(path: str | os.PathLike[str]) -> Metrics:
 
 
 def run_name(path: str | os.PathLike[str]) -> str:
-    """What a run is called: its file's name without `.metrics.csv`; what cannot be printed becomes U+FFFD."""
+    """Return the name of a run: its file's name without `.metrics.csv`; what cannot be printed becomes U+FFFD."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in Path(path).name)
     return name.removesuffix(".csv").removesuffix(".metrics") or name
 
 
 def _rows(path: str | os.PathLike[str]) -> list[list[str]]:
-    """The cells of every whole line."""
+    """Return the cells of every whole line."""
     lines = _text(path).split("\n")[:-1]
     try:
         return list(csv.reader(lines))
@@ -65,7 +65,7 @@ def _rows(path: str | os.PathLike[str]) -> list[list[str]]:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    """The file's text. ReportError if it is not a regular file of UTF-8 text."""
+    """Return the file's text. ReportError if it is not a regular file of UTF-8 text."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # looked at first: opening a FIFO would wait for its writer
             raise ReportError(f"{path} is not a regular file; name the .metrics.csv beside a model.")
@@ -77,7 +77,7 @@ def _text(path: str | os.PathLike[str]) -> str:
 
 
 def _numbers(path: str | os.PathLike[str], number: int, names: list[str], row: list[str]) -> dict[str, float]:
-    """The values of a row by name: every one a number, losses also empty (nan)."""
+    """Return the values of a row by name: every one a number, losses also empty (nan)."""
     if len(row) != len(names):
         raise ReportError(f"{path}, line {number}: it must have {len(names)} values like its header, got {len(row)}.")
     cells = dict(zip(names, row))
@@ -90,7 +90,7 @@ def _numbers(path: str | os.PathLike[str], number: int, names: list[str], row: l
 
 
 def _number(cell: str) -> float | None:
-    """The number in a cell, nan if it is empty, None if it is neither."""
+    """Return the number in a cell, nan if it is empty, None if it is neither."""
     try:
         return float(cell) if cell else math.nan
     except ValueError:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 from nblstm.reporting import theme
-from nblstm.reporting.activations import CLOSED, GATES, OPEN
-from nblstm.reporting.cells import Cell
+from nblstm.reporting.activations import CLOSED_BELOW, OPEN_ABOVE, SIGMOID_GATES
+from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span
 from nblstm.reporting.curves import loss_chart
-from nblstm.reporting.report import FAIR, TEXTS, Report, Sample
+from nblstm.reporting.report import FAIR, TEXTS_EACH, ModelReport, Sample
 from nblstm.reporting.script import SCRIPT
 from nblstm.reporting.style import page_style
 from nblstm.reporting.tokens import label, pieces, printable
@@ -33,8 +32,8 @@ SCATTER = 320
 GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 
 
-def render(report: Report) -> str:
-    """The whole page."""
+def render(report: ModelReport) -> str:
+    """Render the whole page."""
     sections = [
         ("verdict", "Verdict", "".join(_verdicts(report))),
         ("model", "Model", _facts(report.facts)),
@@ -69,28 +68,23 @@ def render(report: Report) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may be loaded; of styles and scripts, those with these hashes may be used."""
+    """Return the content security policy: nothing is loaded; styles and scripts with these hashes are used."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
 
 
 def _text(text: str) -> str:
-    """Text as HTML."""
+    """Escape text for HTML."""
     return escape(printable(text))
 
 
-def _options(text: str) -> str:
-    """Text as HTML, its --options set as such."""
-    return re.sub(r"--\w[\w-]*", r"<code>\g<0></code>", _text(text))
-
-
 def _data(id: str, value: object) -> str:
-    """JSON for the script, in which no tag can begin or end."""
+    """Return JSON for the script, in which no tag can begin or end."""
     text = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{id}">{text}</script>'
 
 
-def _summary(report: Report) -> str:
+def _summary(report: ModelReport) -> str:
     config = report.model.config
     words = [f"{verdict.question.lower()}: {verdict.word}" for verdict in report.verdicts]
     return (
@@ -102,7 +96,7 @@ def _summary(report: Report) -> str:
 # ------------------------------------------------------------------------------------------- verdict, facts, curves
 
 
-def _verdicts(report: Report) -> list[str]:
+def _verdicts(report: ModelReport) -> list[str]:
     return ['<div class="grid">', *map(_verdict, report.verdicts), "</div>"]
 
 
@@ -112,7 +106,7 @@ def _verdict(verdict: Verdict) -> str:
     return (
         f'<div class="card {verdict.tone}"><h3 class="soft">{_text(verdict.question)}</h3>'
         f'<p class="word">{_text(verdict.word)}</p>{table if rows else ""}<p>{_text(verdict.why)}</p>'
-        f"<p><strong>Next:</strong> {_options(verdict.advice)}</p></div>"
+        f"<p><strong>Next:</strong> {_text(verdict.advice)}</p></div>"
     )
 
 
@@ -120,7 +114,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
 
 
-def _learning(report: Report) -> str:
+def _learning(report: ModelReport) -> str:
     if report.metrics is None:
         return "<p>There is no .metrics.csv beside the model, so there are no curves to show.</p>"
     charts = [loss_chart([report.metrics], width=width, height=height) for width, height in (WIDE, NARROW)]
@@ -134,7 +128,7 @@ def _learning(report: Report) -> str:
 # ------------------------------------------------------------------------------------------- samples
 
 
-def _samples(report: Report) -> str:
+def _samples(report: ModelReport) -> str:
     start = "after a line end" if report.model.vocabulary.end_id is None else "from a document's start on"
     intro = (
         f"<p>What it writes {start}, at seed {report.seed}. A low temperature keeps to what is likely, a high "
@@ -150,18 +144,18 @@ def _sample(sample: Sample) -> str:
     )
 
 
-def _copying(report: Report) -> str:
+def _copying(report: ModelReport) -> str:
     if report.samples[0].copied is None:
-        return "<p>This needs the training text: name it with <code>--corpus</code>.</p>"
+        return "<p>This needs the training text: name it (corpus).</p>"
     rows = [(f"samples at temperature {sample.temperature:g}", sample.copied) for sample in report.samples]
     if report.by_chance is not None:
         rows.append(("<strong>held-out text</strong>", report.by_chance))
     table = "".join(_span_row(report, name, span) for name, span in rows)
     rule = f"Samples at temperature {FAIR:g} compare with held-out text: they are drawn from the model as it is."
     if report.by_chance is None:
-        rule += " There is no held-out text to say what is usual; name one with <code>--text</code>."
+        rule += " There is no held-out text to say what is usual; name one (text)."
     how = (
-        f"For each row, {TEXTS} texts of equal length are searched for their longest span of {report.unit}s that also "
+        f"For each row, {TEXTS_EACH} texts of equal length are searched for their longest span of {report.unit}s that also "
         "stands in the training text. Rolling hashes of all windows of one length find candidates in one pass over "
         "the corpus, equal hashes are compared token by token, and a window that is found grows by doubling and "
         "halving."
@@ -173,7 +167,7 @@ def _copying(report: Report) -> str:
     )
 
 
-def _span_row(report: Report, name: str, span: Span | None) -> str:
+def _span_row(report: ModelReport, name: str, span: Span | None) -> str:
     tokens = np.empty(0, np.int64) if span is None else span.tokens
     text = "".join(pieces(report.model.vocabulary, tokens))
     text = text if len(text) <= 400 else text[:400] + " …"
@@ -184,14 +178,14 @@ def _span_row(report: Report, name: str, span: Span | None) -> str:
 # ------------------------------------------------------------------------------------------- the text that was read
 
 
-def _shown(report: Report) -> int:
-    """How many tokens of the text are shown: those of its first SHOWN_CHARACTERS, and at least two."""
+def _shown(report: ModelReport) -> int:
+    """Count the tokens of the text that are shown: those of its first SHOWN_CHARACTERS, and at least two."""
     ends = np.cumsum([len(piece) for piece in report.reading.pieces])
     return max(2, int(np.searchsorted(ends, SHOWN_CHARACTERS, side="right")))
 
 
 def _tokens(shown: Sequence[str], kind: str, levels: Sequence[int]) -> str:
-    """Tokens, each tinted by its level of a kind; line ends are made visible."""
+    """Render tokens, each tinted by its level of a kind; line ends are made visible."""
     return "".join(f'<b class="{kind}{level}">{_visible(piece)}</b>' for piece, level in zip(shown, levels))
 
 
@@ -199,10 +193,10 @@ def _visible(piece: str) -> str:
     return _text(piece).replace("\n", "↵\n")
 
 
-def _surprise(report: Report) -> str:
+def _surprise(report: ModelReport) -> str:
     reading, unit = report.reading, report.unit
     if reading.surprisals is None:
-        return "<p>This needs a text the model has not seen: name one with <code>--text</code>.</p>"
+        return "<p>This needs a text the model has not seen: name one (text).</p>"
     count = _shown(report)
     levels = np.searchsorted(theme.SURPRISE_BITS, reading.surprisals.bits[: count - 1], side="right")
     tokens = _tokens(reading.pieces[1:count], "u", levels.tolist())
@@ -217,17 +211,21 @@ def _surprise(report: Report) -> str:
 
 
 def _surprise_key() -> str:
-    """Which tint stands for how many bits."""
+    """Render the legend of the tints: their bits."""
     limits = ["0", *map(str, theme.SURPRISE_BITS)]
     names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
     items = "".join(f'<li class="u{k}">{name}</li>' for k, name in enumerate(names))
     return f'<ul class="key" aria-label="Bits of surprise">{items}</ul>'
 
 
-def _surprise_data(report: Report, count: int) -> dict[str, list]:
-    """labels: what tokens are called. rows, for each shown token but the first: its label's place, its bits, its rank,
-    then the most probable tokens: label's place and percent, in turn."""
+def _surprise_data(report: ModelReport, count: int) -> dict[str, list]:
+    """Render the script's data.
+
+    labels: names of tokens. rows, for each shown token but the first: its label's place, its bits, its rank, then the
+    most probable tokens: label's place and percent, in turn.
+    """
     found, ids = report.reading.surprisals, report.reading.ids[1:count].tolist()
+    assert found is not None
     places: dict[int, int] = {}
     rows = []
     for own, bits, rank, best, chances in zip(ids, found.bits, found.ranks, found.best, found.probabilities):
@@ -238,7 +236,7 @@ def _surprise_data(report: Report, count: int) -> dict[str, list]:
     return {"labels": [label(report.model.vocabulary, id) for id in places], "rows": rows}
 
 
-def _cells(report: Report) -> str:
+def _cells(report: ModelReport) -> str:
     reading, count = report.reading, _shown(report)
     levels = [_cell_levels(cell, count) for cell in reading.cells]
     pills = "".join(_pill(k, cell) for k, cell in enumerate(reading.cells))
@@ -253,8 +251,8 @@ def _cells(report: Report) -> str:
     )
 
 
-def _cell_levels(cell: Cell, count: int) -> list[int]:
-    """The tints of the first `count` tokens, 0 to 2 CELL_LEVELS."""
+def _cell_levels(cell: ReadableCell, count: int) -> list[int]:
+    """Return the tints of the first `count` tokens, 0 to 2 CELL_LEVELS."""
     steps = theme.CELL_LEVELS
     return (np.rint(cell.activation[:count] * steps).astype(int) + steps).tolist()
 
@@ -266,7 +264,7 @@ def _cell_key() -> str:
     return f'<ul class="key" aria-label="tanh of the cell">{items}</ul>'
 
 
-def _pill(k: int, cell: Cell) -> str:
+def _pill(k: int, cell: ReadableCell) -> str:
     what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
     name = f"layer {cell.layer + 1}, cell {cell.unit}: {what}"
     checked = " checked" if k == 0 else ""
@@ -276,18 +274,19 @@ def _pill(k: int, cell: Cell) -> str:
 # ------------------------------------------------------------------------------------------- gates
 
 
-def _gates(report: Report) -> str:
+def _gates(report: ModelReport) -> str:
     layers = report.reading.saturation
     if layers is None:
         return "<p>Its cells do not have the gates of an LSTM.</p>"
     charts = "".join(
         share_scatter(
-            [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN:g}",
-            f"share of time below {CLOSED:g}", SCATTER,
+            [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN_ABOVE:g}",
+            f"share of time below {CLOSED_BELOW:g}", SCATTER,
         )
-        for gate in GATES
+        for gate in SIGMOID_GATES
     )  # fmt: skip
-    heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>below {CLOSED:g}, above {OPEN:g}</th>" for gate in GATES)
+    shares = f"below {CLOSED_BELOW:g}, above {OPEN_ABOVE:g}"
+    heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>{shares}</th>" for gate in SIGMOID_GATES)
     rows = "".join(_gate_row(k, layer) for k, layer in enumerate(layers))
     return (
         f"<p>How decided the gates are while it reads {_text(report.reading.name)}: each dot is a unit, at the shares of "
@@ -303,5 +302,5 @@ def _gate_row(k: int, layer: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     run = k % len(theme.LIGHT.runs)
     circle = f'<circle class="dot{run}" cx="6" cy="6" r="5"/>'
     dot = f'<svg class="chart dot" width="12" height="12" aria-hidden="true">{circle}</svg>'
-    cells = "".join(f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in GATES))
+    cells = "".join(f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in SIGMOID_GATES))
     return f"<tr><th scope=row>{dot} layer {k + 1}</th>{cells}</tr>"

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from nblstm.nn.decoder import check_writes
 from nblstm.errors import TextError
-from nblstm.kernels import fastest
-from nblstm.tasks.language.model import LanguageModel
-from nblstm.reporting.activations import GATES, activations, saturation
-from nblstm.reporting.cells import Cell, readable_cells
+from nblstm.nn.cost import compiled_pays_from
+from nblstm.nn.decoder import check_writes
+from nblstm.reporting.activations import SIGMOID_GATES, activations, saturation
+from nblstm.reporting.cells import ReadableCell, readable_cells
 from nblstm.reporting.copying import Span, longest_copy
 from nblstm.reporting.facts import model_facts
 from nblstm.reporting.metrics import Metrics
-from nblstm.reporting.surprisal import Surprisals, surprisals
+from nblstm.reporting.surprisal import RankedSurprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
-from nblstm.scoring import validation_documents, validation_loss, validation_streams
-from nblstm.text.corpus import TokenFile, read, read_documents
+from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.text.corpus import TokenFile, read_chunks, read_documents
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
-TEXTS = 4  # samples at each temperature
+TEXTS_EACH = 4  # samples at each temperature
 EXCERPTS, EXCERPT_TOKENS = 16, 6000  # of a text whose loss is measured
 READ_TOKENS = 1500  # of the text that is read step by step, or fewer:
 READ_LOGITS = 1 << 25  # the logits of all its tokens are held at once
 SHORTEST_HELD_OUT = 1000  # a shorter rest of the corpus is not taken for a held-out text
-NUMPY_OPERATIONS = 20e9  # operations that NumPy does sooner than the compiled kernels start
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model wrote at a temperature. copied: the longest span that its texts share with the training text."""
+    """Texts that the model wrote at a temperature. copied: the longest span that they share with the training text."""
 
     temperature: float
     texts: list[str]
@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids (tokens,) of the training text and of a text the model has not seen, where there are any; their names."""
+    """Token ids (tokens,) of the training text and of a text the model has not seen, where there are any."""
 
     train: np.ndarray | None = None
     held_out: np.ndarray | None = None
@@ -56,20 +56,20 @@ class Texts:
 class Reading:
     """A text read step by step. ids (T,), pieces: the text each adds; surprisals of all but the first.
 
-    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open; None if the
-    cells are not those of an LSTM.
+    saturation: for each layer, gate -> the shares of the time (H,), (H,) that each unit's is closed and open; None
+    if the cells are not those of an LSTM.
     """
 
     name: str
     ids: np.ndarray
     pieces: list[str]
-    surprisals: Surprisals | None
-    cells: list[Cell]
+    surprisals: RankedSurprisals | None
+    cells: list[ReadableCell]
     saturation: list[dict[str, tuple[np.ndarray, np.ndarray]]] | None
 
 
 @dataclass(frozen=True)
-class Report:
+class ModelReport:
     """All of it."""
 
     name: str
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def unit(self) -> str:
-        """What a token is called."""
+        """The name of a token."""
         return unit_of(self.model)
 
     @property
@@ -97,12 +97,12 @@ def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
     metrics: Metrics | None = None, encoding: str = "utf-8", documents: str = "line", seed: int = 0, n: int = 300,
     notify: Callable[[str], None] = lambda message: None,
-) -> Report:  # fmt: skip
+) -> ModelReport:  # fmt: skip
     """Measure the model in the file at `path`.
 
     corpus: the files it was trained on. If they hold more tokens than it was trained on, the rest is held-out text.
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
-    trained on documents. n: tokens of a sample; TEXTS are drawn at each temperature.
+    trained on documents. n: tokens of a sample; TEXTS_EACH are drawn at each temperature.
     notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
     ConfigError for a bidirectional model, which cannot write samples.
     """
@@ -114,20 +114,20 @@ def make_report(
     if texts.train is not None:
         notify(f"looking for copied spans in {len(texts.train):,} tokens")
         samples = [_compared(model, sample, texts.train) for sample in samples]
-        by_chance = None if texts.held_out is None else longest_copy(_excerpts(texts.held_out, TEXTS, n), texts.train)
+        by_chance = None if texts.held_out is None else longest_copy(_excerpts(texts.held_out, TEXTS_EACH, n), texts.train)
     notify("measuring losses" if corpus or text else "reading its own samples")
     losses = Losses(*(None if ids is None else _loss(model, ids) for ids in (texts.train, texts.held_out)))
     fair = next(sample for sample in samples if sample.temperature == FAIR)
-    spans = [None if span is None else len(span) for span in (fair.copied, by_chance)]
-    verdicts = [fit_verdict(losses, metrics), copy_verdict(*spans, unit_of(model))]
-    return Report(
+    copied, usual = (None if span is None else len(span) for span in (fair.copied, by_chance))
+    verdicts = [fit_verdict(losses, metrics), copy_verdict(copied, usual, unit_of(model))]
+    return ModelReport(
         os.path.basename(path), model, model_facts(path, model), metrics, seed, samples, by_chance,
         _read(model, texts, fair), verdicts,
     )  # fmt: skip
 
 
 def unit_of(model: LanguageModel) -> str:
-    """What a token of the model is called."""
+    """Name the model's unit: "character", "byte" or "word"."""
     return {"char": "character", "word": "word", "byte": "byte"}[model.vocabulary.level]
 
 
@@ -138,7 +138,7 @@ def _texts(
     corpus: Sequence[str], text: str | None, read_ids: Callable[[Sequence[str]], np.ndarray], model: LanguageModel,
     notify: Callable[[str], None],
 ) -> Texts:  # fmt: skip
-    """The ids of what was given."""
+    """Read the ids of the texts that were given."""
     train = held_out = None
     name = ""
     if corpus:
@@ -151,10 +151,11 @@ def _texts(
 
 
 def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:
-    """The token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> before, between and behind."""
+    """Read the token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> around each."""
     vocabulary = model.vocabulary
+    chunks: Iterator[Any]
     if vocabulary.end_id is None:
-        chunks = read(paths, vocabulary.level, encoding)
+        chunks = read_chunks(paths, vocabulary.level, encoding)
     else:
         chunks = read_documents(paths, vocabulary.level, documents, encoding)
     ids = TokenFile(vocabulary, chunks).ids
@@ -164,7 +165,7 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
 
 
 def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a model was trained on and what comes behind it, given the number of tokens it was trained on.
+    """Split ids into the text a model was trained on and the rest, given the number of tokens it was trained on.
 
     Both parts of documents begin and end with <end>: they share one, and the first of all was not counted.
     """
@@ -176,7 +177,7 @@ def _split(ids: np.ndarray, trained: object, end_id: int | None) -> tuple[np.nda
 
 
 def _excerpts(ids: np.ndarray, count: int, length: int) -> list[np.ndarray]:
-    """`count` evenly spaced stretches of up to `length` tokens, which do not overlap."""
+    """Return `count` evenly spaced excerpts of up to `length` tokens, which do not overlap."""
     length = max(1, min(length, len(ids) // count))
     starts = np.linspace(0, len(ids) - length, count).astype(int)
     return [ids[start : start + length] for start in starts.tolist()]
@@ -186,7 +187,7 @@ def _excerpts(ids: np.ndarray, count: int, length: int) -> list[np.ndarray]:
 
 
 def _sample(model: LanguageModel, temperature: float, seed: int, n: int) -> Sample:
-    texts = model.generate_many(n=n, temperature=temperature, seed=seed, num_samples=TEXTS)
+    texts = model.generate_many(n=n, temperature=temperature, seed=seed, num_samples=TEXTS_EACH)
     return Sample(temperature, texts, None)
 
 
@@ -196,27 +197,27 @@ def _compared(model: LanguageModel, sample: Sample, train: np.ndarray) -> Sample
 
 
 def _loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """Nats per token, of EXCERPTS stretches of a long text, of the whole of a short one."""
+    """Compute nats per token, of EXCERPTS excerpts of a long text, of the whole of a short one."""
     end_id = model.vocabulary.end_id
     if len(ids) > EXCERPTS * EXCERPT_TOKENS:
-        stretches = _excerpts(ids, EXCERPTS, EXCERPT_TOKENS)
-        whole = stretches if end_id is None else [np.array([end_id]), *(_documents(part, end_id) for part in stretches)]
+        excerpts = _excerpts(ids, EXCERPTS, EXCERPT_TOKENS)
+        whole = excerpts if end_id is None else [np.array([end_id]), *(_documents(part, end_id) for part in excerpts)]
         ids = np.concatenate(whole)
     offsets = np.flatnonzero(ids == end_id)
     chunks = validation_streams(ids) if end_id is None or len(offsets) < 2 else validation_documents(ids, offsets)
-    quick = 2 * model.config.num_parameters * len(ids) < NUMPY_OPERATIONS
-    loss = validation_loss(model.network("numpy" if quick else fastest()), chunks)
+    backend = "cpu" if len(ids) >= compiled_pays_from(model.config, VALIDATION_STREAMS) else "numpy"
+    loss = validation_loss(model.network(backend), chunks)
     return float(loss)  # type: ignore[arg-type]
 
 
 def _documents(ids: np.ndarray, end_id: int) -> np.ndarray:
-    """The whole documents in a stretch of them, each with the <end> behind it."""
+    """Return the whole documents of an excerpt, each with its <end>."""
     ends = np.flatnonzero(ids == end_id)
     return ids[ends[0] + 1 : ends[-1] + 1] if len(ends) else ids[:0]
 
 
 def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
-    """The start of the held-out text, or of the model's own samples, step by step."""
+    """Read the start of the held-out text, or of the model's own samples, step by step."""
     if texts.held_out is not None:
         ids, name = texts.held_out, texts.held_out_name
     else:
@@ -227,6 +228,8 @@ def _read(model: LanguageModel, texts: Texts, fair: Sample) -> Reading:
         ids = np.concatenate([[end_id], ids])
     found, shown = activations(network, ids, end_id), pieces(model.vocabulary, ids)
     surprise = surprisals(found.logits[:-1], ids[1:]) if texts.held_out is not None else None
-    shares = found.gates and [{gate: saturation(getattr(layer, gate)) for gate in GATES} for layer in found.gates]
+    shares = None
+    if found.gates is not None:
+        shares = [{gate: saturation(getattr(layer, gate)) for gate in SIGMOID_GATES} for layer in found.gates]
     memory = [np.tanh(c) for c in found.c] if found.c[0].size else [h.clip(-1, 1) for h in found.h]
     return Reading(name, ids, shown, surprise, readable_cells(memory, shown), shares)

@@ -110,12 +110,12 @@ details { margin-top: 1rem; } summary { cursor: pointer; }
 
 
 def page_style() -> str:
-    """All rules of the page, those of its charts among them."""
+    """Return all rules of the page, those of its charts among them."""
     return f"{SHAPES}\n{theme.both(f'{COLORS}{chr(10)}{_tints()}')}\n{theme.chart_style()}"
 
 
 def _tints() -> str:
-    """A rule for each level of surprise (.u0 ...) and of a cell (.c0 ...), to be filled in by the theme."""
+    """Write a rule for each level of surprise (.u0 ...) and of a cell (.c0 ...), to be filled in by the theme."""
     surprise = [f".u{k} {{ background: @u{k}; }}" for k in range(len(theme.SURPRISE_BITS) + 1)]
     cells = [f".c{k} {{ background: @c{k}; }}" for k in range(2 * theme.CELL_LEVELS + 1)]
     return "\n".join(surprise + cells)

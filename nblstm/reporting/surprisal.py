@@ -1,4 +1,4 @@
-"""How surprised a network is by each token of a text, and what it expected instead."""
+"""Surprisal of each token of a text, and the tokens that the network expected instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK_BYTES = 1 << 26  # as many tokens are looked at in float64 at once as stay
 
 
 @dataclass(frozen=True)
-class Surprisals:
+class RankedSurprisals:
     """For each of T tokens, given those before it.
 
     bits (T,): -log2 of its probability. ranks (T,): its place among all tokens by probability, from 1.
@@ -25,11 +25,11 @@ class Surprisals:
     probabilities: np.ndarray
 
 
-def surprisals(logits: np.ndarray, targets: np.ndarray) -> Surprisals:
-    """The surprisals of targets (T,), given the logits (T, V) before each."""
+def surprisals(logits: np.ndarray, targets: np.ndarray) -> RankedSurprisals:
+    """Return the surprisals of targets (T,), given the logits (T, V) before each."""
     rows = max(1, BLOCK_BYTES // (8 * logits.shape[1]))
     blocks = [_block(logits[k : k + rows], targets[k : k + rows]) for k in range(0, len(targets), rows)]
-    return Surprisals(*(np.concatenate(parts) for parts in zip(*blocks)))
+    return RankedSurprisals(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
 def _block(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:

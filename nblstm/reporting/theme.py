@@ -45,26 +45,26 @@ DARK = Palette(
 
 
 def mix(low: str, high: str, share: float) -> str:
-    """The colour that lies a share of the way from `low` to `high`."""
+    """Mix two colours: the one a share of the way from `low` to `high`."""
     pairs = [(int(low[k : k + 2], 16), int(high[k : k + 2], 16)) for k in (1, 3, 5)]
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
 
 
 def surprise_tints(palette: Palette) -> list[str]:
-    """The backgrounds of the levels of surprise, from none on."""
+    """Return the backgrounds of the levels of surprise, from none on."""
     levels = len(SURPRISE_BITS)
     return [mix(palette.card, palette.surprise, k / levels) for k in range(levels + 1)]
 
 
 def cell_tints(palette: Palette) -> list[str]:
-    """The backgrounds of a cell's activation from -1 to 1, 2 CELL_LEVELS + 1 of them."""
+    """Return the backgrounds of a cell's activation from -1 to 1, 2 CELL_LEVELS + 1 of them."""
     sides = [(palette.negative, k) for k in range(CELL_LEVELS, 0, -1)]
     sides += [(palette.positive, k) for k in range(CELL_LEVELS + 1)]
     return [mix(palette.card, side, k / CELL_LEVELS) for side, k in sides]
 
 
 def both(rules: str) -> str:
-    """Rules whose {names} are a palette's: for light, and again for dark where the reader prefers it."""
+    """Return rules whose {names} are a palette's: for light, and again for dark where the reader prefers it."""
     return f"{_fill(rules, LIGHT)}\n@media (prefers-color-scheme: dark) {{\n{_fill(rules, DARK)}\n}}"
 
 
@@ -101,5 +101,5 @@ CHART_SHAPES = """\
 
 
 def chart_style() -> str:
-    """All rules of a chart."""
+    """Return all rules of a chart."""
     return f"{CHART_SHAPES}\n{both(CHART_COLORS)}"

@@ -8,18 +8,18 @@ import numpy as np
 
 from nblstm.text.vocabulary import Vocabulary
 
-END = "⟨end⟩"
+END_LABEL = "⟨end⟩"
 MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def pieces(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
-    """The text that each id (T,) adds to the decoded text.
+    """Return the text that each id (T,) adds to the decoded text.
 
     A byte that is not ASCII shows as its number, \\xe2, and the end of a document as a line of its own.
     """
     decoder = vocabulary.decoder()
     add = _byte if vocabulary.level == "byte" else decoder.feed
-    return [END + "\n" if id == vocabulary.end_id else add(id) for id in ids.tolist()]
+    return [END_LABEL + "\n" if id == vocabulary.end_id else add(id) for id in ids.tolist()]
 
 
 def _byte(id: int) -> str:
@@ -27,15 +27,15 @@ def _byte(id: int) -> str:
 
 
 def label(vocabulary: Vocabulary, id: int) -> str:
-    """A token by itself, in a few visible letters."""
+    """Return a token by itself, in a few visible letters."""
     if id == vocabulary.end_id:
-        return END
+        return END_LABEL
     piece = _byte(id) if vocabulary.level == "byte" else vocabulary.tokens[id]
     return "".join(MARKS.get(letter, letter) for letter in printable(piece[:40]))
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for what a page must not hold: controls other than white space, and half characters.
+    """Return the text with U+FFFD for what a page must not hold: controls other than white space, and half characters.
 
     Marks that turn the direction of writing are controls too: they would turn the page around them.
     """

@@ -1,4 +1,4 @@
-"""What the figures of a model say, and what to do next.
+"""Verdicts: the figures of a model in a word, and advice.
 
 The limits are rules of thumb, written on the page beside the figures: they turn figures into a word, not into a proof.
 """
@@ -38,7 +38,7 @@ class Losses:
 
 
 def fit_verdict(losses: Losses, metrics: Metrics | None) -> Verdict:
-    """Whether a model has learned too little from its text, or too much of it."""
+    """Judge whether a model has learned too little from its text, or too much of it."""
     figures = _loss_figures(losses)
     curve = metrics.curve("step", "valid_loss")[1] if metrics else np.empty(0)
     if losses.train is not None and losses.held_out is not None:
@@ -47,7 +47,7 @@ def fit_verdict(losses: Losses, metrics: Metrics | None) -> Verdict:
         figures += [("best validation loss", f"{curve.min():.4f}"), ("last validation loss", f"{curve[-1]:.4f}")]
         return Verdict("Fit", *_by_curve(curve), figures)
     why = "There is neither a training and a held-out text to compare, nor a curve with three validations."
-    return Verdict("Fit", "not known", "unknown", why, "Name the training text with --corpus.", figures)
+    return Verdict("Fit", "not known", "unknown", why, "Name the training text (corpus).", figures)
 
 
 def _loss_figures(losses: Losses) -> list[tuple[str, str]]:
@@ -62,27 +62,27 @@ def _loss_figures(losses: Losses) -> list[tuple[str, str]]:
 
 
 def _by_gap(gap: float, falling: bool) -> tuple[str, str, str, str]:
-    """word, tone, why, advice, by the gap between the losses on training and on held-out text."""
+    """Return word, tone, why and advice, by the gap between the losses on training and on held-out text."""
     limits = f"(below {SMALL_GAP:.0%} is called underfitting, above {LARGE_GAP:.0%} overfitting)"
-    more = " The validation loss was still falling at the end: --resume with more --epochs goes on." if falling else ""
+    more = " The validation loss was still falling at the end: resume the run with more epochs." if falling else ""
     if gap < SMALL_GAP:
         return (
             "underfitting", "fair", f"New text is hardly harder for it than the text it learned from {limits}.",
-            f"It can learn more: train longer, raise --hidden-size, or lower --dropout.{more}",
+            f"It can learn more: train longer, raise the hidden size, or lower the dropout.{more}",
         )  # fmt: skip
     if gap > LARGE_GAP:
         return (
             "overfitting", "poor", f"It knows its training text much better than new text {limits}.",
-            "More text helps most. Without it, raise --dropout or --weight-decay, or lower --hidden-size.",
+            "More text helps most. Without it, raise the dropout or the weight decay, or lower the hidden size.",
         )  # fmt: skip
     return (
         "fine", "good", f"It knows its training text better than new text, as it should, and not by much {limits}.",
-        more.strip() or "A larger --hidden-size with more --dropout may still lower the held-out loss.",
+        more.strip() or "A larger hidden size with more dropout may still lower the held-out loss.",
     )
 
 
 def _is_falling(curve: np.ndarray) -> bool:
-    """Whether the last fifth of the validations still lowered the loss by more than FALL."""
+    """Tell whether the last fifth of the validations still lowered the loss by more than FALL."""
     if len(curve) < FEWEST_VALIDATIONS:
         return False
     earlier = curve[: len(curve) - max(1, len(curve) // 5)].min()
@@ -90,36 +90,36 @@ def _is_falling(curve: np.ndarray) -> bool:
 
 
 def _by_curve(curve: np.ndarray) -> tuple[str, str, str, str]:
-    """word, tone, why, advice, by the validation losses alone."""
-    ask = "Name the training text with --corpus to measure the gap itself."
+    """Return word, tone, why and advice, by the validation losses alone."""
+    ask = "Name the training text (corpus) to measure the gap itself."
     if curve[-1] > curve.min() * (1 + RISE):
         return (
             "overfitting", "fair", f"The validation loss rose by more than {RISE:.0%} above its best during the run.",
-            f"The saved model is the best one. To get further: more text, more --dropout, or --patience. {ask}",
+            f"The saved model is the best one. To get further: more text, more dropout, or patience. {ask}",
         )  # fmt: skip
     if _is_falling(curve):
         return (
             "underfitting", "fair", "The validation loss was still falling when training ended.",
-            f"Train longer: --resume with more --epochs. {ask}",
+            f"Train longer: resume the run with more epochs. {ask}",
         )  # fmt: skip
     return "fine", "good", "The validation loss has levelled off and does not rise.", ask
 
 
 def copy_verdict(copied: int | None, by_chance: int | None, unit: str) -> Verdict:
-    """Whether samples repeat the training text. copied, by_chance: the longest spans, in tokens called `unit`s,
+    """Judge whether samples repeat the training text. copied, by_chance: the longest spans, in tokens called `unit`s,
     that samples at temperature 1 and as much held-out text share with the training text; None if not measured."""
     if copied is None:
         why = "Samples are compared with the training text, which was not given."
-        return Verdict("Copying", "not known", "unknown", why, "Name the training text with --corpus.", [])
+        return Verdict("Copying", "not known", "unknown", why, "Name the training text (corpus).", [])
     figures = [("longest span copied by samples", f"{copied:,} {unit}s")]
     if by_chance is None:
         why = "There is no held-out text to say how long such spans are by chance."
-        return Verdict("Copying", "not known", "unknown", why, "Name a text it has not seen with --text.", figures)
+        return Verdict("Copying", "not known", "unknown", why, "Name a text that it has not seen (text).", figures)
     figures.append(("the same for held-out text", f"{by_chance:,} {unit}s"))
     limit = f"({COPIED} times as long is called copying)"
     if copied >= COPIED * max(by_chance, 1):
         why = f"Its samples repeat far longer spans of the training text than unseen text does by chance {limit}."
-        advice = "Train on more text, with more --dropout, or for less long."
+        advice = "Train on more text, with more dropout, or for less long."
         return Verdict("Copying", "copying", "poor", why, advice, figures)
     why = f"Its samples repeat no longer spans of the training text than unseen text does by chance {limit}."
     return Verdict("Copying", "not copying", "good", why, "Nothing to do.", figures)

@@ -1,1 +1,1 @@
-"""Tasks: what a model is trained for. Each has a folder; here stand their names."""
+"""Tasks: one folder for each purpose of a model."""

@@ -18,12 +18,12 @@ from nblstm.config.training import TargetWeights
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
-from nblstm.kernels.reference import log_softmax
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.kernels.reference.head import log_softmax
+from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
+from nblstm.tasks.estimator import Estimator, model_from, renamed
 from nblstm.text.corpus import Corpus, Source, load_corpus
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
-from nblstm.tasks.estimator import Estimator, renamed, restored
 from nblstm.training.facts import training_facts
 from nblstm.training.trainer import Report, Trainer
 
@@ -31,7 +31,7 @@ NAME = "a text in memory"  # where facts and messages name a file
 
 
 class ArticleModel(Estimator, ABC):
-    """What the article's programs share. Made with its settings, then fitted to a text in memory, or loaded.
+    """Base of the article's programs. Made with its settings, then fitted to a text in memory, or loaded.
 
     Settings: fields of the network's config, of TextConfig and of its training. Once it is fitted or loaded: config,
     vocabulary, parameters (config.num_parameters,), training, as in `LanguageModel`.
@@ -104,7 +104,7 @@ class ArticleModel(Estimator, ABC):
     train = renamed("give settings to the class and call fit(text)", _train)
 
     def _learn(self, config: Any, corpus: Corpus, trainer: Trainer) -> None:
-        """Become what the trainer has made of a network of this config."""
+        """Train a network of this config, and take its parameters."""
         with held():
             self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
 
@@ -113,7 +113,7 @@ class ArticleModel(Estimator, ABC):
 
     @abstractmethod
     def _trainer(self, config: Any, train: Any, corpus: Corpus, on_message: Callable[[str], None]) -> Trainer:
-        """Make what trains a new network of this config."""
+        """Make the trainer of a new network of this config."""
 
     def _take(self, config: Any, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]) -> None:
         """Set config, vocabulary and parameters. ConfigError unless they fit together."""
@@ -124,7 +124,7 @@ class ArticleModel(Estimator, ABC):
 
     @abstractmethod
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """Probabilities of the token that follows each sequence of ids: (N, V), in config.dtype, each row summing to 1.
+        """Compute the probabilities of the token after each sequence of ids: (N, V), in config.dtype; rows sum to 1.
 
         sequences: N lists of ids, as `nblstm.texts_to_sequences` makes them, or rows of a rectangle. Each is the
         beginning of a text, or all of it; what is filled up in a rectangle is read like any other id.
@@ -134,23 +134,23 @@ class ArticleModel(Estimator, ABC):
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """The text that follows seed_text: n tokens, or fewer where an end token comes.
+        """Generate the text that follows seed_text: n tokens, or fewer where an end token comes.
 
         temperature: logits are divided by it; 0 takes the most likely token. seed: of the draws; None for fresh ones.
         """
 
     @abstractmethod
     def score(self, text: str) -> Score:
-        """How probable a text is, from its start to its end token if there is one. Every token is scored."""
+        """Score a text, from its start to its end token if there is one. Every token is scored."""
 
     def _trained(self) -> Vocabulary:
-        """The vocabulary. ConfigError before there is one."""
+        """Return the vocabulary. ConfigError before there is one."""
         if self.vocabulary is None:
             raise ConfigError(f"this {type(self).__name__} has learnt nothing yet; call fit or load first.")
         return self.vocabulary
 
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
-        """The sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
+        """Return the sequences, (tokens,) int32 each. ConfigError unless they are ids of the vocabulary."""
         V, name = len(self._trained()), "sequences, as texts_to_sequences makes them,"
         given = list(checks.items("sequences", sequences))
         refuse_masked(given, "sequences")
@@ -161,31 +161,32 @@ class ArticleModel(Estimator, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, vocabulary, weights, {}, self.training))
+        assert self.parameters is not None
+        save_model(path, ModelFile.of(self.config, vocabulary, self.parameters, {}, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> Any:
-        """Make the model of what a file holds."""
+        """Make the model of a file's content."""
         config = file.config
+        assert file.vocabulary is not None  # as this kind of file has one
         model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
-        model._take(config, file.vocabulary, flatten(file.weights, config), file.training)
+        model._take(config, file.vocabulary, file.parameters, file.training)
         return model
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any:
-        """Read a model from its file. ModelFileError if it is missing, damaged, another task's or from a newer version."""
-        return restored(cls, load_model(path, [cls.NETWORK]), path)
+        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
+        return model_from(cls, load_model(path, [cls.NETWORK]), path)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """softmax of logits (M, V), row by row. NonFiniteError where there is none."""
+    """Compute the softmax of logits (M, V), row by row. NonFiniteError where there is none."""
     with checks.quiet():
         return np.exp(log_softmax(checks.distributions(logits, "behind a sequence")))
 
 
 def _sources(text: str | Sequence[str]) -> tuple[list[Source], dict[str, Any]]:
-    """The text as files that `load_corpus` reads, and the settings that tell how; ConfigError if it is none."""
+    """Return the text as files that `load_corpus` reads, and the settings that tell how; ConfigError if it is none."""
     texts = [text] if isinstance(text, (str, bytes)) else list(text) if isinstance(text, Iterable) else [text]
     for part in texts:
         if not isinstance(part, (str, bytes)):

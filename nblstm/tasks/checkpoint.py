@@ -13,7 +13,7 @@ import numpy as np
 
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
-from nblstm.files.fields import AMOUNT, COUNT, OBJECT, TEXT, TEXTS, fault
+from nblstm.files.fields import AMOUNT, COUNT, OBJECT, STRING, STRINGS, fault
 from nblstm.files.model_file import check_tensors, load_checkpoint
 from nblstm.files.safetensors import Entry
 from nblstm.tasks.registry import stored_config
@@ -22,7 +22,7 @@ from nblstm.training import optimizers
 from nblstm.training.trainer import check_facts
 
 RUN = {
-    "corpus": TEXTS, "valid": TEXTS, "text": OBJECT, "asked": OBJECT, "fingerprint": TEXT, "vocabulary": OBJECT,
+    "corpus": STRINGS, "valid": STRINGS, "text": OBJECT, "asked": OBJECT, "fingerprint": STRING, "vocabulary": OBJECT,
     "model": OBJECT, "config": OBJECT, "trainer": OBJECT, "rollbacks": COUNT,
 }  # fmt: skip
 ASKED = {"batch_size": COUNT, "bptt": COUNT, "lr": AMOUNT}
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
-    """The configs of the network and of its training. An error unless they, text and vocabulary fit each other."""
+    """Make the configs of the network and of its training. An error unless they fit text and vocabulary."""
     model, train = stored_config(facts["model"]), TrainConfig.from_dict(facts["config"])
     vocabulary, text = Vocabulary.from_dict(facts["vocabulary"]), TextConfig.from_dict(facts["text"])
     if len(vocabulary) != model.vocab_size:
@@ -57,17 +57,17 @@ def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
         raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
     model.check_level(vocabulary.level)
     train.check_documents(text.documents)
-    train.boundaries  # ConfigError for buckets that are none
+    _ = train.boundaries  # ConfigError for buckets that are none
     return model, train
 
 
 def _check_entries(entries: Mapping[str, Entry], model: TokenStackConfig, train: TrainConfig, path: Path) -> None:
     """Raise ModelFileError unless the tensors are those of this network, optimizer and some carried state."""
     flat, cell = (model.num_parameters,), model.cells[0]
-    moments = [f"optimizer.{name}" for name in optimizers.CLASSES[train.optimizer].names]
+    moments = [f"optimizer.{name}" for name in optimizers.OPTIMIZER_CLASSES[train.optimizer].names]
     state = entries.get("state.h")
     texts = state.shape[1] if state is not None and len(state.shape) == 3 else 1
-    shapes = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
     shapes["state.h"] = (len(model.cells), texts, cell.output_size)
     shapes["state.c"] = (len(model.cells), texts, cell.memory_size)
     check_tensors(entries, shapes, path)

@@ -20,7 +20,7 @@ E = TypeVar("E", bound="Estimator")
 
 
 class Estimator:
-    """Base of what is made with settings, then fitted.
+    """Base of models that are made with settings, then fitted.
 
     CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts.
     GIVEN: fields that the data give, which are no settings. KIND: what scikit-learn calls it.
@@ -33,13 +33,22 @@ class Estimator:
 
     def __init__(self, **settings: Any) -> None:
         """settings: fields of CONFIGS. ConfigError for a wrong name; values are checked now, too."""
-        known = self.defaults()
+        self._settings = self.defaults()
+        self._given: dict[str, Any] = {}
+        self._set(settings)
+
+    def _set(self, settings: dict[str, Any]) -> None:
+        """Change settings, all or none. ConfigError for a wrong one."""
         for name in settings:
-            if name not in known:
+            if name not in self._settings:
                 raise ConfigError(f"there is no setting {name!r} of {type(self).__name__}.")
-        self._settings = {**known, **settings}
-        self._given = settings
-        self.check_settings()
+        before, self._settings = self._settings, {**self._settings, **settings}
+        try:
+            self.check_settings()
+        except ConfigError:
+            self._settings = before
+            raise
+        self._given = {**self._given, **settings}
 
     def check_settings(self) -> None:
         """Raise ConfigError for a wrong value, or values that exclude each other."""
@@ -63,13 +72,17 @@ class Estimator:
         return dict(self._settings)
 
     def set_params(self: E, **settings: Any) -> E:
-        """Change settings; what was learned stays until the next `fit`. ConfigError for a wrong one."""
-        Estimator.__init__(self, **{**self._given, **settings})
+        """Change settings, all or none; the fitted parameters stay until the next `fit`. ConfigError for a wrong one."""
+        self._set(settings)
         return self
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
         return f"{type(self).__name__}({given})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether anything was learned or loaded."""
+        return getattr(self, "parameters", None) is not None
 
     def __sklearn_tags__(self) -> Any:
         """Say what this is to scikit-learn, which alone asks."""
@@ -128,8 +141,8 @@ def _called_on_class(name: str) -> Callable[..., Any]:
     return call
 
 
-def restored(model: Any, file: ModelFile, path: Any) -> Any:
-    """Make a model of what the file at `path` holds; what does not fit together is a fault of the file."""
+def model_from(model: Any, file: ModelFile, path: Any) -> Any:
+    """Make a model of the content of the file at `path`; content that does not fit together is the file's fault."""
     try:
         return model.restore(file)
     except ConfigError as error:

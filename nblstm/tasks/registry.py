@@ -9,7 +9,7 @@ from typing import Any
 
 from nblstm.config import NetworkConfig, TokenStackConfig
 from nblstm.files.model_file import load_model
-from nblstm.tasks.estimator import restored
+from nblstm.tasks.estimator import model_from
 
 MODELS = {  # task -> its config and its model
     "language": ("nblstm.tasks.language.config:LanguageConfig", "nblstm.tasks.language.model:LanguageModel"),
@@ -21,7 +21,7 @@ OF_RUNS = ("language", "masked")  # what `nblstm.train` trains on files of text
 
 
 def _named(place: str) -> Any:
-    """Import what a place names, "module:name"."""
+    """Import the object at "module:name"."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
 
@@ -41,13 +41,13 @@ def task_of(config: type[NetworkConfig]) -> str:
     return next(name for name in MODELS if config_of(name) is config)
 
 
-def load(path: str | os.PathLike[str], tasks: Sequence[str] = tuple(MODELS)) -> Any:
-    """Read the model in a file, whatever its task is among these.
+def load(path: str | os.PathLike[str], tasks: Sequence[str] | None = None) -> Any:
+    """Read the model in a file, whatever its task is among these (None: any).
 
     ModelFileError if the file is missing, damaged, foreign or from a newer version.
     """
-    file = load_model(path, [config_of(name) for name in tasks])
-    return restored(model_of(task_of(type(file.config))), file, path)
+    file = load_model(path, [config_of(name) for name in tasks or MODELS])
+    return model_from(model_of(task_of(type(file.config))), file, path)
 
 
 def stored_config(fields: Mapping[str, Any]) -> TokenStackConfig:

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm import kernels
-from nblstm import checks
+from nblstm import checks, kernels
 from nblstm.config import MAX_ROLLBACKS, TextConfig, TokenStackConfig, TrainConfig
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
@@ -68,6 +67,9 @@ class Session:
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
         self._model_fails = False  # whether the last model could not be written
+        slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
+        if slow:
+            on_message(slow)
 
     # ------------------------------------------------------------ making one
 
@@ -86,10 +88,10 @@ class Session:
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
-        """A new run.
+        """Start a new run.
 
-        task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary and
-        weights to start from. on_message: told in a sentence what the user should know.
+        task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary
+        and weights to start from. on_message: called with sentences for the user.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
@@ -104,13 +106,13 @@ class Session:
         with _lock(output) as lock:
             check_existing(output, overwrite)
             kernels.load(config.device)
-            base = load(init_from, OF_RUNS) if init_from is not None else None
+            base: Any = load(init_from, OF_RUNS) if init_from is not None else None
             if base is not None and model:
                 raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
             text = _text_of(base.vocabulary, text) if base else text
             facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
             corpus = _corpus(facts, base.vocabulary if base else None, notify=on_message)
-            shape = base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+            shape: Any = base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
             facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
             config = fitted(config, corpus, on_message)
             parameters = base.parameters.copy() if base else initial(shape, config.seed)
@@ -146,7 +148,7 @@ class Session:
                 if corpus.fingerprint != facts["fingerprint"] and vocabulary.level == "word":
                     corpus = _corpus(facts, vocabulary, split_at="line")  # as format version 1 split words at first
                 if corpus.fingerprint != facts["fingerprint"]:
-                    raise TrainingError("the text is not the one this run was started on; start a new run with another -o.")
+                    raise TrainingError("the text is not the one this run was started on; start a new run with another output.")
                 trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
@@ -161,7 +163,7 @@ class Session:
 
     # ------------------------------------------------------------ running
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Generator[Report, None, None]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
 
         Reports come after their files are safe. When the iterator ends, is closed or interrupted, the last whole update
@@ -185,7 +187,7 @@ class Session:
             self.lock.release()
 
     def _attempt(self, stop: Callable[[], bool]) -> Generator[Report, None, bool]:
-        """Train to the end, or until training diverges and is taken back to the checkpoint: whether it is."""
+        """Train to the end, or until training diverges and is taken back to the checkpoint; tell whether it is."""
         rows = self._metrics_file()
         saved = written = time.monotonic()
         try:
@@ -221,7 +223,7 @@ class Session:
         config = TrainConfig.from_dict(facts["config"])
         self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
-        config = dataclasses.replace(config, lr=config.lr / 2)
+        config = dataclasses.replace(config, lr=config.learning_rate / 2)
         self.trainer.go_back(config, tensors, facts["trainer"])
         self._save_checkpoint()
         self.on_message(
@@ -263,7 +265,7 @@ class Session:
         self._model_fails = False
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
-        """A full disk in the middle of a run is worth a warning: the next save may succeed."""
+        """Save; a full disk in the middle of a run is worth a warning: the next save may succeed."""
         try:
             save()
         except ModelFileError as error:
@@ -276,10 +278,10 @@ class Session:
     # ------------------------------------------------------------ metrics
 
     def _metrics_file(self) -> Any:
-        """The open metrics file: new, or on resume cut off behind the checkpoint's step."""
+        """Open the metrics file: new, or on resume cut off after the checkpoint's step."""
         mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
         try:
-            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")
+            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")  # noqa: SIM115
             end = 0
             while mode == "r+" and _is_kept(file.readline(), self.trainer.step):
                 end = file.tell()
@@ -305,59 +307,59 @@ class Session:
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Where a run keeps what it needs to go on."""
+    """Return the path of a run's checkpoint."""
     return output.with_name(f"{output.stem}.checkpoint{output.suffix}")
 
 
 def metrics_path(output: Path) -> Path:
-    """Where a run keeps its curve."""
+    """Return the path of a run's metrics."""
     return output.with_name(f"{output.stem}.metrics.csv")
 
 
 def _is_kept(line: str, step: int) -> bool:
-    """Whether a line of metrics is whole and not behind `step`."""
+    """Tell whether a line of metrics is whole and not after `step`."""
     first = line.partition(",")[0]
     return line.endswith("\n") and (first == COLUMNS[0] or (first.isdecimal() and int(first) <= step))
 
 
 def _cell(value: Any) -> Any:
-    """A value of a report as the metrics show it: what is not known is empty."""
+    """Return a value of a report as the metrics show it: an unknown one is empty."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return "" if value is None else value
 
 
 def check_folder(output: Path) -> None:
-    """Refuse, before any work, an output that cannot be written. ConfigError."""
+    """Raise ConfigError, before any work, for an output that cannot be written."""
     folder = output.parent
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; make it, or choose another -o.")
+        raise ConfigError(f"there is no folder {folder}; make it, or choose another output.")
     if output.is_dir():
-        raise ConfigError(f"{output} is a folder; choose a file with -o.")
+        raise ConfigError(f"{output} is a folder; choose a file as output.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another -o.") from None
+        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
     if output.exists() and not output.is_file():
-        raise ConfigError(f"{output} is a pipe or a device; choose a regular file with -o.")
+        raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
 
 
 def check_existing(output: Path, overwrite: bool) -> None:
-    """Refuse, before any work, an output that holds another run. ConfigError."""
+    """Raise ConfigError, before any work, for an output that holds another run."""
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
-            f"{existing[0]} exists; go on with it by --resume, replace it by --overwrite, or choose another -o."
+            f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
         )
     for path in existing:
         check_replaceable(path)
         if not os.access(path, os.W_OK):
-            raise ConfigError(f"{path} is read-only; change its permissions or choose another -o.")
+            raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
 
 
 @contextlib.contextmanager
 def _lock(output: Path) -> Iterator[Lock]:
-    """The lock of a run's files, released by an error in the block; what killed runs left is swept first."""
+    """Lock a run's files; an error in the block releases them. The leftovers of killed runs are swept first."""
     lock = Lock(output)
     try:
         if lock.effective:
@@ -381,16 +383,16 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 
 
 def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any) -> Corpus:
-    """The corpus that the facts of a run describe. how: arguments of `load_corpus`."""
-    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]  # noqa: E731
+    """Load the corpus that the facts of a run describe. how: arguments of `load_corpus`."""
+    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]
     text = TextConfig.from_dict(facts["text"]).to_dict()
     paths, valid = sources(facts["corpus"]), sources(facts["valid"])
     return load_corpus(paths, valid_paths=valid, vocabulary=vocabulary, **text, **how)
 
 
 def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
-    """How a text is read for a vocabulary that is given. ConfigError if the settings ask for another one."""
-    given = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
+    """Return the text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
+    given: dict[str, Any] = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(TextConfig, name)):
             raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")
@@ -398,7 +400,7 @@ def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
 
 
 def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, Any]) -> TrainConfig:
-    """The stored config with the limits asked for now: a new limit replaces all old ones."""
+    """Return the stored config with the limits asked for now: a new limit replaces all old ones."""
     stored = {**facts["text"], **facts["model"], **config.to_dict()}
     for name, value in changes.items():
         if name not in RESUMABLE and value not in (stored.get(name), facts["asked"].get(name)):
@@ -455,9 +457,9 @@ def train(
 
 
 def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """ConfigError if a run is to be resumed and started at once."""
+    """Raise ConfigError if a run is to be resumed and started at once."""
     if init_from is not None or overwrite:
-        raise ConfigError("--resume goes on with a run; it cannot be combined with --init-from or --overwrite.")
+        raise ConfigError("resume=True goes on with a run; it cannot be combined with init_from or overwrite=True.")
 
 
 def _path_list(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

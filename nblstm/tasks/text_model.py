@@ -16,14 +16,14 @@ from nblstm.errors import TextError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
-from nblstm.scoring import Score, Surprisals, Text, choose_backend, judge, score
+from nblstm.nn.parameters import check_parameters
+from nblstm.scoring import Score, Surprisals, Text, backend_for, judge, score
 from nblstm.text.lines import without_end
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 
 
 class TextModel:
-    """What models of text share. `nblstm.load(path)` makes one.
+    """Base of models of text. `nblstm.load(path)` makes one.
 
     config: of CONFIG. vocabulary: Vocabulary. training: facts about how it was made.
     parameters: (config.num_parameters,) of config.dtype, finite, only to be read: shared, not copied, if they are
@@ -54,24 +54,23 @@ class TextModel:
 
     @classmethod
     def restore(cls, file: ModelFile) -> TextModel:
-        """Make the model of what a file holds."""
+        """Make the model of a file's content."""
         assert file.vocabulary is not None
-        return cls(file.config, file.vocabulary, flatten(file.weights, file.config), file.training)
+        return cls(file.config, file.vocabulary, file.parameters, file.training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextModel:
-        """Read a model from its file. ModelFileError if it is missing, damaged, another task's or from a newer version."""
+        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
         return cls.restore(load_model(path, [cls.CONFIG]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, self.vocabulary, weights, {}, self.training))
+        save_model(path, ModelFile.of(self.config, self.vocabulary, self.parameters, {}, self.training))
 
     # ------------------------------------------------------------ what it is
 
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
-        """The network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
+        """Return the network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
         checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
         network = self._networks.get((backend, threads))
         if network is None:
@@ -80,12 +79,12 @@ class TextModel:
         return network
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids (tokens,) int64 of a text. TextError if it is none."""
+        """Encode a text as token ids (tokens,) int64. TextError if it is none."""
         return self.vocabulary.encode(checked(text)).astype(np.int64)
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that makes the model write what it writes: config, vocabulary, parameters."""
+        """A digest of all that the model's outputs depend on: config, vocabulary, parameters."""
         if self._fingerprint is None:
             facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
             digest = hashlib.blake2b(facts.encode(), digest_size=16)
@@ -96,7 +95,7 @@ class TextModel:
     # ------------------------------------------------------------ scoring
 
     def score(self, text: Text | Iterable[Text], backend: str = "auto", threads: int = 0) -> Score:
-        """How probable the model finds a text (or its pieces, cut between tokens). Its first token is given.
+        """Score a text (or its pieces, cut between tokens). Its first token is given.
 
         A masked model fills in every token from both sides, the first as well; see `nblstm.scoring`.
 
@@ -107,7 +106,7 @@ class TextModel:
         return score(network, self.vocabulary, chunks)
 
     def score_lines(self, lines: Iterable[Text], backend: str = "auto", threads: int = 0) -> Iterator[Score]:
-        """The score of each line, as many of them are read at once; a line end behind it is not part of it.
+        """Score each line, many of them as a batch; the line end after it is not part of it.
 
         Every line is a text of its own, read after a line end, so its first token is scored too. A model of documents
         reads it after its end token and must predict that token in the end. Lines are taken as they are needed, some
@@ -116,12 +115,12 @@ class TextModel:
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
         checks.items("lines", lines)
-        bare = (without_end(checked(line)) for line in lines)
+        bare: Iterable[Text] = (without_end(checked(line)) for line in lines)
         network, bare = self.scorer(bare, backend, threads, side_by_side=True)
         return (found.score for found in judge(network, self.vocabulary, bare))
 
     def surprisals(self, text: Text, backend: str = "auto", threads: int = 0) -> Surprisals:
-        """What each token of a text costs: .tokens, .nats, .bits; the text is read as `score_lines` reads a line."""
+        """Judge each token of a text: .tokens, .nats, .bits; the text is read as `score_lines` reads a line."""
         network, texts = self.scorer([text], backend, threads)
         (found,) = judge(network, self.vocabulary, texts)
         return found
@@ -129,8 +128,8 @@ class TextModel:
     def scorer(
         self, texts: Iterable[Text], backend: str = "auto", threads: int = 0, side_by_side: bool = False
     ) -> tuple[Network, Iterable[Text]]:
-        """The network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
+        """Return the network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
         texts = map(checked, checks.items("texts", texts))
         if checks.a(str, "backend", backend) == "auto":
-            backend, texts = choose_backend(self.config, texts, side_by_side)
+            backend, texts = backend_for(self.config, texts, side_by_side)
         return self.network(backend, threads), texts

@@ -6,7 +6,7 @@ import numpy as np
 
 from nblstm.config import OPTIMIZERS, BeamConfig, SampleConfig, TrainConfig
 from nblstm.generation.beam import BeamSearch
-from nblstm.generation.sampler import generate, read
+from nblstm.generation.sampler import generate, read_ids
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.tasks.language.config import LanguageConfig
@@ -27,7 +27,7 @@ def warmup(cell: str = LanguageConfig.cell, nonlinearity: str = LanguageConfig.n
         streams = Streams(ids, config.batch_size, config.bptt)
         for _ in Trainer(network, config, streams, streams).run():
             pass
-    state = read(network, ids[:1])
+    state = read_ids(network, ids[:1])
     for _ in generate(network, state, SampleConfig(n=2), np.random.default_rng(0)):
         pass
     network.decoder()(ids[:1], state)

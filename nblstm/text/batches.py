@@ -1,4 +1,4 @@
-"""Batches: what a network reads at once, and contiguous streams for truncated back-propagation through time."""
+"""Batches: chunks that a network reads at once, and contiguous streams for truncated back-propagation through time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SHORTEST_STREAM = 32  # rather than shorter streams, a small text gives fewer of
 class Chunk:
     """Up to T tokens of each of several texts, packed: the batch shrinks as texts end, and nothing is padded.
 
-    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.tasks.series`, tokens and targets
-        are (M, numbers).)
+    tokens: (M,) int32, the ids read, time step by time step. (Of series of numbers, `nblstm.tasks.series`, tokens and
+        targets are (M, numbers).)
     targets: (M,) int32, the ids that follow them.
     offsets: (T + 1,) int64; step t holds rows offsets[t] : offsets[t + 1], never more than step t - 1. Row n of a step
         is text n of the batch; texts are sorted by falling length.
-    fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which the
-        first `num_texts` texts are still there.
+    fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which
+        the first `num_texts` texts are still there.
     weights: (M,) how much each target counts in training, 0 leaves it out; None counts all alike.
     """
 
@@ -40,17 +40,17 @@ class Chunk:
 
     @classmethod
     def rectangle(cls, tokens: np.ndarray, targets: np.ndarray, fresh: bool) -> Chunk:
-        """A chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
+        """Make a chunk whose texts have equal lengths, from (T, N) integers, which are copied."""
         T, N = tokens.shape
         flat = (array.astype(np.int32, order="C").reshape(-1) for array in (tokens, targets))
-        return cls(*flat, np.arange(T + 1, dtype=np.int64) * N, fresh)
+        return cls(next(flat), next(flat), np.arange(T + 1, dtype=np.int64) * N, fresh)
 
 
 class Epochs(Protocol):
-    """What training reads: `Streams`, or documents in `nblstm.text.buckets.Buckets`."""
+    """A source of training: `Streams`, or documents in `nblstm.text.buckets.Buckets`."""
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over the text, each made when it is asked for. number: 0 for the first pass."""
+        """Yield the chunks of a pass over the text, each made when it is asked for. number: 0 for the first pass."""
 
 
 class Streams(Sequence[Chunk]):
@@ -74,15 +74,15 @@ class Streams(Sequence[Chunk]):
         self._targets = ids[1 : used + 1].reshape(batch_size, self.length)
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over the text."""
+        """Yield the chunks of a pass over the text."""
         return self
 
     def __len__(self) -> int:
-        """Chunks per epoch; the last one may be shorter than bptt."""
+        """Count the chunks of an epoch; the last one may be shorter than bptt."""
         return -(-self.length // self.bptt)
 
-    def __getitem__(self, k: int) -> Chunk:
-        """Chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
+        """Return chunk k, 0 <= k < len(self): (T, N) tokens and those after them."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         part = np.s_[:, k * self.bptt : (k + 1) * self.bptt]
@@ -90,7 +90,7 @@ class Streams(Sequence[Chunk]):
 
 
 def fit(num_tokens: int, batch_size: int, bptt: int) -> tuple[int, int, str | None]:
-    """The batch_size and bptt to use for a text of num_tokens, and a sentence if they had to be lowered, else None.
+    """Fit batch_size and bptt to a text of num_tokens; return both, and a sentence if they had to be lowered.
 
     First batch_size is lowered until a stream has min(bptt, SHORTEST_STREAM) transitions, then bptt to a stream's
     length. Raises TextError below 2 tokens, where there is nothing to predict.

@@ -1,4 +1,4 @@
-"""Buckets: documents of like length side by side, in batches that are shuffled anew in every epoch.
+"""Buckets: documents of like length side by side, in batches whose order is another in every epoch.
 
 A document's length counts the steps it takes: its tokens and the <end> behind them. A bucket holds the documents that
 are longer than the boundary of the one before and at most as long as its own; what is longer than the last boundary
@@ -16,12 +16,13 @@ import numpy as np
 
 from nblstm.kernels.packed import indices
 from nblstm.text.batches import Chunk
+from nblstm.text.packing import rows_of
 
 MOST_LENGTHS = 2048  # distinct lengths that may become a boundary
 
 
 def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
-    """The rising boundaries, up to num_buckets of them, with which `padding` is least.
+    """Find the rising boundaries, up to num_buckets of them, with which `padding` is least.
 
     lengths: (documents,) integers >= 1, at least one. Dynamic programming over the distinct lengths l[0..m) with
     counts: O(num_buckets m^2). Exact for up to MOST_LENGTHS of them; of more, only so many may become a boundary, at
@@ -51,19 +52,19 @@ def best_boundaries(lengths: np.ndarray, num_buckets: int) -> list[int]:
 
 
 def _thinned(longest: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MOST_LENGTHS of the distinct lengths, the largest among them, with the documents up to each."""
+    """Keep MOST_LENGTHS of the distinct lengths, the largest among them, with the documents up to each."""
     tokens = np.cumsum(counts * longest)
     kept = np.unique(np.searchsorted(tokens, np.linspace(0, tokens[-1], MOST_LENGTHS + 1)[1:]))
     return longest[kept], np.diff(np.cumsum(counts)[kept], prepend=0)
 
 
 def bucket_of(lengths: np.ndarray, boundaries: Sequence[int]) -> np.ndarray:
-    """The bucket of each document, (documents,) int64: 0 up to len(boundaries), where the too long ones are."""
+    """Find the bucket of each document, (documents,) int64: 0 up to len(boundaries), where the too long ones are."""
     return np.searchsorted(boundaries, lengths)
 
 
 def padding(lengths: np.ndarray, boundaries: Sequence[int]) -> float:
-    """The share of padding in rectangles, one a bucket, that are as long as its longest document; in [0, 1).
+    """Compute the share of padding in rectangles, one a bucket, as long as its longest document; in [0, 1).
 
     lengths: (documents,) integers >= 1, at least one. Without boundaries there is one bucket.
     """
@@ -102,7 +103,7 @@ class Buckets:
         self._sizes = [self._batch_size(part, batch_size, tokens_per_batch) for part in self._buckets]
 
     def _batch_size(self, bucket: np.ndarray, batch_size: int, tokens_per_batch: int | None) -> int:
-        """Texts of a batch from a bucket that begins with its longest document."""
+        """Count the texts of a batch from a bucket that begins with its longest document."""
         steps = min(int(self.lengths[bucket[0]]), self.bptt)
         return batch_size if tokens_per_batch is None else max(1, tokens_per_batch // steps)
 
@@ -117,7 +118,7 @@ class Buckets:
         return padding(self.lengths, self.boundaries)
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over all documents, in an order that is a function of (seed, number).
+        """Yield the chunks of a pass over all documents, in an order that is a function of (seed, number).
 
         Within each bucket the documents are shuffled and dealt into batches of as equal sizes as can be; then the
         batches of all buckets are shuffled.
@@ -132,25 +133,25 @@ class Buckets:
         return Batches(self, batches)
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of some stretches of the text, see `pack`."""
+        """Return the chunk of some segments of the text, see `pack`."""
         return pack(self.ids, starts, lengths, fresh)
 
 
-class Stretches(Protocol):
-    """What `Batches` puts side by side: stretches of something, read `bptt` steps at a time."""
+class Segments(Protocol):
+    """Segments of something, which `Batches` puts side by side and reads `bptt` steps at a time."""
 
-    starts: np.ndarray  # (stretches,) int64
-    lengths: np.ndarray  # (stretches,) int64, >= 1
+    starts: np.ndarray  # (segments,) int64
+    lengths: np.ndarray  # (segments,) int64, >= 1
     bptt: int
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-        """The chunk of the steps from each of `starts` on, `lengths` falling; fresh: whether they begin there."""
+        """Return the chunk of the steps from each of `starts` on, `lengths` falling; fresh: whether they begin there."""
 
 
 class Batches(Sequence[Chunk]):
     """The chunks of one epoch: batch after batch, each from its texts' starts to the end of its longest."""
 
-    def __init__(self, source: Stretches, batches: list[np.ndarray]) -> None:
+    def __init__(self, source: Segments, batches: list[np.ndarray]) -> None:
         """batches: the documents of each, (texts,) integers, at least one."""
         self._source, self._batches = source, batches
         chunks = [-(-int(source.lengths[batch].max()) // source.bptt) for batch in batches]
@@ -159,8 +160,8 @@ class Batches(Sequence[Chunk]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, k: int) -> Chunk:
-        """Chunk k, 0 <= k < len(self)."""
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
+        """Return chunk k, 0 <= k < len(self)."""
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         number = int(np.searchsorted(self._ends, k, side="right"))
@@ -174,23 +175,9 @@ class Batches(Sequence[Chunk]):
 
 
 def pack(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
-    """The chunk of the transitions ids[s] -> ids[s + 1] for s = starts[n] .. starts[n] + lengths[n] - 1, for all n.
+    """Return the chunk of the transitions ids[s] -> ids[s + 1], s = starts[n] .. starts[n] + lengths[n] - 1, for all n.
 
     ids: (tokens,) integers. starts, lengths: (texts,) int64, lengths >= 1 and falling.
     """
     places, offsets = rows_of(starts, lengths)
     return Chunk(ids[places].astype(np.int32), ids[places + 1].astype(np.int32), offsets, fresh)
-
-
-def rows_of(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the place that each row of a chunk is taken from (M,), its offsets (T + 1,)), for stretches of places.
-
-    starts, lengths: (texts,) int64, lengths >= 1 and falling.
-    """
-    T, falling = int(lengths[0]), -lengths
-    # texts[t] = how many lengths are above t
-    texts = np.searchsorted(falling, -np.arange(T))
-    offsets = np.concatenate([[0], np.cumsum(texts)])
-    t = np.repeat(np.arange(T), indices(texts))
-    n = np.arange(len(t)) - offsets[t]
-    return starts[n] + t, offsets

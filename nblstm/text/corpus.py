@@ -1,9 +1,9 @@
 """Corpus: files, folders, standard input and .gz to token ids on disk, split for training and validation.
 
-A corpus may be larger than memory. It is read in chunks of about a million characters, as often as needed (standard
-input, which can be read once, is copied to a temporary file first), and its ids live in nameless temporary files
-that are mapped into memory and vanish with the last reference to them, however the program ends. What is read several
-times must be the same each time: a file that something else writes to meanwhile is noticed.
+A corpus may be larger than memory. It is read in chunks of about a million characters: once, or where a part of it is
+kept for validation twice, first for its length (standard input, which can be read once, is copied to a temporary file).
+Its ids live in nameless temporary files that are mapped into memory and vanish with the last reference to them, however
+the program ends. What is read twice must be the same both times: a file that something else writes to is noticed.
 
 It is one stream of text, or many documents (`nblstm.text.documents`), whose ids then stand one after the other with
 the vocabulary's <end> before, between and behind them.
@@ -23,17 +23,18 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from nblstm.config import DEFAULT_MAX_VOCAB
 from nblstm.errors import ConfigError, TextError
+from nblstm.text.counting import TokenCounter
 from nblstm.text.documents import split
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
@@ -56,16 +57,15 @@ class Source:
     marks: list[tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 
 
-AnyPath = Union[str, "os.PathLike[str]", Source]
-Paths = Union[AnyPath, Iterable[AnyPath]]
-Text = Callable[[], Iterator]  # every call reads the same chunks, or lists of documents, from the start
+AnyPath = str | os.PathLike[str] | Source
+Paths = AnyPath | Iterable[AnyPath]
 
 
 # ---- paths -> sources
 
 
 def find_sources(paths: Paths) -> list[Source]:
-    """The files that the paths stand for: files, the visible files of folders in sorted order, "-" for standard input.
+    """Find the files that the paths name: files, the visible files of folders in sorted order, "-" for standard input.
 
     A file whose name ends in .gz is unpacked as it is read. A Source stands for itself.
     Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files.
@@ -99,7 +99,7 @@ def _sources_of(path: AnyPath) -> list[Source]:
 
 
 def _sources_in(folder: Path) -> list[Source]:
-    """The folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
+    """Find the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -115,7 +115,8 @@ def _sources_in(folder: Path) -> list[Source]:
 
 
 def _file_source(path: Path) -> Source:
-    return Source(str(path), partial(gzip.open if path.suffix == ".gz" else open, path, "rb"))
+    opened: Any = partial(gzip.open if path.suffix == ".gz" else open, path, "rb")
+    return Source(str(path), opened)
 
 
 def _open_stdin() -> AbstractContextManager[BinaryIO]:
@@ -127,7 +128,7 @@ def _open_stdin() -> AbstractContextManager[BinaryIO]:
 
 
 def _is_endless(stream: BinaryIO) -> bool:
-    """Whether a stream is one of the ENDLESS devices."""
+    """Tell whether a stream is one of the ENDLESS devices."""
     try:
         device = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):  # nothing of the system's
@@ -143,19 +144,19 @@ def _unreadable(name: Any, error: OSError) -> TextError:
 # ---- sources -> chunks
 
 
-def read(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
-    """The chunks that a vocabulary of this level encodes: `read_bytes` at byte level, `read_text` at the others."""
+def read_chunks(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
+    """Read the chunks that a vocabulary of this level encodes: `read_bytes` at byte level, `read_text` at the others."""
     return read_bytes(paths) if level == "byte" else read_text(paths, encoding)
 
 
 def read_bytes(paths: Paths) -> Iterator[bytes]:
-    """The files' bytes as they are, joined, in chunks of up to CHUNK. Raises TextError if they cannot be read."""
+    """Read the files' bytes as they are, joined, in chunks of up to CHUNK. TextError if they cannot be read."""
     sources = find_sources(paths)
     return _nonempty(sources, chain.from_iterable(map(_blocks, sources)))
 
 
 def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tuple[str, Iterator]]:
-    """The files one by one: (name, chunks as `read` gives them). Files without any text are left out."""
+    """Read the files one by one: (name, chunks as `read_chunks` gives them). Files without any text are left out."""
     for source in find_sources(paths):
         chunks = filter(None, _blocks(source) if level == "byte" else _cut_at_tokens(_decoded(source, encoding)))
         for first in chunks:
@@ -164,7 +165,7 @@ def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tup
 
 
 def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
-    """The files' text, joined, in chunks of about CHUNK characters.
+    """Read the files' text, joined, in chunks of about CHUNK characters.
 
     A chunk ends where no token of any tokenizer spans: after a newline, else before other white space, else (in a
     million characters without any) anywhere. Line ends stay as they are; a byte order mark at the start of a file goes.
@@ -180,12 +181,13 @@ def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
 def read_documents(
     paths: Paths, level: str, kind: str, encoding: str = "utf-8"
 ) -> Iterator[list[str]] | Iterator[list[bytes]]:
-    """The files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters, never empty.
+    """Read the files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters.
 
     They are what a vocabulary of this level encodes: bytes at byte level, else str. Raises as `read_text` does.
     """
     _check_encoding(encoding)
     sources = find_sources(paths)
+    documents: Iterator[Any]
     if level == "byte":
         documents = chain.from_iterable(split(_blocks(source), kind, source.name) for source in sources)
     else:
@@ -201,7 +203,7 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _blocks(source: Source) -> Iterator[bytes]:
-    """The bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
+    """Read the bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
     try:
         with source.open() as stream:
             for number, block in enumerate(iter(partial(stream.read, CHUNK), None)):
@@ -227,7 +229,7 @@ def _check_unchanged(source: Source, number: int, block: bytes) -> None:
 
 
 def _decoded(source: Source, encoding: str) -> Iterator[str]:
-    """The text of one file without its byte order mark, in pieces that never split a character."""
+    """Read the text of one file without its byte order mark, in pieces that never split a character."""
     decode = _TextDecoder(source.name, encoding)
     mark = "\ufeff"
     for block in chain(_blocks(source), [b""]):
@@ -250,20 +252,20 @@ class _TextDecoder:
         except UnicodeError as error:
             offset = self.consumed - pending + getattr(error, "start", 0)
             raise TextError(
-                f"{self.name} is not {self.encoding} text at byte {offset}; name its encoding with --encoding, "
-                "or read raw bytes with --level byte."
+                f"{self.name} is not {self.encoding} text at byte {offset}; name its encoding, "
+                'such as encoding="latin-1", or read raw bytes with level="byte".'
             ) from None
         if "\0" in text:
             raise TextError(
-                f"{self.name} looks like a binary file (it holds NUL characters); name its encoding with "
-                "--encoding if it is text, or read raw bytes with --level byte if that is meant."
+                f"{self.name} looks like a binary file (it holds NUL characters); name its encoding, "
+                'such as encoding="utf-16", if it is text, or read raw bytes with level="byte" if that is meant.'
             )
         self.consumed += len(block)
         return text
 
 
 def _cut_at_tokens(pieces: Iterable[str]) -> Iterator[str]:
-    """The same text in chunks of about CHUNK characters, each ending where no token spans."""
+    """Yield the same text in chunks of about CHUNK characters, each ending where no token spans."""
     held: list[str] = []
     size = 0
     for piece in pieces:
@@ -281,18 +283,18 @@ BEFORE_LAST_BLANK = re.compile(r".*(?=\s)", re.DOTALL)
 
 
 def _token_border(text: str) -> int:
-    """The last place, above 0, that no token spans: after a newline, else before other white space, else the end."""
+    """Find the last place, above 0, that no token spans: after a newline, else before white space, else the end."""
     return text.rfind("\n") + 1 or _before_last_blank(text) or len(text)
 
 
 def _before_last_blank(text: str) -> int:
-    """The place of the last white space of a text; 0 where there is none."""
+    """Find the place of the last white space of a text; 0 where there is none."""
     found = BEFORE_LAST_BLANK.match(text)
     return found.end() if found else 0
 
 
 def _gathered(documents: Iterable) -> Iterator[list]:
-    """The documents in lists of about CHUNK characters (or bytes), or a single longer one."""
+    """Gather the documents in lists of about CHUNK characters (or bytes), or a single longer one."""
     held: list = []
     size = 0
     for document in documents:
@@ -305,7 +307,7 @@ def _gathered(documents: Iterable) -> Iterator[list]:
 
 
 def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:
-    """The chunks that hold something. TextError if none does."""
+    """Yield the chunks that hold something. TextError if none does."""
     empty = True
     for chunk in filter(None, chunks):
         empty = False
@@ -321,6 +323,7 @@ def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:
 class TokenFile:
     """Token ids in a nameless temporary file, mapped into memory.
 
+    vocabulary: the one that the ids belong to.
     ids: (tokens,) of the vocabulary's dtype, read-only.
     offsets: (documents + 1,) int64, where each document's <end> stands: it is read before ids[offsets[k] + 1], the
         document's first, and predicted as ids[offsets[k + 1]]. None where the text is one stream.
@@ -329,44 +332,62 @@ class TokenFile:
     digest: hash of the ids, bytes. As <end> stands nowhere else, it tells the offsets apart too.
     """
 
-    def __init__(self, vocabulary: Vocabulary, chunks: Iterable) -> None:
-        """Encodes the chunks (lists of documents if the vocabulary has <end>). TextError if there is no room."""
+    def __init__(self, encoder: Vocabulary | TokenCounter, chunks: Iterable) -> None:
+        """Encode the chunks (lists of documents if there is an <end>), each read once. TextError if there is no room.
+
+        encoder: a vocabulary, or what counts the tokens for a new one, which is then chosen.
+        """
         self.characters = self.unknown = 0
-        self._hash = hashlib.blake2b()
+        self._hash, self._unk_id = hashlib.blake2b(), encoder.unk_id
         steps = [np.zeros(1, np.int64)]  # before the first document none
-        documents = vocabulary.end_id is not None
-        encoded = self._documents(vocabulary, chunks, steps) if documents else self._stream(vocabulary, chunks)
-        with _temporary_file(self._recorded(vocabulary, encoded)) as file:
+        encoded = self._stream(encoder, chunks) if encoder.end_id is None else self._documents(encoder, chunks, steps)
+        with _room(), tempfile.TemporaryFile() as file:
+            if isinstance(encoder, TokenCounter):
+                self.vocabulary = self._counted(encoder, encoded, file)
+            else:
+                self.vocabulary = encoder
+                file.writelines(self._recorded(ids).data for ids in encoded)
+            file.flush()
             size = file.tell()
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
-        self.ids = np.frombuffer(self._map or b"", vocabulary.dtype)
-        self.offsets = np.cumsum(np.concatenate(steps)) if documents else None
+        self.ids = np.frombuffer(self._map or b"", self.vocabulary.dtype)
+        self.offsets = None if encoder.end_id is None else np.cumsum(np.concatenate(steps))
         self.digest = self._hash.digest()
 
-    def _stream(self, vocabulary: Vocabulary, chunks: Iterable) -> Iterator[np.ndarray]:
+    def _stream(self, encoder: Vocabulary | TokenCounter, chunks: Iterable) -> Iterator[np.ndarray]:
         for chunk in chunks:
             self.characters += len(chunk)
-            yield vocabulary.encode(chunk)
+            yield encoder.encode(chunk)
 
     def _documents(
-        self, vocabulary: Vocabulary, chunks: Iterable[list], steps: list[np.ndarray]
+        self, encoder: Vocabulary | TokenCounter, chunks: Iterable[list], steps: list[np.ndarray]
     ) -> Iterator[np.ndarray]:
-        """An <end>, then each document's ids and an <end>, their number appended to steps; empty ones are left out."""
-        yield np.array([vocabulary.end_id], vocabulary.dtype)
+        """Give an <end>, then each document's ids and an <end>, their number added to steps; not of empty ones."""
+        yield np.array([encoder.end_id], encoder.dtype)
         for texts in chunks:
             self.characters += sum(map(len, texts))
-            ids, lengths = vocabulary.encode_all(texts)
+            ids, lengths = encoder.encode_all(texts)
             lengths = lengths[lengths > 0]
             steps.append(lengths + 1)
-            yield np.insert(ids, np.cumsum(lengths), vocabulary.end_id)
+            end: Any = encoder.end_id
+            yield np.insert(ids, np.cumsum(lengths), end)
 
-    def _recorded(self, vocabulary: Vocabulary, encoded: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The ids as they come, counted and hashed."""
+    def _counted(self, counter: TokenCounter, encoded: Iterable[np.ndarray], file: BinaryIO) -> Vocabulary:
+        """Write provisional ids to the file, choose the vocabulary, and put its ids in their place."""
+        provisional = _IdFile(file)
         for ids in encoded:
-            if vocabulary.unk_id is not None:
-                self.unknown += int(np.count_nonzero(ids == vocabulary.unk_id))
-            self._hash.update(ids)
-            yield ids
+            provisional.append(ids)
+        vocabulary = counter.vocabulary()
+        final_ids = counter.final_ids(vocabulary)
+        provisional.rewrite(final_ids.dtype, lambda ids: self._recorded(final_ids[ids]))
+        return vocabulary
+
+    def _recorded(self, ids: np.ndarray) -> np.ndarray:
+        """Count the unknown ones of ids as they are written, and hash them."""
+        if self._unk_id is not None:
+            self.unknown += int(np.count_nonzero(ids == self._unk_id))
+        self._hash.update(ids.data)
+        return ids
 
     def release(self) -> None:
         """Give back the memory of the pages read so far; they are read again from disk when they are needed."""
@@ -374,23 +395,47 @@ class TokenFile:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def _temporary_file(blocks: Iterable[bytes] | Iterable[np.ndarray]) -> BinaryIO:
-    """An open nameless file that holds the blocks, positioned at its end. TextError if there is no room for it."""
+class _IdFile:
+    """Ids in an open file, of one unsigned integer type, which grows with the ids.
+
+    dtype: the type so far. count: how many there are.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.dtype, self.count = file, np.dtype(np.uint8), 0
+
+    def append(self, ids: np.ndarray) -> None:
+        """Write ids behind the others, which become as wide as these are."""
+        if ids.dtype.itemsize > self.dtype.itemsize:
+            self.rewrite(ids.dtype, lambda block: block.astype(ids.dtype))
+        self.file.write(ids.astype(self.dtype, copy=False).data)
+        self.count += len(ids)
+
+    def rewrite(self, dtype: np.dtype, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Put change(ids), of dtype, in the place of all ids, CHUNK at a time; in order, unless they become wider."""
+        old, new = self.dtype.itemsize, dtype.itemsize
+        starts = range(0, self.count, CHUNK)
+        for start in reversed(starts) if new > old else starts:  # nothing is overwritten before it is read
+            self.file.seek(start * old)
+            block = self.file.read(min(CHUNK, self.count - start) * old)
+            self.file.seek(start * new)
+            self.file.write(change(np.frombuffer(block, self.dtype)).data)
+        self.file.seek(self.count * new)
+        self.file.truncate()
+        self.dtype = dtype
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Raise TextError where a temporary file cannot be written."""
     try:
-        file = tempfile.TemporaryFile()
-        try:
-            file.writelines(blocks)
-            file.flush()
-        except BaseException:
-            file.close()
-            raise
+        yield
     except OSError as error:
         folder = tempfile.tempdir or "the temporary folder"
         raise TextError(
             f"the corpus cannot be written to {folder}: {error.strerror or error}; make room there or "
             "set TMPDIR to a folder that has some."
         ) from None
-    return file
 
 
 # ---- the corpus
@@ -444,46 +489,52 @@ def load_corpus(
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
-    training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless one
-    is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
+    training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless
+    one is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
     Raises TextError if a text cannot be read or changes meanwhile, the training text has fewer than 2 tokens or nearly
     none that the vocabulary knows, or the disk is full, and ConfigError if a setting is out of its range, or the
     vocabulary is for documents and the text a stream.
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
-    given = vocabulary
-    if given is not None:
-        _check_ends(given, documents)
-        level, tokenizer = given.level, given.tokenizer
+    if vocabulary is None:
+        most = DEFAULT_MAX_VOCAB if max_vocab is None else max_vocab
+        encoder = Vocabulary.counter(level, tokenizer, min_count, most, documents is not None)
+    else:
+        _check_ends(vocabulary, documents)
+        encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
     with ExitStack() as open_files:
-        text = partial(_text, level=level, encoding=encoding, documents=documents, open_files=open_files)
-        border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else None
-        train, valid = _texts(_listed(paths), _listed(valid_paths), valid_fraction, border, text)
-        if vocabulary is None:
-            most, ends = DEFAULT_MAX_VOCAB if max_vocab is None else max_vocab, documents is not None
-            vocabulary = Vocabulary.build(_chunks(train, level, ends), level, tokenizer, min_count, most, ends)
-        corpus = Corpus(vocabulary, TokenFile(vocabulary, train()), TokenFile(vocabulary, valid()))
+        texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
+        chunks = partial(_chunks, level=level, encoding=encoding, documents=documents)
+        if texts[1] or valid_fraction == 0:
+            train, valid = chunks(texts[0]), chunks(texts[1]) if texts[1] else ()
+        else:
+            border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else _anywhere
+            position = int(sum(map(len, chunks(texts[0]))) * (1 - valid_fraction))
+            train, valid = _cut(chunks(texts[0]), position, border)
+        trained = TokenFile(encoder, train)
+        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid))
     _check_length(corpus)
     if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
         raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
-    _check_known(corpus, given is not None)
-    if given is None and max_vocab is None and len(vocabulary) == DEFAULT_MAX_VOCAB and corpus.train_unknown:
+    _check_known(corpus, vocabulary is not None)
+    num_tokens = len(corpus.vocabulary)
+    if vocabulary is None and max_vocab is None and num_tokens == DEFAULT_MAX_VOCAB and corpus.train_unknown:
         notify(
-            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of the "
-            "training text become <unk>; set max_vocab for more or fewer."
+            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of "
+            "the training text become <unk>; set max_vocab for more or fewer."
         )
-    elif given is not None and corpus.train_unknown > UNKNOWN_TOLD * corpus.train_tokens:
+    elif vocabulary is not None and corpus.train_unknown > UNKNOWN_TOLD * corpus.train_tokens:
         share = 100 * corpus.train_unknown / corpus.train_tokens
         notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
     return corpus
 
 
 def _check_length(corpus: Corpus) -> None:
-    """TextError if there is too little to learn from."""
+    """Raise TextError if there is too little to learn from."""
     if len(corpus.train) >= 2:
         return
-    if corpus.train_offsets is not None:
+    if corpus.train_offsets is not None and corpus.valid_offsets is not None:
         rule, found = "must have at least 1 document with a token in it, got 0", len(corpus.valid_offsets) - 1
         kept = f"; of {found} in all, valid_fraction keeps {found} for validation" if found else ""
         raise TextError(f"the training text {rule}{kept}; add text or lower valid_fraction.")
@@ -498,18 +549,19 @@ def _check_length(corpus: Corpus) -> None:
 
 
 def _check_known(corpus: Corpus, given: bool) -> None:
-    """TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
+    """Raise TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
     unknown, tokens = corpus.train_unknown, corpus.train_tokens
     if unknown > MOST_UNKNOWN * tokens:
         found = f"{unknown:,} of the training text's {tokens:,} tokens are not in the vocabulary"
         raise TextError(
-            f"{found} of the model that training starts from; start a new model for this text." if given else
-            f"{found}; lower min_count, raise max_vocab, or choose another level."
+            f"{found} of the model that training starts from; start a new model for this text."
+            if given
+            else f"{found}; lower min_count, raise max_vocab, or choose another level."
         )
 
 
 def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
-    """ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
+    """Raise ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
     if vocabulary.ends and documents is None:
         raise ConfigError("documents must say what a text of its own is: the vocabulary has a token <end> for them.")
     if documents is not None and not vocabulary.ends:
@@ -517,47 +569,27 @@ def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
 
 
 def _texts(
-    paths: list[AnyPath],
-    valid_paths: list[AnyPath],
-    valid_fraction: float,
-    border: Callable[[str, int], int] | None,
-    text_of: Callable[[list[AnyPath]], Text],
-) -> tuple[Text, Text]:
-    """The training and the validation text. border: where a chunk may be cut, up to a place; None: anywhere."""
+    paths: list[AnyPath], valid_paths: list[AnyPath], encoding: str | None, open_files: ExitStack
+) -> tuple[list[Source], list[Source]]:
+    """Return the files of both texts, which may be read until open_files is closed; arguments as in `rereadable`."""
     if [*paths, *valid_paths].count(STDIN) > 1:
         raise TextError("standard input can be read only once; name '-' once.")
-    text = text_of(paths)
-    if valid_paths:
-        return text, text_of(valid_paths)
-    if valid_fraction == 0:
-        return text, partial(iter, ())
-    position = int(sum(map(len, text())) * (1 - valid_fraction))
-    if border is not None:
-        position = _border_before(text(), position, border)
-    return lambda: _first(text(), position), lambda: _rest(text(), position)
+    train, valid = (rereadable(part, encoding, open_files) for part in (paths, valid_paths))
+    return [*chain.from_iterable(train)], [*chain.from_iterable(valid)]
 
 
-def _text(
-    paths: list[AnyPath], level: str, encoding: str, documents: str | None, open_files: ExitStack
-) -> Text:
-    """The text of the paths, in chunks or lists of documents. It can be read until open_files is closed."""
-    paths = [*chain.from_iterable(rereadable(paths, encoding if level != "byte" else None, open_files))]
+def _chunks(sources: list[Source], level: str, encoding: str, documents: str | None) -> Iterator:
+    """Read a text in chunks, or in lists of documents of a kind."""
     if documents is None:
-        return partial(read, paths, level, encoding)
-    return partial(read_documents, paths, level, documents, encoding)
-
-
-def _chunks(text: Text, level: str, documents: bool) -> Iterator:
-    """A text as a vocabulary is built from it: documents at word level one by one, as no word spans two of them."""
-    if not documents or level == "byte":  # no vocabulary reads bytes
-        return text()
-    return chain.from_iterable(text()) if level == "word" else map("".join, text())
+        return read_chunks(sources, level, encoding)
+    return read_documents(sources, level, documents, encoding)
 
 
 def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
-    """The files of each path, to be read again and again: TextError if they then are not what they were.
+    """Find the files of each path, to be read again and again: TextError if they then are not what they were.
 
-    Standard input is replaced by a copy, one of open_files. encoding: TextError unless that is text in it; None for bytes.
+    Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
+    bytes.
     """
     files = [find_sources(path) for path in paths]
     return [
@@ -568,7 +600,9 @@ def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack
 
 def _copied(source: Source, encoding: str | None, open_files: ExitStack) -> Source:
     blocks = _blocks(source) if encoding is None else _checked_text(source, encoding)
-    file = open_files.enter_context(_temporary_file(blocks))
+    with _room():
+        file = open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        file.writelines(blocks)
 
     def rewound() -> AbstractContextManager[BinaryIO]:
         file.seek(0)
@@ -578,25 +612,15 @@ def _copied(source: Source, encoding: str | None, open_files: ExitStack) -> Sour
 
 
 def _checked_text(source: Source, encoding: str) -> Iterator[bytes]:
-    """The bytes of one file. TextError as soon as they are no text, which what never ends would never be told."""
+    """Read the bytes of one file. TextError as soon as they are no text: a file may be endless."""
     decode = _TextDecoder(source.name, encoding)
     for block in _blocks(source):
         decode(block)
         yield block
 
 
-def _border_before(chunks: Iterator[str], position: int, border: Callable[[str, int], int]) -> int:
-    """The last place up to position where the text may be cut."""
-    start = 0
-    for chunk in chunks:
-        if start + len(chunk) >= position:
-            return start + border(chunk, position - start)
-        start += len(chunk)
-    return position
-
-
 def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
-    """The last place up to `place` that splits no token, and no line end, of a chunk that begins with a token."""
+    """Find the last place up to `place` that splits no token, and no line end, of a chunk that begins with a token."""
     if chunk[place - 1 : place + 1] == "\r\n":
         return place - 1
     for token in pattern.finditer(chunk, _before_last_blank(chunk[:place])):
@@ -605,24 +629,34 @@ def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
     return place
 
 
-_BORDERS = {  # by the tokenizer's name: where a chunk of a stream of words may be cut
+# by name: where a chunk of a stream of words may be cut, given the tokenizer
+_BORDERS: dict[str, Callable[[str], Callable[[Any, int], int]]] = {
     "token": lambda tokenizer: partial(_last_token_border, pattern=PATTERNS[tokenizer]),
     "line": lambda tokenizer: lambda chunk, place: _token_border(chunk[:place]),
 }
 
 
-def _first(chunks: Iterator, length: int) -> Iterator:
-    """The first `length` characters (or bytes, or documents) of the chunks."""
-    for chunk in chunks:
-        yield chunk[:length]
-        length -= len(chunk)
-        if length <= 0:
-            return
+def _cut(chunks: Iterator, position: int, border: Callable[[Any, int], int]) -> tuple[Iterator, Iterator]:
+    """Cut a text in two that is read once: the chunks of the first part, and those behind it, to be taken after them.
+
+    position: in characters (or bytes, or documents). border: the last place up to `place` where a chunk may be cut.
+    """
+    tail: list = []  # of the chunk that is cut, once it has come
+
+    def first() -> Iterator:
+        left = position
+        for chunk in chunks:
+            if len(chunk) >= left:
+                place = border(chunk, left)
+                tail.append(chunk[place:])
+                yield chunk[:place]
+                return
+            left -= len(chunk)
+            yield chunk
+
+    return first(), chain(tail, chunks)
 
 
-def _rest(chunks: Iterator, start: int) -> Iterator:
-    """The chunks without their first `start` characters (or bytes, or documents)."""
-    for chunk in chunks:
-        if start < len(chunk):
-            yield chunk[start:]
-        start = max(0, start - len(chunk))
+def _anywhere(chunk: Any, place: int) -> int:
+    """Return the place itself."""
+    return place

@@ -10,7 +10,7 @@ DEMO = ":demo:"  # stands for the demo text in a list of paths
 
 
 def demo_source() -> Source:
-    """The help topics of `pydoc_data.topics`, about 700 KB of English and Python."""
+    """Open the help topics of `pydoc_data.topics`, about 700 KB of English and Python."""
     from pydoc_data.topics import topics
 
     text = "\n\n".join(topics[name].strip() for name in sorted(topics)).encode()

@@ -6,8 +6,8 @@
 | blank-line | lines up to one or more empty ones                                         |
 | file       | a file                                                                     |
 
-The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they are.
-A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
+The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they
+are. A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def split(pieces: Iterable[AnyStr], kind: str, name: str = "a text") -> Iterator
 
 
 def numbered(pieces: Iterable[AnyStr], kind: str, name: str) -> Iterator[tuple[int, AnyStr]]:
-    """As `split`, each document with the number of its first line in the file, from 1, and none above LONGEST."""
+    """Split as `split` does, each document with the number of its first line, from 1, and none above LONGEST."""
     return _KINDS[kind](pieces, name, LONGEST)
 
 
@@ -60,7 +60,7 @@ _KINDS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
 
 
 def _bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyStr]:
-    """The pieces, no line end split. TextError after `longest` characters without one."""
+    """Yield the pieces, no line end split. TextError after `longest` characters without one."""
     line, length = 1, 0
     for piece in unsplit(pieces):
         begin = after_last_end(piece)
@@ -71,7 +71,7 @@ def _bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyS
 
 
 def _joined(parts: Iterable[tuple[int, AnyStr]], name: str, longest: int) -> tuple[int, AnyStr]:
-    """The text of some numbered parts, at least one, and the number of the first."""
+    """Join some numbered parts, at least one: the text, and the number of the first."""
     held: list[AnyStr] = []
     first = length = 0
     for number, part in parts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
-from typing import AnyStr
+from typing import Any, AnyStr
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -71,7 +71,8 @@ def lines(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
     """
     held: list[AnyStr] = []  # the begin of a line that goes on
     for piece in pieces:
-        first, *others = normalized(piece).split("\n" if isinstance(piece, str) else b"\n")
+        parts: Any = normalized(piece)
+        first, *others = parts.split("\n" if isinstance(piece, str) else b"\n")
         held.append(first)
         if others:
             yield first[:0].join(held)
@@ -87,9 +88,9 @@ def lines_with_ends(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
     for piece in pieces:
         begin = after_last_end(piece)
         if begin:
-            first, *others = _with_ends(piece[:begin])
-            yield first[:0].join([*held, first])
-            yield from others
+            ended: Any = _with_ends(piece[:begin])
+            yield ended[0][:0].join([*held, ended[0]])
+            yield from ended[1:]
             held = []
         held.append(piece[begin:])
     if held:
@@ -97,5 +98,5 @@ def lines_with_ends(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
 
 
 def _with_ends(text: AnyStr) -> list[AnyStr]:
-    """The lines of a text, each with its end. (str.splitlines knows other ends besides.)"""
+    """Split a text into its lines, each with its end. (str.splitlines knows other ends besides.)"""
     return text.splitlines(keepends=True) if isinstance(text, bytes) else list(io.StringIO(text, newline=""))

@@ -41,12 +41,10 @@ def pad_sequences(
     cannot hold (fractions are cut off, as Keras does), or items whose shapes differ. Source: keras.utils.pad_sequences.
     """
     for name, word in (("padding", padding), ("truncating", truncating)):
-        checks.one_of(name, word, PADDINGS)
+        checks.choice(name, word, PADDINGS)
     if maxlen is not None:
         checks.whole("maxlen", maxlen, 0, MAX_TOKENS)
-    if not isinstance(sequences, Iterable):
-        raise ConfigError(f"sequences must be a list of sequences, got {sequences!r:.40}.")
-    arrays = [_row(sequence, dtype) for sequence in sequences]
+    arrays = [_row(sequence, dtype) for sequence in checks.items("sequences", sequences)]
     shape = next((array.shape[1:] for array in arrays if len(array)), ())  # of an item
     longest = max(map(len, arrays), default=0)
     with converting("value", f"be what {dtype} can hold"):
@@ -62,7 +60,7 @@ def pad_sequences(
 
 
 def _row(sequence: Any, dtype: Any) -> np.ndarray:
-    """A sequence (tokens, ...) as an array of dtype. ConfigError if it is none, or holds what dtype cannot."""
+    """Return a sequence (tokens, ...) as an array of dtype. ConfigError if it is none, or holds what dtype cannot."""
     if not hasattr(sequence, "__len__"):
         raise ConfigError("sequences must be a list of sequences, and one of them has no length.")
     refuse_masked(sequence, "sequences")

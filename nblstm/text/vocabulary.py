@@ -20,6 +20,7 @@ It stands between documents, read first and predicted last. No text encodes to i
 from __future__ import annotations
 
 import codecs
+import math
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -27,13 +28,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nblstm import checks
-from nblstm.errors import ConfigError, ModelFileError, TextError
-from nblstm.kernels.packed import indices
+from nblstm.config.text import LEVELS, TOKENIZERS
+from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError
+
+if TYPE_CHECKING:
+    from nblstm.text.counting import TokenCounter
 
 UNK = "<unk>"
 END = "<end>"
@@ -41,7 +45,6 @@ PATTERNS = {
     "default": re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s"),  # every character belongs to exactly one match
     "whitespace": re.compile(r"\S+|\n"),
 }
-TOKENIZERS = tuple(PATTERNS)
 NUM_CODE_POINTS = 0x110000
 
 
@@ -64,12 +67,14 @@ class Vocabulary(ABC):
             raise ConfigError("Vocabulary.build and Vocabulary.from_dict make vocabularies; call one of them.")
         return super().__new__(cls)
 
+    _ids: ClassVar[dict[str, int]]  # of each vocabulary, see `__post_init__`
+    _texts: ClassVar[tuple[str, ...]]
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
 
     def __post_init__(self) -> None:
-        """ConfigError unless the tokens can be a vocabulary of this level.
+        """Raise ConfigError unless the tokens can be a vocabulary of this level.
 
         The tables are made now, as threads may share a vocabulary. `_ids`: token -> id, of all tokens that can stand in
         a text. `_texts`: what each id decodes to.
@@ -79,7 +84,7 @@ class Vocabulary(ABC):
             self._check(tokens, checks.a(bool, "ends", self.ends))
         except (ModelFileError, TypeError) as error:
             raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
-        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        checks.choice("tokenizer", self.tokenizer, TOKENIZERS)
         if len(set(tokens)) != len(tokens):
             raise ConfigError("tokens must be distinct, and one of them is there twice.")
         ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
@@ -95,42 +100,53 @@ class Vocabulary(ABC):
         max_vocab: int | None = None,
         ends: bool = False,
     ) -> Vocabulary:
-        """The vocabulary of a text given in chunks (cut where no token spans), read once, one at a time.
+        """Build the vocabulary of a text given in chunks (cut where no token spans), read once, one at a time.
 
         Tokens seen fewer than min_count times are left out, and so are the rarest ones beyond a vocabulary of
         max_vocab tokens (<unk> and <end> included). Characters are ordered by code point, words by falling count and
         then by code point. At byte level the chunks are not read. ends: for documents, with a token <end>.
         Raises ConfigError if an argument is out of its range.
         """
+        counter = Vocabulary.counter(level, tokenizer, min_count, max_vocab, ends)
+        checks.items("chunks", chunks)
+        if isinstance(counter, Vocabulary):
+            return counter
+        for chunk in chunks:
+            counter.encode(chunk)
+        return counter.vocabulary()
+
+    @staticmethod
+    def counter(
+        level: str, tokenizer: str = "default", min_count: int = 1, max_vocab: int | None = None, ends: bool = False
+    ) -> TokenCounter | Vocabulary:
+        """Make the counter that encodes a text while its vocabulary is being built, as `build` builds it.
+
+        At byte level that is the vocabulary itself, which nothing is counted for. ConfigError as `build`.
+        """
+        from nblstm.text.counting import COUNTERS
+
         _check_choices(level, tokenizer, ConfigError)
         specials = (UNK, END) if checks.a(bool, "ends", ends) else (UNK,)
         if not checks.is_whole(min_count, 1, sys.maxsize):
             raise ConfigError(f"min_count must be at least 1, got {min_count!r:.40}.")
-        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, sys.maxsize):
+        if max_vocab is not None and not checks.is_whole(max_vocab, len(specials) + 1, math.inf):
             rule = f"at least {len(specials) + 1} ({', '.join(specials)} and one token)"
             raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
-        checks.items("chunks", chunks)
-        kind, most = _KINDS[level], None if max_vocab is None else max_vocab - len(specials)
-        return kind(kind._choose(chunks, tokenizer, min_count, most, specials), tokenizer, ends)
-
-    @staticmethod
-    @abstractmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        """The tokens of a new vocabulary, in id order: up to `most` of the text's, and the specials; see `build`."""
+        if level == "byte":
+            return Bytes((*Bytes.TOKENS, *specials[1:]), tokenizer, ends)  # there is no <unk>
+        return COUNTERS[level](tokenizer, min_count, max_vocab, ends)
 
     @abstractmethod
-    def split(self, text: str) -> Sequence[str]:
-        """The text's tokens as strings, known or not."""
+    def split(self, text: Any) -> Sequence[str]:
+        """Split the text into its tokens, known or not."""
 
     def canonical(self, text: str) -> str:
-        """The text as the vocabulary would write it if it knew every token."""
+        """Return the text as the vocabulary would write it if it knew every token."""
         return text
 
     @abstractmethod
-    def decoder(self) -> Decoder:
-        """A fresh streaming decoder. To continue a prompt, feed it the prompt's ids first."""
+    def decoder(self) -> TokenDecoder:
+        """Make a streaming decoder. To continue a prompt, feed it the prompt's ids first."""
 
     @property
     def end_id(self) -> int | None:
@@ -150,33 +166,33 @@ class Vocabulary(ABC):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def encode(self, text: str) -> np.ndarray:
-        """The text's token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
+    def encode(self, text: Any) -> np.ndarray:
+        """Encode a text as token ids, (tokens,) of `dtype`; a token that is not known becomes unk_id."""
         tokens = self.split(text)
         return np.fromiter(map(self._ids.get, tokens, repeat(self.unk_id)), self.dtype, count=len(tokens))
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of several texts one after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
+        """Encode several texts: ids one text after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
         encoded = [self.encode(text) for text in checks.items("texts", texts)]
-        return np.concatenate([np.empty(0, self.dtype), *encoded]), _lengths(encoded)
+        return np.concatenate([np.empty(0, self.dtype), *encoded]), num_items(encoded)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of the ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
+        """Decode ids, (tokens,) integers below len(self), else ConfigError; unk_id becomes "<unk>"."""
         decoder, ids = self.decoder(), checks.ids("ids", ids, len(self), (-1,))
         return "".join(map(decoder.feed, ids.tolist())) + decoder.flush()
 
     def unknown(self, text: str) -> list[str]:
-        """The text's distinct tokens that are not in the vocabulary, in order of first appearance."""
+        """Find the text's distinct tokens that are not in the vocabulary, in order of first appearance."""
         return [token for token in dict.fromkeys(self.split(text)) if token not in self._ids]
 
     def to_dict(self) -> dict[str, Any]:
-        """The vocabulary as JSON values."""
+        """Return the vocabulary as JSON values."""
         end = {"end_id": self.end_id} if self.ends else {}
         return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens), **end}
 
     @staticmethod
     def from_dict(fields: Any) -> Vocabulary:
-        """The vocabulary a `to_dict` came from. Trusts nothing: raises ModelFileError if any part is not as it left."""
+        """Make the vocabulary that a `to_dict` came from. ModelFileError if any part is not as it left: nothing is trusted."""
         if not isinstance(fields, Mapping) or set(fields) - {"end_id"} != {"level", "tokenizer", "tokens"}:
             raise ModelFileError(
                 "the vocabulary must hold level, tokenizer and tokens, an end_id if texts have ends, and nothing else."
@@ -207,37 +223,27 @@ class Characters(Vocabulary):
     """Every Unicode code point is a token."""
 
     level = "char"
-
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        counts = np.zeros(NUM_CODE_POINTS, np.int64)
-        for chunk in chunks:
-            found = np.bincount(indices(_code_points(chunk)))
-            counts[: len(found)] += found
-        characters = {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
-        return (*specials, *sorted(_most_frequent(characters, min_count, most)))
+    _table: ClassVar[np.ndarray]  # of each vocabulary
 
     def split(self, text: str) -> Sequence[str]:
         return checked(text, str)
 
     def __post_init__(self) -> None:
-        """`_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
+        """Make `_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
         super().__post_init__()
         table, characters = np.zeros(NUM_CODE_POINTS, self.dtype), self.tokens[2 if self.ends else 1 :]
-        table[_code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
+        table[code_points("".join(characters))] = np.arange(len(self) - len(characters), len(self))
         vars(self).update(_table=table)
 
     def encode(self, text: str) -> np.ndarray:
-        return self._table[_code_points(text)]
+        return self._table[code_points(text)]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         texts = [checked(text, str) for text in checks.items("texts", texts)]
-        return self.encode("".join(texts)), _lengths(texts)
+        return self.encode("".join(texts)), num_items(texts)
 
-    def decoder(self) -> Decoder:
-        return Decoder(self._texts)
+    def decoder(self) -> TokenDecoder:
+        return TokenDecoder(self._texts)
 
     @staticmethod
     def _check(tokens: list[str], ends: bool) -> None:
@@ -255,20 +261,14 @@ class Bytes(Vocabulary):
     TOKENS = tuple(map(chr, range(256)))
     END_PLACE = len(TOKENS)
 
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        return (*Bytes.TOKENS, *specials[1:])  # there is no <unk>
-
     def split(self, text: str | bytes) -> Sequence[str]:
         return utf8(checked(text)).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """The bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
+        """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
 
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self._texts)
 
     @staticmethod
@@ -282,17 +282,6 @@ class Words(Vocabulary):
 
     level = "word"
 
-    @staticmethod
-    def _choose(
-        chunks: Iterable[str], tokenizer: str, min_count: int, most: int | None, specials: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        counts: Counter[str] = Counter()
-        for chunk in chunks:
-            counts.update(PATTERNS[tokenizer].findall(checked(chunk, str)))
-        for special in specials:
-            counts.pop(special, None)  # WikiText spells its unknown words so
-        return (*specials, *_most_frequent(counts, min_count, most))
-
     def split(self, text: str) -> Sequence[str]:
         return PATTERNS[self.tokenizer].findall(checked(text, str))
 
@@ -301,15 +290,14 @@ class Words(Vocabulary):
             return text
         return "\n".join(" ".join(line.split()) for line in text.split("\n"))
 
-    def decoder(self) -> Decoder:
-        return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else Decoder(self._texts)
+    def decoder(self) -> TokenDecoder:
+        return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else TokenDecoder(self._texts)
 
 
 _KINDS: dict[str, type[Vocabulary]] = {kind.level: kind for kind in (Characters, Words, Bytes)}
-LEVELS = tuple(_KINDS)
 
 
-class Decoder:
+class TokenDecoder:
     """Ids in, text out, one at a time: the joined results of every `feed` and the last `flush` are the decoded text.
 
     tokens: the text of each id; that of <end> is empty.
@@ -319,15 +307,15 @@ class Decoder:
         self._tokens = tokens
 
     def feed(self, id: int) -> str:
-        """The text that is certain now that this id has come; it may be empty."""
+        """Return the text that is certain now that this id has come; it may be empty."""
         return self._tokens[id]
 
     def flush(self) -> str:
-        """The text still held back; the stream ends here."""
+        """Return the text still held back; the stream ends here."""
         return ""
 
 
-class SpacingDecoder(Decoder):
+class SpacingDecoder(TokenDecoder):
     """Puts one space between two words, none next to a newline or where a document begins."""
 
     _before = "\n"
@@ -339,7 +327,7 @@ class SpacingDecoder(Decoder):
         return self._before if "\n" in (before, self._before) else " " + self._before
 
 
-class Utf8Decoder(Decoder):
+class Utf8Decoder(TokenDecoder):
     """Holds back the bytes of an unfinished character; bytes that are not UTF-8 become U+FFFD."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
@@ -353,10 +341,10 @@ class Utf8Decoder(Decoder):
         return self._utf8.decode(b"", final=True)
 
 
-def _check_choices(level: Any, tokenizer: Any, error: type[Exception]) -> None:
+def _check_choices(level: Any, tokenizer: Any, error: type[NblstmError]) -> None:
     """Raise the error unless level and tokenizer are names that exist."""
-    checks.one_of("level", level, LEVELS, error)
-    checks.one_of("tokenizer", tokenizer, TOKENIZERS, error)
+    checks.choice("level", level, LEVELS, error)
+    checks.choice("tokenizer", tokenizer, TOKENIZERS, error)
 
 
 def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
@@ -368,20 +356,8 @@ def _check_end(end_id: Any, place: int, tokens: list[str]) -> None:
         )
 
 
-def _most_frequent(counts: Mapping[str, int], min_count: int, most: int | None) -> list[str]:
-    """Up to `most` tokens of a text that a vocabulary keeps, by falling count, then by code point."""
-    if most is None or most >= len(counts):
-        kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
-        return [token for _, token in kept]
-    # of very many only the kept ones are sorted: all above the count of the last one, and the first of those with it
-    last = int(np.partition(np.fromiter(counts.values(), np.int64, len(counts)), -most)[-most]) if most else sys.maxsize
-    above = _most_frequent({token: count for token, count in counts.items() if count > last}, min_count, None)
-    alike = sorted(token for token, count in counts.items() if count == last >= min_count)
-    return above + alike[: most - len(above)]
-
-
 def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
-    """The config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
+    """Return the config. ConfigError unless it is of this kind, and of a network for this vocabulary."""
     checks.a(kind, "config", config)
     if len(checks.a(Vocabulary, "vocabulary", vocabulary)) != config.vocab_size:
         raise ConfigError(f"vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)} tokens.")
@@ -389,20 +365,20 @@ def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
     return config
 
 
-def _lengths(items: Sequence[Sized]) -> np.ndarray:
-    """The length of each, (items,) int64."""
+def num_items(items: Sequence[Sized]) -> np.ndarray:
+    """Count the items of each, (items,) int64."""
     return np.fromiter(map(len, items), np.int64, count=len(items))
 
 
 def checked(text: Any, kind: type | tuple[type, ...] = (str, bytes)) -> Any:
-    """The text. TextError if it is none of this kind."""
+    """Return the text. TextError if it is none of this kind."""
     if not isinstance(text, kind):
         raise TextError(f"a text must be a string, got {type(text).__name__}.")
     return text
 
 
 def utf8(text: str | bytes) -> bytes:
-    """The text's UTF-8 encoding, lone surrogates included; bytes as they are."""
+    """Return the text's UTF-8 encoding, lone surrogates included; bytes as they are."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
@@ -417,6 +393,6 @@ def num_characters(text: str | bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
 
 
-def _code_points(text: str) -> np.ndarray:
-    """The text's code points, (len(text),) uint32; lone surrogates included."""
+def code_points(text: str) -> np.ndarray:
+    """Return the text's code points, (len(text),) uint32; lone surrogates included."""
     return np.frombuffer(checked(text, str).encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))

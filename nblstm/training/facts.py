@@ -1,4 +1,4 @@
-"""Facts: how a model was made, as its file tells it."""
+"""Facts of a model's training, as its file holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nblstm.training.trainer import Trainer
 
 
 def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
-    """How a model was made, as its file tells it. names: those of the texts.
+    """Return the facts of a model's training, as its file holds them. names: of the texts.
 
     Time and threads are no part of it: the same seed and text give the same file, byte by byte, on any machine of a kind.
     """

@@ -6,29 +6,30 @@ import numpy as np
 
 from nblstm.config import TokenStackConfig, TrainConfig
 from nblstm.kernels import LOGITS_BYTES
-from nblstm.scoring import CHUNK
+from nblstm.scoring import SCORED_AT_ONCE
 
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1, "asgd": 2}
 
 
 def per_parameter(train: TrainConfig, model: TokenStackConfig) -> int:
-    """Bytes per parameter: the parameter, its gradient, its moments, and the best one so far."""
+    """Count the bytes per parameter: the parameter, its gradient, its moments, and the best one so far."""
     return (3 + MOMENTS[train.optimizer]) * np.dtype(model.dtype).itemsize
 
 
-GATES = {"lstm": 4, "gru": 4, "rnn": 1, "update-lstm": 5}  # numbers that a unit keeps for its gates at every step
-SPECIFIED = 12  # the same where only the specification computes a cell: everything it needs on the way back
+# Numbers that a unit keeps for its gates at every step, where only the specification computes a cell: all it needs to
+# go back.
+SPECIFIED = 12
 
 
 def per_token(model: TokenStackConfig) -> int:
-    """Bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout between them, in float32.
+    """Count the bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout, in float32.
 
     Per cell: its gates, its memory and its output; backwards also its inputs' projections. Per layer: the output after
     noise, with the input added, of both directions side by side, where there is any of it. Shared: two gradients of an
     output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
-    gates = GATES[model.cell] if model.cells[0].compiled else SPECIFIED
+    gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
     cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
     cells += L * gates * H if model.directions == 2 else 0
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
@@ -37,7 +38,7 @@ def per_token(model: TokenStackConfig) -> int:
 
 
 def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
-    """Bytes on the card: as `training_bytes`, and what only the card's kernels keep, and the buffers of validation.
+    """Count the bytes on the card: `training_bytes`, arrays of the card's kernels alone, and validation's buffers.
 
     For the tokens of a chunk: the gradients of one layer's gates and its states of the step before. For its texts: all
     states before and after it, and the gradient of one layer's. An upper bound, as half precision takes half of much
@@ -45,10 +46,10 @@ def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     """
     size, V, H, texts = _size(model), model.vocab_size, model.hidden_size, train.tokens_per_batch or train.batch_size
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt
-    shared = (2 * GATES[model.cell] + 1) * H * size  # a token
+    shared = (2 * model.cells[0].kept_size + 1) * H * size  # a token
     states = (2 * (2 * len(model.cells) * H + model.head_size) + 2 * H) * size  # a text: h, c and what the head sees
-    reading = CHUNK * (per_token(model) + shared) + min(CHUNK * V * size, LOGITS_BYTES)
-    reading += min(CHUNK, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens
+    reading = SCORED_AT_ONCE * (per_token(model) + shared) + min(SCORED_AT_ONCE * V * size, LOGITS_BYTES)
+    reading += min(SCORED_AT_ONCE, V) * (model.cells[0].gates * H) * size  # projections of distinct tokens
     return training_bytes(model, train) + tokens * shared + texts * states + reading + model.num_parameters * size
 
 
@@ -57,7 +58,7 @@ def _size(model: TokenStackConfig) -> int:
 
 
 def training_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
-    """Bytes of all arrays that training on chunks of up to (bptt, batch_size) keeps; the program comes on top."""
+    """Count the bytes of all arrays that training on chunks of up to (bptt, batch_size) keeps, without the program."""
     size, H = _size(model), model.hidden_size
     rows = model.cells[0].gates * H  # of a layer's weights
     tokens = max(train.tokens_per_batch, train.bptt) if train.tokens_per_batch else train.batch_size * train.bptt

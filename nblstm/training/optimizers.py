@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nblstm.config import TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import TrainingError
 from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
 
@@ -28,25 +28,25 @@ class Optimizer:
     names: tuple[str, ...] = ()
     STATE: ClassVar[dict[str, Rule]] = {}
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
+    def __init__(self, config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         self.config = config
         self.moments = {name: zeros_like(parameters) for name in self.names}
 
     def update(
         self, kernels: ModuleType, w: np.ndarray, g: np.ndarray, lr: float, step: int, scale: float, threads: int
     ) -> None:
-        """w (num_parameters,) after update `step` (from 1) along scale * g; in place."""
+        """Update w (num_parameters,) in place, along scale * g; step counts from 1."""
         raise NotImplementedError
 
     def averaged(self, w: np.ndarray) -> np.ndarray:
-        """The parameters to validate and to save: w itself, or a mean of those it went through."""
+        """Return the parameters to validate and to save: w itself, or a mean of those it went through."""
         return w
 
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimizer remembers beside its moments, as JSON values."""
+        """Return the optimizer's state beside its moments, as JSON values."""
         return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Optimizer:
         vars(self).update(state)
 
     @classmethod
-    def check_state(cls, state: Any, config: TrainConfig) -> None:
+    def check_state(cls, state: Any, config: Recipe) -> None:
         """Raise TrainingError unless the state is a `state_dict()` of this optimizer."""
         broken = fault(state, cls.STATE, alone=True)
         if broken:
@@ -105,7 +105,7 @@ class ASGD(Optimizer):
     names = ("m", "mean")
     STATE = {"losses": NUMBERS, "count": optional(COUNT)}
 
-    def __init__(self, config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
+    def __init__(self, config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         super().__init__(config, parameters, zeros_like)
         self.losses: list[float] = []  # of all validations so far
         self.count: int | None = None  # of the parameters in the mean; None before averaging
@@ -137,9 +137,9 @@ class RMSprop(Optimizer):
         )
 
 
-CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
+OPTIMIZER_CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}
 
 
-def make_optimizer(config: TrainConfig, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
-    """The optimizer that `config.optimizer` names; zeros_like: of the kernels that will update the parameters."""
-    return CLASSES[config.optimizer](config, parameters, zeros_like)
+def make_optimizer(config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> Optimizer:
+    """Make the optimizer that `config.optimizer` names; zeros_like: of the kernels that update the parameters."""
+    return OPTIMIZER_CLASSES[config.optimizer](config, parameters, zeros_like)

@@ -15,31 +15,31 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from nblstm.config import TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import TrainingError
 from nblstm.files.fields import COUNT, FACTOR, NUMBER, Rule, fault, optional
 
 
 class Schedule:
-    """What all schedules share. A subclass says `lr`; most have nothing to remember.
+    """Base of all schedules. A subclass defines `lr`; most have no state.
 
     STATE: the attributes that a schedule remembers, and what they are in a file.
     """
 
     STATE: ClassVar[dict[str, Rule]] = {}
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: Recipe) -> None:
         self.config = config
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
-        """The learning rate of the next update."""
+        """Return the learning rate of the next update."""
         raise NotImplementedError
 
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule remembers, as JSON values."""
+        """Return the schedule's state, as JSON values."""
         return {name: getattr(self, name) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class Schedule:
         vars(self).update(state)
 
     @classmethod
-    def check_state(cls, state: Any, config: TrainConfig) -> None:
+    def check_state(cls, state: Any, config: Recipe) -> None:
         """Raise TrainingError unless the state is a `state_dict()` of this schedule."""
         broken = fault(state, cls.STATE, alone=True)
         if broken:
@@ -59,7 +59,7 @@ class Constant(Schedule):
     """lr0, always."""
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
-        return self.config.lr
+        return self.config.learning_rate
 
 
 class Exponential(Schedule):
@@ -67,7 +67,7 @@ class Exponential(Schedule):
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
         # lr0 exp(-k t) = lr0 lr_decay^t
-        return self.config.lr * self.config.lr_decay**epoch
+        return self.config.learning_rate * self.config.lr_decay**epoch
 
 
 class Step(Schedule):
@@ -78,7 +78,7 @@ class Step(Schedule):
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
         decays = max(0, math.floor(epoch) + 1 - self.config.decay_after)
-        return self.config.lr * self.config.lr_decay**decays
+        return self.config.learning_rate * self.config.lr_decay**decays
 
 
 class Plateau(Schedule):
@@ -86,14 +86,14 @@ class Plateau(Schedule):
 
     STATE = {"best": optional(NUMBER), "waited": COUNT, "factor": FACTOR}
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: Recipe) -> None:
         super().__init__(config)
         self.best: float | None = None  # lowest validation loss so far
         self.waited = 0  # epochs since `best`, or since the last decay
         self.factor = 1.0  # lr / lr0
 
     def lr(self, step: int, epoch: float, progress: float) -> float:
-        return self.config.lr * self.factor
+        return self.config.learning_rate * self.factor
 
     def validated(self, loss: float) -> None:
         if not math.isnan(loss) and (self.best is None or loss < self.best):
@@ -119,12 +119,12 @@ class Cosine(Schedule):
         progress = min(progress, 1.0)
         warm = min(1.0, max((step + 1) / max(self.config.warmup, 1), progress / self.LONGEST_WARMUP))
         cosine = self.FLOOR + (1 - self.FLOOR) * (1 + math.cos(math.pi * progress)) / 2
-        return self.config.lr * warm * cosine
+        return self.config.learning_rate * warm * cosine
 
 
-CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plateau": Plateau, "cosine": Cosine}
+SCHEDULE_CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plateau": Plateau, "cosine": Cosine}
 
 
-def make_schedule(config: TrainConfig) -> Schedule:
-    """The schedule that `config.schedule` names."""
-    return CLASSES[config.schedule](config)
+def make_schedule(config: Recipe) -> Schedule:
+    """Make the schedule that `config.schedule` names."""
+    return SCHEDULE_CLASSES[config.schedule](config)

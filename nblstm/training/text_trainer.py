@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nblstm.errors import ConfigError, DeviceError
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.scoring import validation_documents, validation_streams
-from nblstm.text.batches import Streams, fit
+from nblstm.text.batches import Epochs, Streams, fit
 from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
@@ -43,13 +43,13 @@ def make_trainer(
     if config.device == "cuda":
         _check_room(shape, config)
     network = kind(shape, parameters, config.device, config.threads, config.precision)
-    head = network.head
-    assert isinstance(head, SoftmaxHead)
-    head.classes, head.smoothing = class_weights(config, corpus.vocabulary, shape.dtype), config.label_smoothing
-    if corpus.train_offsets is None:
+    weigh_targets(network, config, corpus.vocabulary)
+    source: Epochs
+    if corpus.train_offsets is None or corpus.valid_offsets is None:
         source, valid = Streams(corpus.train, config.batch_size, config.bptt), validation_streams(corpus.valid)
     else:
-        source, valid = _buckets(corpus, config), validation_documents(corpus.valid, corpus.valid_offsets)
+        source = _buckets(corpus.train, corpus.train_offsets, config)
+        valid = validation_documents(corpus.valid, corpus.valid_offsets)
     return Trainer(network, config, source, valid, corpus.release)
 
 
@@ -64,7 +64,14 @@ def _check_room(shape: TokenStackConfig, config: TrainConfig) -> None:
         )
 
 
-def class_weights(config: TargetWeights, vocabulary: Vocabulary, dtype: str) -> np.ndarray | None:
+def weigh_targets(network: Network, config: TargetWeights, vocabulary: Vocabulary) -> None:
+    """Set the class weights and the smoothing of a network's softmax. ConfigError for tokens that do not exist."""
+    head = network.head
+    assert isinstance(head, SoftmaxHead)
+    head.classes, head.smoothing = _class_weights(config, vocabulary, network.config.dtype), config.label_smoothing
+
+
+def _class_weights(config: TargetWeights, vocabulary: Vocabulary, dtype: str) -> np.ndarray | None:
     """Find how much each token counts as a target, (V,). ConfigError for one that the vocabulary does not have."""
     if not config.token_weights:
         return None
@@ -77,12 +84,12 @@ def class_weights(config: TargetWeights, vocabulary: Vocabulary, dtype: str) -> 
     return classes
 
 
-def _buckets(corpus: Corpus, config: TrainConfig) -> Buckets:
+def _buckets(ids: np.ndarray, offsets: np.ndarray, config: TrainConfig) -> Buckets:
     """Put the training documents in the buckets that the config asks for."""
-    boundaries = config.boundaries
+    boundaries: Sequence[int] | None = config.boundaries
     if boundaries is None:
-        boundaries = best_boundaries(np.diff(corpus.train_offsets), config.num_buckets or DEFAULT_BUCKETS)
+        boundaries = best_boundaries(np.diff(offsets), config.num_buckets or DEFAULT_BUCKETS)
     return Buckets(
-        corpus.train, corpus.train_offsets, boundaries, config.bptt, config.batch_size, config.tokens_per_batch,
+        ids, offsets, boundaries, config.bptt, config.batch_size, config.tokens_per_batch,
         config.seed,
     )  # fmt: skip

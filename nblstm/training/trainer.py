@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
 from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
@@ -34,7 +34,7 @@ PLACE = {  # where training stands, as it is stored
 
 @dataclass(frozen=True)
 class Report:
-    """How training stands after an update or, where `validated` is set, at the end of an epoch."""
+    """Progress and loss of training after an update or, where `validated` is set, at the end of an epoch."""
 
     step: int  # updates made
     epoch: float  # passes over the training text, with a fraction
@@ -62,12 +62,13 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        config: TrainConfig,
+        config: Recipe,
         source: Epochs,
         valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.network, self.config, self.source, self.valid, self.release = network, config, source, valid, release
+        self.network, self.source, self.valid, self.release = network, source, valid, release
+        self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
         self.schedule = make_schedule(config)
@@ -185,17 +186,17 @@ class Trainer:
         return norm
 
     def _norm(self, x: np.ndarray) -> float:
-        """The norm of x (num_parameters,); not finite if a number in it is not."""
+        """Return the norm of x (num_parameters,); not finite if a number in it is not."""
         return math.sqrt(self.network.kernels.squared_norm(x, self.network.threads))
 
     def _diverged(self, thing: str, step: int) -> DivergenceError:
-        """Put the last good parameters back; the error to raise."""
+        """Put the last good parameters back, and return the error to raise."""
         self.whole = False
         self.network.kernels.assign(self.network.parameters, self.best)
         lr, clip = self.config.lr, self.config.clip
-        clipping = f"a smaller --clip (it was {clip:g})" if clip else "clipping the gradient with --clip (it was off)"
+        clipping = f"less than clip={clip:g}" if clip else "clip=1, which limits the gradient's norm"
         return DivergenceError(
-            f"{thing} at step {step}: training has diverged; try a smaller --lr (it was {lr:g}) or {clipping}."
+            f"{thing} at step {step}: training has diverged; try less than lr={lr:g}, or {clipping}."
         )
 
     def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
@@ -215,17 +216,17 @@ class Trainer:
         return self._report
 
     def _seconds_left(self) -> float | None:
-        """From the share that is done and the time it took."""
+        """Estimate the seconds left from the share that is done and the time it took."""
         return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else None
 
     # ------------------------------------------------------------ validation
 
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
-        """Score the validation text; one report, none if stopped on the way."""
+        """Score the validation text; yield one report, none if stopped on the way."""
         started = time.perf_counter()
         with held() as deliver:
             with self._averaged():
-                stopped = lambda: deliver() or stop()  # noqa: E731
+                stopped = lambda: deliver() or stop()
                 loss = validation_loss(self.network, self.valid, stopped) if len(self.valid) else None
             if len(self.valid) and loss is None:
                 return
@@ -238,14 +239,14 @@ class Trainer:
                 self.optimizer.validated(loss)
             self.validated_step = self.step
         last = self._report or Report(
-            self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.lr,
+            self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
         )  # fmt: skip
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
         yield Report(**{**vars(last), **fresh})
 
     def _judge(self, loss: float | None) -> bool:
-        """Keep the parameters that were validated if they are the best so far: whether they are. DivergenceError."""
+        """Keep the validated parameters if they are the best so far, and tell whether they are. DivergenceError."""
         if loss is not None and not loss < LOST:
             raise self._diverged(f"the validation loss is {loss:g}", self.step)
         improved = loss is None or self.best_loss is None or loss < self.best_loss
@@ -256,7 +257,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The network with the parameters that the optimizer wants validated, for a while."""
+        """Give the network the parameters that the optimizer wants validated, for a block."""
         live = self.network.parameters
         if self.optimizer.averaged(live) is live:
             yield
@@ -273,22 +274,22 @@ class Trainer:
     # ------------------------------------------------------------ storing and going on
 
     def keep(self) -> np.ndarray:
-        """The parameters worth keeping: the best validated ones, or before any validation the present ones, if whole."""
+        """Return the best validated parameters, or before any validation the present ones, if whole."""
         present = self.best_loss is None and self.whole
         return self.network.kernels.host(self.network.parameters if present else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Every array that `restore` needs, as a NumPy array."""
+        """Return every array that `restore` needs, as a NumPy array."""
         arrays = {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
         return {name: self.network.kernels.host(array) for name, array in arrays.items()}
 
     def _of_one_shape(self) -> dict[str, np.ndarray]:
-        """Those whose shape is the same all the time; the state has as many texts as the last chunk."""
+        """Return the tensors whose shape is constant; the state has as many texts as the last chunk."""
         moments = {f"optimizer.{name}": array for name, array in self.optimizer.moments.items()}
         return {"parameters": self.network.parameters, **moments, "best.parameters": self.best}
 
     def facts(self) -> dict[str, Any]:
-        """Everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
+        """Return everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
         remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {**{name: getattr(self, name) for name in PLACE}, **remembered}
 
@@ -308,7 +309,7 @@ class Trainer:
         self.optimizer.load_state_dict(facts["optimizer"])
         self._restore_state(tensors["state.h"], tensors["state.c"])
 
-    def go_back(self, config: TrainConfig, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    def go_back(self, config: Recipe, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on with another config where `tensors` and `facts` were taken, as `restore` does."""
         with held():
             self.config = self.optimizer.config = config
@@ -334,10 +335,10 @@ class Trainer:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
 
 
-def check_facts(facts: dict[str, Any], config: TrainConfig) -> None:
+def check_facts(facts: dict[str, Any], config: Recipe) -> None:
     """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
     broken = fault(facts, PLACE)
     if broken:
         raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
-    schedules.CLASSES[config.schedule].check_state(facts.get("schedule"), config)
-    optimizers.CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)
+    schedules.SCHEDULE_CLASSES[config.schedule].check_state(facts.get("schedule"), config)
+    optimizers.OPTIMIZER_CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)

@@ -2,7 +2,7 @@
 
 They say what a version stored and computed, and hold all later versions to it (`tests/test_golden.py`). So they are
 only ever added to: what is there is never made again, and this script leaves it alone. To guard something new, add it
-to `tests/golden.py` and to the tables below, and run this. All of format version 1 was made by nblstm 0.1.0, what is
+to `tests/support/golden.py` and to the tables below, and run this. All of format version 1 was made by nblstm 0.1.0, what is
 computed with NumPy on x86-64.
 
     corpus.txt                    the text of all models and runs
@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-import golden
+from support import golden
 import numpy as np
 
 import nblstm

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from nblstm.config import LanguageConfig  # noqa: E402
+from nblstm.tasks.language.config import LanguageConfig  # noqa: E402
 from nblstm.errors import NblstmError  # noqa: E402
 from nblstm.tasks.language.model import LanguageModel  # noqa: E402
 from nblstm.nn.parameters import initial  # noqa: E402

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-import mutations  # noqa: E402
+from support import mutations  # noqa: E402
 
 import nblstm  # noqa: E402
 

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from naughty import STRINGS, first_bad_byte, sequences  # noqa: E402
+from support.naughty import STRINGS, first_bad_byte, sequences  # noqa: E402
 
 from nblstm.errors import TextError  # noqa: E402
 from nblstm.generation.stops import Stops  # noqa: E402

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from nblstm.config import LanguageConfig  # noqa: E402
+from nblstm.tasks.language.config import LanguageConfig  # noqa: E402
 from nblstm.tasks.language.model import LanguageModel  # noqa: E402
 from nblstm.nn.parameters import initial  # noqa: E402
 from nblstm.text.vocabulary import Vocabulary  # noqa: E402

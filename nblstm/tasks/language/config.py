@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nblstm.config.network import TokenStackConfig, restored
+from nblstm.config.network import TokenStackConfig
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,3 @@ class LanguageConfig(TokenStackConfig):
     def owns(cls, fields: Mapping[str, Any]) -> bool:
         """Tell whether stored fields are those of this config, not of a masked model."""
         return fields.get("bidirectional") is not True
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> LanguageConfig:
-        """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
-        return super().from_dict(restored(cls, fields))

@@ -21,7 +21,7 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.text_trainer import fitted, make_trainer
 from nblstm.training.trainer import Trainer
 
-STEPS, TEXTS = 64, 64  # of sequences that `predict` reads at once
+PREDICT_STEPS, PREDICT_TEXTS = 64, 64  # of sequences that `predict` reads at once
 
 
 class TextGenerator(ArticleModel):
@@ -52,39 +52,40 @@ class TextGenerator(ArticleModel):
         self.model = LanguageModel(config, vocabulary, parameters, training)
 
     def predict(self, sequences: Iterable[Sequence[int]]) -> np.ndarray:
-        """As `ArticleModel.predict`. Sequences of one length are read side by side."""
+        """Predict as `ArticleModel.predict` does. Sequences of one length are read as a batch."""
         texts = [np.concatenate([self._before(ids), ids]) for ids in self._ids(sequences)]
         network, lengths = self.model.network(), np.array([len(ids) for ids in texts], np.int64)
         found = np.empty((len(texts), self.config.vocab_size), self.config.dtype)
         for length in np.unique(lengths):
             alike = np.flatnonzero(lengths == length)
-            for numbers in np.split(alike, range(TEXTS, len(alike), TEXTS)):
+            for numbers in np.split(alike, range(PREDICT_TEXTS, len(alike), PREDICT_TEXTS)):
                 state = self._read(np.stack([texts[number] for number in numbers], axis=1))
                 found[numbers] = probabilities(network.logits(state.top))
         return found
 
     def _before(self, ids: np.ndarray) -> np.ndarray:
-        """What is read before a text (0 or 1,): its end token, or a line end where there is nothing else to read."""
-        needed = self.vocabulary.end_id is not None or not len(ids)
-        return np.full(int(needed), start_id(self.vocabulary), np.int32)
+        """Return the ids read before a text, (0 or 1,): its end token, or a line end where there is nothing else."""
+        vocabulary = self._trained()
+        needed = vocabulary.end_id is not None or not len(ids)
+        return np.full(int(needed), start_id(vocabulary), np.int32)
 
     def _read(self, tokens: np.ndarray) -> State:
-        """The state after texts of one length, tokens (T, N) with T >= 1."""
+        """Return the state after texts of one length, tokens (T, N) with T >= 1."""
         network = self.model.network()
         state = network.initial_state(tokens.shape[1])
-        for start in range(0, len(tokens), STEPS):
-            piece = tokens[start : start + STEPS]
+        for start in range(0, len(tokens), PREDICT_STEPS):
+            piece = tokens[start : start + PREDICT_STEPS]
             state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
         return state
 
     def generate_text(
         self, seed_text: str = "", n: int = 200, temperature: float = 0.5, seed: int | None = None
     ) -> str:
-        """As `ArticleModel.generate_text`."""
+        """Generate as `ArticleModel.generate_text` does."""
         self._trained()
         return "".join(self.model.generate(seed_text, n=n, temperature=temperature, seed=seed))
 
     def score(self, text: str) -> Score:
-        """As `ArticleModel.score`."""
+        """Score as `ArticleModel.score` does."""
         self._trained()
         return self.model.surprisals(text).score

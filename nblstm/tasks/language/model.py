@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,16 +21,15 @@ from nblstm.generation.cowriter import CoWriter
 from nblstm.nn.state import State
 from nblstm.scoring import start_id
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.language.writing import Novel, Texts, Writing
+from nblstm.tasks.language.writing import NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
-from nblstm.text.vocabulary import checked
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
 @dataclass(frozen=True)
-class Found:
+class BeamText:
     """A text that `LanguageModel.beam` has found.
 
     log_probability: of its tokens, in nats, the end token and a stop string included, the prompt not.
@@ -47,19 +47,21 @@ class LanguageModel(TextModel):
     CONFIG = LanguageConfig
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
-        """What the model remembers after `text`, to be passed to `generate`.
+        """Return the state of the model after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
         without any text, others begin after a line end.
         """
-        before = self._checked_state(before)
-        ids, end = self.encode(text), self.vocabulary.end_id
-        if before is None:
-            ids = ids if len(ids) and end is None else np.concatenate([[start_id(self.vocabulary)], ids])
-        return sampler.read(self.network(backend), ids, before)
+        return self.state_after(self.encode(text), self._checked_state(before), backend)
+
+    def state_after(self, ids: np.ndarray, before: State | None, backend: str) -> State:
+        """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
+        if before is None and (not len(ids) or self.vocabulary.end_id is not None):
+            ids = np.concatenate([[start_id(self.vocabulary)], ids])
+        return sampler.read_ids(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
-        """The state, if there is one, as kernels read it. ConfigError unless it is finite, and of such a model."""
+        """Return the state, if there is one, as kernels read it. ConfigError unless it is finite and of such a model."""
         if state is None:
             return None
         if not isinstance(state, State):
@@ -76,43 +78,43 @@ class LanguageModel(TextModel):
         save_state(path, vars(self._checked_state(checks.a(State, "state", state))), self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
-        """The state in a file. ModelFileError if it is missing, damaged, or another model's."""
+        """Read the state in a file. ModelFileError if it is missing, damaged, or another model's."""
         shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
         return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
-    ) -> Writing:  # fmt: skip
-        """The text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
+    ) -> TextStream:  # fmt: skip
+        """Generate the text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
 
         settings: fields of SampleConfig (n, temperature, top_k, seed, backend, ...); ConfigError names a wrong one.
         state: what comes before the prompt, as `state()` returns it.
         stop: the text ends before the first of these strings. until_end: ConfigError if the model knows no end of a
         text; one that does ends there in any case.
         """
-        return Writing(self._writing(prompt, state, stop, until_end, {**settings, "num_samples": 1}))
+        return TextStream(self._batch(prompt, state, stop, until_end, {**settings, "num_samples": 1}))
 
     def generate_many(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
         **settings: Any,
     ) -> list[str]:  # fmt: skip
-        """num_samples texts that follow the prompt, advanced together; arguments as in `generate`."""
-        return self._writing(prompt, state, stop, until_end, settings).finish()
+        """Generate num_samples texts that follow the prompt, as one batch; arguments as in `generate`."""
+        return self._batch(prompt, state, stop, until_end, settings).finish()
 
     def generate_novel(
         self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
         until_end: bool = False, **settings: Any,
-    ) -> Novel:  # fmt: skip
-        """As `generate_many`, but only texts that do not stand in the corpus, the prompt in front of them.
+    ) -> NovelTexts:  # fmt: skip
+        """Generate as `generate_many` does, but only texts that do not occur in the corpus, after the prompt.
 
         A model of documents is compared with whole lines of the corpus (or several lines in a row), others with any
         place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
         Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
         """
-        texts = self._writing(prompt, state, stop, until_end, settings)
+        texts = self._batch(prompt, state, stop, until_end, settings)
         edge = "" if self.vocabulary.end_id is None else "\n"
-        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge  # noqa: E731
+        comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge
         found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
         for text in chain.from_iterable(texts.finish() for _ in range(NOVEL_TRIES)):
             if comparable(prompt + text) in corpus:
@@ -121,57 +123,61 @@ class LanguageModel(TextModel):
                 found.append(text)
             if len(found) == texts.config.num_samples:
                 break
-        return Novel(found, skipped)
+        return NovelTexts(found, skipped)
 
-    def _writing(
+    def _batch(
         self, prompt: str, before: State | None, stop: str | Sequence[str], until_end: bool, settings: dict[str, Any]
-    ) -> Texts:
-        """The texts that will be written; every setting is checked now, nothing is read yet."""
-        checked(prompt)
+    ) -> SampleBatch:
+        """Make the batch of texts that will be written: the settings are checked and the prompt is encoded now."""
+        ids = self.encode(prompt)
         before = self._checked_state(before)
         if checks.a(bool, "until_end", until_end) and self.vocabulary.end_id is None:
             raise ConfigError("this model knows no end of a text; leave out until_end, or train one on documents.")
         stops = (stop,) if isinstance(stop, str) else tuple(checks.items("stop", stop))
-        return Texts(self, prompt, before, stops, SampleConfig.from_dict(settings))
+        return SampleBatch(self, ids, before, stops, SampleConfig.from_dict(settings))
 
     def beam(
         self,
         prompt: str = "",
         *,
         state: State | None = None,
-        report: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         **settings: Any,
-    ) -> list[Found]:
-        """The num_samples most likely texts that follow the prompt, the best first; distinct, so there may be fewer.
+    ) -> list[BeamText]:
+        """Search the num_samples most likely texts that follow the prompt, the best first; distinct, so maybe fewer.
 
         settings: fields of BeamConfig (n, beam, num_samples, length_penalty, groups, diversity, stochastic, seed, stop,
         backend); ConfigError names a wrong one. Of several groups the best of each comes first, then their second, and
         so on. A stochastic beam returns texts in the order in which it drew them.
-        state: what comes before the prompt, as `state()` returns it. report: told the number of tokens now and then.
+        state: what comes before the prompt, as `state()` returns it. on_progress: called with the number of tokens.
         """
+        if "report" in settings:
+            warnings.warn("beam(report=...) is now on_progress=...", DeprecationWarning, stacklevel=2)
+            on_progress = settings.pop("report")
         config = BeamConfig.from_dict(settings)
-        checked(prompt)
-        checks.a((Callable, type(None)), "report", report)
+        ids, before = self.encode(prompt), self._checked_state(state)
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigError(f"on_progress must be a function or None, got {type(on_progress).__name__}.")
         like = SampleConfig(n=config.n, num_samples=config.beam, backend=config.backend)
-        backend = sampler.choose_backend(self.config, like, len(prompt))
-        read = self.encode(prompt).tolist()
+        backend = sampler.choose_backend(self.config, like, len(ids))
+        read = ids.tolist()
         ending = StopStrings(self.vocabulary, config.stop, read) if config.stop else None
-        before = self.state(prompt, state, backend)
-        search = BeamSearch(self.network(backend), self.vocabulary, before, config, ending)
+        start = self.state_after(ids, before, backend)
+        search = BeamSearch(self.network(backend), self.vocabulary, start, config, ending)
         while not search.done:
             search.step()
-            if report:
-                report(search.steps)
+            if on_progress:
+                on_progress(search.steps)
 
         def text_of(hypothesis: Hypothesis) -> str:
             text = text_after(self.vocabulary, read, hypothesis.tokens)
             return text if ending is None else ending.cut(text)
 
         found = distinct(search.hypotheses(), text_of)[: config.num_samples]
-        return [Found(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
+        return [BeamText(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
 
     def cowriter(self, **settings: Any) -> CoWriter:
-        """A text to be written together: give it keys and ask how the model would go on.
+        """Start a text to be written together: give it keys and ask for the model's continuations.
 
         settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.
         """

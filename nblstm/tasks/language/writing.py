@@ -1,4 +1,4 @@
-"""Texts under way: what `LanguageModel.generate` and its like write with."""
+"""Texts under way: a batch of samples, and the stream of one of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
-class _Text:
-    """One text as its ids come: what is certain of it, until its end or a stop string. over: whether that has come."""
+class _TextDecoder:
+    """Decodes one text as its ids come, until its end or a stop string. over: whether that has come."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
         self.decoder, self.end, self.stops, self.over = vocabulary.decoder(), vocabulary.end_id, Stops(stops), False
@@ -26,7 +26,7 @@ class _Text:
             self.decoder.feed(token)
 
     def feed(self, ids: list[int]) -> str:
-        """The text that is certain now that these ids have come; none behind the end."""
+        """Return the text that is certain now that these ids have come; "" after the end."""
         if self.over:
             return ""
         if self.end in ids:
@@ -36,19 +36,21 @@ class _Text:
         return text
 
     def flush(self) -> str:
-        """What was held back; the text ends here."""
+        """Return the text that was held back; it ends here."""
         if self.over:
             return ""
         self.over = True
         return self.stops.feed(self.decoder.flush()) + self.stops.flush()
 
 
-class Texts:
-    """config.num_samples texts that follow a prompt, written side by side. `generate` and its like make them."""
+class SampleBatch:
+    """A batch of config.num_samples texts that follow a prompt. Made by `LanguageModel.generate` and its like."""
 
     def __init__(
-        self, model: LanguageModel, prompt: str, before: State | None, stops: tuple[str, ...], config: SampleConfig
-    ) -> None:
+        self, model: LanguageModel, prompt: np.ndarray, before: State | None, stops: tuple[str, ...],
+        config: SampleConfig,
+    ) -> None:  # fmt: skip
+        """prompt: its ids (M,) int64. before: the state before it; None for nothing. Nothing is read yet."""
         Stops(stops)  # ConfigError now, not at the first piece
         self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
         self.backend = sampler.choose_backend(model.config, config, len(prompt))
@@ -57,33 +59,33 @@ class Texts:
 
     @property
     def start(self) -> State:
-        """The state behind the prompt, read when it is first asked for."""
+        """The state after the prompt, read when it is first asked for."""
         if self._start is None:
-            self._start = self.model.state(self.prompt, self.before, self.backend)
+            self._start = self.model.state_after(self.prompt, self.before, self.backend)
         return self._start
 
     def pieces(self) -> Iterator[list[str]]:
-        """The next piece of each text, then what is still held back. Each call writes new texts."""
-        vocabulary, N = self.model.vocabulary, self.config.num_samples
-        ids = self.model.encode(self.prompt)
-        texts = [_Text(vocabulary, ids.tolist(), self.stops) for _ in range(N)]
+        """Yield the next piece of each text, then the text still held back. Each call writes new texts."""
+        vocabulary, before = self.model.vocabulary, self.prompt.tolist()
+        texts = [_TextDecoder(vocabulary, before, self.stops) for _ in range(self.config.num_samples)]
         banned = vocabulary.never_written
         network = self.model.network(self.backend)
-        over = lambda n: texts[n].over  # noqa: E731
-        for piece in sampler.generate(network, self.start, self.config, self.random, banned, ids, over):
+        over = lambda n: texts[n].over
+        for piece in sampler.generate(network, self.start, self.config, self.random, banned, self.prompt, over):
             yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
         yield [text.flush() for text in texts]
 
     def finish(self) -> list[str]:
-        """New texts, whole."""
+        """Write new texts, whole."""
         return ["".join(parts) for parts in zip(*self.pieces())]
 
 
-class Writing(Iterator[str]):
-    """The pieces of one text, and what the model remembers behind them."""
+class TextStream(Iterator[str]):
+    """The pieces of one text as they are made, and the state after them."""
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts, self._pieces = texts, texts.pieces()
+    def __init__(self, batch: SampleBatch) -> None:
+        """batch: of one text."""
+        self._batch, self._pieces = batch, batch.pieces()
         self._written: list[str] = []
 
     def __next__(self) -> str:
@@ -92,13 +94,13 @@ class Writing(Iterator[str]):
         return piece
 
     def state(self) -> State:
-        """The state behind the prompt and the text so far, as `LanguageModel.state` gives it."""
-        texts = self._texts
-        return texts.model.state("".join(self._written), texts.start, texts.backend)
+        """Read the text so far, and return the state after it and the prompt, as `LanguageModel.state` gives it."""
+        batch = self._batch
+        return batch.model.state_after(batch.model.encode("".join(self._written)), batch.start, batch.backend)
 
 
-class Novel(NamedTuple):
-    """What `generate_novel` found."""
+class NovelTexts(NamedTuple):
+    """Texts that `generate_novel` has found."""
 
     texts: list[str]
     skipped: int  # texts that stand in the corpus

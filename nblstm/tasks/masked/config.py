@@ -1,4 +1,4 @@
-"""The shape of a network that reads in both directions and predicts hidden tokens."""
+"""The shape of a network that reads in both directions and predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nblstm.config.checks import at_least, fraction
-from nblstm.config.network import TokenStackConfig, restored, stored
+from nblstm.config.network import TokenStackConfig, stored
 from nblstm.errors import ConfigError
 
 MIN_MASK = 0.001  # a text is read once for each of 1 / mask_fraction parts of it
@@ -28,7 +28,7 @@ class MaskedConfig(TokenStackConfig):
         return fields.get("bidirectional") is True
 
     def check_level(self, level: str) -> None:
-        """Raise ConfigError for a level without a token to stand for a hidden one."""
+        """Raise ConfigError for a level without a token that replaces a masked one."""
         check_masking(level)
 
     def __post_init__(self) -> None:
@@ -38,12 +38,12 @@ class MaskedConfig(TokenStackConfig):
 
     @property
     def masked_passes(self) -> int:
-        """In how many readings every token is hidden once: each time about mask_fraction."""
+        """The number of readings that mask every token once: each time about mask_fraction."""
         return max(2, round(1 / self.mask_fraction))
 
     @property
     def readings(self) -> int:  # type: ignore[override]
-        """How often a text is read to score it: with every token hidden once, and for the state with none."""
+        """The number of readings that score a text: with every token masked once, and for the state with none."""
         return 1 + self.masked_passes
 
     @property
@@ -61,10 +61,10 @@ class MaskedConfig(TokenStackConfig):
         kept = dict(fields)
         if kept.pop("bidirectional", True) is not True:
             raise ConfigError("a masked language model reads in both directions; leave bidirectional out.")
-        return super().from_dict(restored(cls, kept))
+        return super().from_dict(kept)
 
 
 def check_masking(level: str) -> None:
-    """Raise ConfigError for a level without a token to stand for a hidden one."""
+    """Raise ConfigError for a level without a token that replaces a masked one."""
     if level == "byte":
         raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")

@@ -1,4 +1,4 @@
-"""MaskedNetwork: a network that reads in both directions, and is asked for tokens that are hidden from it.
+"""MaskedNetwork: a network that reads in both directions, and predicts masked tokens.
 
 Reading both ways it sees the token that follows, so it cannot be trained to predict that. Instead some tokens of a
 chunk are read as MASK, and those are predicted (Devlin et al. 2019, section 3.1).
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.noise import HIDDEN, Noise
 from nblstm.nn.state import State
@@ -21,21 +22,21 @@ SIDE_BY_SIDE = 2048  # tokens of a text's copies, each with other tokens hidden,
 
 
 class MaskedNetwork(Network):
-    """As `Network`, but losses are those of hidden tokens. A chunk's targets are what is read, its tokens are not."""
+    """As `Network`, but losses are those of masked tokens. A chunk's targets are read, its tokens are not."""
 
     span = SPAN
 
     def loss_and_gradient(
         self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
     ) -> tuple[float, State]:
-        """As `Network.loss_and_gradient`: the loss of the tokens hidden in this update, about config.mask_fraction."""
+        """Compute as `Network.loss_and_gradient` does, the loss of this update's masked tokens, config.mask_fraction."""
         noise = Noise(self.kernels, seed, step, self.threads)
         hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
         hidden[step % len(hidden)] = True  # at least one
         return super().loss_and_gradient(gradient, hide(chunk, hidden), state, seed, step)
 
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
-        """-log p of every token of a chunk (M,) where it is hidden, and the state after the chunk with none hidden.
+        """Return -log p of every token of a chunk (M,) where it is masked, and the state after the chunk, unmasked.
 
         Their sum is the pseudo-log-likelihood of Salazar et al. 2020. Each k-th token of a text is hidden at a time,
         k = config.masked_passes, so k copies of the chunk are read, as texts of their own: copy j of its row r is row
@@ -44,7 +45,7 @@ class MaskedNetwork(Network):
         state = self.body.carried(state)
         M, steps = len(chunk.targets), np.diff(chunk.offsets)
         losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
-        hidden_in, copies = np.repeat(np.arange(len(steps)), steps) % passes, np.arange(min(passes, len(steps)))
+        hidden_in, copies = np.repeat(np.arange(len(steps)), indices(steps)) % passes, np.arange(min(passes, len(steps)))
         for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
             C = len(part)
             several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)
@@ -57,6 +58,6 @@ class MaskedNetwork(Network):
 
 
 def hide(chunk: Any, hidden: np.ndarray) -> Any:
-    """A chunk whose targets are read where they are not hidden (M,), and count where they are."""
+    """Mask a chunk: its targets are read where they are not masked (M,), and count where they are."""
     weights = hidden if chunk.weights is None else hidden * chunk.weights
     return replace(chunk, tokens=np.where(hidden, MASK, chunk.targets).astype(np.int32), weights=weights)

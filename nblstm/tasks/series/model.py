@@ -15,10 +15,10 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, initial, named_tensors
+from nblstm.nn.parameters import check_parameters, initial
 from nblstm.nn.state import State
-from nblstm.tasks.estimator import Estimator, method_of_instances, restored
-from nblstm.tasks.series.batches import READ_STEPS, Stretches, Table, Training, in_order, validation
+from nblstm.tasks.estimator import Estimator, method_of_instances, model_from
+from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Training, in_order, validation
 from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
 from nblstm.tasks.series.network import series_network
 from nblstm.text.batches import Chunk
@@ -36,7 +36,7 @@ class Scale:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Scale:
-        """The scale of values (S, D)."""
+        """Measure the scale of values (S, D)."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), values.std(axis=0)
         if not np.isfinite(deviation).all():
@@ -44,7 +44,7 @@ class Scale:
         return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
 
     def of_size(self, D: int) -> Scale:
-        """The scale. ConfigError unless it is one of D channels."""
+        """Return the scale. ConfigError unless it is one of D channels."""
         mean, deviation = (checks.in_form(f"scale.{name}", array, (D,), np.float64) for name, array in vars(self).items())
         checks.finite("scale.mean", mean)
         if not (checks.finite("scale.deviation", deviation) > 0).all():
@@ -52,7 +52,7 @@ class Scale:
         return Scale(mean, deviation)
 
     def standard(self, values: np.ndarray, dtype: str) -> np.ndarray:
-        """Values (T, D) with mean 0 and deviation 1, of dtype. ConfigError if they are too far off to be written so."""
+        """Scale values (T, D) to mean 0 and deviation 1, of dtype. ConfigError if they are too far off for it."""
         with np.errstate(over="ignore"):
             standard = ((values - self.mean) / self.deviation).astype(dtype)
         if not np.isfinite(standard).all():
@@ -60,7 +60,7 @@ class Scale:
         return standard
 
     def real(self, standard: np.ndarray) -> np.ndarray:
-        """The values (..., D) float64 that `standard` was made from."""
+        """Scale standardised values (..., D) back, to float64."""
         return standard * self.deviation + self.mean
 
 
@@ -113,7 +113,7 @@ class SeriesModel(Estimator):
         sizes = wanted[0].shape[1], read[0].shape[1]
         config = SeriesConfig(*sizes, predicts="next" if targets is None else "targets", **self.of(SeriesConfig))
         ends = np.array([max(1, len(x) - int(len(x) * fraction)) for x in read])
-        learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])  # noqa: E731
+        learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])
         inputs, outputs = Scale.of(learned(read)), Scale.of(learned(wanted))
         outputs = inputs if targets is None else outputs
         table = Table.of(
@@ -130,7 +130,7 @@ class SeriesModel(Estimator):
     def _take(
         self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
     ) -> SeriesModel:
-        """Set what was learned. ConfigError unless it fits together."""
+        """Set parameters and scales. ConfigError unless they fit together."""
         self.config, self.parameters = checks.a(SeriesConfig, "config", config), check_parameters(config, parameters)
         self.inputs = checks.a(Scale, "inputs", inputs).of_size(config.num_inputs)
         self.targets = checks.a(Scale, "targets", targets).of_size(config.num_outputs)
@@ -146,7 +146,7 @@ class SeriesModel(Estimator):
     # ------------------------------------------------------------ predicting
 
     def predict(self, series: Any, backend: str = "numpy", threads: int = 0) -> Any:
-        """What the model predicts at every step of a series (T, D), having read it up to there: (T, K) float64.
+        """Predict the values at every step of a series (T, D), having read it up to there: (T, K) float64.
 
         A model of next values thus predicts value t + 1 in row t. A list of series gives a list. backend: "numpy" or
         "cpu" (DeviceError without numba). ConfigError if the series is not of the kind that was learned.
@@ -179,14 +179,14 @@ class SeriesModel(Estimator):
             raise ConfigError(f"n must be at most {most:,} with so many numbers a step, got {n:,}; forecast in parts.")
 
     def _checked(self, series: Any) -> np.ndarray:
-        """The series (T, D) as the network reads it."""
+        """Return the series (T, D) as the network reads it."""
         values, D = _values(series, "series"), self.config.num_inputs
         if values.shape[1] != D:
             raise ConfigError(f"series must have {D} numbers at a step, as in training, got {values.shape[1]}.")
         return self.inputs.standard(values, self.config.dtype)
 
     def score(self, series: Any, targets: Any = None) -> float:
-        """Return the coefficient of determination R^2 of what is predicted: 1 is perfect, 0 no better than the mean.
+        """Return the coefficient of determination R^2 of the predictions: 1 is perfect, 0 no better than the mean.
 
         targets: as in `fit`; None: the next values.
         """
@@ -203,28 +203,27 @@ class SeriesModel(Estimator):
         self._network()
         scales = {name: getattr(getattr(self, whose), part) for name in self.config.extra_shapes
                   for whose, part in [name.split(".")]}  # fmt: skip
-        weights = named_tensors(self.parameters, self.config)
-        save_model(path, ModelFile(self.config, None, weights, scales, self.training))
+        save_model(path, ModelFile.of(self.config, None, self.parameters, scales, self.training))
 
     @classmethod
     def restore(cls, file: ModelFile) -> SeriesModel:
-        """Make the model of what a file holds. ConfigError for scales that are none."""
+        """Make the model of a file's content. ConfigError for scales that are none."""
         config, scales = file.config, file.extras
         assert isinstance(config, SeriesConfig)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
         fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
-        return cls(**fields)._take(config, flatten(file.weights, config), inputs, targets, file.training)
+        return cls(**fields)._take(config, file.parameters, inputs, targets, file.training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
-        """Read a model from its file. ModelFileError if it is missing, damaged, another task's or from a newer version."""
-        return restored(cls, load_model(path, [SeriesConfig]), path)
+        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
+        return model_from(cls, load_model(path, [SeriesConfig]), path)
 
 
 def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:
     """Predict the n rows (n, D) that follow a series x (T, D), both standardised."""
-    for rows, state in _read(network, x):
-        row = rows[-1:]
+    for rows, after in _read(network, x):
+        row, state = rows[-1:], after
     found = np.empty((n, x.shape[1]), x.dtype)
     found[0] = row[0]
     for step in range(1, n):
@@ -236,10 +235,10 @@ def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:
 
 
 def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
-    """Read a series (T, D) from its start, some steps at a time: (what is predicted (steps, K), the state after)."""
+    """Read a series (T, D) from its start, some steps at a time: (the predictions (steps, K), the state after)."""
     steps, state = len(x) if network.config.directions == 2 else READ_STEPS, network.initial_state()
     nothing = np.zeros((len(x), network.config.num_outputs), x.dtype)  # targets that nobody asks for
-    for chunk in in_order(Stretches(Table.of([x], [nothing]), [0], [len(x)], steps)):
+    for chunk in in_order(SeriesSegments(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.outputs(chunk, network.before(chunk, state))
         if not np.isfinite(rows).all():
             raise checks.non_finite("what is predicted is")
@@ -250,7 +249,7 @@ def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]
 
 
 def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What is read and what is to be predicted, (T, D) and (T, K) of every series. ConfigError if they do not fit."""
+    """Return inputs (T, D) and targets (T, K) of every series. ConfigError if they do not fit."""
     listed = series if is_listed(series) else [series]
     read = [_values(x, "series") for x in listed]
     if targets is None:
@@ -268,7 +267,7 @@ def _pairs(series: Any, targets: Any) -> tuple[list[np.ndarray], list[np.ndarray
 
 
 def _values(series: Any, name: str) -> np.ndarray:
-    """A series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite real numbers."""
+    """Return a series as (T, D) float64. ConfigError unless it is one, with at least a step, of finite real numbers."""
     values = real_numbers(series, name, "be real numbers: an array (T, D) or (T,), or a list of such arrays")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or 0 in values.shape:

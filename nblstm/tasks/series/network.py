@@ -14,5 +14,5 @@ from nblstm.tasks.series.config import SeriesConfig
 def series_network(
     config: SeriesConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0
 ) -> Network:
-    """The network of a config. A chunk's tokens are (M, D), its targets (M, K), both of config.dtype."""
+    """Make the network of a config. A chunk's tokens are (M, D), its targets (M, K), both of config.dtype."""
     return Network(config, parameters, backend, threads, parts=(Numbers, RecurrentStack, SquaredErrorHead))

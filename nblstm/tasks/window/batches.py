@@ -12,7 +12,7 @@ from nblstm.text.batches import Chunk
 def windows_before(
     ids: np.ndarray, places: np.ndarray, begins: np.ndarray, window: int, padding: str, start: int
 ) -> np.ndarray:
-    """The `window` tokens that stand before each place, (M, window) int32, as `pad_sequences` would fill them up.
+    """Return the `window` tokens before each place, (M, window) int32, as `pad_sequences` would fill them up.
 
     ids: (tokens,) integers. places, begins: (M,) int64; of what stands before begins[m], the start of the text that
     places[m] is in, nothing is seen. padding: "pre" or "post", the side on which id `start` fills up a short window.
@@ -45,14 +45,14 @@ class Windows:
         self.batch_size, self.seed = batch_size, seed
 
     def epoch(self, number: int) -> Sequence[Chunk]:
-        """The chunks of a pass over the text; none below 2 tokens."""
+        """Yield the chunks of a pass over the text; none below 2 tokens."""
         places = np.arange(1, len(self.ids))
         if self.seed is not None:
             np.random.default_rng((self.seed, number)).shuffle(places)
         return _Epoch(self, places)
 
     def chunk(self, places: np.ndarray) -> Chunk:
-        """The windows before some places, and the tokens there."""
+        """Return the windows before some places, and the tokens there."""
         begins = np.zeros_like(places)
         if self.offsets is not None:
             begins = self.offsets[np.searchsorted(self.offsets, places) - 1] + 1  # behind the <end> before it
@@ -69,7 +69,7 @@ class _Epoch(Sequence[Chunk]):
     def __len__(self) -> int:
         return -(-len(self.places) // self.windows.batch_size)
 
-    def __getitem__(self, k: int) -> Chunk:
+    def __getitem__(self, k: int) -> Chunk:  # type: ignore[override]  # no slices
         if not 0 <= k < len(self):
             raise IndexError(f"chunk {k} of {len(self)}")
         size = self.windows.batch_size

@@ -42,7 +42,7 @@ class WindowConfig(NetworkConfig):
         return self.hidden_size
 
     @property
-    def num_outputs(self) -> int:
+    def num_outputs(self) -> int:  # type: ignore[override]
         """V: how many logits the head makes."""
         return self.vocab_size
 

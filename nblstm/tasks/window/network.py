@@ -20,12 +20,12 @@ from nblstm.tasks.window.config import WindowConfig
 def window_network(
     config: WindowConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0
 ) -> Network:
-    """The network of a config. A chunk's tokens are windows (M, n), see `nblstm.tasks.window.batches`."""
+    """Make the network of a config. A chunk's tokens are windows (M, n), see `nblstm.tasks.window.batches`."""
     return Network(config, parameters, backend, threads, parts=(TokenWindow, Dense, SoftmaxHead))
 
 
 def initial_windows(config: WindowConfig, seed: int) -> np.ndarray:
-    """Fresh parameters (num_parameters,) in config.dtype.
+    """Draw new parameters (num_parameters,) in config.dtype.
 
     Dense layer: uniform, variance 2 / the inputs that are not zero (He et al. 2015, eq. 10); head: uniform in
     +-1/sqrt(H), embedding: normal (PyTorch's rules); biases zero.

@@ -1,0 +1,24 @@
+"""Spelling: the library's messages name settings, a person at a terminal types options."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+
+def in_options(message: str, command: click.Command) -> str:
+    """Spell the settings in a message as the options of a command.
+
+    hidden_size becomes --hidden-size, resume=True --resume and level="byte" --level byte. A name of one word, such as
+    clip, is an option where it has a value, or where the message begins with it ("clip must be ..."); elsewhere it is a
+    word like others.
+    """
+    for option in command.params:
+        if not isinstance(option, click.Option) or not option.name:
+            continue
+        name, flag = rf"(?<![\w./-]){option.name}", max(option.opts, key=len)
+        message = re.sub(rf"{name}=True\b", flag, message)
+        message = re.sub(rf'{name}="?([^\s",;]+)"?', rf"{flag} \1", message)
+        message = re.sub(rf"{name}(?![\w./=-])" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )", flag, message)
+    return message

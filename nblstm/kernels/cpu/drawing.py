@@ -1,0 +1,203 @@
+"""Drawing the next token, on the CPU.
+
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels.cpu.functions import exp
+from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.products import panels
+from nblstm.kernels.cpu.recurrent import SHARED_BYTES
+from nblstm.kernels.cpu.vectors import LANES, lane_sum, load, store
+from nblstm.kernels.threads import parallel_for
+
+
+def draw_scratch(V, threads):
+    """Room for `draw_row` in each thread, (threads, 4, V rounded up): logits, weights, and two to be reordered."""
+    return np.empty((threads, 4, panels(V, LANES) * LANES))
+
+
+@jit
+def _forbid_repeats(z, spare, history, h0, length, size, V):
+    """z[v] = -inf where v would repeat a sequence of `size` tokens of history[h0 : h0 + length], unless none is left"""
+    for v in range(V):
+        spare[v] = z[v]
+    for i in range(h0, h0 + length - size + 1):
+        same = True
+        for j in range(size - 1):
+            same = same and history[i + j] == history[h0 + length - size + 1 + j]
+        if same:
+            z[history[i + size - 1]] = -np.inf
+    for v in range(V):
+        if z[v] > -np.inf:
+            return
+    for v in range(V):
+        z[v] = spare[v]
+
+
+@jit
+def _penalise(z, seen, history, start, stop, penalty, V):
+    """z of every token in history[start:stop], once: divided by the penalty where positive, else multiplied"""
+    for v in range(V):
+        seen[v] = 0
+    for i in range(start, stop):
+        v = history[i]
+        if seen[v] == 0:
+            seen[v] = 1
+            z[v] = z[v] / penalty if z[v] > 0 else z[v] * penalty
+
+
+@jit
+def swap(keys, weights, i, j):
+    """Exchange the places i and j of both arrays"""
+    keys[i], keys[j] = keys[j], keys[i]
+    weights[i], weights[j] = weights[j], weights[i]
+
+
+@jit
+def _lowest_kept(keys, weights, count, goal):
+    """The lowest of the first `count` keys that `reference.best` keeps. Quickselect by weight; reorders both arrays."""
+    above, low, high = 0.0, 0, count  # the weight of the keys before `low`, all higher than those in low ... high
+    while True:
+        pivot = keys[(low + high) // 2]
+        i, k, j = low, low, high  # low ... i are higher than the pivot, i ... k equal, j ... high lower
+        higher, equal = 0.0, 0.0
+        while k < j:
+            if keys[k] > pivot:
+                higher += weights[k]
+                swap(keys, weights, i, k)
+                i, k = i + 1, k + 1
+            elif keys[k] < pivot:
+                j -= 1
+                swap(keys, weights, k, j)
+            else:
+                equal += weights[k]
+                k += 1
+        if above + higher >= goal:
+            high = i
+        elif above + higher + equal >= goal or j == high:
+            return pivot
+        else:
+            above, low = above + higher + equal, j
+
+
+@jit
+def _drop(weights, keys, lowest):
+    """weights[v] = 0 where keys[v] < lowest; the sum of the others. keys may be weights."""
+    total = 0.0
+    for v in range(weights.size):
+        if keys[v] < lowest:
+            weights[v] = 0
+        total += weights[v]
+    return total
+
+
+@jit
+def _softmax_weights(weights, z, best, V, temperature):
+    """z = (z - z[best]) / temperature, weights = exp(z), zeros behind V; their sum"""
+    peak = z[best]
+    for v in range(V):
+        z[v] = (z[v] - peak) / temperature
+    z[V:] = -np.inf
+    total = 0.0
+    for v in range(0, z.size, LANES):
+        e = exp(load(z, v))
+        store(weights, v, e)
+        total += lane_sum(e)
+    return total
+
+
+@jit
+def _keep_top_k(weights, z, keys, ones, V, top_k):
+    """Step 4 of `reference.draw`; the sum of the weights that are left"""
+    for v in range(V):
+        keys[v], ones[v] = z[v], 1
+    return _drop(weights, z, _lowest_kept(keys, ones, V, top_k))
+
+
+@jit
+def _keep_top_p(weights, total, keys, spare, V, top_p):
+    """Step 5: the sum of the weights that are left. All those below `cut` together are less than 1 - top_p."""
+    cut, count = total * (1 - top_p) / V, 0
+    for v in range(V):
+        if weights[v] >= cut:
+            keys[count], spare[count] = weights[v], weights[v]
+            count += 1
+    return _drop(weights, weights, _lowest_kept(keys, spare, count, top_p * total))
+
+
+@jit
+def _keep_typical(weights, total, z, keys, spare, V, typical_p):
+    """Step 7: z becomes minus the distance of each surprise from its mean; the sum of the weights that are left"""
+    entropy, log_total = 0.0, np.log(total)
+    for v in range(V):
+        if weights[v] > 0:
+            z[v] -= log_total
+            entropy -= weights[v] / total * z[v]
+    for v in range(V):
+        z[v] = -abs(z[v] + entropy) if weights[v] > 0 else -np.inf
+        keys[v], spare[v] = z[v], weights[v]
+    return _drop(weights, z, _lowest_kept(keys, spare, V, typical_p * total))
+
+
+@jit
+def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room):
+    """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
+    z, weights, keys, spare = room[0], room[1], room[2], room[3]
+    lost = 0
+    for v in range(V):
+        z[v] = logits[first + v]
+        lost += not z[v] < np.inf
+    for token in banned:
+        z[token] = -np.inf
+    if filters.no_repeat_ngram > 0:
+        _forbid_repeats(z, spare, history, h0, length, filters.no_repeat_ngram, V)
+    if filters.repetition_penalty != 1:
+        window = min(length, filters.repetition_window) if filters.repetition_window > 0 else length
+        _penalise(z, spare, history, h0 + length - window, h0 + length, filters.repetition_penalty, V)
+    best = 0
+    for v in range(V):
+        if z[v] > z[best]:
+            best = v
+    if lost > 0 or z[best] == -np.inf:
+        return -1
+    if filters.temperature == 0:
+        return best
+    total = _softmax_weights(weights, z, best, V, filters.temperature)
+    if 0 < filters.top_k < V:
+        total = _keep_top_k(weights, z, keys, spare, V, filters.top_k)
+    if filters.top_p < 1:
+        total = _keep_top_p(weights, total, keys, spare, V, filters.top_p)
+    if filters.min_p > 0:
+        total = _drop(weights, weights, filters.min_p)  # of the largest weight, which is 1
+    if filters.typical_p < 1:
+        total = _keep_typical(weights, total, z, keys, spare, V, filters.typical_p)
+    goal, total = uniform * total, 0.0
+    for v in range(V):
+        total += weights[v]
+        if total > goal:
+            return v
+    while weights[v] == 0:  # the sum above was rounded up
+        v -= 1
+    return v
+
+
+@jit
+def _draw(tokens, logits, uniform, history, banned, filters, room, V, share):
+    """`reference.draw` of rows start ... stop"""
+    part, start, stop, _, _ = share
+    length, flat = history.shape[1], history.reshape(-1)
+    for n in range(start, stop):
+        tokens[n] = draw_row(logits, n * V, V, uniform[n], flat, n * length, length, banned, filters, room[part])
+
+
+def draw(tokens, logits, uniform, history, banned, filters, threads):
+    """See reference.draw. The sums are in float64 as there, in another order."""
+    threads, V = threads if logits.nbytes > SHARED_BYTES else 1, logits.shape[1]
+    parallel_for(
+        threads, _draw, len(tokens), tokens, logits.reshape(-1), uniform, np.ascontiguousarray(history), banned,
+        filters, draw_scratch(V, threads), V,
+    )  # fmt: skip

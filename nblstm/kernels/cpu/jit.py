@@ -1,0 +1,232 @@
+"""`jit`: numba.njit as every kernel uses it, with a cache that notices edits and never raises.
+
+numba's own cache (`cache=True`) looks at one file's time stamp, so an edit in a file whose functions were
+inlined goes unseen; it raises at import where no folder is writable, and at the call where a file is
+truncated. Here the stamp is a digest of every kernel file, and any failure of the cache means compiling.
+
+What the cache holds is unpickled, which can run anything. So a folder is only used where nobody but this user and root
+can have written to it; else numba's next one is, that below the user's home.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite.binding import ffi
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
+
+from nblstm.interrupts import held
+
+PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
+NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
+
+
+def _digest() -> str:
+    """A digest of all kernel sources and of the switches that change what they compile to."""
+    digest = hashlib.blake2b(f"{NO_TILES}".encode(), digest_size=16)
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = _digest()
+
+
+def _stranger_may_write(found: os.stat_result) -> bool:
+    """Whether others than this user and root can write to a file or folder, or own it."""
+    if found.st_uid not in (0, os.getuid()):
+        return True
+    return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid)))
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether a group is this user's alone: it has the user's name, and no other member."""
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return False
+    return group.gr_name == user and set(group.gr_mem) <= {user}
+
+
+@cache
+def written_by_others(folder: str) -> str | None:
+    """The path by which others could put files into a cache folder: itself, a file in it or a folder above; or None.
+
+    In a sticky folder, such as /tmp, nobody can replace what is another's, so one may stand above.
+    """
+    if not hasattr(os, "getuid"):  # Windows, where the cache is below the user's home
+        return None
+    path = os.path.realpath(folder)
+    above = {str(parent) for start in (path, os.path.abspath(folder)) for parent in Path(start).parents}
+    for parent in sorted(above):
+        found = os.stat(parent)
+        if _stranger_may_write(found) and not found.st_mode & stat.S_ISVTX:
+            return parent
+    if _stranger_may_write(os.stat(path)):
+        return path
+    with os.scandir(path) as entries:
+        files = (entry for entry in entries if entry.name.endswith((".nbi", ".nbc")))
+        return next((entry.path for entry in files if _stranger_may_write(entry.stat(follow_symlinks=False))), None)
+
+
+def _owned(locator: Any) -> Any:
+    """One of numba's kinds of cache folder, passed over where others can write to it."""
+
+    class Owned(locator):
+        @classmethod
+        def from_function(cls, function: Any, file: str) -> Any:
+            found = super().from_function(function, file)
+            return None if found is None or KernelCache.refuses(found.get_cache_path()) else found
+
+    return Owned
+
+
+class _Folders(FunctionCache._impl_class):
+    """Where numba puts a function's cache."""
+
+    _locator_classes = [_owned(locator) for locator in FunctionCache._impl_class._locator_classes]
+
+
+class KernelCache(FunctionCache):
+    """numba's on-disk cache of one function: stale after an edit of any kernel file, silent when it fails.
+
+    Functions made by one factory are told apart by their names, see `named`.
+    """
+
+    _impl_class = _Folders
+    on_compile: Callable[[], None] | None = None  # called before the first compilation: lets a caller say why it waits
+    refusal: str | None = None  # a sentence for the user, where a folder is not used
+
+    @staticmethod
+    def refuses(folder: str) -> bool:
+        """Whether a cache folder is not used, because others can write to it: then `refusal` says so."""
+        path = written_by_others(str(folder))
+        if path is not None and KernelCache.refusal is None:
+            KernelCache.refusal = (
+                f"the kernel cache {folder} is not used, as others can write to {path}; take that right from them, or "
+                "set NUMBA_CACHE_DIR to a folder of your own."
+            )
+        return path is not None
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        if self.refuses(self._cache_path):  # of a kind that NUMBA_CACHE_LOCATOR_CLASSES names
+            raise PermissionError(self._cache_path)
+        self._cache_file._source_stamp = _SOURCES
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """What tells compiled versions apart: types and machine. The source is in the stamp, a closure in the name."""
+        return sig, codegen.magic_tuple()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, or None where the cache has none or cannot be read."""
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
+            self._forget()
+            found = None
+        if found is None and KernelCache.on_compile is not None:
+            announce, KernelCache.on_compile = KernelCache.on_compile, None
+            announce()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store the compiled function; a full disk or a read-only folder only means compiling again."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:
+            self._forget()
+
+    def _forget(self) -> None:
+        try:
+            self.flush()
+        except Exception:
+            pass
+
+
+def _take_compiler() -> None:
+    """Wait until no thread compiles, then keep all from it: a child in which a lost one did would wait for ever."""
+    global_compiler_lock.acquire()
+    _LLVM_LOCK.__enter__()
+
+
+def _give_compiler() -> None:
+    """Let threads compile again: in the parent, and in the child, whose only thread is the one that has taken it."""
+    _LLVM_LOCK.__exit__(None, None, None)
+    global_compiler_lock.release()
+
+
+_LLVM_LOCK = getattr(ffi.lib, "_lock", None) or nullcontext()  # llvmlite's own, around each of its calls
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_take_compiler, after_in_parent=_give_compiler, after_in_child=_give_compiler)
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk."""
+    if PLAIN:
+        return _without_warnings(function)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
+    dispatcher.compile = _uninterrupted(dispatcher.compile)
+    try:
+        dispatcher._cache = KernelCache(function)
+    except Exception:  # no folder to write to: compile in every process
+        pass
+    return dispatcher
+
+
+def _without_warnings(function: Callable[..., Any]) -> Any:
+    """The function as Python: integers wrap around and floats overflow without a word, as where it is compiled."""
+
+    @functools.wraps(function)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return quiet
+
+
+def named(function: Callable[..., Any], name: str) -> Any:
+    """`jit` of a function that a factory has made, under a name of its own: by it the cache knows which one it is."""
+    function.__name__ = function.__qualname__ = name
+    return jit(function)
+
+
+def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiling with signals held back: LLVM calls back into Python, where an exception raised by one would be lost."""
+
+    def compiled(signature: Any) -> Any:
+        with held():
+            return compile(signature)
+
+    return compiled
+
+
+def made_once(factory: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The factory, which gives all threads the same kernel for an argument; without a lock, so nobody waits for one."""
+    made: dict[Any, Any] = {}
+    return lambda key: made[key] if key in made else made.setdefault(key, factory(key))
+
+
+def _without_literals(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls with the constants 0, 1 or 64 share one compiled kernel instead of having one each."""
+
+    def resolved(args: Any, kws: Any) -> Any:
+        plain = numba.core.types.unliteral
+        return resolve(tuple(map(plain, args)), {name: plain(kind) for name, kind in kws.items()})
+
+    return resolved

@@ -1,0 +1,215 @@
+"""Recurrent layers on the CPU, of every cell: packing, the time loop of the cell's layout, and weight gradients.
+
+Names: P panels of w units, S columns of a panel, Q panels of 64 input or hidden columns, M rows, Hp = w * P.
+Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share of the texts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
+from nblstm.kernels.cpu.products import (
+    MOST_COLUMNS,
+    ROWS,
+    Columns,
+    copy_piece,
+    pack,
+    pack_inputs,
+    pack_transposed,
+    panels,
+    panels_product,
+    weight_gradient,
+)
+from nblstm.kernels.cpu.tiles import PANEL
+from nblstm.kernels.cpu.vectors import LANES, load, store
+from nblstm.kernels.packed import last_rows, lengths
+from nblstm.kernels.reference import recurrent as specification
+from nblstm.kernels.threads import equal, parallel_for, run_cooperatively, run_ranges
+
+NO_INDEX, NO_WEIGHT = np.empty(0, np.int32), np.empty(0)
+SHARED_BYTES = 1 << 22  # of weights, from which on a stream is worth several threads
+MANY_STEPS = 16  # in one call: more do not make smaller weights worth a barrier a layer ...
+FEW_STEPS = 4  # ... and of one layer alone more than these do not
+
+
+def by_texts(threads, weights, kernel, edges, *args, steps=1):
+    """Call kernel(*args, share): each thread takes the texts between two edges and never waits.
+
+    Where texts are fewer than threads and the weights are many, the threads share every text: each takes its part
+    of the units and waits for the others (`barrier(share.counter, share.parts, ...)`) before it reads theirs. A call of several
+    steps wakes the threads once, so that fewer weights are worth it.
+    """
+    N = edges[-1]
+    if N < threads and weights.nbytes * min(steps, MANY_STEPS) >= SHARED_BYTES:
+        run_cooperatively(threads, kernel, N, *args)
+    else:
+        run_ranges(kernel, edges, *args)
+
+
+def fair_edges(offsets, threads):
+    """Where to cut packed texts so that each thread gets as many tokens: as `threads.equal`, but for unequal texts."""
+    counts = np.diff(offsets)
+    N, T = int(counts[0]), len(counts)
+    if N * T == offsets[-1]:
+        return equal(N, threads)
+    tokens = np.concatenate([[0], np.cumsum(lengths(offsets))])
+    cuts = np.searchsorted(tokens, offsets[-1] * np.arange(1, threads) / threads)
+    return sorted({0, *cuts.tolist(), N})
+
+
+def recurrent_work(cells, M, N, rows, dtype, threads):
+    """Buffers for `recurrent_forward` and `recurrent_backward`, by name, one dict a cell.
+
+    A cell's own: gates (P, M, S) and memory (N + M, Hp), kept for the backward pass. All cells share the rest: a table
+    (P, rows, S) for the projection of unique inputs, and scratch.
+    """
+    shared, works = {}, []
+    for cell, unique in zip(cells, rows):
+        layout = layout_of(cell)
+        if layout is None:
+            works.append({})
+            continue
+        S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
+        P, QH, QD = panels(H, w), panels(H), panels(D)
+        sizes = {
+            "table": P * unique * S, "weight_ih": P * max(D, QD * PANEL) * S,
+            "weight_hh": P * max(H, QH * PANEL) * S, "bias": P * S, "dmemory": N * P * w,
+            "inputs": max(QH * M, QD * (unique or M)) * PANEL, "tail": threads * ROWS * LANES,
+            "block": threads * MOST_COLUMNS * PANEL,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            shared[name] = max(size, shared.get(name, 0))
+        works.append({"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)})
+    scratch = {name: np.zeros(size, dtype) for name, size in shared.items()}
+    return [{**scratch, **work} if work else {} for work in works]
+
+
+def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+    """See reference.recurrent_forward."""
+    layout = layout_of(cell)
+    if layout is None:
+        return specification.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    (rows, D), (M, H), N = x.shape, y.shape, len(h0)
+    w, gather = layout.w, index is not None
+    P = panels(H, w)
+    gate_panels(work["bias"], weights, layout, P, H)
+    (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
+    parallel_for(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
+    if layout.is_recurrent:
+        parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    parallel_for(
+        threads, layout.project, rows, work["table" if gather else "gates"], x.reshape(-1), work["weight_ih"],
+        work["bias"], P, rows, D,
+    )  # fmt: skip
+    memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
+    memory[:N, :H] = c0 if cell.has_memory else h0
+    by_texts(
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, fair_edges(offsets, threads), y.reshape(-1),
+        work["gates"], work["memory"], tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], offsets, N, H,
+        steps=min(len(offsets) - 1, FEW_STEPS),
+    )  # fmt: skip
+    last = last_rows(offsets)
+    hn[...] = y[last]
+    if cell.has_memory:
+        cn[...] = memory[N + last, :H]
+    if cs is not None:
+        cs[...] = memory[N:, :H]
+
+
+def gate_panels(bias, weights, layout, P, H):
+    """The columns of both biases in panels (P, S), zeros behind the last unit."""
+    G, w = layout.S // layout.w, layout.w
+    padded = np.zeros((G, P * w), bias.dtype)
+    for (column, order), name in ((layout.inputs, "bias_ih"), (layout.hidden, "bias_hh")):
+        if len(order):
+            padded[column // w : column // w + len(order), :H] += weights[name].reshape(-1, H)[order]
+    bias[: P * layout.S].reshape(P, G, w)[...] = padded.reshape(G, P, w).transpose(1, 0, 2)
+
+
+@jit
+def _scatter(table, gates, index, S, M, R, share):
+    """table[p, index[m]] += gates[p, m] for panels start ... stop: the gradient of the gather."""
+    _, start, stop, _, _ = share
+    for p in range(start, stop):
+        for i in range(p * R * S, (p + 1) * R * S):
+            table[i] = 0
+        for m in range(M):
+            row, z = (p * R + index[m]) * S, (p * M + m) * S
+            for j in range(0, S, LANES):
+                store(table, row + j, load(table, row + j) + load(gates, z + j))
+
+
+@jit
+def _pack_previous(packed, h0, y, offsets, N, H, share):
+    """packed (Q, M, 64) = h_{t-1} of the rows of steps start ... stop: those of h0, then of y."""
+    _, start, stop, _, _ = share
+    M = offsets[len(offsets) - 1]
+    for t in range(start, stop):
+        for n in range(offsets[t + 1] - offsets[t]):
+            for q in range(-(-H // PANEL)):
+                column, place = q * PANEL, (q * M + offsets[t] + n) * PANEL
+                width = min(PANEL, H - column)
+                if t == 0:
+                    copy_piece(packed, place, h0, n * H + column, width)
+                else:
+                    copy_piece(packed, place, y, (offsets[t - 1] + n) * H + column, width)
+
+
+def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
+    """See reference.recurrent_backward."""
+    layout = layout_of(cell)
+    if layout is None:
+        return specification.recurrent_backward(
+            dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads
+        )
+    (rows, D), (M, H), N = x.shape, y.shape, len(h0)
+    S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
+    P, tail, gates = panels(H, w), work["tail"], work["gates"]
+    dmemory = work["dmemory"][: N * P * w].reshape(N, P * w)
+    dmemory[:, :H] = dc if cell.has_memory else 0
+    dy[last_rows(offsets)] += dh  # hn = y at a text's last step
+    dh.fill(0)
+    if layout.is_recurrent:
+        parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    slopes = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
+    by_texts(
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), slopes, gates,
+        work["memory"], work["weight_hh"], offsets, N, H, tail,
+        steps=min(len(offsets) - 1, FEW_STEPS),
+    )  # fmt: skip
+    if cell.has_memory:
+        dc[...] = dmemory[:, :H]
+    else:
+        dh += dmemory[:, :H]
+    # both biases have one gradient where their columns are the same
+    same = layout.is_recurrent and column_ih == column_hh
+    if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
+        parallel_for(
+            threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
+            y.reshape(-1), offsets, N, H,
+        )  # fmt: skip
+        dbias = grads["bias_hh"]
+        parallel_for(
+            threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias[:0] if same else dbias,
+            order_hh, w, H, H, tuple(Columns(gates, M, S, column_hh, len(order_hh) * w)), work["inputs"], work["block"],
+        )  # fmt: skip
+    dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
+    if index is not None:
+        parallel_for(threads, _scatter, P, dz.z, gates, index, S, M, rows)
+    # dweight_ih = dz.T @ x, dx = dz @ weight_ih
+    dbias = np.zeros_like(grads["bias_ih"])
+    parallel_for(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
+    parallel_for(
+        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, tuple(dz),
+        work["inputs"], work["block"],
+    )  # fmt: skip
+    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",):
+        grads[side] += dbias
+    parallel_for(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
+    parallel_for(
+        threads, panels_product, rows, dx.reshape(-1), tuple(dz), work["weight_ih"], P * dz.count * PANEL, 0, P, P * dz.count,
+        D, tail,
+    )  # fmt: skip

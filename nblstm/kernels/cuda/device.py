@@ -1,0 +1,128 @@
+"""The card: whether there is one, how large a block's share is, and what all kernels' functions are made of."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+try:
+    from numba.cuda.core import config as package_config
+except ImportError:  # the target that older versions of numba bring along: good for the simulator
+    from numba.core import config as package_config
+
+from nblstm.errors import DeviceError
+
+package_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks have small grids
+SIMULATED = bool(package_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
+THREADS = 16 if SIMULATED else 256  # of most blocks; in the simulator everything is smaller by a fixed factor
+TILE, DEPTH = (16, 4) if SIMULATED else (64, 16)  # of a product: a block's rows and columns, how far it walks at a time
+PADDED = TILE + 4  # a row of a tile in shared memory
+UNITS, TEXTS, REACH = (4, 8, 8) if SIMULATED else (16, 32, 32)  # of a recurrent step: the same, THREADS = UNITS^2
+EACH = TEXTS // UNITS  # texts of a thread, which has one unit
+COLUMNS, PARTS = (4, 4) if SIMULATED else (32, 8)  # of a sum of columns: columns of a block, threads of each
+ROW_THREADS, ROWS = (4, 2) if SIMULATED else (32, 4)  # of the softmax: threads of a row, rows of a block
+SUM_BLOCKS = 256  # most partial sums of `squared_norm`
+
+
+def require() -> None:
+    """DeviceError, in one line, unless kernels can run here."""
+    if SIMULATED:
+        return
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise DeviceError(
+            "device cuda needs an NVIDIA card and numba's CUDA package, which is not installed: "
+            'pip install "nblstm[cuda]", or choose cpu.'
+        )
+    if not cuda.is_available():
+        raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose cpu.")
+
+
+def describe() -> tuple[str, int | None]:
+    """(the card's name, its free memory in bytes; None in the simulator)."""
+    if SIMULATED:
+        return "CUDA simulator", None
+    name = cuda.get_current_device().name
+    free = cuda.current_context().get_memory_info()[0]
+    return name.decode() if isinstance(name, bytes) else str(name), int(free)
+
+
+def device(function: Any) -> Any:
+    """Compile a function that kernels call."""
+    return cuda.jit(device=True)(function)
+
+
+@device
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without overflow"""
+    e = np.float32(math.exp(-abs(x)))
+    return np.float32(1) / (np.float32(1) + e) if x >= 0 else e / (np.float32(1) + e)
+
+
+@device
+def tanh(x):
+    """tanh x in float32"""
+    return np.float32(math.tanh(x))
+
+
+# ---------------------------------------------------------------- four numbers at once
+
+
+if SIMULATED:
+
+    def _load_four(array, offset):
+        return array[offset], array[offset + 1], array[offset + 2], array[offset + 3]
+
+else:
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
+    from numba.cuda.types import types as kinds
+
+    @intrinsic
+    def _load_four(typingctx, array, offset):
+        """array[offset : offset + 4] by one load; its address is a multiple of its size"""
+        element, size = array.dtype, array.dtype.bitwidth // 8
+
+        def codegen(context, builder, sig, args):
+            data = context.make_array(sig.args[0])(context, builder, args[0]).data
+            lanes = ir.VectorType(data.type.pointee, 4)
+            address = builder.bitcast(builder.gep(data, [args[1]]), lanes.as_pointer())
+            four = builder.load(address, align=4 * size)
+            numbers = [builder.extract_element(four, ir.IntType(32)(k)) for k in range(4)]
+            return context.make_tuple(builder, sig.return_type, numbers)
+
+        return kinds.UniTuple(element, 4)(array, kinds.intp), codegen
+
+
+@device
+def _four_aligned(array, offset, count):
+    """array[offset : offset + 4] as float32, or zeros where count, the elements that are there, is not positive."""
+    if count > 0:
+        p, q, r, s = _load_four(array, offset)
+        return np.float32(p), np.float32(q), np.float32(r), np.float32(s)
+    return np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+
+
+@device
+def _four_single(array, offset, count):
+    """The same where addresses or counts are no multiples of four: missing elements are zeros."""
+    p = np.float32(array[offset]) if count > 0 else np.float32(0)
+    q = np.float32(array[offset + 1]) if count > 1 else np.float32(0)
+    r = np.float32(array[offset + 2]) if count > 2 else np.float32(0)
+    s = np.float32(array[offset + 3]) if count > 3 else np.float32(0)
+    return p, q, r, s
+
+
+LOADS = {True: _four_aligned, False: _four_single}
+
+
+def is_aligned(width: int, *arrays: Any) -> bool:
+    """Whether rows of `width` elements of these flat arrays can be read four at a time."""
+    return width % 4 == 0 and all(_address(array) % (4 * array.dtype.itemsize) == 0 for array in arrays)
+
+
+def _address(flat: Any) -> int:
+    return 0 if SIMULATED else int(flat.__cuda_array_interface__["data"][0])

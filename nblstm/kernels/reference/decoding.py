@@ -1,0 +1,51 @@
+"""Decoding: one token of each text through the whole network, and many in a row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nblstm.kernels.reference.drawing import draw
+from nblstm.kernels.reference.head import linear_forward
+from nblstm.kernels.reference.recurrent import step
+from nblstm.kernels.threads import not_while_forking
+
+
+def decode_weights(net, threads):
+    """Make the weights as `decode` reads them: here, as they are. net: `kernels.DecoderWeights`. Any thread may share them.
+
+    What they were made from must not change while they are in use.
+    """
+    return net
+
+
+def decode_work(N, weights, threads):
+    """Make ready what one caller's `decode` needs of a batch of up to N texts: here, nothing but the weights."""
+    return weights
+
+
+@not_while_forking
+def decode(logits, h, c, top, tokens, work, threads):
+    """Read one token of each text: h, c (L, N, H) become the next state, logits (N, V) those of the next token.
+
+    top (N, F): what the head sees. tokens (N,) int64. logits may be (0, V): then they are not computed. See
+    `recurrent_forward` for the equations.
+    """
+    x = work.embedding[tokens]
+    for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
+        h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
+        x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
+    top[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
+    if len(logits):
+        linear_forward(logits, (), top, work.head_weight, work.head_bias, threads)
+
+
+def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
+    """`draw` a token of each text, `decode` it, and so on: K = len(uniform) tokens, to history[:, length : length + K].
+
+    history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H), top (N, F)
+    and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned,
+    filters: see `draw`. Behind a -1 that `draw` has left, what follows in that text means nothing.
+    """
+    for k, numbers in enumerate(uniform, length):
+        draw(history[:, k], logits, numbers, history[:, :k], banned, filters, threads)
+        decode(logits, h, c, top, np.maximum(history[:, k], 0), work, threads)

@@ -1,0 +1,56 @@
+"""Cost: how long a network is expected to take on a backend; one model, one set of measured constants.
+
+A step of N texts takes its calls, and its weights, read once, or its products, whichever takes longer:
+
+    seconds = layers * LAYER_SECONDS + max(bytes of the parameters / READ_BYTES, 2 * N * parameters / OPERATIONS)
+
+and DRAW_SECONDS more where a token of each is drawn. What is chosen by it decides how soon a result is there.
+Measured on a 2-core x86-64 server with `benchmarks/sample.py`, `benchmarks/startup.py` and `benchmarks/score.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+from nblstm.config import TokenStackConfig
+from nblstm.kernels import fastest
+
+LAYER_SECONDS = {"numpy": 25e-6, "cpu": 1e-6}  # of one layer's calls, whatever its size
+DRAW_SECONDS = {"numpy": 50e-6, "cpu": 1e-6}  # of drawing the next tokens
+READ_BYTES = {"numpy": 15e9, "cpu": 30e9}  # a second
+OPERATIONS = {"numpy": 70e9, "cpu": 100e9}  # in floating point, a second
+CPU_START = 0.7  # seconds that the compiled kernels take to start
+
+
+def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
+    """Estimate the seconds in which a network reads one token of each of num_texts texts."""
+    if not config.cells[0].compiled:
+        backend = "numpy"  # whichever it is called
+    size = config.num_parameters * np.dtype(config.dtype).itemsize
+    products = 2.0 * num_texts * config.num_parameters / OPERATIONS[backend]
+    return len(config.cells) * LAYER_SECONDS[backend] + max(size / READ_BYTES[backend], products)
+
+
+def draw_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
+    """Estimate the seconds in which a network reads one token of each of num_texts texts and draws the next ones."""
+    drawing = DRAW_SECONDS[backend if config.cells[0].compiled else "numpy"]
+    return step_seconds(config, backend, num_texts) + drawing
+
+
+def start_seconds() -> float:
+    """Estimate the seconds until the compiled kernels can be called: 0 once numba is there, infinite without it."""
+    if fastest() == "numpy":
+        return math.inf
+    return 0.0 if "numba" in sys.modules else CPU_START
+
+
+def compiled_pays_from(config: TokenStackConfig, num_texts: int) -> float:
+    """Estimate how many tokens, of num_texts texts at a time, the compiled kernels score sooner than NumPy.
+
+    0 where they always do, infinite where they never do.
+    """
+    numpy, compiled = (config.readings * step_seconds(config, name, num_texts) / num_texts for name in ("numpy", "cpu"))
+    return start_seconds() / (numpy - compiled) if compiled < numpy else math.inf

@@ -1,0 +1,10 @@
+"""Durations as people read them."""
+
+from __future__ import annotations
+
+
+def duration_text(seconds: float) -> str:
+    """Write a time as m:ss, from an hour on as h:mm:ss: 0:05, 2:30, 1:30:00. A negative one is 0:00."""
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,88 @@
+"""The kernels' files: the same names in the same places, none long, few arguments, and cells that do without numba."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+from support.cases import each
+from support.kernels import CONTRACT
+
+import nblstm
+from nblstm.kernels.cells import KINDS, Cell
+
+FOLDER = Path(nblstm.__file__).parent / "kernels"
+FILES = sorted(FOLDER.rglob("*.py"))
+MOST_LINES, MOST_ARGUMENTS = 400, 10
+MORE = {  # functions with more arguments, and how many: none may come to these, and none may grow
+    # the contract, as the network calls it
+    "recurrent_forward": 13, "recurrent_backward": 15, "search": 13, "search_by": 14, "generate": 11,
+    "softmax_losses_and_gradient": 13, "adam": 13, "forward_on_host": 13, "backward_on_host": 14,
+    # the register tile: three matrices by address and step, in the innermost loops
+    "multiply": 13, "multiply_gates": 13, "multiply_transposed": 11, "band": 13, "_Emitter.__init__": 11, "product": 17,
+    # launched on a card, where arguments are what a launch is told
+    "step": 15, "one": 16, "all_": 16, "cuda._adam": 15,
+}  # fmt: skip
+
+
+def functions(tree, within=""):
+    """(name, number of arguments) of every function of a syntax tree."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            a, name = node.args, getattr(node, "name", "lambda")
+            yield within + name, len([*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, [a.vararg, a.kwarg])])
+        yield from functions(node, f"{node.name}." if isinstance(node, ast.ClassDef) else "")
+
+
+@each("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_file_is_short_and_its_functions_take_few_arguments(path):
+    """Below 400 lines; at most 10 arguments, but for those that are counted above."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") < MOST_LINES
+    for name, count in functions(ast.parse(text)):
+        allowed = MORE.get(name, MORE.get(f"{path.parent.name}.{name}", MOST_ARGUMENTS))
+        assert count <= allowed, f"{name} takes {count} arguments"
+
+
+def test_the_exceptions_are_needed():
+    """Each is a function that still takes as many."""
+    found = {}
+    for path in FILES:
+        for name, count in functions(ast.parse(path.read_text(encoding="utf-8"))):
+            for key in (name, f"{path.parent.name}.{name}"):
+                found[key] = max(count, found.get(key, 0))
+    assert {name: found.get(name) for name in MORE} == MORE
+
+
+def test_backends_have_the_same_names_in_the_same_files():
+    """Every function of the contract lies in the file of one name in each folder that can be imported here."""
+    homes = {}
+    for backend in ("reference", "cpu"):
+        module = importlib.import_module(f"nblstm.kernels.{backend}")
+        homes[backend] = {name: getattr(module, name).__module__.split(".")[-1] for name in CONTRACT}
+        assert set(homes[backend].values()) <= {path.stem for path in (FOLDER / backend).glob("*.py")}
+    assert homes["reference"] == homes["cpu"]
+    for name, home in homes["cpu"].items():
+        text = (FOLDER / "cuda" / f"{home}.py").read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in text or f"\n{name} = " in text, name
+
+
+def test_cells_do_without_numba(python):
+    """Importing every cell, its facts and the specification loads no numba."""
+    code = "import sys; import nblstm.kernels.cells, nblstm.kernels.reference; assert 'numba' not in sys.modules"
+    outcome = python("-c", code)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_a_kind_says_fits_together(name):
+    """Its panel holds each gate of both halves once, within its blocks; its first biases are of gates that it has."""
+    kind = KINDS[name]
+    assert {gate for gate, _ in kind.initial_biases} <= set(kind.inputs)
+    assert (kind.cpu is None) == (kind.panel is None)
+    if kind.panel:
+        for gates, half in ((kind.inputs, kind.panel.inputs), (kind.hidden, kind.panel.hidden)):
+            first, order = half or (0, ())
+            assert sorted(order) == list(range(len(gates))) and first + len(order) <= kind.panel.blocks
+        assert kind.panel.units % 16 == 0 and Cell(name, 2, 3).compiled
+    assert Cell(name, 2, 3).num_parameters > 0
