@@ -194,7 +194,8 @@ def test_two_models_link_together(tmp_path):
         nblstm.export(language_model(size), tmp_path / f"{name}.h", name=name)
     (tmp_path / "both.c").write_text(
         '#define ONE_IMPLEMENTATION\n#include "one.h"\n#define OTHER_IMPLEMENTATION\n#include "other.h"\n'
-        '#include "one.h"\nint main(void) { one_state a; other_state b; one_init(&a); other_init(&b);\none_feed(&a, 1); '
+        '#include "one.h"\nint main(void) { one_state a; other_state b; one_init(&a);\n'
+        "other_init(&b); one_feed(&a, 1); "
         "other_feed(&b, 1); return ONE_VOCAB + OTHER_VOCAB - 50; }\n"
     )
     subprocess.run([CC, "-std=c99", *STRICT, tmp_path / "both.c", "-o", tmp_path / "both"], check=True)
@@ -217,8 +218,8 @@ def test_the_library_needs_nothing(tmp_path, weights):
 
 @needs_compiler
 def test_sums_of_integers_do_not_overflow(tmp_path):
-    """1,500 inputs that are all as large as they can be: sums are split before they leave 32 bits."""
-    model = language_model(8, hidden_size=1500, num_layers=1, cell="rnn", nonlinearity="relu", embedding_size=1)
+    """600 inputs that are all as large as they can be: sums are split before they leave 32 bits."""
+    model = language_model(8, hidden_size=600, num_layers=1, cell="rnn", nonlinearity="relu", embedding_size=1)
     parameters = np.full_like(model.parameters, 0.01)
     model = type(model)(model.config, model.vocabulary, parameters, {})
     for weights in ("int8", "int4"):

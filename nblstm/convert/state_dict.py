@@ -118,8 +118,8 @@ def _place(rest: Tensors, named: Tensors, P: int, D: int) -> None:
                 named[ours] = rest.pop(fitting[0])
     if not {"embedding.weight", "head.weight"} & set(named):
         raise ModelFileError(
-            f"which tensor is the embedding and which the head is not clear from {', '.join(rest)[:200] or 'none'}; map "
-            "them."
+            "which tensor is the embedding and which the head is not clear from "
+            f"{', '.join(rest)[:200] or 'none'}; map them."
         )
     V = len(named["head.weight"] if "head.weight" in named else named["embedding.weight"])
     biases = [name for name, array in rest.items() if array.shape == (V,)]

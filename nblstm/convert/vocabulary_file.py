@@ -22,8 +22,8 @@ def read(path: Path, level: str | None, tokenizer: str) -> tuple[Vocabulary, lis
     front. <eos> is a line end, unless the file has one. ModelFileError says what is wrong with the file.
     """
     if level is not None:
-        checks.one_of("level", level, LEVELS)
-    checks.one_of("tokenizer", tokenizer, TOKENIZERS)
+        checks.choice("level", level, LEVELS)
+    checks.choice("tokenizer", tokenizer, TOKENIZERS)
     found = _parsed(_text(path))
     if isinstance(found, dict) and "tokens" in found and "level" in found:
         ours = Vocabulary.from_dict(found)

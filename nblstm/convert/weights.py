@@ -30,7 +30,7 @@ def import_weights(
     nonlinearity: of an rnn. names: a tensor's name -> ours, "" for one to leave out. The order of the tokens changes
     where <unk> is not the first. ModelFileError says what is wrong with the files, ConfigError with a setting.
     """
-    checks.one_of("nonlinearity", nonlinearity, NONLINEARITIES)
+    checks.choice("nonlinearity", nonlinearity, NONLINEARITIES)
     tensors = _read(weights)
     ours, order = vocabulary_file.read(vocabulary, level, tokenizer)
     try:

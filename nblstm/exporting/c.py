@@ -165,7 +165,7 @@ def _vectors_of(plan: Plan) -> str:
     rows = []
     for k, layer in enumerate(plan.layers):
         vectors = {
-            "bias": layer.bias if layer.input is not None else None,
+            "bias": layer.bias if layer.inputs is not None else None,
             "hidden_bias": layer.hidden_bias,
             "peepholes": layer.peepholes,
         }

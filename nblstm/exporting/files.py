@@ -36,9 +36,9 @@ def export(
 ) -> Exported:
     """Write a model to a file that needs no nblstm.
 
-    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS` (onnx:
-    float32); None is the format's default. name: what all names of a C header begin with. ConfigError names what the format cannot do, ModelFileError
-    a file that cannot be written.
+    format: one of FORMATS; None takes it from the path's ending. weights: one of `plan.WEIGHTS` (onnx: float32); None
+    is the format's default. name: what all names of a C header begin with. ConfigError names what the format cannot
+    do, ModelFileError a file that cannot be written.
     """
     format = _format(path) if format is None else _named(format)
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
@@ -68,7 +68,7 @@ def check_replaceable(path: Path) -> None:
 
 def _named(format: Any) -> str:
     """The format. ConfigError unless it is one."""
-    checks.one_of("format", format, tuple(FORMATS))
+    checks.choice("format", format, tuple(FORMATS))
     return str(format)
 
 

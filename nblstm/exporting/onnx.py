@@ -166,5 +166,5 @@ def _part(graph: Graph, state: str, layer: int) -> str:
 
 def exported(model: Any, weights: str | None) -> bytes:
     """The bytes of the file. ConfigError for other weights than float32."""
-    checks.one_of("weights of format onnx", "float32" if weights is None else weights, ("float32",))
+    checks.choice("weights of format onnx", "float32" if weights is None else weights, ("float32",))
     return render(model)

@@ -57,9 +57,9 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Layer:
-    """The weights of a layer. input: None where the table of tokens holds its product."""
+    """The weights of a layer. inputs: None where the table of tokens holds its product."""
 
-    input: Matrix | None
+    inputs: Matrix | None
     recurrent: Matrix
     projection: Matrix | None
     bias: np.ndarray  # (G H,) float32, both joined; zero where the table holds it
@@ -92,7 +92,7 @@ class Plan:
         if self.tokens is not self.head:
             named["tokens"] = self.tokens
         for k, layer in enumerate(self.layers):
-            parts = {"input": layer.input, "recurrent": layer.recurrent, "projection": layer.projection}
+            parts = {"input": layer.inputs, "recurrent": layer.recurrent, "projection": layer.projection}
             named |= {f"{name}{k}": matrix for name, matrix in parts.items() if matrix is not None}
         return named
 
@@ -108,7 +108,7 @@ class Plan:
 def plan(model: Any, weights: str, format: str) -> Plan:
     """Prepare a model's numbers. ConfigError names what the format cannot do."""
     check(model, format)
-    checks.one_of("weights", weights, WEIGHTS)
+    checks.choice("weights", weights, WEIGHTS)
     c = model.config
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
@@ -267,7 +267,7 @@ def rounded(prepared: Plan) -> LanguageModel:
             hidden[2 * H :] = layer.hidden_bias
         table = lambda: prepared.tokens.values.reshape(V, -1)[:, :G].T
         parts = {
-            "weight_ih": table() if layer.input is None else layer.input.values, "weight_hh": layer.recurrent.values,
+            "weight_ih": table() if layer.inputs is None else layer.inputs.values, "weight_hh": layer.recurrent.values,
             "bias_ih": layer.bias, "bias_hh": hidden, "peepholes": layer.peepholes,
             "weight_hr": None if layer.projection is None else layer.projection.values,
         }  # fmt: skip
