@@ -19,6 +19,7 @@ from nblstm.version import __version__
 COMMANDS = {
     "train": "train", "sample": "sample", "write": "write", "score": "score", "eval": "evaluate", "report": "report",
     "plot": "plot", "info": "info",
+    "export": "export", "import": "import_",
     "warmup": "warmup",
 }  # fmt: skip
 USAGE, FAILURE = 2, 1

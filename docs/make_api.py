@@ -28,7 +28,7 @@ Every public name of `nblstm`, from its signature and its docstring. This page i
 `python docs/make_api.py`; change the docstrings, not the page.
 """
 SECTIONS = {
-    "Train and load": ("train", "load"),
+    "Train, load and export": ("train", "load", "export"),
     "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator"),
     "What they return": ("Score", "Surprisals", "State"),
     "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences"),

@@ -19,6 +19,7 @@ from nblstm.version import __version__
 _HOMES = {
     "train": "nblstm.tasks.session",
     "load": "nblstm.tasks.registry",
+    "export": "nblstm.exporting.files",
     "LanguageModel": "nblstm.tasks.language.model",
     "MaskedLanguageModel": "nblstm.tasks.masked.model",
     "MLPLanguageModel": "nblstm.tasks.window.model",

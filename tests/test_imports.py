@@ -18,7 +18,12 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 
 # Room -> the rooms it may import from, itself apart. Every room may import those of EVERYWHERE.
 BELOW = {
-    "cli": {"config", "files", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text", "training"},
+    "cli": {
+        "config", "convert", "exporting", "files", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text",
+        "training",
+    },
+    "exporting": {"checks", "config", "files", "nn", "reporting", "scoring", "tasks", "text"},
+    "convert": {"checks", "config", "files", "nn", "tasks", "text"},
     "reporting": {"config", "files", "kernels", "nn", "scoring", "tasks", "text"},
     "tasks": {"checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},
     "training": {"checks", "config", "files", "kernels", "nn", "scoring", "text"},
@@ -34,7 +39,7 @@ BELOW = {
     "errors": set(),
     "interrupts": set(),
     "version": set(),
-}
+}  # fmt: skip
 EVERYWHERE = {"arrays", "errors", "interrupts", "version"}
 MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
 MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]

@@ -1,0 +1,174 @@
+"""PyTorch's .pt files, read without PyTorch, and without doing what a pickle asks for.
+
+Such a file is a zip archive: `NAME/data.pkl`, a pickle of nested dicts, and `NAME/data/KEY`, the bytes of each storage.
+A tensor in the pickle is a call of torch._utils._rebuild_tensor_v2 with its storage, offset, sizes and strides. The
+unpickler here knows three kinds of names, that one, collections.OrderedDict and the types of storages, and makes plain
+values of them; any other name is refused. Sizes and strides are believed only where they stay within the storage.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nblstm import checks
+from nblstm.errors import ModelFileError
+from nblstm.files.safetensors import Path
+
+MAX_PICKLE = 1 << 24  # bytes; a tensor takes some hundred
+MAX_NESTING = 8  # dicts within dicts
+DTYPES = {
+    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
+    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "|b1",
+}  # fmt: skip
+
+
+class _Storage(NamedTuple):
+    """A storage that the pickle names: its type, the name of its bytes, how many numbers."""
+
+    kind: str
+    key: str
+    length: int
+
+
+class _View(NamedTuple):
+    """A tensor: where it lies in a storage."""
+
+    storage: _Storage
+    offset: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _rebuild(storage: Any, offset: Any, sizes: Any, strides: Any, *rest: Any) -> _View:
+    """Stand in for torch._utils._rebuild_tensor_v2: say what it would make."""
+    whole = lambda numbers: isinstance(numbers, tuple) and all(checks.is_whole(n, 0, 1 << 48) for n in numbers)
+    if not isinstance(storage, _Storage) or not whole((offset,)) or not whole(sizes) or not whole(strides):
+        raise ModelFileError("a tensor of it is none")
+    return _View(storage, offset, sizes, strides)
+
+
+class _Unpickler(pickle._Unpickler):  # in Python: the one in C trusts the places in its memo
+    """Reads nested dicts of tensors; ModelFileError for any name but the three kinds."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name in DTYPES:
+            return name
+        raise ModelFileError(f"it asks for {f'{module}.{name}'[:80]!r}, which is not part of a state dict")
+
+    def persistent_load(self, found: Any) -> _Storage:
+        if isinstance(found, tuple) and len(found) == 5 and found[0] == "storage":
+            _, kind, key, _, length = found
+            if (
+                isinstance(kind, str)
+                and kind in DTYPES
+                and isinstance(key, str)
+                and checks.is_whole(length, 0, 1 << 48)
+            ):
+                return _Storage(kind, key, length)
+        raise ModelFileError("a storage of it is none")
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Name -> array of every tensor; names of nested dicts are joined with dots. bfloat16 becomes float32.
+
+    ModelFileError says what is wrong with the file, which runs nothing whatever is in it.
+    """
+    checks.path("path", path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, os.path.getsize(path))
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from None
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} is damaged or not a PyTorch state dict: {error}.") from None
+    except zipfile.BadZipFile:
+        raise ModelFileError(
+            f"{path} is no zip archive, as PyTorch 1.6 and later write; save it again with one."
+        ) from None
+    except MemoryError:
+        raise ModelFileError(f"{path} needs more memory than is free; close other programs.") from None
+    except Exception as error:  # a pickle can go wrong in every way that Python can
+        raise ModelFileError(f"{path} is damaged or not a PyTorch state dict: {type(error).__name__}.") from None
+
+
+def _read(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
+    """The tensors of an open archive of so many bytes."""
+    infos = {info.filename: info for info in archive.infolist()}
+    pickled = next((name for name in infos if name.endswith("/data.pkl")), None)
+    if pickled is None:
+        raise ModelFileError("it has no data.pkl")
+    folder = pickled[: -len("data.pkl")]
+
+    def content(name: str) -> bytes:
+        info = infos.get(folder + name)
+        if info is None:
+            raise ModelFileError(f"it lacks {name[:80]!r}")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+            raise ModelFileError(f"{name[:80]!r} is compressed")
+        return archive.read(info)
+
+    if infos[pickled].file_size > MAX_PICKLE:
+        raise ModelFileError(f"its data.pkl is larger than {MAX_PICKLE:,} bytes")
+    order = content("byteorder") if folder + "byteorder" in infos else b"little"
+    if order != b"little":
+        raise ModelFileError("its numbers are big-endian")
+    found = _Unpickler(io.BytesIO(content("data.pkl"))).load()
+    storages: dict[_Storage, np.ndarray] = {}
+    tensors = {}
+    for name, view in _tensors(found, "", 0):
+        if view.storage not in storages:
+            storages[view.storage] = _storage(view.storage, content(f"data/{view.storage.key}"))
+        tensors[name] = _array(view, storages[view.storage], name)
+    return tensors
+
+
+def _tensors(found: Any, name: str, depth: int) -> Iterator[tuple[str, _View]]:
+    """Every tensor of nested dicts, and its name; other values are passed over."""
+    if isinstance(found, _View):
+        yield name, found
+    elif isinstance(found, Mapping):
+        if depth == MAX_NESTING:
+            raise ModelFileError(f"it has dicts nested deeper than {MAX_NESTING}")
+        for key, value in found.items():
+            if isinstance(key, str):
+                yield from _tensors(value, f"{name}.{key}" if name else key, depth + 1)
+
+
+def _storage(storage: _Storage, data: bytes) -> np.ndarray:
+    """The numbers of a storage (length,)."""
+    dtype = np.dtype(DTYPES[storage.kind])
+    if len(data) < storage.length * dtype.itemsize:
+        raise ModelFileError(f"storage {storage.key[:80]!r} has fewer bytes than it says")
+    numbers = np.frombuffer(data, dtype, storage.length)
+    if storage.kind == "BFloat16Storage":
+        return (numbers.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return numbers
+
+
+def _array(view: _View, numbers: np.ndarray, name: str) -> np.ndarray:
+    """A tensor as an array of its own. ModelFileError if it leaves its storage."""
+    _, offset, sizes, strides = view
+    count = 1
+    for size in sizes:
+        count *= size
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides))
+    if len(sizes) != len(strides) or len(sizes) > 32 or (count and last >= len(numbers)) or count > len(numbers):
+        raise ModelFileError(f"tensor {name[:80]!r} leaves its storage")
+    if not count:
+        return np.empty(sizes, numbers.dtype)
+    steps = [stride * numbers.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(numbers[offset:], sizes, steps).copy()

@@ -1,0 +1,77 @@
+"""Format html: a language model as one page that needs no network: a person types, the model goes on.
+
+As in a report, all that comes from a model is escaped, and the page's content security policy allows its own style and
+script alone, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from html import escape
+
+from nblstm.exporting import packing
+from nblstm.exporting.html_source import COLORS, ENGINE, PAGE_SCRIPT, SHAPES
+from nblstm.exporting.plan import Plan
+from nblstm.reporting import theme
+
+SCRIPT = ENGINE + PAGE_SCRIPT
+
+
+def render(plan: Plan, file: str, name: str = "nblstm") -> str:
+    """Write the page. file: its name, whose stem is the title; `name` means nothing here."""
+    c, vocabulary = plan.model.config, plan.model.vocabulary
+    title, style = (
+        escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()),
+        f"{SHAPES}\n{theme.both(COLORS)}",
+    )
+    data = {
+        "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
+        "vectors": packing.vectors(plan),
+    }  # fmt: skip
+    model = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # in which no tag can begin or end
+    facts = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens, weights {plan.weights}"
+    limits = ["0", *map(str, theme.SURPRISE_BITS)]
+    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
+    key = "".join(f'<li class="u{k}">{text}</li>' for k, text in enumerate(names))
+    return f"""<!doctype html>
+<!-- Made by nblstm export. -->
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style, SCRIPT)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1><p class="soft">{escape(facts)}. It runs in this page; nothing is sent anywhere.</p></header>
+<main>
+<div>
+<textarea id="text" aria-label="Text" placeholder="Type, or let it begin." spellcheck="false"></textarea>
+<div class="controls">
+<button id="go">Go on</button><button id="clear" class="quiet">Clear</button>
+<label>Temperature <span id="shown">0.80</span>
+<input id="temperature" type="range" min="0" max="1.5" step="0.05" value="0.8"></label>
+<label>Tokens <input id="count" inputmode="numeric" value="200"></label>
+<label>Seed <input id="seed" inputmode="numeric" placeholder="random"></label>
+</div>
+<section class="card"><h2>Surprise: <span id="note"></span></h2>
+<div id="view" role="group" aria-label="The text, tinted by surprise"></div>
+<ul class="key" aria-label="Bits of surprise">{key}</ul></section>
+</div>
+<aside class="card"><h2>What comes next</h2><ul id="bars" aria-label="The most likely next tokens"></ul></aside>
+</main>
+<script type="application/json" id="model">{model}</script>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be loaded; of styles and scripts, those with these hashes may be used."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"

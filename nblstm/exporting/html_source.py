@@ -1,0 +1,433 @@
+"""The page of `nblstm.exporting.html`: its script, in two parts, and its style.
+
+The engine knows no page: it is a function of the constants. The rest lets a person write with it.
+"""
+
+ENGINE = r"""
+"use strict";
+
+// Base64 as an array of a kind of numbers, little-endian.
+function numbers(Kind, text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Kind(bytes.buffer);
+}
+
+function floats(bfloats) {
+  return new Float32Array(Uint32Array.from(bfloats, (half) => half << 16).buffer);
+}
+
+// A matrix as it is multiplied with; its rows are padded to a multiple of four.
+function matrix(weights, [rows, columns, stride, text, scales]) {
+  let flat;
+  if (weights === "float32") flat = Float64Array.from(numbers(Float32Array, text));
+  else if (weights === "bfloat16") flat = Float64Array.from(floats(numbers(Uint16Array, text)));
+  else if (weights === "int8") {
+    const scale = numbers(Float32Array, scales);
+    const rounded = (number, k) => Math.fround(number * scale[Math.floor(k / stride)]);
+    flat = Float64Array.from(numbers(Int8Array, text), rounded);
+  } else {
+    const scale = floats(numbers(Uint16Array, scales)), packed = numbers(Uint8Array, text);
+    flat = new Float64Array(2 * packed.length);
+    for (let k = 0; k < flat.length; k++) {
+      const byte = packed[16 * (k >> 5) + (k & 15)];
+      flat[k] = ((k & 16 ? byte >> 4 : byte & 15) - 8) * scale[k >> 5];
+    }
+  }
+  return { rows, columns, stride, flat };
+}
+
+// y += matrix x, four rows at once.
+function product(y, m, x) {
+  const { rows, columns, stride, flat } = m;
+  for (let row = 0; row < rows; row += 4) {
+    const p = row * stride, q = p + stride, r = q + stride, s = r + stride;
+    let a = 0, b = 0, c = 0, d = 0;
+    for (let k = 0; k < columns; k++) {
+      const n = x[k];
+      a += flat[p + k] * n;
+      b += flat[q + k] * n;
+      c += flat[r + k] * n;
+      d += flat[s + k] * n;
+    }
+    y[row] += a;
+    if (row + 1 < rows) y[row + 1] += b;
+    if (row + 2 < rows) y[row + 2] += c;
+    if (row + 3 < rows) y[row + 3] += d;
+  }
+}
+
+const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+
+// z = W x + b (a GRU: a), u = U h (+ b_n); y and c are written.
+const CELLS = {
+  // i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)
+  "lstm"(y, z, u, h, c, p) {
+    const H = y.length;
+    for (let k = 0; k < H; k++) {
+      const i = z[k] + u[k] + (p ? p[k] * c[k] : 0), f = z[H + k] + u[H + k] + (p ? p[H + k] * c[k] : 0);
+      c[k] = sigmoid(f) * c[k] + sigmoid(i) * Math.tanh(z[2 * H + k] + u[2 * H + k]);
+      y[k] = sigmoid(z[3 * H + k] + u[3 * H + k] + (p ? p[2 * H + k] * c[k] : 0)) * Math.tanh(c[k]);
+    }
+  },
+  // c = u (f c + i g) + (1 - u) c
+  "update-lstm"(y, z, u, h, c) {
+    const H = y.length, at = (gate, k) => z[gate * H + k] + u[gate * H + k];
+    for (let k = 0; k < H; k++) {
+      const made = sigmoid(at(1, k)) * c[k] + sigmoid(at(0, k)) * Math.tanh(at(2, k)), update = sigmoid(at(4, k));
+      c[k] = update * made + (1 - update) * c[k];
+      y[k] = sigmoid(at(3, k)) * Math.tanh(c[k]);
+    }
+  },
+  // r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h
+  "gru"(y, z, u, h) {
+    const H = y.length;
+    for (let k = 0; k < H; k++) {
+      const n = Math.tanh(z[2 * H + k] + sigmoid(z[k] + u[k]) * u[2 * H + k]), update = sigmoid(z[H + k] + u[H + k]);
+      y[k] = (1 - update) * n + update * h[k];
+    }
+  },
+  "tanh"(y, z, u) {
+    for (let k = 0; k < y.length; k++) y[k] = Math.tanh(z[k] + u[k]);
+  },
+  "relu"(y, z, u) {
+    for (let k = 0; k < y.length; k++) y[k] = Math.max(0, z[k] + u[k]);
+  },
+};
+
+const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const LETTER = "\\p{L}\\p{N}_";
+const PATTERNS = {
+  default: `[ ]?[${LETTER}]+(?:['\u2019][${LETTER}]+)*|[ ]?[^${LETTER}${SPACE}]|[${SPACE}]`,
+  whitespace: `[^${SPACE}]+|\\n`,
+};
+
+class Model {
+  constructor({ config, tokens, matrices, vectors }) {
+    this.config = config;
+    this.tokens = tokens;
+    this.m = {};
+    this.v = {};
+    for (const name in matrices) this.m[name] = matrix(config.weights, matrices[name]);
+    for (const name in vectors) this.v[name] = Float64Array.from(numbers(Float32Array, vectors[name]));
+    this.ids = new Map(tokens.map((token, id) => [token, id]));
+    if (config.end !== null) this.ids.delete(tokens[config.end]);
+    this.cell = CELLS[config.cell === "rnn" ? config.nonlinearity : config.cell];
+    this.pattern = config.level === "word" ? new RegExp(PATTERNS[config.tokenizer], "gu") : null;
+  }
+
+  // The state before a text: what `feed` changes.
+  start() {
+    return { h: this.v.h.slice(), c: this.v.c.slice(), top: null };
+  }
+
+  row(m, row, count) {
+    return m.flat.slice(row * m.stride, row * m.stride + count);
+  }
+
+  feed(state, token) {
+    const { m, v } = this, { layers, hidden, table_rows: rows } = this.config;
+    const P = state.h.length / layers, tokens = m.tokens || m.head;
+    let x, z, c;
+    if (rows) z = this.row(tokens, token * rows, rows * tokens.stride);
+    else x = this.row(tokens, token, tokens.columns);
+    for (let layer = 0; layer < layers; layer++) {
+      const h = state.h.subarray(layer * P, layer * P + P), below = x, y = new Float64Array(hidden);
+      const u = new Float64Array(m["recurrent" + layer].rows);
+      c = state.c.length ? state.c.subarray(layer * hidden, layer * hidden + hidden) : null;
+      if (x) {
+        z = v["bias" + layer].slice();
+        product(z, m["input" + layer], x);
+      }
+      product(u, m["recurrent" + layer], h);
+      const behind = v["hidden_bias" + layer];
+      if (behind) for (let k = 0; k < hidden; k++) u[2 * hidden + k] += behind[k];
+      this.cell(y, z, u, h, c, v["peepholes" + layer]);
+      if (m["projection" + layer]) product(h.fill(0), m["projection" + layer], y);
+      else h.set(y);
+      x = h.slice();
+      if (this.config.residual && below && below.length === P) for (let k = 0; k < P; k++) x[k] += below[k];
+    }
+    state.top = this.config.head === "cell" ? Float64Array.of(...x, ...c) : x;
+  }
+
+  logits(state) {
+    const logits = this.v.head_bias.slice();
+    product(logits, this.m.head, state.top);
+    return logits;
+  }
+
+  probabilities(logits) {
+    const most = logits.reduce((a, b) => Math.max(a, b)), weights = logits.map((z) => Math.exp(z - most));
+    const total = weights.reduce((a, b) => a + b);
+    return weights.map((w) => w / total);
+  }
+
+  // The ids of a text's tokens; 0, <unk>, for those that are not known.
+  encode(text) {
+    if (this.config.level === "byte") return Array.from(new TextEncoder().encode(text));
+    const found = this.pattern ? text.match(this.pattern) || [] : Array.from(text);
+    return found.map((token) => this.ids.get(token) || 0);
+  }
+
+  // The text of a token behind another one, or behind nothing (null). Of bytes, see `texts`.
+  text(before, id) {
+    const { level, tokenizer, end } = this.config, token = id === end ? "" : this.tokens[id];
+    if (level !== "word" || tokenizer !== "whitespace") return token;
+    const last = before === null || before === end ? "\n" : this.tokens[before];
+    return last === "\n" || token === "\n" || !token ? token : " " + token;
+  }
+
+  // What each of some ids adds to the text; a character of several bytes comes with its last.
+  texts(ids) {
+    if (this.config.level !== "byte") return ids.map((id, k) => this.text(k ? ids[k - 1] : null, id));
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    return ids.map((id, k) => decoder.decode(Uint8Array.of(id), { stream: k + 1 < ids.length }));
+  }
+
+  // The next token; temperature 0 takes the most likely.
+  draw(logits, temperature, random) {
+    const banned = this.config.banned;
+    let most = -Infinity, best = 0;
+    logits.forEach((z, id) => { if (id !== banned && z > most) { most = z; best = id; } });
+    if (!(temperature > 0)) return best;
+    const weights = logits.map((z, id) => (id === banned ? 0 : Math.exp((z - most) / temperature)));
+    const goal = random.random() * weights.reduce((a, b) => a + b);
+    let total = 0;
+    for (let id = 0; id < weights.length; id++) {
+      total += weights[id];
+      if (total > goal) return id;
+    }
+    return best;
+  }
+}
+
+// NumPy's default_rng(seed).random(): PCG64, seeded by SeedSequence.
+class Random {
+  constructor(seed) {
+    const u32 = (n) => BigInt.asUintN(32, n), words = [];
+    let hash = 0x43B0D7E5n, rest = BigInt(seed);
+    do { words.push(u32(rest)); rest >>= 32n; } while (rest > 0n);
+    const hashed = (word, multiplier) => {
+      word ^= hash;
+      hash = u32(hash * multiplier);
+      word = u32(word * hash);
+      return word ^ (word >> 16n);
+    };
+    const pool = [0, 1, 2, 3].map((k) => hashed(words[k] || 0n, 0x931E8875n));
+    const mix = (place, word) => {
+      const mixed = u32(0xCA01F9DDn * pool[place] - 0x4973F715n * hashed(word, 0x931E8875n));
+      pool[place] = mixed ^ (mixed >> 16n);
+    };
+    for (let k = 0; k < 4; k++) for (let j = 0; j < 4; j++) if (j !== k) mix(j, pool[k]);
+    for (const word of words.slice(4)) for (let j = 0; j < 4; j++) mix(j, word);
+    hash = 0x8B51F9DDn;
+    const made = Array.from({ length: 8 }, (_, k) => hashed(pool[k % 4], 0x58F38DEDn));
+    const wide = (k) => (made[k + 1] << 96n) | (made[k] << 64n) | (made[k + 3] << 32n) | made[k + 2];
+    this.step = BigInt.asUintN(128, (wide(4) << 1n) | 1n);
+    this.state = 0n;
+    this.advance();
+    this.state += wide(0);
+    this.advance();
+  }
+
+  advance() {
+    this.state = BigInt.asUintN(128, this.state * 0x2360ED051FC65DA44385DF649FCCF645n + this.step);
+  }
+
+  random() {
+    this.advance();
+    const mixed = (this.state >> 64n) ^ BigInt.asUintN(64, this.state), turn = this.state >> 122n;
+    const turned = BigInt.asUintN(64, (mixed >> turn) | (mixed << (64n - turn)));
+    return Number(turned >> 11n) / 9007199254740992;
+  }
+}
+"""
+
+PAGE_SCRIPT = r"""
+// ---------------------------------------------------------------- the page
+
+function show(model) {
+  const at = (id) => document.getElementById(id);
+  const box = at("text"), view = at("view"), bars = at("bars"), go = at("go"), note = at("note");
+  const start = model.config.start, always = model.config.end !== null, limits = [1, 2, 4, 6, 9];
+  let ids = [], states = [], bits = [], random = null, left = 0, timer = 0, seen = null;
+
+  // What has been read of the first `count` tokens, as one state; states[k] is that behind token k.
+  const copied = (state) => ({ h: state.h.slice(), c: state.c.slice(), top: state.top });
+  const first = () => {
+    const state = model.start();
+    model.feed(state, start);
+    return state;
+  };
+  const origin = first();
+  const before = (k) => {
+    if (k > 0) return states[k - 1];
+    return always || !ids.length ? origin : null;
+  };
+
+  function read(id) {
+    const state = before(ids.length);
+    const cost = state ? -Math.log2(model.probabilities(model.logits(state))[id]) : 0;
+    const next = copied(always || ids.length ? state : model.start());
+    model.feed(next, id);
+    ids.push(id);
+    states.push(next);
+    bits.push(ids.length === 1 && !always ? 0 : cost);
+  }
+
+  function reread() {
+    const wanted = model.encode(box.value);
+    let same = 0;
+    while (same < ids.length && same < wanted.length && ids[same] === wanted[same]) same++;
+    ids.length = states.length = bits.length = same;
+    for (const id of wanted.slice(same)) read(id);
+    draw();
+  }
+
+  function draw() {
+    const texts = model.texts(ids), marks = texts.map((text, k) => {
+      const mark = document.createElement("b");
+      mark.className = "u" + limits.filter((limit) => bits[k] >= limit).length;
+      mark.textContent = text.replace(/\n/g, "\u21b5\n");
+      mark.title = bits[k].toFixed(2) + " bits";
+      return mark;
+    });
+    view.replaceChildren(...marks);
+    const mean = bits.length ? bits.reduce((a, b) => a + b) / bits.length : 0;
+    note.textContent = ids.length ? `${ids.length} tokens, ${mean.toFixed(2)} bits each` : "nothing is written yet";
+    drawBars();
+  }
+
+  function label(id) {
+    if (id === model.config.end) return "end";
+    const text = model.config.level === "byte" && id > 126 ? "0x" + id.toString(16) : model.tokens[id];
+    return text === "\n" ? "\u21b5" : text === "\t" ? "\u21e5" : text.replace(/ /g, "\u2423");
+  }
+
+  function drawBars() {
+    const state = ids.length ? states[ids.length - 1] : origin;
+    const chances = Array.from(model.probabilities(model.logits(state)), (p, id) => [p, id]);
+    const best = chances.sort((a, b) => b[0] - a[0]).slice(0, 8);
+    bars.replaceChildren(...best.map(([p, id]) => {
+      const item = document.createElement("li"), bar = document.createElement("span");
+      const name = document.createElement("span"), share = document.createElement("span");
+      bar.className = "bar";
+      bar.style.width = (100 * p).toFixed(1) + "%";
+      name.className = "label";
+      name.textContent = label(id);
+      share.className = "p";
+      share.textContent = (100 * p).toFixed(1) + " %";
+      const track = document.createElement("span");
+      track.className = "track";
+      track.append(bar);
+      item.append(name, track, share);
+      return item;
+    }));
+  }
+
+  function stop() {
+    clearTimeout(timer);
+    left = 0;
+    go.textContent = "Go on";
+    box.readOnly = false;
+  }
+
+  function write() {
+    const until = performance.now() + 12, temperature = Number(at("temperature").value);
+    while (left > 0 && performance.now() < until) {
+      const state = ids.length ? states[ids.length - 1] : origin;
+      const id = model.draw(model.logits(state), temperature, random);
+      if (id === model.config.end) left = 0;
+      else {
+        if (!ids.length && !always) states.push(copied(state)), ids.push(id), bits.push(0), model.feed(states[0], id);
+        else read(id);
+        left--;
+      }
+    }
+    box.value = model.texts(ids).join("");
+    draw();
+    box.scrollTop = box.scrollHeight;
+    if (left > 0) timer = setTimeout(write, 4);
+    else stop();
+  }
+
+  go.addEventListener("click", () => {
+    if (left > 0) return stop();
+    const seed = at("seed").value.trim();
+    if (seed !== seen || !random) {
+      const fresh = () => crypto.getRandomValues(new Uint32Array(1))[0];
+      random = new Random(/^\d+$/.test(seed) ? seed : fresh());
+      seen = seed;
+    }
+    left = Math.max(1, Math.min(10000, Math.round(Number(at("count").value)) || 200));
+    go.textContent = "Stop";
+    box.readOnly = true;
+    write();
+  });
+  at("clear").addEventListener("click", () => {
+    stop();
+    box.value = "";
+    random = null;
+    reread();
+    box.focus();
+  });
+  at("temperature").addEventListener("input", () => {
+    at("shown").textContent = Number(at("temperature").value).toFixed(2);
+  });
+  box.addEventListener("input", reread);
+  reread();
+}
+
+if (typeof document !== "undefined") show(new Model(JSON.parse(document.getElementById("model").textContent)));
+"""
+
+COLORS = """\
+:root { background: @paper; color: @ink; }
+.soft, label, h2 { color: @soft; }
+.card, textarea, input { background: @card; border-color: @line; color: @ink; }
+button { background: @accent; color: @paper; border-color: @accent; }
+button.quiet { background: @card; color: @ink; border-color: @line; }
+:focus-visible { outline-color: @accent; }
+.bar { background: @accent; } .track { background: @paper; }
+input[type=range] { accent-color: @accent; }
+.u0 { background: @u0; } .u1 { background: @u1; } .u2 { background: @u2; }
+.u3 { background: @u3; } .u4 { background: @u4; } .u5 { background: @u5; }"""
+
+SHAPES = """\
+*, *::before, *::after { box-sizing: border-box; }
+:root { color-scheme: light dark; font: 16px/1.6 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  -webkit-text-size-adjust: 100%; }
+body { margin: 0 auto; max-width: 66rem; padding: 2.5rem clamp(1rem, 4vw, 3rem) 3rem; overflow-wrap: break-word; }
+h1 { font-family: Charter, "Bitstream Charter", "Sitka Text", Cambria, Georgia, serif; font-weight: 600;
+  font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.2; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
+h2 { font-size: 0.9rem; font-weight: 600; margin: 0 0 0.6rem; }
+header { margin-bottom: 1.5rem; } header p { margin: 0; }
+main { display: grid; grid-template-columns: minmax(0, 1fr) 18rem; gap: 1.25rem; align-items: start; }
+.card, textarea { border: 1px solid; border-radius: 10px; padding: 1.1rem 1.25rem; min-width: 0; }
+textarea { display: block; width: 100%; min-height: 10rem; resize: vertical; line-height: 1.55; }
+textarea, #view, .label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: 0.9rem; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1.2rem; align-items: end; margin: 1rem 0 1.25rem; }
+label { display: block; font-size: 0.875rem; }
+label input { display: block; margin-top: 0.15rem; }
+input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 7rem; }
+input[type=range] { padding: 0; width: 10rem; height: 2.1rem; border: 0; background: none; }
+button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
+  min-width: 6rem; }
+:focus-visible { outline: 2px solid; outline-offset: 2px; }
+#view { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.75; min-height: 3rem; }
+#view b { font-weight: 400; padding: 0.12em 0; }
+ul { list-style: none; padding: 0; margin: 0; }
+#bars li { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
+  padding: 0.15rem 0; }
+.label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.track { height: 0.6rem; border-radius: 2px; }
+.bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
+.p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
+.key { display: flex; flex-wrap: wrap; gap: 0.3rem; margin-top: 0.9rem; font-size: 0.875rem; }
+.key li { padding: 0.1rem 0.6rem; border-radius: 4px; }
+aside { position: sticky; top: 1rem; }
+@media (max-width: 46rem) {
+  body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }
+  .controls label, .controls button { flex: 1 1 8rem; } input, input[type=range] { width: 100%; }
+}"""

@@ -1,0 +1,37 @@
+"""Protocol buffers, as far as an ONNX file needs them: messages as pairs of (field number, value), written by hand.
+
+Source: protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Union
+
+Value = Union[int, float, str, bytes, "list[tuple[int, Value]]"]
+
+
+def varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; negative numbers as 64 bits."""
+    number &= (1 << 64) - 1
+    parts = []
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def message(fields: Iterable[tuple[int, Value]]) -> bytes:
+    """The bytes of a message. A number is a varint, a float 32 bits, all else has its length before it."""
+    return b"".join(_field(number, value) for number, value in fields)
+
+
+def _field(number: int, value: Value) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    data = data if isinstance(data, bytes) else message(data)
+    return varint(number << 3 | 2) + varint(len(data)) + data

@@ -1,0 +1,55 @@
+"""Format py: a language model as one Python file that uses NumPy where there is some."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from nblstm.exporting import packing
+from nblstm.exporting.c import filled
+from nblstm.exporting.plan import Plan
+from nblstm.exporting.py_source import SOURCE
+
+WIDTH = 118
+
+
+def render(plan: Plan, file: str, name: str = "nblstm") -> str:
+    """Write the file. file: its name, for the text on top; `name` means nothing here."""
+    c, vocabulary = plan.model.config, plan.model.vocabulary
+    constants = [
+        f"CONFIG = {packing.config(plan)!r}", f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
+        f"MATRICES = {{\n{''.join(_matrix(name, *fields) for name, fields in packing.matrices(plan).items())}}}",
+        f"VECTORS = {{\n{''.join(_vector(name, data) for name, data in packing.vectors(plan).items())}}}",
+    ]  # fmt: skip
+    prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
+    values = {
+        "description": f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens.",
+        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": ascii(file)[1:-1],
+        "module": re.sub(r"\W", "_", os.path.splitext(file)[0]), "constants": "\n".join(constants),
+    }  # fmt: skip
+    return filled(SOURCE, values)
+
+
+def _lines(items: Iterable[str]) -> str:
+    """A list of Python in lines."""
+    lines, line = [], ""
+    for item in items:
+        if len(line) + len(item) + 2 > WIDTH and line:
+            lines.append(line.rstrip())
+            line = ""
+        line += f"{item}, "
+    return "[\n    " + "\n    ".join([*lines, line.rstrip()]) + "\n]"
+
+
+def _matrix(name: str, rows: int, columns: int, stride: int, numbers: str, scales: str) -> str:
+    return f"    {name!r}: ({rows}, {columns}, {stride}, {_text(numbers)}, {_text(scales)}),\n"
+
+
+def _vector(name: str, data: str) -> str:
+    return f"    {name!r}: {_text(data)},\n"
+
+
+def _text(data: str) -> str:
+    """Base64 as a literal of many lines; whoever decodes it passes over line ends."""
+    return '"""' + "\n".join(data[k : k + WIDTH] for k in range(0, len(data), WIDTH)) + '"""'

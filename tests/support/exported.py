@@ -1,0 +1,57 @@
+"""Small untrained language models for the tests of exports, with vocabularies that are hard to quote."""
+
+from itertools import chain
+
+import numpy as np
+
+from nblstm.nn.parameters import initial
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.text.vocabulary import Vocabulary
+
+HARD = ["\\", "\n", '"', "'", " ", "😀", "é", "€", "?", "/", "*", "<", "\t", "\x01", "’", "`", "%", "{", "$", "@"]
+WORDS = 'Hello wörld, it’s "quoted" don\'t\tx_1 \\ back 😀 </script> ??/ the end.\n'
+PROMPTS = {
+    "char": 'b\\"é😀c', "byte": "a\nb",
+    "word": " Hello wörld, it’s  \"quoted\" don't\tx_1  never seen’ w3\n",
+}  # fmt: skip
+
+
+def vocabulary(size=36, level="char", tokenizer="default", ends=False):
+    """A vocabulary of so many tokens; of bytes there are 256."""
+    if level == "byte":
+        return Vocabulary.build([], "byte", ends=ends)
+    if level == "word":
+        text = WORDS + " ".join(f"w{k}" for k in range(size))
+        return Vocabulary.build([text], "word", tokenizer=tokenizer, ends=ends, max_vocab=size)
+    first = ["<unk>", "<end>"] if ends else ["<unk>"]
+    characters = HARD + [chr(code) for code in chain(range(97, 123), range(0x4E00, 0x4E00 + size))]
+    fields = {"level": "char", "tokenizer": "default", "tokens": first + characters[: size - len(first)]}
+    return Vocabulary.from_dict(fields | ({"end_id": 1} if ends else {}))
+
+
+def language_model(size=36, level="char", tokenizer="default", ends=False, seed=0, **config):
+    """A language model with fresh parameters, every bias and learned state too."""
+    tokens = vocabulary(size, level, tokenizer, ends)
+    config = LanguageConfig(**{"vocab_size": len(tokens), "hidden_size": 16, "num_layers": 2, **config})
+    parameters = initial(config, seed)
+    parameters += np.random.default_rng(seed).uniform(-0.2, 0.2, len(parameters)).astype(config.dtype)
+    return LanguageModel(config, tokens, parameters, {})
+
+
+# Networks that every format without an equation of its own must get right: a name, and what makes the model.
+NETWORKS = {
+    "lstm": {"hidden_size": 37},
+    "gru": {"hidden_size": 37, "cell": "gru"},
+    "rnn, residual": {"hidden_size": 20, "num_layers": 3, "cell": "rnn", "residual": True},
+    "relu": {"hidden_size": 20, "cell": "rnn", "nonlinearity": "relu"},
+    "projection": {"proj_size": 9, "residual": True, "embedding_size": 9, "learned_state": True},
+    "peepholes, cell head, tied": {"peepholes": True, "head": "cell", "tie": True},
+    "update-lstm": {"cell": "update-lstm", "head": "cell", "learned_state": True},
+    "documents of words": {"size": 300, "level": "word", "ends": True, "tie": True},
+    "spaced words": {"size": 300, "level": "word", "tokenizer": "whitespace", "tie": True},
+    "bytes": {"level": "byte"},
+    "one unit": {"hidden_size": 1, "num_layers": 1},
+    "two tokens": {"size": 2, "hidden_size": 5},
+    "a large vocabulary": {"size": 10_000, "num_layers": 1},
+}

@@ -1,0 +1,92 @@
+"""Format html: the page's engine, run in node, writes what the model writes; the page asks for nothing."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from support.exported import NETWORKS, PROMPTS, language_model
+
+import nblstm
+from nblstm.exporting import plan as planning
+
+NODE = shutil.which("node")
+DRIVER = r"""
+const page = require("fs").readFileSync(process.argv[2], "utf8"), asked = JSON.parse(process.argv[3]);
+const data = JSON.parse(page.match(/<script type="application\/json" id="model">([^]*?)<\/script>/)[1]);
+const { Model, Random } = new Function(page.match(/<script>([^]*?)<\/script>/)[1] + "; return { Model, Random };")();
+const model = new Model(data), state = model.start(), random = new Random(asked.seed), ids = model.encode(asked.prompt);
+const read = ids.length && model.config.end === null ? ids : [model.config.start, ...ids];
+const prompt = ids.slice();
+for (const id of read) model.feed(state, id);
+for (let k = 0; k < asked.n; k++) {
+  const id = model.draw(model.logits(state), asked.temperature, random);
+  if (id === model.config.end) break;
+  ids.push(id);
+  model.feed(state, id);
+}
+process.stdout.write(JSON.stringify({ prompt, ids, text: model.texts(ids).join("") }));
+"""
+
+
+def exported(folder, model, **settings):
+    """The page."""
+    nblstm.export(model, folder / "model.html", **settings)
+    return (folder / "model.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+@pytest.mark.parametrize("name, weights", [
+    ("lstm", "float32"), ("gru", "int8"), ("rnn, residual", "bfloat16"), ("relu", "int4"), ("projection", "float32"),
+    ("peepholes, cell head, tied", "int8"), ("update-lstm", "int4"), ("documents of words", "int8"),
+    ("spaced words", "float32"), ("bytes", "int8"), ("one unit", "float32"), ("two tokens", "int4"),
+])  # fmt: skip
+def test_the_engine_writes_what_the_model_writes(tmp_path, name, weights):
+    """For the same seed and rounded weights, drawn and at temperature 0; text is cut as the vocabulary cuts it."""
+    model = language_model(**NETWORKS[name])
+    exported(tmp_path, model, weights=weights)
+    (tmp_path / "driver.js").write_text(DRIVER)
+    exact, prompt = planning.rounded(planning.plan(model, weights, "html")), PROMPTS[model.vocabulary.level]
+    for temperature in (0.0, 0.9):
+        asked = {"prompt": prompt, "seed": str(2**140 + 5), "temperature": temperature, "n": 30}
+        done = subprocess.run(
+            [NODE, tmp_path / "driver.js", tmp_path / "model.html", json.dumps(asked)], capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        found, ids = json.loads(done.stdout), model.encode(prompt).tolist()
+        settings = {"n": 30, "temperature": temperature, "seed": 2**140 + 5, "backend": "numpy"}
+        text = "".join(exact.generate(prompt, **settings))
+        assert found["prompt"] == ids
+        assert found["text"] == model.vocabulary.decode(ids) + text
+
+
+def test_the_page_asks_for_nothing(tmp_path):
+    """No address, no attribute that runs or styles; the policy allows its own script and style by their hashes."""
+    page = exported(tmp_path, language_model())
+    assert not re.search(r"https?:|<link|<img|\bsrc=|\bstyle=|\bon\w+=", page)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
+    style, script = (
+        re.search(r"<style>(.*?)</style>", page, re.S)[1],
+        re.search(r"<script>(.*?)</script>", page, re.S)[1],
+    )
+    digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'"
+
+
+def test_a_vocabulary_cannot_end_its_script(tmp_path):
+    """No tag begins in what comes from the model, its name included."""
+    model = language_model(300, "word")
+    assert any("<" in token for token in model.vocabulary.tokens)
+    nblstm.export(model, tmp_path / "<b>&.html")
+    page = (tmp_path / "<b>&.html").read_text(encoding="utf-8")
+    data = re.search(r'id="model">(.*?)</script>', page, re.S)[1]
+    assert "<" not in data and json.loads(data)["tokens"] == list(model.vocabulary.tokens)
+    assert "<title>&lt;b&gt;&amp;</title>" in page
+
+
+def test_both_colour_schemes(tmp_path):
+    """The page has rules for readers who prefer dark."""
+    assert "prefers-color-scheme: dark" in exported(tmp_path, language_model())
