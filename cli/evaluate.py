@@ -44,6 +44,7 @@ def command(
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
+    from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable
 
     loaded = [text_model(model) for model in models]
@@ -61,6 +62,9 @@ def command(
     if json:
         echo_json({"protocol": name, "files": rows})
         return
+    for found, model in zip(rows, loaded * len(files)):  # the rows of a file stand together, one for each model
+        if (doubt := worse_than_guessing(found["nats_per_token"], len(model.vocabulary))) is not None:
+            say(f"warning: {found['model']} on {found['file']}: {doubt}.", err=True)
     _table(rows, {model.vocabulary.level for model in loaded})
     if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
         say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from nblstm.errors import ConfigError
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 
+FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 
@@ -82,7 +84,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "clip_value", "Largest single gradient; 0 is off.")
 @setting(TrainConfig, "epochs", "Stop after so many passes over the text; 15 unless --steps or --minutes is given.")
 @setting(TrainConfig, "steps", "Stop after so many updates.")
-@setting(TrainConfig, "minutes", "Stop after so much time.")
+@setting(TrainConfig, "minutes", "Stop so long after the first update; compiling kernels is not counted.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
 @setting(TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
@@ -148,7 +150,7 @@ class _Run:
 
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
-        why = "compiling the kernels for this machine, once: a few seconds"
+        why = "compiling the kernels for this machine, once: about 10 s of work"
         KernelCache.on_compile = lambda: self.progress.line(why)
 
     @property
@@ -258,6 +260,8 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     if trainer.best_loss is not None:
         loss = trainer.best_loss
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
+    for warning in _doubts(trainer, len(session.corpus.vocabulary), stopped):
+        progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
         next_ = "score FILE" if trainer.network.config.directions == 2 else "sample -n 100"
@@ -265,6 +269,17 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()
+
+
+def _doubts(trainer: Any, vocab_size: int, stopped: bool) -> Iterator[str]:
+    """Yield what speaks against a model that has just been trained. stopped: by a signal, so that it may go on."""
+    from nblstm.scoring import worse_than_guessing
+
+    if trainer.step < FEW_UPDATES and not stopped:
+        updates = f"{trainer.step} update{'s' * (trainer.step != 1)}"
+        yield f"only {updates}, so it is hardly trained; raise --epochs, --steps or --minutes"
+    if (found := worse_than_guessing(trainer.best_loss, vocab_size)) is not None:
+        yield f"{found}; lower --lr, or train longer"
 
 
 def _clock(seconds: float) -> str:

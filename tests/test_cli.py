@@ -486,6 +486,23 @@ def test_init_from_on_the_command_line(command, folder):
     assert nblstm.load("next.safetensors").config == nblstm.load("model.safetensors").config
 
 
+def test_few_updates_are_told(command, corpus):
+    """Below 50 updates one line says how few they were; from 50 on there is none."""
+    few = command("train", "corpus.txt", *SMALL, "--steps", 1).err
+    assert few.count("warning only 1 update, so it is hardly trained; raise --epochs, --steps or --minutes\n") == 1
+    assert "only" not in command("train", "corpus.txt", *SMALL, "--steps", 50, "--overwrite").err
+
+
+def test_worse_than_a_uniform_guess(command, corpus):
+    """train, info and eval name a model that a guess among all tokens (log V nats) would beat, and no other."""
+    args = ["train", "corpus.txt", *SMALL, "--steps", 60, "--overwrite"]
+    guess = f"worse than a uniform guess among its {len(set(VERSE)) + 1} tokens, {math.log(len(set(VERSE)) + 1):.4f}"
+    assert "uniform" not in command(*args).err + command("info").out + command("eval", "corpus.txt").err
+    trained = command(*args, "--lr", 100, "--clip", 0)
+    assert trained.code == 0 and trained.err.count(guess + "; lower --lr, or train longer\n") == 1
+    assert guess in command("info").out and guess in command("eval", "corpus.txt").err
+
+
 def test_demo(command, corpus):
     """--demo brings its own text, and a limit replaces its minute."""
     outcome = command("train", "--demo", "--steps", 1, "--hidden-size", 8, "--batch-size", 4, "--valid", "corpus.txt")
