@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
+from nblstm.cli.escapes import unescaped
 from support.cases import each
-from support.commands import PATIENCE, SMALL, VERSE, environment
+from support.commands import PATIENCE, SMALL, VERSE, assert_refused, environment
 
 import nblstm
 from nblstm.files import safetensors
@@ -249,13 +250,60 @@ def test_sample_stops_before_a_string(command, folder):
     assert command("sample", "-n", 9, "--prompt", "Shall I", "--seed", 1, "--stop", "Shall").out[:-1] == whole[:16]
 
 
+@each("more", [[], ["--num-samples", 2], ["--novel", "corpus.txt"], ["--beam", 2]])
+def test_the_prompt_is_written_or_not(command, folder, more):
+    """--no-echo leaves the prompt out and nothing else, and -n 0 does without being asked; --echo writes it."""
+    (folder / "corpus.txt").write_text("other", encoding="utf-8")
+    args = ["sample", "--prompt", "Thou ", "--seed", 1, *more]
+    with_prompt, without = (command(*args, "-n", 9, flag) for flag in ("--echo", "--no-echo"))
+    assert (with_prompt.code, without.code) == (0, 0)
+    assert with_prompt.out.replace("Thou ", "") == without.out.replace("Thou ", "") and with_prompt.out.startswith("Thou ")
+    assert len(without.out) < len(with_prompt.out)
+    if "--beam" not in more and "--novel" not in more:
+        assert "Thou" not in command(*args, "-n", 0).out and "Thou " in command(*args, "-n", 0, "--echo").out
+
+
+def test_a_long_prompt_is_read_in_silence(command, folder):
+    """sample --prompt-file book -n 0 --save-state keeps the state, and writes nothing but a line end."""
+    outcome = command("sample", "--prompt-file", "corpus.txt", "-n", 0, "--save-state", "s.state")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "\n", "") and (folder / "s.state").exists()
+
+
+@each(
+    "written, meant",
+    [
+        (r"day?\n", "day?\n"),
+        (r"a\tb\r\n", "a\tb\r\n"),
+        (r"a\\n", r"a\n"),
+        (r"\x41\u0042\U00000043", "ABC"),
+        (r"\u00e9\\\n", "\u00e9\\\n"),
+        ("day?\n", "day?\n"),
+    ],
+)
+def test_escapes(command, folder, written, meant):
+    """In --prompt and --stop an escape is the character it stands for; with --no-escape it is taken letter by letter."""
+    assert unescaped(written, "--prompt") == meant
+    args = ["sample", "-n", 0, "--echo", "--prompt", written]
+    assert command(*args).out == meant + "\n" and command(*args, "--no-escape").out == written + "\n"
+    args = ["sample", "-n", 300, "--seed", 4]
+    assert command(*args, "--stop", r"\n").out == command(*args, "--stop", "\n", "--no-escape").out
+
+
+@each("text", ["a\\", r"\x4", r"\xg0", r"\u12", r"\q", r"\ud800", r"\U00110000", r"\N{DASH}"])
+def test_an_escape_that_is_not_whole_is_refused(command, folder, text):
+    """In one line that names the escape and --no-escape, with which the text is taken as it is."""
+    for args in (["sample", "--prompt"], ["sample", "--stop"], ["sample", "--beam", 2, "--prompt"]):
+        assert_refused(command(*args, text), 2, args[-1], text.lstrip("a")[:3], "--no-escape")
+    assert command("sample", "-n", 1, "--prompt", text, "--no-escape").code == 0
+
+
 def test_sample_saves_and_loads_states(command, folder):
     """--save-state and --state: two runs write what one would; -n 0 only reads the prompt."""
     whole = command("sample", "-n", 50, "--prompt", "Thou art", "--temperature", 0).out[:-1]
     head = command("sample", "-n", 20, "--prompt", "Thou art", "--temperature", 0, "--save-state", "after.state")
     assert head == type(head)(0, whole[:28] + "\n", "")
     assert command("sample", "-n", 30, "--state", "after.state", "--temperature", 0).out[:-1] == whole[28:]
-    assert command("sample", "-n", 0, "--prompt", "Thou art", "--save-state", "prompt.state").out == "Thou art\n"
+    assert command("sample", "-n", 0, "--prompt", "Thou art", "--save-state", "prompt.state").out == "\n"
     assert command("sample", "-n", 50, "--state", "prompt.state", "--temperature", 0).out[:-1] == whole[8:]
 
 
