@@ -9,24 +9,25 @@ import click
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.escapes import escape_option, unescaped
 from nblstm.cli.models import writer
-from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 
 
-@click.command("sample")
+@click.command("sample", cls=Command)
 @model_option
 @setting(SampleConfig, "n", "Tokens to write at most; the prompt is not counted.", "-n")
 @click.option("--prompt", metavar="TEXT", help="Text to go on from.")
-@click.option("--prompt-file", metavar="FILE", help="Go on from the text of a file, or - for standard input.")
+@click.option("--prompt-file", metavar="FILE", type=FILE, help="Go on from the text of a file, or - for standard input.")
 @click.option(
     "--echo/--no-echo", default=None, help="Write the prompt before the text.  [default: echo, except with -n 0]"
 )
 @escape_option
-@click.option("--state", metavar="FILE", help="Go on from a state that --save-state wrote, then the prompt.")
-@click.option("--save-state", metavar="FILE", help="Keep what the model remembers after the text.")
+@click.option("--state", metavar="FILE", type=FILE, help="Go on from a state that --save-state wrote, then the prompt.")
+@click.option("--save-state", metavar="FILE", type=FILE, help="Keep what the model remembers after the text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable).")
 @click.option("--until-end", is_flag=True, help="Write until the model ends the text; only models of documents do.")
 @setting(SampleConfig, "temperature", "Below 1 is safer, above 1 is bolder; 0 takes the most likely token.")
@@ -39,7 +40,7 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
-@click.option("--novel", multiple=True, metavar="CORPUS", help="Skip texts that stand in this corpus (repeatable).")
+@click.option("--novel", multiple=True, metavar="CORPUS", type=FILE, help="Skip texts that stand in this corpus (repeatable).")
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @beam_options
 def command(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.cli.signals import check, exit_code
 
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
@@ -21,13 +22,13 @@ FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 
-@click.command("train")
-@click.argument("corpus", nargs=-1, metavar="CORPUS...")
-@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", help="Model file to write.")
-@click.option("--valid", multiple=True, metavar="FILE", help="Validation text (repeatable); else the end of CORPUS.")
+@click.command("train", cls=Command)
+@click.argument("corpus", nargs=-1, metavar="CORPUS...", type=FILE)
+@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write.")
+@click.option("--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS.")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
-@click.option("--init-from", metavar="FILE", help="Start from the weights and the vocabulary of this model.")
+@click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from nblstm.cli import models
 from nblstm.cli.escapes import escape_option, unescaped
+from nblstm.cli.names import Command
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
@@ -19,7 +20,7 @@ HELP = "Tab takes it   Up/Down choose   Enter ends the line   Ctrl-D ends"
 SLOW = 0.05  # seconds a person may wait for the character just typed
 
 
-@click.command("write")
+@click.command("write", cls=Command)
 @model_option
 @click.option("--prompt", default="", metavar="TEXT", help="Text to go on from.")
 @escape_option

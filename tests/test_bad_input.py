@@ -169,7 +169,8 @@ def test_a_file_of_another_kind_is_named(refused, folder, name):
 
 def test_a_model_is_no_text(refused):
     """model.safetensors as a corpus is told to be what it is."""
-    refused(FAILURE, ["model.safetensors", "a safetensors file"], "eval", "model.safetensors")
+    refused(FAILURE, ["model.safetensors", "a safetensors file"], "train", "model.safetensors", "-o", "new.safetensors")
+    refused(FAILURE, ["model.safetensors", "a safetensors file"], "eval", "-m", "model.safetensors", "model.safetensors")
 
 
 def test_a_marked_encoding_is_read_where_it_is_named(command, folder):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -151,6 +152,15 @@ def _begin(source: Source) -> bytes:
 
 def _file_source(path: Path) -> Source:
     return Source(str(path), partial(gzip.open if path.suffix == ".gz" else open, path, "rb"))
+
+
+def text_source(name: str, text: str, encoding: str = "utf-8") -> Source:
+    """A text in memory, under a name for messages. TextError for a character that the encoding lacks."""
+    try:
+        data = text.encode(encoding)
+    except UnicodeError:
+        raise TextError(f"{name} has characters that {encoding} lacks; use utf-8.") from None
+    return Source(name, lambda: io.BytesIO(data))
 
 
 def _open_stdin() -> AbstractContextManager[BinaryIO]:

@@ -9,6 +9,7 @@ from nblstm.errors import TextError
 UNPACK = "unpack it, and name what comes out (a text in .gz is read as it is)"
 SAVE = "open it in a word processor and save it as plain text"
 LEAVE = "it has no text to read; leave it out"
+SAFETENSORS = rb'.{6}\0\0\{"'
 NO_MODEL = "name a text; nor is it a model that nblstm reads"
 KINDS = tuple((re.compile(begin, re.DOTALL), kind, way) for begin, kind, way in (  # how it begins, what it is, the way out
     (rb"%PDF-", "a PDF", "make a text of it, as pdftotext does"),
@@ -42,7 +43,7 @@ KINDS = tuple((re.compile(begin, re.DOTALL), kind, way) for begin, kind, way in 
     (rb"\x89HDF\r\n", "an HDF5 file, such as Keras writes", NO_MODEL),
     (rb"\x93NUMPY", "a NumPy array", "name a text"),
     (rb"GGUF[\x01-\x0f]\0", "a GGUF model", NO_MODEL),
-    (rb'.{6}\0\0\{"', "a safetensors file, as models are", "name a text, and a model where a model belongs"),
+    (SAFETENSORS, "a safetensors file, as models are", "name a text, and a model where a model belongs"),
 ))  # fmt: skip
 MARKS = (  # of encodings, at the beginning of a text
     (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
@@ -53,6 +54,11 @@ BEGIN = 1 << 16  # bytes of a file that tell its kind
 def kind_of(begin: bytes) -> tuple[str, str] | None:
     """Tell (the kind, the way out) of a file that is no plain text by its first BEGIN bytes; None for any other."""
     return next(((kind, way) for pattern, kind, way in KINDS if pattern.match(begin)), None)
+
+
+def is_safetensors(begin: bytes) -> bool:
+    """Tell whether a file, by its first 10 bytes, is a safetensors file."""
+    return re.match(SAFETENSORS, begin, re.DOTALL) is not None
 
 
 def marked_encoding(begin: bytes) -> str | None:
