@@ -56,8 +56,8 @@ def beam_config(
     return BeamConfig.from_dict(own | given(settings) | {"stop": stop}), scores
 
 
-def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores: bool) -> None:
-    """Search, then print the texts, the best first, as sample prints drawn ones; with scores below each."""
+def write_beam(model: Any, prompt: str, shown: str, before: Any, config: BeamConfig, scores: bool) -> None:
+    """Search, then print the texts behind the shown prompt, the best first, as sample does; with scores below each."""
     progress, started = Progress(sys.stderr), time.monotonic()
 
     def report(tokens: int) -> None:
@@ -69,7 +69,7 @@ def write_beam(model: Any, prompt: str, before: Any, config: BeamConfig, scores:
     finally:
         progress.close()
     for text in found:
-        echo(safe_text()(prompt + text.text))
+        echo(safe_text()(shown + text.text))
         if scores:
             echo(f"log-probability {text.log_probability:.4f}  score {text.score:.4f}")
         if config.num_samples > 1 and model.vocabulary.end_id is None:

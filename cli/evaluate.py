@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
-from nblstm.cli.models import text_model
-from nblstm.cli.options import MODEL, echo_json, json_option, scoring_options
+from nblstm.cli.models import text_model, texts_and_models
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, MODEL, echo_json, json_option, scoring_options
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
@@ -19,11 +20,11 @@ SPANS = "one stream per file, read in spans of {} tokens, the state carried from
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
-@click.command("eval")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.command("eval", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option(
-    "-m", "--model", "models", multiple=True, default=[MODEL], show_default=True, metavar="FILE", type=click.Path(),
-    help="Model file; give it again to compare models.",
+    "-m", "--model", "models", multiple=True, metavar="FILE", type=FILE,
+    help=f"Model file; give it again to compare models.  [default: those among the files, or {MODEL}]",
 )  # fmt: skip
 @click.option(
     "--protocol", "name", type=click.Choice(["stream", "documents"]),
@@ -38,14 +39,17 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 @scoring_options
 @json_option
 def command(
-    files: tuple[str, ...], models: tuple[str, ...], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
+    files: Sequence[str], models: Sequence[str], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
 ) -> None:
     """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
 
     Bits per character and per byte compare models of different tokenizations, in the same protocol.
     """
+    from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable
 
+    files, models = texts_and_models(files, models)
+    models = models or [MODEL]
     loaded = [text_model(model) for model in models]
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, loaded)
@@ -61,6 +65,9 @@ def command(
     if json:
         echo_json({"protocol": name, "files": rows})
         return
+    for found, model in zip(rows, loaded * len(files)):  # the rows of a file stand together, one for each model
+        if (doubt := worse_than_guessing(found["nats_per_token"], len(model.vocabulary))) is not None:
+            say(f"warning: {found['model']} on {found['file']}: {doubt}.", err=True)
     _table(rows, {model.vocabulary.level for model in loaded})
     if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
         say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)

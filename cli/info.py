@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 from nblstm.cli.models import text_model
+from nblstm.cli.names import Command
 from nblstm.cli.options import echo_json, json_option, model_option
 from nblstm.cli.shown import say
 
 
-@click.command("info")
+@click.command("info", cls=Command)
 @model_option
 @click.option("--training", is_flag=True, help="Also say how much memory training such a model takes.")
 @json_option

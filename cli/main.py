@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import click
+from nblstm.cli.names import meant_command, misspelt_variables
 from nblstm.cli.shown import say
 from nblstm.cli.signals import exit_code, raising
 from nblstm.cli.spelling import in_options
@@ -35,6 +36,17 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"nblstm.cli.{COMMANDS[name]}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if ctx.resilient_parsing:  # a shell completes a line
+            return super().resolve_command(ctx, args)
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            meant = meant_command(args[0], COMMANDS)
+            ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {meant}?" if meant else "; nblstm -h lists them."))
+        name, command, rest = super().resolve_command(ctx, args)
+        for sentence in misspelt_variables(os.environ, COMMANDS, name or "", command or self):
+            _say(sentence)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

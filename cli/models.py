@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
+
+from nblstm.errors import ConfigError, ModelFileError, TextError
 
 
 def text_model(path: str) -> Any:
@@ -16,6 +20,34 @@ def writer(path: str) -> Any:
     """Read a model that can write. ConfigError for one that reads both ways."""
     from nblstm.nn.decoder import check_writes
 
+    if not os.path.lexists(path) and " " in path.strip():
+        raise ModelFileError(f"{path} does not exist; if that is what the model is to go on from, put it behind --prompt.")
     model = text_model(path)
     check_writes(model.config)
     return model
+
+
+def texts_and_models(files: Sequence[str], models: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell models from texts in the files of a command line, where no model is named by its option; (texts, models).
+
+    Raises ConfigError if no text is left, TextError for words that stand where a file belongs.
+    """
+    found = [] if models else [file for file in files if _is_model(file)]
+    texts = [file for file in files if file not in found]
+    for file in texts:
+        if " " in file.strip() and not os.path.lexists(file):
+            raise TextError(f"{file} cannot be read: No such file; to score these words themselves, use nblstm score --text.")
+    if files and not texts:
+        raise ConfigError(f"{found[0]} is a model; name the text that it is to read, too.")
+    return texts, [*models, *found]
+
+
+def _is_model(file: str) -> bool:
+    """Tell whether there is a safetensors file of this name."""
+    from nblstm.text.kinds import is_safetensors
+
+    try:
+        with open(file, "rb") as stream:
+            return os.path.isfile(file) and is_safetensors(stream.read(16))
+    except (OSError, ValueError):
+        return False

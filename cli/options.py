@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from nblstm.cli.shown import echo
 
 from nblstm.config import (
@@ -26,6 +28,7 @@ from nblstm.config import (
     TOKENIZERS,
     UNTIL,
 )
+from nblstm.errors import ConfigError
 
 MODEL = "model.safetensors"
 CHOICES = {
@@ -59,10 +62,17 @@ class _Encoding(click.ParamType):
         return value
 
 
-class _TokenWeights(click.ParamType):
-    """A file with a JSON object of numbers."""
+class _File(click.ParamType):
+    """The name of a file or folder, which shells complete. What is there is looked at by what reads or writes it."""
 
     name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+class _TokenWeights(_File):
+    """A file with a JSON object of numbers."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
         try:
@@ -77,7 +87,7 @@ class _TokenWeights(click.ParamType):
         return weights
 
 
-ENCODING, TOKEN_WEIGHTS = _Encoding(), _TokenWeights()
+ENCODING, FILE, TOKEN_WEIGHTS = _Encoding(), _File(), _TokenWeights()
 NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
 
 
@@ -104,8 +114,21 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_option(command: Any) -> Any:
-    """Add -m, --model: the model file that a command reads."""
-    return click.option("-m", "--model", default=MODEL, show_default=True, metavar="FILE", help="Model file.")(command)
+    """Add the model file that a command reads: as its argument, or behind -m, --model. It gets one of them as `model`."""
+
+    @functools.wraps(command)
+    def chosen(*args: Any, model: str | None, model_argument: str | None, **others: Any) -> Any:
+        if None not in (model, model_argument) and model != model_argument:
+            raise ConfigError(f"name one model, not {model_argument} and -m {model}.")
+        return command(*args, model=model or model_argument or MODEL, **others)
+
+    return model_flag(click.argument("model_argument", required=False, metavar="[MODEL]", type=FILE)(chosen))
+
+
+def model_flag(command: Any) -> Any:
+    """Add -m, --model alone; None without it."""
+    text = f"Model file.  [default: {MODEL}]"
+    return click.option("-m", "--model", "model", metavar="FILE", type=FILE, help=text)(command)
 
 
 def scoring_options(command: Any) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import click
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE
 from nblstm.cli.outputs import check_replaceable, write
 
 AXES = ("step", "tokens", "seconds", "epoch")
 SVG = (("<svg", "<?xml"), "an SVG")
 
 
-@click.command("plot")
-@click.argument("files", nargs=-1, required=True, metavar="METRICS.CSV...")
-@click.option("-o", "--output", default="loss.svg", show_default=True, metavar="FILE", help="SVG; - is stdout.")
+@click.command("plot", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="METRICS.CSV...", type=FILE)
+@click.option("-o", "--output", default="loss.svg", show_default=True, metavar="FILE", type=FILE, help="SVG; - is stdout.")
 @click.option("--x", type=click.Choice(AXES), default="step", show_default=True, help="What the losses are drawn over.")
 @click.option("--log-x", is_flag=True, help="Logarithmic x axis.")
 @click.option("--log-y", is_flag=True, help="Logarithmic loss axis.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 from nblstm.cli.models import text_model
-from nblstm.cli.options import ENCODING, MODEL
+from nblstm.cli.names import Command
+from nblstm.cli.options import ENCODING, FILE, model_option
 from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
@@ -13,11 +14,11 @@ from nblstm.config import DOCUMENTS
 HTML = (("<!doctype html",), "an HTML page")
 
 
-@click.command("report")
-@click.argument("model", default=MODEL, metavar="[MODEL]")
-@click.option("--corpus", multiple=True, metavar="FILE", help="A text it was trained on (repeatable).")
-@click.option("--text", metavar="FILE", help="A text it has not seen; else what training kept of the corpus.")
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page; - is stdout.")
+@click.command("report", cls=Command)
+@model_option
+@click.option("--corpus", multiple=True, metavar="FILE", type=FILE, help="A text it was trained on (repeatable).")
+@click.option("--text", metavar="FILE", type=FILE, help="A text it has not seen; else what training kept of the corpus.")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", type=FILE, help="Page; - is stdout.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(

@@ -7,21 +7,27 @@ from typing import Any
 
 import click
 from nblstm.cli.beam import beam_config, beam_options, write_beam
+from nblstm.cli.escapes import escape_option, unescaped
 from nblstm.cli.models import writer
-from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 
 
-@click.command("sample")
+@click.command("sample", cls=Command)
 @model_option
 @setting(SampleConfig, "n", "Tokens to write at most; the prompt is not counted.", "-n")
 @click.option("--prompt", metavar="TEXT", help="Text to go on from.")
-@click.option("--prompt-file", metavar="FILE", help="Go on from the text of a file, or - for standard input.")
-@click.option("--state", metavar="FILE", help="Go on from a state that --save-state wrote, then the prompt.")
-@click.option("--save-state", metavar="FILE", help="Keep what the model remembers after the text.")
+@click.option("--prompt-file", metavar="FILE", type=FILE, help="Go on from the text of a file, or - for standard input.")
+@click.option(
+    "--echo/--no-echo", default=None, help="Write the prompt before the text.  [default: echo, except with -n 0]"
+)
+@escape_option
+@click.option("--state", metavar="FILE", type=FILE, help="Go on from a state that --save-state wrote, then the prompt.")
+@click.option("--save-state", metavar="FILE", type=FILE, help="Keep what the model remembers after the text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable).")
 @click.option("--until-end", is_flag=True, help="Write until the model ends the text; only models of documents do.")
 @setting(SampleConfig, "temperature", "Below 1 is safer, above 1 is bolder; 0 takes the most likely token.")
@@ -34,18 +40,20 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
-@click.option("--novel", multiple=True, metavar="CORPUS", help="Skip texts that stand in this corpus (repeatable).")
+@click.option("--novel", multiple=True, metavar="CORPUS", type=FILE, help="Skip texts that stand in this corpus (repeatable).")
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @beam_options
 def command(
-    model: str, prompt: str | None, prompt_file: str | None, state: str | None, save_state: str | None,
-    stop: tuple[str, ...], until_end: bool, novel: tuple[str, ...], **settings: Any,
+    model: str, prompt: str | None, prompt_file: str | None, echo: bool | None, escape: bool, state: str | None,
+    save_state: str | None, stop: tuple[str, ...], until_end: bool, novel: tuple[str, ...], **settings: Any,
 ) -> None:  # fmt: skip
     """Let a model write. Text goes to stdout as it is made, the prompt first.
 
     With --beam the most likely text is searched, which suits short texts that have an end; long ones repeat themselves.
     """
-
+    if escape:
+        prompt = None if prompt is None else unescaped(prompt, "--prompt")
+        stop = tuple(unescaped(text, "--stop") for text in stop)
     drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel}
     search, scores = beam_config(settings, stop, drawing_only)
     config = SampleConfig(**given(settings))
@@ -56,44 +64,45 @@ def command(
     text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
     loaded = writer(model)
     warn_of_unknown(loaded, text)
+    shown = text if (config.n > 0 if echo is None else echo) else ""
     before = None if state is None else loaded.load_state(state)
     if search:
-        return write_beam(loaded, text, before, search, scores)
+        return write_beam(loaded, text, shown, before, search, scores)
     asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
     if novel:
-        _write_novel(loaded, text, _read(novel, apart=loaded.vocabulary.end_id is not None), asked)
+        _write_novel(loaded, text, shown, _read(novel, apart=loaded.vocabulary.end_id is not None), asked)
     elif config.num_samples > 1:
-        _write_all(loaded, text, loaded.generate_many(text, **asked), config.num_samples)
+        _write_all(loaded, shown, loaded.generate_many(text, **asked), config.num_samples)
     else:
         writing = loaded.generate(text, **asked)
-        _stream(text, writing)
+        _stream(shown, writing)
         if save_state is not None:
             loaded.save_state(save_state, writing.state())
 
 
-def _stream(prompt: str, pieces: Any) -> None:
-    """Write one text, as it is made."""
+def _stream(shown: str, pieces: Any) -> None:
+    """Write one text behind the shown prompt, as it is made."""
     safe = safe_text()
-    sys.stdout.write(safe(prompt))
+    sys.stdout.write(safe(shown))
     for piece in pieces:
         sys.stdout.write(safe(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
-def _write_all(model: Any, prompt: str, texts: list[str], num_samples: int) -> None:
+def _write_all(model: Any, shown: str, texts: list[str], num_samples: int) -> None:
     """Write whole texts: those of a model of documents one below the other, others with a line between them."""
     safe = safe_text()
     for text in texts:
-        echo(safe(prompt + text))
+        echo(safe(shown + text))
         if model.vocabulary.end_id is None and num_samples > 1:
             echo("-" * 20)
 
 
-def _write_novel(model: Any, prompt: str, corpus: str, asked: dict[str, Any]) -> None:
+def _write_novel(model: Any, prompt: str, shown: str, corpus: str, asked: dict[str, Any]) -> None:
     """Write texts that do not occur in the corpus. NblstmError after them if they are too few."""
     found = model.generate_novel(prompt, corpus=corpus, **asked)
-    _write_all(model, prompt, found.texts, asked["num_samples"])
+    _write_all(model, shown, found.texts, asked["num_samples"])
     tried = found.skipped + len(found.texts)
     click.echo(f"{found.skipped:,} of {tried:,} texts stand in the corpus and were skipped.", err=True)
     if len(found.texts) < asked["num_samples"]:

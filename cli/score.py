@@ -6,13 +6,14 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
-from nblstm.cli.models import text_model
-from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
+from nblstm.cli.models import text_model, texts_and_models
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, MODEL, echo_json, json_option, model_flag, scoring_options
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
@@ -28,9 +29,10 @@ SHOWN = 60  # characters of a text in the table
 Place = dict[str, Any]  # where a text stands: its file and, unless it is the whole file, its first line
 
 
-@click.command("score")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@model_option
+@click.command("score", cls=Command)
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=FILE)
+@model_flag
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="Score this text itself (repeatable).")
 @click.option("--by", type=click.Choice(list(KINDS)), default="line", show_default=True, help="What is scored on its own.")
 @click.option("--per-token", is_flag=True, help="List what each token costs, in bits and nats, instead.")
 @click.option("--rank", is_flag=True, help="The most plausible first. All texts and scores are held in memory.")
@@ -38,7 +40,7 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 @scoring_options
 @json_option
 def command(
-    files: tuple[str, ...], model: str, by: str, per_token: bool, rank: bool, rank_by: str | None, json: bool, **how: Any
+    files: Sequence[Any], model: str | None, texts: tuple[str, ...], by: str, per_token: bool, rank: bool, rank_by: str | None, json: bool, **how: Any
 ) -> None:
     """Tell how plausible a model finds each line, document or file: log-probability, perplexity, bits per character.
 
@@ -46,15 +48,23 @@ def command(
     output is a JSON object.
     """
     from nblstm.scoring import NOTHING
+    from nblstm.text.corpus import text_source
 
+    files, models = texts_and_models(files, [] if model is None else [model])
+    if len(models) > 1:
+        raise ConfigError(f"score reads one model, not {' and '.join(models)}; nblstm eval compares several.")
+    if not files and not texts:
+        raise ConfigError("name a FILE to score, or give a --text.")
     rank = rank or rank_by is not None
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
-    loaded = text_model(model)
+    loaded = text_model(models[0] if models else MODEL)
+    names = [*files, *["--text"] * len(texts)]
+    files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]
     say(f"protocol: {protocol(loaded, by)}", err=True)
-    several = len(files) > 1 or os.path.isdir(files[0])
+    several = len(names) > 1 or os.path.isdir(names[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
-    with Reading(files, hidden=sys.stdout.isatty() and not rank) as reading:
+    with Reading(names, hidden=sys.stdout.isatty() and not rank) as reading:
         judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
         scored: Iterable[tuple[Place, Any, Any]] = _scored(judged, output.tokens if per_token else lambda place, piece: None)
         if rank:
@@ -66,14 +76,14 @@ def command(
             total, texts = total + score, texts + 1
     if not total.tokens:
         what = "files" if by == "file" else "lines"
-        raise TextError(f"there is nothing to score in {', '.join(files[:3])}: all {what} are empty.")
+        raise TextError(f"there is nothing to score in {', '.join(names[:3])}: all {what} are empty.")
     say(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
 
 
 # ---------------------------------------------------------------- what is scored
 
 
-def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
+def _judged_texts(loaded: Any, files: Sequence[Any], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """Yield (place, [the judged text]) of every document in the files; many of them are read side by side."""
     from nblstm.scoring import judge
 
@@ -89,7 +99,7 @@ def _judged_texts(loaded: Any, files: tuple[str, ...], by: str, reading: Reading
         yield places.popleft(), [text]
 
 
-def _judged_files(loaded: Any, files: tuple[str, ...], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
+def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """Yield (place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
     from nblstm.text.corpus import read_each

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
-from nblstm.cli.options import MODEL, TOKEN_WEIGHTS, given, setting
+from nblstm.cli.names import Command
+from nblstm.cli.options import FILE, MODEL, TOKEN_WEIGHTS, given, setting
 from nblstm.cli.signals import check, exit_code
 
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
@@ -17,22 +19,24 @@ from nblstm.reporting.durations import duration_text
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 
+FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 
-@click.command("train")
-@click.argument("corpus", nargs=-1, metavar="CORPUS...")
-@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", help="Model file to write.")
-@click.option("--valid", multiple=True, metavar="FILE", help="Validation text (repeatable); else the end of CORPUS.")
+@click.command("train", cls=Command)
+@click.argument("corpus", nargs=-1, metavar="CORPUS...", type=FILE)
+@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write.")
+@click.option("--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS.")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
-@click.option("--init-from", metavar="FILE", help="Start from the weights and the vocabulary of this model.")
+@click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
 @setting(TextConfig, "max_vocab", f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]")
 @setting(TextConfig, "encoding", "Encoding of the files.")
+@setting(TextConfig, "include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
 @setting(LanguageConfig, "hidden_size", "Units per layer.")
@@ -83,7 +87,7 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "clip_value", "Largest single gradient; 0 is off.")
 @setting(TrainConfig, "epochs", "Stop after so many passes over the text; 15 unless --steps or --minutes is given.")
 @setting(TrainConfig, "steps", "Stop after so many updates.")
-@setting(TrainConfig, "minutes", "Stop after so much time.")
+@setting(TrainConfig, "minutes", "Stop so long after the first update; compiling kernels is not counted.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
 @setting(TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
@@ -149,7 +153,7 @@ class _Run:
 
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
-        why = "compiling the kernels for this machine, once: a few seconds"
+        why = "compiling the kernels for this machine, once: about 10 s of work"
         KernelCache.on_compile = lambda: self.progress.line(why)
 
     @property
@@ -259,6 +263,8 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     if trainer.best_loss is not None:
         loss = trainer.best_loss
         progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
+    for warning in _doubts(trainer, len(session.corpus.vocabulary), stopped):
+        progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
         next_ = "score FILE" if trainer.network.config.directions == 2 else "sample -n 100"
@@ -266,3 +272,14 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()
+
+
+def _doubts(trainer: Any, vocab_size: int, stopped: bool) -> Iterator[str]:
+    """Yield what speaks against a model that has just been trained. stopped: by a signal, so that it may go on."""
+    from nblstm.scoring import worse_than_guessing
+
+    if trainer.step < FEW_UPDATES and not stopped:
+        updates = f"{trainer.step} update{'s' * (trainer.step != 1)}"
+        yield f"only {updates}, so it is hardly trained; raise --epochs, --steps or --minutes"
+    if (found := worse_than_guessing(trainer.best_loss, vocab_size)) is not None:
+        yield f"{found}; lower --lr, or train longer"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import click
+from nblstm.cli.names import Command
 from nblstm.cli.options import given, setting
 
 from nblstm.config import StackConfig
 
 
-@click.command("warmup")
+@click.command("warmup", cls=Command)
 @setting(StackConfig, "cell", "Whose kernels: those of one cell.")
 @setting(StackConfig, "nonlinearity", "Of an rnn.")
 def command(**settings: str | None) -> None:

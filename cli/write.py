@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 from nblstm.cli import models
+from nblstm.cli.escapes import escape_option, unescaped
+from nblstm.cli.names import Command
 from nblstm.cli.options import given, model_option, setting
 from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
@@ -18,14 +20,15 @@ HELP = "Tab takes it   Up/Down choose   Enter ends the line   Ctrl-D ends"
 SLOW = 0.05  # seconds a person may wait for the character just typed
 
 
-@click.command("write")
+@click.command("write", cls=Command)
 @model_option
 @click.option("--prompt", default="", metavar="TEXT", help="Text to go on from.")
+@escape_option
 @setting(WriteConfig, "continuations", "How many continuations to show, 1 to 9.")
 @setting(WriteConfig, "until", "Where a continuation ends: at the end of its first word, or of the line.")
 @setting(WriteConfig, "n", "Most tokens of a continuation.", "-n")
 @setting(WriteConfig, "backend", "What computes; auto is NumPy, which starts at once.")
-def command(model: str, prompt: str, **settings: Any) -> None:
+def command(model: str, prompt: str, escape: bool, **settings: Any) -> None:
     """Write together with a model: while you type, it shows how it would go on.
 
     \b
@@ -42,7 +45,8 @@ def command(model: str, prompt: str, **settings: Any) -> None:
     config = WriteConfig(**given(settings))
     check()
     loaded = models.writer(model)
-    warn_of_unknown(loaded, checked(prompt))
+    prompt = checked(unescaped(prompt, "--prompt") if escape else prompt)
+    warn_of_unknown(loaded, prompt)
     writer = loaded.cowriter(**config.to_dict())
     writer.type(prompt)
     try:

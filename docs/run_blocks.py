@@ -40,6 +40,7 @@ RUNNABLE = ("sh", "python")
 NUMBER = re.compile(r"[-−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 COMMENT = re.compile(r"<!-- (run|not run|exits|output): (.*) -->")
 PROGRESS = re.compile(r"(epoch|# tokens)\b.* # % .*")  # a line that a terminal overwrites
+SHORTENED = re.compile(r"warning only # update.*")  # of runs that are longer on the page
 VERSE = """ROMEO:
 To be, or not to be: that is the question.
 The quick brown fox jumps over the lazy dog; what is the King?
@@ -205,7 +206,7 @@ def shapes(text: str) -> list[str]:
     found: list[str] = []
     for line in text.splitlines():
         shape = " ".join(NUMBER.sub("#", line).split())
-        if not PROGRESS.fullmatch(shape) and [shape] != found[-1:]:
+        if not PROGRESS.fullmatch(shape) and not SHORTENED.fullmatch(shape) and [shape] != found[-1:]:
             found.append(shape)
     return found
 

@@ -118,6 +118,14 @@ class Surprisals:
         return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown)
 
 
+def worse_than_guessing(loss: float | None, vocab_size: int) -> str | None:
+    """Say, without a full stop, that a loss (nats per token) is above that of a uniform guess; None where it is not."""
+    uniform = math.log(vocab_size)
+    if loss is None or not loss > uniform:
+        return None
+    return f"{loss:.4f} nats per token are worse than a uniform guess among its {vocab_size:,} tokens, {uniform:.4f}"
+
+
 def start_id(vocabulary: Vocabulary) -> int:
     """Return the id of the token that is read where a text begins: <end>, else a line end.
 

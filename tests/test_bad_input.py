@@ -1,10 +1,15 @@
 """Whatever is wrong with what a user gives: one clear line on stderr, the right exit code, and nothing lost."""
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +18,7 @@ import pytest
 from support.cases import each
 from support.commands import FAILURE, PATIENCE, SMALL, USAGE, assert_refused, environment, snapshot
 
+import nblstm
 from nblstm.files import safetensors
 
 QUICK = [*SMALL, "--steps", "2", "-q"]
@@ -113,6 +119,93 @@ def test_two_texts_for_one(refused):
     """--demo brings its own."""
     refused(USAGE, ["--demo"], "train", "corpus.txt", "--demo")
     refused(USAGE, ["--prompt", "not both"], "sample", "--prompt", "a", "--prompt-file", "corpus.txt")
+
+
+# ---------------------------------------------------------------- files that are no plain text
+
+
+def zipped(*names):
+    """A ZIP archive with these entries."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "some words")
+    return file.getvalue()
+
+
+def a_tar_archive():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.txt"))
+    return file.getvalue()
+
+
+OTHER_KINDS = {  # the file's name -> (what is in it, what the error says)
+    "thesis.docx": (lambda: zipped("[Content_Types].xml", "word/document.xml"), ["a Word document", "plain text"]),
+    "table.xlsx": (lambda: zipped("[Content_Types].xml", "xl/workbook.xml"), ["an Excel table"]),
+    "books.zip": (lambda: zipped("a.txt"), ["a ZIP archive", "unpack"]),
+    "book.pdf": (lambda: b"%PDF-1.7\nplain letters all along\n", ["a PDF", "pdftotext"]),
+    "book.rtf": (lambda: b"{\\rtf1 plain letters}", ["an RTF document"]),
+    "text.xz": (lambda: lzma.compress(b"some words"), ["packed by xz", "unpack", ".gz"]),
+    "text.bz2": (lambda: bz2.compress(b"some words"), ["packed by bzip2", "unpack"]),
+    "text.txt": (lambda: gzip.compress(b"some words"), ["packed by gzip", "end in .gz"]),
+    "text.tar": (a_tar_archive, ["a tar archive"]),
+    "cat.jpeg": (lambda: b"\xff\xd8\xff\xe0\0\x10JFIF", ["a JPEG picture", "leave it out"]),
+    "utf-16.txt": (lambda: "some words".encode("utf-16"), ["utf-16", "--encoding utf-16"]),
+    "utf-16-be.txt": (lambda: b"\xfe\xff" + "some words".encode("utf-16-be"), ["utf-16", "--encoding utf-16"]),
+    "utf-32.txt": (lambda: "some words".encode("utf-32"), ["utf-32", "--encoding utf-32"]),
+    "windows.txt": (lambda: "\u201cwords\u201d".encode("cp1252"), ["not utf-8", "--encoding", "cp1252"]),
+}
+
+
+@each("name", OTHER_KINDS)
+def test_a_file_of_another_kind_is_named(refused, folder, name):
+    """By what it begins with, not by its name; the way out is one that helps."""
+    make, words = OTHER_KINDS[name]
+    (folder / name).write_bytes(make())
+    refused(FAILURE, [name, *words], "train", name, "-o", "new.safetensors", *QUICK)
+    refused(FAILURE, [name, *words], "eval", name)
+
+
+def test_a_model_is_no_text(refused):
+    """model.safetensors as a corpus is told to be what it is."""
+    refused(FAILURE, ["model.safetensors", "a safetensors file"], "train", "model.safetensors", "-o", "new.safetensors")
+    refused(FAILURE, ["model.safetensors", "a safetensors file"], "eval", "-m", "model.safetensors", "model.safetensors")
+
+
+def test_a_marked_encoding_is_read_where_it_is_named(command, folder):
+    """The advice holds: --encoding utf-16 reads the text."""
+    (folder / "wide.txt").write_text("some words " * 99, encoding="utf-16")
+    assert command("train", "wide.txt", "--encoding", "utf-16", "-o", "new.safetensors", *QUICK).code == 0
+
+
+def test_a_picture_in_a_folder_is_skipped(command, folder):
+    """So is a PDF: they are counted and named, and the texts are read; at byte level all is read."""
+    (folder / "texts" / "more").mkdir(parents=True)
+    for name, content in (
+        ("a.txt", b"some words " * 99), ("more/b.md", b"other words " * 99), ("cat.png", b"\x89PNG\r\n\x1a\n\0"),
+        ("more/c.pdf", b"%PDF-1.7 letters"),
+    ):  # fmt: skip
+        (folder / "texts" / name).write_bytes(content)
+    args = ["train", "texts", "--overwrite", "-o", "new.safetensors", *SMALL, "--steps", 1, "--valid-fraction", 0]
+    told = command(*args)
+    assert told.code == 0 and f"2 files of {folder / 'texts'} are read, 2 skipped as no text: cat.png, more/c.pdf." in told.err
+    assert nblstm.load("new.safetensors").training["tokens"] == 99 * (11 + 12)
+    told = command(*args, "--include", "*.md")
+    assert told.code == 0 and "1 file of " in told.err and "skipped" not in told.err
+    assert nblstm.load("new.safetensors").training["tokens"] == 99 * 12
+    resumed = command("train", "--resume", "-o", "new.safetensors", "--steps", 2)
+    assert resumed.code == 0 and nblstm.load("new.safetensors").training["tokens"] == 99 * 12
+    assert "4 files of" in command(*args, "--level", "byte").err
+
+
+def test_a_folder_without_texts_to_read(refused, folder):
+    """Nothing but pictures, or no file with such a name: refused, as what asks for it is named."""
+    (folder / "texts").mkdir()
+    (folder / "texts" / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    refused(FAILURE, ["without text", "cat.png"], "train", "texts", "-o", "new.safetensors")
+    refused(FAILURE, ["--include *.md"], "train", "texts", "--include", "*.md", "-o", "new.safetensors")
+    refused(USAGE, ["--include"], "train", "texts", "--include", "", "-o", "new.safetensors")
 
 
 # ---------------------------------------------------------------- model files

@@ -13,8 +13,12 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
+from nblstm.cli import names
+from nblstm.cli.escapes import unescaped
+from nblstm.cli.main import nblstm as nblstm_command
 from support.cases import each
-from support.commands import PATIENCE, SMALL, VERSE, environment
+from support.commands import PATIENCE, SMALL, VERSE, assert_refused, environment
 from support.numba import needs_numba
 
 import nblstm
@@ -250,13 +254,60 @@ def test_sample_stops_before_a_string(command, folder):
     assert command("sample", "-n", 9, "--prompt", "Shall I", "--seed", 1, "--stop", "Shall").out[:-1] == whole[:16]
 
 
+@each("more", [[], ["--num-samples", 2], ["--novel", "corpus.txt"], ["--beam", 2]])
+def test_the_prompt_is_written_or_not(command, folder, more):
+    """--no-echo leaves the prompt out and nothing else, and -n 0 does without being asked; --echo writes it."""
+    (folder / "corpus.txt").write_text("other", encoding="utf-8")
+    args = ["sample", "--prompt", "Thou ", "--seed", 1, *more]
+    with_prompt, without = (command(*args, "-n", 9, flag) for flag in ("--echo", "--no-echo"))
+    assert (with_prompt.code, without.code) == (0, 0)
+    assert with_prompt.out.replace("Thou ", "") == without.out.replace("Thou ", "") and with_prompt.out.startswith("Thou ")
+    assert len(without.out) < len(with_prompt.out)
+    if "--beam" not in more and "--novel" not in more:
+        assert "Thou" not in command(*args, "-n", 0).out and "Thou " in command(*args, "-n", 0, "--echo").out
+
+
+def test_a_long_prompt_is_read_in_silence(command, folder):
+    """sample --prompt-file book -n 0 --save-state keeps the state, and writes nothing but a line end."""
+    outcome = command("sample", "--prompt-file", "corpus.txt", "-n", 0, "--save-state", "s.state")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "\n", "") and (folder / "s.state").exists()
+
+
+@each(
+    "written, meant",
+    [
+        (r"day?\n", "day?\n"),
+        (r"a\tb\r\n", "a\tb\r\n"),
+        (r"a\\n", r"a\n"),
+        (r"\x41\u0042\U00000043", "ABC"),
+        (r"\u00e9\\\n", "\u00e9\\\n"),
+        ("day?\n", "day?\n"),
+    ],
+)
+def test_escapes(command, folder, written, meant):
+    """In --prompt and --stop an escape is the character it stands for; with --no-escape it is taken letter by letter."""
+    assert unescaped(written, "--prompt") == meant
+    args = ["sample", "-n", 0, "--echo", "--prompt", written]
+    assert command(*args).out == meant + "\n" and command(*args, "--no-escape").out == written + "\n"
+    args = ["sample", "-n", 300, "--seed", 4]
+    assert command(*args, "--stop", r"\n").out == command(*args, "--stop", "\n", "--no-escape").out
+
+
+@each("text", ["a\\", r"\x4", r"\xg0", r"\u12", r"\q", r"\ud800", r"\U00110000", r"\N{DASH}"])
+def test_an_escape_that_is_not_whole_is_refused(command, folder, text):
+    """In one line that names the escape and --no-escape, with which the text is taken as it is."""
+    for args in (["sample", "--prompt"], ["sample", "--stop"], ["sample", "--beam", 2, "--prompt"]):
+        assert_refused(command(*args, text), 2, args[-1], text.lstrip("a")[:3], "--no-escape")
+    assert command("sample", "-n", 1, "--prompt", text, "--no-escape").code == 0
+
+
 def test_sample_saves_and_loads_states(command, folder):
     """--save-state and --state: two runs write what one would; -n 0 only reads the prompt."""
     whole = command("sample", "-n", 50, "--prompt", "Thou art", "--temperature", 0).out[:-1]
     head = command("sample", "-n", 20, "--prompt", "Thou art", "--temperature", 0, "--save-state", "after.state")
     assert head == type(head)(0, whole[:28] + "\n", "")
     assert command("sample", "-n", 30, "--state", "after.state", "--temperature", 0).out[:-1] == whole[28:]
-    assert command("sample", "-n", 0, "--prompt", "Thou art", "--save-state", "prompt.state").out == "Thou art\n"
+    assert command("sample", "-n", 0, "--prompt", "Thou art", "--save-state", "prompt.state").out == "\n"
     assert command("sample", "-n", 50, "--state", "prompt.state", "--temperature", 0).out[:-1] == whole[8:]
 
 
@@ -340,6 +391,117 @@ def test_shell_completion(python, tmp_path):
     run = "import sys; sys.argv = ['nblstm']; from nblstm.cli.main import main; main()"
     words = {"_NBLSTM_COMPLETE": "bash_complete", "COMP_WORDS": "nblstm s", "COMP_CWORD": "1"}
     assert "sample" in python("-c", run, env=words).out
+
+
+@each("shell", [BashComplete, ZshComplete, FishComplete])
+@each(
+    "words",
+    [
+        "train co", "train a.txt co", "train -o mo", "train --valid co", "train --init-from mo", "train --token-weights w",
+        "sample -m mo", "sample mo", "sample --prompt-file co", "sample --state s", "sample --save-state s", "sample --novel c",
+        "write -m mo", "write mo", "info mo", "info -m mo", "score co", "score -m mo", "eval co", "eval -m mo", "plot m",
+        "plot -o l", "report mo", "report -m mo", "report --corpus co", "report --text co", "report -o r",
+    ],
+)  # fmt: skip
+def test_names_of_files_are_completed(shell, words):
+    """Wherever a command takes a file: bash, zsh and fish are told to complete the name as they do elsewhere."""
+    *before, incomplete = words.split()
+    completing = shell(nblstm_command, {}, "nblstm", "_NBLSTM_COMPLETE")
+    (found,) = completing.get_completions(before, incomplete)
+    assert (found.type, found.value) == ("file", incomplete)
+    assert completing.format_completion(found).startswith("file")
+
+
+def test_the_scripts_for_shells_complete_files(python):
+    """What `_NBLSTM_COMPLETE=bash_source nblstm` prints (zsh, fish alike) handles the type file."""
+    run = "import sys; sys.argv = ['nblstm']; from nblstm.cli.main import main; main()"
+    for shell in ("zsh", "fish"):
+        script = python("-c", run, env={"_NBLSTM_COMPLETE": f"{shell}_source"}).out
+        assert "_NBLSTM_COMPLETE" in script and "file" in script
+
+
+# ---------------------------------------------------------------- names
+
+
+@each(
+    "line, meant",
+    [
+        ("train --seq-length 50 corpus.txt", "--bptt"),
+        ("train -seq_length 50 corpus.txt", "--bptt"),
+        ("train -rnn_size 50 corpus.txt", "--hidden-size"),
+        ("train --learning-rate=0.1 corpus.txt", "--lr"),
+        ("train --max-epochs 3 corpus.txt", "--epochs"),
+        ("train --grad-clip 3 corpus.txt", "--clip"),
+        ("train --model-type gru corpus.txt", "--cell"),
+        ("train --data_dir corpus.txt", "CORPUS"),
+        ("sample --temp 0.5", "--temperature"),
+        ("sample -temperature 0.5", "--temperature"),
+        ("sample --length 5", "-n"),
+        ("sample -length 5", "-n"),
+        ("sample --max_new_tokens 5", "-n"),
+        ("sample -p words", "--prompt"),
+        ("sample --start words", "--prompt"),
+        ("sample -primetext words", "--prompt"),
+        ("sample --repeat-penalty 1.1", "--repetition-penalty"),
+        ("generate", "sample"),
+        ("trian corpus.txt", "train"),
+        ("evaluate corpus.txt", "eval"),
+    ],
+)
+def test_names_of_others_are_known(command, folder, line, meant):
+    """What char-rnn, torch-rnn, textgenrnn, Keras, nanoGPT and llama.cpp call something is answered by its name here."""
+    outcome = command(*line.split())
+    assert_refused(outcome, 2, "there is no ")
+    assert re.search(rf"(has|did you mean) {meant}[.?]$", outcome.err.strip()), outcome.err
+
+
+def test_what_stands_behind_an_option_is_no_name(command, folder):
+    """A prompt may look like an option of another program, and an unknown name stays unknown."""
+    assert command("sample", "-n", 1, "--prompt", "-start").code == 0
+    assert_refused(command("sample", "--nonsense"), 2, "--nonsense")
+    assert_refused(command("xyzzy"), 2, "xyzzy", "nblstm -h")
+
+
+def test_every_meant_name_exists():
+    """All that the tables answer is an option of a command, or a command."""
+    commands = {name: nblstm_command.get_command(None, name) for name in names.COMMANDS.values()}
+    every = [nblstm_command.get_command(None, name) for name in nblstm_command.list_commands(None)]
+    flags = {flag for one in every for option in one.params for flag in option.opts} | {"CORPUS"}
+    assert None not in commands.values()
+    assert {flag for meant in names.OPTIONS.values() for flag in meant} <= flags
+
+
+def test_misspelt_environment_variables_are_named(command, folder, monkeypatch):
+    """One line on stderr for each, with the one that was meant; variables of other commands and switches are none."""
+    monkeypatch.setenv("NBLSTM_INFO_JSN", "1")
+    monkeypatch.setenv("NBLSTM_TRAIN_HIDEN_SIZE", "1")
+    monkeypatch.setenv("NBLSTM_TILES", "on")
+    outcome = command("info")
+    assert outcome.code == 0 and outcome.err.count("note: ") == 1
+    assert "NBLSTM_INFO_JSN" in outcome.err and "did you mean NBLSTM_INFO_JSON?" in outcome.err
+
+
+@each("name", ["info", "sample", "report", "score", "eval"])
+def test_a_model_is_named_either_way(command, folder, name):
+    """As an argument, with -m, or as model.safetensors: the same is printed; two different ones are refused."""
+    if (folder / "model.safetensors").exists():
+        (folder / "model.safetensors").rename("other.safetensors")
+    rest = {"score": ["corpus.txt"], "eval": ["corpus.txt"], "sample": ["--seed", 1], "report": ["-o", "-", "-n", 9]}.get(name, [])
+    plain, flagged = command(name, "other.safetensors", *rest), command(name, *rest, "-m", "other.safetensors")
+    assert plain.code == flagged.code == 0 and plain.out == flagged.out != ""
+    assert command(name, *rest).code == 1
+    if not rest[:1] == ["corpus.txt"]:
+        assert_refused(command(name, "other.safetensors", "-m", "x", *rest), 2, "one model", "other.safetensors")
+
+
+def test_words_where_a_file_belongs(command, folder):
+    """score and sample say where they go; score --text takes them, as a line of a file would be scored."""
+    assert_refused(command("score", "a sentence"), 1, "a sentence", "--text")
+    assert_refused(command("sample", "a sentence"), 1, "a sentence", "--prompt")
+    assert_refused(command("score"), 2, "FILE", "--text")
+    assert_refused(command("score", "model.safetensors"), 2, "is a model")
+    (folder / "line.txt").write_text("Thou art", encoding="utf-8")
+    assert command("score", "--text", "Thou art").out == command("score", "line.txt").out
 
 
 # ---------------------------------------------------------------- signals
@@ -488,6 +650,23 @@ def test_init_from_on_the_command_line(command, folder):
     outcome = command("train", "corpus.txt", "--init-from", "model.safetensors", "-o", "next.safetensors", "--steps", 1)
     assert outcome.code == 0 and "-m next.safetensors" in outcome.err
     assert nblstm.load("next.safetensors").config == nblstm.load("model.safetensors").config
+
+
+def test_few_updates_are_told(command, corpus):
+    """Below 50 updates one line says how few they were; from 50 on there is none."""
+    few = command("train", "corpus.txt", *SMALL, "--steps", 1).err
+    assert few.count("warning only 1 update, so it is hardly trained; raise --epochs, --steps or --minutes\n") == 1
+    assert "only" not in command("train", "corpus.txt", *SMALL, "--steps", 50, "--overwrite").err
+
+
+def test_worse_than_a_uniform_guess(command, corpus):
+    """train, info and eval name a model that a guess among all tokens (log V nats) would beat, and no other."""
+    args = ["train", "corpus.txt", *SMALL, "--steps", 60, "--overwrite"]
+    guess = f"worse than a uniform guess among its {len(set(VERSE)) + 1} tokens, {math.log(len(set(VERSE)) + 1):.4f}"
+    assert "uniform" not in command(*args).err + command("info").out + command("eval", "corpus.txt").err
+    trained = command(*args, "--lr", 100, "--clip", 0)
+    assert trained.code == 0 and trained.err.count(guess + "; lower --lr, or train longer\n") == 1
+    assert guess in command("info").out and guess in command("eval", "corpus.txt").err
 
 
 def test_demo(command, corpus):

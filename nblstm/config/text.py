@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nblstm.config.checks import Config, at_least, check_types, fraction, one_of
+from nblstm.errors import ConfigError
 
 LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
@@ -23,6 +24,7 @@ class TextConfig(Config):
     max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
+    include: str = "*"  # names that files in folders have, such as *.txt
     documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
 
     def __post_init__(self) -> None:
@@ -31,6 +33,8 @@ class TextConfig(Config):
         one_of(self, "tokenizer", TOKENIZERS)
         if self.documents is not None:
             one_of(self, "documents", DOCUMENTS)
+        if not self.include:
+            raise ConfigError("include must be a pattern of file names such as *.txt, got ''.")
         at_least(self, 1, "min_count")
         at_least(self, 2 if self.documents is None else 3, "max_vocab")
         fraction(self, "valid_fraction")

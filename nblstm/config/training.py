@@ -57,7 +57,7 @@ class Recipe(Config):
     clip_value: float = 0.0  # largest absolute value of one gradient; 0 turns it off
     epochs: int | None = None  # passes over the training text; None: DEFAULT_EPOCHS unless steps or minutes is set
     steps: int | None = None  # updates
-    minutes: float | None = None  # wall-clock time
+    minutes: float | None = None  # from the first update on, which may compile kernels
     patience: int = 0  # epochs without a better validation loss before stopping; 0 turns it off
     seed: int = 0  # of the initial weights and of dropout
     threads: int = 0  # 0 means every core

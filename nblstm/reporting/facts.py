@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from nblstm.files.fields import AMOUNT, COUNT, STRINGS, optional
+from nblstm.scoring import worse_than_guessing
 from nblstm.tasks.language.model import LanguageModel
 
 TOKENS_SHOWN = 40
@@ -27,11 +28,11 @@ def model_facts(path: str | os.PathLike[str], model: LanguageModel) -> list[tupl
         ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
         ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
         ("tokens", shown),
-        *_training_facts(model.training),
+        *_training_facts(model.training, len(v)),
     ]
 
 
-def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
+def _training_facts(training: dict[str, Any], vocab_size: int) -> list[tuple[str, str]]:
     """Return (name, value) of how a model was made, as far as its file says so in the way that training does."""
     fits = {name: rule.holds(training[name]) for name, rule in TRAINING.items() if name in training}
     t = {name: training[name] for name, good in fits.items() if good}
@@ -44,6 +45,8 @@ def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
     if t.get("valid_loss") is not None:
         loss = t["valid_loss"]
         facts.append(("validation", f"{loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}"))
+        if (found := worse_than_guessing(loss, vocab_size)) is not None:
+            facts.append(("warning", found))
     if not all(fits.values()):
         wrong = ", ".join(name for name, good in fits.items() if not good)
         facts.append(("not shown", f"{wrong}: the file has another kind of value than training writes"))

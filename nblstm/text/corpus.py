@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -36,12 +37,14 @@ from nblstm.config import DEFAULT_MAX_VOCAB
 from nblstm.errors import ConfigError, TextError
 from nblstm.text.counting import TokenCounter
 from nblstm.text.documents import split
+from nblstm.text.kinds import BEGIN, check_kind, encoding_advice, is_binary, marked_encoding
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
 STDIN = "-"
 ENDLESS = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")  # standard input may be one of these devices
 MOST_UNKNOWN = 0.99  # share of a training text's tokens that may be unknown: above it there is nothing to learn
+SKIPPED_NAMED = 5  # files
 UNKNOWN_TOLD = 0.05  # share that a person is told of who trains with a vocabulary that was given
 
 
@@ -98,8 +101,11 @@ def _sources_of(path: AnyPath) -> list[Source]:
     return [_file_source(Path(path))]
 
 
-def _sources_in(folder: Path) -> list[Source]:
-    """Find the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped."""
+def _sources_in(folder: Path, include: str = "*") -> list[Source]:
+    """Find the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped.
+
+    include: a pattern of their names, such as *.txt.
+    """
 
     def fail(error: OSError) -> None:
         raise error
@@ -111,12 +117,51 @@ def _sources_in(folder: Path) -> list[Source]:
     sources = [_file_source(file) for file in sorted(files) if file.is_file()]
     if not sources:
         raise TextError(f"{folder} is a folder without files (hidden ones are skipped); name one with text in it.")
+    sources = [source for source in sources if Path(source.name).match(include)]
+    if not sources:
+        raise TextError(f"no file in {folder} has a name such as include={include}; give another pattern.")
     return sources
+
+
+def _texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
+    """Put the files in the place of each folder: those that include names and, but at byte level, that hold text.
+
+    notify is told how many are read, and which are not. TextError if none is.
+    """
+    found: list[AnyPath] = []
+    for path in paths:
+        if isinstance(path, Source) or path == STDIN or not os.path.isdir(path):
+            found.append(path)
+            continue
+        sources = _sources_in(Path(path), include)
+        skipped = [] if level == "byte" else [source for source in sources if is_binary(_begin(source))]
+        names = ", ".join(os.path.relpath(source.name, path) for source in skipped[:SKIPPED_NAMED])
+        names += ", ..." if len(skipped) > SKIPPED_NAMED else ""
+        if len(skipped) == len(sources):
+            raise TextError(f"{path} is a folder without text: its files are binary ({names}); name one with text in it.")
+        read = f"{len(sources) - len(skipped):,} file{'s' * (len(sources) - len(skipped) != 1)} of {path} are read"
+        notify(read + (f", {len(skipped):,} skipped as no text: {names}." if skipped else "."))
+        found += [source for source in sources if source not in skipped]
+    return found
+
+
+def _begin(source: Source) -> bytes:
+    """The first BEGIN bytes of a file."""
+    return next(_blocks(source), b"")[:BEGIN]
 
 
 def _file_source(path: Path) -> Source:
     opened: Any = partial(gzip.open if path.suffix == ".gz" else open, path, "rb")
     return Source(str(path), opened)
+
+
+def text_source(name: str, text: str, encoding: str = "utf-8") -> Source:
+    """A text in memory, under a name for messages. TextError for a character that the encoding lacks."""
+    try:
+        data = text.encode(encoding)
+    except UnicodeError:
+        raise TextError(f"{name} has characters that {encoding} lacks; use utf-8.") from None
+    return Source(name, lambda: io.BytesIO(data))
 
 
 def _open_stdin() -> AbstractContextManager[BinaryIO]:
@@ -242,20 +287,25 @@ class _TextDecoder:
     """Bytes of a file in, block by block and b"" at last, its text out. TextError where they are no text."""
 
     def __init__(self, name: str, encoding: str) -> None:
-        self.name, self.encoding, self.consumed = name, encoding, 0
+        self.name, self.encoding, self.consumed, self.begin = name, encoding, 0, b""
         self.decoder = codecs.getincrementaldecoder(encoding)()
 
     def __call__(self, block: bytes) -> str:
+        if not self.consumed:
+            self.begin = block[:BEGIN]
+            check_kind(self.name, self.begin)
         pending = len(self.decoder.getstate()[0])
         try:
             text = self.decoder.decode(block, final=not block)
         except UnicodeError as error:
             offset = self.consumed - pending + getattr(error, "start", 0)
             raise TextError(
-                f"{self.name} is not {self.encoding} text at byte {offset}; name its encoding, "
-                'such as encoding="latin-1", or read raw bytes with level="byte".'
+                f"{self.name} is not {self.encoding} text at byte {offset}; "
+                f"{encoding_advice(self.begin, self.encoding)}, or read raw bytes with level=\"byte\"."
             ) from None
         if "\0" in text:
+            if (marked := marked_encoding(self.begin)) not in (None, self.encoding.lower()):
+                raise TextError(f"{self.name} is {marked} text; name its encoding, encoding=\"{marked}\".")
             raise TextError(
                 f"{self.name} looks like a binary file (it holds NUL characters); name its encoding, "
                 'such as encoding="utf-16", if it is text, or read raw bytes with level="byte" if that is meant.'
@@ -479,13 +529,15 @@ def load_corpus(
     max_vocab: int | None = None,
     encoding: str = "utf-8",
     documents: str | None = None,
+    include: str = "*",
     vocabulary: Vocabulary | None = None,
     split_at: str = "token",
     notify: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
-    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream.
+    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. include: a pattern of the
+    names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
@@ -503,6 +555,7 @@ def load_corpus(
     else:
         _check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
+    paths, valid_paths = (_texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
         chunks = partial(_chunks, level=level, encoding=encoding, documents=documents)

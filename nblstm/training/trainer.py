@@ -40,7 +40,7 @@ class Report:
     epoch: float  # passes over the training text, with a fraction
     progress: float  # share of the training that is done, in [0, 1]
     tokens: int  # tokens read
-    seconds: float  # time spent training and validating, over all sessions of the run
+    seconds: float  # spent training and validating, over all sessions of the run; of each but its first update
     seconds_left: float | None  # estimate; None before there is one
     tokens_per_second: float  # of the updates, smoothed
     lr: float  # learning rate of the last update
@@ -200,8 +200,8 @@ class Trainer:
         )
 
     def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
-        self.seconds += seconds
-        n = self._updates  # of this session; the first is left out of the speed, as it may compile kernels
+        n = self._updates  # of this session; the first is left out of time and speed, as it may compile kernels
+        self.seconds += seconds if n else 0.0
         keep_loss, keep_pace = (min(SMOOTHING, max(count, 0) / (max(count, 0) + 1)) for count in (n, n - 1))
         self._smooth_loss = keep_loss * self._smooth_loss + (1 - keep_loss) * loss
         self._pace = keep_pace * self._pace + (1 - keep_pace) * seconds / tokens
