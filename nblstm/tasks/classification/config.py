@@ -12,7 +12,7 @@ from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS, pooling_shapes
 
 LABEL_TYPES = {"str": str, "int": int, "bool": "True".__eq__}  # name of a type -> makes a label of its name
-MONITORS = ("accuracy", "loss")
+MONITORS = ("loss", "accuracy")
 BALANCED = "balanced"
 CLASSIFIER_EPOCHS = 10  # unless epochs, steps or minutes is set
 
@@ -95,7 +95,7 @@ class ClassifierTraining(Recipe):
 
     label_smoothing: float = 0.0  # share of a label's probability that is spread over all labels
     class_weights: dict | str | None = None  # label -> how much its texts count; others count 1 | balanced
-    monitor: str = "accuracy"  # accuracy | loss: by which of these in validation the best weights are kept
+    monitor: str = "loss"  # loss | accuracy: by which of these in validation the best weights are kept
     lr: float | None = 2e-3
     warmup: int = 0
 

@@ -13,11 +13,16 @@ from nblstm.errors import ConfigError
 from nblstm.tasks.classification.config import BALANCED, LABEL_TYPES
 
 
-def plain_labels(labels: Any) -> list[Any]:
-    """Return labels as values of Python. ConfigError unless these are all strings, all whole numbers or all booleans."""
+def plain_labels(labels: Any, num_texts: int) -> list[Any]:
+    """Return the labels of so many texts as values of Python.
+
+    ConfigError unless these are as many, and all strings, all whole numbers or all booleans.
+    """
     if isinstance(labels, (str, bytes)):
         raise ConfigError(f"labels must be a list or the like, one for each text, got {said(labels)}.")
     plain = [label.item() if isinstance(label, np.generic) else label for label in checks.items("labels", labels)]
+    if len(plain) != num_texts:
+        raise ConfigError(f"labels must be as many as the texts, got {len(plain):,} labels and {num_texts:,} texts.")
     kind = type(plain[0]) if plain else str
     for label in plain:
         if type(label).__name__ not in LABEL_TYPES or type(label) is not kind:
@@ -27,9 +32,7 @@ def plain_labels(labels: Any) -> list[Any]:
 
 def numbered_labels(labels: Any, classes: Sequence[Any], num_texts: int) -> np.ndarray:
     """Return the place of each label in classes, (texts,) int32. ConfigError for one that is not there, or too few."""
-    plain, places = plain_labels(labels), {label: place for place, label in enumerate(classes)}
-    if len(plain) != num_texts:
-        raise ConfigError(f"labels must be as many as the texts, got {len(plain):,} labels and {num_texts:,} texts.")
+    plain, places = plain_labels(labels, num_texts), {label: place for place, label in enumerate(classes)}
     for label in plain:
         if label not in places or type(label) is not type(classes[0]):
             known = ", ".join(map(str, classes))

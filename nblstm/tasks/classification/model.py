@@ -75,12 +75,13 @@ class TextClassifier(Estimator):
 
         labels: as many, all strings, all whole numbers or all booleans, two different ones at least. valid: (texts,
         labels) to validate with in place of a share of these. on_report is called after every update and every
-        validation with a Report, whose valid_loss is the share of wrong labels, or with monitor="loss" nats a text;
+        validation with a Report, whose losses are nats a text (with monitor="accuracy" valid_loss is the share of wrong labels);
         on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
         ends it after its first update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting or label, TextError for a text, TrainingError if training diverges.
         """
-        learned, plain = _checked_texts(texts), plain_labels(labels)
+        learned = _checked_texts(texts)
+        plain = plain_labels(labels, len(learned))
         given = None if valid is None else (_checked_texts(valid[0]), valid[1])
         classes = sorted(set(plain))
         if len(classes) < 2:
