@@ -19,3 +19,10 @@ def writer(path: str) -> Any:
     model = text_model(path)
     check_writes(model.config)
     return model
+
+
+def classifier(path: str) -> Any:
+    """Read a classifier. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, ["classification"])

@@ -31,7 +31,7 @@ SECTIONS = {
     "Train and load": ("train", "load"),
     "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator", "TextClassifier"),
     "What they return": ("Score", "Surprisals", "State"),
-    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences"),
+    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled"),
     "Settings": ("LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig"),
     "Errors": (
         "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",

@@ -29,6 +29,7 @@ _HOMES = {
     "TextClassifier": "nblstm.tasks.classification.model",
     "State": "nblstm.nn.state",
     "Vocabulary": "nblstm.text.vocabulary",
+    "read_labelled": "nblstm.tasks.classification.reading",
     "pad_sequences": "nblstm.text.sequences",
     "texts_to_sequences": "nblstm.text.sequences",
     "ClassifierConfig": "nblstm.tasks.classification.config",
