@@ -18,7 +18,9 @@ LINES_AT_ONCE = 4096
 @click.command("classify")
 @click.argument("file", default="-", metavar="[FILE]")
 @model_option
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="The most probable labels that are printed.")
+@click.option(
+    "--top", type=click.IntRange(1), default=1, show_default=True, help="The most probable labels that are printed."
+)
 @scoring_options
 @json_option
 def command(file: str, model: str, top: int, json: bool, encoding: str, **how: Any) -> None:

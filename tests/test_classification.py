@@ -21,7 +21,13 @@ from nblstm.text.vocabulary import Vocabulary
 
 LENGTHS = [5, 3, 3, 1]
 QUIET = {"dropout": 0.0, "output_dropout": 0.0}
-NOISE = {"output_dropout": 0.4, "dropout": 0.3, "input_dropout": 0.2, "variational_dropout": 0.2, "embedding_dropout": 0.2}
+NOISE = {
+    "output_dropout": 0.4,
+    "dropout": 0.3,
+    "input_dropout": 0.2,
+    "variational_dropout": 0.2,
+    "embedding_dropout": 0.2,
+}
 NETWORKS = [
     *({"pooling": pooling, "num_layers": 1, **QUIET} for pooling in POOLINGS),
     {"pooling": "last", "bidirectional": False, "proj_size": 3, **NOISE}, {"pooling": "max", "num_layers": 2, **NOISE},
@@ -395,5 +401,5 @@ def test_config_refuses_what_a_file_must_not_say(fields, message):
 
 def test_training_is_stored_as_json():
     """Class weights of any label become names and numbers."""
-    assert ClassifierTraining(class_weights={1: 2, True: 3}).recipe()["class_weights"]
+    assert ClassifierTraining(class_weights={1: 2}).recipe()["class_weights"] == {"1": 2.0}
     assert ClassifierTraining().epochs and ClassifierTraining(minutes=1).epochs is None

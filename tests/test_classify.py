@@ -52,7 +52,7 @@ def test_a_row_may_have_several_lines(tmp_path):
     ("a\tx\n\tx\n", (), "line 2: there is no text"), ("__label__x a\n__label__y\n", (), "line 2: there is no text"),
     ("__label__x __label__y a\n", (), "line 1: there are several labels"), ("", (), ""),
     ("a,b\n1,2\n", ("text", "b"), "must name the column 'text' once, got 'a, b'"),
-    ("a,b\n1,2\n3\n", ("a", "b"), "line 3: there must be 2 columns"), ('a,b\n1,2\n"3,4\n', ("a", "b"), "line 3: this is no row"),
+    ("a,b\n1,2\n3\n", ("a", "b"), "line 3: there must be 2 columns, as"), ('a,b\n1,2\n"3,4\n', ("a", "b"), "line 3: this is no row"),
     ("a,b\n1,\n", ("a", "b"), "line 2: there is no label"),
 ])  # fmt: skip
 def test_bad_lines_are_named(text, columns, message, tmp_path):

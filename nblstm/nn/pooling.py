@@ -168,7 +168,12 @@ class AttentionPooling(Pooling):
         return tape.scratch.work("attention", lambda M: kernels.linear_work(M, F, F, dtype, threads), rows)
 
 
-POOLINGS = {"last": LastPooling, "mean": MeanPooling, "max": MaxPooling, "attention": AttentionPooling}
+POOLINGS: dict[str, type[Pooling]] = {
+    "last": LastPooling,
+    "mean": MeanPooling,
+    "max": MaxPooling,
+    "attention": AttentionPooling,
+}
 
 
 def pooling_shapes(pooling: str, size: int) -> dict[str, tuple[int, ...]]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from nblstm.config import DEFAULT_BUCKETS
 from nblstm.scoring import batch_size
+from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets, best_boundaries, rows_of
 from nblstm.text.vocabulary import Vocabulary
-from nblstm.tasks.classification.config import ClassifierConfig
 
 
 def as_read(text: str, level: str) -> str:

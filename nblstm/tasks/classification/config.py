@@ -68,7 +68,7 @@ class ClassifierConfig(TokenStackConfig):
         return 2 if self.bidirectional else 1
 
     @property
-    def num_outputs(self) -> int:
+    def num_outputs(self) -> int:  # type: ignore[override]
         """How many logits the head makes: one a label."""
         return len(self.labels)
 
@@ -108,9 +108,13 @@ class ClassifierTraining(Recipe):
         if isinstance(self.class_weights, dict):
             for label, weight in self.class_weights.items():
                 if not (is_number(weight) and weight >= 0):
-                    raise ConfigError(f"class_weights must be numbers of at least 0, got {said(weight)} for {said(label)}.")
+                    raise ConfigError(
+                        f"class_weights must be numbers of at least 0, got {said(weight)} for {said(label)}."
+                    )
         elif self.class_weights not in (None, BALANCED):
-            raise ConfigError(f"class_weights must be label -> weight, or {BALANCED!r}, got {said(self.class_weights)}.")
+            raise ConfigError(
+                f"class_weights must be label -> weight, or {BALANCED!r}, got {said(self.class_weights)}."
+            )
 
     def recipe(self) -> dict[str, Any]:
         """Return the fields that weights are a function of, as JSON values."""

@@ -94,7 +94,7 @@ class TextClassifier(Estimator):
             learned, numbers = [learned[k] for k in kept], numbers[kept]
         read = (as_read(part, text.level) for part in learned)
         vocabulary = Vocabulary.build(read, text.level, text.tokenizer, text.min_count, text.max_vocab, ends=True)
-        names = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
+        names: dict[str, Any] = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
         config = ClassifierConfig(len(vocabulary), **names, **self.of(ClassifierConfig))
         trainer = _trainer(config, recipe, vocabulary, (learned, numbers), given, on_message)
         try:
@@ -217,7 +217,9 @@ def _trainer(
     head.classes = weights_of_classes(recipe.class_weights, config.classes, labels, config.dtype)
     ids, offsets, longer = encoded(vocabulary, texts, config.max_length)
     if longer:
-        on_message(f"{longer:,} of {len(texts):,} texts are longer than max_length={config.max_length}: the rest is not read.")
+        on_message(
+            f"{longer:,} of {len(texts):,} texts are longer than max_length={config.max_length:,}: the rest is not read."
+        )
     source = LabelledTexts(ids, offsets, labels, recipe.batch_size, recipe.seed)
     chunks: Any = ()
     if valid[0]:

@@ -22,8 +22,9 @@ EMBEDDING_SCALE = 0.1  # standard deviation of the numbers of a new embedding
 class ClassifierNetwork(Network):
     """Tokens in, a distribution over labels out, for every text; a chunk's targets are the labels (N,) of its texts."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, parts=(TokenEmbedding, PooledStack, SoftmaxHead), **keywords)
+    def __init__(self, config: ClassifierConfig, parameters: np.ndarray, *args: Any, **keywords: Any) -> None:
+        keywords["parts"] = TokenEmbedding, PooledStack, SoftmaxHead
+        super().__init__(config, parameters, *args, **keywords)
 
     def num_targets(self, offsets: np.ndarray) -> int:
         """Count the targets of a packed batch: one a text."""

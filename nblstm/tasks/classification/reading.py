@@ -34,10 +34,14 @@ def read_labelled(
     texts, labels = [], []
     for name, pieces in read_each(paths, "word", encoding):
         whole = unsplit(pieces)
-        found = _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
+        found = (
+            _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
+        )
         for number, text, label in found:
             if not text.strip() or not label.strip():
-                raise TextError(f"{name}, line {number}: there is no {'text' if label.strip() else 'label'}; add or remove it.")
+                raise TextError(
+                    f"{name}, line {number}: there is no {'text' if label.strip() else 'label'}; add or remove it."
+                )
             texts.append(text)
             labels.append(label.strip())
     return texts, labels
@@ -49,13 +53,17 @@ def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, str]
         if line.startswith(FASTTEXT):
             label, _, text = line.removeprefix(FASTTEXT).partition(" ")
             if text.startswith(FASTTEXT):
-                raise TextError(f"{name}, line {number}: there are several labels, and a text has one; remove the others.")
+                raise TextError(
+                    f"{name}, line {number}: there are several labels, and a text has one; remove the others."
+                )
             yield number, text, label
         elif "\t" in line:
             text, _, label = line.rpartition("\t")
             yield number, text, label
         elif line.strip():
-            raise TextError(f"{name}, line {number}: there must be a tab between text and label, or {FASTTEXT} before it.")
+            raise TextError(
+                f"{name}, line {number}: there must be a tab between text and label, or {FASTTEXT} before it."
+            )
 
 
 def _of_table(name: str, pieces: Iterable[str], text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
@@ -66,13 +74,17 @@ def _of_table(name: str, pieces: Iterable[str], text_column: str, label_column: 
     columns = next(csv.reader([header], delimiter=delimiter), [])
     for column in (text_column, label_column):
         if columns.count(column) != 1:
-            raise TextError(f"{name}: its first row must name the column {column!r:.40} once, got {', '.join(columns)[:80]!r}.")
+            raise TextError(
+                f"{name}: its first row must name the column {column!r:.40} once, got {', '.join(columns)[:80]!r}."
+            )
     places, number = [columns.index(text_column), columns.index(label_column)], 2
     rows = csv.reader(given, delimiter=delimiter, strict=True)
     try:
         for row in rows:
             if row and len(row) != len(columns):
-                raise TextError(f"{name}, line {number}: there must be {len(columns)} columns as in the first row, got {len(row)}.")
+                raise TextError(
+                    f"{name}, line {number}: there must be {len(columns)} columns, as in the first, got {len(row)}."
+                )
             if row:
                 yield number, *(row[place] for place in places)  # type: ignore[misc]
             number = rows.line_num + 2
