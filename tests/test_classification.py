@@ -15,6 +15,7 @@ from nblstm.nn.parameters import initial, views
 from nblstm.nn.pooling import POOLINGS
 from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
+from nblstm.tasks.classification.measures import Evaluation
 from nblstm.tasks.classification.network import ClassifierNetwork, error_rate
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
@@ -331,6 +332,32 @@ def test_validation_has_a_share_of_each_label_and_never_all():
     assert sorted([*kept, *held_out]) == list(range(31))
 
 
+# ---------------------------------------------------------------- measures
+
+
+def test_measures_of_a_worked_example():
+    """Six texts of three labels, one of which nobody has or is given: shares counted by hand."""
+    probabilities = np.array([[0.9, 0.1, 0], [0.6, 0.4, 0], [0.45, 0.55, 0], [0.2, 0.8, 0], [0.35, 0.65, 0], [1, 0, 0]])
+    found = Evaluation.of(("a", "b", "c"), np.array([0, 1, 0, 1, 1, 0], np.int32), probabilities)
+    assert found.confusion.tolist() == [[2, 1, 0], [1, 2, 0], [0, 0, 0]]
+    assert found.accuracy == pytest.approx(4 / 6)
+    close(found.precision, np.array([2 / 3, 2 / 3, 0]), 1e-12)
+    close(found.recall, np.array([2 / 3, 2 / 3, 0]), 1e-12)
+    assert found.macro_f1 == pytest.approx(2 / 3)  # without c
+    # bins: 0.55 is wrong; 0.6 is wrong and 0.65 right; 0.8 is right; 0.9 and 1 are right
+    assert found.calibration_error == pytest.approx((0.55 + abs(1 - 1.25) + 0.2 + 0.1) / 6)
+
+
+def test_evaluate_is_of_predictions(model):
+    """The confusion matrix counts what `predict` says; `score` is its accuracy."""
+    texts, labels = texts_and_labels(21)
+    flipped = ["neg", *labels[1:]]
+    found, decided = model.evaluate(texts, flipped), model.predict(texts).tolist()
+    assert found.labels == ("neg", "pos") and found.confusion.sum() == 21
+    assert found.confusion[0, 1] == sum(a == "neg" and b == "pos" for a, b in zip(flipped, decided))
+    assert found.accuracy == model.score(texts, flipped)
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -383,7 +410,7 @@ def test_nothing_is_asked_before_it_is_fitted():
 def test_no_texts_give_no_rows(model):
     """predict_proba of nothing has the right shape; its accuracy is refused."""
     assert model.predict_proba([]).shape == (0, 2) and model.predict([]).shape == (0,)
-    with pytest.raises(ConfigError, match="no accuracy"):
+    with pytest.raises(ConfigError, match="nothing to measure"):
         model.score([], [])
 
 

@@ -23,6 +23,7 @@ from nblstm.tasks.article_model import probabilities
 from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.labels import numbered_labels, plain_labels, weights_of_classes
+from nblstm.tasks.classification.measures import Evaluation
 from nblstm.tasks.classification.network import ClassifierNetwork, error_rate, initial_classifier
 from nblstm.tasks.estimator import Estimator, model_from
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
@@ -159,12 +160,21 @@ class TextClassifier(Estimator):
 
         ConfigError names a label that was not learned.
         """
+        return self.evaluate(texts, labels, backend, threads).accuracy
+
+    def evaluate(
+        self, texts: Iterable[str], labels: Iterable[Any], backend: str = "auto", threads: int = 0
+    ) -> Evaluation:
+        """Compare the most probable label of each text, at least one, with its own: accuracy, F1, confusion, calibration.
+
+        ConfigError names a label that was not learned.
+        """
         self._fitted()
-        asked = _checked_texts(texts)
-        expected = numbered_labels(labels, self.classes_.tolist(), len(asked))
+        asked, classes = _checked_texts(texts), tuple(self.classes_.tolist())
+        expected = numbered_labels(labels, classes, len(asked))
         if not asked:
-            raise ConfigError("there is no accuracy of no texts; give one at least.")
-        return float((self.predict_proba(asked, backend, threads).argmax(axis=1) == expected).mean())
+            raise ConfigError("there is nothing to measure without texts; give one at least.")
+        return Evaluation.of(classes, expected, self.predict_proba(asked, backend, threads))
 
     def _fitted(self) -> None:
         """Raise ConfigError before there is a model."""
