@@ -332,6 +332,18 @@ def test_validation_has_a_share_of_each_label_and_never_all():
     assert sorted([*kept, *held_out]) == list(range(31))
 
 
+def test_scikit_learns_tools_take_it():
+    """It is a classifier to them: clone, stratified cross-validation, a search over settings."""
+    selection = pytest.importorskip("sklearn.model_selection")
+    base = pytest.importorskip("sklearn.base")
+    texts, labels = texts_and_labels(45)
+    made = nblstm.TextClassifier(**{**SMALL, "epochs": 6}, class_weights={"neg": 2.0})
+    assert base.clone(made).get_params() == made.get_params() and base.is_classifier(made)
+    search = selection.GridSearchCV(made, {"pooling": ["max", "mean"]}, cv=3).fit(texts, labels)
+    assert search.predict(["good"]).tolist() == ["pos"] and search.best_score_ > 0.6
+    assert (base.clone(made).fit(texts, labels).parameters == made.fit(texts, labels).parameters).all()
+
+
 # ---------------------------------------------------------------- measures
 
 

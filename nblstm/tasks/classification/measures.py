@@ -25,7 +25,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, labels: tuple[Any, ...], expected: np.ndarray, probabilities: np.ndarray) -> Evaluation:
-        """Compare the labels' places that are true (texts,) with what is thought probable (texts, labels)."""
+        """Measure probabilities (texts, labels) by the true labels' places (texts,)."""
         decided, count = probabilities.argmax(axis=1), len(labels)
         confusion = np.bincount(expected * count + decided, minlength=count * count).reshape(count, count)
         error = _calibration_error(decided == expected, probabilities.max(axis=1).astype(np.float64))

@@ -165,7 +165,7 @@ class TextClassifier(Estimator):
     def evaluate(
         self, texts: Iterable[str], labels: Iterable[Any], backend: str = "auto", threads: int = 0
     ) -> Evaluation:
-        """Compare the most probable label of each text, at least one, with its own: accuracy, F1, confusion, calibration.
+        """Measure accuracy, F1, confusion and calibration on texts, at least one, and their labels.
 
         ConfigError names a label that was not learned.
         """
