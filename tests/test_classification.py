@@ -430,7 +430,7 @@ def test_no_texts_give_no_rows(model):
     ({"labels": ("a",)}, "at least two"), ({"labels": ("a", "a")}, "all different"), ({"head": "cell"}, "leave tie and head"),
     ({"labels": ("1", "x"), "label_type": "int"}, "names of int"), ({"labels": ("1", "01"), "label_type": "int"}, "names of int"),
     ({"labels": ("True", "no"), "label_type": "bool"}, "names of bool"), ({"label_type": "float"}, "label_type must be one"),
-    ({"labels": (1, 2)}, "labels must be strings"),
+    ({"labels": (1, 2)}, "labels must be strings"), ({"labels": ("a", "a\0")}, "must not end with a NUL"),
 ])  # fmt: skip
 def test_config_refuses_what_a_file_must_not_say(fields, message):
     """Labels are distinct names of their type, at least two."""

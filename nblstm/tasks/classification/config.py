@@ -48,7 +48,10 @@ class ClassifierConfig(TokenStackConfig):
         self._check_names()
 
     def _check_names(self) -> None:
-        """Raise ConfigError unless every label's name is that of a label of the type."""
+        """Raise ConfigError unless every label's name is that of a label of the type, which NumPy keeps as it is."""
+        for name in self.labels:
+            if name.endswith("\0"):
+                raise ConfigError(f"labels must not end with a NUL character, got {said(name)}.")
         for name in self.labels if self.label_type != "str" else ():
             try:
                 found = str(LABEL_TYPES[self.label_type](name))  # type: ignore[operator]
