@@ -18,7 +18,8 @@ from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
 COMMANDS = {
-    "train": "train", "sample": "sample", "write": "write", "score": "score", "eval": "evaluate", "report": "report",
+    "train": "train", "sample": "sample", "write": "write", "score": "score", "classify": "classify",
+    "eval": "evaluate", "report": "report",
     "plot": "plot", "info": "info",
     "export": "export", "import": "import_",
     "warmup": "warmup",

@@ -46,8 +46,17 @@ def _is_model(file: str) -> bool:
     """Tell whether there is a safetensors file of this name."""
     from nblstm.text.kinds import is_safetensors
 
+    if not os.path.isfile(file):  # of a pipe nothing may be read here
+        return False
     try:
         with open(file, "rb") as stream:
-            return os.path.isfile(file) and is_safetensors(stream.read(16))
+            return is_safetensors(stream.read(16))
     except (OSError, ValueError):
         return False
+
+
+def classifier(path: str) -> Any:
+    """Read a classifier. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, ["classification"])

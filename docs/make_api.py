@@ -29,10 +29,10 @@ Every public name of `nblstm`, from its signature and its docstring. This page i
 """
 SECTIONS = {
     "Train, load and export": ("train", "load", "export"),
-    "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator"),
+    "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator", "TextClassifier"),
     "What they return": ("Score", "Surprisals", "State"),
-    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences"),
-    "Settings": ("LanguageConfig", "MaskedConfig", "SeriesConfig", "TextConfig", "TrainConfig", "SampleConfig"),
+    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled"),
+    "Settings": ("LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig"),
     "Errors": (
         "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",
         "DeviceError", "ReportError",

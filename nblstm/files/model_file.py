@@ -46,6 +46,7 @@ FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
+    "nblstm_classifier": ("classifier of text", "nblstm.load"),
     CHECKPOINT: ("training checkpoint", "nblstm.train(resume=True)"),
     STATE: ("state", "load_state of its model"),
 }

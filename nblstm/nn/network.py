@@ -137,11 +137,16 @@ class Network:
             return self.initial_state(chunk.num_texts)
         return self.body.carried(state.first(chunk.num_texts))
 
+    def num_targets(self, offsets: np.ndarray) -> int:
+        """Count the targets of a packed batch: one a row."""
+        return int(offsets[-1])
+
     def _checked(self, chunk: Any, state: State) -> tuple[Any, State]:
         """Return a chunk and the state before it as kernels read them. ConfigError if they are not of this network."""
-        M, offsets = len(chunk.tokens), checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
-        weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, M)
-        tokens, targets = self.input.checked(chunk.tokens), self.head.checked(chunk.targets, M)
+        offsets = checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
+        count = self.num_targets(offsets)
+        weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, count)
+        tokens, targets = self.input.checked(chunk.tokens), self.head.checked(chunk.targets, count)
         chunk = replace(chunk, tokens=tokens, targets=targets, offsets=offsets, weights=weights)
         return chunk, self.body.checked(checks.a(State, "state", state), chunk.num_texts)
 

@@ -16,7 +16,10 @@ MODELS = {  # task -> its config and its model
     "masked": ("nblstm.tasks.masked.config:MaskedConfig", "nblstm.tasks.masked.model:MaskedLanguageModel"),
     "window": ("nblstm.tasks.window.config:WindowConfig", "nblstm.tasks.window.model:MLPLanguageModel"),
     "series": ("nblstm.tasks.series.config:SeriesConfig", "nblstm.tasks.series.model:SeriesModel"),
-}
+    "classification": (
+        "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
+    ),
+}  # fmt: skip
 OF_RUNS = ("language", "masked")  # what `nblstm.train` trains on files of text
 
 

@@ -26,6 +26,7 @@ from nblstm.training.schedules import make_schedule
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
+Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], "float | None"]  # (network, validation, stop)
 PLACE = {  # where training stands, as it is stored
     **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
     "best_loss": optional(AMOUNT), "seconds": AMOUNT,
@@ -48,7 +49,7 @@ class Report:
     smooth_loss: float  # loss, averaged over about the last 50 updates
     gradient_norm: float  # before clipping
     validated: bool = False  # an epoch (or the training) has ended
-    valid_loss: float | None = None  # nats per token; None without a validation text
+    valid_loss: float | None = None  # nats per token, or the task's measure; None without a validation text
     improved: bool = False  # valid_loss is the best so far; without a validation text, always
 
 
@@ -56,7 +57,8 @@ class Trainer:
     """One run: a network, a text, and everything that `tensors` and `facts` need to store to go on exactly.
 
     source: the chunks of every epoch. valid: the chunks to validate with; without any nothing is
-    validated. release: called now and then to give back the memory of ids already read.
+    validated. release: called now and then to give back the memory of ids already read. measure: what is least where
+    the network is best; None if stopped.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Trainer:
         source: Epochs,
         valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
+        measure: Measure = validation_loss,
     ) -> None:
         self.network, self.source, self.valid, self.release = network, source, valid, release
+        self.measure = measure
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -227,7 +231,7 @@ class Trainer:
         with held() as deliver:
             with self._averaged():
                 stopped = lambda: deliver() or stop()
-                loss = validation_loss(self.network, self.valid, stopped) if len(self.valid) else None
+                loss = self.measure(self.network, self.valid, stopped) if len(self.valid) else None
             if len(self.valid) and loss is None:
                 return
             self.release()

@@ -1,0 +1,69 @@
+"""How good a classifier is: accuracy, F1, the confusion matrix, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+BINS = 10  # of equal width, for the calibration error
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The decisions of a classifier on labelled texts, at least one.
+
+    confusion (labels, labels) int64: how many texts of each label (row) were given each label (column), in the order of
+    `labels`. calibration_error: of accuracy and mean probability of the decisions, in BINS of that probability, the mean
+    absolute difference, weighted by their texts (Guo et al. 2017, eq. 3).
+    """
+
+    labels: tuple[Any, ...]
+    confusion: np.ndarray
+    calibration_error: float
+
+    @classmethod
+    def of(cls, labels: tuple[Any, ...], expected: np.ndarray, probabilities: np.ndarray) -> Evaluation:
+        """Measure probabilities (texts, labels) by the true labels' places (texts,)."""
+        decided, count = probabilities.argmax(axis=1), len(labels)
+        confusion = np.bincount(expected * count + decided, minlength=count * count).reshape(count, count)
+        error = _calibration_error(decided == expected, probabilities.max(axis=1).astype(np.float64))
+        return cls(labels, confusion, error)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the texts whose label was found."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Of the texts that were given each label, the share that has it (labels,); 0 where there are none."""
+        return _share(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Of the texts that have each label, the share that was given it (labels,); 0 where there are none."""
+        return _share(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """The harmonic mean of precision and recall of each label (labels,): 2 right / (given + there)."""
+        return _share(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that a text has or was given."""
+        return float(self.f1[self.confusion.sum(axis=0) + self.confusion.sum(axis=1) > 0].mean())
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, 0 where whole is 0."""
+    return part / np.maximum(whole, 1)
+
+
+def _calibration_error(right: np.ndarray, probability: np.ndarray) -> float:
+    """Return sum over bins of |texts that are right - their probabilities| / texts."""
+    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    difference = np.bincount(bins, right, BINS) - np.bincount(bins, probability, BINS)
+    return float(np.abs(difference).sum() / len(right))

@@ -1,0 +1,255 @@
+"""TextClassifier: which label a text has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from nblstm import checks
+from nblstm.config import TextConfig
+from nblstm.errors import ConfigError, TextError
+from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.interrupts import held
+from nblstm.kernels import fastest
+from nblstm.kernels.threads import WORKERS
+from nblstm.nn.heads import SoftmaxHead
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.scoring import choose_backend, validation_loss
+from nblstm.tasks.article_model import probabilities
+from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
+from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
+from nblstm.tasks.classification.labels import numbered_labels, plain_labels, weights_of_classes
+from nblstm.tasks.classification.measures import Evaluation
+from nblstm.tasks.classification.network import ClassifierNetwork, error_rate, initial_classifier
+from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
+from nblstm.training.trainer import Report, Trainer
+
+VALIDATED_AT_ONCE = 256  # texts
+
+
+class TextClassifier(Estimator):
+    """A model that learns which label a text has, and says it of others.
+
+        model = nblstm.TextClassifier(pooling="max", epochs=8).fit(texts, labels)
+        model.predict(["a stirring, funny film"])
+
+    Settings: fields of ClassifierConfig (hidden_size, num_layers, cell, pooling, bidirectional, max_length, ...), of
+    TextConfig (level, tokenizer, min_count, max_vocab, valid_fraction) and of ClassifierTraining (epochs, lr,
+    batch_size, patience, class_weights, label_smoothing, monitor, ...). A share `valid_fraction` of each label's texts
+    is not learned from; the weights that do best on it by `monitor` are kept.
+
+    Once it is fitted or loaded: classes_ (labels,) in the order of `predict_proba`; config (ClassifierConfig),
+    vocabulary, parameters (config.num_parameters,) of config.dtype, training (facts about how it was made). Any number of
+    threads may ask one model at once.
+    """
+
+    CONFIGS = (ClassifierConfig, TextConfig, ClassifierTraining)
+    GIVEN = frozenset({"vocab_size", "labels", "label_type", "tie", "head", "encoding", "documents"})
+    DEFAULTS = {"level": "word"}
+    KIND = "classifier"
+    config: ClassifierConfig
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for a wrong value, or values that exclude each other."""
+        ClassifierConfig(2, labels=("0", "1"), **self.of(ClassifierConfig))
+        TextConfig(**self.of(TextConfig))
+        ClassifierTraining(**self.of(ClassifierTraining))
+
+    # ------------------------------------------------------------ training
+
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        valid: tuple[Iterable[str], Iterable[Any]] | None = None,
+        on_report: Callable[[Report], None] = lambda report: None,
+        on_message: Callable[[str], None] = lambda message: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> TextClassifier:
+        """Learn the label of each text from the start; return the model itself.
+
+        labels: as many, all strings, all whole numbers or all booleans, two different ones at least. valid: (texts,
+        labels) to validate with in place of a share of these. on_report is called after every update and every
+        validation with a Report, whose losses are nats a text (with monitor="accuracy" valid_loss is the share of wrong labels);
+        on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
+        ends it after its first update, what was learned is kept. Needs numba to be quick.
+        Raises ConfigError for a wrong setting or label, TextError for a text, TrainingError if training diverges.
+        """
+        learned = _checked_texts(texts)
+        plain = plain_labels(labels, len(learned))
+        given = None if valid is None else (_checked_texts(valid[0]), valid[1])
+        classes = sorted(set(plain))
+        if len(classes) < 2:
+            raise ConfigError(f"labels must be of two kinds at least, got {len(classes)}; a classifier has to choose.")
+        numbers = numbered_labels(plain, classes, len(learned))
+        recipe, text = ClassifierTraining(**self.of(ClassifierTraining)), TextConfig(**self.of(TextConfig))
+        if given is None:
+            kept, held_out = _parted(numbers, text.valid_fraction, recipe.seed)
+            given = [learned[k] for k in held_out], [plain[k] for k in held_out]
+            learned, numbers = [learned[k] for k in kept], numbers[kept]
+        read = (as_read(part, text.level) for part in learned)
+        vocabulary = Vocabulary.build(read, text.level, text.tokenizer, text.min_count, text.max_vocab, ends=True)
+        names: dict[str, Any] = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
+        config = ClassifierConfig(len(vocabulary), **names, **self.of(ClassifierConfig))
+        trainer = _trainer(config, recipe, vocabulary, (learned, numbers), given, on_message)
+        try:
+            for report in trainer.run(stop):
+                on_report(report)
+        except BaseException:
+            if trainer.step:
+                self._learn(config, vocabulary, trainer, len(learned))
+            raise
+        self._learn(config, vocabulary, trainer, len(learned))
+        return self
+
+    def _learn(self, config: ClassifierConfig, vocabulary: Vocabulary, trainer: Trainer, texts: int) -> None:
+        """Take what a trainer has found."""
+        best, monitor = trainer.best_loss, trainer.config.monitor
+        found = {} if best is None else {"valid_loss": best} if monitor == "loss" else {"valid_accuracy": 1 - best}
+        facts = {"texts": texts, "steps": trainer.step, "epochs": round(trainer.epoch, 3)}
+        with held():
+            self._take(config, vocabulary, trainer.keep(), {**facts, **found, "config": trainer.config.recipe()})
+
+    def _take(
+        self, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
+    ) -> TextClassifier:
+        """Set config, vocabulary and parameters. ConfigError unless they fit together."""
+        self.config, self.vocabulary = check_vocabulary(ClassifierConfig, config, vocabulary), vocabulary
+        if vocabulary.end_id is None:
+            raise ConfigError("the vocabulary of a classifier must have an <end>, which stands for a text of nothing.")
+        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
+        self.classes_ = np.array(config.classes)
+        self._networks: dict[tuple[str, int], Network] = {}
+        return self
+
+    # ------------------------------------------------------------ asking
+
+    def predict_proba(self, texts: Iterable[str], backend: str = "auto", threads: int = 0) -> np.ndarray:
+        """Compute the probability of every label for each text, (texts, labels) of config.dtype; rows sum to 1.
+
+        backend: "numpy", "cpu" (DeviceError without numba), or "auto" for the one that is expected to be done first.
+        threads: 0 for every core. Of a text longer than config.max_length tokens the first ones are read.
+        Raises ConfigError before there is a model, TextError for what is no text.
+        """
+        self._fitted()
+        asked, config = _checked_texts(texts), self.config
+        if backend == "auto":
+            backend, _ = choose_backend(config, asked, True)
+        network, found = self._network(backend, threads), np.empty((len(asked), len(config.labels)), config.dtype)
+        ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
+        if asked:
+            source = LabelledTexts(ids, offsets, np.zeros(len(asked), np.int32), 1)
+            for places, chunk in source.in_batches(config):
+                logits, _ = network.outputs(chunk, network.initial_state(chunk.num_texts))
+                found[places] = probabilities(logits)
+        return found
+
+    def predict(self, texts: Iterable[str], backend: str = "auto", threads: int = 0) -> np.ndarray:
+        """Find the most probable label of each text, (texts,); see `predict_proba`."""
+        found = self.predict_proba(texts, backend, threads)
+        return self.classes_[found.argmax(axis=1)]
+
+    def score(self, texts: Iterable[str], labels: Iterable[Any], backend: str = "auto", threads: int = 0) -> float:
+        """Return the accuracy: the share of the texts, at least one, whose most probable label is theirs.
+
+        ConfigError names a label that was not learned.
+        """
+        return self.evaluate(texts, labels, backend, threads).accuracy
+
+    def evaluate(
+        self, texts: Iterable[str], labels: Iterable[Any], backend: str = "auto", threads: int = 0
+    ) -> Evaluation:
+        """Measure accuracy, F1, confusion and calibration on texts, at least one, and their labels.
+
+        ConfigError names a label that was not learned.
+        """
+        self._fitted()
+        asked, classes = _checked_texts(texts), tuple(self.classes_.tolist())
+        expected = numbered_labels(labels, classes, len(asked))
+        if not asked:
+            raise ConfigError("there is nothing to measure without texts; give one at least.")
+        return Evaluation.of(classes, expected, self.predict_proba(asked, backend, threads))
+
+    def _fitted(self) -> None:
+        """Raise ConfigError before there is a model."""
+        if not self.__sklearn_is_fitted__():
+            raise ConfigError("this TextClassifier has learnt nothing yet; call fit or load first.")
+
+    def _network(self, backend: str, threads: int) -> Network:
+        """Return the network on a backend, made once."""
+        checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
+        network = self._networks.get((backend, threads))
+        if network is None:
+            network = ClassifierNetwork(self.config, self.parameters, backend, threads, constant=True)
+            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
+        return network
+
+    # ------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, atomically. ModelFileError if it cannot be written."""
+        self._fitted()
+        weights = named_tensors(self.parameters, self.config)
+        save_model(path, ModelFile(self.config, self.vocabulary, weights, {}, self.training))
+
+    @classmethod
+    def restore(cls, file: ModelFile) -> TextClassifier:
+        """Make the model of a file's content. ConfigError where it does not fit together."""
+        config, vocabulary = file.config, file.vocabulary
+        assert isinstance(config, ClassifierConfig) and vocabulary is not None
+        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+        model = cls(level=vocabulary.level, tokenizer=vocabulary.tokenizer, **fields)
+        return model._take(config, vocabulary, flatten(file.weights, config), file.training)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
+        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
+        return model_from(cls, load_model(path, [ClassifierConfig]), path)
+
+
+def _trainer(
+    config: ClassifierConfig, recipe: ClassifierTraining, vocabulary: Vocabulary, learned: tuple[list[str], np.ndarray],
+    valid: tuple[list[str], Any], on_message: Callable[[str], None],
+) -> Trainer:  # fmt: skip
+    """Make the trainer of a new network. learned: texts and the places of their labels. valid: texts and labels."""
+    texts, labels = learned
+    expected = numbered_labels(valid[1], config.classes, len(valid[0]))
+    network = ClassifierNetwork(config, initial_classifier(config, vocabulary, recipe.seed), fastest(), recipe.threads)
+    head = network.head
+    assert isinstance(head, SoftmaxHead)
+    head.smoothing = recipe.label_smoothing
+    head.classes = weights_of_classes(recipe.class_weights, config.classes, labels, config.dtype)
+    ids, offsets, longer = encoded(vocabulary, texts, config.max_length)
+    if longer:
+        on_message(
+            f"{longer:,} of {len(texts):,} texts are longer than max_length={config.max_length:,}: the rest is not read."
+        )
+    source = LabelledTexts(ids, offsets, labels, recipe.batch_size, recipe.seed)
+    chunks: Any = ()
+    if valid[0]:
+        ids, offsets, _ = encoded(vocabulary, valid[0], config.max_length)
+        chunks = LabelledTexts(ids, offsets, expected, VALIDATED_AT_ONCE).epoch(0)
+    return Trainer(network, recipe, source, chunks, measure=validation_loss if recipe.monitor == "loss" else error_rate)
+
+
+def _parted(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (the texts to learn, those to validate with): of each label a share, drawn at random, but never all."""
+    order = np.random.default_rng([seed, 1]).permutation(len(labels))
+    held_out = np.zeros(len(labels), bool)
+    for label in range(int(labels.max()) + 1):
+        texts = order[labels[order] == label]
+        held_out[texts[: int(len(texts) * fraction)]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _checked_texts(texts: Any) -> list[str]:
+    """Return the texts. TextError unless they are strings."""
+    if isinstance(texts, (str, bytes)):
+        raise TextError("texts must be several, got a single one; put it in a list.")
+    return [checked(text, str) for text in checks.items("texts", texts)]

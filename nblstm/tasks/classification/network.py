@@ -1,0 +1,55 @@
+"""The network of a classifier: token embedding -> recurrent stack, pooled -> softmax over labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nblstm.nn.heads import SoftmaxHead
+from nblstm.nn.inputs import TokenEmbedding
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial, views
+from nblstm.nn.pooling import PooledStack
+from nblstm.tasks.classification.config import ClassifierConfig
+from nblstm.text.batches import Chunk
+from nblstm.text.vocabulary import Vocabulary
+
+EMBEDDING_SCALE = 0.1  # standard deviation of the numbers of a new embedding
+
+
+class ClassifierNetwork(Network):
+    """Tokens in, a distribution over labels out, for every text; a chunk's targets are the labels (N,) of its texts."""
+
+    def __init__(self, config: ClassifierConfig, parameters: np.ndarray, *args: Any, **keywords: Any) -> None:
+        keywords["parts"] = TokenEmbedding, PooledStack, SoftmaxHead
+        super().__init__(config, parameters, *args, **keywords)
+
+    def num_targets(self, offsets: np.ndarray) -> int:
+        """Count the targets of a packed batch: one a text."""
+        return int(offsets[1])
+
+
+def initial_classifier(config: ClassifierConfig, vocabulary: Vocabulary, seed: int) -> np.ndarray:
+    """Draw new parameters (num_parameters,) as `nblstm.nn.parameters.initial` does, but smaller vectors of tokens.
+
+    Few texts move the vector of a rare word: from EMBEDDING_SCALE it gets away from what was drawn, from 1 it does not
+    (SST-2, 6,920 sentences: validation loss 0.47 in place of 0.56). Unknown tokens and <end> say nothing: they begin at 0.
+    """
+    flat = initial(config, seed)
+    embedding = views(flat, config)["embedding.weight"]
+    embedding *= EMBEDDING_SCALE
+    embedding[[id for id in (vocabulary.unk_id, vocabulary.end_id) if id is not None]] = 0
+    return flat
+
+
+def error_rate(network: Network, chunks: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> float | None:
+    """Return the share of the chunks' texts whose most probable label is not theirs; None if stopped."""
+    wrong, texts = 0, 0
+    for chunk in chunks:
+        if stop():
+            return None
+        logits, _ = network.outputs(chunk, network.initial_state(chunk.num_texts))
+        wrong, texts = wrong + int((logits.argmax(axis=1) != chunk.targets).sum()), texts + chunk.num_texts
+    return wrong / texts

@@ -1,0 +1,92 @@
+"""Labelled texts in files: a line each, or a row of a table.
+
+| a line                  | is                                                              |
+|-------------------------|-----------------------------------------------------------------|
+| `text TAB label`        | split at its last tab                                           |
+| `__label__x text`       | fastText's form                                                 |
+
+A table is CSV whose first row names the columns, or the same with tabs in place of commas. Empty lines are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nblstm.errors import ConfigError, TextError
+from nblstm.text.corpus import read_each
+from nblstm.text.lines import lines, lines_with_ends, unsplit
+
+FASTTEXT = "__label__"
+
+
+def read_labelled(
+    paths: Any, text_column: str | None = None, label_column: str | None = None, encoding: str = "utf-8"
+) -> tuple[list[str], list[str]]:
+    """Read texts and their labels, which are strings, as `TextClassifier.fit` takes them.
+
+    paths: a file, folder or .gz, a list of such, "-" for standard input. text_column, label_column: of a table with a
+    header; None: lines, see `nblstm.tasks.classification.reading`. TextError names file and line of what is neither.
+    """
+    if (text_column is None) != (label_column is None):
+        raise ConfigError("text_column and label_column belong together; give both, or none.")
+    texts, labels = [], []
+    for name, pieces in read_each(paths, "word", encoding):
+        whole = unsplit(pieces)
+        found = (
+            _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
+        )
+        for number, text, label in found:
+            if not text.strip() or not label.strip():
+                raise TextError(
+                    f"{name}, line {number}: there is no {'text' if label.strip() else 'label'}; add or remove it."
+                )
+            texts.append(text)
+            labels.append(label.strip())
+    return texts, labels
+
+
+def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, text, label) of lines that have both."""
+    for number, line in enumerate(lines(pieces), 1):
+        if line.startswith(FASTTEXT):
+            label, _, text = line.removeprefix(FASTTEXT).partition(" ")
+            if text.startswith(FASTTEXT):
+                raise TextError(
+                    f"{name}, line {number}: there are several labels, and a text has one; remove the others."
+                )
+            yield number, text, label
+        elif "\t" in line:
+            text, _, label = line.rpartition("\t")
+            yield number, text, label
+        elif line.strip():
+            raise TextError(
+                f"{name}, line {number}: there must be a tab between text and label, or {FASTTEXT} before it."
+            )
+
+
+def _of_table(name: str, pieces: Iterable[str], text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, text, label) of a table's rows below its header."""
+    given = lines_with_ends(pieces)
+    header = next(given)
+    delimiter = "\t" if "\t" in header else ","
+    columns = next(csv.reader([header], delimiter=delimiter), [])
+    for column in (text_column, label_column):
+        if columns.count(column) != 1:
+            raise TextError(
+                f"{name}: its first row must name the column {column!r:.40} once, got {', '.join(columns)[:80]!r}."
+            )
+    places, number = [columns.index(text_column), columns.index(label_column)], 2
+    rows = csv.reader(given, delimiter=delimiter, strict=True)
+    try:
+        for row in rows:
+            if row and len(row) != len(columns):
+                raise TextError(
+                    f"{name}, line {number}: there must be {len(columns)} columns, as in the first, got {len(row)}."
+                )
+            if row:
+                yield number, *(row[place] for place in places)  # type: ignore[misc]
+            number = rows.line_num + 2
+    except csv.Error as error:
+        raise TextError(f"{name}, line {number}: this is no row of a table: {error}.") from None
