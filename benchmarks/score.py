@@ -69,7 +69,9 @@ def torch_streams(model: Any, ids: np.ndarray) -> Callable[[], np.ndarray]:
             for start in range(0, len(tokens) - 1, rows):
                 part = tokens[start : start + rows + 1]
                 logits, state = model(part[:-1], state)
-                found.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="none"))
+                found.append(
+                    torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="none")
+                )
         return torch.cat(found).numpy()
 
     return call
@@ -152,7 +154,11 @@ def limit_of(shape: LanguageConfig, N: int, tokens: int, threads: int, with_torc
     """(contestants to measure the limit with, its name, how much of it the job takes)."""
     if N == 1:
         size = 4 * shape.hidden_size**2 * np.dtype(shape.dtype).itemsize
-        return {"read": limits.read_contestant(size, threads)}, "reading weights", float(size * shape.num_layers * tokens)
+        return (
+            {"read": limits.read_contestant(size, threads)},
+            "reading weights",
+            float(size * shape.num_layers * tokens),
+        )
     operations = limits.training_operations(shape, tokens, min(tokens, V)) / 3  # a third of it is the forward pass
     return limits.product_contestants(threads, with_torch), "products", operations
 

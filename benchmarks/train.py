@@ -48,9 +48,7 @@ class Case:
 
     @property
     def shape(self) -> LanguageConfig:
-        return LanguageConfig(
-            self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers, dropout=0.0
-        )
+        return LanguageConfig(self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers, dropout=0.0)
 
     @property
     def tokens(self) -> int:

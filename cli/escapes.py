@@ -32,7 +32,9 @@ def unescaped(text: str, flag: str) -> str:
             return LETTERS[letter]
         code = int(next(filter(None, numbers), "-1"), 16)
         if not 0 <= code <= 0x10FFFF or 0xD800 <= code <= 0xDFFF:  # half of a pair is no character
-            raise ConfigError(rf"{flag} has {found[0]}, which is no escape: {RULE}; write \\ for a backslash, or add --no-escape.")
+            raise ConfigError(
+                rf"{flag} has {found[0]}, which is no escape: {RULE}; write \\ for a backslash, or add --no-escape."
+            )
         return chr(code)
 
     return ESCAPE.sub(character, text)

@@ -27,19 +27,32 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     help=f"Model file; give it again to compare models.  [default: those among the files, or {MODEL}]",
 )  # fmt: skip
 @click.option(
-    "--protocol", "name", type=click.Choice(["stream", "documents"]),
+    "--protocol",
+    "name",
+    type=click.Choice(["stream", "documents"]),
     help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a "
     "was trained on them]",
 )
-@click.option("--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]")
 @click.option(
-    "--streams", type=click.IntRange(1), default=1, show_default=True,
+    "--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]"
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
     help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
 )
 @scoring_options
 @json_option
 def command(
-    files: Sequence[str], models: Sequence[str], name: str | None, kind: str | None, streams: int, json: bool, **how: Any
+    files: Sequence[str],
+    models: Sequence[str],
+    name: str | None,
+    kind: str | None,
+    streams: int,
+    json: bool,
+    **how: Any,
 ) -> None:
     """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
 
@@ -60,7 +73,9 @@ def command(
             for path, model in zip(models, loaded):
                 score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
                 if score.tokens == 0:
-                    raise TextError(f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score.")
+                    raise TextError(
+                        f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
+                    )
                 rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
     if json:
         echo_json({"protocol": name, "files": rows})

@@ -35,7 +35,10 @@ def heads(levels: set[str]) -> list[str]:
 
 def row(columns: list[str], values: list[Any], *names: str) -> str:
     """Return a line of the table: numbers below their columns, to the right, and names behind them."""
-    cells = [value if isinstance(value, str) else format(value, ".4f" if isinstance(value, float) else ",") for value in values]
+    cells = [
+        value if isinstance(value, str) else format(value, ".4f" if isinstance(value, float) else ",")
+        for value in values
+    ]
     return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
 
 

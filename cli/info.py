@@ -21,18 +21,22 @@ def command(model: str, training: bool, json: bool) -> None:
 
     loaded = text_model(model)
     if json:
-        echo_json({
-            "config": loaded.config.to_dict(),
-            "parameters": loaded.config.num_parameters,
-            "vocabulary": loaded.vocabulary.to_dict(),
-            "training": loaded.training,
-            **({"training_memory": _memory(loaded)} if training else {}),
-        })
+        echo_json(
+            {
+                "config": loaded.config.to_dict(),
+                "parameters": loaded.config.num_parameters,
+                "vocabulary": loaded.vocabulary.to_dict(),
+                "training": loaded.training,
+                **({"training_memory": _memory(loaded)} if training else {}),
+            }
+        )
         return
     lines = model_facts(model, loaded)
     if training:
         m = _memory(loaded)
-        lines.append(("memory", f"{m['bytes'] / 1e6:.0f} MB to train on chunks of {m['batch_size']} x {m['bptt']} tokens:"))
+        lines.append(
+            ("memory", f"{m['bytes'] / 1e6:.0f} MB to train on chunks of {m['batch_size']} x {m['bptt']} tokens:")
+        )
         lines.append(("", f"{m['per_parameter']} bytes per parameter, {m['per_token']:,} per token of a chunk, and"))
         lines.append(("", "the logits and packed weights; Python, NumPy and numba come on top"))
     for name, value in lines:

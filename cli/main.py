@@ -43,7 +43,10 @@ class _Commands(click.Group):
             return super().resolve_command(ctx, args)
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             meant = meant_command(args[0], COMMANDS)
-            ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {meant}?" if meant else "; nblstm -h lists them."))
+            ctx.fail(
+                f"there is no command {args[0]!r}"
+                + (f"; did you mean {meant}?" if meant else "; nblstm -h lists them.")
+            )
         name, command, rest = super().resolve_command(ctx, args)
         for sentence in misspelt_variables(os.environ, COMMANDS, name or "", command or self):
             _say(sentence)

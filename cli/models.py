@@ -21,7 +21,9 @@ def writer(path: str) -> Any:
     from nblstm.nn.decoder import check_writes
 
     if not os.path.lexists(path) and " " in path.strip():
-        raise ModelFileError(f"{path} does not exist; if that is what the model is to go on from, put it behind --prompt.")
+        raise ModelFileError(
+            f"{path} does not exist; if that is what the model is to go on from, put it behind --prompt."
+        )
     model = text_model(path)
     check_writes(model.config)
     return model
@@ -36,7 +38,9 @@ def texts_and_models(files: Sequence[str], models: Sequence[str]) -> tuple[list[
     texts = [file for file in files if file not in found]
     for file in texts:
         if " " in file.strip() and not os.path.lexists(file):
-            raise TextError(f"{file} cannot be read: No such file; to score these words themselves, use nblstm score --text.")
+            raise TextError(
+                f"{file} cannot be read: No such file; to score these words themselves, use nblstm score --text."
+            )
     if files and not texts:
         raise ConfigError(f"{found[0]} is a model; name the text that it is to read, too.")
     return texts, [*models, *found]

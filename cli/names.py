@@ -106,7 +106,9 @@ def misspelt_variables(
     names: of all commands. ours, command: the one that runs; variables of others are not looked at.
     """
     start = f"{PREFIX}{ours.upper()}_"
-    known = {start + option.name.upper() for option in command.params if isinstance(option, click.Option) and option.name}
+    known = {
+        start + option.name.upper() for option in command.params if isinstance(option, click.Option) and option.name
+    }
     others = tuple(f"{PREFIX}{name.upper()}_" for name in names if name != ours)
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in known | SWITCHES or name.startswith(others):

@@ -13,7 +13,9 @@ SVG = (("<svg", "<?xml"), "an SVG")
 
 @click.command("plot", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="METRICS.CSV...", type=FILE)
-@click.option("-o", "--output", default="loss.svg", show_default=True, metavar="FILE", type=FILE, help="SVG; - is stdout.")
+@click.option(
+    "-o", "--output", default="loss.svg", show_default=True, metavar="FILE", type=FILE, help="SVG; - is stdout."
+)
 @click.option("--x", type=click.Choice(AXES), default="step", show_default=True, help="What the losses are drawn over.")
 @click.option("--log-x", is_flag=True, help="Logarithmic x axis.")
 @click.option("--log-y", is_flag=True, help="Logarithmic loss axis.")

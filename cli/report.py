@@ -17,8 +17,12 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.command("report", cls=Command)
 @model_option
 @click.option("--corpus", multiple=True, metavar="FILE", type=FILE, help="A text it was trained on (repeatable).")
-@click.option("--text", metavar="FILE", type=FILE, help="A text it has not seen; else what training kept of the corpus.")
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", type=FILE, help="Page; - is stdout.")
+@click.option(
+    "--text", metavar="FILE", type=FILE, help="A text it has not seen; else what training kept of the corpus."
+)
+@click.option(
+    "-o", "--output", default="report.html", show_default=True, metavar="FILE", type=FILE, help="Page; - is stdout."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(

@@ -21,7 +21,9 @@ from nblstm.errors import ConfigError, NblstmError
 @model_option
 @setting(SampleConfig, "n", "Tokens to write at most; the prompt is not counted.", "-n")
 @click.option("--prompt", metavar="TEXT", help="Text to go on from.")
-@click.option("--prompt-file", metavar="FILE", type=FILE, help="Go on from the text of a file, or - for standard input.")
+@click.option(
+    "--prompt-file", metavar="FILE", type=FILE, help="Go on from the text of a file, or - for standard input."
+)
 @click.option(
     "--echo/--no-echo", default=None, help="Write the prompt before the text.  [default: echo, except with -n 0]"
 )
@@ -40,7 +42,9 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
-@click.option("--novel", multiple=True, metavar="CORPUS", type=FILE, help="Skip texts that stand in this corpus (repeatable).")
+@click.option(
+    "--novel", multiple=True, metavar="CORPUS", type=FILE, help="Skip texts that stand in this corpus (repeatable)."
+)
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @beam_options
 def command(

@@ -33,14 +33,26 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 @click.argument("files", nargs=-1, metavar="[FILE...]", type=FILE)
 @model_flag
 @click.option("--text", "texts", multiple=True, metavar="TEXT", help="Score this text itself (repeatable).")
-@click.option("--by", type=click.Choice(list(KINDS)), default="line", show_default=True, help="What is scored on its own.")
+@click.option(
+    "--by", type=click.Choice(list(KINDS)), default="line", show_default=True, help="What is scored on its own."
+)
 @click.option("--per-token", is_flag=True, help="List what each token costs, in bits and nats, instead.")
 @click.option("--rank", is_flag=True, help="The most plausible first. All texts and scores are held in memory.")
-@click.option("--rank-by", type=click.Choice(list(RANKS)), help="The figure to rank by.  [default: loss (nats per token)]")
+@click.option(
+    "--rank-by", type=click.Choice(list(RANKS)), help="The figure to rank by.  [default: loss (nats per token)]"
+)
 @scoring_options
 @json_option
 def command(
-    files: Sequence[Any], model: str | None, texts: tuple[str, ...], by: str, per_token: bool, rank: bool, rank_by: str | None, json: bool, **how: Any
+    files: Sequence[Any],
+    model: str | None,
+    texts: tuple[str, ...],
+    by: str,
+    per_token: bool,
+    rank: bool,
+    rank_by: str | None,
+    json: bool,
+    **how: Any,
 ) -> None:
     """Tell how plausible a model finds each line, document or file: log-probability, perplexity, bits per character.
 
@@ -66,7 +78,9 @@ def command(
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
     with Reading(names, hidden=sys.stdout.isatty() and not rank) as reading:
         judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
-        scored: Iterable[tuple[Place, Any, Any]] = _scored(judged, output.tokens if per_token else lambda place, piece: None)
+        scored: Iterable[tuple[Place, Any, Any]] = _scored(
+            judged, output.tokens if per_token else lambda place, piece: None
+        )
         if rank:
             scored = _ranked(scored, rank_by or "loss")
         total, texts = NOTHING, 0

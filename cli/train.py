@@ -25,8 +25,12 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 @click.command("train", cls=Command)
 @click.argument("corpus", nargs=-1, metavar="CORPUS...", type=FILE)
-@click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write.")
-@click.option("--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS.")
+@click.option(
+    "-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write."
+)
+@click.option(
+    "--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS."
+)
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
@@ -34,7 +38,11 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TextConfig, "level", "What a token is.")
 @setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
-@setting(TextConfig, "max_vocab", f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]")
+@setting(
+    TextConfig,
+    "max_vocab",
+    f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]",
+)
 @setting(TextConfig, "encoding", "Encoding of the files.")
 @setting(TextConfig, "include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
@@ -49,7 +57,8 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(LanguageConfig, "layer_norm", "Normalise what goes into the gates.")
 @setting(LanguageConfig, "residual", "Add a layer's input to its output, where their sizes match.")
 @click.option(
-    "--bidirectional/--no-bidirectional", default=None,
+    "--bidirectional/--no-bidirectional",
+    default=None,
     help="Read in both directions; learns to fill in masked tokens, cannot generate.",
 )
 @setting(MaskedConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
@@ -72,7 +81,9 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "lr", "Learning rate; without it 0.005 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
 @setting(TrainConfig, "momentum", "For sgd.")
 @setting(TrainConfig, "nesterov", "For sgd: look ahead along the momentum.")
-@setting(TrainConfig, "averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
+@setting(
+    TrainConfig, "averaging_patience", "For asgd: average once the loss is no better than so many validations ago."
+)
 @setting(TrainConfig, "weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
 @setting(TrainConfig, "label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
 @click.option(
@@ -89,7 +100,9 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @setting(TrainConfig, "steps", "Stop after so many updates.")
 @setting(TrainConfig, "minutes", "Stop so long after the first update; compiling kernels is not counted.")
 @setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
-@setting(TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
+@setting(
+    TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most."
+)
 @setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
 @setting(TrainConfig, "device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")

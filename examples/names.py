@@ -1,6 +1,6 @@
 """Names: many short texts, each with an end. Both of the article's programs learn them and write new ones.
 
-    python examples/names.py names.txt [EPOCHS]
+python examples/names.py names.txt [EPOCHS]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """One long text: the article's two programs learn it as a stream, are stored, loaded and asked.
 
-    python examples/shakespeare.py tinyshakespeare.txt [EPOCHS]
+python examples/shakespeare.py tinyshakespeare.txt [EPOCHS]
 """
 
 import sys

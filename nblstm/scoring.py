@@ -378,7 +378,9 @@ def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk
     """Put documents in batches, as in `nblstm.text.corpus.TokenFile`; nothing without one."""
     if len(offsets) < 2:
         return ()
-    return Buckets(ids, offsets, (), SCORED_AT_ONCE // VALIDATION_STREAMS, 1, tokens_per_batch=SCORED_AT_ONCE, seed=None).epoch(0)
+    return Buckets(
+        ids, offsets, (), SCORED_AT_ONCE // VALIDATION_STREAMS, 1, tokens_per_batch=SCORED_AT_ONCE, seed=None
+    ).epoch(0)
 
 
 def validation_loss(

@@ -67,7 +67,9 @@ def test_its_gradients(rating):
     """Finite differences in float64, of a batch of texts of unequal lengths."""
     batches = sys.modules["nblstm.tasks.rating.batches"]
     config = registry.config_of("rating")(5, hidden_size=3, num_layers=2, dropout=0.0, dtype="float64")
-    source = batches.RatedTexts([np.array([1, 2, 3]), np.array([4]), np.array([0, 2])], np.array([1.0, -2.0, 0.5]), 3, 0)
+    source = batches.RatedTexts(
+        [np.array([1, 2, 3]), np.array([4]), np.array([0, 2])], np.array([1.0, -2.0, 0.5]), 3, 0
+    )
     (chunk,) = source.epoch(0)
     flat = initial(config, 0)
     gradient, scratch, step = np.empty_like(flat), np.empty_like(flat), 1e-6

@@ -170,7 +170,9 @@ def test_a_file_of_another_kind_is_named(refused, folder, name):
 def test_a_model_is_no_text(refused):
     """model.safetensors as a corpus is told to be what it is."""
     refused(FAILURE, ["model.safetensors", "a safetensors file"], "train", "model.safetensors", "-o", "new.safetensors")
-    refused(FAILURE, ["model.safetensors", "a safetensors file"], "eval", "-m", "model.safetensors", "model.safetensors")
+    refused(
+        FAILURE, ["model.safetensors", "a safetensors file"], "eval", "-m", "model.safetensors", "model.safetensors"
+    )
 
 
 def test_a_marked_encoding_is_read_where_it_is_named(command, folder):
@@ -189,7 +191,10 @@ def test_a_picture_in_a_folder_is_skipped(command, folder):
         (folder / "texts" / name).write_bytes(content)
     args = ["train", "texts", "--overwrite", "-o", "new.safetensors", *SMALL, "--steps", 1, "--valid-fraction", 0]
     told = command(*args)
-    assert told.code == 0 and f"2 files of {folder / 'texts'} are read, 2 skipped as no text: cat.png, more/c.pdf." in told.err
+    assert (
+        told.code == 0
+        and f"2 files of {folder / 'texts'} are read, 2 skipped as no text: cat.png, more/c.pdf." in told.err
+    )
     assert nblstm.load("new.safetensors").training["tokens"] == 99 * (11 + 12)
     told = command(*args, "--include", "*.md")
     assert told.code == 0 and "1 file of " in told.err and "skipped" not in told.err
@@ -344,7 +349,11 @@ VALUES = [
     *[(flag, "1e12") for flag in ("--hidden-size", "--batch-size", "--steps")],
     *[("--" + name, value) for name in ("embedding-size", "patience", "seed", "threads") for value in ("-1", "x", "")],
     *[("--" + name, value) for name in ("lr", "lr-decay", "minutes") for value in ("0", "-1", "nan", "inf", "x")],
-    *[("--" + name, value) for name in ("dropout", "input-dropout", "valid-fraction") for value in ("-0.1", "1", "nan")],
+    *[
+        ("--" + name, value)
+        for name in ("dropout", "input-dropout", "valid-fraction")
+        for value in ("-0.1", "1", "nan")
+    ],
     *[("--" + name, value) for name in ("clip", "clip-value", "weight-decay") for value in ("-1", "nan", "inf")],
     *[("--" + name, "nonsense") for name in ("level", "tokenizer", "optimizer", "schedule", "encoding")],
     ("--encoding", "hex"),
@@ -373,7 +382,9 @@ def test_infinity_is_no_number_that_is_too_small(refused):
 
 def test_the_error_names_the_setting_and_its_value(refused):
     """Also where two settings are at odds."""
-    refused(USAGE, ["--hidden-size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12)
+    refused(
+        USAGE, ["--hidden-size", "at most 1000000", "1000000000000"], "train", "x", "-o", "n", "--hidden-size", 10**12
+    )
     refused(USAGE, ["--hidden-size must be at least 1, got 0."], "train", "x", "-o", "n", "--hidden-size", 0)
     refused(USAGE, ["tie", "32", "8"], "train", "x", "-o", "n", "--tie", "--embedding-size", 32, "--hidden-size", 8)
 
@@ -388,7 +399,11 @@ def test_the_error_names_the_setting_and_its_value(refused):
         *[(flag, value) for flag in ("--top-p", "--typical") for value in ("0", "-0.1", "1.1", "nan", "x")],
         *[("--min-p", value) for value in ("-0.1", "1.1", "nan", "x")],
         *[("--repetition-penalty", value) for value in ("0", "-1", "101", "nan", "inf", "x")],
-        *[(flag, value) for flag in ("--repetition-window", "--no-repeat-ngram") for value in ("-1", "x", "1000000000000")],
+        *[
+            (flag, value)
+            for flag in ("--repetition-window", "--no-repeat-ngram")
+            for value in ("-1", "x", "1000000000000")
+        ],
         ("--seed", "-1"),
         ("--backend", "abacus"),
         ("--no-such-option", "1"),
@@ -517,10 +532,14 @@ def test_a_closed_stdout(folder, args):
 def test_a_closed_stderr_and_stdin(folder):
     """Neither is needed to sample; a corpus from a closed standard input is an error."""
     line = '"$0" -m nblstm "$@" 2>&- <&-'
-    done = subprocess.run(["sh", "-c", line, sys.executable, "sample", "-n", "5"], env=environment(), stdout=-1, timeout=PATIENCE)
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, "sample", "-n", "5"], env=environment(), stdout=-1, timeout=PATIENCE
+    )
     assert done.returncode == 0 and len(done.stdout) == 6
     line = '"$0" -m nblstm "$@" <&-'
-    done = subprocess.run(["sh", "-c", line, sys.executable, "eval", "-"], env=environment(), stderr=-1, timeout=PATIENCE)
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, "eval", "-"], env=environment(), stderr=-1, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr.count(b"\n")) == (FAILURE, 1)
     assert done.stderr.startswith(b"Error: standard input is closed")
 

@@ -131,9 +131,7 @@ def test_narrow_beams_and_groups_are_the_naive_ones(beam, groups, diversity):
     """Where hypotheses are dropped, all that is found is what plain lists find, on 30 random models."""
     for seed in range(30):
         network, n = random_network(seed, 5), 4
-        config = BeamConfig(
-            n=n, beam=beam, num_samples=beam, groups=groups, diversity=diversity, length_penalty=0.7
-        )
+        config = BeamConfig(n=n, beam=beam, num_samples=beam, groups=groups, diversity=diversity, length_penalty=0.7)
         expected = naive(next_tokens(network, n), n, beam, groups, diversity, 0.7)
         found = search(network, config)
         assert texts(found) == [text for text, _ in expected]
@@ -337,9 +335,7 @@ def language_model(level, text, bias, tokenizer="default"):
 
 
 @each("level", ["char", "word"])
-@each(
-    "settings", [{}, {"groups": 2}, {"stochastic": True, "seed": 1}, {"beam": 100, "num_samples": 100}]
-)
+@each("settings", [{}, {"groups": 2}, {"stochastic": True, "seed": 1}, {"beam": 100, "num_samples": 100}])
 def test_the_unknown_token_is_never_written(level, settings):
     """Not even by a model that finds <unk> by far the most likely, nor by a beam wider than there are texts."""
     found = language_model(level, "ab cd", {"<unk>": 50.0}).beam("zz", n=3, **settings)

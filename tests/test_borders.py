@@ -155,7 +155,7 @@ FIXED = {("Decoder", 1)}  # a place for a State; another kind is refused by name
 
 
 def outcome(function, args, keywords):
-    """"an answer" or "an error of ours"; anything else that is raised is a failure of the test."""
+    """ "an answer" or "an error of ours"; anything else that is raised is a failure of the test."""
     try:
         function(*args, **keywords)
     except NblstmError as error:
@@ -189,7 +189,13 @@ def test_junk_is_answered_or_refused(name, backend, tmp_path, monkeypatch):
 def test_junk_is_answered_or_refused_by_the_programs(kind, method, programs, tmp_path, monkeypatch):
     """The same for the methods of the article's programs."""
     monkeypatch.chdir(tmp_path)
-    args = {"predict": [[[1, 2]]], "generate_text": ["ab", 3, 0.5, None], "score": ["abc"], "save": ["a"], "load": ["b"]}
+    args = {
+        "predict": [[[1, 2]]],
+        "generate_text": ["ab", 3, 0.5, None],
+        "score": ["abc"],
+        "save": ["a"],
+        "load": ["b"],
+    }
     junk_everywhere(getattr(programs[kind], method), args[method], {})
 
 
@@ -198,7 +204,10 @@ def test_every_public_name_is_called():
     made_by_others = {"__version__", "Score", "Surprisals"}
     missing = {name for name in nblstm.__all__ if not name.endswith("Error")} - made_by_others - set(CALLS)
     assert not missing
-    for owner, others in (("LanguageModel", {"scorer", "state_after", "restore", "CONFIG", "NETWORK"}), ("Vocabulary", {"to_dict", "decoder", "counter", "dtype", "level", "canonical"})):
+    for owner, others in (
+        ("LanguageModel", {"scorer", "state_after", "restore", "CONFIG", "NETWORK"}),
+        ("Vocabulary", {"to_dict", "decoder", "counter", "dtype", "level", "canonical"}),
+    ):
         methods = {name for name, _ in inspect.getmembers(getattr(nblstm, owner), callable) if name[0] != "_"} - others
         assert not {m for m in methods if m not in CALLS and f"{owner}.{m}" not in CALLS}
 
@@ -292,7 +301,9 @@ def test_parts_of_a_model_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="scale.mean must be"):
         nblstm.SeriesModel()._take(SERIES.config, SERIES.parameters, Scale(np.zeros(2), np.ones(2)), SERIES.targets, {})
     with pytest.raises(ConfigError, match="above 0"):
-        nblstm.SeriesModel()._take(SERIES.config, SERIES.parameters, Scale(np.zeros(1), np.zeros(1)), SERIES.targets, {})
+        nblstm.SeriesModel()._take(
+            SERIES.config, SERIES.parameters, Scale(np.zeros(1), np.zeros(1)), SERIES.targets, {}
+        )
     with pytest.raises(ConfigError, match="Vocabulary.build"):
         nblstm.Vocabulary(("<unk>", "a"))
     with pytest.raises(ConfigError, match="first token must be <unk>"):
@@ -387,7 +398,9 @@ def test_a_decoder_writes_only_to_what_it_can(backend):
 
 def test_a_forecast_has_a_longest_length():
     """n = 2**31 would go on for days: ConfigError names the most."""
-    with pytest.raises(ConfigError, match="n must be at most 10,000,000 with so many numbers a step, got 2,147,483,648"):
+    with pytest.raises(
+        ConfigError, match="n must be at most 10,000,000 with so many numbers a step, got 2,147,483,648"
+    ):
         SERIES.forecast(np.arange(5.0), 2**31)
 
 
@@ -412,7 +425,9 @@ def test_every_index_is_made_in_one_place():
             else:
                 continue
             made = isinstance(index, ast.Call) and getattr(index.func, "id", "") == "indices"
-            made |= isinstance(index, ast.Name) and (index.id == "texts" and "state.py" in path.name or index.id.isupper())
+            made |= isinstance(index, ast.Name) and (
+                index.id == "texts" and "state.py" in path.name or index.id.isupper()
+            )
             found.append((path.name, node.lineno, node.func.attr, made))
     assert len(found) > 8 and [place for place in found if not place[-1]] == []
 

@@ -265,7 +265,9 @@ def test_epochs_and_tokens_are_counted():
 @each("buckets", ["", "a", "10,", "20,10", "5,5", "0,5", "-1", "1.5", "5;6", "9" * 5000])
 def test_boundaries_must_rise_from_1(buckets):
     """The rule, an example and the value are in the error."""
-    with pytest.raises(ConfigError, match='buckets must be "auto" or rising whole numbers from 1 on, such as "10,20,40"'):
+    with pytest.raises(
+        ConfigError, match='buckets must be "auto" or rising whole numbers from 1 on, such as "10,20,40"'
+    ):
         TrainConfig(buckets=buckets)
 
 

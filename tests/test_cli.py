@@ -261,7 +261,9 @@ def test_the_prompt_is_written_or_not(command, folder, more):
     args = ["sample", "--prompt", "Thou ", "--seed", 1, *more]
     with_prompt, without = (command(*args, "-n", 9, flag) for flag in ("--echo", "--no-echo"))
     assert (with_prompt.code, without.code) == (0, 0)
-    assert with_prompt.out.replace("Thou ", "") == without.out.replace("Thou ", "") and with_prompt.out.startswith("Thou ")
+    assert with_prompt.out.replace("Thou ", "") == without.out.replace("Thou ", "") and with_prompt.out.startswith(
+        "Thou "
+    )
     assert len(without.out) < len(with_prompt.out)
     if "--beam" not in more and "--novel" not in more:
         assert "Thou" not in command(*args, "-n", 0).out and "Thou " in command(*args, "-n", 0, "--echo").out
@@ -360,7 +362,9 @@ def test_nothing_is_help(command):
 def test_help_knows_the_flags_of_the_issue(command):
     """Fields and flags have one name, and defaults are shown."""
     text = command("train", "-h").out
-    flags = "level tokenizer hidden-size num-layers embedding-size tie dropout batch-size bptt optimizer lr schedule clip"
+    flags = (
+        "level tokenizer hidden-size num-layers embedding-size tie dropout batch-size bptt optimizer lr schedule clip"
+    )
     flags += " documents buckets num-buckets tokens-per-batch"
     flags += " epochs steps minutes patience valid-fraction seed threads resume init-from quiet"
     assert not [flag for flag in flags.split() if not re.search(rf"--{flag}\b", text)]
@@ -486,7 +490,12 @@ def test_a_model_is_named_either_way(command, folder, name):
     """As an argument, with -m, or as model.safetensors: the same is printed; two different ones are refused."""
     if (folder / "model.safetensors").exists():
         (folder / "model.safetensors").rename("other.safetensors")
-    rest = {"score": ["corpus.txt"], "eval": ["corpus.txt"], "sample": ["--seed", 1], "report": ["-o", "-", "-n", 9]}.get(name, [])
+    rest = {
+        "score": ["corpus.txt"],
+        "eval": ["corpus.txt"],
+        "sample": ["--seed", 1],
+        "report": ["-o", "-", "-n", 9],
+    }.get(name, [])
     plain, flagged = command(name, "other.safetensors", *rest), command(name, *rest, "-m", "other.safetensors")
     assert plain.code == flagged.code == 0 and plain.out == flagged.out != ""
     assert command(name, *rest).code == 1
@@ -687,6 +696,8 @@ def test_fine_tuning_tells_what_the_model_does_not_know(command, folder):
     )
     assert "the vocabulary does not know 85.7 % of the training text's tokens" in shown.err
     (folder / "cyrillic.txt").write_text("привет" * 3000, encoding="utf-8")
-    refused = command("train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "none.safetensors", "--steps", 2)
+    refused = command(
+        "train", "cyrillic.txt", "--init-from", "model.safetensors", "-o", "none.safetensors", "--steps", 2
+    )
     assert refused.code == 1 and "16,200 of the training text's 16,200 tokens are not in the vocabulary" in refused.err
     assert not (folder / "none.safetensors").exists()

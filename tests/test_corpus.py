@@ -95,7 +95,7 @@ def test_gz_is_unpacked(write):
 
 
 def test_standard_input(stdin, write):
-    """"-" is standard input, alone or among files."""
+    """ "-" is standard input, alone or among files."""
     stdin("naïve\n".encode())
     assert text_of([write("a", "a "), "-"]) == "a naïve\n"
 
@@ -491,7 +491,9 @@ def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
     corpus, place = word_corpus(write, text, tokenizer)
     assert 0 <= place - corpus.train_characters <= 8 and corpus.valid_unknown <= 1
     whole = Vocabulary.build([text], "word", tokenizer).split(text)
-    parts = [corpus.vocabulary.split(part) for part in (text[: corpus.train_characters], text[corpus.train_characters :])]
+    parts = [
+        corpus.vocabulary.split(part) for part in (text[: corpus.train_characters], text[corpus.train_characters :])
+    ]
     assert [*parts[0], *parts[1]] == list(whole)
     assert not (text[: corpus.train_characters].endswith("\r") and text[corpus.train_characters :].startswith("\n"))
 

@@ -29,7 +29,9 @@ from nblstm.training.memory import card_bytes
 from nblstm.training.trainer import Trainer
 
 cuda = pytest.importorskip("nblstm.kernels.cuda")
-THERE = cuda.device.SIMULATED or (importlib.util.find_spec("numba_cuda") is not None and cuda.device.cuda.is_available())
+THERE = cuda.device.SIMULATED or (
+    importlib.util.find_spec("numba_cuda") is not None and cuda.device.cuda.is_available()
+)
 needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
 CELLS = {
     "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},

@@ -97,7 +97,9 @@ def test_rollback_goes_back_with_half_the_rate(here, monkeypatch, thing):
     messages = []
     settings = {**TINY, "schedule": "constant", "lr": 0.02, "on_divergence": "rollback"}
     model = nblstm.train("corpus.txt", **settings, steps=9, on_message=messages.append)
-    assert len(messages) == 1 and messages[0].endswith("back to step 5 with half the learning rate, 0.01 (1 of 3 times).")
+    assert len(messages) == 1 and messages[0].endswith(
+        "back to step 5 with half the learning rate, 0.01 (1 of 3 times)."
+    )
     assert model.training["steps"] == 9 and model.training["config"]["lr"] == 0.01
     monkeypatch.undo()
     monkeypatch.chdir(here)
@@ -146,7 +148,11 @@ def test_on_the_command_line(command, here, monkeypatch):
     outcome = command("train", "corpus.txt", *SMALL, "--steps", 5, "--valid-fraction", 0, "--on-divergence", "rollback")
     assert outcome.code == 0 and "the loss is nan at step 3: back to step 2 with half" in outcome.err
     outcome = command("train", "corpus.txt", *SMALL, "--steps", 5, "--overwrite", "-q")
-    assert outcome.code == 1 and outcome.err.startswith("Error: the loss is nan at step 3") and outcome.err.count("\n") == 1
+    assert (
+        outcome.code == 1
+        and outcome.err.startswith("Error: the loss is nan at step 3")
+        and outcome.err.count("\n") == 1
+    )
 
 
 def test_only_runs_with_a_checkpoint_can_go_back():
@@ -159,12 +165,22 @@ def test_only_runs_with_a_checkpoint_can_go_back():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"dropout": 0.3, "num_layers": 2}, {"documents": "line", "optimizer": "rmsprop"}, {"cell": "gru", "bidirectional": True}]
+    "settings",
+    [
+        {"dropout": 0.3, "num_layers": 2},
+        {"documents": "line", "optimizer": "rmsprop"},
+        {"cell": "gru", "bidirectional": True},
+    ],
 )
 def test_any_number_of_threads_makes_the_same_weights(here, settings):
     """Same seed, same build: the same bits for 1 to 5 threads."""
     made = [
-        nblstm.train("corpus.txt", f"{threads}.safetensors", **{**TINY, "hidden_size": 40, **settings, "threads": threads}, steps=6)
+        nblstm.train(
+            "corpus.txt",
+            f"{threads}.safetensors",
+            **{**TINY, "hidden_size": 40, **settings, "threads": threads},
+            steps=6,
+        )
         for threads in (1, 2, 3, 5)
     ]
     for model in made[1:]:

@@ -135,7 +135,9 @@ def test_the_fingerprint_tells_documents_apart(write, monkeypatch, level):
 
 def test_nothing_to_train_on(write):
     """One document of which a tenth validates leaves none; the error says what there must be."""
-    with pytest.raises(TextError, match="at least 1 document with a token in it, got 0; of 1 in all, valid_fraction keeps 1 "):
+    with pytest.raises(
+        TextError, match="at least 1 document with a token in it, got 0; of 1 in all, valid_fraction keeps 1 "
+    ):
         load_corpus(write("a", "one"), documents="line")
 
 
@@ -220,7 +222,8 @@ def test_a_false_end_is_refused(level, end_id):
 
 
 @each(
-    "level, tokens", [("char", [UNK, "a"]), ("char", [UNK]), ("char", [UNK, "a", END]), ("byte", [chr(k) for k in range(256)])]
+    "level, tokens",
+    [("char", [UNK, "a"]), ("char", [UNK]), ("char", [UNK, "a", END]), ("byte", [chr(k) for k in range(256)])],
 )
 def test_an_end_without_its_token_is_refused(level, tokens):
     """end_id names <end>, or the file was not written by to_dict."""

@@ -69,7 +69,9 @@ def test_every_kind_in_every_command(trained_kind, command, folder, python):
     sampling, scoring = ["sample", *model, "-n", 20, "--seed", 1], ["score", *model, "--json", "corpus.txt"]
     found = {backend: {} for backend in ("numpy", "cpu")}
     for backend, results in found.items():
-        results["loss"] = json.loads(succeeded(command(*evaluation, "--backend", backend)))["files"][0]["nats_per_token"]
+        results["loss"] = json.loads(succeeded(command(*evaluation, "--backend", backend)))["files"][0][
+            "nats_per_token"
+        ]
         results["scores"] = nats(succeeded(command(*scoring, "--backend", backend)))
         drawn = command(*sampling, "--backend", backend)
         assert writes or ((drawn.code, drawn.out) == (2, "") and "cannot write from left to right" in drawn.err)

@@ -170,7 +170,10 @@ def test_brackets_and_commas_are_counted_outside_of_strings(monkeypatch, block):
     monkeypatch.setattr(safetensors, "BLOCK", block)
     random = np.random.default_rng(block)
     for _ in range(200):
-        value = {"".join(random.choice(list('a,"\\[{'), 3)): ["".join(random.choice(list('],"\\[{'), 4)), [1, {}]] for _ in "abc"}
+        value = {
+            "".join(random.choice(list('a,"\\[{'), 3)): ["".join(random.choice(list('],"\\[{'), 4)), [1, {}]]
+            for _ in "abc"
+        }
         text = json.dumps(value).encode()
         brackets = commas = 0
         inside = escaped = False
@@ -293,7 +296,9 @@ def test_missing_fields_and_tensors_of_a_checkpoint(originals, path):
     header, data = parts(originals["run"].read_bytes())
     facts = json.loads(header["__metadata__"]["nblstm_checkpoint"])["facts"]
     for name in facts:
-        content = forged(originals["run"].read_bytes(), lambda document: document["facts"].pop(name), "nblstm_checkpoint")
+        content = forged(
+            originals["run"].read_bytes(), lambda document: document["facts"].pop(name), "nblstm_checkpoint"
+        )
         path.write_bytes(content)
         with pytest.raises(ModelFileError, match=f"it has no '{name}'"):
             read_checkpoint(path)
@@ -409,6 +414,12 @@ def test_mutated_files_are_refused_or_can_be_used(originals, tmp_path):
 
 def test_configs_that_no_float_holds():
     """Whole numbers beyond every float, and of more digits than Python writes, are refused in a sentence."""
-    for fields in ({"lr": 10**400}, {"minutes": 10**400}, {"steps": 10**5000}, {"clip": float("inf")}, {"seed": 10**400}):
+    for fields in (
+        {"lr": 10**400},
+        {"minutes": 10**400},
+        {"steps": 10**5000},
+        {"clip": float("inf")},
+        {"seed": 10**400},
+    ):
         with pytest.raises(NblstmError, match="must be"):
             nblstm.config.TrainConfig.from_dict(fields)

@@ -116,7 +116,9 @@ def modules_after(python, code):
 def test_import_nblstm_is_light(python):
     """It loads neither numba nor NumPy nor click; the names come with their first use."""
     assert not {"numba", "numpy", "click"} & modules_after(python, "import nblstm; dir(nblstm)")
-    assert "numba" not in modules_after(python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']")
+    assert "numba" not in modules_after(
+        python, "import nblstm; [getattr(nblstm, n) for n in nblstm.__all__ if n != 'train']"
+    )
 
 
 @each(
@@ -158,7 +160,11 @@ def test_only_the_commands_are_found_beside_the_package(python):
 
 def test_the_commands_import_as_any_subpackage(python):
     """By every form of import, as a module to run, and as an attribute once they are imported."""
-    for code in ("import nblstm.cli; nblstm.cli", "from nblstm import cli; cli.__path__", "from nblstm.cli import main"):
+    for code in (
+        "import nblstm.cli; nblstm.cli",
+        "from nblstm import cli; cli.__path__",
+        "from nblstm.cli import main",
+    ):
         outcome = python("-c", code)
         assert outcome.code == 0, outcome.err
     assert python("-m", "nblstm", "--version").out.startswith("nblstm, version")

@@ -410,7 +410,18 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E
             steps += kernels.search(
                 parents, tokens, steps, hypotheses, h, c, top, logits, numbers, banned, beam, work, threads
             )  # fmt: skip
-    return parents, tokens, hypotheses.finished, hypotheses.length, hypotheses.log_probability, hypotheses.perturbed, h, c, top, logits
+    return (
+        parents,
+        tokens,
+        hypotheses.finished,
+        hypotheses.length,
+        hypotheses.log_probability,
+        hypotheses.perturbed,
+        h,
+        c,
+        top,
+        logits,
+    )
 
 
 @each("name, size, dtype", pairs(SEARCHES, SIZES, [np.float32, np.float64]))
@@ -447,7 +458,10 @@ def test_searching_with_every_network_equals_the_specification(net, threads, mon
 @each(
     "name, B, steps, finished",
     [
-        ("plain", 9, 12, 0), ("ends", 60, 12, 49), ("over", 9, 4, 8), ("groups", 60, 12, 51),
+        ("plain", 9, 12, 0),
+        ("ends", 60, 12, 49),
+        ("over", 9, 4, 8),
+        ("groups", 60, 12, 51),
         ("stochastic, over", 3, 3, 2),
     ],
 )
@@ -469,7 +483,19 @@ def test_of_equal_children_the_first_are_taken():
         logits[:, 3:] = -np.inf  # two that are possible: four slots stay empty
         parents, tokens = np.zeros((2, 3, B), np.int64)
         kernels.search(
-            parents, tokens, 0, hypotheses, h, c, top, logits, np.empty((3, B, 0)), np.array([0]), Beam(longest=3), work, 1
+            parents,
+            tokens,
+            0,
+            hypotheses,
+            h,
+            c,
+            top,
+            logits,
+            np.empty((3, B, 0)),
+            np.array([0]),
+            Beam(longest=3),
+            work,
+            1,
         )
         results.append((parents, tokens, hypotheses.log_probability))
     for expected, actual in zip(*results):
@@ -635,7 +661,11 @@ def test_dropout_has_the_same_mask_everywhere(key):
 def test_softmax_head_equals_the_specification(M, D, V, dtype):
     """Losses and every gradient, weighted and smoothed or not, for vocabularies that fill no vector or many panels."""
     head, scales, classes = random_head(M, D, V, dtype)
-    for weights in ({}, {"scales": scales, "classes": classes}, {"scales": scales, "classes": classes, "smoothing": 0.1}):
+    for weights in (
+        {},
+        {"scales": scales, "classes": classes},
+        {"scales": scales, "classes": classes, "smoothing": 0.1},
+    ):
         for expected, actual in zip(*(softmax_head(kernels, *head, **weights) for kernels in (reference, cpu))):
             assert actual.dtype == dtype
             close(actual, expected, TOLERANCE[dtype])

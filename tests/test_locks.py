@@ -116,7 +116,12 @@ def test_without_locks(here, monkeypatch):
     monkeypatch.setattr(lock_module, "fcntl", Fcntl)
     assert not Lock("model.safetensors").effective
     assert nblstm.train(resume=True, steps=3).training["steps"] == 3
-    assert sorted(os.listdir()) == ["corpus.txt", "model.checkpoint.safetensors", "model.metrics.csv", "model.safetensors"]
+    assert sorted(os.listdir()) == [
+        "corpus.txt",
+        "model.checkpoint.safetensors",
+        "model.metrics.csv",
+        "model.safetensors",
+    ]
 
 
 def test_windows_locks(here, monkeypatch):
@@ -229,7 +234,9 @@ def test_names_of_any_length_and_with_any_characters(here):
     for name in ("m" * 250, "[a-z]*.safetensors", "ä" * 100):
         with replacing(name) as file:
             file.write(b"a")
-            (temporary,) = [found for found in os.listdir() if re.fullmatch(r"\.nblstm-[0-9a-f]{12}-[0-9a-f]{16}\.tmp", found)]
+            (temporary,) = [
+                found for found in os.listdir() if re.fullmatch(r"\.nblstm-[0-9a-f]{12}-[0-9a-f]{16}\.tmp", found)
+            ]
         open(temporary, "wb").close()
         sweep("another")
         assert os.path.exists(temporary)

@@ -161,7 +161,9 @@ def test_many_copies_at_once_and_few_agree(monkeypatch):
 
 def test_eval_names_the_protocol_and_refuses_streams(folder, command):
     """The spans and how many tokens are hidden are in the protocol line; --streams is refused."""
-    assert command("train", "corpus.txt", *SMALL, "--bidirectional", "--steps", 2, "-q", "-o", "b.safetensors").code == 0
+    assert (
+        command("train", "corpus.txt", *SMALL, "--bidirectional", "--steps", 2, "-q", "-o", "b.safetensors").code == 0
+    )
     outcome = command("eval", "-m", "b.safetensors", "corpus.txt")
     assert "read in spans of 256 tokens" in outcome.err and "one in 7 at a time" in outcome.err
     refused = command("eval", "-m", "b.safetensors", "--streams", 4, "corpus.txt")
@@ -177,7 +179,10 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
 ], ids=lambda asked: " ".join(map(str, asked)))  # fmt: skip
 def test_what_writes_refuses(folder, command, asked):
     """One sentence, exit code 2, nothing on stdout."""
-    model, reason = make_model(dtype="float32"), "a bidirectional model reads whole texts; it cannot write from left to right."
+    model, reason = (
+        make_model(dtype="float32"),
+        "a bidirectional model reads whole texts; it cannot write from left to right.",
+    )
     model.save(folder / "both.safetensors")
     place = ["both.safetensors"] if asked[0] == "report" else ["-m", "both.safetensors"]
     refused = command(asked[0], *place, *asked[1:])
@@ -209,4 +214,9 @@ def test_bytes_cannot_be_hidden(folder, command):
         make_model(Bytes(Bytes.TOKENS), dtype="float32")
     network = make_network("numpy", vocab_size=256, **{**BOTH, "dtype": "float32"})
     with pytest.raises(ModelFileError, match="level byte does not have"):
-        store(folder / "b.safetensors", network.config, Bytes(Bytes.TOKENS), named_tensors(network.parameters, network.config))
+        store(
+            folder / "b.safetensors",
+            network.config,
+            Bytes(Bytes.TOKENS),
+            named_tensors(network.parameters, network.config),
+        )

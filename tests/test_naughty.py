@@ -96,7 +96,11 @@ def test_naughty_strings_as_prompt_stop_and_line(models, level):
 def test_naughty_names_of_files(command, models, tmp_path, monkeypatch):
     """What a file may be called, a corpus and a line's file are called; bytes that are no text among them."""
     monkeypatch.chdir(tmp_path)
-    names = [string for string in STRINGS if string.strip("./") and not set(string) & set("/\0") and len(string.encode()) < 256]
+    names = [
+        string
+        for string in STRINGS
+        if string.strip("./") and not set(string) & set("/\0") and len(string.encode()) < 256
+    ]
     names = [f"texts/{name}" for name in names if not name.startswith(".")] + [os.fsdecode(b"texts/caf\xe9")]
     os.mkdir("texts")
     for name in names:

@@ -99,7 +99,11 @@ def test_files_that_are_no_text(metrics, tmp_path):
 
 def test_runs_are_named_after_their_files():
     """Without the ending; letters that cannot be printed do not reach the chart."""
-    assert run_name("runs/a.metrics.csv") == "a" and run_name("b.csv") == "b" and run_name(".metrics.csv") == ".metrics.csv"
+    assert (
+        run_name("runs/a.metrics.csv") == "a"
+        and run_name("b.csv") == "b"
+        and run_name(".metrics.csv") == ".metrics.csv"
+    )
     assert run_name("a\x1b\udce9.csv") == "a\ufffd\ufffd"
     runs = [Metrics(name, {}) for name in ("a", "b", "a")]
     assert distinct_names(runs) == ["a (1)", "b", "a (3)"]
@@ -200,7 +204,9 @@ def test_plot_on_the_command_line(command, folder):
     outcome = command("plot", "model.metrics.csv")
     assert (outcome.code, outcome.out) == (0, "") and outcome.err.startswith("wrote loss.svg")
     ElementTree.parse(folder / "loss.svg")
-    assert command("plot", "model.metrics.csv", "model.metrics.csv", "--log-y", "--x", "tokens").err.startswith("replaced")
+    assert command("plot", "model.metrics.csv", "model.metrics.csv", "--log-y", "--x", "tokens").err.startswith(
+        "replaced"
+    )
     outcome = command("plot", "model.metrics.csv", "-o", "-", "--title", "T")
     assert outcome.code == 0 and "T" in texts(outcome.out) and outcome.err == ""
 

@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KERNELS = ROOT / "nblstm" / "kernels"  # its folders share the names of their contract, and equations stand for summaries
+KERNELS = (
+    ROOT / "nblstm" / "kernels"
+)  # its folders share the names of their contract, and equations stand for summaries
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 FLAG = re.compile(r"(?<![\w`(+*/<>=-])(--[a-z][\w-]+|-[a-zA-Z])(?![\w(])")
-NOT_FLAGS = {"nblstm/__main__.py", "nblstm/reporting/style.py", "nblstm/reporting/theme.py"}  # `python -m`; colours' names
+NOT_FLAGS = {
+    "nblstm/__main__.py",
+    "nblstm/reporting/style.py",
+    "nblstm/reporting/theme.py",
+}  # `python -m`; colours' names
 
 VERBS = set(
     """Add Advance Apply Break Build Call Change Check Choose Clip Close Compile Compute Continue Convert Copy Count Cut
@@ -43,7 +49,9 @@ def flags(tree: ast.AST) -> list[str]:
     """Return the constant strings of a module, those of f-strings included, that name a flag."""
     skipped = docstrings(tree)
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return [f"line {node.lineno}: {node.value}" for node in constants if id(node) not in skipped and FLAG.search(node.value)]
+    return [
+        f"line {node.lineno}: {node.value}" for node in constants if id(node) not in skipped and FLAG.search(node.value)
+    ]
 
 
 def test_no_message_of_the_library_names_a_flag():
@@ -52,7 +60,9 @@ def test_no_message_of_the_library_names_a_flag():
     assert not {path: lines for path, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize("text", ["try a smaller --lr", "choose another -o", "name it (--corpus)", "use --hidden-size."])
+@pytest.mark.parametrize(
+    "text", ["try a smaller --lr", "choose another -o", "name it (--corpus)", "use --hidden-size."]
+)
 def test_a_flag_is_noticed(text):
     """In constants and in f-strings; a docstring may show a command."""
     text = text.replace("(", "")
@@ -71,7 +81,9 @@ def public_names(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, *FUNCTIONS)):
             yield node.name
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         for target in targets:
             yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name))
 

@@ -47,9 +47,9 @@ def test_activations_equal_pytorchs():
     found = activations(network, tokens)
     for k, gates in enumerate(found.gates):
         cell = torch.nn.LSTMCell(x.shape[1], network.config.hidden_size, dtype=torch.float64)
-        cell.load_state_dict({
-            name: weights[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        })
+        cell.load_state_dict(
+            {name: weights[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        )
         h = c = torch.zeros(1, network.config.hidden_size, dtype=torch.float64)
         outputs = []
         for t in range(len(tokens)):
@@ -215,7 +215,12 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
         (None, None, [2, 1.5, 1.6], "overfitting"),
         (None, None, [3, 2, 1.5], "underfitting"),
         (None, None, [2, 1.5, 1.499, 1.5], "fine"),
-        (1.946, 2.0, [], "underfitting"),  # a gap of 2.7 %, and below one of 3.3 %, 19.5 % and 20.5 % of the held-out loss
+        (
+            1.946,
+            2.0,
+            [],
+            "underfitting",
+        ),  # a gap of 2.7 %, and below one of 3.3 %, 19.5 % and 20.5 % of the held-out loss
         (1.934, 2.0, [], "fine"),
         (1.61, 2.0, [], "fine"),
         (1.59, 2.0, [], "overfitting"),
@@ -410,9 +415,7 @@ def test_what_was_not_given_is_said(folder):
     assert "no .metrics.csv" in page and "its own samples" in page
 
 
-@each(
-    "level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")]
-)
+@each("level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")])
 def test_every_level(folder, level, tokenizer):
     """Characters, words and bytes, Unicode among them, however short the sample."""
     (folder / "text.txt").write_text("Die Glühbirne – 光 – leuchtet.\n" * 40, encoding="utf-8")
@@ -587,7 +590,9 @@ def rgb(color):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-@pytest.mark.parametrize("width, palette", [(1280, theme.LIGHT), (400, theme.DARK)], ids=["wide, light", "narrow, dark"])
+@pytest.mark.parametrize(
+    "width, palette", [(1280, theme.LIGHT), (400, theme.DARK)], ids=["wide, light", "narrow, dark"]
+)
 def test_the_page_in_a_browser(site, tmp_path, width, palette):
     """It fits, in the reader's colours; pointer, keyboard and tap explain a token; another cell tints the text anew."""
     found = seen(site, tmp_path, width, f"--blink-settings=preferredColorScheme={int(palette is theme.LIGHT)}")

@@ -26,6 +26,8 @@ from nblstm.text.vocabulary import Vocabulary
 
 BACKENDS = ["numpy", "cpu"]
 LOGITS = np.array([1.0, -0.5, 2.0, 0.0, 1.5, -3.0])
+
+
 def critical(freedom):
     """What chi-square exceeds with probability 0.001 (Wilson & Hilferty 1931)."""
     return freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
@@ -149,7 +151,9 @@ def test_temperature_zero_is_the_most_likely_token(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @each("temperature", [0.0, 1e-300, 1e-10, 1.0, 1e6])
 @each(
-    "settings", [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": 99}, {"top_p": 0.1}, {"min_p": 1.0}, {"typical_p": 0.01}], ids=str
+    "settings",
+    [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": 99}, {"top_p": 0.1}, {"min_p": 1.0}, {"typical_p": 0.01}],
+    ids=str,
 )
 def test_extreme_logits_and_temperatures(backend, temperature, settings):
     """Logits of +-3e38 give neither nan nor a warning, and only tokens that are possible: the likely, never the banned."""
@@ -171,7 +175,9 @@ def test_extreme_penalties(backend):
 def test_no_sequence_comes_twice(backend):
     """No three tokens in a row stand twice in a text with no_repeat_ngram 3, until nothing else is left."""
     network, config = constant_network([0.0, 0.5, 1.0], backend), SampleConfig(n=26, no_repeat_ngram=3, num_samples=3)
-    pieces = sampler.generate(network, State.zeros(network.config), config, np.random.default_rng(1), prompt=np.array([0, 1]))
+    pieces = sampler.generate(
+        network, State.zeros(network.config), config, np.random.default_rng(1), prompt=np.array([0, 1])
+    )
     for row in np.concatenate(list(pieces), axis=1):
         text = [0, 1, *row.tolist()]
         seen = [tuple(text[i : i + 3]) for i in range(len(text) - 2)]
@@ -442,9 +448,10 @@ def test_a_document_ends_at_its_end(backend):
     texts = lines.generate_many(n=50, num_samples=9, seed=2, until_end=True, backend=backend)
     whole = endless.generate_many(n=50, num_samples=9, seed=2, state=state, backend=backend)
     assert texts == [text.split("\n")[0] for text in whole] and len(set(map(len, texts))) > 3
-    assert "".join(lines.generate(n=50, seed=2, backend=backend)) == "".join(
-        endless.generate(n=50, seed=2, state=state, backend=backend)
-    ).split("\n")[0]
+    assert (
+        "".join(lines.generate(n=50, seed=2, backend=backend))
+        == "".join(endless.generate(n=50, seed=2, state=state, backend=backend)).split("\n")[0]
+    )
 
 
 def test_a_document_begins_behind_an_end():
@@ -494,7 +501,10 @@ def test_the_state_behind_a_text(model, tmp_path):
         (lambda model: list(model.score_lines([7])), "a text must be a string, got int"),
         (lambda model: model.score_lines("one\ntwo"), "split it with .splitlines"),
         (lambda model: model.generate(state="once upon"), r"what model.state\(\) returns, got str"),
-        (lambda model: model.generate(state=State.zeros(LanguageConfig(9, hidden_size=3))), "the state is of another model"),
+        (
+            lambda model: model.generate(state=State.zeros(LanguageConfig(9, hidden_size=3))),
+            "the state is of another model",
+        ),
         (lambda model: model.state("a", before=State.zeros(model.config, 2)), "the state is of another model"),
     ],
 )

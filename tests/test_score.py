@@ -110,7 +110,9 @@ def test_the_most_plausible_first(command, lines, by, key):
     plain = objects(command("score", "lines.txt", "--json"))
     ranked = objects(command("score", "lines.txt", "--json", *(["--rank"] if by is None else ["--rank-by", by])))
     assert ranked == sorted(plain, key=lambda facts: facts[key])
-    totals = [facts["log_probability"] for facts in objects(command("score", "lines.txt", "--json", "--rank-by", "nats"))]
+    totals = [
+        facts["log_probability"] for facts in objects(command("score", "lines.txt", "--json", "--rank-by", "nats"))
+    ]
     assert totals == sorted(totals, reverse=True)
 
 
@@ -134,7 +136,9 @@ def test_several_files_folders_and_standard_input(command, lines, python):
     for name in ("a", "b"):
         (lines / "more" / name).write_text("to\n\ntemperate\n")
     rows = command("score", "more", "lines.txt").out.splitlines()[1:]
-    assert [row.split()[7] for row in rows[:4]] == [f"{os.path.join('more', name)}:{n}" for name in "ab" for n in (1, 3)]
+    assert [row.split()[7] for row in rows[:4]] == [
+        f"{os.path.join('more', name)}:{n}" for name in "ab" for n in (1, 3)
+    ]
     outcome = python("-m", "nblstm", "score", "-", "--json", input=b"to\n")
     assert objects(outcome)[0]["file"] == "standard input"
 
@@ -211,7 +215,9 @@ def test_models_side_by_side(command, lines, words):
     assert "an unknown token hides its spelling" in outcome.err and outcome.err.count("protocol: ") == 1
 
 
-@pytest.mark.parametrize("kind, texts", [("line", [LINES[0], *LINES[2:]]), ("blank-line", [LINES[0], "\n".join(LINES[2:])])])
+@pytest.mark.parametrize(
+    "kind, texts", [("line", [LINES[0], *LINES[2:]]), ("blank-line", [LINES[0], "\n".join(LINES[2:])])]
+)
 def test_documents_on_their_own(command, lines, kind, texts):
     """--protocol documents is the sum over documents, and is named."""
     model = nblstm.load("model.safetensors")
@@ -250,7 +256,11 @@ def test_standard_input_for_several_models(python, lines, words):
 def test_what_eval_refuses(command, folder, words, args):
     """Options that contradict each other, in one line."""
     outcome = command("eval", "corpus.txt", *args)
-    assert outcome.code == USAGE and outcome.err.count("\n") == 1 and not [word for word in words if word not in outcome.err]
+    assert (
+        outcome.code == USAGE
+        and outcome.err.count("\n") == 1
+        and not [word for word in words if word not in outcome.err]
+    )
 
 
 # ---------------------------------------------------------------- progress
@@ -296,7 +306,9 @@ def test_bits_per_character_of_a_byte_model(command, folder):
     """They count characters: of UTF-8 text code points, in score, eval, their JSON and the library; bytes are apart."""
     text = "naïve café \N{SNOWMAN}\n" * 40
     (folder / "text.txt").write_text(text, encoding="utf-8")
-    nblstm.train("text.txt", "bytes.safetensors", level="byte", hidden_size=8, num_layers=1, batch_size=4, bptt=8, steps=3)
+    nblstm.train(
+        "text.txt", "bytes.safetensors", level="byte", hidden_size=8, num_layers=1, batch_size=4, bptt=8, steps=3
+    )
     model, ask = nblstm.load("bytes.safetensors"), ["-m", "bytes.safetensors", "--json"]
     line = text.splitlines()[0]
     for facts in objects(command("score", "text.txt", *ask)):

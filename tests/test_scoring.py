@@ -220,7 +220,11 @@ def test_a_stream_alone_is_one_long_line(model):
 
 @pytest.mark.parametrize(
     "level, text, tokens",
-    [("char", "ab\n", ["a", "b", "\n"]), ("word", "the cat, é", ["the", " cat", ",", " é"]), ("byte", "aé", ["a", "Ã", "©"])],
+    [
+        ("char", "ab\n", ["a", "b", "\n"]),
+        ("word", "the cat, é", ["the", " cat", ",", " é"]),
+        ("byte", "aé", ["a", "Ã", "©"]),
+    ],
 )
 def test_surprisals_of_a_model_that_knows_nothing(level, text, tokens):
     """Every token has probability 1 / V: it costs log2 V bits. Bytes are shown as Latin-1."""
@@ -316,7 +320,9 @@ def test_compiled_kernels_pay_from_some_tokens_on(monkeypatch):
 def test_validation_reads_a_short_text_as_one_stream(model):
     """The validation loss of a text below two streams' length is its score."""
     ids = model.vocabulary.encode(TEXT * 20)
-    assert validation_loss(model.network("cpu"), validation_streams(ids)) == pytest.approx(model.score(TEXT * 20, "cpu").loss, rel=1e-6)
+    assert validation_loss(model.network("cpu"), validation_streams(ids)) == pytest.approx(
+        model.score(TEXT * 20, "cpu").loss, rel=1e-6
+    )
 
 
 def test_validation_can_be_stopped(model):

@@ -221,7 +221,9 @@ def test_targets_beside_the_series():
     r = np.random.default_rng(6)
     series = [r.normal(3, 1, 300), r.normal(3, 1, 200)]
     targets = [x + np.concatenate([[0], x[:-1]]) for x in series]
-    model = nblstm.SeriesModel(cell="gru", bidirectional=True, num_layers=2, hidden_size=12, steps=120, lr=0.02, bptt=16).fit(series, targets)
+    model = nblstm.SeriesModel(
+        cell="gru", bidirectional=True, num_layers=2, hidden_size=12, steps=120, lr=0.02, bptt=16
+    ).fit(series, targets)
     found = model.predict(series[0])
     assert found.shape == (300, 1) and model.training["valid_loss"] < 0.1
     assert np.sqrt(((found[:, 0] - targets[0]) ** 2).mean()) < 0.3 * targets[0].std()

@@ -243,7 +243,8 @@ def ended(here):
 
 
 @each(
-    "name, value", [("hidden_size", 16), ("lr", 0.5), ("level", "word"), ("seed", 3), ("batch_size", 5), ("dtype", "float64")]
+    "name, value",
+    [("hidden_size", 16), ("lr", 0.5), ("level", "word"), ("seed", 3), ("batch_size", 5), ("dtype", "float64")],
 )
 def test_changed_settings_are_refused_by_name(ended, name, value):
     """What makes the run what it is cannot change under way."""
@@ -343,7 +344,12 @@ def test_no_other_file_is_ever_overwritten(here):
 
 @each(
     "output, rule",
-    [("none/model", "there is no folder none"), (".", "is a folder"), ("/dev/null", "a device"), ("/proc/model", "nothing can be written to /proc")],
+    [
+        ("none/model", "there is no folder none"),
+        (".", "is a folder"),
+        ("/dev/null", "a device"),
+        ("/proc/model", "nothing can be written to /proc"),
+    ],
 )
 def test_an_impossible_output_is_refused_before_any_work(here, output, rule):
     """Before the corpus is read, with or without --overwrite."""
@@ -363,7 +369,11 @@ def test_paths_may_be_one_or_several(here):
 
 @pytest.mark.parametrize(
     "settings, message",
-    [({"hiden_size": 3}, "there is no setting 'hiden_size'"), ({"vocab_size": 3}, "'vocab_size'"), ({"epochs": "3"}, "epochs must be int")],
+    [
+        ({"hiden_size": 3}, "there is no setting 'hiden_size'"),
+        ({"vocab_size": 3}, "'vocab_size'"),
+        ({"epochs": "3"}, "epochs must be int"),
+    ],
 )
 def test_a_wrong_setting_is_named(here, settings, message):
     """ConfigError, before anything is written."""

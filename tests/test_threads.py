@@ -140,7 +140,9 @@ def test_two_models_do_not_disturb_each_other(backend, tmp_path):
     """Threads that ask a model of characters and one of words."""
     models = [a_model(1), a_model(2, "word", num_layers=2, hidden_size=40)]
     asked = itertools.product(range(8), [score, surprisals, generate, beam], models)
-    assert_serial_equals_pooled([lambda k=k, verb=verb, model=model: verb(model, backend, k, tmp_path) for k, verb, model in asked])
+    assert_serial_equals_pooled(
+        [lambda k=k, verb=verb, model=model: verb(model, backend, k, tmp_path) for k, verb, model in asked]
+    )
 
 
 @pytest.mark.parametrize("shape", [{}, {"embedding_size": 6}], ids=["one-hot", "embedded"])

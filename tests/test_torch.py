@@ -120,8 +120,14 @@ def their_nats(peer, ids):
     """The sum of PyTorch's losses of ids (M + 1,), the first one given, from the zero state."""
     zero = State.zeros(peer.config)
     with torch.no_grad():
-        y, _ = peer.rnn(peer.embedding(torch.from_numpy(ids[:-1, None])), (torch.from_numpy(zero.h), torch.from_numpy(zero.c)))
-        return torch.nn.functional.cross_entropy(peer.head(y)[:, 0], torch.from_numpy(ids[1:]), reduction="none").double().sum()
+        y, _ = peer.rnn(
+            peer.embedding(torch.from_numpy(ids[:-1, None])), (torch.from_numpy(zero.h), torch.from_numpy(zero.c))
+        )
+        return (
+            torch.nn.functional.cross_entropy(peer.head(y)[:, 0], torch.from_numpy(ids[1:]), reduction="none")
+            .double()
+            .sum()
+        )
 
 
 @each("dtype, backend, rows", pairs(["float32", "float64"], BACKENDS, [4096, 1000, 37]))

@@ -80,12 +80,21 @@ def test_a_checkpoint_of_another_shape_is_refused(name):
 
 
 @each(
-    "change", [{"chunk_number": CHUNKS}, {"chunk_number": -1}, {"epoch_number": -1}, {"epoch_number": 0.5}, {"chunk_number": None}]
+    "change",
+    [
+        {"chunk_number": CHUNKS},
+        {"chunk_number": -1},
+        {"epoch_number": -1},
+        {"epoch_number": 0.5},
+        {"chunk_number": None},
+    ],
 )
 def test_a_checkpoint_of_another_place_is_refused(change):
     """A place that is not in the text is named, whatever a file says."""
     trainer = make_trainer(steps=1)
-    with pytest.raises(TrainingError, match="the checkpoint.*(chunk|epoch)_number .*(no place in this text|whole number)"):
+    with pytest.raises(
+        TrainingError, match="the checkpoint.*(chunk|epoch)_number .*(no place in this text|whole number)"
+    ):
         trainer.restore(trainer.tensors(), {**trainer.facts(), **change})
 
 

@@ -287,6 +287,8 @@ def test_from_dict_refuses_other_values(fields):
 def test_the_most_frequent_tokens(counts, min_count, most):
     """By falling count, then by code point, as many as there is room for: as sorting all of them says."""
     text = "".join(f"{word}\n" * count for word, count in counts.items())
-    expected = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))[:most]
+    expected = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))[
+        :most
+    ]
     found = Vocabulary.build([text.replace("\n", " ")], "word", "whitespace", min_count, most + 1)
     assert list(found.tokens) == ["<unk>", *expected]

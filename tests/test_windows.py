@@ -165,9 +165,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 HEAD = V * 6 + V
 
 
-@pytest.mark.parametrize(
-    "kind, count", [("one-hot", N * V * 6 + 6 + HEAD), ("embedded", V * 4 + 6 * N * 4 + 6 + HEAD)]
-)
+@pytest.mark.parametrize("kind, count", [("one-hot", N * V * 6 + 6 + HEAD), ("embedded", V * 4 + 6 * N * 4 + 6 + HEAD)])
 def test_parameters_are_counted(kind, count):
     """By hand."""
     assert make_network(kind).config.num_parameters == count

@@ -122,7 +122,9 @@ class TrainConfig(TargetWeights):
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
-    on_divergence: str = "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
+    on_divergence: str = (
+        "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
+    )
     device: str = "cpu"  # cpu | cuda
     precision: str = "single"  # single | half: on cuda, of weights and activations as they are stored; sums are single
 
@@ -156,4 +158,6 @@ class TrainConfig(TargetWeights):
         """Raise ConfigError if this asks for what only documents have, and the text is one stream."""
         for name in ("buckets", "num_buckets", "tokens_per_batch"):
             if documents is None and getattr(self, name) is not None:
-                raise ConfigError(f"{name} is for documents, and the text is one stream; choose documents or leave it out.")
+                raise ConfigError(
+                    f"{name} is for documents, and the text is one stream; choose documents or leave it out."
+                )

@@ -240,7 +240,9 @@ def _check_entry(name: str, entry: Any, path: Path) -> Entry:
         raise _invalid(path, f"tensor {name!r:.80} must have dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPE_CODES:
-        raise _invalid(path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPE_CODES)}, got {code!r:.40}")
+        raise _invalid(
+            path, f"tensor {name!r:.80} must have one of the dtypes {', '.join(DTYPE_CODES)}, got {code!r:.40}"
+        )
     if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise _invalid(path, f"the shape of tensor {name!r:.80} must be a list of at most {MAX_DIMENSIONS} sizes >= 0")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -250,7 +252,9 @@ def _check_entry(name: str, entry: Any, path: Path) -> Entry:
         raise _invalid(path, f"the shape of tensor {name!r:.80} is too large for any memory")
     needed, (begin, end) = math.prod(shape) * dtype.itemsize, offsets
     if end - begin != needed:
-        raise _invalid(path, f"tensor {name!r:.80} needs {needed:,} bytes for its shape, its offsets span {end - begin:,}")
+        raise _invalid(
+            path, f"tensor {name!r:.80} needs {needed:,} bytes for its shape, its offsets span {end - begin:,}"
+        )
     return Entry(dtype, tuple(shape), begin, end)
 
 

@@ -70,7 +70,10 @@ def equal(total: int, threads: int) -> list[int]:
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
     """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
-    _run(kernel, [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))])
+    _run(
+        kernel,
+        [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))],
+    )
 
 
 def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:
@@ -97,7 +100,9 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
             crowd.release()
 
 
-def _run(kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: Callable[[], None] = lambda: None) -> None:
+def _run(
+    kernel: Callable[..., Any], calls: list[tuple[Any, ...]], on_failure: Callable[[], None] = lambda: None
+) -> None:
     """The kernel with each tuple of arguments: the first in this thread, the others beside it.
 
     on_failure: called as soon as one of them has failed or will not be started; an interrupt is a failure.

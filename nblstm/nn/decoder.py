@@ -53,7 +53,10 @@ class Decoder:
         NonFiniteError if the logits are no distributions.
         """
         N, V = self._check_state(state), self.config.vocab_size
-        tokens, logits = checks.ids("tokens", tokens, V, (N,)), np.empty((N if want_logits else 0, V), self.config.dtype)
+        tokens, logits = (
+            checks.ids("tokens", tokens, V, (N,)),
+            np.empty((N if want_logits else 0, V), self.config.dtype),
+        )
         with checks.quiet():
             self.kernels.decode(logits, state.h, state.c, state.top, tokens, self.work, self.threads)
         return checks.distributions(logits, "behind these tokens") if want_logits else logits

@@ -6,7 +6,9 @@ from types import ModuleType
 
 import numpy as np
 
-INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN = (number << 32 for number in range(6))  # sites; a layer or cell is added
+INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN = (
+    number << 32 for number in range(6)
+)  # sites; a layer or cell is added
 
 
 class Noise:

@@ -71,7 +71,13 @@ class RecurrentStack:
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
         """Read a batch of N texts: put the features (M, head_size) on the tape, and return the state after it."""
-        c, kernels, offsets, M, N = self.config, tape.backend.kernels, tape.offsets, int(tape.offsets[-1]), int(tape.offsets[1])
+        c, kernels, offsets, M, N = (
+            self.config,
+            tape.backend.kernels,
+            tape.offsets,
+            int(tape.offsets[-1]),
+            int(tape.offsets[1]),
+        )
         first = 0 if inputs.index is None else min(M, inputs.most_rows)
         purpose = "reading" if tape.noise is None else "training"
         works = tape.scratch.work(f"cells {purpose}", lambda *sizes: self._works(tape, *sizes), M, N, first)

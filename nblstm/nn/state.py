@@ -27,7 +27,9 @@ class State:
     top: np.ndarray
 
     def __post_init__(self) -> None:
-        shapes = [tuple(getattr(array, "shape", ())) for array in (self.h, self.c, self.top)]  # a card's arrays have one
+        shapes = [
+            tuple(getattr(array, "shape", ())) for array in (self.h, self.c, self.top)
+        ]  # a card's arrays have one
         sizes = list(map(len, shapes))
         if sizes != [3, 3, 2] or shapes[0][:2] != shapes[1][:2] or shapes[0][1] != shapes[2][0]:
             raise ConfigError(f"a state must be arrays h (L, N, H), c (L, N, C) and top (N, F), got {shapes}.")
@@ -68,7 +70,9 @@ class State:
         """
         shapes = state_shapes(config, self.num_texts if num_texts is None else num_texts)
         formed = {
-            name: array if hasattr(array, "copy_to_host") else checks.in_form(f"state.{name}", array, shape, config.dtype)
+            name: array
+            if hasattr(array, "copy_to_host")
+            else checks.in_form(f"state.{name}", array, shape, config.dtype)
             for (name, array), shape in zip(vars(self).items(), shapes)
         }
         return self if all(formed[name] is array for name, array in vars(self).items()) else State(**formed)

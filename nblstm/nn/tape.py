@@ -33,7 +33,9 @@ class Tape:
     input_kept: Any = None  # what the input needs for its backward pass
     body_kept: Any = None  # what the body needs
     pooling_kept: Any = None  # what a pooling needs
-    features: np.ndarray = field(default_factory=lambda: np.empty(0))  # (M, head_size), pooled (N, head_size): what the head sees
+    features: np.ndarray = field(
+        default_factory=lambda: np.empty(0)
+    )  # (M, head_size), pooled (N, head_size): what the head sees
 
     @property
     def backend(self) -> Backend:

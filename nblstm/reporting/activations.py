@@ -65,7 +65,9 @@ def _gates(network: Network, tokens, h_before, c_before, h, c) -> list[Gates] | 
     """Compute the gates between one state and the next; None if the cells' equations are not torch.nn.LSTM's."""
     x, found = network.weights["embedding.weight"][tokens], []
     for k in range(len(h)):
-        layer: list[Any] = [network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        layer: list[Any] = [
+            network.weights.get(f"rnn.{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
         if any(weight is None for weight in layer) or layer[1].shape != (4 * h[k].shape[1], h[k].shape[1]):
             return None
         weight_ih, weight_hh, bias_ih, bias_hh = layer

@@ -25,7 +25,10 @@ def model_facts(path: str | os.PathLike[str], model: LanguageModel) -> list[tupl
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
         ("network", f"{c.description}, embedding {c.embedding_size}"),
         ("parameters", f"{c.num_parameters:,} {c.dtype}"),
-        ("dropout", f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output"),
+        (
+            "dropout",
+            f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output",
+        ),
         ("vocabulary", f"{len(v):,} tokens, level {v.level}"),
         ("tokens", shown),
         *_training_facts(model.training, len(v)),

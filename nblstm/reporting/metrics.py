@@ -71,7 +71,9 @@ def _text(path: str | os.PathLike[str]) -> str:
             raise ReportError(f"{path} is not a regular file; name the .metrics.csv beside a model.")
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ReportError(f"{path} is not a metrics file: it is not text; name the .metrics.csv beside a model.") from None
+        raise ReportError(
+            f"{path} is not a metrics file: it is not text; name the .metrics.csv beside a model."
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ReportError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 

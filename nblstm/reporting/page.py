@@ -247,7 +247,7 @@ def _cells(report: ModelReport) -> str:
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
         f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
         f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'
-        f'{_data("cell-data", digits)}'
+        f"{_data('cell-data', digits)}"
     )
 
 
@@ -268,7 +268,9 @@ def _pill(k: int, cell: ReadableCell) -> str:
     what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
     name = f"layer {cell.layer + 1}, cell {cell.unit}: {what}"
     checked = " checked" if k == 0 else ""
-    return f'<label class="pill"><input type="radio" name="cell" value="{k}"{checked}><span>{_text(name)}</span></label>'
+    return (
+        f'<label class="pill"><input type="radio" name="cell" value="{k}"{checked}><span>{_text(name)}</span></label>'
+    )
 
 
 # ------------------------------------------------------------------------------------------- gates
@@ -302,5 +304,7 @@ def _gate_row(k: int, layer: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     run = k % len(theme.LIGHT.runs)
     circle = f'<circle class="dot{run}" cx="6" cy="6" r="5"/>'
     dot = f'<svg class="chart dot" width="12" height="12" aria-hidden="true">{circle}</svg>'
-    cells = "".join(f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in SIGMOID_GATES))
+    cells = "".join(
+        f"<td>{closed.mean():.0%}, {opened.mean():.0%}</td>" for closed, opened in (layer[g] for g in SIGMOID_GATES)
+    )
     return f"<tr><th scope=row>{dot} layer {k + 1}</th>{cells}</tr>"

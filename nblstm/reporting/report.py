@@ -114,7 +114,9 @@ def make_report(
     if texts.train is not None:
         notify(f"looking for copied spans in {len(texts.train):,} tokens")
         samples = [_compared(model, sample, texts.train) for sample in samples]
-        by_chance = None if texts.held_out is None else longest_copy(_excerpts(texts.held_out, TEXTS_EACH, n), texts.train)
+        by_chance = (
+            None if texts.held_out is None else longest_copy(_excerpts(texts.held_out, TEXTS_EACH, n), texts.train)
+        )
     notify("measuring losses" if corpus or text else "reading its own samples")
     losses = Losses(*(None if ids is None else _loss(model, ids) for ids in (texts.train, texts.held_out)))
     fair = next(sample for sample in samples if sample.temperature == FAIR)
@@ -160,7 +162,9 @@ def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: s
         chunks = read_documents(paths, vocabulary.level, documents, encoding)
     ids = TokenFile(vocabulary, chunks).ids
     if len(ids) < 2:
-        raise TextError(f"{', '.join(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score.")
+        raise TextError(
+            f"{', '.join(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score."
+        )
     return ids
 
 

@@ -76,7 +76,9 @@ def _by_gap(gap: float, falling: bool) -> tuple[str, str, str, str]:
             "More text helps most. Without it, raise the dropout or the weight decay, or lower the hidden size.",
         )  # fmt: skip
     return (
-        "fine", "good", f"It knows its training text better than new text, as it should, and not by much {limits}.",
+        "fine",
+        "good",
+        f"It knows its training text better than new text, as it should, and not by much {limits}.",
         more.strip() or "A larger hidden size with more dropout may still lower the held-out loss.",
     )
 

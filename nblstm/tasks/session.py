@@ -1,8 +1,8 @@
 """Session: one training run with its files. The model file, the checkpoint and the metrics stand side by side.
 
-    model.safetensors              the best weights so far, all that sampling needs
-    model.checkpoint.safetensors   everything needed to go on exactly
-    model.metrics.csv              a row a second, and one for every validation
+model.safetensors              the best weights so far, all that sampling needs
+model.checkpoint.safetensors   everything needed to go on exactly
+model.metrics.csv              a row a second, and one for every validation
 """
 
 from __future__ import annotations
@@ -43,7 +43,14 @@ OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
 LIMITS = ("epochs", "steps", "minutes")
-RESUMABLE = (*LIMITS, "patience", "on_divergence", "threads", "device", "precision")  # what may differ when a run goes on
+RESUMABLE = (
+    *LIMITS,
+    "patience",
+    "on_divergence",
+    "threads",
+    "device",
+    "precision",
+)  # what may differ when a run goes on
 COLUMNS = (
     "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",
     "valid_loss",
@@ -112,7 +119,9 @@ class Session:
             text = _text_of(base.vocabulary, text) if base else text
             facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
             corpus = _corpus(facts, base.vocabulary if base else None, notify=on_message)
-            shape: Any = base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+            shape: Any = (
+                base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
+            )
             facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
             config = fitted(config, corpus, on_message)
             parameters = base.parameters.copy() if base else initial(shape, config.seed)
@@ -148,7 +157,9 @@ class Session:
                 if corpus.fingerprint != facts["fingerprint"] and vocabulary.level == "word":
                     corpus = _corpus(facts, vocabulary, split_at="line")  # as format version 1 split words at first
                 if corpus.fingerprint != facts["fingerprint"]:
-                    raise TrainingError("the text is not the one this run was started on; start a new run with another output.")
+                    raise TrainingError(
+                        "the text is not the one this run was started on; start a new run with another output."
+                    )
                 trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
@@ -392,7 +403,12 @@ def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any)
 
 def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
     """Return the text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
-    given: dict[str, Any] = {"level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "min_count": 1, "max_vocab": None}
+    given: dict[str, Any] = {
+        "level": vocabulary.level,
+        "tokenizer": vocabulary.tokenizer,
+        "min_count": 1,
+        "max_vocab": None,
+    }
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(TextConfig, name)):
             raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")

@@ -38,7 +38,9 @@ class TextModel:
 
     def __init__(self, config: Any, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]) -> None:
         self.config, self.vocabulary = check_vocabulary(self.CONFIG, config, vocabulary), vocabulary
-        self._given = check_parameters(config, parameters)  # the same numbers, of the type that the compiled kernels know
+        self._given = check_parameters(
+            config, parameters
+        )  # the same numbers, of the type that the compiled kernels know
         self.parameters, self.training = self._given.view(), checks.a(dict, "training", training)
         self.parameters.flags.writeable = False
         self._networks: dict[tuple[str, int], Network] = {}

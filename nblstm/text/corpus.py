@@ -138,7 +138,9 @@ def _texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callab
         names = ", ".join(os.path.relpath(source.name, path) for source in skipped[:SKIPPED_NAMED])
         names += ", ..." if len(skipped) > SKIPPED_NAMED else ""
         if len(skipped) == len(sources):
-            raise TextError(f"{path} is a folder without text: its files are binary ({names}); name one with text in it.")
+            raise TextError(
+                f"{path} is a folder without text: its files are binary ({names}); name one with text in it."
+            )
         read = f"{len(sources) - len(skipped):,} file{'s' * (len(sources) - len(skipped) != 1)} of {path} are read"
         notify(read + (f", {len(skipped):,} skipped as no text: {names}." if skipped else "."))
         found += [source for source in sources if source not in skipped]
@@ -301,11 +303,11 @@ class _TextDecoder:
             offset = self.consumed - pending + getattr(error, "start", 0)
             raise TextError(
                 f"{self.name} is not {self.encoding} text at byte {offset}; "
-                f"{encoding_advice(self.begin, self.encoding)}, or read raw bytes with level=\"byte\"."
+                f'{encoding_advice(self.begin, self.encoding)}, or read raw bytes with level="byte".'
             ) from None
         if "\0" in text:
             if (marked := marked_encoding(self.begin)) not in (None, self.encoding.lower()):
-                raise TextError(f"{self.name} is {marked} text; name its encoding, encoding=\"{marked}\".")
+                raise TextError(f'{self.name} is {marked} text; name its encoding, encoding="{marked}".')
             raise TextError(
                 f"{self.name} looks like a binary file (it holds NUL characters); name its encoding, "
                 'such as encoding="utf-16", if it is text, or read raw bytes with level="byte" if that is meant.'

@@ -65,6 +65,4 @@ def training_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
     packed = (rows * (max(model.embedding_size, model.output_size) + H) + min(model.vocab_size, 4096) * H) * size
     table = min(tokens, model.vocab_size) * (rows + model.embedding_size) * size
-    return (
-        model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table
-    )
+    return model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table

@@ -122,7 +122,13 @@ class Cosine(Schedule):
         return self.config.learning_rate * warm * cosine
 
 
-SCHEDULE_CLASSES = {"constant": Constant, "exponential": Exponential, "step": Step, "plateau": Plateau, "cosine": Cosine}
+SCHEDULE_CLASSES = {
+    "constant": Constant,
+    "exponential": Exponential,
+    "step": Step,
+    "plateau": Plateau,
+    "cosine": Cosine,
+}
 
 
 def make_schedule(config: Recipe) -> Schedule:

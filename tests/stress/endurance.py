@@ -28,7 +28,14 @@ from nblstm.text.vocabulary import Vocabulary
 
 GROWTH = 5.0  # MB at most
 FORKS = 100
-FAILING = [{"temperature": -1.0}, {"top_p": 2.0}, {"nonsense": 1}, {"stop": ""}, {"backend": "abacus"}, {"until_end": True}]
+FAILING = [
+    {"temperature": -1.0},
+    {"top_p": 2.0},
+    {"nonsense": 1},
+    {"stop": ""},
+    {"backend": "abacus"},
+    {"until_end": True},
+]
 
 
 def resident() -> float:
@@ -64,7 +71,11 @@ def main() -> int:
     warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
     vocabulary = Vocabulary.build(["".join(map(chr, range(97, 123)))], "char")
     config = LanguageConfig(len(vocabulary), hidden_size=32, num_layers=1)
-    model, chance, started = LanguageModel(config, vocabulary, initial(config, 0), {}), random.Random(args.seed), time.time()
+    model, chance, started = (
+        LanguageModel(config, vocabulary, initial(config, 0), {}),
+        random.Random(args.seed),
+        time.time(),
+    )
 
     def generations(count: int) -> None:
         for number in range(count):

@@ -28,7 +28,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--cpu", type=float, default=0.05, help="share of the accepted files used with compiled kernels")
+    parser.add_argument(
+        "--cpu", type=float, default=0.05, help="share of the accepted files used with compiled kernels"
+    )
     parser.add_argument("--keep", type=Path, default=Path("broken"), help="folder for files that went wrong")
     asked = parser.parse_args()
     faulthandler.enable()

@@ -54,7 +54,9 @@ def main():
         failures += bool(wrong)
         print(f"{run:4} {name:8} after {delay:6.2f} s: ended in {taken:5.2f} s {'; '.join(wrong) or 'as it should'}")
     seconds.sort()
-    print(f"{failures} of {options.count} went wrong; median {seconds[len(seconds) // 2]:.2f} s, at most {seconds[-1]:.2f} s")
+    print(
+        f"{failures} of {options.count} went wrong; median {seconds[len(seconds) // 2]:.2f} s, at most {seconds[-1]:.2f} s"
+    )
     raise SystemExit(failures > 0)
 
 

@@ -48,7 +48,10 @@ def main():
             last, left = step, left + len(remains(folder, lock=False))
             failures += bool(wrong)
             lost.append(seconds)
-            print(f"{run:4} at step {step:6}, {seconds:.3f} s after the last save: {'; '.join(wrong) or 'whole'}", flush=True)
+            print(
+                f"{run:4} at step {step:6}, {seconds:.3f} s after the last save: {'; '.join(wrong) or 'whole'}",
+                flush=True,
+            )
         process = start(folder, "train", "--resume", "--steps", last, "--quiet")
         process.communicate()
         swept = not remains(folder)

@@ -61,9 +61,13 @@ def main():
             going_on = start(folder, "train", "--resume", *threads(choose), "--quiet")
             _, more = going_on.communicate(timeout=120)
             same = not err and not more
-            same = same and digest(folder / "whole.checkpoint.safetensors") == digest(folder / "model.checkpoint.safetensors")
+            same = same and digest(folder / "whole.checkpoint.safetensors") == digest(
+                folder / "model.checkpoint.safetensors"
+            )
         failures += not same
-        print(f"{run:4} {signal.Signals(number).name} {'same' if same else 'OTHER ' + err + more}: {' '.join(map(str, args[11:]))}")
+        print(
+            f"{run:4} {signal.Signals(number).name} {'same' if same else 'OTHER ' + err + more}: {' '.join(map(str, args[11:]))}"
+        )
     print(f"{failures} of {options.count} ended elsewhere; {stops} were stopped before their end")
     raise SystemExit(failures > 0)
 

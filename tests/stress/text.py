@@ -66,7 +66,9 @@ def utf8(draw):
 
 def line_ends(draw):
     """Lines are those of Python's text files, for text and bytes."""
-    text = "".join(draw.choice(["\r", "\n", "\r\n", "a", "é", " ", *STRINGS[5:12]]) for _ in range(draw.randrange(1, 20)))
+    text = "".join(
+        draw.choice(["\r", "\n", "\r\n", "a", "é", " ", *STRINGS[5:12]]) for _ in range(draw.randrange(1, 20))
+    )
     pieces = cut(draw, text)
     expected = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline=None).read().split("\n")
     check(list(lines(unsplit(pieces))) == expected, text, pieces)
@@ -77,7 +79,9 @@ def line_ends(draw):
 
 def word_split(draw):
     """Training text ends at the last border of two tokens before the fraction's place."""
-    text = "".join(draw.choice(["a", "b'c", " ", "\t", "\n", "\r\n", "中", ",", "é9"]) for _ in range(draw.randrange(9, 200)))
+    text = "".join(
+        draw.choice(["a", "b'c", " ", "\t", "\n", "\r\n", "中", ",", "é9"]) for _ in range(draw.randrange(9, 200))
+    )
     tokenizer, fraction = draw.choice(["default", "whitespace"]), draw.random() * 0.9
     corpus.CHUNK = draw.choice([16, 64, 1 << 20])
     try:
@@ -87,7 +91,9 @@ def word_split(draw):
     place = int(len(text) * (1 - fraction)) if fraction else len(text)
     if len("".join(text.split())) != len(text) and corpus.CHUNK >= len(text):
         tokens = [token.span() for token in PATTERNS[tokenizer].finditer(text)]
-        borders = [p for p in range(place + 1) if not any(a < p < b for a, b in tokens) and text[p - 1 : p + 1] != "\r\n"]
+        borders = [
+            p for p in range(place + 1) if not any(a < p < b for a, b in tokens) and text[p - 1 : p + 1] != "\r\n"
+        ]
         check(found.train_characters == max(borders), text, tokenizer, fraction)
 
 

@@ -14,7 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = 4096
 TEXT = "Shall I compare thee to a summer's day?\n" * 40
-TRAIN = ["train", "corpus.txt", "--num-layers", "1", "--batch-size", "4", "--bptt", "8", "--steps", "4", "--threads", "1"]
+TRAIN = [
+    "train",
+    "corpus.txt",
+    "--num-layers",
+    "1",
+    "--batch-size",
+    "4",
+    "--bptt",
+    "8",
+    "--steps",
+    "4",
+    "--threads",
+    "1",
+]
 MODEL, CHECKPOINT = "model.safetensors", "model.checkpoint.safetensors"
 
 
@@ -22,7 +35,12 @@ def nblstm(folder, *args):
     """Run a command in the folder: (exit code, what it says on stderr)."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "nblstm", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "nblstm", *args],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     return done.returncode, done.stderr
 
@@ -31,7 +49,9 @@ def whole(path):
     """Whether the file can be read, its digest included."""
     code = "import sys; from nblstm.files.model_file import *; from nblstm.files import safetensors, digest; p = sys.argv[1]; "
     code += "digest.without_digest(*safetensors.read(p), p)"
-    return subprocess.run([sys.executable, "-c", code, path], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-c", code, path], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+    )
 
 
 def trial(disk, old, pages):
@@ -43,14 +63,18 @@ def trial(disk, old, pages):
         code, said = nblstm(disk, *TRAIN, "--hidden-size", "24", "--overwrite")
         files = {path.name: path.read_bytes() for path in disk.iterdir()}
         kept = [name for name in (MODEL, CHECKPOINT) if files.get(name) == old[name]]
-        print(f"{pages * PAGE:>8,} bytes: code {code}, {len(kept)} of 2 old; {said.splitlines()[-1][:90] if said else ''}")
+        print(
+            f"{pages * PAGE:>8,} bytes: code {code}, {len(kept)} of 2 old; {said.splitlines()[-1][:90] if said else ''}"
+        )
         if any(name not in kept and not whole(disk / name) for name in (MODEL, CHECKPOINT)):
             return "a file is damaged"
         if [name for name in files if name.endswith(".tmp")]:
             return "a temporary file is left"
         if code == 0 and kept:
             return "code 0, but not all is saved"
-        if code != 0 and (code not in (1, 2) or "Error: " not in said or str(disk.name) not in said and ".safetensors" not in said):
+        if code != 0 and (
+            code not in (1, 2) or "Error: " not in said or str(disk.name) not in said and ".safetensors" not in said
+        ):
             return f"code {code}, and no path is named"
         return None
     finally:

@@ -230,7 +230,9 @@ def initial_parameters():
         "tied": LanguageConfig(5, hidden_size=4, num_layers=2, tie=True, learned_state=True, dtype="float64"),
         "projected": LanguageConfig(5, 3, hidden_size=4, num_layers=2, proj_size=2, peepholes=True, dtype="float64"),
         "bidirectional": MaskedConfig(5, 3, hidden_size=4, num_layers=2, cell="rnn", dtype="float64"),
-        "update": LanguageConfig(5, 3, hidden_size=4, num_layers=1, cell="update-lstm", head="cell", layer_norm=True, dtype="float64"),
+        "update": LanguageConfig(
+            5, 3, hidden_size=4, num_layers=1, cell="update-lstm", head="cell", layer_norm=True, dtype="float64"
+        ),
         "series": SeriesConfig(2, 2, hidden_size=4, num_layers=2, dtype="float64"),
     }
     windows = {

@@ -36,12 +36,33 @@ FACTS = {
 NUMBERS = [
     0, -1, 1, 2, 3, 7, 100, 1000, 10**6, 2**31, 2**53, 2**63, 2**64, 10**30, 10**310, 0.0, -0.0, 0.5, 6.5, 1e-300, 1e300,
 ]  # fmt: skip
-OTHERS = [None, True, False, "", "x", "1", "\x1b[31m", "\ud800", "é" * 50, [], {}, [[]], [1], [None], {"a": 1}, [0, 4], "F64"]
+OTHERS = [
+    None,
+    True,
+    False,
+    "",
+    "x",
+    "1",
+    "\x1b[31m",
+    "\ud800",
+    "é" * 50,
+    [],
+    {},
+    [[]],
+    [1],
+    [None],
+    {"a": 1},
+    [0, 4],
+    "F64",
+]
 
 
 def originals(folder, trained):
     """Write a small file of every kind; kind -> path. trained: a folder with the files of a run."""
-    paths = {name: Path(folder, f"{name}.safetensors") for name in ("char", "word", "byte", "window", "series", "state", "run")}
+    paths = {
+        name: Path(folder, f"{name}.safetensors")
+        for name in ("char", "word", "byte", "window", "series", "state", "run")
+    }
     for level, options in {
         "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
         "byte": {"cell": "rnn", "num_layers": 2, "residual": True},

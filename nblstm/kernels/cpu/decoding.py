@@ -196,13 +196,17 @@ def token_reader(layout):
                         store(z, scratch + r * S + j, value)
                     if layer == 0 and token >= kept:
                         x, weight = token * E, weight_ih + p * E * columns_ih
-                        multiply_ih(z, scratch + r * S + column_ih, S, 1, PANEL, embedding, x, E, 0, 1, E, packed, weight)
+                        multiply_ih(
+                            z, scratch + r * S + column_ih, S, 1, PANEL, embedding, x, E, 0, 1, E, packed, weight
+                        )
                 if layer > 0:
                     below, weight = outputs + first - N * H, weight_ih + p * H * columns_ih
                     multiply_ih(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
                 if columns_hh > 0:
                     weight = weight_hh + p * H * columns_hh
-                    multiply_hh(z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight)
+                    multiply_hh(
+                        z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight
+                    )
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):

@@ -193,7 +193,12 @@ class Layout:
         return len(self.hidden[1]) > 0
 
 
-MULTIPLY = {0: multiply_64, 48: multiply_48, 64: multiply_64, 80: multiply_80}  # columns -> product; of none: never called
+MULTIPLY = {
+    0: multiply_64,
+    48: multiply_48,
+    64: multiply_64,
+    80: multiply_80,
+}  # columns -> product; of none: never called
 
 
 def layout_of(cell):

@@ -172,7 +172,9 @@ def _choose(history, at, hypotheses, room, beam, V):
                 if children[parent, token] > -np.inf:
                     cost[token] += beam.diversity
             else:
-                moved.log_probability[n] = hypotheses.log_probability[parent] if hypotheses.finished[parent] else -np.inf
+                moved.log_probability[n] = (
+                    hypotheses.log_probability[parent] if hypotheses.finished[parent] else -np.inf
+                )
             moved.perturbed[n] = best[n] if beam.stochastic else hypotheses.perturbed[n]
             moved.length[n] = hypotheses.length[parent] + (token < V)
             ended = hypotheses.finished[parent] or token == beam.end
@@ -290,7 +292,10 @@ def search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned,
     kernel, memory = _searcher(work["layout"]), put_state(h, c, top, work, h.size)
     room = _room(B, V, memory, beam.stochastic)
     worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK
-    history, choice = History(parents.reshape(-1), tokens.reshape(-1), start), Choice(beam, banned, noise.reshape(-1), K)
+    history, choice = (
+        History(parents.reshape(-1), tokens.reshape(-1), start),
+        Choice(beam, banned, noise.reshape(-1), K),
+    )
     while taken[0] < K and not taken[1]:
         run_cooperatively(
             threads if worth else 1, kernel, B, taken, history, hypotheses, work["states"], memory, logits.reshape(-1),

@@ -116,9 +116,7 @@ class _Emitter:
 
             def piece(o, sums, b):
                 start = bd.gep(a, [bd.mul(o, self.outer)])
-                return self.loop(
-                    self.K, sums, b, lambda k, sums, b: self.step(bd.gep(start, [k]), self.lda, sums, b)
-                )
+                return self.loop(self.K, sums, b, lambda k, sums, b: self.step(bd.gep(start, [k]), self.lda, sums, b))
 
             sums, _ = self.loop(self.outers, sums, b, piece)
         for place, value in zip(places, sums):
@@ -150,9 +148,7 @@ class _Emitter:
         for first in range(0, len(sums), self.vectors):
             place = bd.gep(a, [bd.mul(row_step, self.size(first // self.vectors))])
             factor = splat(bd, bd.load(place), self.lanes)
-            results += [
-                bd.call(self.fma, [factor, row[v], sums[first + v]]) for v in range(self.vectors)
-            ]
+            results += [bd.call(self.fma, [factor, row[v], sums[first + v]]) for v in range(self.vectors)]
         return results, bd.gep(b, [self.size(self.b_step)])
 
     def vector(self, base, offset):

@@ -87,5 +87,7 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
         return reference.draw(tokens, host(logits), uniform, history, banned, filters, threads)
     N, V = logits.shape
     drawn = cuda.device_array(N, np.int64)
-    draw_kernel[N, ROW_THREADS](drawn, on_card(logits), on_card(uniform), allowed_ids(V, banned), float(filters.temperature), V)
+    draw_kernel[N, ROW_THREADS](
+        drawn, on_card(logits), on_card(uniform), allowed_ids(V, banned), float(filters.temperature), V
+    )
     tokens[...] = drawn.copy_to_host()

@@ -127,7 +127,13 @@ softmax_gradient_work = softmax_work
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
     """See reference.softmax_losses."""
     (M, D), V, out = x.shape, len(bias), on_card(losses)
-    x_, W, b, ids, ones = on_card(x), on_card(weight), on_card(bias), ids_on_card(targets), array(np.ones(V, np.float32))
+    x_, W, b, ids, ones = (
+        on_card(x),
+        on_card(weight),
+        on_card(bias),
+        ids_on_card(targets),
+        array(np.ones(V, np.float32)),
+    )
     for start, stop in _turns(M, work.size // V):
         n = stop - start
         linear_product(work, x_[start * D : stop * D], W, b, n, V, D)

@@ -45,7 +45,10 @@ class MaskedNetwork(Network):
         state = self.body.carried(state)
         M, steps = len(chunk.targets), np.diff(chunk.offsets)
         losses, passes = np.empty(M, self.config.dtype), self.config.masked_passes
-        hidden_in, copies = np.repeat(np.arange(len(steps)), indices(steps)) % passes, np.arange(min(passes, len(steps)))
+        hidden_in, copies = (
+            np.repeat(np.arange(len(steps)), indices(steps)) % passes,
+            np.arange(min(passes, len(steps))),
+        )
         for part in np.array_split(copies, -(-len(copies) // max(1, SIDE_BY_SIDE // M))):
             C = len(part)
             several = replace(chunk, targets=np.repeat(chunk.targets, C), offsets=chunk.offsets * C, weights=None)

@@ -69,7 +69,10 @@ class SeriesConfig(StackConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as files hold them."""
         fields = stored(self, **{old: getattr(self, new) for old, new in RENAMED.items()})
-        return {**{name: value for name, value in fields.items() if name not in RENAMED.values()}, "predicts": self.predicts}
+        return {
+            **{name: value for name, value in fields.items() if name not in RENAMED.values()},
+            "predicts": self.predicts,
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SeriesConfig:

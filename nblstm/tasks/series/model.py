@@ -45,7 +45,9 @@ class Scale:
 
     def of_size(self, D: int) -> Scale:
         """Return the scale. ConfigError unless it is one of D channels."""
-        mean, deviation = (checks.in_form(f"scale.{name}", array, (D,), np.float64) for name, array in vars(self).items())
+        mean, deviation = (
+            checks.in_form(f"scale.{name}", array, (D,), np.float64) for name, array in vars(self).items()
+        )
         checks.finite("scale.mean", mean)
         if not (checks.finite("scale.deviation", deviation) > 0).all():
             raise ConfigError(f"scale.deviation must be above 0, got {deviation.min()}.")

@@ -17,9 +17,7 @@ from nblstm.nn.parameters import views
 from nblstm.tasks.window.config import WindowConfig
 
 
-def window_network(
-    config: WindowConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0
-) -> Network:
+def window_network(config: WindowConfig, parameters: np.ndarray, backend: str = "cpu", threads: int = 0) -> Network:
     """Make the network of a config. A chunk's tokens are windows (M, n), see `nblstm.tasks.window.batches`."""
     return Network(config, parameters, backend, threads, parts=(TokenWindow, Dense, SoftmaxHead))
 
