@@ -109,7 +109,7 @@ def nblstm_rows(model, text: str, size: int):
     """nblstm itself."""
     loss = model.score(text).loss
     for backend in ("numpy", "cpu") if importlib.util.find_spec("numba") else ("numpy",):
-        write = lambda: "".join(model.generate(n=500, seed=1, backend=backend))  # noqa: B023
+        write = lambda: "".join(model.generate(n=500, seed=1, backend=backend))
         write()
         yield f"nblstm, {backend}", best_of(5, 500, write), size, loss
 
