@@ -240,6 +240,17 @@ def test_the_test_fails_where_the_numbers_are_wrong(tmp_path):
     assert run(tmp_path / "model", "--test")[0] == 1
 
 
+def test_a_files_name_cannot_end_the_comment(tmp_path):
+    """Where exports name themselves, only letters, digits and a few marks stand."""
+    folder = tmp_path / 'a"""*'
+    folder.mkdir()
+    for name in ('x*"""\n.h', 'x*"""\n.py'):
+        nblstm.export(language_model(hidden_size=3), folder / name)
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "x_____." in text
+    compile(text, "exported", "exec")
+
+
 @needs_compiler
 def test_the_program_tells_wrong_options(tmp_path):
     """Exit code 2 and its usage."""

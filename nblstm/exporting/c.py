@@ -25,7 +25,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the header. file: its name, for the comment. ConfigError for a name that is no identifier of C."""
     if not NAME.fullmatch(name):
         raise ConfigError(f"name must be letters, digits and underscores, a letter first, got {name!r:.80}.")
-    values = _facts(plan) | {"file": file, "name": name}
+    values = _facts(plan) | {"file": commented(file), "name": name}
     vectors, product, kind = _kernels(plan.weights)
     parts = [
         filled(source.HEAD, values), source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
@@ -37,6 +37,11 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     if plan.weights == "int4":
         parts[5] = parts[5].replace("\n/* y (count", source.NIBBLE + "\n/* y (count", 1)
     return _prefixed("".join(parts), name)
+
+
+def commented(file: str) -> str:
+    """A file's name as a comment can hold it."""
+    return re.sub(r"[^A-Za-z0-9._ -]", "_", file)
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:

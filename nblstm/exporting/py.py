@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from nblstm.exporting import packing
-from nblstm.exporting.c import filled
+from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
 from nblstm.exporting.py_source import SOURCE
 
@@ -25,7 +25,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
     prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     values = {
         "description": f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens.",
-        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": ascii(file)[1:-1],
+        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": commented(file),
         "module": re.sub(r"\W", "_", os.path.splitext(file)[0]), "constants": "\n".join(constants),
     }  # fmt: skip
     return filled(SOURCE, values)
