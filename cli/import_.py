@@ -41,7 +41,9 @@ def command(
         raise ConfigError(f"{output} exists; name another -o, or replace it with --overwrite.")
     if not all("=" in pair for pair in names):
         raise ConfigError("--map needs THEIRS=OURS, a tensor's name and one of ours.")
-    chosen = {"level": level, "tokenizer": tokenizer, "nonlinearity": nonlinearity}
-    model = import_weights(weights, vocabulary, **chosen, names=dict(pair.split("=", 1) for pair in names))
+    chosen = dict(pair.split("=", 1) for pair in names)
+    model = import_weights(
+        weights, vocabulary, level=level, tokenizer=tokenizer, nonlinearity=nonlinearity, names=chosen
+    )
     model.save(output)
     say(f"saved       {output}: {model.config.description}, {len(model.vocabulary):,} tokens")

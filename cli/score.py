@@ -83,15 +83,15 @@ def command(
         )
         if rank:
             scored = _ranked(scored, rank_by or "loss")
-        total, texts = NOTHING, 0
+        total, count = NOTHING, 0
         for place, score, text in scored:
             if not per_token:
                 output.score(place, score, text)
-            total, texts = total + score, texts + 1
+            total, count = total + score, count + 1
     if not total.tokens:
         what = "files" if by == "file" else "lines"
         raise TextError(f"there is nothing to score in {', '.join(names[:3])}: all {what} are empty.")
-    say(_summary(total, texts, UNITS[loaded.vocabulary.level], by), err=True)
+    say(_summary(total, count, UNITS[loaded.vocabulary.level], by), err=True)
 
 
 # ---------------------------------------------------------------- what is scored

@@ -32,7 +32,9 @@ SECTIONS = {
     "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator", "TextClassifier"),
     "What they return": ("Score", "Surprisals", "State"),
     "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled"),
-    "Settings": ("LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig"),
+    "Settings": (
+        "LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig",
+    ),
     "Errors": (
         "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",
         "DeviceError", "ReportError",

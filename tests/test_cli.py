@@ -499,7 +499,7 @@ def test_a_model_is_named_either_way(command, folder, name):
     plain, flagged = command(name, "other.safetensors", *rest), command(name, *rest, "-m", "other.safetensors")
     assert plain.code == flagged.code == 0 and plain.out == flagged.out != ""
     assert command(name, *rest).code == 1
-    if not rest[:1] == ["corpus.txt"]:
+    if rest[:1] != ["corpus.txt"]:
         assert_refused(command(name, "other.safetensors", "-m", "x", *rest), 2, "one model", "other.safetensors")
 
 

@@ -18,7 +18,7 @@ from nblstm.kernels.threads import WORKERS
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
-from nblstm.scoring import choose_backend, validation_loss
+from nblstm.scoring import backend_for, validation_loss
 from nblstm.tasks.article_model import probabilities
 from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
@@ -140,7 +140,7 @@ class TextClassifier(Estimator):
         self._fitted()
         asked, config = _checked_texts(texts), self.config
         if backend == "auto":
-            backend, _ = choose_backend(config, asked, True)
+            backend, _ = backend_for(config, asked, True)
         network, found = self._network(backend, threads), np.empty((len(asked), len(config.labels)), config.dtype)
         ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
         if asked:
