@@ -275,7 +275,7 @@ def test_the_program_tells_wrong_options(tmp_path):
 def test_int8_is_within_half_a_step():
     """Every weight is at most half of a 127th of its row's largest away, and the largest itself is kept."""
     w = np.random.default_rng(0).normal(size=(7, 45)).astype(np.float32)
-    packed = planning.pack(w, "int8")
+    packed = planning.pack_weights(w, "int8")
     largest = np.abs(w).max(axis=1, keepdims=True)
     assert (np.abs(packed.values - w) <= largest / 254 * 1.0001).all()
     assert packed.numbers.shape == (8, 64) and not packed.numbers[7].any() and not packed.numbers[:, 45:].any()
@@ -287,13 +287,13 @@ def test_bfloat16_is_what_torch_rounds_to():
     w = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
     w[0, :2] = 1 + 2**-8, 1 + 3 * 2**-8
     expected = torch.from_numpy(w).to(torch.bfloat16).float().numpy()
-    np.testing.assert_array_equal(planning.pack(w, "bfloat16").values, expected)
+    np.testing.assert_array_equal(planning.pack_weights(w, "bfloat16").values, expected)
 
 
 def test_int4_unpacks_to_its_values():
     """The low half of byte k of a group is column k, the high half column k + 16; a scale for each group."""
     w = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
-    packed = planning.pack(w, "int4")
+    packed = planning.pack_weights(w, "int4")
     scales = (packed.scales.astype(np.uint32) << 16).view(np.float32)
     for row in range(4):
         for column in range(64):

@@ -205,7 +205,7 @@ def archive(folder, value, data=bytes(24), compression=zipfile.ZIP_STORED):
 def test_a_sound_archive_is_read(tmp_path):
     """What the hostile ones below are made from: a view with an offset and strides, in nested dicts."""
     data = np.arange(6, dtype="<f4").tobytes()
-    found = torch_file.read(
+    found = torch_file.read_torch(
         archive(tmp_path, {"a": {"b": tensor(sizes=(2, 2), strides=(1, 2), offset=1)}, "n": 3}, data)
     )
     np.testing.assert_array_equal(found["a.b"], [[1, 3], [2, 4]])
@@ -234,7 +234,7 @@ def test_hostile_archives_are_refused(tmp_path, monkeypatch, value, word):
     """One sentence, and nothing is run, read elsewhere, or allocated."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelFileError, match=word):
-        torch_file.read(archive(tmp_path, value))
+        torch_file.read_torch(archive(tmp_path, value))
     assert not (tmp_path / "hostile").exists()
 
 
@@ -242,18 +242,18 @@ def test_a_dict_that_holds_itself(tmp_path):
     """Ends."""
     loop = b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s."
     with pytest.raises(ModelFileError, match="nested"):
-        torch_file.read(archive(tmp_path, loop))
+        torch_file.read_torch(archive(tmp_path, loop))
 
 
 def test_files_that_are_no_archives(tmp_path):
     """Compressed, cut, a plain pickle, none at all."""
     with pytest.raises(ModelFileError, match="compressed"):
-        torch_file.read(archive(tmp_path, {"a": tensor()}, compression=zipfile.ZIP_DEFLATED))
+        torch_file.read_torch(archive(tmp_path, {"a": tensor()}, compression=zipfile.ZIP_DEFLATED))
     whole = archive(tmp_path, {"a": tensor()}).read_bytes()
     for length in range(0, len(whole), 31):
         (tmp_path / "x.pt").write_bytes(whole[:length])
         with pytest.raises(ModelFileError):
-            torch_file.read(tmp_path / "x.pt")
+            torch_file.read_torch(tmp_path / "x.pt")
     with pytest.raises(ModelFileError, match="does not exist"):
         import_weights(tmp_path / "none.pt", stored(tmp_path, LETTERS))
 

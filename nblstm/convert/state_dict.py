@@ -15,10 +15,22 @@ import numpy as np
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.tasks.language.config import LanguageConfig
 
-RECURRENT = re.compile(r"(?:(.*)\.)?((?:weight|bias)_(?:ih|hh|hr)_l\d+)(_reverse)?")
+RECURRENT_NAME = re.compile(r"(?:(.*)\.)?((?:weight|bias)_(?:ih|hh|hr)_l\d+)(_reverse)?")
 EMBEDDINGS = ("embedding", "encoder", "embed", "emb", "embeddings", "word_embeddings", "wte", "input")
-HEADS = ("head", "decoder", "fc", "linear", "out", "output", "lm_head", "proj", "dense", "classifier", "hidden2tag")
-CELLS = {4: "lstm", 3: "gru", 1: "rnn"}
+HEAD_NAMES = (
+    "head",
+    "decoder",
+    "fc",
+    "linear",
+    "out",
+    "output",
+    "lm_head",
+    "proj",
+    "dense",
+    "classifier",
+    "hidden2tag",
+)
+CELLS_OF_GATES = {4: "lstm", 3: "gru", 1: "rnn"}
 
 Tensors = dict[str, np.ndarray]
 
@@ -26,7 +38,7 @@ Tensors = dict[str, np.ndarray]
 def network(
     tensors: Mapping[str, np.ndarray], names: Mapping[str, str], nonlinearity: str
 ) -> tuple[dict[str, Any], Tensors]:
-    """(fields of a LanguageConfig, its arrays by our names) of another program's tensors, in their order of tokens.
+    """Find (fields of a LanguageConfig, its arrays by our names) of another program's tensors, in their order of tokens.
 
     names: their name -> ours, "" for a tensor to leave out. nonlinearity: of an rnn, which its tensors do not tell.
     ModelFileError for a tensor that has no place, and for a network that is none of ours.
@@ -72,7 +84,7 @@ def _recurrent(tensors: Tensors) -> dict[str, Tensors]:
     found: dict[str, Tensors] = {"rnn": {}, "": {}}
     prefixes = set()
     for name, array in tensors.items():
-        match = RECURRENT.fullmatch(name)
+        match = RECURRENT_NAME.fullmatch(name)
         if match is None:
             found[""][name] = array
             continue
@@ -99,16 +111,16 @@ def _cell(rnn: Tensors) -> dict[str, Any]:
     projection = rnn.get("weight_hr_l0")
     H = recurrent.shape[1] if projection is None or projection.ndim != 2 else projection.shape[1]
     gates, rest = divmod(len(recurrent), max(1, H))
-    if gates not in CELLS or rest:
+    if gates not in CELLS_OF_GATES or rest:
         raise ModelFileError(f"weight_hh_l0 must have 4 H, 3 H or H rows for H = {H}, got shape {recurrent.shape}.")
     layers = sum(name.startswith("weight_hh_l") for name in rnn)
     proj = 0 if projection is None else len(projection)
-    return {"cell": CELLS[gates], "hidden_size": H, "num_layers": layers, "proj_size": proj}
+    return {"cell": CELLS_OF_GATES[gates], "hidden_size": H, "num_layers": layers, "proj_size": proj}
 
 
 def _place(rest: Tensors, named: Tensors, P: int, D: int) -> None:
     """Put embedding and head among the named; ModelFileError for a tensor that has no place."""
-    roles = {"embedding.weight": (EMBEDDINGS, D), "head.weight": (HEADS, P)}
+    roles = {"embedding.weight": (EMBEDDINGS, D), "head.weight": (HEAD_NAMES, P)}
     for by_name in (True, False):  # then by shape alone
         for ours, (usual, columns) in roles.items():
             fitting = [name for name, array in rest.items() if array.ndim == 2 and array.shape[1] == columns]
@@ -141,8 +153,8 @@ def _fill_biases(named: Tensors, fields: dict[str, Any]) -> None:
                 named.setdefault(f"rnn.bias_{side}_l{k}", np.zeros(len(weight), np.float32))
 
 
-def checked(fields: dict[str, Any], named: Tensors) -> LanguageConfig:
-    """The config. ModelFileError unless every array has the shape that it calls for, and finite numbers."""
+def check_arrays(fields: dict[str, Any], named: Tensors) -> LanguageConfig:
+    """Return the config. ModelFileError unless every array has the shape that it calls for, and finite numbers."""
     try:
         config = LanguageConfig(**fields)
     except ConfigError as error:

@@ -24,7 +24,7 @@ from nblstm.files.safetensors import Path
 
 MAX_PICKLE = 1 << 24  # bytes; a tensor takes some hundred
 MAX_NESTING = 8  # dicts within dicts
-DTYPES = {
+STORAGE_DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "|b1",
 }  # fmt: skip
@@ -63,7 +63,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C trusts the place
             return _rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if module == "torch" and name in DTYPES:
+        if module == "torch" and name in STORAGE_DTYPES:
             return name
         raise ModelFileError(f"it asks for {f'{module}.{name}'[:80]!r}, which is not part of a state dict")
 
@@ -72,7 +72,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C trusts the place
             _, kind, key, _, length = found
             if (
                 isinstance(kind, str)
-                and kind in DTYPES
+                and kind in STORAGE_DTYPES
                 and isinstance(key, str)
                 and checks.is_whole(length, 0, 1 << 48)
             ):
@@ -80,7 +80,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C trusts the place
         raise ModelFileError("a storage of it is none")
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read_torch(path: Path) -> dict[str, np.ndarray]:
     """Name -> array of every tensor; names of nested dicts are joined with dots. bfloat16 becomes float32.
 
     ModelFileError says what is wrong with the file, which runs nothing whatever is in it.
@@ -150,7 +150,7 @@ def _tensors(found: Any, name: str, depth: int) -> Iterator[tuple[str, _View]]:
 
 def _storage(storage: _Storage, data: bytes) -> np.ndarray:
     """The numbers of a storage (length,)."""
-    dtype = np.dtype(DTYPES[storage.kind])
+    dtype = np.dtype(STORAGE_DTYPES[storage.kind])
     if len(data) < storage.length * dtype.itemsize:
         raise ModelFileError(f"storage {storage.key[:80]!r} has fewer bytes than it says")
     numbers = np.frombuffer(data, dtype, storage.length)

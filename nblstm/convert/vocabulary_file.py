@@ -14,8 +14,8 @@ LINE_ENDS = ("<eos>", "</s>")  # what stands for a line end in vocabularies of w
 MAX_BYTES = 1 << 28
 
 
-def read(path: Path, level: str | None, tokenizer: str) -> tuple[Vocabulary, list[int]]:
-    """(the vocabulary, its ids in the file: for each token of ours theirs, -1 for an <unk> that the file lacks).
+def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Vocabulary, list[int]]:
+    """Read (the vocabulary, its ids in the file: for each token of ours theirs, -1 for an <unk> that the file lacks).
 
     The file holds a JSON list of tokens, a JSON object token -> id (or id -> token), what `Vocabulary.to_dict` gives,
     or a token on each line. level: None for characters where every token is one, else words. An <unk> goes to the

@@ -24,19 +24,19 @@ def import_weights(
     weights: Path, vocabulary: Path, *, level: str | None = None, tokenizer: str = "whitespace",
     nonlinearity: str = "tanh", names: Mapping[str, str] | None = None,
 ) -> LanguageModel:  # fmt: skip
-    """The language model of a PyTorch state dict, a .safetensors or a .pt file, read without PyTorch.
+    """Read the language model of a PyTorch state dict, a .safetensors or a .pt file, read without PyTorch.
 
-    vocabulary: the file of its tokens, see `vocabulary_file.read`; level, tokenizer: how they cut a text.
+    vocabulary: the file of its tokens, see `vocabulary_file.read_vocabulary`; level, tokenizer: how they cut a text.
     nonlinearity: of an rnn. names: a tensor's name -> ours, "" for one to leave out. The order of the tokens changes
     where <unk> is not the first. ModelFileError says what is wrong with the files, ConfigError with a setting.
     """
     checks.choice("nonlinearity", nonlinearity, NONLINEARITIES)
     tensors = _read(weights)
-    ours, order = vocabulary_file.read(vocabulary, level, tokenizer)
+    ours, order = vocabulary_file.read_vocabulary(vocabulary, level, tokenizer)
     try:
         fields, named = state_dict.network(tensors, names or {}, nonlinearity)
         _arrange(fields, named, order, vocabulary)
-        config = state_dict.checked(fields, named)
+        config = state_dict.check_arrays(fields, named)
     except ModelFileError as error:
         raise ModelFileError(f"{weights}: {error}") from None
     return LanguageModel(config, ours, flatten(named, config), {})
@@ -44,7 +44,9 @@ def import_weights(
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a file, floats as float32."""
-    tensors = torch_file.read(path) if zipfile.is_zipfile(checks.path("weights", path)) else safetensors.read(path)[0]
+    tensors = (
+        torch_file.read_torch(path) if zipfile.is_zipfile(checks.path("weights", path)) else safetensors.read(path)[0]
+    )
     return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in tensors.items()}
 
 

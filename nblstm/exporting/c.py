@@ -14,16 +14,16 @@ from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
 from nblstm.scoring import start_id
 from nblstm.text.vocabulary import Vocabulary
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-WIDTH = 118  # characters of a line of numbers
+IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+C_WIDTH = 118  # characters of a line of numbers
 TEST_TOKENS, TEST_LOGITS = 32, 64  # that the header's test reads and compares, at most
 ALLOWED = {"float32": 1e-5, "bfloat16": 1e-5, "int8": 1e-2, "int4": 1e-2}  # of the rounded weights' logits, which are
 # about 1 in size; that of integers is what 16 bits of an activation cost
 
 
-def render(plan: Plan, file: str, name: str = "nblstm") -> str:
+def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the header. file: its name, for the comment. ConfigError for a name that is no identifier of C."""
-    if not NAME.fullmatch(name):
+    if not IDENTIFIER.fullmatch(name):
         raise ConfigError(f"name must be letters, digits and underscores, a letter first, got {name!r:.80}.")
     values = _facts(plan) | {"file": commented(file), "name": name}
     vectors, product, kind = _kernels(plan.weights)
@@ -40,12 +40,12 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
 
 
 def commented(file: str) -> str:
-    """A file's name as a comment can hold it."""
+    """Write a file's name as a comment can hold it."""
     return re.sub(r"[^A-Za-z0-9._ -]", "_", file)
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:
-    """The text, its @names@ that are among the values replaced."""
+    """Replace the @names@ of a text that are among the values."""
     return re.sub(r"@(\w+)@", lambda found: str(values.get(found[1], found[0])), text)
 
 
@@ -94,7 +94,7 @@ def _step(plan: Plan) -> dict[str, Any]:
     if plan.table_rows and c.num_layers == 1:
         given = ""
     given = filled(given, {"embedding": c.embedding_size})
-    output = source.PROJECTED if c.proj_size else source.OUTPUT
+    output = source.PROJECTED if c.proj_size else source.OUTPUT_CODE
     adds_first = int(c.embedding_size == c.output_size)
     first = "1" if adds_first else "layer"
     output += filled(source.RESIDUAL, {"first": first}) if c.residual else source.PLAIN
@@ -104,8 +104,8 @@ def _step(plan: Plan) -> dict[str, Any]:
         "widest": widest, "pre": max(table, c.cells[0].gates * c.hidden_size), "read": f"    {read}",
         "other": " float b[NBLSTM_GATES * NBLSTM_H];" if gru else "",
         "memory": " float *c = state->c + layer * NBLSTM_H;" if memory else "",
-        "products": "\n".join(filter(None, [given, source.RECURRENT_APART if gru else source.RECURRENT])),
-        "cell": source.CELLS[kind], "output": output,
+        "products": "\n".join(filter(None, [given, source.RECURRENT_APART if gru else source.RECURRENT_CODE])),
+        "cell": source.CELLS_CODE[kind], "output": output,
         "functions": (source.SIGMOID if sigmoid else "") + ("" if kind == "relu" else source.TANH),
         "beside": _beside(c) if c.head == "cell" else "",
     }  # fmt: skip
@@ -121,10 +121,10 @@ def _beside(config: Any) -> str:
 
 
 def array(type: str, name: str, numbers: Iterable[str]) -> str:
-    """A constant array of C; at least one number."""
+    """Write a constant array of C; at least one number."""
     lines, line = [], ""
     for number in numbers:
-        if len(line) + len(number) + 2 > WIDTH:
+        if len(line) + len(number) + 2 > C_WIDTH:
             lines.append(line)
             line = ""
         line += f"{number}, "
@@ -134,7 +134,7 @@ def array(type: str, name: str, numbers: Iterable[str]) -> str:
 
 
 def number(x: float) -> str:
-    """A float of C that reads back as the same float32."""
+    """Write a float of C that reads back as the same float32."""
     text = f"{np.float32(x):.9g}"
     return f"{text}f" if "e" in text or "." in text else f"{text}.0f"
 
@@ -182,7 +182,7 @@ def _vectors_of(plan: Plan) -> str:
     text += array("float", "h0", _numbers(plan.h)) + array("float", "c0", _numbers(plan.c) if plan.c.size else ["0.0f"])
     declared = f"static const nblstm_matrix nblstm_tokens = {tokens}, nblstm_head = {made['head']};\n"
     layers = "static const nblstm_layer nblstm_layers[] = {\n" + "".join(rows) + "};\n"
-    return text + declared + source.LAYER + layers
+    return text + declared + source.LAYER_CODE + layers
 
 
 # ---------------------------------------------------------------- text
@@ -196,7 +196,7 @@ def _text(vocabulary: Vocabulary) -> list[str]:
     data = b"".join(texts) or b"\0"
     size = "uint16_t" if offsets[-1] < 1 << 16 else "uint32_t"
     parts = [array("uint8_t", "bytes", map(str, data)), array(size, "offsets", map(str, offsets.tolist()))]
-    parts.append(filled(source.TEXT, {"spacing": source.SPACING if spaced else ""}))
+    parts.append(filled(source.TEXT_CODE, {"spacing": source.SPACING if spaced else ""}))
     if vocabulary.level == "byte":
         return [*parts, source.ENCODE_BYTES]
     parts.append(filled(source.FIND, {"skip": source.SKIP if spaced else ""}))
@@ -232,7 +232,7 @@ def _ranges(pattern: str) -> list[int]:
 
 
 def test_tokens(vocabulary: Vocabulary) -> np.ndarray:
-    """The tokens that an exported model's test of itself reads: some from the whole vocabulary."""
+    """Choose the tokens that an exported model's test of itself reads: some from the whole vocabulary."""
     V = len(vocabulary)
     return np.concatenate([[start_id(vocabulary)], (np.arange(1, TEST_TOKENS) * 7919) % V])
 
@@ -250,7 +250,7 @@ def _reference(plan: Plan) -> dict[str, Any]:
 
 
 def reference_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
-    """The logits (T, V) behind each of the tokens (T,), by the specification."""
+    """Compute the logits (T, V) behind each of the tokens (T,), by the specification."""
     network = model.network("numpy")
     decoder, state, rows = network.decoder(1), network.initial_state(1), []
     for token in tokens:

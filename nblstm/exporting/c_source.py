@@ -392,7 +392,7 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 FLOAT32 = {"load": "NBLSTM_LOAD", "number": "m->w[k]", "types": "typedef float nblstm_weight;\n"}
 BFLOAT16 = {"load": "NBLSTM_WIDEN", "number": "nblstm_float(m->w[k])", "types": "typedef uint16_t nblstm_weight;\n"}
 
-LAYER = r"""
+LAYER_CODE = r"""
 typedef struct {
     nblstm_matrix input, recurrent, projection;
     const float *bias, *hidden_bias, *peepholes;
@@ -499,7 +499,7 @@ INPUT_BEHIND_TABLE = """\
             unit = nblstm_prepare(x, NBLSTM_P, q);
             nblstm_product(z, &l->input, q, unit);
         }"""
-RECURRENT = """\
+RECURRENT_CODE = """\
         unit = nblstm_prepare(h, NBLSTM_P, q);
         nblstm_product(z, &l->recurrent, q, unit);"""
 RECURRENT_APART = """\
@@ -508,7 +508,7 @@ RECURRENT_APART = """\
         unit = nblstm_prepare(h, NBLSTM_P, q);
         nblstm_product(b, &l->recurrent, q, unit);"""
 
-CELLS = {
+CELLS_CODE = {
     "lstm": """\
         /* i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) */
         nblstm_sigmoid(z, 2 * NBLSTM_H);
@@ -557,7 +557,7 @@ CELLS = {
         for (i = 0; i < NBLSTM_H; i++) y[i] = z[i] > 0.0f ? z[i] : 0.0f;""",
 }
 
-OUTPUT = """\
+OUTPUT_CODE = """\
         for (i = 0; i < NBLSTM_P; i++) h[i] = y[i];"""
 PROJECTED = """\
         unit = nblstm_prepare(y, NBLSTM_H, q);
@@ -678,7 +678,7 @@ int nblstm_sample(float *logits, double temperature, int top_k, double top_p, nb
 }
 """
 
-TEXT = r"""
+TEXT_CODE = r"""
 /* ---------------------------------------------------------------- text */
 
 int nblstm_text(int before, int token, const char **text)

@@ -50,13 +50,13 @@ def export(
         prepared = plan(model, weights, format)
         content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode("utf-8", "backslashreplace")
         weight_bytes, after = prepared.nbytes, rounded(prepared)
-    check_replaceable(path)
+    check_made_here(path)
     with replacing(path) as file:
         file.write(content)
     return Exported(format, weights, weight_bytes, len(content), after)
 
 
-def check_replaceable(path: Path) -> None:
+def check_made_here(path: Path) -> None:
     """Raise ModelFileError if a file is there that no export has written."""
     begin = b""
     if os.path.isfile(path):
@@ -88,4 +88,4 @@ def _render(format: str) -> Callable[..., str]:
     """The function that writes a format's text."""
     from nblstm.exporting import c, html, py
 
-    return {"c": c.render, "py": py.render, "html": html.render}[format]
+    return {"c": c.render_c, "py": py.render_py, "html": html.render_html}[format]

@@ -13,19 +13,19 @@ import os
 from html import escape
 
 from nblstm.exporting import packing
-from nblstm.exporting.html_source import COLORS, ENGINE, PAGE_SCRIPT, SHAPES
+from nblstm.exporting.html_source import ENGINE, EXPORT_COLORS, EXPORT_SHAPES, PAGE_SCRIPT
 from nblstm.exporting.plan import Plan
 from nblstm.reporting import theme
 
-SCRIPT = ENGINE + PAGE_SCRIPT
+EXPORT_SCRIPT = ENGINE + PAGE_SCRIPT
 
 
-def render(plan: Plan, file: str, name: str = "nblstm") -> str:
+def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the page. file: its name, whose stem is the title; `name` means nothing here."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     title, style = (
         escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()),
-        f"{SHAPES}\n{theme.both(COLORS)}",
+        f"{EXPORT_SHAPES}\n{theme.both(EXPORT_COLORS)}",
     )
     data = {
         "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
@@ -41,7 +41,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, SCRIPT)}">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style, EXPORT_SCRIPT)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
@@ -65,7 +65,7 @@ def render(plan: Plan, file: str, name: str = "nblstm") -> str:
 <aside class="card"><h2>What comes next</h2><ul id="bars" aria-label="The most likely next tokens"></ul></aside>
 </main>
 <script type="application/json" id="model">{model}</script>
-<script>{SCRIPT}</script>
+<script>{EXPORT_SCRIPT}</script>
 </body>
 </html>
 """

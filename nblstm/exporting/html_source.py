@@ -381,7 +381,7 @@ function show(model) {
 if (typeof document !== "undefined") show(new Model(JSON.parse(document.getElementById("model").textContent)));
 """
 
-COLORS = """\
+EXPORT_COLORS = """\
 :root { background: @paper; color: @ink; }
 .soft, label, h2 { color: @soft; }
 .card, textarea, input { background: @card; border-color: @line; color: @ink; }
@@ -393,7 +393,7 @@ input[type=range] { accent-color: @accent; }
 .u0 { background: @u0; } .u1 { background: @u1; } .u2 { background: @u2; }
 .u3 { background: @u3; } .u4 { background: @u4; } .u5 { background: @u5; }"""
 
-SHAPES = """\
+EXPORT_SHAPES = """\
 *, *::before, *::after { box-sizing: border-box; }
 :root { color-scheme: light dark; font: 16px/1.6 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   -webkit-text-size-adjust: 100%; }

@@ -37,7 +37,7 @@ class Graph:
         self.constants: list[Any] = []
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """A constant of the graph, float32 or int64; its name."""
+        """Add a constant to the graph, float32 or int64; return its name."""
         kind = INT64 if array.dtype == np.int64 else FLOAT
         data = array.astype("<i8" if kind == INT64 else "<f4").tobytes()
         self.constants.append([*((1, size) for size in array.shape), (2, kind), (8, name), (9, data)])
@@ -68,7 +68,7 @@ def _value(name: str, kind: int, sizes: list[int | str]) -> list[Any]:
     return [(1, name), (2, [(1, [(1, kind), (2, dimensions)])])]
 
 
-def check(model: Any) -> None:
+def check_onnx(model: Any) -> None:
     """Raise ConfigError for a model that ONNX has no operators for."""
     if not isinstance(model, LanguageModel):
         raise ConfigError(f"format onnx holds language models that write, got {type(model).__name__}; train one.")
@@ -81,9 +81,9 @@ def check(model: Any) -> None:
             raise ConfigError(f"format onnx cannot do {what}; train a model without it, or choose another format.")
 
 
-def render(model: LanguageModel) -> bytes:
-    """The bytes of the file. ConfigError for a model that ONNX has no operators for."""
-    check(model)
+def render_onnx(model: LanguageModel) -> bytes:
+    """Return the bytes of the file. ConfigError for a model that ONNX has no operators for."""
+    check_onnx(model)
     c, graph = model.config, Graph()
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     x = graph.node("Gather", [graph.constant("embedding.weight", named["embedding.weight"]), "tokens"], ["embedded"])
@@ -165,6 +165,6 @@ def _part(graph: Graph, state: str, layer: int) -> str:
 
 
 def exported(model: Any, weights: str | None) -> bytes:
-    """The bytes of the file. ConfigError for other weights than float32."""
+    """Return the bytes of the file. ConfigError for other weights than float32."""
     checks.choice("weights of format onnx", "float32" if weights is None else weights, ("float32",))
-    return render(model)
+    return render_onnx(model)

@@ -12,7 +12,7 @@ from nblstm.scoring import start_id
 
 
 def config(plan: Plan) -> dict[str, Any]:
-    """What the network and its vocabulary are."""
+    """Describe the network and its vocabulary."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     banned = vocabulary.never_written
     return {

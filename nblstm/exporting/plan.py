@@ -25,7 +25,7 @@ from nblstm.nn.parameters import cell_views, flatten, views
 from nblstm.tasks.language.model import LanguageModel
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
-CELLS = ("lstm", "gru", "rnn", "update-lstm")
+EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm")
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
 ROWS = 4  # a matrix is padded to a multiple of so many rows, which are multiplied at once
 
@@ -107,22 +107,22 @@ class Plan:
 
 def plan(model: Any, weights: str, format: str) -> Plan:
     """Prepare a model's numbers. ConfigError names what the format cannot do."""
-    check(model, format)
+    check_exportable(model, format)
     checks.choice("weights", weights, WEIGHTS)
     c = model.config
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
     biases = [_biases(cell, c.cell, c.hidden_size) for cell in cells]
-    head = pack(named["head.weight"], weights)
+    head = pack_weights(named["head.weight"], weights)
     rows = _table_rows(c)
     if rows:
         table = named["embedding.weight"] @ cells[0]["weight_ih"].T + biases[0][0]
         padded = np.zeros((c.vocab_size, rows * GROUP))
         padded[:, : table.shape[1]] = table
-        tokens = pack(padded.reshape(-1, GROUP), weights)
+        tokens = pack_weights(padded.reshape(-1, GROUP), weights)
         biases[0] = np.zeros_like(biases[0][0]), biases[0][1]
     else:
-        tokens = head if c.tie else pack(named["embedding.weight"], weights)
+        tokens = head if c.tie else pack_weights(named["embedding.weight"], weights)
     layers = [_layer(cell, bias, weights, bool(rows) and k == 0) for k, (cell, bias) in enumerate(zip(cells, biases))]
     h = named.get("initial_state.h", np.zeros((c.num_layers, c.output_size)))
     memory = named.get("initial_state.c", np.zeros((c.num_layers, c.cells[0].memory_size)))
@@ -131,13 +131,13 @@ def plan(model: Any, weights: str, format: str) -> Plan:
     )
 
 
-def check(model: Any, format: str) -> None:
+def check_exportable(model: Any, format: str) -> None:
     """Raise ConfigError for a model that the format has no equations for."""
     if not isinstance(model, LanguageModel):
         raise ConfigError(f"format {format} holds language models that write, got {type(model).__name__}; train one.")
-    if model.config.cell not in CELLS:
+    if model.config.cell not in EXPORTED_CELLS:
         raise ConfigError(
-            f"format {format} has the cells {', '.join(CELLS)}, got {model.config.cell}; train one of them."
+            f"format {format} has the cells {', '.join(EXPORTED_CELLS)}, got {model.config.cell}; train one of them."
         )
     if model.config.layer_norm:
         raise ConfigError(f"format {format} cannot do layer_norm; train a model without it.")
@@ -169,7 +169,7 @@ def _layer(
 ) -> Layer:
     """Pack the weights of a cell."""
     optional = lambda name, make: make(cell[name]) if name in cell else None
-    matrix = lambda array: pack(array, weights)
+    matrix = lambda array: pack_weights(array, weights)
     bias, hidden = biases
     return Layer(
         None if folded else matrix(cell["weight_ih"]), matrix(cell["weight_hh"]), optional("weight_hr", matrix),
@@ -180,7 +180,7 @@ def _layer(
 # ---------------------------------------------------------------- numbers
 
 
-def pack(matrix: np.ndarray, weights: str) -> Matrix:
+def pack_weights(matrix: np.ndarray, weights: str) -> Matrix:
     """Round a matrix (R, C) to weights of a kind."""
     R, C = matrix.shape
     width = GROUP if weights.startswith("int") else 16
@@ -194,13 +194,13 @@ Packed = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """The nearest bfloat16 of float32 numbers, as uint16; of two the even one."""
+    """Return the nearest bfloat16 of float32 numbers, as uint16; of two the even one."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
 def from_bfloat16(x: np.ndarray) -> np.ndarray:
-    """The float32 numbers that bfloat16 numbers, as uint16, are."""
+    """Return the float32 numbers that bfloat16 numbers, as uint16, are."""
     return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
@@ -248,7 +248,7 @@ _PACKERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8, "int4": _
 
 
 def rounded(prepared: Plan) -> LanguageModel:
-    """The language model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
+    """Make the language model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
     model = prepared.model
     c, V, H = model.config, model.config.vocab_size, model.config.hidden_size
     config = replace(c, dtype="float32")

@@ -13,7 +13,7 @@ Value = Union[int, float, str, bytes, "list[tuple[int, Value]]"]
 
 
 def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; negative numbers as 64 bits."""
+    """Encode a number, seven bits a byte, the lowest first; negative numbers as 64 bits."""
     number &= (1 << 64) - 1
     parts = []
     while number > 0x7F:
@@ -23,7 +23,7 @@ def varint(number: int) -> bytes:
 
 
 def message(fields: Iterable[tuple[int, Value]]) -> bytes:
-    """The bytes of a message. A number is a varint, a float 32 bits, all else has its length before it."""
+    """Encode a message. A number is a varint, a float 32 bits, all else has its length before it."""
     return b"".join(_field(number, value) for number, value in fields)
 
 

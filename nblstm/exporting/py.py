@@ -11,10 +11,10 @@ from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
 from nblstm.exporting.py_source import SOURCE
 
-WIDTH = 118
+PY_WIDTH = 118
 
 
-def render(plan: Plan, file: str, name: str = "nblstm") -> str:
+def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the file. file: its name, for the text on top; `name` means nothing here."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     constants = [
@@ -35,7 +35,7 @@ def _lines(items: Iterable[str]) -> str:
     """A list of Python in lines."""
     lines, line = [], ""
     for item in items:
-        if len(line) + len(item) + 2 > WIDTH and line:
+        if len(line) + len(item) + 2 > PY_WIDTH and line:
             lines.append(line.rstrip())
             line = ""
         line += f"{item}, "
@@ -52,4 +52,4 @@ def _vector(name: str, data: str) -> str:
 
 def _text(data: str) -> str:
     """Base64 as a literal of many lines; whoever decodes it passes over line ends."""
-    return '"""' + "\n".join(data[k : k + WIDTH] for k in range(0, len(data), WIDTH)) + '"""'
+    return '"""' + "\n".join(data[k : k + PY_WIDTH] for k in range(0, len(data), PY_WIDTH)) + '"""'

@@ -158,7 +158,7 @@ def _file_source(path: Path) -> Source:
 
 
 def text_source(name: str, text: str, encoding: str = "utf-8") -> Source:
-    """A text in memory, under a name for messages. TextError for a character that the encoding lacks."""
+    """Make a source of a text in memory, under a name for messages. TextError for a character that the encoding lacks."""
     try:
         data = text.encode(encoding)
     except UnicodeError:

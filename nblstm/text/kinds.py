@@ -45,7 +45,7 @@ KINDS = tuple((re.compile(begin, re.DOTALL), kind, way) for begin, kind, way in 
     (rb"GGUF[\x01-\x0f]\0", "a GGUF model", NO_MODEL),
     (SAFETENSORS, "a safetensors file, as models are", "name a text, and a model where a model belongs"),
 ))  # fmt: skip
-MARKS = (  # of encodings, at the beginning of a text
+ENCODING_MARKS = (  # of encodings, at the beginning of a text
     (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
 BEGIN = 1 << 16  # bytes of a file that tell its kind
@@ -63,7 +63,7 @@ def is_safetensors(begin: bytes) -> bool:
 
 def marked_encoding(begin: bytes) -> str | None:
     """Tell the encoding whose mark a text begins with, other than UTF-8; None without one."""
-    return next((encoding for mark, encoding in MARKS if begin.startswith(mark)), None)
+    return next((encoding for mark, encoding in ENCODING_MARKS if begin.startswith(mark)), None)
 
 
 def is_binary(begin: bytes) -> bool:
