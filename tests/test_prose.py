@@ -19,6 +19,7 @@ NOT_FLAGS = {
     "nblstm/__main__.py",
     "nblstm/reporting/style.py",
     "nblstm/reporting/theme.py",
+    "nblstm/exporting/c_source.py",
     "nblstm/exporting/py_source.py",
 }  # `python -m`; names of colours; rules of comments
 
