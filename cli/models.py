@@ -53,6 +53,8 @@ def _is_model(file: str) -> bool:
     if not os.path.isfile(file):  # of a pipe nothing may be read here
         return False
     try:
+        if not os.path.isfile(file):  # to open a pipe would wait for a writer
+            return False
         with open(file, "rb") as stream:
             return is_safetensors(stream.read(16))
     except (OSError, ValueError):

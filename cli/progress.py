@@ -83,11 +83,11 @@ class Progress:
             self._show()
 
     def close(self) -> None:
-        """Write the newest update if it is still unwritten, and leave the cursor on a fresh line."""
-        if self.status and not self.shown:
-            self._show()
+        """Take the redrawn line off the terminal; elsewhere write the newest update if it is still unwritten."""
         if self.status and self.in_place:
-            self._write("\n")
+            self._write(ERASE)
+        elif self.status and not self.shown:
+            self._show()
         self.status = None
 
     def _show(self) -> None:
@@ -147,5 +147,6 @@ def speed(tokens_per_second: float) -> str:
     """Format a speed in three digits or so: 950 tok/s, 45.2k tok/s, 1.3M tok/s."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if tokens_per_second >= size:
-            return f"{tokens_per_second / size:.1f}{unit} tok/s"
+            number = tokens_per_second / size
+            return f"{number:.{0 if number >= 100 else 1}f}{unit} tok/s"
     return f"{tokens_per_second:.0f} tok/s"

@@ -246,7 +246,9 @@ def _introduce_buckets(buckets: Any, progress: Any) -> None:
 
 
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
-    """Show the bar after an update; a line, and a sample if asked, after an epoch."""
+    """Show the bar after an update; a line of 80 columns at most, and a sample if asked, after an epoch."""
+    from nblstm.cli.progress import speed
+
     epochs = session.trainer.config.epochs
     if not report.validated:
         progress.update(
@@ -254,12 +256,12 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
             report.seconds_left,
         )  # fmt: skip
         return
-    train = "" if math.isnan(report.smooth_loss) else f"  train {report.smooth_loss:.4f}"
-    valid = "" if report.valid_loss is None else f"  valid {report.valid_loss:.4f}"
-    best = "  best" if report.improved and valid else ""
+    train = "" if math.isnan(report.smooth_loss) else f" train {report.smooth_loss:#.4g}"
+    valid = "" if report.valid_loss is None else f" valid {report.valid_loss:#.4g}"
+    best = " best" if report.improved and valid else ""
     progress.line(
-        f"epoch {report.epoch:5.2f}  step {report.step:6,}{train}{valid}  "
-        f"lr {report.lr:.2g}  {report.tokens_per_second / 1000:.1f}k tok/s  {duration_text(report.seconds)}{best}"
+        f"epoch {report.epoch:5.2f} step {report.step:5,}{train}{valid} "
+        f"lr {report.lr:.2g} {speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
     )
     if sample_tokens:
         progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))

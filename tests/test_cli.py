@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -17,6 +18,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from nblstm.cli import names
 from nblstm.cli.escapes import unescaped
 from nblstm.cli.main import nblstm as nblstm_command
+from nblstm.cli.train import _render
 from support.cases import each
 from support.commands import PATIENCE, SMALL, VERSE, assert_refused, environment
 from support.numba import needs_numba
@@ -659,6 +661,21 @@ def test_init_from_on_the_command_line(command, folder):
     outcome = command("train", "corpus.txt", "--init-from", "model.safetensors", "-o", "next.safetensors", "--steps", 1)
     assert outcome.code == 0 and "-m next.safetensors" in outcome.err
     assert nblstm.load("next.safetensors").config == nblstm.load("model.safetensors").config
+
+
+@each("steps", [1, 99_999])
+@each("lr", [0.005, 0.00024])
+def test_an_epoch_line_fits_80_columns(steps, lr):
+    """With five digits of steps, losses of two digits and a long rate."""
+    shown = []
+    progress = SimpleNamespace(line=shown.append)
+    session = SimpleNamespace(trainer=SimpleNamespace(config=SimpleNamespace(epochs=99)))
+    report = SimpleNamespace(
+        epoch=12.86, step=steps, smooth_loss=1.0352, valid_loss=1.1655, improved=True, lr=lr, seconds=3599,
+        tokens_per_second=109_600, validated=True,
+    )  # fmt: skip
+    _render(session, report, progress, 0)
+    assert len(shown[0]) <= 80 and shown[0].startswith("epoch 12.86 step ") and shown[0].endswith(" 59:59 best")
 
 
 def test_few_updates_are_told(command, corpus):

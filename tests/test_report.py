@@ -37,6 +37,17 @@ from nblstm.text.vocabulary import Vocabulary
 # ---------------------------------------------------------------- gates and cells
 
 
+def test_another_corpus_is_not_taken_for_the_training_text(command, folder):
+    """Fewer tokens than the model was trained on are refused; as many under another name are told loudly."""
+    (folder / "short.txt").write_text("Shall I compare thee", encoding="utf-8")
+    refused = command("report", "--corpus", "short.txt")
+    assert refused.code == 1 and "not the text" in refused.err and "corpus.txt" in refused.err and not refused.out
+    (folder / "other.txt").write_bytes((folder / "corpus.txt").read_bytes())
+    told = command("report", "--corpus", "other.txt", "-n", 9)
+    assert told.code == 0 and "WARNING: the model was trained on corpus.txt, not on other.txt" in told.err
+    assert "WARNING" not in command("report", "--corpus", "corpus.txt", "-n", 9).err
+
+
 def test_activations_equal_pytorchs():
     """Outputs of every layer from torch.nn.LSTM; gates and cells from its weights and LSTMCell, step by step."""
     torch = pytest.importorskip("torch")
@@ -491,7 +502,7 @@ def test_metrics_that_cannot_be_read_do_not_stop_a_report(command, folder):
         (FAILURE, ["missing.safetensors does not exist"], ["missing.safetensors"]),
         (FAILURE, ["corpus.txt"], ["corpus.txt"]),
         (FAILURE, ["missing.txt", "No such file"], ["--corpus", "missing.txt"]),
-        (FAILURE, ["model.safetensors", "--encoding"], ["--text", "model.safetensors"]),
+        (FAILURE, ["model.safetensors", "a safetensors file"], ["--text", "model.safetensors"]),
         (FAILURE, ["short.txt", "2 tokens"], ["--text", "short.txt"]),
         (FAILURE, ["folder does not exist"], ["-o", "no/such/report.html", "-n", "5"]),
     ],

@@ -160,6 +160,16 @@ def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
     assert trainer.progress == 1
 
 
+def test_the_time_left_counts_validations(monkeypatch):
+    """At one second an update and one a validation: each epoch that is to come has its updates and its validation."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    reports = [report for report in make_trainer(epochs=4).run() if not report.validated]
+    last_of_third = reports[3 * CHUNKS - 1]
+    assert last_of_third.seconds_left == pytest.approx((3 * CHUNKS - 1) / 3 + 2)  # the first update is not counted
+
+
 def test_the_shown_loss_is_smoothed():
     """The mean of the losses so far at first, later the last one counts a fiftieth: s' = 0.98 s + 0.02 loss."""
     reports = [report for report in make_trainer(valid=False, backend="numpy", steps=70).run() if not report.validated]

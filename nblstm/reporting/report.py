@@ -145,11 +145,28 @@ def _texts(
     name = ""
     if corpus:
         notify(f"reading {', '.join(corpus)}")
-        train, held_out = _split(read_ids(corpus), model.training.get("tokens"), model.vocabulary.end_id)
+        ids = read_ids(corpus)
+        _check_corpus(corpus, ids, model.training, notify)
+        train, held_out = _split(ids, model.training.get("tokens"), model.vocabulary.end_id)
         name = "the part of the corpus it was not trained on" if held_out is not None else ""
     if text is not None:
         held_out, name = read_ids([text]), os.path.basename(text)
     return Texts(train, held_out, name)
+
+
+def _check_corpus(
+    corpus: Sequence[str], ids: np.ndarray, training: dict[str, Any], notify: Callable[[str], None]
+) -> None:
+    """Raise TextError for a text that is too short to be the one a model was trained on; tell of one with another name."""
+    names, tokens = training.get("corpus"), training.get("tokens")
+    known = f"the model was trained on {', '.join(map(str, names))}" if isinstance(names, list) and names else None
+    if isinstance(tokens, int) and len(ids) < tokens:
+        raise TextError(
+            f"{', '.join(corpus)} holds {len(ids):,} tokens, so it is not the text of {tokens:,} tokens that the model was "
+            f"trained on{'' if known is None else ' (' + ', '.join(map(str, names or ())) + ')'}; name that, or leave corpus out."
+        )
+    if known and {os.path.basename(os.path.abspath(path)) for path in corpus} != set(map(str, names or ())):
+        notify(f"WARNING: {known}, not on {', '.join(corpus)}: if that is another text, fit and copies are judged wrongly.")
 
 
 def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:

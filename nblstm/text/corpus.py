@@ -307,7 +307,7 @@ class _TextDecoder:
             ) from None
         if "\0" in text:
             if (marked := marked_encoding(self.begin)) not in (None, self.encoding.lower()):
-                raise TextError(f'{self.name} is {marked} text; name its encoding, encoding="{marked}".')
+                raise TextError(f'{self.name} is {marked} text; name its encoding with encoding="{marked}".')
             raise TextError(
                 f"{self.name} looks like a binary file (it holds NUL characters); name its encoding, "
                 'such as encoding="utf-16", if it is text, or read raw bytes with level="byte" if that is meant.'

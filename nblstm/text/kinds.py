@@ -82,7 +82,7 @@ def encoding_advice(begin: bytes, encoding: str) -> str:
     """Tell what to do about a text that is not of an encoding: the one that is marked, or the likely one."""
     marked = marked_encoding(begin)
     if marked is not None:
-        return f'its first bytes are the mark of {marked}: name its encoding, encoding="{marked}"'
+        return f'its first bytes are the mark of {marked}: name that with encoding="{marked}"'
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii"):
         return 'name its encoding, likely encoding="cp1252" (Western Windows)'
-    return "name its encoding, the setting encoding"
+    return "name its encoding"

@@ -90,6 +90,7 @@ class Trainer:
         self.seconds = 0.0
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
+        self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
     # ------------------------------------------------------------ the loop
@@ -220,8 +221,15 @@ class Trainer:
         return self._report
 
     def _seconds_left(self) -> float | None:
-        """Estimate the seconds left from the share that is done and the time it took."""
-        return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else None
+        """Estimate the seconds left: updates take as long as those so far, each epoch ends with a validation like the last."""
+        progress, limit = self.progress, 60 * (self.config.minutes or math.inf)
+        last = self._validations[-1] if self._validations else 0.0
+        if progress == 0:
+            return None
+        if progress == self.seconds / limit:  # the clock will end it, behind it comes one validation
+            return limit - self.seconds + last
+        validations = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
+        return (self.seconds - sum(self._validations)) * (1 - progress) / progress + validations * last
 
     # ------------------------------------------------------------ validation
 
@@ -235,7 +243,8 @@ class Trainer:
             if len(self.valid) and loss is None:
                 return
             self.release()
-            self.seconds += time.perf_counter() - started
+            self._validations.append(time.perf_counter() - started)
+            self.seconds += self._validations[-1]
             improved = self._judge(loss)
             if epoch_ended and loss is not None:
                 self.waited = 0 if improved else self.waited + 1
