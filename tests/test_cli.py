@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
