@@ -21,7 +21,7 @@ from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
 LENGTHS = [5, 3, 3, 1]
-QUIET = {"dropout": 0.0, "output_dropout": 0.0}
+QUIET = {"dropout": 0.0, "output_dropout": 0.0, "input_dropout": 0.0, "embedding_dropout": 0.0}
 NOISE = {
     "output_dropout": 0.4,
     "dropout": 0.3,

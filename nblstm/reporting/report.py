@@ -166,7 +166,9 @@ def _check_corpus(
             f"trained on{'' if known is None else ' (' + ', '.join(map(str, names or ())) + ')'}; name that, or leave corpus out."
         )
     if known and {os.path.basename(os.path.abspath(path)) for path in corpus} != set(map(str, names or ())):
-        notify(f"WARNING: {known}, not on {', '.join(corpus)}: if that is another text, fit and copies are judged wrongly.")
+        notify(
+            f"WARNING: {known}, not on {', '.join(corpus)}: if that is another text, fit and copies are judged wrongly."
+        )
 
 
 def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:

@@ -58,7 +58,7 @@ class Trainer:
 
     source: the chunks of every epoch. valid: the chunks to validate with; without any nothing is
     validated. release: called now and then to give back the memory of ids already read. measure: what is least where
-    the network is best; None if stopped.
+    the network is best, None if stopped; by default `validation_loss`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
         source: Epochs,
         valid: Sequence[Chunk] = (),
         release: Callable[[], None] = lambda: None,
-        measure: Measure = validation_loss,
+        measure: Measure | None = None,
     ) -> None:
         self.network, self.source, self.valid, self.release = network, source, valid, release
         self.measure = measure
@@ -239,7 +239,7 @@ class Trainer:
         with held() as deliver:
             with self._averaged():
                 stopped = lambda: deliver() or stop()
-                loss = self.measure(self.network, self.valid, stopped) if len(self.valid) else None
+                loss = (self.measure or validation_loss)(self.network, self.valid, stopped) if len(self.valid) else None
             if len(self.valid) and loss is None:
                 return
             self.release()

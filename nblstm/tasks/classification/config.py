@@ -24,12 +24,14 @@ class ClassifierConfig(TokenStackConfig):
     _: KW_ONLY
     labels: tuple[str, ...]  # their names, in the order of the outputs
     label_type: str = "str"  # str | int | bool: what the labels are
-    pooling: str = "max"  # last | mean | max | attention: how the outputs of all steps become one vector
+    pooling: str = "mean"  # last | mean | max | attention: how the outputs of all steps become one vector
     bidirectional: bool = True  # every layer reads a text in both directions
     max_length: int = 2000  # tokens of a text that are read, from its start
     hidden_size: int = 128
     num_layers: int = 1
     dropout: float = 0.3
+    input_dropout: float = 0.3
+    embedding_dropout: float = 0.2
     output_dropout: float = 0.5  # of the pooled vector
 
     KEY: ClassVar[str] = "nblstm_classifier"
@@ -88,7 +90,7 @@ class ClassifierConfig(TokenStackConfig):
 
     @property
     def description(self) -> str:
-        """The network in a few words: "LSTM 1 x 128, bidirectional, max pooling, 2 labels"."""
+        """The network in a few words: "LSTM 1 x 128, bidirectional, mean pooling, 2 labels"."""
         return f"{super().description}, {self.pooling} pooling, {len(self.labels)} labels"
 
 

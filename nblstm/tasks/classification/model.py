@@ -18,7 +18,7 @@ from nblstm.kernels.threads import WORKERS
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
-from nblstm.scoring import backend_for, validation_loss
+from nblstm.scoring import backend_for
 from nblstm.tasks.article_model import probabilities
 from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
@@ -235,7 +235,7 @@ def _trainer(
     if valid[0]:
         ids, offsets, _ = encoded(vocabulary, valid[0], config.max_length)
         chunks = LabelledTexts(ids, offsets, expected, VALIDATED_AT_ONCE).epoch(0)
-    return Trainer(network, recipe, source, chunks, measure=validation_loss if recipe.monitor == "loss" else error_rate)
+    return Trainer(network, recipe, source, chunks, measure=error_rate if recipe.monitor == "accuracy" else None)
 
 
 def _parted(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
