@@ -37,7 +37,7 @@ def main(epochs: int = 20) -> None:
     texts, labels = zip(*(review(r) for _ in range(1200)))
     unseen = [(text, label) for text, label in (review(r) for _ in range(600)) if text not in set(texts)]
     for pooling in ("max", "attention"):
-        model = nblstm.TextClassifier(hidden_size=32, pooling=pooling, epochs=epochs).fit(texts, labels)
+        model = nblstm.TextClassifier(hidden_size=64, pooling=pooling, epochs=epochs).fit(texts, labels)
         accuracy = model.score(*zip(*unseen))
         print(f"{model.config.description}: accuracy {accuracy:.3f} on {len(unseen)} reviews that are new")
         for text in ("its ending is clever", "its ending is not clever", "my sister says every scene is not boring"):

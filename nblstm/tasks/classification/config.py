@@ -31,7 +31,6 @@ class ClassifierConfig(TokenStackConfig):
     num_layers: int = 1
     dropout: float = 0.3
     input_dropout: float = 0.3
-    embedding_dropout: float = 0.2
     output_dropout: float = 0.5  # of the pooled vector
 
     KEY: ClassVar[str] = "nblstm_classifier"
