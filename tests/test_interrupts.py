@@ -141,7 +141,7 @@ def test_other_threads_hold_nothing():
 def test_an_interrupt_while_a_kernel_compiles_is_not_lost(monkeypatch):
     """It arrives when compiling returns, and the kernel is there."""
     pytest.importorskip("numba")
-    from nblstm.kernels import jit
+    from nblstm.kernels.cpu import jit
 
     def kernel(x):
         return x + 1
@@ -390,7 +390,8 @@ def test_an_interrupt_while_python_imports(python, folder, module):
 SAVING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from nblstm.tasks import session, trainer
+from nblstm.tasks import session
+from nblstm.training import trainer
 move, save = trainer.Trainer._move, session.save_checkpoint
 def moved(self, *args):
     move(self, *args)

@@ -239,14 +239,14 @@ def test_a_network_is_made_once(monkeypatch):
 def test_a_reading_model_blocks_no_other():
     """While one model reads a prompt, another writes, in whatever Python: no lock is held while computing."""
     slow, quick, reading, go_on = a_model(1), a_model(2), threading.Event(), threading.Event()
-    read = slow.state
+    read = slow.state_after
 
-    def state(*args):
+    def state_after(*args):
         reading.set()
         go_on.wait(60)
         return read(*args)
 
-    slow.state = state
+    slow.state_after = state_after
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(lambda: "".join(slow.generate("Thou", n=3, seed=0)))
         assert reading.wait(60)

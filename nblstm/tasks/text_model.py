@@ -103,9 +103,9 @@ class TextModel:
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
-        chunks = [text] if isinstance(text, (str, bytes)) else checks.items("text", text)
-        network, chunks = self.scorer(chunks, backend, threads)
-        return score(network, self.vocabulary, chunks)
+        pieces = text if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
+        network, pieces = self.scorer(pieces, backend, threads)
+        return score(network, self.vocabulary, pieces)
 
     def score_lines(self, lines: Iterable[Text], backend: str = "auto", threads: int = 0) -> Iterator[Score]:
         """Score each line, many of them as a batch; the line end after it is not part of it.
