@@ -60,6 +60,12 @@ def path(name: str, value: Any) -> str:
     raise ConfigError(f"{name} must be the path of a file, got {_shown(value)}.")
 
 
+def paths(name: str, value: Any) -> list[str]:
+    """Return one or several paths as strings. ConfigError for what is none."""
+    several = [value] if isinstance(value, (str, os.PathLike)) else items(name, value)
+    return [path(name, each) for each in several]
+
+
 def in_form(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return the array as kernels read it: native, aligned, C-contiguous and writable; itself where it is so already.
 

@@ -149,6 +149,16 @@ CALLS = {
         nblstm.MLPLanguageModel, [], {"window": 3, "padding": "pre", "embedding_size": 0, "hidden_size": 3, "dropout": 0.5},
     ),
     "TextGenerator": lambda b: (nblstm.TextGenerator, [], {"hidden_size": 3, "num_layers": 1, "cell": "lstm"}),
+    "TextClassifier": lambda b: (nblstm.TextClassifier, [], {"hidden_size": 3, "num_layers": 1, "pooling": "max", "lr": 0.1}),
+    "TextClassifier.fit": lambda b: (
+        lambda *a, **k: nblstm.TextClassifier(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
+        [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None},
+    ),
+    "ClassifierConfig": lambda b: (
+        nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},
+    ),
+    "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
+    "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),
 }  # fmt: skip
 FIXED = {("Decoder", 1)}  # a place for a State; another kind is refused by name below

@@ -40,6 +40,7 @@ def export(
     is the format's default. name: what all names of a C header begin with. ConfigError names what the format cannot
     do, ModelFileError a file that cannot be written.
     """
+    path, name = checks.path("path", path), checks.a(str, "name", name)
     format = _format(path) if format is None else _named(format)
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
     if format == "onnx":

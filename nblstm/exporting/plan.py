@@ -226,8 +226,8 @@ def _int4(x: np.ndarray) -> Packed:
         [((numbers * from_bfloat16(scales)[:, :, None] - groups) ** 2).sum(axis=2) for numbers, scales in tried]
     )
     best = errors.argmin(axis=0)
-    numbers = np.choose(best[:, :, None], [numbers for numbers, _ in tried])
-    scales = np.choose(best, [scales for _, scales in tried])
+    numbers = np.take_along_axis(np.stack([numbers for numbers, _ in tried]), best[None, :, :, None], axis=0)[0]
+    scales = np.take_along_axis(np.stack([scales for _, scales in tried]), best[None], axis=0)[0]
     values = (numbers * from_bfloat16(scales)[:, :, None]).reshape(x.shape)
     stored, half = (numbers + 8).astype(np.uint8), GROUP // 2
     packed = (stored[:, :, :half] | (stored[:, :, half:] << np.uint8(4))).reshape(len(x), -1)

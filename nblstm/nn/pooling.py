@@ -102,7 +102,8 @@ class MaxPooling(Pooling):
         """Return the maxima; keep the row (N, F) that each came from."""
         offsets = tape.offsets
         largest = features[: offsets[1]].copy()
-        places = np.repeat(np.arange(offsets[1])[:, None], features.shape[1], axis=1)
+        F = features.shape[1]
+        places = np.repeat(np.arange(offsets[1])[:, None], F, axis=1)
         for first, last in zip(offsets[1:-1], offsets[2:]):
             rows, count = features[first:last], last - first
             larger = rows > largest[:count]

@@ -453,7 +453,7 @@ def train(
     KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
-    paths, valid_paths = _path_list(corpus), _path_list(valid)
+    paths, valid_paths = checks.paths("corpus", corpus), checks.paths("corpus", valid)
     output = checks.path("output", output)
     task, text, model, config = split_settings(settings)
     if resume:
@@ -476,11 +476,6 @@ def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> N
     """Raise ConfigError if a run is to be resumed and started at once."""
     if init_from is not None or overwrite:
         raise ConfigError("resume=True goes on with a run; it cannot be combined with init_from or overwrite=True.")
-
-
-def _path_list(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else checks.items("corpus", paths)
-    return [checks.path("corpus", path) for path in several]
 
 
 def split_settings(

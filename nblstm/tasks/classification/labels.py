@@ -10,6 +10,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.config.checks import said
 from nblstm.errors import ConfigError
+from nblstm.kernels.packed import indices
 from nblstm.tasks.classification.config import BALANCED, LABEL_TYPES
 
 
@@ -49,7 +50,7 @@ def weights_of_classes(class_weights: Any, classes: Sequence[Any], labels: np.nd
     if not class_weights:
         return None
     if class_weights == BALANCED:
-        counts = np.bincount(labels, minlength=len(classes))
+        counts = np.bincount(indices(labels), minlength=len(classes))
         return (len(labels) / (len(classes) * counts)).astype(dtype)
     weights, places = np.ones(len(classes), dtype), {label: place for place, label in enumerate(classes)}
     for label, weight in class_weights.items():

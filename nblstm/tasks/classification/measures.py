@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
+
 BINS = 10  # of equal width, for the calibration error
 
 
@@ -27,7 +29,7 @@ class Evaluation:
     def of(cls, labels: tuple[Any, ...], expected: np.ndarray, probabilities: np.ndarray) -> Evaluation:
         """Measure probabilities (texts, labels) by the true labels' places (texts,)."""
         decided, count = probabilities.argmax(axis=1), len(labels)
-        confusion = np.bincount(expected * count + decided, minlength=count * count).reshape(count, count)
+        confusion = np.bincount(indices(expected * count + decided), minlength=count * count).reshape(count, count)
         error = _calibration_error(decided == expected, probabilities.max(axis=1).astype(np.float64))
         return cls(labels, confusion, error)
 
@@ -65,5 +67,5 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _calibration_error(right: np.ndarray, probability: np.ndarray) -> float:
     """Return sum over bins of |texts that are right - their probabilities| / texts."""
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    difference = np.bincount(bins, right, BINS) - np.bincount(bins, probability, BINS)
+    difference = np.bincount(indices(bins), right, BINS) - np.bincount(indices(bins), probability, BINS)
     return float(np.abs(difference).sum() / len(right))

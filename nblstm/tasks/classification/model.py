@@ -83,6 +83,8 @@ class TextClassifier(Estimator):
         """
         learned = _checked_texts(texts)
         plain = plain_labels(labels, len(learned))
+        if valid is not None and not (isinstance(valid, (tuple, list)) and len(valid) == 2):
+            raise ConfigError("valid must be a pair, texts and their labels.")
         given = None if valid is None else (_checked_texts(valid[0]), valid[1])
         classes = sorted(set(plain))
         if len(classes) < 2:

@@ -14,6 +14,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nblstm import checks
 from nblstm.errors import ConfigError, TextError
 from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, lines_with_ends, unsplit
@@ -32,7 +33,7 @@ def read_labelled(
     if (text_column is None) != (label_column is None):
         raise ConfigError("text_column and label_column belong together; give both, or none.")
     texts, labels = [], []
-    for name, pieces in read_each(paths, "word", encoding):
+    for name, pieces in read_each(checks.paths("paths", paths), "word", encoding):
         whole = unsplit(pieces)
         found = (
             _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
