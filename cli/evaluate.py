@@ -66,7 +66,7 @@ def command(
     loaded = [text_model(model) for model in models]
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, loaded)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
         for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
