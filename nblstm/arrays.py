@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,12 +31,18 @@ def is_listed(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and not is_array(values) and any(map(is_array, values))
 
 
+def is_masked_array(value: Any) -> bool:
+    """Tell whether a value is an array with a mask: only a program that has imported numpy.ma, a large module, has one."""
+    known = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    return known is not None and isinstance(value, known)
+
+
 def refuse_masked(value: Any, name: str) -> None:
     """Raise ConfigError if an array, or a number anywhere in nested lists, is masked: a cast would drop the mask."""
     if isinstance(value, (list, tuple)):
         for item in value:
             refuse_masked(item, name)
-    elif isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    elif is_masked_array(value) and np.ma.is_masked(value):
         raise ConfigError(f"{name} must hold nothing masked; fill in or leave out what is missing.")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.arrays import is_masked_array
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
 
 
@@ -71,10 +72,10 @@ def in_form(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> np.nda
 
     ConfigError unless it is a NumPy array of this shape and dtype, whatever its byte order, without a mask.
     """
-    is_array = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+    is_array = isinstance(array, np.ndarray) and not is_masked_array(array)
     if not is_array or array.shape != tuple(shape) or array.dtype.newbyteorder("=") != dtype:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        masked = ", masked" if isinstance(array, np.ma.MaskedArray) else ""
+        masked = ", masked" if is_masked_array(array) else ""
         raise ConfigError(f"{name} must be a NumPy array of {np.dtype(dtype)} {tuple(shape)}, got {found}{masked}.")
     return np.require(np.asarray(array), dtype, ["C", "A", "W"])
 
@@ -97,7 +98,7 @@ def ids(
     except (TypeError, ValueError, OverflowError):  # lists of different lengths inside, say
         found = np.empty(1, object)
     whole = found.dtype.kind in "iu" or not found.size
-    whole = whole and not isinstance(numbers, np.ma.MaskedArray)
+    whole = whole and not is_masked_array(numbers)
     if not whole or (found.size and not 0 <= found.min() <= found.max() < count):
         raise ConfigError(f"{name} must be whole numbers from 0 to {count - 1}, got {_shown(numbers)}.")
     wanted = found.shape if shape is None else shape
