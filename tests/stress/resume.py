@@ -21,7 +21,8 @@ BASE = ["--hidden-size", "16", "--num-layers", "2", "--dropout", "0.3", "--bptt"
 
 def recipe(choose, run):
     """Settings of a run; optimizers and schedules take turns."""
-    optimizer, schedule = OPTIMIZERS[run % len(OPTIMIZERS)], SCHEDULES[run // len(OPTIMIZERS) % len(SCHEDULES)]
+    optimizers, schedules = tuple(OPTIMIZERS), tuple(SCHEDULES)
+    optimizer, schedule = optimizers[run % len(optimizers)], schedules[run // len(optimizers) % len(schedules)]
     args = ["corpus.txt", *BASE, "--optimizer", optimizer, "--schedule", schedule, "--seed", run]
     args += ["--lr", {"sgd": 0.1, "asgd": 0.5}.get(optimizer, 0.003)]
     args += ["--averaging-patience", "1"] if optimizer == "asgd" else []
