@@ -13,38 +13,24 @@ import click
 from click.shell_completion import CompletionItem
 from nblstm.cli.shown import echo
 
-from nblstm.config import (
-    BACKENDS,
-    CELLS,
-    DEVICES,
-    DOCUMENTS,
-    HEADS,
-    LEVELS,
-    NONLINEARITIES,
-    ON_DIVERGENCE,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    TOKENIZERS,
-    UNTIL,
-)
+from nblstm import config as settings
 from nblstm.errors import ConfigError
 
 MODEL = "model.safetensors"
-CHOICES = {
-    "cell": CELLS,
-    "nonlinearity": NONLINEARITIES,
-    "head": HEADS,
-    "level": LEVELS,
-    "tokenizer": TOKENIZERS,
-    "documents": DOCUMENTS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "backend": BACKENDS,
-    "device": DEVICES,
-    "precision": PRECISIONS,
-    "until": UNTIL,
-    "on_divergence": ON_DIVERGENCE,
+CHOICES = {  # setting -> the name of its choices in nblstm.config
+    "cell": "CELLS",
+    "nonlinearity": "NONLINEARITIES",
+    "head": "HEADS",
+    "level": "LEVELS",
+    "tokenizer": "TOKENIZERS",
+    "documents": "DOCUMENTS",
+    "optimizer": "OPTIMIZERS",
+    "schedule": "SCHEDULES",
+    "backend": "BACKENDS",
+    "device": "DEVICES",
+    "precision": "PRECISIONS",
+    "until": "UNTIL",
+    "on_divergence": "ON_DIVERGENCE",
 }
 TYPES = {"int": int, "float": float, "str": str}
 
@@ -88,7 +74,13 @@ class _TokenWeights(_File):
 
 
 ENCODING, FILE, TOKEN_WEIGHTS = _Encoding(), _File(), _TokenWeights()
-NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
+
+
+def _type_of(name: str, kind: str) -> Any:
+    """Return the click type of a setting: its choices, where it has some, else that of its kind of value."""
+    if name == "encoding":
+        return ENCODING
+    return click.Choice(getattr(settings, CHOICES[name])) if name in CHOICES else TYPES[kind]
 
 
 def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], Any]:
@@ -104,7 +96,7 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
     attributes: dict[str, Any] = {"default": None, "help": text}
     if kind == "bool":
         return click.option(f"{flag}/--no-{flag[2:]}", *flags, **attributes)
-    attributes["type"] = NAMED_TYPES.get(name) or TYPES[kind]
+    attributes["type"] = _type_of(name, kind)
     return click.option(flag, *flags, **attributes)
 
 
@@ -136,7 +128,7 @@ def scoring_options(command: Any) -> Any:
     options = [
         click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files."),
         click.option(
-            "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+            "--backend", type=_type_of("backend", "str"), default="auto", show_default=True,
             help="What computes: NumPy, compiled kernels, or whichever is done first.",
         ),
         click.option("--threads", type=click.IntRange(0, 4096), default=0, help="Threads; 0 means every core."),

@@ -154,6 +154,17 @@ class Vocabulary(ABC):
         return self.END_PLACE if self.ends else None
 
     @property
+    def start_id(self) -> int:
+        """The token that is read where a text begins: <end>, else a line end.
+
+        That is a newline, but for a model of texts whose lines end with a carriage return alone.
+        """
+        if self.end_id is not None:
+            return self.end_id
+        known = [end for end in ("\n", "\r") if self.split(end) and not self.unknown(end)]
+        return int(self.encode(known[0] if known else "\n")[0])
+
+    @property
     def never_written(self) -> list[int]:
         """The ids that generated text never holds: <unk>, unless there is nothing else."""
         return [] if self.unk_id is None or len(self) == 1 else [self.unk_id]
