@@ -57,10 +57,15 @@ class _File(click.ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-class _TokenWeights(_File):
-    """A file with a JSON object of numbers."""
+class _Weights(_File):
+    """A file with a JSON object of numbers, or one of the words that stand for some."""
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float] | str:
+        if value in self.words:
+            return value
         try:
             with open(value, encoding="utf-8") as file:
                 weights = json.load(file)
@@ -73,7 +78,7 @@ class _TokenWeights(_File):
         return weights
 
 
-ENCODING, FILE, TOKEN_WEIGHTS = _Encoding(), _File(), _TokenWeights()
+ENCODING, FILE, TOKEN_WEIGHTS, CLASS_WEIGHTS = _Encoding(), _File(), _Weights(), _Weights("balanced")
 
 
 def _type_of(name: str, kind: str) -> Any:
@@ -89,14 +94,42 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
     The field's default is shown in the help; where it is None, `text` says what happens without the option.
     """
     field = {field.name: field for field in dataclasses.fields(config)}[name]
-    kind = field.type.split(" | ")[0]
-    flag = "--" + name.replace("_", "-")
-    if field.default is not None and kind != "bool":
-        text = f"{text}  [default: {field.default}]"
-    attributes: dict[str, Any] = {"default": None, "help": text}
-    if kind == "bool":
+    return _option(field, f"{text}{_default(field, 'default')}", flags)
+
+
+def run_setting(name: str, text: str, type: Any = None, **attributes: Any) -> Callable[[Any], Any]:
+    """Return a click option for a setting of runs, as `setting` does. Defaults are shown of each task that differs."""
+    from nblstm.tasks.registry import RUNS, settings_of, verb_of
+
+    fields: dict[str, dataclasses.Field] = {}
+    for task in RUNS:
+        if (field := settings_of(task).fields().get(name)) is not None:
+            fields.setdefault(verb_of(task), field)
+    first, *others = fields.items()
+    text += _default(first[1], "default")
+    text += "".join(_default(field, verb) for verb, field in others if field.default != first[1].default)
+    return _option(first[1], text, (), type, **attributes)
+
+
+def _default(field: dataclasses.Field, word: str) -> str:
+    """Tell the default of a field, where it has one that can be told in its help."""
+    if field.default is None or _kind(field) == "bool":
+        return ""
+    return f"  [{word}: {field.default}]"
+
+
+def _kind(field: dataclasses.Field) -> str:
+    """Return the type that an option's word is made, by name."""
+    return str(field.type).split(" | ")[0]
+
+
+def _option(field: dataclasses.Field, text: str, flags: tuple[str, ...], type: Any = None, **attributes: Any) -> Any:
+    """Make the option of a field."""
+    flag = "--" + field.name.replace("_", "-")
+    attributes = {"default": None, "help": text, **attributes}
+    if _kind(field) == "bool":
         return click.option(f"{flag}/--no-{flag[2:]}", *flags, **attributes)
-    attributes["type"] = _type_of(name, kind)
+    attributes["type"] = type or _type_of(field.name, _kind(field))
     return click.option(flag, *flags, **attributes)
 
 
