@@ -21,6 +21,7 @@ from nblstm.tasks.classification.config import MONITORS
 from nblstm.tasks.registry import VERBS, run_named, settings_of, verbs_having
 
 OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
+ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 
 
@@ -281,8 +282,8 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
-        next_ = session.task.next(trainer.network.config)
-        progress.line(f"next    nblstm {next_}{where and ' -m' + where}")
+        name = session.task.next(trainer.network.config)
+        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{where and ' -m' + where}")
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()

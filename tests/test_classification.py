@@ -176,7 +176,7 @@ def test_validation_is_of_texts():
     loss, accuracy = validation_loss(network, chunks), 1 - wrong / 5
     for monitor, value in (("loss", loss), ("accuracy", 1 - accuracy)):
         measured = validated(network, chunks, monitor=monitor)
-        assert measured.measures == {"loss": pytest.approx(loss), "accuracy": accuracy}
+        assert measured.measures == {"loss": pytest.approx(loss), "accuracy": pytest.approx(accuracy)}
         assert measured.value == pytest.approx(value)
     assert validated(network, chunks, lambda: True) is None
 
@@ -330,10 +330,10 @@ def test_reproducible(model):
 
 def test_validation_has_a_share_of_each_label_and_never_all():
     """Also where texts are sorted by label; a label of one text is learned."""
-    from nblstm.tasks.classification.model import _parted
+    from nblstm.tasks.classification.training import parted
 
     labels = np.array([0] * 20 + [1] * 10 + [2])
-    kept, held_out = _parted(labels, 0.2, 0)
+    kept, held_out = parted(labels, 0.2, 0)
     assert np.bincount(labels[held_out], minlength=3).tolist() == [4, 2, 0]
     assert sorted([*kept, *held_out]) == list(range(31))
 

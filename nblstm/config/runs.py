@@ -48,7 +48,7 @@ class RunSettings:
         return {*self.fields(), *self.places}
 
     def split(self, settings: Mapping[str, Any]) -> RunParts:
-        """Part settings by what they are for."""
+        """Split settings by what they are for."""
         rest = dict(settings)
         names = [kind.names() - self.given for kind in (self.reading, self.network, self.recipe)]
         reading, network, recipe, places = (

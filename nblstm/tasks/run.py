@@ -158,7 +158,7 @@ class TaskRun(ABC):
 
     @abstractmethod
     def next(self, shape: Any) -> str:
-        """Return the command that uses the model, without its name: "sample -n 100"."""
+        """Return the name of the command that uses the model: "sample"."""
 
     def check_writes(self, shape: Any) -> None:
         """Raise ConfigError unless the model can write text while it is trained."""

@@ -378,7 +378,7 @@ class Trainer:
 
 
 def by_loss(network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> Validation | None:
-    """Validate by the loss alone."""
+    """Measure the loss alone."""
     loss = validation_loss(network, valid, stop)
     return None if loss is None else Validation(loss, {"loss": loss})
 

@@ -80,8 +80,8 @@ class TextClassifier(Estimator):
 
         labels: as many, all strings, all whole numbers or all booleans, two different ones at least. valid: (texts,
         labels) to validate with in place of a share of these. on_report is called after every update and every
-        validation with a Report, whose losses are nats a text; of a
-        validation its measures hold the accuracy, too. on_message is called with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
+        validation with a Report, whose losses are nats a text (of a validation its measures hold the accuracy, too);
+        on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
         ends it after its first update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting or label, TextError for a text, TrainingError if training diverges.
         """

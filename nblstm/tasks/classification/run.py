@@ -147,8 +147,8 @@ class ClassifierRun(TaskRun):
             yield f"the model is right in {percent(accuracy)}, and so is who always says {label!s:.40}"
 
     def next(self, shape: Any) -> str:
-        """Return the command that uses the model."""
-        return "classify FILE"
+        """Return the name of the command that uses the model."""
+        return "classify"
 
 
 def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:

@@ -123,8 +123,8 @@ class LanguageRun(TaskRun):
             yield found
 
     def next(self, shape: TokenStackConfig) -> str:
-        """Return the command that uses the model."""
-        return "sample -n 100"
+        """Return the name of the command that uses the model."""
+        return "sample"
 
     def check_writes(self, shape: TokenStackConfig) -> None:
         """Raise ConfigError for a network that reads both ways."""

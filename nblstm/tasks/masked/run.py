@@ -17,5 +17,5 @@ class MaskedRun(LanguageRun):
     MODEL = MaskedLanguageModel
 
     def next(self, shape: Any) -> str:
-        """Return the command that uses the model."""
-        return "score FILE"
+        """Return the name of the command that uses the model."""
+        return "score"
