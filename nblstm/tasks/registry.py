@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblstm.config import NetworkConfig, said
-from nblstm.config.runs import RunSettings
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_model
 from nblstm.tasks.estimator import model_from
 
 if TYPE_CHECKING:
+    from nblstm.config.runs import RunSettings
     from nblstm.tasks.run import TaskRun
 
 MODELS = {  # task -> its config and its model
@@ -27,10 +27,10 @@ MODELS = {  # task -> its config and its model
 }  # fmt: skip
 TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
 RUNS = {  # what is trained on files: task -> its settings and its run
-    "language": ("nblstm.tasks.language.config:LANGUAGE_SETTINGS", "nblstm.tasks.language.run:LanguageRun"),
-    "masked": ("nblstm.tasks.masked.config:MASKED_SETTINGS", "nblstm.tasks.masked.run:MaskedRun"),
+    "language": ("nblstm.tasks.language.settings:LANGUAGE_SETTINGS", "nblstm.tasks.language.run:LanguageRun"),
+    "masked": ("nblstm.tasks.masked.settings:MASKED_SETTINGS", "nblstm.tasks.masked.run:MaskedRun"),
     "classification": (
-        "nblstm.tasks.classification.config:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
+        "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
     ),
 }  # fmt: skip
 VERBS = {"language": "language", "classify": "classification"}  # what a person asks for -> the task

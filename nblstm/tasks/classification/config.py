@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 
 from nblstm.config.checks import MAX_SIZE, at_least, at_most, fraction, is_number, one_of, said, strings
 from nblstm.config.network import TokenStackConfig
-from nblstm.config.runs import RunSettings
-from nblstm.config.text import TextConfig
 from nblstm.config.training import ON_DIVERGENCE, Recipe
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS, pooling_shapes
@@ -130,23 +128,3 @@ class ClassifierTraining(Recipe):
         if isinstance(self.class_weights, dict):
             fields["class_weights"] = {str(label): float(weight) for label, weight in self.class_weights.items()}
         return fields
-
-
-@dataclass(frozen=True)
-class LabelledTextConfig(TextConfig):
-    """How files of labelled texts are read; stored in the checkpoint."""
-
-    level: str = "word"
-    text_column: str | None = None  # of a table with a header: which column is the text; None: lines
-    label_column: str | None = None  # and which the label
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.text_column is None) != (self.label_column is None):
-            raise ConfigError("text_column and label_column belong together; give both, or none.")
-
-
-CLASSIFIER_SETTINGS = RunSettings(
-    LabelledTextConfig, ClassifierConfig, ClassifierTraining,
-    given=frozenset({"vocab_size", "labels", "label_type", "tie", "head", "documents", "include"}),
-)  # fmt: skip

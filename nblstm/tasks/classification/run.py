@@ -9,10 +9,11 @@ import numpy as np
 
 from nblstm.errors import ConfigError, TextError
 from nblstm.kernels.packed import indices
-from nblstm.tasks.classification.config import CLASSIFIER_SETTINGS, ClassifierConfig, LabelledTextConfig
+from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.classification.reading import LabelledLines, labelled_in
+from nblstm.tasks.classification.settings import CLASSIFIER_SETTINGS, LabelledTextConfig
 from nblstm.tasks.classification.training import (
     LabelledCorpus,
     LabelledPart,

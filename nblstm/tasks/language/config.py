@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
-from nblstm.config.runs import RunSettings
-from nblstm.errors import ConfigError
+from nblstm.config.network import TokenStackConfig
 
 
 @dataclass(frozen=True)
@@ -21,26 +19,3 @@ class LanguageConfig(TokenStackConfig):
     def owns(cls, fields: Mapping[str, Any]) -> bool:
         """Tell whether stored fields are those of this config, not of a masked model."""
         return fields.get("bidirectional") is not True
-
-
-class _LanguageSettings(RunSettings):
-    """The settings of a language model; bidirectional=True is the task "masked"."""
-
-    def names(self) -> set[str]:
-        """Return the names of all settings and places."""
-        return {*super().names(), "bidirectional"}
-
-    def variant(self, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """Return (the other task, if these settings ask for it; the settings without bidirectional)."""
-        rest = dict(settings)
-        both_ways = rest.pop("bidirectional", False)
-        if not isinstance(both_ways, bool):
-            raise ConfigError(f"bidirectional must be true or false, got {both_ways!r:.40}.")
-        if "mask_fraction" in rest and not both_ways:
-            raise ConfigError("mask_fraction is for a bidirectional model; leave it out.")
-        return "masked" if both_ways else None, rest
-
-
-LANGUAGE_SETTINGS = _LanguageSettings(
-    TextConfig, LanguageConfig, TrainConfig, demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
-)

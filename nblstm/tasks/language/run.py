@@ -13,8 +13,8 @@ from nblstm.config.runs import RunSettings
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
-from nblstm.tasks.language.config import LANGUAGE_SETTINGS
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
 from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, text_of
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.buckets import padding

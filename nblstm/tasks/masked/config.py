@@ -8,9 +8,6 @@ from typing import Any, ClassVar
 
 from nblstm.config.checks import at_least, fraction
 from nblstm.config.network import TokenStackConfig, stored
-from nblstm.config.runs import RunSettings
-from nblstm.config.text import TextConfig
-from nblstm.config.training import TrainConfig
 from nblstm.errors import ConfigError
 
 MIN_MASK = 0.001  # a text is read once for each of 1 / mask_fraction parts of it
@@ -71,6 +68,3 @@ def check_masking(level: str) -> None:
     """Raise ConfigError for a level without a token that replaces a masked one."""
     if level == "byte":
         raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")
-
-
-MASKED_SETTINGS = RunSettings(TextConfig, MaskedConfig, TrainConfig)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nblstm.tasks.language.run import LanguageRun
-from nblstm.tasks.masked.config import MASKED_SETTINGS
 from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.tasks.masked.settings import MASKED_SETTINGS
 
 
 class MaskedRun(LanguageRun):
