@@ -99,11 +99,11 @@ def test_huge_scores_and_one_by_one(backend):
     inputs, alignment, slopes = given(LENGTHS[0], 5, 3, False)
     inputs = inputs._replace(query=1000 * inputs.query)
     found = run(backend, 2, inputs, alignment, slopes)
-    for n, (I, J) in enumerate(LENGTHS[0]):
-        a = found["weights"][alignment.cells[n] : alignment.cells[n + 1]].reshape(I, J)
-        close(a.sum(axis=1), np.ones(I), 1e-12)
+    for n, (T, S) in enumerate(LENGTHS[0]):
+        a = found["weights"][alignment.cells[n] : alignment.cells[n + 1]].reshape(T, S)
+        close(a.sum(axis=1), np.ones(T), 1e-12)
         q, k = (slice(rows[n], rows[n + 1]) for rows in alignment[:2])
         alone = Attended(inputs.query[q], inputs.key[k], inputs.value[k], None)
-        parts = run(backend, 1, alone, Alignment.of(starts([I]), starts([J])), slopes[q])
+        parts = run(backend, 1, alone, Alignment.of(starts([T]), starts([S])), slopes[q])
         for name, rows in (("context", q), ("query", q), ("key", k), ("value", k)):
             close(parts[name], found[name][rows], 1e-12)

@@ -1,7 +1,7 @@
 """Attention on the CPU: the products of each text by register tiles, texts split over threads.
 
-Names: I queries and J keys of a text, D numbers of a key, F of a value, P panels of 64 keys. A thread has room of its own
-in each array of the work: `packed` for the right-hand side of a product, `scores` (I, 64 P), `tail` for `product`.
+Names: T queries and S keys of a text, D numbers of a key, F of a value, P panels of 64 keys. A thread has room of its own
+in each array of the work: `packed` for the right-hand side of a product, `scores` (T, 64 P), `tail` for `product`.
 Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share.
 """
 
@@ -13,7 +13,7 @@ from nblstm.kernels.cpu.functions import exp, tanh
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.products import IN_ORDER, copy_piece, pack_panel, panels, product
 from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
-from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load, load_part, store_part
+from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load_part, store_part
 from nblstm.kernels.threads import run_ranges
 
 
@@ -50,17 +50,17 @@ def _clear(rows):
 
 @jit
 def _times_transposed(C, a, b, packed):
-    """C (I, 64 P) = a @ b.T, in whole panels of b's rows"""
-    (A, a0, I, depth), (B, b0, count, _) = a, b
+    """C (T, 64 P) = a @ b.T, in whole panels of b's rows"""
+    (A, a0, T, depth), (B, b0, count, _) = a, b
     P = -(-count // PANEL)
-    for i in range(I * P * PANEL):
+    for i in range(T * P * PANEL):
         C[i] = 0
     those = B[b0 * depth : (b0 + count) * depth].reshape(count, depth)
     for p in range(P):
         width = -(-min(PANEL, count - p * PANEL) // LANES) * LANES
         pack_panel(packed, p * depth * PANEL, those, IN_ORDER, PANEL, count, depth, p)
         multiply(
-            C, p * PANEL, P * PANEL, I, width, A, a0 * depth, depth, 0, 1, depth, packed, p * depth * PANEL
+            C, p * PANEL, P * PANEL, T, width, A, a0 * depth, depth, 0, 1, depth, packed, p * depth * PANEL
         )  # fmt: skip
 
 
@@ -77,30 +77,30 @@ def _pack_rows(packed, b):
 @jit
 def _times(c, A, a0, lda, b, packed, tail):
     """The rows c = A @ b, a row of A every lda numbers from a0 on"""
-    (C, c0, I, columns), count = c, b[2]
+    (C, c0, T, columns), count = c, b[2]
     _clear(c)
     _pack_rows(packed, b)
     product(
-        C, c0 * columns, I, columns, 0, -(-columns // PANEL), A, a0, lda, 0, 1, count, packed, 0, count * PANEL, tail, 0
+        C, c0 * columns, T, columns, 0, -(-columns // PANEL), A, a0, lda, 0, 1, count, packed, 0, count * PANEL, tail, 0
     )  # fmt: skip
 
 
 @jit
 def _transposed_times(c, A, a0, lda, b, packed, tail):
     """The rows c = A.T @ b, a row of A every lda numbers from a0 on"""
-    (C, c0, J, columns), count = c, b[2]
+    (C, c0, S, columns), count = c, b[2]
     _clear(c)
     _pack_rows(packed, b)
     for q in range(-(-columns // PANEL)):
         width, place, target = min(PANEL, columns - q * PANEL), q * count * PANEL, c0 * columns + q * PANEL
         whole = width - width % LANES
         if whole > 0:
-            multiply_transposed(C, target, columns, J, whole, A, a0, lda, count, packed, place)
+            multiply_transposed(C, target, columns, S, whole, A, a0, lda, count, packed, place)
         if width > whole:
-            for i in range(J * LANES):
+            for i in range(S * LANES):
                 tail[i] = 0
-            multiply_transposed(tail, 0, LANES, J, LANES, A, a0, lda, count, packed, place + whole)
-            for r in range(J):
+            multiply_transposed(tail, 0, LANES, S, LANES, A, a0, lda, count, packed, place + whole)
+            for r in range(S):
                 for j in range(width - whole):
                     C[target + r * columns + whole + j] = tail[r * LANES + j]
 
@@ -127,10 +127,10 @@ def _softmax(weights, w0, scores, s0, count):
 
 @jit
 def _additive_scores(scores, step, q, k, vector):
-    """scores (I, step): w . tanh(q_i + k_j)"""
-    (query, q0, I, D), (key, k0, J, _) = q, k
-    for i in range(I):
-        for j in range(J):
+    """scores (T, step): w . tanh(q_i + k_j)"""
+    (query, q0, T, D), (key, k0, S, _) = q, k
+    for i in range(T):
+        for j in range(S):
             total = like(load_part(vector, 0, D, 0), 0)
             for d in range(0, D, LANES):
                 z = load_part(query, (q0 + i) * D + d, D - d, 0) + load_part(key, (k0 + j) * D + d, D - d, 0)
@@ -145,15 +145,15 @@ def _forward(context, weights, room, inputs, alignment, sizes, share):
     (query, key, value, vector), (queries, keys, cells), (D, F) = inputs, alignment, sizes
     packed, scores, tail = room[0][part], room[1][part], room[2][part]
     for n in range(start, stop):
-        I, J = queries[n + 1] - queries[n], keys[n + 1] - keys[n]
-        q, k, step = (query, queries[n], I, D), (key, keys[n], J, D), -(-J // PANEL) * PANEL
+        T, S = queries[n + 1] - queries[n], keys[n + 1] - keys[n]
+        q, k, step = (query, queries[n], T, D), (key, keys[n], S, D), -(-S // PANEL) * PANEL
         if len(vector) > 0:
             _additive_scores(scores, step, q, k, vector)
         else:
             _times_transposed(scores, q, k, packed)
-        for i in range(I):
-            _softmax(weights, cells[n] + i * J, scores, i * step, J)
-        _times((context, queries[n], I, F), weights, cells[n], J, (value, keys[n], J, F), packed, tail)
+        for i in range(T):
+            _softmax(weights, cells[n] + i * S, scores, i * step, S)
+        _times((context, queries[n], T, F), weights, cells[n], S, (value, keys[n], S, F), packed, tail)
 
 
 def _flat(inputs):
@@ -196,13 +196,13 @@ def _softmax_backward(ds, s0, weights, w0, count):
 @jit
 def _additive_backward(dq, dk, dvector, v0, ds, step, q, k, vector):
     """The rows dq and dk; dvector[v0 : v0 + D]: dz = ds w (1 - t^2), t = tanh(q + k)"""
-    (query, q0, I, D), (key, k0, J, _), dquery, dkey = q, k, dq[0], dk[0]
+    (query, q0, T, D), (key, k0, S, _), dquery, dkey = q, k, dq[0], dk[0]
     _clear(dq)
     _clear(dk)
     for d in range(v0, v0 + D):
         dvector[d] = 0
-    for i in range(I):
-        for j in range(J):
+    for i in range(T):
+        for j in range(S):
             slope, q_, k_ = ds[i * step + j], (q0 + i) * D, (k0 + j) * D
             for d in range(0, D, LANES):
                 left = D - d
@@ -221,13 +221,13 @@ def _backward(dinputs, dvectors, dcontext, weights, room, inputs, alignment, siz
     (queries, keys, cells), (D, F) = alignment, sizes
     packed, ds, tail = room[0][part], room[1][part], room[2][part]
     for n in range(start, stop):
-        q0, k0, I, J = queries[n], keys[n], queries[n + 1] - queries[n], keys[n + 1] - keys[n]
-        q, k, dq, dk = (query, q0, I, D), (key, k0, J, D), (dquery, q0, I, D), (dkey, k0, J, D)
-        v, dc, step = (value, k0, J, F), (dcontext, q0, I, F), -(-J // PANEL) * PANEL
-        _transposed_times((dvalue, k0, J, F), weights, cells[n], J, dc, packed, tail)
+        q0, k0, T, S = queries[n], keys[n], queries[n + 1] - queries[n], keys[n + 1] - keys[n]
+        q, k, dq, dk = (query, q0, T, D), (key, k0, S, D), (dquery, q0, T, D), (dkey, k0, S, D)
+        v, dc, step = (value, k0, S, F), (dcontext, q0, T, F), -(-S // PANEL) * PANEL
+        _transposed_times((dvalue, k0, S, F), weights, cells[n], S, dc, packed, tail)
         _times_transposed(ds, dc, v, packed)
-        for i in range(I):
-            _softmax_backward(ds, i * step, weights, cells[n] + i * J, J)
+        for i in range(T):
+            _softmax_backward(ds, i * step, weights, cells[n] + i * S, S)
         if len(vector) > 0:
             _additive_backward(dq, dk, dvectors, n * D, ds, step, q, k, vector)
         else:
