@@ -55,6 +55,11 @@ class NetworkConfig(Config):
         """Name -> shape of float64 arrays that stand in the file beside the parameters."""
         return {}
 
+    @property
+    def more_vocabularies(self) -> dict[str, int]:
+        """Name -> size of vocabularies that stand in the file beside the one called "vocabulary"."""
+        return {}
+
     def check_level(self, level: str) -> None:
         """Raise ConfigError for a level of tokens that such a network cannot read."""
 

@@ -11,7 +11,8 @@ is one JSON text in the container's metadata, under the key that the config's KE
 
     {"format_version": 1, "config": its fields, "vocabulary": Vocabulary, "training": facts about how it was made}
 
-or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
+and further vocabularies under the names that `NetworkConfig.more_vocabularies` has; or, in a checkpoint, under
+"nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
 under "nblstm_state": {"format_version": 1, "fingerprint": that of the model it belongs to}. Beside the document stands
 the digest of it and of all tensors (`nblstm.files.digest`).
@@ -47,6 +48,7 @@ FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
     "nblstm_classifier": ("classifier of text", "nblstm.load"),
+    "nblstm_translator": ("translator", "nblstm.load"),
     CHECKPOINT: ("training checkpoint", "nblstm.train(resume=True)"),
     STATE: ("state", "load_state of its model"),
 }
@@ -61,6 +63,7 @@ class ModelFile:
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
     extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
+    more: dict[str, Vocabulary] = dataclasses.field(default_factory=dict)  # what config.more_vocabularies names
 
     @classmethod
     def of(
@@ -79,10 +82,10 @@ class ModelFile:
 def save_model(path: Path, file: ModelFile) -> None:
     """Write a model file, atomically. ModelFileError if `load_model` would refuse it, or it cannot be written."""
     config, vocabulary = file.config, file.vocabulary
-    _check_parts(config, vocabulary, path)
+    _check_parts(config, vocabulary, file.more, path)
     _check_arrays(config, file.weights, file.extras, path)
     _check_finite({**file.weights, **file.extras}, path)
-    words = {} if vocabulary is None else {"vocabulary": vocabulary.to_dict()}
+    words = {name: each.to_dict() for name, each in {"vocabulary": vocabulary, **file.more}.items() if each is not None}
     document = {"config": config.to_dict(), **words, "training": dict(file.training)}
     _save(path, config.KEY, {**file.weights, **file.extras}, document)
 
@@ -96,12 +99,13 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
         if kind is None:
             raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
         config = _config(kind, fields, path)
-        vocabulary = _vocabulary(document, path) if kind.has_vocabulary else None
+        vocabulary = _vocabulary(document, "vocabulary", path) if kind.has_vocabulary else None
+        more = {name: _vocabulary(document, name, path) for name in config.more_vocabularies}
         training = _object(document.get("training", {}), "training", path)
-        _check_parts(config, vocabulary, path)
+        _check_parts(config, vocabulary, more, path)
         extras = {name: entry for name, entry in entries.items() if name in config.extra_shapes}
         _check_arrays(config, {name: entry for name, entry in entries.items() if name not in extras}, extras, path)
-        return ModelFile(config, vocabulary, {}, {}, training)
+        return ModelFile(config, vocabulary, {}, {}, training, more)
 
     tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
     _check_finite(tensors, path)
@@ -273,17 +277,22 @@ def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> Ne
         raise ModelFileError(f"{path}: its config is not valid: {error}") from None
 
 
-def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    """Return the document's vocabulary."""
-    fields = _object(document.get("vocabulary"), "vocabulary", path)
+def _vocabulary(document: dict[str, Any], name: str, path: Path) -> Vocabulary:
+    """Return a vocabulary of the document."""
+    fields = _object(document.get(name), name, path)
     try:
         return Vocabulary.from_dict(fields)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _check_parts(config: NetworkConfig, vocabulary: Vocabulary | None, path: Path) -> None:
-    """Raise ModelFileError unless config and vocabulary fit together."""
+def _check_parts(
+    config: NetworkConfig, vocabulary: Vocabulary | None, more: Mapping[str, Vocabulary], path: Path
+) -> None:
+    """Raise ModelFileError unless config and vocabularies fit together."""
+    if {name: len(each) for name, each in more.items()} != config.more_vocabularies:
+        sizes = ", ".join(f"{name} of {size:,} tokens" for name, size in config.more_vocabularies.items())
+        raise ModelFileError(f"{path}: its config calls for {sizes or 'one vocabulary'}, and others are there.")
     if vocabulary is None:
         return
     try:

@@ -180,16 +180,17 @@ class EncoderDecoder:
         for t, (first, last) in enumerate(zip(tape.offsets[:-1], tape.offsets[1:])):
             n = int(last - first)
             step = Tape(np.array([0, n]), tape.scratch.part(f"step {t}"), tape.noise and tape.noise.apart(STEPS + t))
-            state = self.step(step, vectors[first:last], fed[:n], state.first(n))
+            state = self.step(step, Inputs(vectors[first:last], None, 0), fed[:n], state.first(n))
             looked.append(self.look(step, read.memory.first(n), np.arange(n + 1)))  # type: ignore[union-attr]
             fed = tape.features[first:last] = self._features(step, step, looked)
             tapes.append(step)
         return _Pass(read, inputs, tapes, looked)
 
-    def step(self, tape: Tape, vectors: np.ndarray, fed: np.ndarray | None, state: State) -> State:
-        """Read a token of each text: vectors (N, E), fed (N, F) as `input_feeding` has it. h is on the tape then."""
-        x = vectors if fed is None else np.concatenate([vectors, fed], axis=1)
-        return self.stack.forward(tape, Inputs(x, None, 0), state)
+    def step(self, tape: Tape, inputs: Inputs, fed: np.ndarray | None, state: State) -> State:
+        """Read a token of each text, fed (N, F) beside it where `input_feeding` has it. h is on the tape then."""
+        if fed is not None:
+            inputs = Inputs(np.concatenate([_all_rows(inputs), fed], axis=1), None, 0)
+        return self.stack.forward(tape, inputs, state)
 
     def look(self, tape: Tape, memory: Memory, queries: np.ndarray) -> Looked:
         """Return h~ of the h on the tape, whose rows stand source by source; queries (N + 1,): from where on."""

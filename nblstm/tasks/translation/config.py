@@ -7,14 +7,20 @@ from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nblstm.config.checks import MAX_SIZE, at_least, at_most, check_types, fraction, one_of
+from nblstm.config.checks import MAX_SIZE, MAX_TOKENS, Config, at_least, at_most, check_types, fraction, one_of
+from nblstm.config.decoding import BACKENDS, MAX_BEAM, SampleConfig
 from nblstm.config.network import MAX_PARAMETERS, StackConfig, TokenStackConfig
+from nblstm.config.text import LEVELS, TextConfig
+from nblstm.config.training import Recipe
 from nblstm.errors import ConfigError
+from nblstm.kernels import Filters
 from nblstm.kernels.cells import Cell
 from nblstm.nn.attention import SCORES, attention_shapes
 from nblstm.nn.encoder import bridge_shapes
 
 ATTENTIONS = (*SCORES, "none")
+MONITORS_OF_TRANSLATION = ("loss", "bleu")
+TRANSLATOR_EPOCHS = 15  # unless epochs, steps or minutes is set
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class TranslatorConfig(StackConfig):
                 "input_feeding draws new noise at every step; leave out variational_dropout and weight_dropout."
             )
 
+    @property
+    def more_vocabularies(self) -> dict[str, int]:
+        """The sources' vocabulary, where that is another than the targets'."""
+        return {} if self.shared or self.source_size else {"source_vocabulary": self.source_vocab_size}
+
     # ------------------------------------------------------------ its two stacks
 
     @cached_property
@@ -176,3 +187,89 @@ def _side_shapes(side: SideConfig) -> dict[str, tuple[int, ...]]:
 def _under(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Return the shapes under names with a prefix."""
     return {prefix + name: shape for name, shape in shapes.items()}
+
+
+@dataclass(frozen=True)
+class PairedTextConfig(TextConfig):
+    """How the texts of both sides become tokens."""
+
+    level: str = "word"  # char | word | byte: of the targets
+    source_level: str | None = None  # of the sources; None: the same
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source_level is not None:
+            one_of(self, "source_level", LEVELS)
+
+    def check_shared(self, shared: bool) -> None:
+        """Raise ConfigError for a vocabulary that both sides share and cut differently."""
+        if shared and self.source_level not in (None, self.level):
+            raise ConfigError("a shared vocabulary has one level; leave out source_level, or shared.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorTraining(Recipe):
+    """How a translator is trained."""
+
+    label_smoothing: float = 0.1  # share of a target's probability that is spread over all tokens
+    tokens_per_batch: int | None = None  # fill batches by tokens, of sources and targets, instead of batch_size
+    monitor: str = "loss"  # loss | bleu: by which of these in validation the best weights are kept
+    batch_size: int = 64
+    lr: float | None = 2e-3
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None and self.minutes is None:
+            object.__setattr__(self, "epochs", TRANSLATOR_EPOCHS)
+        super().__post_init__()
+        fraction(self, "label_smoothing")
+        at_least(self, 1, "tokens_per_batch")
+        at_most(self, MAX_SIZE, "tokens_per_batch")
+        one_of(self, "monitor", MONITORS_OF_TRANSLATION)
+
+
+@dataclass(frozen=True)
+class TranslateConfig(Config):
+    """How translations are searched for, or drawn."""
+
+    beam: int = 5  # hypotheses kept at every step; 1 takes the most likely token at each
+    num_samples: int = 1  # translations of each source, the best first
+    n: int | None = None  # most tokens of a translation; None: twice those of its source and ten more
+    length_penalty: float = 1.0  # alpha of Wu et al. 2016, eq. 14: 0 favours short texts, 1 is about the mean per token
+    coverage_penalty: float = 0.0  # beta of the same: what of a source nobody has looked at costs so much
+    temperature: float | None = None  # draw translations at this temperature instead of searching for the best
+    top_k: int = 0  # draw from the k most likely tokens; 0 draws from all
+    top_p: float = 1.0  # draw from the most likely tokens that together have this probability
+    min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
+    typical_p: float = 1.0  # draw from the tokens of most typical surprise that together have this probability
+    repetition_penalty: float = 1.0  # divides the positive logits of tokens that were there, multiplies the negative
+    repetition_window: int = 64  # tokens that the penalty looks back; 0: all
+    no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
+    seed: int | None = None  # None draws a fresh one
+    replace_unknown: bool = True  # put the source's word in the place of <unk>, where attention knows it
+    batch_size: int = 64  # sources side by side
+    backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        at_least(self, 1, "beam", "num_samples", "n", "batch_size")
+        at_least(self, 0, "length_penalty", "coverage_penalty", "temperature")
+        at_most(self, MAX_TOKENS, "n")
+        at_most(self, 30, "length_penalty", "coverage_penalty")
+        at_most(self, MAX_BEAM, "beam", "num_samples", "batch_size")
+        one_of(self, "backend", tuple(name for name in BACKENDS if name != "cuda"))
+        _ = SampleConfig(seed=self.seed, **self._drawing())  # ConfigError for a wrong filter
+        if self.temperature is None and self.num_samples > self.beam:
+            raise ConfigError(f"num_samples must be at most beam, {self.beam}, got {self.num_samples}; raise beam.")
+        for name in Filters._fields:
+            if self.temperature is None and getattr(self, name) != getattr(TranslateConfig, name):
+                raise ConfigError(f"{name} is for drawing; set a temperature, or leave it out.")
+
+    def _drawing(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        filters = {name: getattr(self, name) for name in Filters._fields}
+        return {**filters, "temperature": 1.0 if self.temperature is None else self.temperature}
+
+    @property
+    def filters(self) -> Filters:
+        """How a token is drawn."""
+        return Filters(**self._drawing())
