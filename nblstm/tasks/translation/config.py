@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from nblstm.config.checks import MAX_SIZE, MAX_TOKENS, Config, at_least, at_most, check_types, fraction, one_of
 from nblstm.config.decoding import BACKENDS, MAX_BEAM, SampleConfig
 from nblstm.config.network import MAX_PARAMETERS, StackConfig, TokenStackConfig
-from nblstm.config.text import LEVELS, TextConfig
-from nblstm.config.training import Recipe
+from nblstm.config.training import ON_DIVERGENCE, Recipe
 from nblstm.errors import ConfigError
 from nblstm.kernels import Filters
 from nblstm.kernels.cells import Cell
@@ -189,24 +188,6 @@ def _under(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tupl
     return {prefix + name: shape for name, shape in shapes.items()}
 
 
-@dataclass(frozen=True)
-class PairedTextConfig(TextConfig):
-    """How the texts of both sides become tokens."""
-
-    level: str = "word"  # char | word | byte: of the targets
-    source_level: str | None = None  # of the sources; None: the same
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.source_level is not None:
-            one_of(self, "source_level", LEVELS)
-
-    def check_shared(self, shared: bool) -> None:
-        """Raise ConfigError for a vocabulary that both sides share and cut differently."""
-        if shared and self.source_level not in (None, self.level):
-            raise ConfigError("a shared vocabulary has one level; leave out source_level, or shared.")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TranslatorTraining(Recipe):
     """How a translator is trained."""
@@ -216,6 +197,7 @@ class TranslatorTraining(Recipe):
     monitor: str = "loss"  # loss | bleu: by which of these in validation the best weights are kept
     batch_size: int = 64
     lr: float | None = 2e-3
+    on_divergence: str = "stop"  # type: ignore[misc] # stop | rollback, of a run with files
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None and self.minutes is None:
@@ -225,6 +207,7 @@ class TranslatorTraining(Recipe):
         at_least(self, 1, "tokens_per_batch")
         at_most(self, MAX_SIZE, "tokens_per_batch")
         one_of(self, "monitor", MONITORS_OF_TRANSLATION)
+        one_of(self, "on_divergence", ON_DIVERGENCE)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,50 +14,30 @@ from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
 from nblstm.kernels import fastest
 from nblstm.kernels.threads import WORKERS
-from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import validation_loss
-from nblstm.tasks.classification.batches import as_read
 from nblstm.tasks.estimator import Estimator, model_from
-from nblstm.tasks.translation.batches import Encoded, PairedTexts, Sources, Vectors, encoded_targets
-from nblstm.tasks.translation.config import PairedTextConfig, TranslateConfig, TranslatorConfig, TranslatorTraining
-from nblstm.tasks.translation.decoding import Found, Translating
+from nblstm.tasks.translation.batches import PairedTexts
+from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
 from nblstm.tasks.translation.measures import TranslationScores, corpus_bleu
 from nblstm.tasks.translation.network import TranslationNetwork, initial_translator
 from nblstm.tasks.translation.pairs import (
-    PairsOfTexts,
     Vocabularies,
     checked_pairs,
     checked_sources,
     encoded_pairs,
-    network_sources,
     sizes_of,
     split_pairs,
     vocabularies_of,
 )
-from nblstm.text.vocabulary import END, Vocabulary, check_vocabulary, checked
+from nblstm.tasks.translation.settings import TRANSLATOR_SETTINGS, PairedTextConfig
+from nblstm.tasks.translation.training import VALIDATED_AT_ONCE, PairedCorpus, translator_facts, translator_trainer
+from nblstm.tasks.translation.writing import Translation, source_tokens, write_translations
+from nblstm.text.vocabulary import check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
 
-VALIDATED_AT_ONCE = 64  # pairs
 FEW = 20  # sources that NumPy translates before numba is there
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A translation of a source.
-
-    tokens: as the model wrote them, and source_tokens as it read them, <end> behind each. attention (tokens, source
-    tokens): how much each looked at each, rows sum to 1; None without attention. log_probability: in nats. score: what it
-    was ranked by, see `nblstm.tasks.translation.decoding`.
-    """
-
-    text: str
-    tokens: tuple[str, ...]
-    source_tokens: tuple[str, ...]
-    attention: np.ndarray | None
-    log_probability: float
-    score: float
 
 
 class Translator(Estimator):
@@ -78,9 +57,7 @@ class Translator(Estimator):
     """
 
     CONFIGS = (TranslatorConfig, PairedTextConfig, TranslatorTraining)
-    GIVEN = frozenset(
-        {"vocab_size", "source_vocab_size", "source_size", "head", "learned_state", "encoding", "documents", "include"}
-    )
+    GIVEN = TRANSLATOR_SETTINGS.given | {"encoding", "on_divergence"}
     KIND = "transformer"
     config: TranslatorConfig
 
@@ -107,7 +84,7 @@ class Translator(Estimator):
 
         sources: texts, or numbers (texts, D), such as the features of images, with attention="none". targets: a text each.
         valid: (sources, targets) to validate with in place of a share of these. on_report is called after every update and
-        every validation with a Report, whose losses are nats a token (with monitor="bleu" valid_loss is 1 - BLEU / 100);
+        every validation with a Report, whose losses are nats a token (of a validation its measures hold BLEU, too);
         on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error ends
         it after its first update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting, TextError for what is no text, TrainingError if training diverges.
@@ -119,27 +96,23 @@ class Translator(Estimator):
         recipe, text = TranslatorTraining(**self.of(TranslatorTraining)), PairedTextConfig(**self.of(PairedTextConfig))
         if given is None:
             learned, given = split_pairs(learned, text.valid_fraction, recipe.seed)
-        vocabularies = vocabularies_of(learned, text, self._settings["shared"])
-        config = TranslatorConfig(**sizes_of(vocabularies, learned[0]), **self.of(TranslatorConfig))
-        parameters = initial_translator(config, recipe.seed)
-        trainer = translator_trainer(config, parameters, recipe, vocabularies, learned, given, on_message)
+        corpus = PairedCorpus(vocabularies_of(learned, text, self._settings["shared"]), learned, given)
+        config = TranslatorConfig(**sizes_of(corpus.vocabularies, learned[0]), **self.of(TranslatorConfig))
+        trainer = translator_trainer(config, initial_translator(config, recipe.seed), recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):
                 on_report(report)
         except BaseException:
             if trainer.step:
-                self._learn(config, vocabularies, trainer, len(learned[1]))
+                self._learn(config, corpus, trainer)
             raise
-        self._learn(config, vocabularies, trainer, len(learned[1]))
+        self._learn(config, corpus, trainer)
         return self
 
-    def _learn(self, config: TranslatorConfig, vocabularies: Vocabularies, trainer: Trainer, pairs: int) -> None:
+    def _learn(self, config: TranslatorConfig, corpus: PairedCorpus, trainer: Trainer) -> None:
         """Take what a trainer has found."""
-        best, monitor = trainer.best_loss, trainer.config.monitor
-        found = {} if best is None else {"valid_loss": best} if monitor == "loss" else {"valid_bleu": 100 * (1 - best)}
-        facts = {"pairs": pairs, "steps": trainer.step, "epochs": round(trainer.epoch, 3)}
         with held():
-            self._take(config, vocabularies, trainer.keep(), {**facts, **found, "config": trainer.config.recipe()})
+            self._take(config, corpus.vocabularies, trainer.keep(), translator_facts(corpus, trainer))
 
     def _take(
         self, config: TranslatorConfig, vocabularies: Vocabularies, parameters: np.ndarray, training: dict[str, Any]
@@ -176,52 +149,19 @@ class Translator(Estimator):
         """
         self._fitted()
         asked, config = self._checked_sources(sources), _how(how)
-        encoded = self._encoded(asked)
         network = self._network(self._backend(config.backend, len(asked)), threads)
-        found: list[list[Translation]] = [[] for _ in range(len(asked))]
-        order = np.argsort(-encoded.lengths, kind="stable")
-        for start in range(0, len(order), config.batch_size):
-            texts = order[start : start + config.batch_size]
-            for text, translations in zip(texts.tolist(), self._translated(network, encoded, texts, config)):
-                source = None if isinstance(asked, np.ndarray) else asked[text]
-                found[text] = [self._translation(source, one, config) for one in translations]
-        return found
+        return write_translations(network, self._vocabularies, asked, config)
 
-    def _translated(
-        self, network: Network, sources: Sources, texts: np.ndarray, config: TranslateConfig
-    ) -> list[list[Found]]:
-        """Find the translations of a batch."""
-        unknown = [] if self._replaces(config) else self.vocabulary.never_written
-        with network.scratch() as scratch:
-            ids = self.vocabulary.end_id, np.array(unknown, np.int64)
-            return Translating(network, scratch, sources, texts, config, ids).run()
-
-    def _replaces(self, config: TranslateConfig) -> bool:
-        """Tell whether <unk> may be written, as a token of the source takes its place."""
-        source = self.source_vocabulary
-        same = source is not None and source.level == self.vocabulary.level
-        return config.replace_unknown and same and self.config.attention != "none"
-
-    def _translation(self, source: str | None, found: Found, config: TranslateConfig) -> Translation:
-        """Make the translation of what was found."""
-        read = () if source is None else self.source_tokens(source)
-        written, attention = self.vocabulary, found.attention
-        tokens = [written.tokens[id] for id in found.tokens.tolist()]
-        if attention is not None and len(read) > 1:
-            for place in np.flatnonzero(found.tokens == written.unk_id):
-                tokens[place] = read[int(attention[place, :-1].argmax())]
-        shown = tokens[:-1] if len(tokens) and found.tokens[-1] == written.end_id else tokens
-        text = written.decode(found.tokens) if written.level == "byte" else _joined(shown, written)
-        return Translation(text.strip(), tuple(tokens), tuple(read), attention, found.log_probability, found.score)
+    @property
+    def _vocabularies(self) -> Vocabularies:
+        return self.source_vocabulary, self.vocabulary
 
     def source_tokens(self, source: str) -> tuple[str, ...]:
         """Split a source into the tokens that are read of it, <end> behind them. TextError if it is no text."""
         self._fitted()
-        vocabulary = self.source_vocabulary
-        if vocabulary is None:
+        if self.source_vocabulary is None:
             raise ConfigError("the sources of this model are vectors, which have no tokens.")
-        tokens = vocabulary.split(as_read(checked(source, str), vocabulary.level))
-        return (*tokens[: self.config.max_length - 1], END)
+        return source_tokens(self.source_vocabulary, checked(source, str), self.config.max_length)
 
     def score(self, sources: Any, targets: Iterable[str], *, threads: int = 0, **how: Any) -> float:
         """Return BLEU, 0 to 100, of the translations of sources, at least one, by their targets; see `evaluate`."""
@@ -239,10 +179,8 @@ class Translator(Estimator):
         translated = self.translate(asked, threads=threads, **how)
         config = _how(how)
         network = self._network(self._backend(config.backend, len(wanted)), threads)
-        pairs = PairedTexts(
-            self._encoded(asked), encoded_targets(self.vocabulary, wanted), VALIDATED_AT_ONCE, seed=None
-        )
-        loss = validation_loss(network, pairs.epoch(0))
+        pairs = encoded_pairs((asked, wanted), self._vocabularies, self.config)
+        loss = validation_loss(network, PairedTexts(*pairs, VALIDATED_AT_ONCE, seed=None).epoch(0))
         assert loss is not None  # nobody stops it
         exact = sum(a == b.strip() for a, b in zip(translated, wanted)) / len(wanted)
         return TranslationScores(float(np.exp(loss)), exact, corpus_bleu(translated, wanted))
@@ -261,10 +199,6 @@ class Translator(Estimator):
         if size != (found.shape[1] if isinstance(found, np.ndarray) else 0):
             raise ConfigError(f"sources of this model are {f'vectors of {size} numbers' if size else 'texts'}.")
         return found
-
-    def _encoded(self, sources: list[str] | np.ndarray) -> Sources:
-        """Return sources as the network reads them."""
-        return network_sources(sources, self.source_vocabulary, self.config)
 
     def _backend(self, backend: str, sources: int) -> str:
         """Return the backend: of "auto" NumPy for a few sources, which it has done before numba is there."""
@@ -296,71 +230,23 @@ class Translator(Estimator):
         config, target = file.config, file.vocabulary
         assert isinstance(config, TranslatorConfig) and target is not None
         source = None if config.source_size else file.more.get("source_vocabulary", target)
+        return cls.of_parameters(config, (source, target), flatten(file.weights, config), file.training)
+
+    @classmethod
+    def of_parameters(
+        cls, config: TranslatorConfig, vocabularies: Vocabularies, parameters: np.ndarray, training: dict[str, Any]
+    ) -> Translator:
+        """Make a fitted model. vocabularies: of sources (None for vectors) and targets. ConfigError unless these fit together."""
+        source, target = vocabularies
         fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
-        levels = {"level": target.level, "source_level": source and source.level, "tokenizer": target.tokenizer}
-        model = cls(**levels, **fields)
-        return model._take(config, (source, target), flatten(file.weights, config), file.training)
+        source_level = None if source is None or source.level == target.level else source.level
+        model = cls(level=target.level, source_level=source_level, tokenizer=target.tokenizer, **fields)
+        return model._take(config, vocabularies, parameters, training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Translator:
         """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
         return model_from(cls, load_model(path, [TranslatorConfig]), path)
-
-
-# ---------------------------------------------------------------- training
-
-
-def translator_trainer(
-    config: TranslatorConfig, parameters: np.ndarray, recipe: TranslatorTraining, vocabularies: Vocabularies,
-    learned: PairsOfTexts, valid: PairsOfTexts, on_message: Callable[[str], None],
-) -> Trainer:  # fmt: skip
-    """Make the trainer of a network with these first parameters."""
-    network = TranslationNetwork(config, parameters, fastest(), recipe.threads)
-    assert isinstance(network.head, SoftmaxHead)
-    network.head.smoothing = recipe.label_smoothing
-    source, target = vocabularies
-    pairs = _short(encoded_pairs(learned, vocabularies, config), config.max_length, on_message)
-    texts = PairedTexts(*pairs, recipe.batch_size, recipe.tokens_per_batch, recipe.seed)
-    chunks: Any = ()
-    if valid[1]:
-        chunks = PairedTexts(*encoded_pairs(valid, vocabularies, config), VALIDATED_AT_ONCE, seed=None).epoch(0)
-    measure = None if recipe.monitor == "loss" else bleu_measure(config, vocabularies, valid)
-    return Trainer(network, recipe, texts, chunks, measure=measure)
-
-
-def _short(pairs: tuple[Sources, Encoded], longest: int, on_message: Callable[[str], None]) -> tuple[Sources, Encoded]:
-    """Leave out pairs whose target is longer than what is written; say how many. ConfigError if none is left."""
-    sources, targets = pairs
-    kept = np.flatnonzero(targets.lengths <= longest)
-    if len(kept) == len(targets):
-        return pairs
-    if not len(kept):
-        raise ConfigError(f"every target is longer than max_length={longest:,} tokens; raise it.")
-    on_message(
-        f"{len(targets) - len(kept):,} of {len(targets):,} targets are longer than max_length={longest:,}: left out."
-    )
-    some = Vectors(sources.vectors[kept]) if isinstance(sources, Vectors) else _of_texts(sources, kept)
-    return some, _of_texts(targets, kept)
-
-
-def _of_texts(encoded: Encoded, kept: np.ndarray) -> Encoded:
-    """Return some of the texts, over the same ids."""
-    return Encoded(encoded.ids, encoded.starts[kept], encoded.lengths[kept])
-
-
-def bleu_measure(
-    config: TranslatorConfig, vocabularies: Vocabularies, valid: PairsOfTexts
-) -> Callable[..., float | None]:
-    """Make the measure that is least where greedy translations are best: 1 - BLEU / 100."""
-
-    def measure(network: Network, chunks: Any, stop: Callable[[], bool] = lambda: False) -> float | None:
-        if stop():
-            return None
-        model = Translator()._take(config, vocabularies, network.parameters, {})
-        model._networks = {("cpu", 0): network, ("numpy", 0): network}
-        return 1 - corpus_bleu(model.translate(valid[0], beam=1), valid[1]) / 100
-
-    return measure
 
 
 def _how(settings: dict[str, Any]) -> TranslateConfig:
@@ -369,8 +255,3 @@ def _how(settings: dict[str, Any]) -> TranslateConfig:
         if name not in TranslateConfig.names():
             raise ConfigError(f"there is no setting {name!r} of a translation.")
     return TranslateConfig(**settings)
-
-
-def _joined(tokens: list[str], vocabulary: Vocabulary) -> str:
-    """Join tokens, as they stand in a text."""
-    return (" " if vocabulary.level == "word" and vocabulary.tokenizer == "whitespace" else "").join(tokens)

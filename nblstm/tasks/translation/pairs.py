@@ -11,7 +11,8 @@ from nblstm import checks
 from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.classification.batches import as_read
 from nblstm.tasks.translation.batches import Encoded, Sources, Vectors, encoded_sources, encoded_targets
-from nblstm.tasks.translation.config import PairedTextConfig, TranslatorConfig
+from nblstm.tasks.translation.config import TranslatorConfig
+from nblstm.tasks.translation.settings import PairedTextConfig
 from nblstm.text.vocabulary import Vocabulary, checked
 
 PairsOfTexts = tuple[list[str] | np.ndarray, list[str]]
