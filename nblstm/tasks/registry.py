@@ -33,8 +33,15 @@ RUNS = {  # what is trained on files: task -> its settings and its run
     "classification": (
         "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
     ),
+    "translation": (
+        "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS", "nblstm.tasks.translation.run:TranslatorRun",
+    ),
 }  # fmt: skip
-VERBS = {"language": "language", "classify": "classification"}  # what a person asks for -> the task
+VERBS = {
+    "language": "language",
+    "classify": "classification",
+    "translate": "translation",
+}  # what a person asks for -> the task
 VARIANTS = {"masked": "language"}  # task -> the one whose settings ask for it
 
 

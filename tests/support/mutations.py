@@ -24,6 +24,10 @@ from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
+from nblstm.tasks.translation.config import TranslatorConfig
+from nblstm.tasks.translation.network import initial_translator
+from nblstm.tasks.translation.run import TranslatorRun
+from nblstm.tasks.translation.training import PairedCorpus
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
@@ -61,7 +65,7 @@ def originals(folder, trained):
     """Write a small file of every kind; kind -> path. trained: a folder with the files of a run."""
     paths = {
         name: Path(folder, f"{name}.safetensors")
-        for name in ("char", "word", "byte", "window", "series", "state", "run")
+        for name in ("char", "word", "byte", "window", "series", "translator", "state", "run")
     }
     for level, options in {
         "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
@@ -76,10 +80,18 @@ def originals(folder, trained):
     model_file.save_model(paths["window"], model_file.ModelFile(config, vocabulary, weights, {}, FACTS))
     config, scale = SeriesConfig(2, 2, hidden_size=4, num_layers=1, dropout=0.0), Scale(np.zeros(2), np.ones(2))
     SeriesModel()._take(config, initial(config, 0), scale, scale, {"steps": 3}).save(paths["series"])
+    words = (Vocabulary.build([TEXT], level, ends=True) for level in ("char", "word"))
+    TranslatorRun().model(*translator(*words), {"steps": 3}).save(paths["translator"])
     model = nblstm.load(paths["char"])
     model.save_state(paths["state"], model.state("ab"))
     shutil.copy(Path(trained, "model.checkpoint.safetensors"), paths["run"])
     return paths
+
+
+def translator(source, target):
+    """The config, the material and the parameters of a small translator."""
+    config = TranslatorConfig(len(target), len(source), hidden_size=4, num_layers=1)
+    return config, PairedCorpus((source, target), ([], []), ([], [])), initial_translator(config, 0)
 
 
 # ---------------------------------------------------------------- damage
@@ -248,6 +260,9 @@ def use(kind, path, loaded, folder, backends):
             loaded.predict(np.ones((4, D)), backend)
         if loaded.config.predicts == "next":
             loaded.forecast(np.ones((4, D)), 2)
+    elif kind == "translator":
+        for backend in backends:
+            loaded.translate(["Abba, ba", ""], n=3, beam=2, backend=backend)
     elif kind == "state":
         "".join(nblstm.load(folder / "char.safetensors").generate("a", state=loaded, n=3, backend="numpy"))
     elif kind == "run":

@@ -51,7 +51,7 @@ class TranslatorConfig(StackConfig):
     attention: str = "general"  # general | dot | additive | none: how a step looks at its source
     input_feeding: bool = False  # a step reads what the one before has found; several times slower
     bidirectional: bool = True  # the encoder reads in both directions
-    shared: bool = False  # sources and targets have one vocabulary, and its tokens one vector each
+    shared: bool = False  # both sides have one vocabulary, and its tokens one vector each
     embedding_size: int = 0  # E: size of a token's vector; 0 means hidden_size
     tie: bool = False  # head.weight is the targets' embedding (needs embedding_size == what the head sees)
     embedding_dropout: float = 0.0  # share of the tokens whose whole vector is zero in an update
@@ -249,8 +249,8 @@ class TranslateConfig(Config):
 
     def _drawing(self) -> dict[str, Any]:
         """Return the filters by name."""
-        filters = {name: getattr(self, name) for name in Filters._fields}
-        return {**filters, "temperature": 1.0 if self.temperature is None else self.temperature}
+        drawing = {name: type(usual)(getattr(self, name) or 0) for name, usual in Filters()._asdict().items()}
+        return {**drawing, "temperature": 1.0 if self.temperature is None else drawing["temperature"]}
 
     @property
     def filters(self) -> Filters:

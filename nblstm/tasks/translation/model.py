@@ -32,7 +32,7 @@ from nblstm.tasks.translation.pairs import (
     vocabularies_of,
 )
 from nblstm.tasks.translation.settings import TRANSLATOR_SETTINGS, PairedTextConfig
-from nblstm.tasks.translation.training import VALIDATED_AT_ONCE, PairedCorpus, translator_facts, translator_trainer
+from nblstm.tasks.translation.training import PAIRS_AT_ONCE, PairedCorpus, translator_facts, translator_trainer
 from nblstm.tasks.translation.writing import Translation, source_tokens, write_translations
 from nblstm.text.vocabulary import check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
@@ -46,8 +46,8 @@ class Translator(Estimator):
         model = nblstm.Translator(hidden_size=128, epochs=10).fit(sources, targets)
         model.translate(["ein Hund rennt"])
 
-    Settings: fields of TranslatorConfig (hidden_size, num_layers, cell, attention, bidirectional, shared, max_length, ...),
-    of PairedTextConfig (level, source_level, tokenizer, min_count, max_vocab, valid_fraction) and of TranslatorTraining
+    Settings: fields of TranslatorConfig (hidden_size, num_layers, cell, attention, bidirectional, max_length, ...),
+    of PairedTextConfig (level, source_level, shared_vocabulary, tokenizer, min_count, ...) and of TranslatorTraining
     (epochs, lr, batch_size, patience, label_smoothing, monitor, ...). A share `valid_fraction` of the pairs is not learned
     from; the weights that do best on it by `monitor` are kept.
 
@@ -63,9 +63,8 @@ class Translator(Estimator):
 
     def check_settings(self) -> None:
         """Raise ConfigError for a wrong value, or values that exclude each other."""
-        shape = self.of(TranslatorConfig)
-        TranslatorConfig(3, 3, **shape)
-        PairedTextConfig(**self.of(PairedTextConfig)).check_shared(shape["shared"])
+        text = PairedTextConfig(**self.of(PairedTextConfig))
+        TranslatorConfig(3, 3, shared=text.shared_vocabulary, **self.of(TranslatorConfig))
         TranslatorTraining(**self.of(TranslatorTraining))
 
     # ------------------------------------------------------------ training
@@ -96,7 +95,7 @@ class Translator(Estimator):
         recipe, text = TranslatorTraining(**self.of(TranslatorTraining)), PairedTextConfig(**self.of(PairedTextConfig))
         if given is None:
             learned, given = split_pairs(learned, text.valid_fraction, recipe.seed)
-        corpus = PairedCorpus(vocabularies_of(learned, text, self._settings["shared"]), learned, given)
+        corpus = PairedCorpus(vocabularies_of(learned, text), learned, given)
         config = TranslatorConfig(**sizes_of(corpus.vocabularies, learned[0]), **self.of(TranslatorConfig))
         trainer = translator_trainer(config, initial_translator(config, recipe.seed), recipe, corpus, on_message)
         try:
@@ -180,7 +179,7 @@ class Translator(Estimator):
         config = _how(how)
         network = self._network(self._backend(config.backend, len(wanted)), threads)
         pairs = encoded_pairs((asked, wanted), self._vocabularies, self.config)
-        loss = validation_loss(network, PairedTexts(*pairs, VALIDATED_AT_ONCE, seed=None).epoch(0))
+        loss = validation_loss(network, PairedTexts(*pairs, PAIRS_AT_ONCE, seed=None).epoch(0))
         assert loss is not None  # nobody stops it
         exact = sum(a == b.strip() for a, b in zip(translated, wanted)) / len(wanted)
         return TranslationScores(float(np.exp(loss)), exact, corpus_bleu(translated, wanted))
@@ -240,7 +239,8 @@ class Translator(Estimator):
         source, target = vocabularies
         fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
         source_level = None if source is None or source.level == target.level else source.level
-        model = cls(level=target.level, source_level=source_level, tokenizer=target.tokenizer, **fields)
+        text = {"source_level": source_level, "shared_vocabulary": config.shared}
+        model = cls(level=target.level, tokenizer=target.tokenizer, **text, **fields)
         return model._take(config, vocabularies, parameters, training)
 
     @classmethod

@@ -10,9 +10,8 @@ from nblstm.nn.encoder_decoder import EncoderDecoder, PairInput
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import draw_parameter, views
+from nblstm.tasks.classification.network import EMBEDDING_SCALE
 from nblstm.tasks.translation.config import TranslatorConfig
-
-EMBEDDING_SCALE = 0.1  # standard deviation of the numbers of a new embedding
 
 
 class TranslationNetwork(Network):

@@ -59,7 +59,7 @@ def split_pairs(pairs: PairsOfTexts, fraction: float, seed: int) -> tuple[PairsO
     return some_of(pairs, np.sort(order[count:])), some_of(pairs, np.sort(order[:count]))
 
 
-def vocabularies_of(pairs: PairsOfTexts, text: PairedTextConfig, shared: bool) -> Vocabularies:
+def vocabularies_of(pairs: PairsOfTexts, text: PairedTextConfig) -> Vocabularies:
     """Build the vocabularies of both sides, or one of both."""
     sources, targets = pairs
     if not targets:
@@ -71,7 +71,7 @@ def vocabularies_of(pairs: PairsOfTexts, text: PairedTextConfig, shared: bool) -
 
     if isinstance(sources, np.ndarray):
         return None, build(targets, text.level)
-    if shared:
+    if text.shared_vocabulary:
         one = build([*sources, *targets], text.level)
         return one, one
     return build(sources, text.source_level or text.level), build(targets, text.level)
@@ -82,7 +82,7 @@ def sizes_of(vocabularies: Vocabularies, sources: list[str] | np.ndarray) -> dic
     source, target = vocabularies
     if isinstance(sources, np.ndarray):
         return {"vocab_size": len(target), "source_size": sources.shape[1]}
-    return {"vocab_size": len(target), "source_vocab_size": len(source or ())}
+    return {"vocab_size": len(target), "source_vocab_size": len(source or ()), "shared": source is target}
 
 
 def network_sources(

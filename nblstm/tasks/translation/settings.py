@@ -18,22 +18,20 @@ class PairedTextConfig(TextConfig):
 
     level: str = "word"  # char | word | byte: of the targets
     source_level: str | None = None  # of the sources; None: the same
+    shared_vocabulary: bool = False  # both sides have one vocabulary, and its tokens one vector each
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source_level is not None:
             one_of(self, "source_level", LEVELS)
-
-    def check_shared(self, shared: bool) -> None:
-        """Raise ConfigError for a vocabulary that both sides share and cut differently."""
-        if shared and self.source_level not in (None, self.level):
-            raise ConfigError("a shared vocabulary has one level; leave out source_level, or shared.")
+        if self.shared_vocabulary and self.source_level not in (None, self.level):
+            raise ConfigError("shared_vocabulary has one level; leave out source_level, or shared_vocabulary.")
 
 
 TRANSLATOR_SETTINGS = RunSettings(
     PairedTextConfig, TranslatorConfig, TranslatorTraining,
     given=frozenset(
-        {"vocab_size", "source_vocab_size", "source_size", "head", "learned_state", "documents", "include"}
+        {"vocab_size", "source_vocab_size", "source_size", "shared", "head", "learned_state", "documents", "include"}
     ),
     places=("corpus", "valid", "source", "target", "valid_source", "valid_target"),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Measure, Trainer, Validation
 
-VALIDATED_AT_ONCE = 64  # pairs
+PAIRS_AT_ONCE = 64  # pairs
 MEASURED = 1000  # pairs of a validation that are translated
 GREEDY = TranslateConfig(beam=1)
 
@@ -68,7 +68,7 @@ def translator_trainer(
     valid: Sequence[Chunk] = ()
     if corpus.valid[1]:
         encoded = encoded_pairs(corpus.valid, corpus.vocabularies, config)
-        valid = PairedTexts(*encoded, VALIDATED_AT_ONCE, seed=None).epoch(0)
+        valid = PairedTexts(*encoded, PAIRS_AT_ONCE, seed=None).epoch(0)
     return Trainer(network, recipe, texts, valid, measure=_measure(corpus, recipe.monitor))
 
 
