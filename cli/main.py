@@ -18,7 +18,7 @@ from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
 COMMANDS = {
-    "train": "train", "sample": "sample", "write": "write", "score": "score", "classify": "classify",
+    "train": "train", "sample": "sample", "write": "write", "score": "score", "classify": "classify", "translate": "translate",
     "eval": "evaluate", "report": "report",
     "plot": "plot", "info": "info",
     "export": "export", "import": "import_",

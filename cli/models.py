@@ -66,3 +66,10 @@ def classifier(path: str) -> Any:
     from nblstm.tasks.registry import load
 
     return load(path, ["classification"])
+
+
+def translator(path: str) -> Any:
+    """Read a translator. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, ["translation"])

@@ -134,8 +134,8 @@ def _option(field: dataclasses.Field, text: str, flags: tuple[str, ...], type: A
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the user gave."""
-    return {name: value for name, value in settings.items() if value is not None}
+    """Return the settings that the user gave; a repeatable one that he did not is ()."""
+    return {name: value for name, value in settings.items() if value is not None and value != ()}
 
 
 def model_option(command: Any) -> Any:

@@ -1,5 +1,7 @@
 """The translator: pairs read and batched, decoding like a search by hand, measures, the estimator and its file."""
 
+import json
+
 import numpy as np
 import pytest
 from support.cases import each
@@ -363,3 +365,52 @@ def test_wrong_data_are_named(model):
     with pytest.raises(ConfigError, match="nothing to measure"):
         model.evaluate([], [])
     assert isinstance(Vectors(np.zeros((2, 3))).lengths, np.ndarray)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def files(folder):
+    """pairs.tsv, and the same in two files."""
+    sources, targets = reversals(60)
+    (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\tCC\n" for a, b in zip(sources, targets)))
+    (folder / "a.en").write_text("\n".join(sources)), (folder / "a.de").write_text("\n".join(targets))
+    return sources, targets
+
+
+FEW = ["--hidden-size", 8, "--num-layers", 1, "--batch-size", 16, "--schedule", "constant", "-q"]
+
+
+def test_training_on_files_and_translating_line_for_line(files, command, folder):
+    """Pairs on lines or in two files; a stop in between changes no bit; empty lines stay; JSON has the attention."""
+    asked = ["train", "--task", "translate", *FEW]
+    outcome = command(*asked, "pairs.tsv", "--steps", 7, "-o", "whole.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert command(*asked, "pairs.tsv", "--steps", 5, "-o", "parts.safetensors").code == 0
+    outcome = command("train", "--resume", "--steps", 7, "-q", "-o", "parts.safetensors")
+    assert outcome.code == 0, outcome.err
+    whole, parts = (nblstm.load(folder / f"{name}.safetensors") for name in ("whole", "parts"))
+    assert np.array_equal(whole.parameters, parts.parameters) and whole.training["corpus"] == ["pairs.tsv"]
+    more = ["--valid-source", "a.en", "--valid-target", "a.de", "--shared-vocabulary", "--attention", "additive"]
+    outcome = command(*asked, "--source", "a.en", "--target", "a.de", *more, "--steps", 2, "-o", "two.safetensors")
+    assert outcome.code == 0, outcome.err
+    assert nblstm.load(folder / "two.safetensors").config.shared
+    (folder / "in.txt").write_text("1 2\n\n3\n")
+    outcome = command("translate", "in.txt", "-m", "whole.safetensors", "--beam", 2)
+    assert outcome.out.splitlines() == [whole.translate(["1 2"], beam=2)[0], "", whole.translate(["3"], beam=2)[0]]
+    outcome = command("translate", "-m", "whole.safetensors", "--json", "--num-samples", 2, "-n", 3, "in.txt")
+    found = json.loads(outcome.out.splitlines()[0])["translations"]
+    assert found[0]["source_tokens"] == [" 1", " 2", "<end>"] and len(found[0]["attention"]) == len(found[0]["tokens"])
+
+
+@each("arguments, code, message", [
+    (["--source", "a.en"], 2, "belong together"), (["pairs.tsv", "--source", "a.en", "--target", "a.de"], 2, "leave one out"),
+    (["--source", "a.en", "--target", "pairs.tsv", "--valid", "a.en"], 1, "a.en, line 1: there must be a tab"),
+    (["a.en"], 1, "a.en, line 1: there must be a tab"), (["pairs.tsv", "--pooling", "max"], 2, "pooling"),
+    (["pairs.tsv", "--attention", "dot"], 2, "sizes that match"),
+])  # fmt: skip
+def test_wrong_files_end_in_a_line(files, command, arguments, code, message):
+    """What is no pair, sides that do not belong together, settings of other tasks."""
+    outcome = command("train", "--task", "translate", *FEW, "--steps", 1, *arguments, "-o", "new.safetensors")
+    assert outcome.code == code and message in outcome.err and outcome.err.count("\n") == 1, outcome.err

@@ -122,10 +122,10 @@ class TranslatorRun(TaskRun):
         yield "text", f"{len(material.train[1]):,} pairs to train on, {len(material.valid[1]):,} to validate"
         source, target = material.vocabularies
         if source is target:
-            yield "vocabulary", f"{len(target):,} tokens of both sides, level {target.level}"
+            yield "words", f"{len(target):,} tokens of both sides, level {target.level}"
         elif source is not None:
             sizes = [f"{len(each):,} tokens of level {each.level}" for each in (source, target)]
-            yield "vocabulary", f"sources {sizes[0]}, targets {sizes[1]}"
+            yield "words", f"sources {sizes[0]}, targets {sizes[1]}"
 
     def batches(self, recipe: Any) -> str:
         """Say how large a batch is."""
