@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import click
-from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
+from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
 from nblstm.cli.models import text_model, texts_and_models
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, echo_json, json_option, scoring_options
+from nblstm.cli.options import FILE, MODEL, adapt_options, echo_json, json_option, scoring_options
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
@@ -43,6 +43,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     show_default=True,
     help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
 )
+@adapt_options
 @scoring_options
 @json_option
 def command(
@@ -51,6 +52,7 @@ def command(
     name: str | None,
     kind: str | None,
     streams: int,
+    adapt: dict[str, Any] | None,
     json: bool,
     **how: Any,
 ) -> None:
@@ -66,12 +68,15 @@ def command(
     loaded = [text_model(model) for model in models]
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, loaded)
+    if adapt is not None:
+        check_adapts(loaded, streams)
     rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
         for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
+                judge = _dynamically if adapt is not None else _scored
+                score, said = judge(model, sources, name, kind or "line", adapt or streams, reading, **how)
                 if score.tokens == 0:
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
@@ -119,6 +124,24 @@ def _scored(
         return score, STREAMS.format(used) if used > 1 else STREAM
     said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
     return scoring.score(network, vocabulary, chunks, reading.update), said
+
+
+def _dynamically(
+    model: Any, files: Any, name: str, kind: str, adapt: dict[str, Any], reading: Reading, encoding: str, **how: Any
+) -> tuple[Any, str]:
+    """Return the score of a file, or of a folder's, by a network that learns from it, and the protocol in words."""
+    from nblstm import scoring
+    from nblstm.text.corpus import read_chunks
+
+    network, vocabulary = model.adapting(**how, **adapt), model.vocabulary
+    if name == "documents":
+        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
+        judged = (
+            piece for text in texts for piece in scoring.stream(network, vocabulary, [text], True, reading.update)
+        )
+        return sum((piece.score for piece in judged), scoring.NOTHING), f"{dynamic(network)}; {protocol(model, kind)}"
+    chunks = read_chunks(files, vocabulary.level, encoding)
+    return scoring.score(network, vocabulary, chunks, reading.update), f"{dynamic(network)}; {STREAM}"
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

@@ -65,6 +65,23 @@ def protocol(model: Any, kind: str) -> str:
     return f"each {KINDS[kind]} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
 
 
+def check_adapts(models: Sequence[Any], streams: int = 1) -> None:
+    """Raise ConfigError unless models can learn while they read one stream."""
+    if streams > 1:
+        raise ConfigError("--adapt reads one stream, from its first token to its last; leave out --streams.")
+    if any(not hasattr(model, "adapting") for model in models):
+        raise ConfigError("--adapt is for models that read from left to right; a bidirectional one cannot learn so.")
+
+
+def dynamic(network: Any) -> str:
+    """Tell how a network learns while it reads, in words."""
+    how = network.how
+    return (
+        f"dynamic evaluation, every {how.segment} tokens learned from once they are scored "
+        f"({how.rule}, rate {how.rate:g}, decay {how.decay:g})"
+    )
+
+
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one); bytes at byte level."""
     from nblstm.text.corpus import read_each

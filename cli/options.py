@@ -171,6 +171,30 @@ def scoring_options(command: Any) -> Any:
     return command
 
 
+def adapt_options(command: Any) -> Any:
+    """Add the options of learning while reading; the command gets them as `adapt`, None without --adapt."""
+
+    @functools.wraps(command)
+    def chosen(*args: Any, adapt: str | None, **others: Any) -> Any:
+        rest = {name: others.pop(f"adapt_{name}") for name in ("rate", "decay", "segment")}
+        if adapt is None and (asked := given(rest)):
+            raise ConfigError(f"--adapt-{next(iter(asked))} needs --adapt.")
+        return command(*args, adapt=None if adapt is None else {"rule": adapt, **given(rest)}, **others)
+
+    options = [
+        click.option(
+            "--adapt", is_flag=False, flag_value="auto", type=click.Choice(("auto", "rms", "sgd")),
+            help="Dynamic evaluation: learn from each segment once it is scored. rms needs nblstm adapt-prepare.",
+        ),
+        click.option("--adapt-rate", type=float, help="With --adapt: size of an update."),
+        click.option("--adapt-decay", type=float, help="With --adapt: pull back to the trained weights, an update."),
+        click.option("--adapt-segment", type=int, help="With --adapt: tokens between two updates.  [default: 20]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        chosen = option(chosen)
+    return chosen
+
+
 def json_option(command: Any) -> Any:
     """Add --json: for programs."""
     return click.option("--json", "json", is_flag=True, help="Print JSON.")(command)

@@ -6,8 +6,10 @@ modules, so that other programs read them:
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
 
-(no head.weight if the config says tie), and beside them what `NetworkConfig.extra_shapes` names, in float64. All else
-is one JSON text in the container's metadata, under the key that the config's KEY is, "nblstm" for language models:
+(no head.weight if the config says tie), and beside them what `NetworkConfig.extra_shapes` names, in float64. A model
+that has been prepared to learn while it reads (`nblstm.adapting`) has its gradient statistics, too: for every weight a
+tensor of the same shape, whose name has STATISTICS before it. All else is one JSON text in the container's metadata,
+under the key that the config's KEY is, "nblstm" for language models:
 
     {"format_version": 1, "config": its fields, "vocabulary": Vocabulary, "training": facts about how it was made}
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,7 @@ from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 FORMAT_VERSION = 1
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
+STATISTICS = "statistics."
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
 FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
@@ -63,7 +66,8 @@ class ModelFile:
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
     extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
-    more: dict[str, Vocabulary] = dataclasses.field(default_factory=dict)  # what config.more_vocabularies names
+    more: dict[str, Vocabulary] = field(default_factory=dict)  # what config.more_vocabularies names
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)  # like the weights, not negative; empty: none
 
     @classmethod
     def of(
@@ -83,11 +87,13 @@ def save_model(path: Path, file: ModelFile) -> None:
     """Write a model file, atomically. ModelFileError if `load_model` would refuse it, or it cannot be written."""
     config, vocabulary = file.config, file.vocabulary
     _check_parts(config, vocabulary, file.more, path)
-    _check_arrays(config, file.weights, file.extras, path)
-    _check_finite({**file.weights, **file.extras}, path)
+    kept = {STATISTICS + name: array for name, array in file.statistics.items()}
+    _check_arrays(config, file.weights, file.extras, kept, path)
+    tensors = {**file.weights, **file.extras, **kept}
+    _check_finite(tensors, path)
     words = {name: each.to_dict() for name, each in {"vocabulary": vocabulary, **file.more}.items() if each is not None}
     document = {"config": config.to_dict(), **words, "training": dict(file.training)}
-    _save(path, config.KEY, {**file.weights, **file.extras}, document)
+    _save(path, config.KEY, tensors, document)
 
 
 def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
@@ -103,21 +109,36 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
         more = {name: _vocabulary(document, name, path) for name in config.more_vocabularies}
         training = _object(document.get("training", {}), "training", path)
         _check_parts(config, vocabulary, more, path)
-        extras = {name: entry for name, entry in entries.items() if name in config.extra_shapes}
-        _check_arrays(config, {name: entry for name, entry in entries.items() if name not in extras}, extras, path)
+        _check_arrays(config, *_sorted(config, entries), path)
         return ModelFile(config, vocabulary, {}, {}, training, more)
 
     tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
     _check_finite(tensors, path)
-    extras = {name: tensors.pop(name) for name in file.config.extra_shapes}
-    return dataclasses.replace(file, weights=tensors, extras=extras)
+    weights, extras, kept = _sorted(file.config, tensors)
+    statistics = {name.removeprefix(STATISTICS): array for name, array in kept.items()}
+    return dataclasses.replace(file, weights=weights, extras=extras, statistics=statistics)
 
 
-def _check_arrays(config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], path: Path) -> None:
-    """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config."""
+def _sorted(config: NetworkConfig, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Sort tensors, or entries of a header, into weights, extras and statistics, by their names."""
+    extras = {name: tensor for name, tensor in tensors.items() if name in config.extra_shapes}
+    kept = {name: tensor for name, tensor in tensors.items() if config.may_adapt and name.startswith(STATISTICS)}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in extras and name not in kept}
+    return weights, extras, kept
+
+
+def _check_arrays(
+    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], kept: Mapping[str, Any], path: Path
+) -> None:
+    """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config.
+
+    kept: the statistics, as they are named in a file; may be empty.
+    """
     check_tensors(weights, config.shapes, path)
     check_tensors(extras, config.extra_shapes, path)
-    for arrays, dtype in ((weights, config.dtype), (extras, "float64")):
+    if kept:
+        check_tensors(kept, {STATISTICS + name: shape for name, shape in config.shapes.items()}, path)
+    for arrays, dtype in ((weights, config.dtype), (kept, config.dtype), (extras, "float64")):
         for name, array in arrays.items():
             if array.dtype != dtype:
                 raise ModelFileError(f"{path}: tensor {name!r:.80} must be {dtype} by the config, got {array.dtype}.")
