@@ -17,6 +17,7 @@ from nblstm.errors import ConfigError, TextError
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
+WINDOWS = "windows of {} tokens, each read from nothing, the first token of the file given"
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
@@ -43,6 +44,11 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     show_default=True,
     help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
 )
+@click.option(
+    "--windows",
+    type=click.IntRange(1, 10**6),
+    help="Read windows of so many tokens, each from nothing, as models with a fixed context are scored.",
+)
 @adapt_options
 @scoring_options
 @json_option
@@ -52,6 +58,7 @@ def command(
     name: str | None,
     kind: str | None,
     streams: int,
+    windows: int | None,
     adapt: dict[str, Any] | None,
     json: bool,
     **how: Any,
@@ -67,16 +74,18 @@ def command(
     models = models or [MODEL]
     loaded = [text_model(model) for model in models]
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
-    _check(name, kind, streams, loaded)
+    _check(name, kind, streams, windows, loaded)
     if adapt is not None:
-        check_adapts(loaded, streams)
+        check_adapts(loaded, streams if windows is None else 2)
     rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
         for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                judge = _dynamically if adapt is not None else _scored
-                score, said = judge(model, sources, name, kind or "line", adapt or streams, reading, **how)
+                if adapt is None:
+                    score, said = _scored(model, sources, name, kind or "line", streams, windows, reading, **how)
+                else:
+                    score, said = _dynamically(model, sources, name, kind or "line", adapt, reading, **how)
                 if score.tokens == 0:
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
@@ -93,21 +102,26 @@ def command(
         say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
-def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
+def _check(name: str, kind: str | None, streams: int, windows: int | None, loaded: Sequence[Any]) -> None:
     """Raise ConfigError if the options contradict each other or a model."""
     if name == "stream" and kind:
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
-    if streams > 1 and any(model.config.directions == 2 for model in loaded):
-        raise ConfigError("--streams is for models that read from left to right; a bidirectional one reads spans.")
+    if windows is not None and (name == "documents" or streams > 1):
+        raise ConfigError("--windows are cut from a stream; leave out --documents, --protocol documents and --streams.")
+    if (streams > 1 or windows is not None) and any(model.config.directions == 2 for model in loaded):
+        raise ConfigError(
+            "--streams and --windows are for models that read from left to right; a bidirectional one reads spans."
+        )
     if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
         raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
 
 
 def _scored(
-    model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
-) -> tuple[Any, str]:
+    model: Any, files: Any, name: str, kind: str, streams: int, windows: int | None, reading: Reading, encoding: str,
+    **how: Any,
+) -> tuple[Any, str]:  # fmt: skip
     """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.corpus import read_chunks
@@ -118,7 +132,11 @@ def _scored(
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(
+        read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1 or windows is not None, **how
+    )
+    if windows is not None:
+        return scoring.score_in_windows(network, vocabulary, chunks, windows, reading.update), WINDOWS.format(windows)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM

@@ -90,9 +90,7 @@ def command(
     learning = "" if network is None else f"{dynamic(network)}; "
     say(f"protocol: {learning}{protocol(loaded, by)}", err=True)
     several = len(names) > 1 or os.path.isdir(names[0])
-    output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
-    if json and network is not None:
-        output.protocol = f"{dynamic(network)}; {output.protocol}"
+    output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several, learning)
     with Reading(names, hidden=sys.stdout.isatty() and not rank) as reading:
         judge = _judged_files if by == "file" else _judged_texts
         if network is not None:
@@ -192,7 +190,7 @@ def _ranked(scored: Iterable, by: str) -> list:
 class _Table:
     """For people: numbers in columns, the place and the text behind them."""
 
-    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool, learning: str) -> None:
         self.several = several
         self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
         where = "file" if by == "file" else "file:line" if several else "line"
@@ -217,9 +215,10 @@ class _Table:
 class _JsonLines:
     """For programs: an object on each line."""
 
-    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool, learning: str) -> None:
         end = vocabulary.end_id
-        self.protocol = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
+        place = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
+        self.protocol = learning + place
 
     def tokens(self, place: Place, piece: Any) -> None:
         """Write an object for each token of a piece."""

@@ -14,7 +14,7 @@ with what the same model makes of it without learning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +28,10 @@ from nblstm.nn.parameters import check_parameters
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Streams
 
-EPSILON = 1e-2  # of the mean of the statistics: so that no weight moves beyond measure
+EPSILON = 0.1  # of the mean of the statistics: so that no weight moves beyond measure
 STREAMS, STEPS = 32, 20  # of a chunk whose gradient the statistics take: about as many tokens as an update of training
 MOST_CHUNKS = 400  # whose gradients are looked at
+RATES = tuple(RULES["rms"][0] * factor for factor in (0.25, 0.5, 1, 2, 4))  # that are tried on a validation text
 
 
 class AdaptingNetwork(Network):
@@ -118,8 +119,3 @@ def check_statistics(config: Any, statistics: Any) -> np.ndarray:
     if not (statistics >= 0).all() or not statistics.any():
         raise ConfigError("gradient statistics must be at least 0, and not all 0.")
     return statistics
-
-
-def best_rate(scored: Callable[[float], float], rates: Iterable[float]) -> float:
-    """Return the rate of the lowest loss; scored: rate -> nats per token of a validation text."""
-    return min(rates, key=scored)

@@ -41,7 +41,7 @@ def by_hand(model, ids, rule, rate, decay, segment):
         if rule == "sgd":
             w += decay * (trained - w) - rate * gradient
         else:
-            w += np.minimum(1, decay * r / r.mean()) * (trained - w) - rate * gradient / (r + 1e-2 * r.mean())
+            w += np.minimum(1, decay * r / r.mean()) * (trained - w) - rate * gradient / (r + 0.1 * r.mean())
     return nats, w
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nblstm.config.checks import MAX_SIZE, Config, above_zero, at_least, at_most, check_types, one_of
 
-RULES = {"rms": (2e-4, 0.005), "sgd": (2e-2, 1e-4)}  # rule -> rate and decay, where none are given
+RULES = {"rms": (1e-4, 1e-3), "sgd": (2e-2, 1e-4)}  # rule -> rate and decay, where none are given
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import BeamConfig, SampleConfig, WriteConfig
+from nblstm.config import BeamConfig, SampleConfig, WriteConfig, is_number
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_state, save_state
 from nblstm.generation import sampler
@@ -187,15 +187,22 @@ class LanguageModel(TextModel):
 
     # ------------------------------------------------------------ learning while reading
 
-    def prepared(self, text: str, backend: str = "auto", threads: int = 0) -> LanguageModel:
+    def prepared(
+        self,
+        text: str,
+        backend: str = "auto",
+        threads: int = 0,
+        on_progress: Callable[[int], None] = lambda tokens: None,
+    ) -> LanguageModel:
         """Return the same model with gradient statistics, by which it learns better while it reads.
 
-        text: that of its training, or some of it. ConfigError if it is too short; see `nblstm.adapting`.
+        text: that of its training, or some of it. ConfigError if it is too short; see `nblstm.adapting`. on_progress:
+        called with the number of tokens read since the last call.
         """
         from nblstm.adapting import gradient_statistics
 
         network = self.network(fastest() if checks.a(str, "backend", backend) == "auto" else backend, threads)
-        return self.with_statistics(gradient_statistics(network, self.encode(text)))
+        return self.with_statistics(gradient_statistics(network, self.encode(text), on_progress))
 
     def with_statistics(self, statistics: np.ndarray | None) -> LanguageModel:
         """Return the same model with these gradient statistics (num_parameters,), or with none. ConfigError for others."""
@@ -204,6 +211,27 @@ class LanguageModel(TextModel):
         model = LanguageModel(self.config, self.vocabulary, self._given, self.training)
         model.statistics = None if statistics is None else check_statistics(self.config, statistics)
         return model
+
+    def with_best_rate(
+        self,
+        text: str,
+        backend: str = "auto",
+        threads: int = 0,
+        on_progress: Callable[[int], None] = lambda tokens: None,
+    ) -> tuple[LanguageModel, list[float]]:
+        """Return the same model with the rate of learning that does best on a text, and the loss with each of the RATES.
+
+        text: one that was not trained on, and on which the model is not judged. `adapting` takes the rate, from then on.
+        """
+        from nblstm.adapting import RATES
+
+        losses = []
+        for rate in RATES:
+            losses.append(self.dynamic_score(text, backend, threads, rule="rms", rate=rate).loss)
+            on_progress(len(text))
+        kept = {"rate": RATES[int(np.argmin(losses))]}
+        model = LanguageModel(self.config, self.vocabulary, self._given, {**self.training, "adapt": kept})
+        return model.with_statistics(self.statistics), losses
 
     def adapting(self, backend: str = "auto", threads: int = 0, **settings: Any) -> AdaptingNetwork:
         """Return a network that learns from what it reads, for `nblstm.scoring`; the model stays as it is.
@@ -214,9 +242,16 @@ class LanguageModel(TextModel):
         from nblstm.adapting import AdaptingNetwork
         from nblstm.config.adapting import AdaptConfig
 
-        how = AdaptConfig.from_dict(settings)
+        prepared = self.statistics is not None and settings.get("rule", "auto") != "sgd"
+        how = AdaptConfig.from_dict({**(self._kept_rate() if prepared else {}), **settings})
         chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
         return AdaptingNetwork(self.config, self.parameters, self.statistics, how, chosen, threads)
+
+    def _kept_rate(self) -> dict[str, float]:
+        """Return the rate that `with_best_rate` has kept; a file may hold anything there."""
+        kept = self.training.get("adapt")
+        rate = kept.get("rate") if isinstance(kept, dict) else None
+        return {"rate": float(rate)} if isinstance(rate, (int, float)) and is_number(rate) and rate > 0 else {}
 
     def adapt(self, text: str, backend: str = "auto", threads: int = 0, **settings: Any) -> LanguageModel:
         """Return a model that has read a text, and learned from it; arguments as in `adapting`. This one stays as it is."""
