@@ -8,12 +8,23 @@ from typing import Any
 
 import click
 from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
-from nblstm.cli.models import text_model, texts_and_models
+from nblstm.cli.measured import measured, refuse
+from nblstm.cli.models import texts_and_models, trained_model
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, adapt_options, echo_json, json_option, scoring_options
+from nblstm.cli.options import (
+    FILE,
+    MODEL,
+    adapt_options,
+    echo_json,
+    given,
+    json_option,
+    run_setting,
+    scoring_options,
+)
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
+from nblstm.tasks.registry import run_of_model
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
@@ -49,6 +60,8 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     type=click.IntRange(1, 10**6),
     help="Read windows of so many tokens, each from nothing, as models with a fixed context are scored.",
 )
+@run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
+@run_setting("label_column", "And the column of the labels.")
 @adapt_options
 @scoring_options
 @json_option
@@ -61,18 +74,28 @@ def command(
     windows: int | None,
     adapt: dict[str, Any] | None,
     json: bool,
+    text_column: str | None,
+    label_column: str | None,
     **how: Any,
 ) -> None:
-    """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
+    """Print how good models are on files (- is standard input).
 
-    Bits per character and per byte compare models of different tokenizations, in the same protocol.
+    Of models of text loss, perplexity and bits per character, a row for each model and file; bits per character and per
+    byte compare models of different tokenizations, in the same protocol. Of a classifier accuracy, macro F1, confusion
+    and calibration on labelled texts.
     """
     from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable
 
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
-    loaded = [text_model(model) for model in models]
+    loaded = [trained_model(model) for model in models]
+    reading = given({"text_column": text_column, "label_column": label_column})
+    if any(run_of_model(model).MEASURES for model in loaded):
+        others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
+        refuse({**others, "streams": streams if streams > 1 else None})
+        return measured(files, list(zip(models, loaded)), reading, json, **how)
+    refuse(reading)
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, windows, loaded)
     if adapt is not None:

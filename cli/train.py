@@ -254,7 +254,8 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
 
 
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
-    """Show the bar after an update; a line of 80 columns at most, and a sample if asked, after an epoch."""
+    """Show the bar after an update; a line of 80 columns at most (without step and rate where the task
+    has measures of its own), and a sample if asked, after an epoch."""
     from nblstm.cli.progress import speed
 
     epochs = session.trainer.config.epochs
@@ -269,9 +270,10 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
     found = session.task.found(report.measures)
     valid += f" {found}" if found else ""
     best = " best" if report.improved and valid else ""
+    step, lr = ("", "") if found else (f" step {report.step:5,}", f"lr {report.lr:.2g} ")
     progress.line(
-        f"epoch {report.epoch:5.2f} step {report.step:5,}{train}{valid} "
-        f"lr {report.lr:.2g} {speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
+        f"epoch {report.epoch:5.2f}{step}{train}{valid} "
+        f"{lr}{speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
     )
     if sample_tokens:
         progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
@@ -287,7 +289,7 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     elif not stopped and trainer.step == first:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_measures:
-        progress.line(f"best    {session.task.best(trainer.best_measures)}")
+        progress.line(f"best    valid {session.task.best(trainer.best_measures)}")
     for warning in _doubts(session, stopped):
         progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")

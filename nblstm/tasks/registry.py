@@ -85,6 +85,11 @@ def run_of(task: str) -> TaskRun:
     return _named(RUNS[task][1])()
 
 
+def run_of_model(model: Any) -> TaskRun:
+    """Return what makes runs of a model's task."""
+    return run_of(task_of(type(model.config)))
+
+
 def run_named(name: Any) -> str:
     """Find the task of runs that a person names by what it is called or does. ConfigError if there is none."""
     if isinstance(name, str) and (name in VERBS or name in VERBS.values()):

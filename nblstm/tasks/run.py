@@ -7,6 +7,7 @@ for both in `registry.RUNS`. The session asks in this order:
     resume   known, check_known, read_again, trainer
     save     stored (checkpoint), training and model (model file)
     shown    introduce, batches, found, watched, doubts, next
+    later    evaluate (a model on files, where the task has MEASURES), describe
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 Places = Mapping[str, Sequence[str]]  # name of RunSettings.places -> paths, absolute
+TOKENS_SHOWN = 40  # of a vocabulary
 Notify = Callable[[str], None]
 
 
@@ -34,6 +36,13 @@ class Material(Protocol):
 
     fingerprint: str
     vocabulary: Vocabulary
+
+
+class TaskEvaluation(NamedTuple):
+    """What was measured on files: as JSON values by name, and as lines to be read."""
+
+    facts: dict[str, Any]
+    lines: list[str]
 
 
 class TaskRun(ABC):
@@ -144,25 +153,45 @@ class TaskRun(ABC):
         )
 
     def best(self, measures: Mapping[str, float]) -> str:
-        """Say how good the best weights are: "valid 0.4321 nats per text, accuracy 81.2 %"."""
+        """Say how good weights are: "0.4321 nats per text, accuracy 81.2 %"."""
         found = self.found(measures)
-        return f"valid {measures['loss']:.4f} nats per {self.UNIT}{', ' if found else ''}{found}"
+        return f"{measures['loss']:.4f} nats per {self.UNIT}{', ' if found else ''}{found}"
 
     def watched(self, recipe: Any) -> str:
         """Name what decides which weights are kept: "validation loss"."""
         return "validation loss"
 
+    def doubt(self, vocabulary: Any, measures: Mapping[str, float]) -> str | None:
+        """Say what speaks against a model of such measures, without a full stop; None for nothing."""
+        return None
+
     def doubts(self, material: Any, trainer: Trainer) -> Iterator[str]:
-        """Yield what speaks against the model, without a full stop."""
-        return iter(())
+        """Yield what speaks against the model that was trained, without a full stop."""
+        if (found := self.doubt(material.vocabulary, trainer.best_measures)) is not None:
+            yield found
 
     @abstractmethod
     def next(self, shape: Any) -> str:
         """Return the name of the command that uses the model: "sample"."""
 
+    # ------------------------------------------------------------ a model that is there
+
+    def evaluate(
+        self, model: Any, places: Places, reading: Any, backend: str = "auto", threads: int = 0
+    ) -> TaskEvaluation:
+        """Measure a model on files, by MEASURES and what else says how good it is. TextError names file and line."""
+        raise ConfigError(f"a model of {self.TASK} is measured by the protocols of language models.")
+
+    def describe(self, model: Any) -> list[tuple[str, str]]:
+        """Return (name, value) of what a model knows, to be read: its vocabulary."""
+        v = model.vocabulary
+        tokens = " ".join(repr(token)[1:-1] for token in v.tokens[:TOKENS_SHOWN])
+        more = " ..." if len(v) > TOKENS_SHOWN else ""
+        return [("vocabulary", f"{len(v):,} tokens, level {v.level}"), ("tokens", tokens + more)]
+
     def check_writes(self, shape: Any) -> None:
         """Raise ConfigError unless the model can write text while it is trained."""
-        raise ConfigError(f"a model of the task {self.TASK} writes no text; leave sample out.")
+        raise ConfigError(f"a model of {self.TASK} writes no text; leave sample out.")
 
 
 def text_of(vocabulary: Vocabulary, text: Any) -> Any:

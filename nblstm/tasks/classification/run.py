@@ -22,7 +22,7 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, percent, text_of
+from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, check_vocabulary_of_run, percent, text_of
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -59,8 +59,9 @@ class ClassifierRun(TaskRun):
             labelled_in(places[name], reading.text_column, reading.label_column, reading.encoding)
             for name in ("corpus", "valid")
         )
-        if places["valid"] and not valid.texts:
-            raise TextError(f"there is no labelled text in {', '.join(places['valid'])}; name a file with some.")
+        for name, found in (("corpus", corpus), ("valid", valid)):
+            if places[name] and not found.texts:
+                raise _nothing(places[name])
         classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
         if len(classes) < 2:
             raise TextError(
@@ -68,8 +69,6 @@ class ClassifierRun(TaskRun):
                 "a classifier has to choose."
             )
         train, held_out = _part(corpus, classes), _part(valid, classes)
-        if not train.texts:
-            raise TextError(f"there is no labelled text in {', '.join(places['corpus'])}; name a file with some.")
         if not places["valid"]:
             train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
         vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
@@ -147,9 +146,37 @@ class ClassifierRun(TaskRun):
             label = material.classes[int(count.argmax())]
             yield f"the model is right in {percent(accuracy)}, and so is who always says {label!s:.40}"
 
+    # ------------------------------------------------------------ a model that is there
+
+    def evaluate(
+        self,
+        model: TextClassifier,
+        places: Places,
+        reading: LabelledTextConfig,
+        backend: str = "auto",
+        threads: int = 0,
+    ) -> TaskEvaluation:
+        """Measure accuracy, F1, confusion and calibration. TextError names file and line of a label that is not known."""
+        read = labelled_in(places["corpus"], reading.text_column, reading.label_column, reading.encoding)
+        if not read.texts:
+            raise _nothing(places["corpus"])
+        expected = _part(read, model.config.classes)
+        found = model.evaluate(read.texts, model.classes_[indices(expected.labels)], backend, threads)
+        return TaskEvaluation(found.facts(), found.lines())
+
+    def describe(self, model: TextClassifier) -> list[tuple[str, str]]:
+        """Return the vocabulary and the labels."""
+        labels = f"{len(model.config.labels):,}: {', '.join(model.config.labels):.300}"
+        return [*super().describe(model), ("labels", labels)]
+
     def next(self, shape: Any) -> str:
         """Return the name of the command that uses the model."""
         return "classify"
+
+
+def _nothing(paths: Sequence[str]) -> TextError:
+    """Make the error of files without a labelled text."""
+    return TextError(f"there is no labelled text in {', '.join(paths)}; name a file with some.")
 
 
 def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
