@@ -159,7 +159,7 @@ def test_a_model_is_trained_on(here):
     ({"bptt": 3}, "bptt is for task language, not for classify"), ({"tie": True}, "tie is for task language"),
     ({"documents": "line"}, "documents is for task language"), ({"device": "cuda"}, "device is for task language"),
     ({"mask_fraction": 0.2}, "mask_fraction is for task language"), ({"labels": ("a",)}, "no setting 'labels'"),
-    ({"task": "sort"}, "task must be one of language, classify, got 'sort'"), ({"pooling": "sum"}, "pooling must be one of"),
+    ({"task": "sort"}, "task must be one of language, classify, "), ({"pooling": "sum"}, "pooling must be one of"),
     ({"task": None, "pooling": "max"}, "pooling is for task classify, not for language"), ({"level": 3}, "level must be"),
     ({"task": 3}, "task must be one of"), ({"dropout": 2.0}, "dropout must be"),
 ])  # fmt: skip
@@ -204,7 +204,8 @@ def test_a_run_goes_on_with_its_texts_alone(here):
 def test_help_parts_options_by_task(command):
     """Defaults of a task that differ are shown as its own."""
     text = command("train", "-h").out
-    common, of_language, of_classify = text.replace("Options of --task", "\0").split("\0")
+    common, *parts = text.split("Options of --task ")
+    of_language, of_classify = (part for part in parts if part.startswith(("language:", "classify:")))
     words = " ".join(common.split())
     assert "Units per layer. [default: 256] [classify: 128]" in words
     assert "--bptt" in of_language and "--pooling" in of_classify and "--pooling" not in common

@@ -45,7 +45,7 @@ def _training_facts(model: Any, run: Any) -> list[tuple[str, str]]:
     if t.get("valid_loss") is not None:
         measures = {name.removeprefix("valid_"): value for name, value in t.items() if name.startswith("valid_")}
         facts.append(("validation", run.best(measures)))
-        if (found := run.doubt(model.vocabulary, measures)) is not None:
+        if (found := run.doubt(model, measures)) is not None:
             facts.append(("warning", found))
     if not all(fits.values()):
         wrong = ", ".join(name for name, good in fits.items() if not good)

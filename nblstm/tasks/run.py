@@ -161,13 +161,16 @@ class TaskRun(ABC):
         """Name what decides which weights are kept: "validation loss"."""
         return "validation loss"
 
-    def doubt(self, vocabulary: Any, measures: Mapping[str, float]) -> str | None:
-        """Say what speaks against a model of such measures, without a full stop; None for nothing."""
+    def doubt(self, known: Any, measures: Mapping[str, float]) -> str | None:
+        """Say what speaks against a model of such measures, without a full stop; None for nothing.
+
+        known: the model, or the material that it was trained on: what has the vocabulary.
+        """
         return None
 
     def doubts(self, material: Any, trainer: Trainer) -> Iterator[str]:
         """Yield what speaks against the model that was trained, without a full stop."""
-        if (found := self.doubt(material.vocabulary, trainer.best_measures)) is not None:
+        if (found := self.doubt(material, trainer.best_measures)) is not None:
             yield found
 
     @abstractmethod
@@ -180,7 +183,7 @@ class TaskRun(ABC):
         self, model: Any, places: Places, reading: Any, backend: str = "auto", threads: int = 0
     ) -> TaskEvaluation:
         """Measure a model on files, by MEASURES and what else says how good it is. TextError names file and line."""
-        raise ConfigError(f"a model of {self.TASK} is measured by the protocols of language models.")
+        raise ConfigError(f"nothing measures a model of {self.TASK} on files.")
 
     def describe(self, model: Any) -> list[tuple[str, str]]:
         """Return (name, value) of what a model knows, to be read: its vocabulary."""
