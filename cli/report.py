@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
 import click
-from nblstm.cli.models import text_model
+from click.core import ParameterSource
+from nblstm.cli.models import trained_model
 from nblstm.cli.names import Command
-from nblstm.cli.options import ENCODING, FILE, model_option
+from nblstm.cli.options import ENCODING, FILE, model_option, run_setting
 from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
 from nblstm.config import DOCUMENTS
+from nblstm.errors import ConfigError
 
+OF_LANGUAGE = ("report", "make_report"), ("page", "render")
+REPORTS = {  # task -> module and name of what makes its report, and of what renders it
+    "language": OF_LANGUAGE,
+    "masked": OF_LANGUAGE,
+    "classification": (("classifier_report", "make_classifier_report"), ("classifier_page", "classifier_page")),
+}
 HTML = (("<!doctype html",), "an HTML page")
 
 
@@ -29,26 +42,38 @@ HTML = (("<!doctype html",), "an HTML page")
     "--documents", type=click.Choice(DOCUMENTS), default="line", show_default=True,
     help="What a document is in the texts, for a model trained on documents.",
 )  # fmt: skip
+@run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
+@run_setting("label_column", "And the column of the labels.")
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
-def command(
-    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str, encoding: str
-) -> None:
+@click.pass_context
+def command(context: click.Context, model: str, output: str, **settings: Any) -> None:
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
-    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
-    page that is at the output is replaced; any other file there is left alone.
+    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
+    classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
+    decision. An HTML page that is at the output is replaced; any other file there is left alone.
     """
-    from nblstm.reporting.page import render
-    from nblstm.reporting.report import make_report
-
     check_replaceable(output, *HTML)
-    loaded = text_model(model)
-    report = make_report(
-        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
-        seed=seed, n=n, notify=lambda message: say(message, err=True),
-    )  # fmt: skip
+    loaded = trained_model(model)
+    make, render, takes = _report_of(loaded)
+    for name in settings.keys() - takes:
+        if context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+            raise ConfigError(f"--{name.replace('_', '-')} is not for models of this task; leave it out.")
+    asked = {name: value for name, value in settings.items() if name in takes}
+    report = make(model, loaded, metrics=_metrics(model), notify=lambda message: say(message, err=True), **asked)
     write(output, render(report))
+
+
+def _report_of(model: Any) -> tuple[Callable[..., Any], Callable[[Any], str], set[str]]:
+    """Return what makes the report of a model, what renders it, and the options that it takes."""
+    from nblstm.tasks.registry import task_of
+
+    task = task_of(type(model.config))
+    if task not in REPORTS:
+        raise ConfigError(f"there is no report about a model of task {task}.")
+    make, render = (getattr(import_module(f"nblstm.reporting.{module}"), name) for module, name in REPORTS[task])
+    return make, render, set(signature(make).parameters)
 
 
 def _metrics(model: str):

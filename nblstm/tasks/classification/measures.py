@@ -24,14 +24,16 @@ class Evaluation:
     labels: tuple[Any, ...]
     confusion: np.ndarray
     calibration_error: float
+    bins: tuple[tuple[int, float, float], ...] = ()  # of each of BINS: texts, accuracy, mean probability
 
     @classmethod
     def of(cls, labels: tuple[Any, ...], expected: np.ndarray, probabilities: np.ndarray) -> Evaluation:
         """Measure probabilities (texts, labels) by the true labels' places (texts,)."""
         decided, count = probabilities.argmax(axis=1), len(labels)
         confusion = np.bincount(indices(expected * count + decided), minlength=count * count).reshape(count, count)
-        error = _calibration_error(decided == expected, probabilities.max(axis=1).astype(np.float64))
-        return cls(labels, confusion, error)
+        bins = _calibration_bins(decided == expected, probabilities.max(axis=1).astype(np.float64))
+        error = sum(count * abs(right - sure) for count, right, sure in bins) / len(expected)
+        return cls(labels, confusion, float(error), bins)
 
     @property
     def accuracy(self) -> float:
@@ -91,8 +93,9 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return part / np.maximum(whole, 1)
 
 
-def _calibration_error(right: np.ndarray, probability: np.ndarray) -> float:
-    """Return sum over bins of |texts that are right - their probabilities| / texts."""
-    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    difference = np.bincount(indices(bins), right, BINS) - np.bincount(indices(bins), probability, BINS)
-    return float(np.abs(difference).sum() / len(right))
+def _calibration_bins(right: np.ndarray, probability: np.ndarray) -> tuple[tuple[int, float, float], ...]:
+    """Return of each bin of the decisions' probabilities (texts, accuracy, mean probability)."""
+    bins = indices(np.minimum((probability * BINS).astype(np.int64), BINS - 1))
+    counts = np.bincount(bins, minlength=BINS)
+    accuracy, mean = (_share(np.bincount(bins, values, BINS), counts) for values in (right, probability))
+    return tuple(zip(counts.tolist(), accuracy.tolist(), mean.tolist()))

@@ -59,16 +59,16 @@ class ClassifierRun(TaskRun):
             labelled_in(places[name], reading.text_column, reading.label_column, reading.encoding)
             for name in ("corpus", "valid")
         )
-        for name, found in (("corpus", corpus), ("valid", valid)):
-            if places[name] and not found.texts:
-                raise _nothing(places[name])
         classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
+        train, held_out = (
+            LabelledPart(read.texts, labels_of(read, classes, places[name]))
+            for name, read in (("corpus", corpus), ("valid", valid))
+        )
         if len(classes) < 2:
             raise TextError(
                 f"labels must be of two kinds at least, got {len(classes)} in {', '.join(places['corpus'])}; "
                 "a classifier has to choose."
             )
-        train, held_out = _part(corpus, classes), _part(valid, classes)
         if not places["valid"]:
             train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
         vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
@@ -159,10 +159,8 @@ class ClassifierRun(TaskRun):
     ) -> TaskEvaluation:
         """Measure accuracy, F1, confusion and calibration. TextError names file and line of a label that is not known."""
         read = labelled_in(places["corpus"], reading.text_column, reading.label_column, reading.encoding)
-        if not read.texts:
-            raise _nothing(places["corpus"])
-        expected = _part(read, model.config.classes)
-        found = model.evaluate(read.texts, model.classes_[indices(expected.labels)], backend, threads)
+        expected = labels_of(read, model.config.classes, places["corpus"])
+        found = model.evaluate(read.texts, model.classes_[indices(expected)], backend, threads)
         return TaskEvaluation(found.facts(), found.lines())
 
     def describe(self, model: TextClassifier) -> list[tuple[str, str]]:
@@ -175,13 +173,13 @@ class ClassifierRun(TaskRun):
         return "classify"
 
 
-def _nothing(paths: Sequence[str]) -> TextError:
-    """Make the error of files without a labelled text."""
-    return TextError(f"there is no labelled text in {', '.join(paths)}; name a file with some.")
+def labels_of(read: LabelledLines, classes: Sequence[Any], paths: Sequence[str]) -> np.ndarray:
+    """Find the place of each label among the classes, (texts,) int32.
 
-
-def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
-    """Find the places of the labels among the classes. TextError names file and line of a label that is none of them."""
+    TextError names file and line of a label that is none of them, and the paths if there is no text in them.
+    """
+    if paths and not read.texts:
+        raise TextError(f"there is no labelled text in {', '.join(paths)}; name a file with some.")
     numbers = {str(label): number for number, label in enumerate(classes)}
     for label, (name, line) in zip(read.labels, read.places):
         if label not in numbers:
@@ -189,7 +187,7 @@ def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
             raise TextError(
                 f"{name}, line {line}: the label {label!r:.40} is none that is learned; these are {known:.200}."
             )
-    return LabelledPart(read.texts, np.array([numbers[label] for label in read.labels], np.int32))
+    return np.array([numbers[label] for label in read.labels], np.int32)
 
 
 def _counts(corpus: LabelledCorpus) -> list[tuple[str, int]]:
