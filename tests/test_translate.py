@@ -13,7 +13,7 @@ from nblstm.errors import ConfigError, ModelFileError, TextError
 from nblstm.nn.encoder_decoder import Pairs
 from nblstm.tasks.translation.batches import Encoded, PairedTexts, Vectors, encoded_sources, encoded_targets
 from nblstm.tasks.translation.config import TranslateConfig
-from nblstm.tasks.translation.decoding import Translating
+from nblstm.tasks.translation.decoding import Translating, largest_of_rows
 from nblstm.tasks.translation.measures import corpus_bleu
 from nblstm.text.batches import Chunk
 from nblstm.text.packing import rows_of
@@ -168,6 +168,17 @@ def test_a_coverage_penalty_is_wus():
         penalty = 0.7 * np.log(np.minimum(1, one.attention.sum(axis=0))).sum()
         assert one.score == pytest.approx(one.log_probability / ((5 + len(one.tokens)) / 6) ** 0.8 + penalty)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+@each("V, count", [(1, 1), (3, 5), (50, 1), (1000, 5), (997, 12)])
+def test_the_largest_of_rows(V, count):
+    """As sorting finds them, equal ones in the order of their ids; log p sums to 1."""
+    logits = np.random.default_rng(V).normal(size=(7, V)).astype(np.float32).round(1)
+    log_p, tokens = largest_of_rows(logits, count)
+    expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    assert np.array_equal(tokens, expected)
+    exact = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True))
+    close(log_p, np.take_along_axis(exact, expected, axis=1), 1e-5)
 
 
 def test_drawing_follows_the_distribution():
