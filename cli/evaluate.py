@@ -20,15 +20,18 @@ from nblstm.cli.options import (
     json_option,
     run_setting,
     scoring_options,
+    setting,
 )
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.registry import run_of_model
+from nblstm.tasks.translation.config import TranslateConfig
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
 WINDOWS = "windows of {} tokens, each read from nothing, the first token of the file given"
+TARGET = "Of a translator: the targets of a FILE of sources, line by line; else a line of FILE is source TAB target."
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
@@ -62,6 +65,9 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 )
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
+@click.option("--target", "targets", multiple=True, metavar="FILE", type=FILE, help=TARGET)
+@setting(TranslateConfig, "beam", "Of a translator: hypotheses kept at every step.")
+@setting(TranslateConfig, "length_penalty", "And what it has against short translations.")
 @adapt_options
 @scoring_options
 @json_option
@@ -76,13 +82,16 @@ def command(
     json: bool,
     text_column: str | None,
     label_column: str | None,
+    targets: Sequence[str],
+    beam: int | None,
+    length_penalty: float | None,
     **how: Any,
 ) -> None:
     """Print how good models are on files (- is standard input).
 
     Of models of text loss, perplexity and bits per character, a row for each model and file; bits per character and per
     byte compare models of different tokenizations, in the same protocol. Of a classifier accuracy, macro F1, confusion
-    and calibration on labelled texts.
+    and calibration on labelled texts; of a translator perplexity, exact match and BLEU on pairs.
     """
     from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable
@@ -91,11 +100,12 @@ def command(
     models = models or [MODEL]
     loaded = [trained_model(model) for model in models]
     reading = given({"text_column": text_column, "label_column": label_column})
+    asked = given({"beam": beam, "length_penalty": length_penalty})
     if any(run_of_model(model).MEASURES for model in loaded):
         others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
         refuse({**others, "streams": streams if streams > 1 else None})
-        return measured(files, list(zip(models, loaded)), reading, json, **how)
-    refuse(reading)
+        return measured(files, targets, list(zip(models, loaded)), reading, json, **how, **asked)
+    refuse({**reading, **asked, "target": targets or None})
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, windows, loaded)
     if adapt is not None:

@@ -415,6 +415,27 @@ def test_training_on_files_and_translating_line_for_line(files, command, folder)
     assert found[0]["source_tokens"] == [" 1", " 2", "<end>"] and len(found[0]["attention"]) == len(found[0]["tokens"])
 
 
+def test_measures_on_files(model, files, command, folder):
+    """eval prints what `evaluate` returns, of pairs on lines or in two files; info and the epoch lines show BLEU."""
+    model.save(folder / "model.safetensors")
+    expected = model.evaluate(*files, beam=2, backend="numpy").facts()
+    for where in (["pairs.tsv"], ["a.en", "--target", "a.de"]):
+        outcome = command("eval", *where, "--json", "--beam", 2, "--backend", "numpy")
+        assert outcome.code == 0, outcome.err
+        (found,) = json.loads(outcome.out)["files"]
+        assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert "exact match" in command("eval", "pairs.tsv").out
+    facts = command("info").out
+    assert "BLEU" in facts and "additive" not in facts and "tokens, level word" in facts
+    for wrong, message in [
+        (["a.en", "--target", "a.de", "--target", "a.de"], "--target must stand once for each FILE"),
+        (["pairs.tsv", "--streams", 2], "--streams is not for models of this task"), (["a.en"], "line 1: there must be a tab"),
+        (["pairs.tsv", "--text-column", "x"], "text_column"),
+    ]:  # fmt: skip
+        outcome = command("eval", *wrong)
+        assert outcome.code in (1, 2) and message in outcome.err and outcome.err.count("\n") == 1, outcome.err
+
+
 @each("arguments, code, message", [
     (["--source", "a.en"], 2, "belong together"), (["pairs.tsv", "--source", "a.en", "--target", "a.de"], 2, "leave one out"),
     (["--source", "a.en", "--target", "pairs.tsv", "--valid", "a.en"], 1, "a.en, line 1: there must be a tab"),

@@ -59,6 +59,7 @@ class TaskRun(ABC):
     FITTED: ClassVar[tuple[str, ...]] = ("batch_size",)  # fields of the recipe that `fitted` may change
     STORED: ClassVar[Mapping[str, Rule]] = {"vocabulary": OBJECT}  # what `stored` puts in a checkpoint
     MEASURES: ClassVar[Mapping[str, Callable[[float], str]]] = {}  # of a validation beside the loss -> as it is shown
+    ASKED: ClassVar[tuple[str, ...]] = ()  # further settings of `evaluate`
     UNIT: ClassVar[str] = "token"  # what a loss is the mean over
     MARK: ClassVar[bool] = True  # whether checkpoints name the task; those of format version 1 do not
 
@@ -180,9 +181,12 @@ class TaskRun(ABC):
     # ------------------------------------------------------------ a model that is there
 
     def evaluate(
-        self, model: Any, places: Places, reading: Any, backend: str = "auto", threads: int = 0
+        self, model: Any, places: Places, reading: Any, backend: str = "auto", threads: int = 0, **asked: Any
     ) -> TaskEvaluation:
-        """Measure a model on files, by MEASURES and what else says how good it is. TextError names file and line."""
+        """Measure a model on files, by MEASURES and what else says how good it is. TextError names file and line.
+
+        asked: settings of ASKED.
+        """
         raise ConfigError(f"nothing measures a model of {self.TASK} on files.")
 
     def describe(self, model: Any) -> list[tuple[str, str]]:

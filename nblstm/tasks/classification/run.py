@@ -155,6 +155,7 @@ class ClassifierRun(TaskRun):
         reading: LabelledTextConfig,
         backend: str = "auto",
         threads: int = 0,
+        **asked: Any,
     ) -> TaskEvaluation:
         """Measure accuracy, F1, confusion and calibration. TextError names file and line of a label that is not known."""
         read = labelled_in(places["corpus"], reading.text_column, reading.label_column, reading.encoding)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 ORDER = 4  # longest n-gram
 
@@ -15,11 +16,25 @@ class TranslationScores:
     """The translations of sources, at least one, beside their references.
 
     perplexity: of the references' tokens. exact_match: share of the translations that are their reference. bleu: 0 to 100.
+    pairs: how many there were.
     """
 
     perplexity: float
     exact_match: float
     bleu: float
+    pairs: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return dict(vars(self))
+
+    def lines(self) -> list[str]:
+        """Return the figures as lines."""
+        return [
+            f"perplexity   {self.perplexity:.3f}",
+            f"exact match  {100 * self.exact_match:.2f} % of {self.pairs:,} pairs",
+            f"BLEU         {self.bleu:.2f}",
+        ]
 
 
 def corpus_bleu(translations: Sequence[str], references: Sequence[str]) -> float:

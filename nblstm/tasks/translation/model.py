@@ -182,7 +182,7 @@ class Translator(Estimator):
         loss = validation_loss(network, PairedTexts(*pairs, PAIRS_AT_ONCE, seed=None).epoch(0))
         assert loss is not None  # nobody stops it
         exact = sum(a == b.strip() for a, b in zip(translated, wanted)) / len(wanted)
-        return TranslationScores(float(np.exp(loss)), exact, corpus_bleu(translated, wanted))
+        return TranslationScores(float(np.exp(loss)), exact, corpus_bleu(translated, wanted), len(wanted))
 
     # ------------------------------------------------------------ helpers
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.fields import OBJECT, optional
-from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, text_of
+from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, check_vocabulary_of_run, text_of
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.tasks.translation.model import Translator
 from nblstm.tasks.translation.network import initial_translator
@@ -30,6 +30,7 @@ class TranslatorRun(TaskRun):
     DRAFT = {"vocab_size": 3, "source_vocab_size": 3}
     STORED = {"vocabulary": OBJECT, "source_vocabulary": optional(OBJECT)}
     MEASURES = {"bleu": "{:.1f}".format}
+    ASKED = ("beam", "length_penalty")
 
     # ------------------------------------------------------------ material
 
@@ -142,6 +143,28 @@ class TranslatorRun(TaskRun):
     def watched(self, recipe: Any) -> str:
         """Name what decides which weights are kept."""
         return {"loss": "validation loss", "bleu": "BLEU in validation"}[recipe.monitor]
+
+    # ------------------------------------------------------------ a model that is there
+
+    def evaluate(
+        self, model: Translator, places: Places, reading: PairedTextConfig, backend: str = "auto", threads: int = 0,
+        **asked: Any,
+    ) -> TaskEvaluation:  # fmt: skip
+        """Measure perplexity, exact match and BLEU. asked: fields of TranslateConfig. TextError names file and line."""
+        sources, targets = _pairs(places, "", reading.encoding)
+        if not targets:
+            raise TextError("there is no pair to measure with; name a file with some.")
+        found = model.evaluate(sources, targets, threads=threads, backend=backend, **asked)
+        return TaskEvaluation(found.facts(), found.lines())
+
+    def describe(self, model: Translator) -> list[tuple[str, str]]:
+        """Return the vocabularies of both sides."""
+        source, described = model.source_vocabulary, super().describe(model)
+        if source is None:
+            return [("source", f"vectors of {model.config.source_size} numbers"), *described]
+        if source is model.vocabulary:
+            return described
+        return [("source", f"{len(source):,} tokens, level {source.level}"), *described]
 
     def next(self, shape: Any) -> str:
         """Return the name of the command that uses the model."""
