@@ -430,7 +430,7 @@ def test_measures_on_files(model, files, command, folder):
     for wrong, message in [
         (["a.en", "--target", "a.de", "--target", "a.de"], "--target must stand once for each FILE"),
         (["pairs.tsv", "--streams", 2], "--streams is not for models of this task"), (["a.en"], "line 1: there must be a tab"),
-        (["pairs.tsv", "--text-column", "x"], "text_column"),
+        (["pairs.tsv", "--text-column", "x"], "--text-column is nothing"),
     ]:  # fmt: skip
         outcome = command("eval", *wrong)
         assert outcome.code in (1, 2) and message in outcome.err and outcome.err.count("\n") == 1, outcome.err
