@@ -54,7 +54,8 @@ def command(context: click.Context, model: str, output: str, **settings: Any) ->
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
     classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
-    decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is at the output is replaced; any other file there is left alone.
+    decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is
+    at the output is replaced; any other file there is left alone.
     """
     check_replaceable(output, *HTML)
     loaded = trained_model(model)

@@ -9,7 +9,7 @@ from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, pa
 from nblstm.reporting.translator_report import TranslatedPair, TranslatorReport
 
 NEEDS_PAIRS = "<p>This needs pairs that the model has not seen: name a file of them (text).</p>"
-LONGEST = 40  # tokens of either side in a heat map
+WIDEST_MAP = 40  # tokens of either side in a heat map
 
 
 def translator_page(report: TranslatorReport) -> str:
@@ -41,12 +41,12 @@ def _heat_map(pair: TranslatedPair) -> str:
     if found.attention is None:
         return "<p>Without attention nothing tells where a word came from.</p>"
     written, read = (
-        [html_text(token.strip() or "␣") for token in side[:LONGEST]] for side in (found.tokens, found.source_tokens)
+        [html_text(token.strip() or "␣") for token in side[:WIDEST_MAP]] for side in (found.tokens, found.source_tokens)
     )
     heads = "".join(f"<th scope=col>{token}</th>" for token in read)
     levels = np.rint(found.attention * len(theme.SURPRISE_BITS)).astype(int)
     rows = "".join(
-        f"<tr><th scope=row>{token}</th>{''.join(map(_heat_cell, looked[:LONGEST], tints[:LONGEST]))}</tr>"
+        f"<tr><th scope=row>{token}</th>{''.join(map(_heat_cell, looked[:WIDEST_MAP], tints[:WIDEST_MAP]))}</tr>"
         for token, looked, tints in zip(written, found.attention, levels.tolist())
     )
     return (

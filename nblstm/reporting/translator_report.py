@@ -17,7 +17,7 @@ from nblstm.tasks.translation.model import Translator
 from nblstm.tasks.translation.reading import read_pairs, read_parallel
 from nblstm.tasks.translation.writing import Translation
 
-EXAMPLES = 8  # pairs that are shown, at even steps through the file
+PAIRS_SHOWN = 8  # pairs that are shown, at even steps through the file
 GOOD_BLEU, FAIR_BLEU = 30.0, 15.0
 
 
@@ -61,7 +61,7 @@ def make_translator_report(
     sources, targets = read_pairs(text, encoding) if target is None else read_parallel(text, target, encoding)
     notify(f"translating {len(sources):,} sources")
     scores = model.evaluate(sources, targets)
-    places = np.unique(np.linspace(0, len(sources) - 1, EXAMPLES).round().astype(int)).tolist()
+    places = np.unique(np.linspace(0, len(sources) - 1, PAIRS_SHOWN).round().astype(int)).tolist()
     found = model.translations([sources[place] for place in places])
     examples = [TranslatedPair(sources[place], targets[place], best[0]) for place, best in zip(places, found)]
     return TranslatorReport(*shown, os.path.basename(text), scores, examples, [_verdict_of(scores)])
