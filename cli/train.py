@@ -13,7 +13,7 @@ from nblstm.cli.names import Command
 from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.signals import check, exit_code
 
-from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, LEVELS
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
@@ -61,7 +61,7 @@ class _Train(Command):
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @run_setting("level", "What a token is.")
-@run_setting("source_level", "What a token of the sources is; else as of the targets.")
+@run_setting("source_level", "What a token of the sources is; else as of the targets.", type=click.Choice(LEVELS))
 @run_setting("shared_vocabulary", "Give both sides one vocabulary, and its tokens one vector each.")
 @run_setting("tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @run_setting("min_count", "Rarer tokens become <unk>.")
