@@ -55,6 +55,9 @@ class _Train(Command):
 @click.option("--target", multiple=True, metavar="FILE", type=FILE, help="... and their targets, in place of CORPUS.")
 @click.option("--valid-source", multiple=True, metavar="FILE", type=FILE, help="Sources to validate with ...")
 @click.option("--valid-target", multiple=True, metavar="FILE", type=FILE, help="... and their targets.")
+@click.option(
+    "--vectors", metavar="FILE", type=FILE, help="Vectors that words begin with, in word2vec's or GloVe's text form."
+)
 @click.option("--task", type=click.Choice(list(VERBS)), help="What the model is for.  [default: language]")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
