@@ -4,30 +4,34 @@ Not in logarithms: a step's numbers are exponentials, scaled to a sum of 1, and 
 is a product of K by K numbers, with K exponentials and one logarithm. float64 holds this while scores that stand beside
 each other differ by less than TAME nats, as trained ones do; the specification computes the others.
 
-Threads split texts and, of the transitions' gradient, its rows. Names: N texts, M rows, K tags; arrays are flat. A kernel's
-last argument is its share.
+Threads split texts and, of the transitions' gradient, its rows. Names: N texts, M rows, K tags, S: K rounded up to whole
+vectors, with zeros behind K. Arrays are flat; a kernel's last argument is its share.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels import Chain, reference
+from nblstm.kernels import reference
+from nblstm.kernels.cpu.functions import exp
 from nblstm.kernels.cpu.jit import jit
-from nblstm.kernels.packed import lengths
+from nblstm.kernels.cpu.products import panels
+from nblstm.kernels.cpu.vectors import LANES, lane_sum, like, load, store
+from nblstm.kernels.packed import last_rows, lengths
 from nblstm.kernels.threads import parallel_for
 
 TAME = 300.0  # nats: exp(-2 TAME) times what a few tags add is far above the smallest float64
+NOTHING = -1000.0  # its exponential is 0
 
 
 def crf_work(M, K, dtype, threads):
     """Scratch for `crf_losses` and `crf_losses_and_gradient` on up to M rows of K tags, by name."""
+    S = panels(K, LANES) * LANES
     return {
-        "factors": np.empty(M * K),  # exp(e)
-        "ahead": np.empty(M * K),  # exp(e + b)
-        "before": np.empty(M * K),  # exp(a)
-        "steps": np.empty(max(1, threads) * 2 * K),  # of each thread
-        "sums": np.empty((K + 2) * K),
+        "factors": np.empty(M * S),  # exp(e)
+        "ahead": np.empty(M * S),  # exp(e + b)
+        "before": np.empty(M * S),  # exp(a)
+        "steps": np.empty(max(1, threads) * 2 * S),  # of each thread
     }
 
 
@@ -42,11 +46,48 @@ def _is_tame(emissions, chain):
 
 
 def _tables(chain):
-    """exp of start, end (K,), transitions (K, K) and their transpose, each with 1 as the largest."""
-    start, end, table = (
-        np.exp(np.float64(x) - np.float64(x.max())) for x in (chain.start, chain.end, chain.transitions)
-    )
-    return start, end, table.reshape(-1), np.ascontiguousarray(table.T).reshape(-1)
+    """exp of start, end (S,), transitions (K, S) and their transpose, each with 1 as the largest."""
+    K = len(chain.start)
+    tables = []
+    for x in (chain.start, chain.end, chain.transitions, chain.transitions.T):
+        wide = np.zeros((x.size // K, panels(K, LANES) * LANES))
+        wide[:, :K] = np.exp(np.float64(x) - x.max())
+        tables.append(wide.reshape(-1))
+    return tuple(tables)
+
+
+@jit
+def _product(y, y0, x, x0, table, K, S):
+    """y[j] = sum over i < K of x[i] table[i, j], j < S; returns the sum of y"""
+    total = 0.0
+    for j in range(0, S, LANES):
+        a = load(table, j) * x[x0]
+        for i in range(1, K):
+            a = a + load(table, i * S + j) * x[x0 + i]
+        store(y, y0 + j, a)
+        total += lane_sum(a)
+    return total
+
+
+@jit
+def _dot(x, x0, y, y0, S):
+    """The sum over j < S of x[j] y[j]"""
+    total = 0.0
+    for j in range(0, S, LANES):
+        total += lane_sum(load(x, x0 + j) * load(y, y0 + j))
+    return total
+
+
+@jit
+def _exponentials(factors, row, emissions, e0, K, S):
+    """exp(e) of a row, the largest of them 1"""
+    peak = emissions[e0]
+    for j in range(1, K):
+        peak = max(peak, emissions[e0 + j])
+    for j in range(S):
+        factors[row + j] = emissions[e0 + j] - peak if j < K else NOTHING
+    for j in range(0, S, LANES):
+        store(factors, row + j, exp(load(factors, row + j)))
 
 
 @jit
@@ -54,36 +95,26 @@ def _backward(losses, factors, ahead, steps, emissions, targets, tables, packed,
     """Losses, exp(e) and exp(e + b) of texts start ... stop, from their last step to the first"""
     part, first, stop, _, _ = share
     (begin, end, table, transposed), (offsets, counts) = tables, packed
-    K = len(begin)
-    b, after = steps[2 * part * K : (2 * part + 1) * K], steps[(2 * part + 1) * K : (2 * part + 2) * K]
+    S = len(begin)
+    K, b, after = len(table) // S, 2 * part * S, (2 * part + 1) * S
     for n in range(first, stop):
-        b[:] = end
+        for j in range(0, S, LANES):
+            store(steps, b + j, load(end, j))
         for t in range(counts[n] - 1, -1, -1):
             m = offsets[t] + n
-            row, y, peak = m * K, targets[m], emissions[m * K]
-            for j in range(1, K):
-                peak = max(peak, emissions[row + j])
-            for j in range(K):
-                factor = np.exp(np.float64(emissions[row + j] - peak))
-                factors[row + j], ahead[row + j] = factor, factor * b[j]
+            row, y = m * S, targets[m]
+            _exponentials(factors, row, emissions, m * K, K, S)
+            for j in range(0, S, LANES):
+                store(ahead, row + j, load(factors, row + j) * load(steps, b + j))
             if t == 0:
-                total = 0.0
-                for j in range(K):
-                    total += begin[j] * ahead[row + j]
-                losses[m] = -np.log(begin[y] * ahead[row + y] / total)
+                losses[m] = -np.log(begin[y] * ahead[row + y] / _dot(begin, 0, ahead, row, S))
                 break
             # b_{t-1}[i] = log sum over j of exp(A[i, j] + e_t[j] + b_t[j])
-            after[:] = 0
-            for j in range(K):
-                for i in range(K):
-                    after[i] += ahead[row + j] * transposed[j * K + i]
+            scale = 1.0 / _product(steps, after, ahead, row, transposed, K, S)
             before = targets[offsets[t - 1] + n]
-            losses[m] = -np.log(table[before * K + y] * ahead[row + y] / after[before])
-            total = 0.0
-            for i in range(K):
-                total += after[i]
-            for i in range(K):
-                b[i] = after[i] / total
+            losses[m] = -np.log(table[before * S + y] * ahead[row + y] / steps[after + before])
+            for i in range(0, S, LANES):
+                store(steps, b + i, load(steps, after + i) * scale)
 
 
 @jit
@@ -94,68 +125,51 @@ def _forward(demissions, before, ahead, factors, targets, scales, tables, packed
     """
     _, first, stop, _, _ = share
     (begin, _, table, _), (offsets, counts) = tables, packed
-    K = len(begin)
+    S = len(begin)
+    K = len(table) // S
     for n in range(first, stop):
         for t in range(counts[n]):
             m = offsets[t] + n
-            row = m * K
+            row = m * S
             # a_t[j] = e_t[j] + log sum over i of exp(a_{t-1}[i] + A[i, j])
             if t == 0:
-                before[row : row + K] = begin
+                for j in range(0, S, LANES):
+                    store(before, row + j, load(begin, j))
             else:
-                last = (offsets[t - 1] + n) * K
-                before[row : row + K] = 0
-                for i in range(K):
-                    for j in range(K):
-                        before[row + j] += before[last + i] * table[i * K + j]
-            total, mass = 0.0, 0.0
-            for j in range(K):
-                mass += before[row + j] * ahead[row + j]
+                _product(before, row, before, (offsets[t - 1] + n) * S, table, K, S)
+            one = scales[n] / _dot(before, row, ahead, row, S)
+            scale = 1.0 / _dot(before, row, factors, row, S)
             for j in range(K):
                 # d log Z / d e_t[j] = p(y_t = j)
-                p = before[row + j] * ahead[row + j] / mass
-                demissions[row + j] = scales[n] * p
-                before[row + j] *= factors[row + j]
-                total += before[row + j]
-                ahead[row + j] *= scales[n] / mass
-            for j in range(K):
-                before[row + j] /= total
-            demissions[row + targets[m]] -= scales[n]
+                demissions[m * K + j] = before[row + j] * ahead[row + j] * one
+            demissions[m * K + targets[m]] -= scales[n]
+            for j in range(0, S, LANES):
+                store(before, row + j, load(before, row + j) * load(factors, row + j) * scale)
+                store(ahead, row + j, load(ahead, row + j) * one)
 
 
 @jit
-def _pairs(sums, dchain, demissions, before, ahead, targets, scales, table, packed, share):
-    """Add rows start ... stop of the gradient of the transitions; row K is that of start, K + 1 that of end"""
+def _pairs(dtransitions, before, ahead, targets, scales, table, packed, share):
+    """Add rows start ... stop of the gradient of the transitions (K, K)"""
     _, first, stop, _, _ = share
-    (dtransitions, dstart, dend), (offsets, counts) = dchain, packed
-    K = len(dstart)
+    offsets, K = packed
+    S = len(table) // K
     for i in range(first, stop):
-        g = sums[i * K : (i + 1) * K]
-        g[:] = 0
-        if i >= K:
-            for n in range(len(counts)):
-                m = offsets[0 if i == K else counts[n] - 1] + n
-                for j in range(K):
-                    g[j] += demissions[m * K + j]
-            for j in range(K):
-                if i == K:
-                    dstart[j] += g[j]
-                else:
-                    dend[j] += g[j]
-            continue
-        for t in range(1, len(offsets) - 1):
-            for n in range(offsets[t + 1] - offsets[t]):
-                row, weight = (offsets[t] + n) * K, before[(offsets[t - 1] + n) * K + i]
-                for j in range(K):
-                    g[j] += weight * ahead[row + j]
+        for j0 in range(0, S, LANES):
+            g = like(load(table, 0), 0)
+            for t in range(1, len(offsets) - 1):
+                last, here = offsets[t - 1] * S + i, offsets[t] * S + j0
+                for n in range(offsets[t + 1] - offsets[t]):
+                    g = g + load(ahead, here + n * S) * before[last + n * S]
+            g = g * load(table, i * S + j0)
+            store(table, i * S + j0, g)  # in place of what is not needed any more
         for j in range(K):
-            g[j] *= table[i * K + j]
+            dtransitions[i * K + j] += table[i * S + j]
         for t in range(1, len(offsets) - 1):
-            for n in range(offsets[t + 1] - offsets[t]):
-                if targets[offsets[t - 1] + n] == i:
-                    g[targets[offsets[t] + n]] -= scales[n]
-        for j in range(K):
-            dtransitions[i * K + j] += g[j]
+            last, here = offsets[t - 1], offsets[t]
+            for n in range(offsets[t + 1] - here):
+                if targets[last + n] == i:
+                    dtransitions[i * K + targets[here + n]] -= scales[n]
 
 
 def crf_losses(losses, work, emissions, targets, chain, offsets, threads):
@@ -163,7 +177,11 @@ def crf_losses(losses, work, emissions, targets, chain, offsets, threads):
     if not _is_tame(emissions, chain):
         reference.crf_losses(losses, work, emissions, targets, chain, offsets, threads)
         return
-    packed, tables = (offsets, lengths(offsets)), _tables(chain)
+    _losses(losses, work, emissions, targets, _tables(chain), (offsets, lengths(offsets)), threads)
+
+
+def _losses(losses, work, emissions, targets, tables, packed, threads):
+    """`crf_losses`, and in `work` exp(e) and exp(e + b)."""
     parallel_for(
         threads, _backward, len(packed[1]), losses, work["factors"], work["ahead"], work["steps"],
         emissions.reshape(-1), targets, tables, packed,
@@ -179,16 +197,15 @@ def crf_losses_and_gradient(
             losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads
         )  # fmt: skip
         return
-    crf_losses(losses, work, emissions, targets, chain, offsets, threads)
-    packed, tables, demissions = (offsets, lengths(offsets)), _tables(chain), demissions.reshape(-1)
-    between = work["before"], work["ahead"]
+    tables, packed, between = _tables(chain), (offsets, lengths(offsets)), (work["before"], work["ahead"])
+    _losses(losses, work, emissions, targets, tables, packed, threads)
     parallel_for(
-        threads, _forward, len(packed[1]), demissions, *between, work["factors"], targets, scales, tables, packed
-    )
-    flat = dchain.transitions.reshape(-1), dchain.start, dchain.end
-    parallel_for(
-        threads, _pairs, len(chain.start) + 2, work["sums"], flat, demissions, *between, targets, scales, tables[2], packed
+        threads, _forward, len(scales), demissions.reshape(-1), *between, work["factors"], targets, scales, tables, packed
     )  # fmt: skip
+    dchain.start[...] += demissions[: offsets[1]].sum(axis=0)
+    dchain.end[...] += demissions[last_rows(offsets)].sum(axis=0)
+    K = len(chain.start)
+    parallel_for(threads, _pairs, K, dchain.transitions.reshape(-1), *between, targets, scales, tables[2], (offsets, K))
 
 
 @jit
