@@ -25,6 +25,7 @@ MODELS = {  # task -> its config and its model
         "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
     ),
     "translation": ("nblstm.tasks.translation.config:TranslatorConfig", "nblstm.tasks.translation.model:Translator"),
+    "tagging": ("nblstm.tasks.tagging.config:TaggerConfig", "nblstm.tasks.tagging.model:Tagger"),
 }  # fmt: skip
 TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
 RUNS = {  # what is trained on files: task -> its settings and its run

@@ -59,10 +59,11 @@ class TaggerConfig(TokenStackConfig):
 
     def __post_init__(self) -> None:
         strings(self, "tags")
-        super().__post_init__()
-        one_of(self, "scheme", SCHEMES)
+        check_types(self)
         at_least(self, 1, "char_embedding_size", "max_characters", "max_length")
         at_least(self, 0, "char_hidden_size")
+        super().__post_init__()
+        one_of(self, "scheme", SCHEMES)
         at_most(self, MAX_SIZE, "char_embedding_size", "char_hidden_size", "max_characters", "max_length")
         if self.tie:
             raise ConfigError("the head of a tagger is its own; leave tie out.")
@@ -162,7 +163,9 @@ class TaggedTextConfig(Config):
         fraction(self, "valid_fraction")
         for name in ("token_column", "tag_column"):
             if not 1 <= abs(getattr(self, name)) <= MAX_SIZE:
-                raise ConfigError(f"{name} must be a number from 1 on, or from -1 backwards, got {getattr(self, name)}.")
+                raise ConfigError(
+                    f"{name} must be a number from 1 on, or from -1 backwards, got {getattr(self, name)}."
+                )
 
 
 GIVEN_BY_DATA = frozenset({"vocab_size", "tags", "scheme", "characters", "tie"})

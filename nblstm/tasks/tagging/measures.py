@@ -78,7 +78,9 @@ class TagCounts:
     sentences: int = 0
     words: int = 0
     right_words: int = 0
-    spans: tuple[Counter[str], Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter(), Counter()))
+    spans: tuple[Counter[str], Counter[str], Counter[str]] = field(
+        default_factory=lambda: (Counter(), Counter(), Counter())
+    )
 
     def add(self, expected: Sequence[str], found: Sequence[str]) -> None:
         """Count a sentence's true tags and those that were found for it."""

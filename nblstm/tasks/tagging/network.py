@@ -30,7 +30,8 @@ class TaggerNetwork(Network):
 
     def __init__(self, config: TaggerConfig, parameters: np.ndarray, *args: Any, **keywords: Any) -> None:
         head = CrfHead if config.head == "crf" else SoftmaxHead
-        super().__init__(config, parameters, *args, **keywords, parts=(SpelledWords, RecurrentStack, head))
+        keywords["parts"] = SpelledWords, RecurrentStack, head
+        super().__init__(config, parameters, *args, **keywords)
         if isinstance(self.head, CrfHead) and config.scheme != "none":
             self.head.allowed = allowed_chain(config.tags, config.dtype)
 

@@ -70,11 +70,9 @@ def tagged_in(paths: Sequence[str], reading: TaggedTextConfig) -> TaggedLines:
                 (reading.token_column, "word"), (reading.tag_column, "tag")
             ))  # fmt: skip
             if not is_open:
-                for parts in found:
-                    parts.append([])
+                found.sentences.append([]), found.tags.append([]), found.places.append([])
             is_open = True
-            for parts, part in zip(found, (word, tag, (name, line.number))):
-                parts[-1].append(part)  # type: ignore[arg-type]
+            found.sentences[-1].append(word), found.tags[-1].append(tag), found.places[-1].append((name, line.number))
     return found
 
 

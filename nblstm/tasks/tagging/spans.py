@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class Span(NamedTuple):
     stop: int
 
 
+@lru_cache(1 << 12)
 def mark_of(tag: str) -> tuple[str, str]:
     """Return (letter, type) of a tag: ("B", "LOC"), or ("O", "") of any tag that marks no span."""
     found = MARKED.fullmatch(tag)

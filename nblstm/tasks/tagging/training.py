@@ -89,7 +89,10 @@ def vocabulary_of_words(sentences: Sentences, reading: TaggedTextConfig, shape: 
     found: Counter[str] = Counter()
     for word, count in counts.items():
         found[looked_up(word, shape)] += count
-    words = sorted((word for word, count in found.items() if count >= reading.min_count and word != UNK), key=lambda w: (-found[w], w))
+    words = sorted(
+        (word for word, count in found.items() if count >= reading.min_count and word != UNK),
+        key=lambda w: (-found[w], w),
+    )
     kept = words[: (reading.max_vocab or DEFAULT_MAX_VOCAB) - 1]
     return Vocabulary.from_dict({"level": "word", "tokenizer": "whitespace", "tokens": [UNK, *kept]})
 
@@ -121,7 +124,9 @@ def tagger_trainer(
     return Trainer(network, recipe, source, chunks, measure=partial(validated_tags, monitor=recipe.monitor))
 
 
-def _source(part: TaggedPart, corpus: TaggedCorpus, config: TaggerConfig, size: int, seed: int | None) -> TaggedSentences:
+def _source(
+    part: TaggedPart, corpus: TaggedCorpus, config: TaggerConfig, size: int, seed: int | None
+) -> TaggedSentences:
     """Put tagged sentences in batches."""
     return TaggedSentences(part.sentences, numbered_tags(part.tags, config), corpus.vocabulary, config, size, seed)
 
