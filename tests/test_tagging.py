@@ -16,7 +16,16 @@ from nblstm.tasks.tagging.batches import SpelledForms, TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig, TaggerTraining
 from nblstm.tasks.tagging.measures import TagCounts
 from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger, validated_tags
-from nblstm.tasks.tagging.spans import SCHEMES, Span, allowed_chain, outputs_of, rewritten, scheme_of, spans_of, written
+from nblstm.tasks.tagging.spans import (
+    SCHEMES,
+    TaggedSpan,
+    allowed_chain,
+    outputs_of,
+    rewritten,
+    scheme_of,
+    spans_of,
+    written,
+)
 from nblstm.tasks.tagging.training import TaggedPart, corpus_of, numbered_tags
 from nblstm.text.vocabulary import Vocabulary
 
@@ -273,7 +282,7 @@ def test_schemes_say_the_same():
         while place < 12:
             length = int(r.integers(1, 4))
             if r.random() < 0.6 and place + length <= 12:
-                spans.append(Span(str(r.choice(["A", "B"])), place, place + length))
+                spans.append(TaggedSpan(str(r.choice(["A", "B"])), place, place + length))
             place += length
         for scheme in SCHEMES[1:]:
             tags = written(spans, 12, scheme)
@@ -380,7 +389,7 @@ def places(count=40, scheme="iob1"):
         for _ in range(int(r.integers(1, 5))):
             if r.random() < 0.5:
                 length = int(r.integers(1, 3))
-                spans.append(Span("LOC", len(words), len(words) + length))
+                spans.append(TaggedSpan("LOC", len(words), len(words) + length))
                 words += [str(r.choice(["Rom", "Oslo", "Bari"])), "Town"][:length]
             else:
                 words.append(str(r.choice(["in", "is", "big", "we"])))

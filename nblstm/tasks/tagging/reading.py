@@ -60,6 +60,7 @@ def read_tagged(
 def tagged_in(paths: Sequence[str], reading: TaggedTextConfig) -> TaggedLines:
     """Read sentences, tags and where they stand, as `read_tagged` does."""
     found = TaggedLines([], [], [])
+    everything: tuple[list[Any], ...] = found
     for name, pieces in read_each(paths, "word", reading.encoding):
         is_open = False
         for line in columns_of(lines(unsplit(pieces))):
@@ -70,9 +71,12 @@ def tagged_in(paths: Sequence[str], reading: TaggedTextConfig) -> TaggedLines:
                 (reading.token_column, "word"), (reading.tag_column, "tag")
             ))  # fmt: skip
             if not is_open:
-                found.sentences.append([]), found.tags.append([]), found.places.append([])
+                for parts in everything:
+                    parts.append([])
             is_open = True
-            found.sentences[-1].append(word), found.tags[-1].append(tag), found.places[-1].append((name, line.number))
+            found.sentences[-1].append(word)
+            found.tags[-1].append(tag)
+            found.places[-1].append((name, line.number))
     return found
 
 

@@ -26,7 +26,7 @@ OUTSIDE = "O"
 MARKED = re.compile(r"([BIES])-(.+)", re.DOTALL)
 
 
-class Span(NamedTuple):
+class TaggedSpan(NamedTuple):
     """Tokens start .. stop - 1 of a sentence."""
 
     type: str
@@ -53,12 +53,12 @@ def _ends(before: tuple[str, str], now: tuple[str, str]) -> bool:
     return before[0] in "ES" or now[0] in "BSO" or before[1] != now[1]
 
 
-def spans_of(tags: Sequence[str]) -> list[Span]:
+def spans_of(tags: Sequence[str]) -> list[TaggedSpan]:
     """Return the spans that tags of any scheme mark, as conlleval finds them: whatever the tags are, there is a reading."""
     spans, start, before = [], None, (OUTSIDE, "")
     for place, now in enumerate([*map(mark_of, tags), (OUTSIDE, "")]):
         if start is not None and _ends(before, now):
-            spans.append(Span(before[1], start, place))
+            spans.append(TaggedSpan(before[1], start, place))
             start = None
         if _begins(before, now):
             start = place
@@ -66,7 +66,7 @@ def spans_of(tags: Sequence[str]) -> list[Span]:
     return spans
 
 
-def written(spans: Iterable[Span], length: int, scheme: str) -> list[str]:
+def written(spans: Iterable[TaggedSpan], length: int, scheme: str) -> list[str]:
     """Return the tags (length,) that mark spans, which follow each other, in a scheme."""
     tags, last = [OUTSIDE] * length, None
     for span in spans:
