@@ -13,9 +13,10 @@ from nblstm.errors import ConfigError, DeviceError, ModelFileError, TextError
 from nblstm.kernels.packed import lengths as lengths_of
 from nblstm.nn.parameters import views
 from nblstm.tasks.tagging.batches import SpelledForms, TaggedSentences
-from nblstm.tasks.tagging.config import TaggerConfig, TaggerTraining
+from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.measures import TagCounts
 from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger, validated_tags
+from nblstm.tasks.tagging.settings import TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import (
     SCHEMES,
     TaggedSpan,
@@ -515,13 +516,11 @@ def test_long_sentences_are_read_in_parts(model):
 
 def test_what_a_corpus_gives():
     """Words as they are looked up by falling count, characters, a scheme; min_count and max_vocab."""
-    from nblstm.tasks.tagging.config import TaggedTextConfig
-
     part = TaggedPart([["The", "the", "a1", "a2", "<unk>", "b"]], [["O", "B-X", "I-X", "O", "O", "O"]])
-    corpus = corpus_of(part, TaggedPart([], []), TaggedTextConfig(), config_of())
+    corpus = corpus_of(part, TaggedPart([], []), TaggedTextConfig())
     assert corpus.vocabulary.tokens == ("<unk>", "a0", "the", "b") and corpus.characters == "12<>Tabehkntu"
     assert corpus.scheme == "iob2" and corpus.tags == ("O", "B-X", "I-X", "E-X", "S-X")
-    fewer = corpus_of(part, part, TaggedTextConfig(min_count=2, max_vocab=2), config_of(lowercase=False))
+    fewer = corpus_of(part, part, TaggedTextConfig(min_count=2, max_vocab=2, lowercase=False))
     assert fewer.vocabulary.tokens == ("<unk>", "a0") and fewer.fingerprint != corpus.fingerprint
 
 

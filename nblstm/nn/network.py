@@ -175,7 +175,7 @@ class Network:
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             after = self._on_host(self._forward(tape, chunk.tokens, state))
-            losses = self.head.losses(scratch, tape.features, chunk.targets)
+            losses = self.head.losses(tape, chunk.targets)
             self._backward(tape, gradient, chunk)
             return losses, after
 

@@ -37,11 +37,13 @@ RUNS = {  # what is trained on files: task -> its settings and its run
     "translation": (
         "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS", "nblstm.tasks.translation.run:TranslatorRun",
     ),
+    "tagging": ("nblstm.tasks.tagging.settings:TAGGER_SETTINGS", "nblstm.tasks.tagging.run:TaggerRun"),
 }  # fmt: skip
 VERBS = {
     "language": "language",
     "classify": "classification",
     "translate": "translation",
+    "tag": "tagging",
 }  # what a person asks for -> the task
 VARIANTS = {"masked": "language"}  # task -> the one whose settings ask for it
 

@@ -27,13 +27,13 @@ from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
+from nblstm.tasks.tagging.config import TaggerConfig
+from nblstm.tasks.tagging.network import initial_tagger
+from nblstm.tasks.tagging.spans import outputs_of
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.tasks.translation.network import initial_translator
 from nblstm.tasks.translation.run import TranslatorRun
 from nblstm.tasks.translation.training import PairedCorpus
-from nblstm.tasks.tagging.config import TaggerConfig
-from nblstm.tasks.tagging.network import initial_tagger
-from nblstm.tasks.tagging.spans import outputs_of
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary

@@ -37,7 +37,8 @@ from nblstm.kernels.reference.searching import search
 __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
     "attention_work", "average", "clear", "clip_values",
-    "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights", "decode_work", "draw", "dropout",
+    "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
+    "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "recurrent_backward", "recurrent_forward", "recurrent_work", "rmsprop", "scale_texts", "search",
     "sgd", "softmax_gradient_work", "softmax_losses", "softmax_losses_and_gradient", "softmax_work", "squared_error",

@@ -13,6 +13,7 @@ from nblstm.kernels.packed import indices
 from nblstm.nn.spelling import SpelledTokens
 from nblstm.scoring import batch_size
 from nblstm.tasks.tagging.config import TaggerConfig
+from nblstm.tasks.tagging.settings import TaggedTextConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets, best_boundaries, rows_of
 from nblstm.text.vocabulary import Vocabulary, code_points, num_items
@@ -20,7 +21,7 @@ from nblstm.text.vocabulary import Vocabulary, code_points, num_items
 DIGIT = re.compile(r"\d")
 
 
-def looked_up(word: str, config: TaggerConfig) -> str:
+def looked_up(word: str, config: TaggerConfig | TaggedTextConfig) -> str:
     """Return a word as the vocabulary has it."""
     word = word.lower() if config.lowercase else word
     return DIGIT.sub("0", word) if config.zero_digits else word

@@ -1,22 +1,18 @@
-"""The shape of a network that gives each word of a sentence a tag, and how it is trained."""
+"""The shape of a network that gives each word of a sentence a tag."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from nblstm.config.checks import MAX_SIZE, Config, at_least, at_most, check_types, fraction, one_of, said, strings
+from nblstm.config.checks import MAX_SIZE, at_least, at_most, check_types, one_of, said, strings
 from nblstm.config.network import TokenStackConfig
-from nblstm.config.runs import RunSettings
-from nblstm.config.training import ON_DIVERGENCE, Recipe
 from nblstm.errors import ConfigError
 from nblstm.nn.crf import chain_shapes
 from nblstm.nn.spelling import PREFIX
 from nblstm.tasks.tagging.spans import OUTSIDE, SCHEMES, mark_of, outputs_of, types_of
 
 TAG_HEADS = ("crf", "softmax")
-TAG_MONITORS = ("f1", "accuracy", "loss")
-TAGGER_EPOCHS = 30  # unless epochs, steps or minutes is set
 
 
 @dataclass(frozen=True)
@@ -123,50 +119,3 @@ class TaggerConfig(TokenStackConfig):
         """The network in a few words: "LSTM 1 x 100, bidirectional, characters 2 x 25, crf, 17 tags"."""
         read = f", characters 2 x {self.char_hidden_size}" if self.char_hidden_size else ""
         return f"{super().description}{read}, {self.head}, {len(self.tags)} tags"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaggerTraining(Recipe):
-    """How a tagger is trained."""
-
-    unknown_fraction: float = 0.5  # share of the updates in which a word that was seen once is read as <unk>
-    monitor: str = "f1"  # f1 | accuracy | loss: by which in validation the best weights are kept; f1 needs spans
-    batch_size: int = 16
-    lr: float | None = 2e-3
-    warmup: int = 0
-    on_divergence: str = "stop"  # type: ignore[misc] # stop | rollback, of a run with files
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.steps is None and self.minutes is None:
-            object.__setattr__(self, "epochs", TAGGER_EPOCHS)
-        super().__post_init__()
-        fraction(self, "unknown_fraction")
-        one_of(self, "monitor", TAG_MONITORS)
-        one_of(self, "on_divergence", ON_DIVERGENCE)
-
-
-@dataclass(frozen=True)
-class TaggedTextConfig(Config):
-    """How files of tagged words are read; stored in the checkpoint."""
-
-    token_column: int = 1  # which column has the words, from 1 on, or from the last one, -1, backwards
-    tag_column: int = -1  # and which the tags
-    min_count: int = 1  # words that are rarer become <unk>
-    max_vocab: int | None = None  # most words, <unk> included
-    encoding: str = "utf-8"
-    valid_fraction: float = 0.1  # share of the sentences, drawn at random, kept for validation
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        at_least(self, 1, "min_count")
-        at_least(self, 2, "max_vocab")
-        fraction(self, "valid_fraction")
-        for name in ("token_column", "tag_column"):
-            if not 1 <= abs(getattr(self, name)) <= MAX_SIZE:
-                raise ConfigError(
-                    f"{name} must be a number from 1 on, or from -1 backwards, got {getattr(self, name)}."
-                )
-
-
-GIVEN_BY_DATA = frozenset({"vocab_size", "tags", "scheme", "characters", "tie"})
-TAGGER_SETTINGS: Any = RunSettings(TaggedTextConfig, TaggerConfig, TaggerTraining, given=GIVEN_BY_DATA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nblstm.tasks.tagging.spans import spans_of
 
@@ -69,6 +69,28 @@ class TagEvaluation:
     def f1(self) -> float:
         """The harmonic mean of precision and recall of all spans."""
         return self.spans.f1
+
+    def facts(self) -> dict[str, Any]:
+        """Return the figures as JSON values, those of spans where there are any."""
+        found = {"accuracy": self.accuracy, "sentences": self.sentences, "words": self.words}
+        if not self.by_type:
+            return found
+        names = ("precision", "recall", "f1", "right", "found", "there")
+        of = lambda measures: {name: getattr(measures, name) for name in names}
+        return {**found, **of(self.spans), "types": {name: of(measures) for name, measures in self.by_type.items()}}
+
+    def lines(self) -> list[str]:
+        """Return the figures as lines: accuracy, then a row for each type of span and one for all."""
+        lines = [f"accuracy  {100 * self.accuracy:.2f} % of {self.words:,} words in {self.sentences:,} sentences"]
+        if not self.by_type:
+            return lines
+        rows = {f"{name:.24}": measures for name, measures in self.by_type.items()} | {"all": self.spans}
+        width = max(map(len, [*rows, "spans"]))
+        lines.append(f"{'spans':<{width}}  precision  recall      F1    there    found    right")
+        for name, m in rows.items():
+            counts = "".join(f"{count:>9,}" for count in (m.there, m.found, m.right))
+            lines.append(f"{name:<{width}}  {m.precision:>9.4f}  {m.recall:.4f}  {m.f1:.4f}{counts}")
+        return lines
 
 
 @dataclass

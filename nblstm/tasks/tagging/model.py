@@ -18,9 +18,10 @@ from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import backend_for
 from nblstm.tasks.estimator import Estimator, model_from
 from nblstm.tasks.tagging.batches import TaggedSentences
-from nblstm.tasks.tagging.config import GIVEN_BY_DATA, TaggedTextConfig, TaggerConfig, TaggerTraining
+from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.measures import TagCounts, TagEvaluation
 from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger
+from nblstm.tasks.tagging.settings import GIVEN_BY_DATA, TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import rewritten, scheme_of
 from nblstm.tasks.tagging.training import TaggedCorpus, TaggedPart, corpus_of, tagger_facts, tagger_trainer
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
@@ -81,8 +82,8 @@ class Tagger(Estimator):
         given = None if valid is None else tagged_part(*valid)
         recipe, reading = TaggerTraining(**self.of(TaggerTraining)), TaggedTextConfig(**self.of(TaggedTextConfig))
         train, held_out = learned.split(reading.valid_fraction, recipe.seed) if given is None else (learned, given)
-        corpus = corpus_of(train, held_out, reading, TaggerConfig(2, tags=("O", "X"), **self.of(TaggerConfig)))
-        config = TaggerConfig(**corpus.fields, **self.of(TaggerConfig))
+        corpus = corpus_of(train, held_out, reading)
+        config = TaggerConfig(**{**self.of(TaggerConfig), **corpus.fields})
         check_tags(held_out.tags, config)
         trainer = tagger_trainer(config, initial_tagger(config, recipe.seed), recipe, corpus, on_message)
         try:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from nblstm import checks
 from nblstm.config.checks import said
 from nblstm.errors import TextError
-from nblstm.tasks.tagging.config import TaggedTextConfig
+from nblstm.tasks.tagging.settings import TaggedTextConfig
 from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, unsplit
 

@@ -16,8 +16,9 @@ from nblstm.config.text import DEFAULT_MAX_VOCAB
 from nblstm.kernels import fastest
 from nblstm.nn.spelling import SpelledWords
 from nblstm.tasks.tagging.batches import TaggedSentences, looked_up, occurrences
-from nblstm.tasks.tagging.config import TaggedTextConfig, TaggerConfig, TaggerTraining
+from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.network import TaggerNetwork, validated_tags
+from nblstm.tasks.tagging.settings import TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import outputs_of, rewritten, scheme_of, types_of
 from nblstm.text.vocabulary import UNK, Vocabulary
 from nblstm.training.trainer import Trainer
@@ -53,6 +54,8 @@ class TaggedCorpus:
     tags: tuple[str, ...]
     scheme: str
     characters: str
+    lowercase: bool  # how words are looked up
+    zero_digits: bool
     train: TaggedPart
     valid: TaggedPart
 
@@ -70,25 +73,26 @@ class TaggedCorpus:
         """The fields of a TaggerConfig that the data give."""
         return {
             "vocab_size": len(self.vocabulary), "tags": self.tags, "scheme": self.scheme, "characters": self.characters,
+            "lowercase": self.lowercase, "zero_digits": self.zero_digits,
         }  # fmt: skip
 
 
-def corpus_of(train: TaggedPart, valid: TaggedPart, reading: TaggedTextConfig, shape: Any) -> TaggedCorpus:
-    """Find what a tagger of these sentences knows: words, characters, tags. shape: a config with its way to look up words."""
+def corpus_of(train: TaggedPart, valid: TaggedPart, reading: TaggedTextConfig) -> TaggedCorpus:
+    """Find what a tagger of these sentences knows: words, characters, tags."""
     names = sorted({tag for tags in train.tags for tag in tags})
     scheme = scheme_of(train.tags)
     tags = tuple(names) if scheme == "none" else outputs_of(types_of(names))
     characters = "".join(sorted({letter for sentence in train.sentences for word in sentence for letter in word}))
-    vocabulary = vocabulary_of_words(train.sentences, reading, shape)
-    return TaggedCorpus(vocabulary, tags, scheme, characters, train, valid)
+    vocabulary = vocabulary_of_words(train.sentences, reading)
+    return TaggedCorpus(vocabulary, tags, scheme, characters, reading.lowercase, reading.zero_digits, train, valid)
 
 
-def vocabulary_of_words(sentences: Sentences, reading: TaggedTextConfig, shape: Any) -> Vocabulary:
+def vocabulary_of_words(sentences: Sentences, reading: TaggedTextConfig) -> Vocabulary:
     """Build the vocabulary of words, as they are looked up: the most frequent first, of equal ones in their order."""
     counts = Counter(word for sentence in sentences for word in sentence)
     found: Counter[str] = Counter()
     for word, count in counts.items():
-        found[looked_up(word, shape)] += count
+        found[looked_up(word, reading)] += count
     words = sorted(
         (word for word, count in found.items() if count >= reading.min_count and word != UNK),
         key=lambda w: (-found[w], w),
