@@ -43,6 +43,10 @@ Contract
     attention_work(queries, keys, sizes, texts, dtype, threads)        -> work
     attention_forward(context, weights, work, inputs, alignment, threads)
     attention_backward(dquery, dkey, dvalue, dvector, dcontext, weights, work, inputs, alignment, threads)
+    crf_work(M, K, dtype, threads)                                     -> work
+    crf_losses(losses, work, emissions, targets, chain, offsets, threads)
+    crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads)
+    crf_decode(tags, emissions, chain, offsets, threads)
     clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
@@ -99,6 +103,14 @@ class Alignment(NamedTuple):
     def of(cls, queries: np.ndarray, keys: np.ndarray) -> Alignment:
         """The alignment of these rows, weights text after text."""
         return cls(queries, keys, np.concatenate([[0], np.cumsum(np.diff(queries) * np.diff(keys))]).astype(np.int64))
+
+
+class Chain(NamedTuple):
+    """The scores of a linear chain of tags, see `reference.crf`; or their gradient."""
+
+    transitions: np.ndarray  # (K, K) from the tag of a row to that of a column
+    start: np.ndarray  # (K,) of the first tag
+    end: np.ndarray  # (K,) of the last one
 
 
 class Filters(NamedTuple):

@@ -88,7 +88,7 @@ class RecurrentStack:
         )
         for layer in range(c.num_layers):
             inputs = Inputs(self._layer(tape, run, layer, inputs), None, 0)
-        tape.features = inputs.x if c.head == "linear" else self._beside_memory(tape, run, inputs.x)
+        tape.features = self._beside_memory(tape, run, inputs.x) if c.head == "cell" else inputs.x
         kernels.embedding_forward(after.top, last_rows(offsets), tape.features, tape.backend.threads)
         return after
 
