@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
+from nblstm.kernels import CrossEntropy
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
@@ -113,10 +114,10 @@ class SoftmaxHead(RowHead):
 
     def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
         kernels = scratch.backend.kernels
+        work = self._work(scratch, kernels.softmax_gradient_work, len(x))
         kernels.softmax_losses_and_gradient(
-            losses, dx, grads["head.weight"], grads["head.bias"],
-            self._work(scratch, kernels.softmax_gradient_work, len(x)), x, targets, scales, self.classes,
-            self.smoothing, self.weight, self.bias, scratch.backend.threads,
+            losses, dx, grads["head.weight"], grads["head.bias"], work, x,
+            CrossEntropy(targets, scales, self.classes, self.smoothing), self.weight, self.bias, scratch.backend.threads,
         )  # fmt: skip
 
 

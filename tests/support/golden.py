@@ -321,7 +321,7 @@ def noise_of_training(settings, folder):
         real.dropout(y, x, rate, key, threads)
 
     def losses(*args):
-        targets.append(np.asarray(args[6]).tolist())
+        targets.append(np.asarray(args[6].targets).tolist())
         real.softmax_losses_and_gradient(*args)
 
     kernels = SimpleNamespace(**{**vars(real), "dropout": dropout, "softmax_losses_and_gradient": losses})
