@@ -190,7 +190,7 @@ CALLS = {
     "Tagger": lambda b: (nblstm.Tagger, [], {"hidden_size": 3, "num_layers": 1, "head": "softmax", "char_hidden_size": 2}),
     "Tagger.fit": lambda b: (
         lambda *a, **k: nblstm.Tagger(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
-        [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None},
+        [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None, "vectors": None},
     ),
     "TaggerConfig": lambda b: (
         nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
