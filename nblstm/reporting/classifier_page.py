@@ -97,7 +97,8 @@ def _decision(one: Decision) -> str:
     most = max((abs(score) for _, score in one.tokens), default=0.0) or 1.0
     tints = [_tint(score / most) for _, score in one.tokens[:TOKENS_OF_A_DECISION]]
     shown = "".join(
-        f'<b class="c{tint}">{html_text(token)}</b>' for (token, _), tint in zip(one.tokens[:TOKENS_OF_A_DECISION], tints)
+        f'<b class="c{tint}">{html_text(token)}</b>'
+        for (token, _), tint in zip(one.tokens[:TOKENS_OF_A_DECISION], tints)
     )
     more = " …" if len(one.tokens) > TOKENS_OF_A_DECISION else ""
     return f'<article class="sample"><p class="soft">{html_text(told)}</p><div class="reading">{shown}{more}</div></article>'
