@@ -57,8 +57,13 @@ def make_translator():
     return nblstm.Translator.of_parameters(config, (ENDING, ENDING), initial_translator(config, 0), {})
 
 
+def make_classifier():
+    config = nblstm.ClassifierConfig(len(ENDING), labels=("x", "y"), hidden_size=3)
+    return nblstm.TextClassifier.of_parameters(config, ENDING, initial(config, 0), {})
+
+
 ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
-MODEL, SERIES, TRANSLATOR = make_model(), make_series(), make_translator()
+MODEL, SERIES, TRANSLATOR, CLASSIFIER = make_model(), make_series(), make_translator(), make_classifier()
 STATE = MODEL.state("ab")
 
 
@@ -160,8 +165,9 @@ CALLS = {
     "TextClassifier": lambda b: (nblstm.TextClassifier, [], {"hidden_size": 3, "num_layers": 1, "pooling": "max", "lr": 0.1}),
     "TextClassifier.fit": lambda b: (
         lambda *a, **k: nblstm.TextClassifier(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
-        [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None},
+        [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None, "vectors": None},
     ),
+    "TextClassifier.contributions": lambda b: (CLASSIFIER.contributions, [["a b"]], {"backend": b, "threads": 1}),
     "ClassifierConfig": lambda b: (
         nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},
     ),
