@@ -8,15 +8,15 @@ In short:
     print(model.score("To be, or not to be").perplexity)
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import Any
 
-from nblstm.version import __version__
+TYPE_CHECKING = False  # `typing` is slow to import, and an interrupt before the command listens ends in a traceback
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
+    "__version__": "nblstm.version",
     "train": "nblstm.tasks.session",
     "load": "nblstm.tasks.registry",
     "export": "nblstm.exporting.files",
@@ -58,7 +58,7 @@ _HOMES = {
 
 _RENAMED = {"ModelConfig": "LanguageConfig"}  # names that still work, for one more version
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [*_HOMES]
 
 
 def _find_commands() -> None:
@@ -79,7 +79,7 @@ def _find_commands() -> None:
 _find_commands()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Public names are imported on first use, so that `import nblstm` is quick."""
     import importlib
 
