@@ -67,7 +67,8 @@ def _find_commands() -> None:
     folder = os.path.join(os.path.dirname(here), "cli")
     if os.path.isdir(os.path.join(here, "cli")) or not os.path.isdir(folder):
         return
-    from importlib.util import module_from_spec, spec_from_file_location
+    from _frozen_importlib import module_from_spec  # what `importlib.util` offers, which imports much more
+    from _frozen_importlib_external import spec_from_file_location
 
     start = os.path.join(folder, "__init__.py")
     spec = spec_from_file_location(f"{__name__}.cli", start, submodule_search_locations=[folder])

@@ -389,9 +389,7 @@ def test_an_interrupt_while_python_imports(python, folder, module):
 
 def test_little_is_imported_before_the_command_listens(python):
     """An interrupt before that is a traceback, so the package and the command bring nothing along."""
-    outcome = python(
-        "-c", "import runpy, sys; old = {*sys.modules}; import nblstm.__main__; print(*{*sys.modules} - old)"
-    )
+    outcome = python("-c", "import sys; old = {*sys.modules}; import nblstm.__main__; print(*{*sys.modules} - old)")
     assert outcome.out and set(outcome.out.split()) <= {"nblstm", "nblstm.__main__", "nblstm.cli"}
 
 
