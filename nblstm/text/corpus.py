@@ -102,25 +102,33 @@ def _sources_of(path: AnyPath) -> list[Source]:
 
 
 def _sources_in(folder: Path, include: str = "*") -> list[Source]:
-    """Find the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped.
+    """Find the folder's regular files at any depth, in sorted order. Skipped are hidden ones, and links to folders.
 
-    include: a pattern of their names, such as *.txt.
+    include: a pattern of their names, such as *.txt. TextError if a folder or a file in it cannot be looked at.
     """
 
     def fail(error: OSError) -> None:
-        raise error
+        raise _unreadable(error.filename or folder, error)
 
     files: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(place, name) for name in names if not name.startswith(".")]
-    sources = [_file_source(file) for file in sorted(files) if file.is_file()]
+    sources = [_file_source(file) for file in sorted(files) if _is_regular(file)]
     if not sources:
         raise TextError(f"{folder} is a folder without files (hidden ones are skipped); name one with text in it.")
     sources = [source for source in sources if Path(source.name).match(include)]
     if not sources:
         raise TextError(f"no file in {folder} has a name such as include={include}; give another pattern.")
     return sources
+
+
+def _is_regular(file: Path) -> bool:
+    """Tell whether a file in a folder is a regular one. TextError if that cannot be told, as of a link to nothing."""
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def _texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
