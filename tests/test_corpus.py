@@ -24,7 +24,15 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
 from nblstm.text.corpus import (
-    CHUNK, Source, load_corpus, read_bytes, read_chunks, read_documents, read_each, read_text, rereadable,
+    CHUNK,
+    Source,
+    load_corpus,
+    read_bytes,
+    read_chunks,
+    read_documents,
+    read_each,
+    read_text,
+    rereadable,
 )  # fmt: skip
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
