@@ -99,6 +99,18 @@ def test_what_a_foreign_lock_file_says_is_not_repeated(here):
     lock.release()
 
 
+@locks
+def test_a_file_that_only_has_the_name_of_a_lock_stays(here):
+    """A user's file is not emptied, and what a link of that name leads to is not touched; both are named."""
+    Path("notes").write_text("mine")
+    for make in (lambda: Path(".model.lock").write_text("mine"), lambda: os.symlink("notes", ".model.lock")):
+        make()
+        with pytest.raises(ModelFileError, match=r"\.model\.lock"):
+            Lock("model.safetensors")
+        assert Path(".model.lock").read_text() == Path("notes").read_text() == "mine"
+        os.unlink(".model.lock")
+
+
 def test_without_locks(here, monkeypatch):
     """Where the system has no module for them, or the folder's file system no locks, runs go on as before."""
     monkeypatch.setattr(lock_module, "msvcrt", None)
