@@ -193,6 +193,16 @@ def test_folder_without_files(write, tmp_path):
     assert "folder is a folder without files (hidden ones are skipped)" in message_of(read_text, tmp_path / "folder")
 
 
+@each("how", ["read_text", "read_each", "read_documents", "rereadable"])
+def test_standard_input_named_twice(how, stdin):
+    """The second time nothing would be left of it: whoever reads says so, and does not go on with half of the text."""
+    stdin(b"abc")
+    call = {"read_text": read_text, "read_each": partial(read_each, level="char")}.get(how)
+    call = call or {"read_documents": partial(read_documents, level="char", kind="line")}.get(how)
+    call = call or partial(rereadable, encoding="utf-8", open_files=ExitStack())
+    assert message_of(call, ["-", "-"]) == "standard input can be read only once; name '-' once."
+
+
 @posix_only
 def test_devices_and_pipes(tmp_path):
     """A device or FIFO is refused before it is opened, with the way out."""

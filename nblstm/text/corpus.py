@@ -71,9 +71,17 @@ def find_sources(paths: Paths) -> list[Source]:
     """Find the files that the paths name: files, the visible files of folders in sorted order, "-" for standard input.
 
     A file whose name ends in .gz is unpacked as it is read. A Source stands for itself.
-    Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files.
+    Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files, and if
+    standard input is named twice.
     """
-    return [source for path in _listed(paths) for source in _sources_of(path)]
+    return [source for path in _with_one_stdin(_listed(paths)) for source in _sources_of(path)]
+
+
+def _with_one_stdin(paths: list[AnyPath]) -> list[AnyPath]:
+    """Return the paths. TextError if standard input is named twice: the second time nothing would be left of it."""
+    if paths.count(STDIN) > 1:
+        raise TextError("standard input can be read only once; name '-' once.")
+    return paths
 
 
 def _listed(paths: Paths) -> list[AnyPath]:
@@ -635,8 +643,7 @@ def _texts(
     paths: list[AnyPath], valid_paths: list[AnyPath], encoding: str | None, open_files: ExitStack
 ) -> tuple[list[Source], list[Source]]:
     """Return the files of both texts, which may be read until open_files is closed; arguments as in `rereadable`."""
-    if [*paths, *valid_paths].count(STDIN) > 1:
-        raise TextError("standard input can be read only once; name '-' once.")
+    _with_one_stdin([*paths, *valid_paths])
     train, valid = (rereadable(part, encoding, open_files) for part in (paths, valid_paths))
     return [*chain.from_iterable(train)], [*chain.from_iterable(valid)]
 
@@ -654,7 +661,7 @@ def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack
     Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
     bytes.
     """
-    files = [find_sources(path) for path in paths]
+    files = [find_sources(path) for path in _with_one_stdin(paths)]
     return [
         [_copied(source, encoding, open_files) if path == STDIN else replace(source, marks=[]) for source in sources]
         for path, sources in zip(paths, files)
