@@ -388,7 +388,6 @@ LOST = {
     "score": lambda m, b: m.score("ba", b).nats,
     "score_lines": lambda m, b: [score.nats for score in m.score_lines(["a", "bc"], b)],
     "surprisals": lambda m, b: m.surprisals("ba", b).nats,
-    "state": lambda m, b: m.state("b", None, b),
     "decoder": lambda m, b: m.network(b).decoder()(m.encode("b"), m.network(b).initial_state()),
 }
 
@@ -401,6 +400,7 @@ def test_logits_that_overflow_are_an_error(verb, backend):
         LOST[verb](lost_model(1e38), backend)
 
 
+INFINITE = {**LOST, "state": lambda m, b: m.state("b", None, b)}  # what is asked where the state itself is lost
 OVERFLOWING = {  # cell -> its options; every gate of each is made to overflow
     "lstm": {}, "gru": {}, "rnn": {}, "relu": {"cell": "rnn", "nonlinearity": "relu"}, "update-lstm": {}, "mingru": {},
     "mogrifier-lstm": {}, "peepholes": {"cell": "lstm", "peepholes": True}, "layer_norm": {"cell": "gru", "layer_norm": True},
@@ -427,7 +427,7 @@ def test_a_sum_that_overflows_within_a_cell_is_an_error(cell, backend):
     for row, large, model in overflowing_models(cell):
         for verb in ("score", "state", "greedy", "decoder"):
             with pytest.raises(NonFiniteError):
-                print(cell, row, large, verb, LOST[verb](model, backend))
+                print(cell, row, large, verb, INFINITE[verb](model, backend))
 
 
 @backends
@@ -439,7 +439,7 @@ def test_weights_that_are_far_too_large_are_an_error(cell, backend):
     model = make_model(config, signs.astype(np.float32))
     for verb in ("generate", "beam", "score", "surprisals", "state"):
         with pytest.raises(NonFiniteError):
-            print(LOST[verb](model, backend))
+            print(INFINITE[verb](model, backend))
 
 
 @backends
@@ -463,10 +463,13 @@ def test_a_classifier_notices_what_overflows_in_any_step(pooling, backend):
 
 def test_a_window_notices_what_overflows():
     """relu of -inf would be 0."""
-    model, config = nblstm.MLPLanguageModel(window=2, hidden_size=3), WindowConfig(V, 2, hidden_size=3)
+    model, config = (
+        nblstm.MLPLanguageModel(window=2, hidden_size=3),
+        WindowConfig(V, 2, embedding_size=2, hidden_size=3),
+    )
     parameters = np.zeros(config.num_parameters, np.float32)
-    views(parameters, config)["dense.bias"][1] = -3e38
-    views(parameters, config)["embedding.weight"][:, 1] = -3e38
+    weights = views(parameters, config)
+    weights["embedding.weight"][...], weights["dense.weight"][1] = 3e38, -1e9
     model._take(config, VOCABULARY, parameters, {})
     for call in (lambda: model.predict([[1]]), lambda: model.generate_text("a", 2), lambda: model.score("abc")):
         with pytest.raises(NonFiniteError):
