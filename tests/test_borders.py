@@ -450,7 +450,7 @@ def test_a_classifier_notices_what_overflows_in_any_step(pooling, backend):
     config = nblstm.ClassifierConfig(
         len(ends), labels=("x", "y"), embedding_size=2, hidden_size=2, pooling=pooling, cell="mingru"
     )
-    model = nblstm.TextClassifier()._take(config, ends, np.zeros(config.num_parameters, np.float32), {})
+    model = nblstm.TextClassifier.of_parameters(config, ends, np.zeros(config.num_parameters, np.float32), {})
     weights = model._network(backend, 0).weights
     weights["embedding.weight"][ends.encode("b")] = 3e38
     for name in ("rnn.weight_ih_l0", "rnn.weight_ih_l0_reverse"):

@@ -155,7 +155,7 @@ def test_a_classifier_answers_threads_as_one_caller(backend):
     for pooling in POOLINGS:
         config = ClassifierConfig(len(vocabulary), labels=("a", "b", "c"), hidden_size=20, pooling=pooling)
         parameters = 3 * initial_classifier(config, vocabulary, 0)
-        model = nblstm.TextClassifier()._take(config, vocabulary, parameters, {})
+        model = nblstm.TextClassifier.of_parameters(config, vocabulary, parameters, {})
         for k in range(8):
             some, labels = TEXTS[k:] + PIECES[:k], ["a", "b", "c", "a", "b", "c", "a", "b"]
             tasks += [

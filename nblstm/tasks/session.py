@@ -107,7 +107,7 @@ class Session:
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_folder(output)
         with _lock(output) as lock:
-            check_existing(output, overwrite)
+            check_existing(output, overwrite, run.SETTINGS.network.KEY)
             kernels.load(recipe.device)
             base: Any = load(init_from, [task]) if init_from is not None else None
             if base is not None and asked:
@@ -365,15 +365,18 @@ def check_folder(output: Path) -> None:
         raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
 
 
-def check_existing(output: Path, overwrite: bool) -> None:
-    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files."""
+def check_existing(output: Path, overwrite: bool, key: str) -> None:
+    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files.
+
+    key: of the model to be written, see `NetworkConfig.KEY`.
+    """
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
             f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
         )
-    for path, key in zip((output, checkpoint_path(output)), (config_of("language").KEY, CHECKPOINT)):
-        check_same_kind(path, key)
+    for path, kind in ((output, key), (checkpoint_path(output), CHECKPOINT)):
+        check_same_kind(path, kind)
     _check_metrics(metrics_path(output))
     for path in existing:
         check_replaceable(path)
