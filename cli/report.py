@@ -23,6 +23,7 @@ REPORTS = {  # task -> module and name of what makes its report, and of what ren
     "language": OF_LANGUAGE,
     "masked": OF_LANGUAGE,
     "classification": (("classifier_report", "make_classifier_report"), ("classifier_page", "classifier_page")),
+    "translation": (("translator_report", "make_translator_report"), ("translator_page", "translator_page")),
 }
 HTML = (("<!doctype html",), "an HTML page")
 
@@ -44,6 +45,7 @@ HTML = (("<!doctype html",), "an HTML page")
 )  # fmt: skip
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
+@click.option("--target", metavar="FILE", type=FILE, help="Of a translator: the targets of --text, line by line.")
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
 @click.pass_context
 def command(context: click.Context, model: str, output: str, **settings: Any) -> None:
@@ -52,7 +54,8 @@ def command(context: click.Context, model: str, output: str, **settings: Any) ->
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
     classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
-    decision. An HTML page that is at the output is replaced; any other file there is left alone.
+    decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is
+    at the output is replaced; any other file there is left alone.
     """
     check_replaceable(output, *HTML)
     loaded = trained_model(model)

@@ -29,7 +29,7 @@ from support.cases import each
 import nblstm
 from nblstm.config import TrainConfig
 from nblstm.errors import ConfigError, NonFiniteError
-from nblstm.kernels import Beam, Filters, Hypotheses, load
+from nblstm.kernels import Beam, CrossEntropy, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
@@ -353,9 +353,8 @@ def test_no_rows_are_no_loss_and_no_gradient(backend):
     targets = np.zeros(0, np.int32)
     kernels.softmax_losses(none, kernels.softmax_work(0, D, V, np.float32, 2), x, targets, weight, bias, 2)
     work = kernels.softmax_gradient_work(0, D, V, np.float32, 2)
-    kernels.softmax_losses_and_gradient(
-        none, x.copy(), dweight, dbias, work, x, targets, none, None, 0.0, weight, bias, 2
-    )  # fmt: skip
+    loss = CrossEntropy(targets, none)
+    kernels.softmax_losses_and_gradient(none, x.copy(), dweight, dbias, work, x, loss, weight, bias, 2)
     assert (dweight == 1).all() and (dbias == 1).all()
     network = Network(CONFIG, MODEL.parameters, backend, 2)
     gradient = np.full_like(MODEL.parameters, 7)

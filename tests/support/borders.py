@@ -104,6 +104,7 @@ CALLS = {
     "Vocabulary.from_dict": lambda b: (nblstm.Vocabulary.from_dict, [VOCABULARY.to_dict()], {}),
     "Characters": lambda b: (type(VOCABULARY), [("<unk>", "a"), "default", False], {}),
     "Vocabulary.encode": lambda b: (VOCABULARY.encode, ["ab"], {}),
+    "Vocabulary.ids_of": lambda b: (VOCABULARY.ids_of, [["a", "b"]], {}),
     "Vocabulary.encode_all": lambda b: (VOCABULARY.encode_all, [["ab"]], {}),
     "Vocabulary.decode": lambda b: (VOCABULARY.decode, [[1]], {}),
     "Vocabulary.unknown": lambda b: (VOCABULARY.unknown, ["a"], {}),
@@ -166,6 +167,15 @@ CALLS = {
     "TranslateConfig": lambda b: (nblstm.TranslateConfig, [], defaults(nblstm.TranslateConfig())),
     "read_pairs": lambda b: (nblstm.read_pairs, ["none.tsv", "utf-8"], {}),
     "read_parallel": lambda b: (nblstm.read_parallel, ["none.en", "none.de", "utf-8"], {}),
+    "Tagger": lambda b: (nblstm.Tagger, [], {"hidden_size": 3, "num_layers": 1, "head": "softmax", "char_hidden_size": 2}),
+    "Tagger.fit": lambda b: (
+        lambda *a, **k: nblstm.Tagger(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
+        [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None},
+    ),
+    "TaggerConfig": lambda b: (
+        nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
+    ),
+    "read_tagged": lambda b: (nblstm.read_tagged, ["none.conll", 1, -1, "utf-8"], {}),
     "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
     "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),

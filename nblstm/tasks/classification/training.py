@@ -20,6 +20,7 @@ from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTrain
 from nblstm.tasks.classification.labels import weights_of_classes
 from nblstm.tasks.classification.network import ClassifierNetwork, validated
 from nblstm.text.corpus import MOST_UNKNOWN
+from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -42,6 +43,7 @@ class LabelledCorpus:
     classes: tuple[Any, ...]
     train: LabelledPart
     valid: LabelledPart
+    vectors: WordVectors | None = None  # that some words begin with
 
     @cached_property
     def fingerprint(self) -> str:
