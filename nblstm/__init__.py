@@ -8,15 +8,15 @@ In short:
     print(model.score("To be, or not to be").perplexity)
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import Any
 
-from nblstm.version import __version__
+TYPE_CHECKING = False  # `typing` is slow to import, and an interrupt before the command listens ends in a traceback
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
+    "__version__": "nblstm.version",
     "train": "nblstm.tasks.session",
     "load": "nblstm.tasks.registry",
     "export": "nblstm.exporting.files",
@@ -61,7 +61,7 @@ _HOMES = {
 
 _RENAMED = {"ModelConfig": "LanguageConfig"}  # names that still work, for one more version
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [*_HOMES]
 
 
 def _find_commands() -> None:
@@ -70,7 +70,8 @@ def _find_commands() -> None:
     folder = os.path.join(os.path.dirname(here), "cli")
     if os.path.isdir(os.path.join(here, "cli")) or not os.path.isdir(folder):
         return
-    from importlib.util import module_from_spec, spec_from_file_location
+    from _frozen_importlib import module_from_spec  # what `importlib.util` offers, which imports much more
+    from _frozen_importlib_external import spec_from_file_location
 
     start = os.path.join(folder, "__init__.py")
     spec = spec_from_file_location(f"{__name__}.cli", start, submodule_search_locations=[folder])
@@ -82,7 +83,7 @@ def _find_commands() -> None:
 _find_commands()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Public names are imported on first use, so that `import nblstm` is quick."""
     import importlib
 

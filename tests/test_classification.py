@@ -182,6 +182,19 @@ def test_validation_is_of_texts():
     assert validated(network, chunks, lambda: True) is None
 
 
+def test_texts_that_teach_nothing_are_refused():
+    """No token in them, none that occurs often enough, no label that counts, a weight beyond the network's numbers."""
+    texts, labels = texts_and_labels()
+    fit = lambda texts=texts, **settings: nblstm.TextClassifier(**{**SMALL, **settings}).fit(texts, labels)
+    for given in ({"texts": [""] * len(labels), "level": "char"}, {"min_count": 10**6, "level": "word"}):
+        with pytest.raises(TextError, match="0 of the training texts' [0-9]+ tokens are in the vocabulary"):
+            fit(**given)
+    for weights in ({"pos": 0, "neg": 0.0}, {"pos": 1e300}):
+        with pytest.raises(ConfigError, match="class_weights must be numbers that float32 holds, not all of them 0"):
+            fit(class_weights=weights)
+    assert fit(class_weights={"pos": 0}).predict(["good"]) == ["neg"]
+
+
 # ---------------------------------------------------------------- batches
 
 

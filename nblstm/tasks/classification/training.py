@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.config import TextConfig
+from nblstm.errors import TextError
 from nblstm.kernels import fastest
 from nblstm.kernels.packed import indices
 from nblstm.nn.heads import SoftmaxHead
@@ -20,6 +21,7 @@ from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.labels import weights_of_classes
 from nblstm.tasks.classification.network import ClassifierNetwork, initial_classifier, validated
+from nblstm.text.corpus import MOST_UNKNOWN
 from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
@@ -131,6 +133,7 @@ def classifier_trainer(
     head.smoothing = recipe.label_smoothing
     head.classes = weights_of_classes(recipe.class_weights, config.classes, labels, config.dtype)
     ids, offsets, longer = encoded(corpus.vocabulary, texts, config.max_length)
+    _check_known(ids, corpus.vocabulary)
     if longer:
         on_message(
             f"{longer:,} of {len(texts):,} texts are longer than max_length={config.max_length:,}: the rest is not read."
@@ -141,6 +144,17 @@ def classifier_trainer(
         ids, offsets, _ = encoded(corpus.vocabulary, corpus.valid.texts, config.max_length)
         chunks = LabelledTexts(ids, offsets, corpus.valid.labels, VALIDATED_AT_ONCE).epoch(0)
     return Trainer(network, recipe, source, chunks, measure=partial(validated, monitor=recipe.monitor))
+
+
+def _check_known(ids: np.ndarray, vocabulary: Vocabulary) -> None:
+    """Raise TextError if nearly all tokens of the training texts are unknown, or there are none: nothing is learned then."""
+    specials = [special for special in (vocabulary.unk_id, vocabulary.end_id) if special is not None]
+    known = len(ids) - np.count_nonzero(np.isin(ids, specials))
+    if known < (1 - MOST_UNKNOWN) * len(ids):
+        raise TextError(
+            f"{known:,} of the training texts' {len(ids):,} tokens are in the vocabulary; lower min_count, raise max_vocab, "
+            "or give other texts."
+        )
 
 
 def classifier_facts(corpus: LabelledCorpus, trainer: Trainer) -> dict[str, Any]:

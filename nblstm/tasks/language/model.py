@@ -57,9 +57,12 @@ class LanguageModel(TextModel):
         """Return the state of the model after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
-        without any text, others begin after a line end.
+        without any text, others begin after a line end. NonFiniteError where the weights are too large for one.
         """
-        return self.state_after(self.encode(text), self._checked_state(before), backend)
+        after = self.state_after(self.encode(text), self._checked_state(before), backend)
+        if not all(np.isfinite(array).all() for array in vars(after).values()):
+            raise checks.non_finite("the state after this text is")
+        return after
 
     def state_after(self, ids: np.ndarray, before: State | None, backend: str) -> State:
         """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
