@@ -176,7 +176,7 @@ def _table_rows(config: Any) -> int:
     G, E, V = config.cells[0].gates * config.hidden_size, config.input_size, config.vocab_size
     rows = -(-G // GROUP)
     # the first layer needs the embedding itself, or what is normalised before its bias
-    apart = (config.residual and E == config.output_size) or config.layer_norm or config.directions > 1
+    apart = (config.residual and config.output_size == E) or config.layer_norm or config.directions > 1
     return 0 if apart or V * rows * GROUP > (0 if config.tie else V * E) + G * E else rows
 
 
