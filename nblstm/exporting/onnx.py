@@ -91,7 +91,7 @@ def _language(graph: Graph, named: Named, c: Any) -> dict[str, str]:
     for layer, weights in enumerate(cell_views(named, c)):
         part = lambda state, layer=layer: graph.node("Gather", state, graph.constant([layer]), axis=0)
         before = [part(state) for state in first]
-        passed = onnx_cells.read(graph, x, before[0], before[-1], weights, c)
+        passed = onnx_cells.add_cell(graph, x, before[0], before[-1], weights, c)
         x = _residual(graph, passed.y, x, weights, c)
         ends.append((passed.h, passed.c))
     if c.head == "cell" and passed is not None:
@@ -131,7 +131,7 @@ def _both_ways(graph: Graph, named: Named, c: Any) -> str:
         for number in range(layer * c.directions, (layer + 1) * c.directions):
             state = [graph.node("Expand", graph.constant(part[number][None, None]), shape) for part in first.values()]
             back = number % c.directions == 1
-            passed = onnx_cells.read(graph, turned(x) if back else x, state[0], state[-1], cells[number], c)
+            passed = onnx_cells.add_cell(graph, turned(x) if back else x, state[0], state[-1], cells[number], c)
             outputs.append(turned(passed.y) if back else passed.y)
             memories.append(turned(passed.cs) if back and passed.cs else passed.cs)
         y = graph.node("Concat", *outputs, axis=2) if len(outputs) > 1 else outputs[0]

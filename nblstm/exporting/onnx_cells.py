@@ -33,7 +33,7 @@ def is_scanned(config: Any) -> bool:
     return config.cell not in BLOCKS or config.layer_norm or config.head == "cell"
 
 
-def read(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any) -> Passed:
+def add_cell(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any) -> Passed:
     """Add a cell that reads x (steps, batch, D) from a state h (1, batch, R), c (1, batch, H)."""
     return (_scanned if is_scanned(config) else _own)(graph, x, h, c, weights, config)
 
