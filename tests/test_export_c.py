@@ -1,9 +1,12 @@
 """Format c: the header compiles without a warning everywhere, and does what the model does."""
 
 import ctypes
+import importlib.util
 import random
 import shutil
+import struct
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -120,6 +123,65 @@ def test_it_compiles_for_other_machines(tmp_path, weights):
         done = subprocess.run(command, capture_output=True, text=True)
         if "No available targets" not in done.stderr and "unable to create target" not in done.stderr:
             assert done.returncode == 0, (target, done.stderr[:1000])
+
+
+ZIG = [sys.executable, "-m", "ziglang", "cc"]
+needs_zig = pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason="there is no ziglang")
+
+
+@needs_zig
+def test_it_fits_on_a_cortex_m4(tmp_path):
+    """2 x 128 units in int8, with no other header than the compiler's: 4 kB of code and 260 kB of constants, at most."""
+    nblstm.export(language_model(65, hidden_size=128), tmp_path / "model.h")
+    target = ["-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-Os", "-std=c99", *STRICT]
+    command = [
+        *ZIG,
+        *target,
+        "-DNBLSTM_IMPLEMENTATION",
+        "-x",
+        "c",
+        "-c",
+        tmp_path / "model.h",
+        "-o",
+        tmp_path / "model.o",
+    ]
+    subprocess.run(command, check=True)
+    code, constants, variables = sections((tmp_path / "model.o").read_bytes())
+    assert 0 < code <= 4000 and constants <= 260_000 and not variables
+
+
+def sections(elf):
+    """(bytes of code, of constants, of variables) in a 32-bit little-endian object file."""
+    (start,), (count,) = struct.unpack_from("<I", elf, 0x20), struct.unpack_from("<H", elf, 0x30)
+    sizes = dict.fromkeys(("code", "constants", "variables"), 0)
+    for k in range(count):
+        kind, flags, _, _, size = struct.unpack_from("<IIIII", elf, start + 40 * k + 4)
+        if flags & 2 and kind in (1, 8):  # what takes memory: SHF_ALLOC; SHT_PROGBITS, SHT_NOBITS
+            sizes["code" if flags & 4 else "variables" if flags & 1 else "constants"] += size
+    return tuple(sizes.values())
+
+
+@needs_zig
+@pytest.mark.skipif(not shutil.which("qemu-arm-static") and not shutil.which("qemu-arm"), reason="there is no qemu-arm")
+@pytest.mark.parametrize("cpu", ["arm1176jzf_s", "cortex_a7"])
+def test_it_runs_on_arm(tmp_path, cpu):
+    """The program's test of itself, in an emulator: plain C, and NEON."""
+    nblstm.export(language_model(hidden_size=37), tmp_path / "model.h")
+    command = [*ZIG, "-target", "arm-linux-musleabihf", f"-mcpu={cpu}", "-O2", "-static", "-DNBLSTM_MAIN", "-x", "c"]
+    subprocess.run([*command, tmp_path / "model.h", "-o", tmp_path / "model"], check=True)
+    emulator = shutil.which("qemu-arm-static") or shutil.which("qemu-arm")
+    assert subprocess.run([emulator, tmp_path / "model", "--test"], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "H, V, weights", [(130, 36, "int8"), (260, 2, "int4"), (130, 2, "float32"), (260, 36, "bfloat16")]
+)
+def test_odd_sizes_are_sound(tmp_path, H, V, weights):
+    """More units than a vector and a block hold, under the sanitizers; 1, 37 and 10,000 tokens are above."""
+    program = compiled(tmp_path, language_model(V, hidden_size=H), weights, "-O1", "-march=native", *sanitizers())
+    code, said = run(program, "--test")
+    assert code == 0, said
 
 
 @pytest.fixture(scope="module")

@@ -162,7 +162,7 @@ def _network(layers: list[tuple[str, dict[str, Any]]], arrays: Arrays) -> tuple[
         elif kind == "Embedding":
             named["embedding.weight"] = parts[0]
         else:
-            dense = settings["layer"] if kind == "TimeDistributed" else {"class_name": "Dense", "config": settings}
+            dense: Any = settings["layer"] if kind == "TimeDistributed" else {"class_name": "Dense", "config": settings}
             _require(dense["class_name"], "Dense", "the layer of a TimeDistributed")
             _require(dense["config"]["activation"], ("linear", "softmax"), "the activation of the Dense layer")
             named["head.weight"] = parts[0].T

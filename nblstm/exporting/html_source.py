@@ -547,11 +547,11 @@ main { display: grid; grid-template-columns: minmax(0, 1fr) 18rem; gap: 1.25rem;
 textarea { display: block; width: 100%; min-height: 10rem; resize: vertical; line-height: 1.55; }
 textarea, #view, .label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 0.9rem; }
-.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1.2rem; align-items: end; margin: 1rem 0 1.25rem; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1rem; align-items: end; margin: 1rem 0 1.25rem; }
 label { display: block; font-size: 0.875rem; }
 label input { display: block; margin-top: 0.15rem; }
-input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 7rem; }
-input[type=range] { padding: 0; width: 10rem; height: 2.1rem; border: 0; background: none; }
+input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 5.5rem; }
+input[type=range] { padding: 0; width: 8.5rem; height: 2.1rem; border: 0; background: none; }
 button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
   min-width: 6rem; }
 :focus-visible { outline: 2px solid; outline-offset: 2px; }
@@ -561,6 +561,8 @@ ul { list-style: none; padding: 0; margin: 0; }
 #bars li { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
   padding: 0.15rem 0; }
 .label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+#bars.wide li { grid-template-columns: minmax(0, 1fr) 5rem 4rem; }
+.wide .label { white-space: normal; overflow-wrap: anywhere; }
 .track { height: 0.6rem; border-radius: 2px; }
 .bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
 .p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
@@ -569,5 +571,5 @@ ul { list-style: none; padding: 0; margin: 0; }
 aside { position: sticky; top: 1rem; }
 @media (max-width: 46rem) {
   body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }
-  .controls label, .controls button { flex: 1 1 8rem; } input, input[type=range] { width: 100%; }
+  .controls label, .controls button { flex: 1 1 7rem; } input, input[type=range] { width: 100%; }
 }"""
