@@ -220,10 +220,13 @@ static void nblstm_product(float *y, const nblstm_matrix *m, const nblstm_number
             nblstm_sums(s, a);
             for (j = 0; j < 4; j++) total[j] += @partial@;
         }
-        if (row + 4 <= m->rows)
-            for (j = 0; j < 4; j++) y[row + j] += @whole@;
-        else
-            for (j = 0; row + j < m->rows; j++) y[row + j] += @whole@;
+        for (j = 0; j < 4; j++) total[j] *= @scale@;
+        if (row + 4 <= m->rows) { /* all is read before any is written, so that a compiler may take four at once */
+            float *place = y + row;
+            for (j = 0; j < 4; j++) total[j] += place[j];
+            for (j = 0; j < 4; j++) place[j] = total[j];
+        } else
+            for (j = 0; row + j < m->rows; j++) y[row + j] += total[j];
     }
 }
 
@@ -238,7 +241,7 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 """
 
 INT8 = {
-    "block": "512", "stride": "columns", "partial": "(float)s[j]", "whole": "total[j] * m->scale[row + j] * unit",
+    "block": "512", "stride": "columns", "partial": "(float)s[j]", "scale": "m->scale[row + j] * unit",
     "number": "(float)m->w[row * m->columns + k] * m->scale[row]",
     "types": "typedef int8_t nblstm_weight;\ntypedef float nblstm_scale;\n",
     "avx512": "defined(__AVX512BW__) && defined(__AVX512F__)",
@@ -252,7 +255,7 @@ INT8 = {
 }  # fmt: skip
 
 INT4 = {
-    "block": "32", "stride": "columns / 2", "whole": "total[j] * unit",
+    "block": "32", "stride": "columns / 2", "scale": "unit",
     "partial": "(float)s[j] * nblstm_float(m->scale[((long)(row + j) * columns + start) / NBLSTM_BLOCK])",
     "number": "nblstm_nibble(m, row, k)",
     "types": "typedef uint8_t nblstm_weight;\ntypedef uint16_t nblstm_scale;\n",
