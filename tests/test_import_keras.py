@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.exported import language_model
 
 import nblstm
 from nblstm.convert import keras_file
@@ -198,3 +199,20 @@ def test_the_command_makes_a_model_that_writes(tmp_path, words, command):
     done = command("import", str(DATA / "gru.keras"), "--vocabulary", str(words), "-o", str(tmp_path / "m.safetensors"))
     assert done.code == 0 and "GRU 1 x 6" in done.out
     assert "".join(nblstm.load(tmp_path / "m.safetensors").generate("ab", n=5, seed=1, backend="numpy")).isalpha()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lines_of_the_guide_load_a_model_into_keras(tmp_path, monkeypatch):
+    """The block of docs/embedding.md makes a Keras model with the logits of ours, within 1e-5."""
+    pytest.importorskip("torch"), pytest.importorskip("safetensors")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip("keras")
+    guide = (Path(__file__).parents[1] / "docs" / "embedding.md").read_text(encoding="utf-8")
+    block = next(part for part in guide.split("```python\n")[1:] if part.startswith("import keras")).split("```")[0]
+    model, found = language_model(20, hidden_size=6, embedding_size=5), {}
+    model.save(tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    exec(block, found)
+    tokens = np.array([[3, 1, 4, 1, 5]])
+    logits = found["network"](tokens).detach().numpy()[0]
+    np.testing.assert_allclose(logits, reference_logits(model, tokens[0]), atol=1e-5)
