@@ -28,21 +28,23 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
     tokens[n] = -1 where the logits are no distribution: one is NaN or inf, or none is left above -inf.
     """
     z = logits.astype(np.float64)
-    sound = z.max(axis=1) < np.inf  # the largest of numbers is NaN if one of them is
+    sound = np.maximum.reduce(z, axis=1) < np.inf  # the largest of numbers is NaN if one of them is
     z[:, banned] = -np.inf
-    lost = ~(sound & (z.max(axis=1) > -np.inf))
+    most = np.maximum.reduce(z, axis=1, keepdims=True)
+    lost = ~(sound & (most[:, 0] > -np.inf))
     any_lost = lost.any()
     if any_lost:
-        z[lost] = 0
+        z[lost], most[lost] = 0, 0
     if filters.no_repeat_ngram > 0 or filters.repetition_penalty != 1:
         for row, before in zip(z, history):
             _forbid_repeats(row, before, filters.no_repeat_ngram)
             _penalise(row, before[-filters.repetition_window :], filters.repetition_penalty)  # [-0:] is all of it
+        most = z.max(axis=1, keepdims=True)
     if filters.temperature == 0:
         tokens[...] = np.where(lost, -1, z.argmax(axis=1))
         return
     with np.errstate(over="ignore"):  # a tiny temperature: -inf, and its exp is 0
-        z -= z.max(axis=1, keepdims=True)
+        z -= most
         if filters.temperature != 1:
             z /= filters.temperature
     weights = np.exp(z)
@@ -54,7 +56,7 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
         weights[weights < filters.min_p * weights.max(axis=1, keepdims=True)] = 0
     if filters.typical_p < 1:
         weights[~best(_typicality(weights, z), weights, filters.typical_p * weights.sum(axis=1, keepdims=True))] = 0
-    cumulative = weights.cumsum(axis=1)
+    cumulative = np.add.accumulate(weights, axis=1)
     total = cumulative[:, -1:]
     goal = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
     tokens[...] = (cumulative <= goal).sum(axis=1)

@@ -32,6 +32,7 @@ class PreparedWork(NamedTuple):
     prepared: PreparedWeights
     z: np.ndarray  # (N, columns)
     joined: np.ndarray  # (N, the most of D + H)
+    half: np.ndarray  # 1 / 2, of the weights' type: a number of Python is converted at every call
 
 
 def prepare(net: Any) -> Any:
@@ -55,7 +56,7 @@ def prepare_work(prepared: PreparedWeights, N: int) -> PreparedWork:
     """Make room for up to N texts."""
     dtype, columns = prepared.head.dtype, prepared.weights[0].shape[1]
     room = lambda width: np.empty((N, width), dtype)
-    return PreparedWork(prepared, room(columns), room(max(len(weights) for weights in prepared.weights)))
+    return PreparedWork(prepared, room(columns), room(max(len(weights) for weights in prepared.weights)), np.array(0.5, dtype))
 
 
 def _adds_input(net: Any, layer: int) -> bool:
@@ -92,14 +93,14 @@ def decode_prepared(logits, h, c, top, tokens, work):
         x = net.embedding[tokens]
     for k, (weights, bias) in enumerate(zip(prepared.weights, prepared.biases)):
         if x is None:
-            np.matmul(h[k], weights, out=z)
+            np.dot(h[k], weights, out=z)
             z += prepared.table[tokens]
         else:
             joined, D = work.joined[:N, : len(weights)], x.shape[1]
             joined[:, :D], joined[:, D:] = x, h[k]
-            np.matmul(joined, weights, out=z)
+            np.dot(joined, weights, out=z)
             z += bias
-        step(z, h[k], c[k])
+        step(z, h[k], c[k], work.half)
         x = h[k] + x if net.residual and x is not None and x.shape == h[k].shape else h[k]
     top[...] = np.concatenate([x, c[-1]], axis=1) if net.with_memory else x
     if len(logits):
@@ -107,13 +108,13 @@ def decode_prepared(logits, h, c, top, tokens, work):
         logits += net.head_bias
 
 
-def lstm_step(z, h, c):
+def lstm_step(z, h, c, half):
     """Take h and c (N, H) a step on, in place, from z (N, 4 H): i, f and o halved, then g. It is overwritten."""
     H = h.shape[1]
     np.tanh(z, out=z)
     gates, g = z[:, : 3 * H], z[:, 3 * H :]
-    gates *= 0.5
-    gates += 0.5
+    gates *= half
+    gates += half
     c *= z[:, H : 2 * H]
     g *= z[:, :H]
     c += g  # c = f c + i g
@@ -121,13 +122,13 @@ def lstm_step(z, h, c):
     h *= z[:, 2 * H : 3 * H]  # h = o tanh(c)
 
 
-def gru_step(z, h, c):
+def gru_step(z, h, c, half):
     """Take h (N, H) a step on, in place, from z (N, 4 H): r and u halved, U_n h + b, W_n x + b. It is overwritten."""
     H = h.shape[1]
     gates, n, other = z[:, : 2 * H], z[:, 2 * H : 3 * H], z[:, 3 * H :]
     np.tanh(gates, out=gates)
-    gates *= 0.5
-    gates += 0.5
+    gates *= half
+    gates += half
     n *= z[:, :H]
     n += other
     np.tanh(n, out=n)  # n = tanh(a + r b)
