@@ -265,8 +265,8 @@ def test_prepared_decoding_equals_the_specification(kind, table, monkeypatch):
                 logits, others = np.empty((2, texts, V), dtype)
                 work = reference.decode_work(4, weights, 1)
                 for tokens in np.random.default_rng(2).integers(0, V, (4, texts)):
-                    reference.decode(logits, *expected, tokens, net, 1)
-                    reference.decode(others, *found, tokens, work, 1)
+                    reference.decode(DecoderState(*expected, logits), tokens, net, 1)
+                    reference.decode(DecoderState(*found, others), tokens, work, 1)
                 for value, other in zip([logits, *expected], [others, *found]):
                     close(other, value, 1e-5 if dtype == np.float32 else 1e-12)
 

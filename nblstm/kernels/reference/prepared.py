@@ -84,9 +84,9 @@ def _columns(cell: Any, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.
     return W, U, np.concatenate([a[: 2 * H] + b[: 2 * H], b[2 * H :], a[2 * H :]])
 
 
-def decode_prepared(logits, h, c, top, tokens, work):
+def decode_prepared(state, tokens, work):
     """See `decode`."""
-    prepared, N = work.prepared, len(tokens)
+    (h, c, top, logits), prepared, N = state, work.prepared, len(tokens)
     net, z, x = prepared.net, work.z[:N], None
     step = lstm_step if net.cells[0].kind == "lstm" else gru_step
     if prepared.table is None:
