@@ -491,7 +491,11 @@ function show(model) {
     bars.replaceChildren(...shares.sort((a, b) => b[0] - a[0]).slice(0, 12).map(([p, label]) => barOf(label, p)));
   }
 
-  box.addEventListener("input", draw);
+  let timer = 0;
+  box.addEventListener("input", () => { // a long text takes a while: once the typing pauses
+    clearTimeout(timer);
+    timer = setTimeout(draw, 120);
+  });
   at("clear").addEventListener("click", () => {
     box.value = "";
     draw();
