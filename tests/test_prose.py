@@ -20,6 +20,7 @@ NOT_FLAGS = {
     "nblstm/reporting/style.py",
     "nblstm/reporting/theme.py",
     "nblstm/exporting/c_source.py",
+    "nblstm/exporting/c_classifier_source.py",
     "nblstm/exporting/py_source.py",
 }  # `python -m`; names of colours; rules of comments
 
