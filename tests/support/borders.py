@@ -55,6 +55,7 @@ def make_classifier():
 
 ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
 MODEL, SERIES, TRANSLATOR, CLASSIFIER = make_model(), make_series(), make_translator(), make_classifier()
+PREPARED = MODEL.with_statistics(np.ones(CONFIG.num_parameters, np.float32))
 STATE = MODEL.state("ab")
 
 
@@ -99,6 +100,12 @@ CALLS = {
     "score": lambda b: (MODEL.score, ["ab", b, 1], {}),
     "score_lines": lambda b: (lambda *a: list(MODEL.score_lines(*a)), [["ab"], b, 1], {}),
     "surprisals": lambda b: (MODEL.surprisals, ["ab", b, 1], {}),
+    "prepared": lambda b: (MODEL.prepared, ["ab" * 20, b, 1], {}),
+    "with_statistics": lambda b: (MODEL.with_statistics, [np.ones(CONFIG.num_parameters, np.float32)], {}),
+    "with_best_rate": lambda b: (PREPARED.with_best_rate, ["abab", b, 1], {}),
+    "adapting": lambda b: (PREPARED.adapting, [b, 1], {"rule": "rms", "rate": 1e-3, "decay": 0.0, "segment": 3}),
+    "adapt": lambda b: (PREPARED.adapt, ["abab", b, 1], {"rule": "sgd"}),
+    "dynamic_score": lambda b: (PREPARED.dynamic_score, ["abab", b, 1], {"segment": 2}),
     "State": lambda b: (nblstm.State, [STATE.h, STATE.c, STATE.top], {}),
     "State.zeros": lambda b: (nblstm.State.zeros, [CONFIG, 1], {}),
     "State.first": lambda b: (STATE.first, [1], {}),

@@ -245,8 +245,9 @@ class LanguageModel(TextModel):
         from nblstm.adapting import AdaptingNetwork
         from nblstm.config.adapting import AdaptConfig
 
-        prepared = self.statistics is not None and settings.get("rule", "auto") != "sgd"
-        how = AdaptConfig.from_dict({**(self._kept_rate() if prepared else {}), **settings})
+        how = AdaptConfig.from_dict(settings)
+        if how.rate is None and how.rule != "sgd" and self.statistics is not None:
+            how = replace(how, **self._kept_rate())
         chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
         return AdaptingNetwork(self.config, self.parameters, self.statistics, how, chosen, threads)
 
