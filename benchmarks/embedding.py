@@ -3,7 +3,8 @@
     python benchmarks/embedding.py model.safetensors held-out.txt
 
 us: microseconds a token, feeding, logits and drawing, the best of many short runs, which others disturb less. bytes: of
-the file, of C the constants. loss: nats per token of the rounded weights on the text. Rows whose tool is not installed are left out.
+the file, of C the constants. loss: nats per token of the rounded weights on the text. Rows whose tool is
+not installed are left out.
 """
 
 from __future__ import annotations
