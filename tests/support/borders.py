@@ -68,6 +68,8 @@ def written(**settings):
     return writer.continuations()
 
 
+ADAPT = {"rule": "sgd", "rate": 0.1, "decay": 0.0, "segment": 4}
+
 # What is called: name -> (function of a backend, positional arguments, keywords)
 CALLS = {
     "MaskedConfig": lambda b: (nblstm.MaskedConfig, [], {"vocab_size": 5, "hidden_size": 4, "mask_fraction": 0.2}),
@@ -99,6 +101,12 @@ CALLS = {
     "score": lambda b: (MODEL.score, ["ab", b, 1], {}),
     "score_lines": lambda b: (lambda *a: list(MODEL.score_lines(*a)), [["ab"], b, 1], {}),
     "surprisals": lambda b: (MODEL.surprisals, ["ab", b, 1], {}),
+    "adapt": lambda b: (MODEL.adapt, ["abab", b, 1], ADAPT),
+    "adapting": lambda b: (MODEL.adapting, [b, 1], ADAPT),
+    "dynamic_score": lambda b: (MODEL.dynamic_score, ["abab", b, 1], ADAPT),
+    "prepared": lambda b: (MODEL.prepared, ["ab" * 60, b, 1], {}),
+    "with_statistics": lambda b: (MODEL.with_statistics, [None], {}),
+    "with_best_rate": lambda b: (MODEL.with_best_rate, ["abab", b, 1], {}),
     "State": lambda b: (nblstm.State, [STATE.h, STATE.c, STATE.top], {}),
     "State.zeros": lambda b: (nblstm.State.zeros, [CONFIG, 1], {}),
     "State.first": lambda b: (STATE.first, [1], {}),
@@ -147,6 +155,11 @@ CALLS = {
         lambda *a, **k: nblstm.TextClassifier(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
         [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None, "vectors": None},
     ),
+    "TextClassifier.predict_proba": lambda b: (CLASSIFIER.predict_proba, [["a b"], b, 1], {}),
+    "TextClassifier.predict": lambda b: (CLASSIFIER.predict, [["a b"], b, 1], {}),
+    "TextClassifier.score": lambda b: (CLASSIFIER.score, [["a b"], CLASSIFIER.classes_[:1], b, 1], {}),
+    "TextClassifier.evaluate": lambda b: (CLASSIFIER.evaluate, [["a b"], CLASSIFIER.classes_[:1], b, 1], {}),
+    "TextClassifier.save": lambda b: (CLASSIFIER.save, ["classifier.safetensors"], {}),
     "TextClassifier.contributions": lambda b: (CLASSIFIER.contributions, [["a b"]], {"backend": b, "threads": 1}),
     "ClassifierConfig": lambda b: (
         nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},

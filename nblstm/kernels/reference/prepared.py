@@ -56,7 +56,9 @@ def prepare_work(prepared: PreparedWeights, N: int) -> PreparedWork:
     """Make room for up to N texts."""
     dtype, columns = prepared.head.dtype, prepared.weights[0].shape[1]
     room = lambda width: np.empty((N, width), dtype)
-    return PreparedWork(prepared, room(columns), room(max(len(weights) for weights in prepared.weights)), np.array(0.5, dtype))
+    return PreparedWork(
+        prepared, room(columns), room(max(len(weights) for weights in prepared.weights)), np.array(0.5, dtype)
+    )
 
 
 def _adds_input(net: Any, layer: int) -> bool:

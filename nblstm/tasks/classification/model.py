@@ -150,7 +150,7 @@ class TextClassifier(Estimator):
         """
         self._fitted()
         asked, config = _checked_texts(texts), self.config
-        if backend == "auto":
+        if checks.a(str, "backend", backend) == "auto":
             backend, _ = backend_for(config, asked, True)
         network, found = self._network(backend, threads), np.empty((len(asked), len(config.labels)), config.dtype)
         ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
@@ -197,7 +197,7 @@ class TextClassifier(Estimator):
         """
         self._fitted()
         asked, config = _checked_texts(texts), self.config
-        if backend == "auto":
+        if checks.a(str, "backend", backend) == "auto":
             backend, _ = backend_for(config, asked, True)
         network: Any = self._network(backend, threads)
         ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
