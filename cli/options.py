@@ -87,6 +87,36 @@ class _TokenWeights(_File):
         return weights
 
 
+class _Temperatures(click.ParamType):
+    """One temperature, or several with commas between them."""
+
+    name = "float[,float...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a valid float, nor several such as 0.5,0.8,1.", param, ctx)
+
+
+class _LogitBias(_TokenWeights):
+    """TOKEN=NUMBER, or a file with a JSON object of such."""
+
+    name = "bias"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        if isinstance(value, dict):
+            return value
+        token, sign, number = value.rpartition("=")
+        try:
+            return {token: float(number)} if sign and token else super().convert(value, param, ctx)
+        except ValueError:
+            return super().convert(value, param, ctx)
+
+
+TEMPERATURES, LOGIT_BIAS = _Temperatures(), _LogitBias()
 ENCODING, FILE, TOKEN_WEIGHTS = _Encoding(), _File(), _TokenWeights()
 NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
 

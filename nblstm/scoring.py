@@ -262,6 +262,18 @@ def _read_on(
     return nats, state
 
 
+def following_losses(network: Network, state: State, ids: np.ndarray) -> np.ndarray:
+    """Return -log p of each id of a text (M,) that follows `state`, by a network that reads from left to right."""
+    if not len(ids):
+        return np.empty(0, network.config.dtype)
+    ids = ids.astype(np.int32)
+    z = checks.distributions(network.logits(state.top), "behind the state")[0].astype(np.float64)
+    z -= z.max()
+    first = np.log(np.exp(z).sum()) - z[ids[0]]  # -log softmax
+    rest, _ = _read_on(network, ids[:1], ids[1:], state, 0, _no_progress)
+    return np.concatenate([[first], rest])
+
+
 # ---------------------------------------------------------------- many texts side by side
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
 from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
+from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import validation_loss
@@ -88,6 +90,7 @@ class Trainer:
         self.waited = 0  # epochs since the best validation
         self.best_loss: float | None = None
         self.seconds = 0.0
+        self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
         self._validations: list[float] = []  # the seconds that each has taken
@@ -141,7 +144,7 @@ class Trainer:
 
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
-        started = time.perf_counter()
+        started = _clock()
         chunk = self.chunks[self.chunk_number]
         before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
@@ -156,7 +159,7 @@ class Trainer:
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
-            report = self._reported(loss, norm, lr, len(chunk.tokens), time.perf_counter() - started)
+            report = self._reported(loss, norm, lr, len(chunk.tokens), _clock() - started)
             self.whole = True
         return report
 
@@ -235,15 +238,16 @@ class Trainer:
 
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; yield one report, none if stopped on the way."""
-        started = time.perf_counter()
+        started = _clock()
         with held() as deliver:
             with self._averaged():
-                stopped = lambda: deliver() or stop()
+                stopped = self._counted(lambda: deliver() or stop())
                 loss = (self.measure or validation_loss)(self.network, self.valid, stopped) if len(self.valid) else None
+            self.validating = None
             if len(self.valid) and loss is None:
                 return
             self.release()
-            self._validations.append(time.perf_counter() - started)
+            self._validations.append(_clock() - started)
             self.seconds += self._validations[-1]
             improved = self._judge(loss)
             if epoch_ended and loss is not None:
@@ -257,6 +261,16 @@ class Trainer:
         )  # fmt: skip
         fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
         yield Report(**{**vars(last), **fresh})
+
+    def _counted(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a `stop` for a validation, which asks it before each chunk: `validating` is the share done by then."""
+        chunks, size = itertools.count(), max(1, len(self.valid))
+
+        def stopped() -> bool:
+            self.validating = min(1.0, next(chunks) / size)
+            return stop()
+
+        return stopped
 
     def _judge(self, loss: float | None) -> bool:
         """Keep the validated parameters if they are the best so far, and tell whether they are. DivergenceError."""
@@ -346,6 +360,11 @@ class Trainer:
     @staticmethod
     def _misfit(name: str) -> TrainingError:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
+
+
+def _clock() -> float:
+    """Return seconds of a clock that stands still while kernels are compiled."""
+    return time.perf_counter() - compiled_seconds()
 
 
 def check_facts(facts: dict[str, Any], config: Recipe) -> None:

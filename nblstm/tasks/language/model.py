@@ -21,7 +21,7 @@ from nblstm.generation.cowriter import CoWriter
 from nblstm.nn.state import State
 from nblstm.scoring import start_id
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.language.writing import NovelTexts, SampleBatch, TextStream
+from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
 
@@ -101,6 +101,13 @@ class LanguageModel(TextModel):
     ) -> list[str]:  # fmt: skip
         """Generate num_samples texts that follow the prompt, as one batch; arguments as in `generate`."""
         return self._batch(prompt, state, stop, until_end, settings).finish()
+
+    def draw(
+        self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
+        **settings: Any,
+    ) -> list[DrawnText]:  # fmt: skip
+        """Generate as `generate_many` does: the texts with their log-probabilities and the seed, also where none was given."""
+        return self._batch(prompt, state, stop, until_end, settings).draw()
 
     def generate_novel(
         self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
