@@ -44,6 +44,9 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
     f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]",
 )
 @setting(TextConfig, "encoding", "Encoding of the files.")
+@setting(
+    TextConfig, "newline", "lf reads CRLF and CR as LF; keep as they are.  [default: lf, at byte level keep]"
+)
 @setting(TextConfig, "include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
 @setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")

@@ -183,6 +183,7 @@ def stream(
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
+    chunks = vocabulary.read_pieces(chunks)
     if network.span:
         yield from _fill_in(network, vocabulary, chunks, alone, on_progress)
         return
@@ -229,7 +230,8 @@ def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> I
 
 
 def _encode(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
-    """Return (the text, as bytes at byte level; its ids (M,) int32)."""
+    """Return (the text as it is read, as bytes at byte level; its ids (M,) int32)."""
+    text = vocabulary.read(text)
     text = utf8(text) if vocabulary.level == "byte" else text
     return text, vocabulary.encode(text).astype(np.int32)
 
@@ -356,6 +358,7 @@ def score_in_streams(
             first = text if first is None else first
             yield text
 
+    chunks = vocabulary.read_pieces(chunks)
     file = TokenFile(vocabulary, counted())
     ids = file.ids
     if len(ids) < 2:

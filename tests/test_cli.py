@@ -618,9 +618,11 @@ def test_several_files_folders_and_gz(command, corpus):
 
 
 def test_line_ends_are_kept(command, corpus):
-    """CRLF is two characters that the model learns and writes."""
+    """CRLF is a line end like others, or two characters that the model learns and writes."""
     (corpus / "crlf.txt").write_bytes(b"\r\n" * 1000)
-    assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n", "\r")
+    assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n")
+    kept = trained_on(command, "crlf.txt", "--newline", "keep", "-o", "kept.safetensors")
+    assert kept.vocabulary.tokens == ("<unk>", "\n", "\r")
 
 
 def test_encodings(command, corpus):

@@ -6,7 +6,7 @@ The only home of defaults; those of a task's network stand in the task's folder.
 from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
 from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
 from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
-from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, PADDINGS, TOKENIZERS, TextConfig
+from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, NEWLINES, PADDINGS, TOKENIZERS, TextConfig
 from nblstm.config.training import (
     DEFAULT_BUCKETS,
     DEVICES,
@@ -21,7 +21,7 @@ from nblstm.config.training import (
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEVICES", "DOCUMENTS", "DTYPES", "HEADS", "LEVELS",
-    "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NONLINEARITIES", "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS",
+    "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NEWLINES", "NONLINEARITIES", "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS",
     "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "BeamConfig", "NetworkConfig", "Recipe", "SampleConfig",
     "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig", "WriteConfig", "is_number", "said",
 ]  # fmt: skip

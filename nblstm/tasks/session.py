@@ -408,6 +408,7 @@ def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
         "tokenizer": vocabulary.tokenizer,
         "min_count": 1,
         "max_vocab": None,
+        "newline": vocabulary.newline,
     }
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(TextConfig, name)):

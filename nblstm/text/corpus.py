@@ -38,6 +38,7 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.text.counting import TokenCounter
 from nblstm.text.documents import split
 from nblstm.text.kinds import BEGIN, check_kind, encoding_advice, is_binary, marked_encoding
+from nblstm.text.lines import translated
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
@@ -532,6 +533,7 @@ def load_corpus(
     encoding: str = "utf-8",
     documents: str | None = None,
     include: str = "*",
+    newline: str | None = None,
     vocabulary: Vocabulary | None = None,
     split_at: str = "token",
     notify: Callable[[str], None] = lambda message: None,
@@ -540,6 +542,7 @@ def load_corpus(
 
     documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. include: a pattern of the
     names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
+    newline: "lf" reads CRLF and CR as LF, "keep" as they are; None means "lf", at byte level "keep".
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
@@ -557,22 +560,30 @@ def load_corpus(
     else:
         _check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
+        newline = vocabulary.newline
+    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
     paths, valid_paths = (_texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
-        chunks = partial(_chunks, level=level, encoding=encoding, documents=documents)
         if texts[1] or valid_fraction == 0:
-            train, valid = chunks(texts[0]), chunks(texts[1]) if texts[1] else ()
+            train, valid = reading(texts[0]), reading(texts[1]) if texts[1] else ()
         else:
             border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else _anywhere
-            position = int(sum(map(len, chunks(texts[0]))) * (1 - valid_fraction))
-            train, valid = _cut(chunks(texts[0]), position, border)
+            position = int(sum(map(len, reading(texts[0]))) * (1 - valid_fraction))
+            reading.changed = 0
+            train, valid = _cut(reading(texts[0]), position, border)
         trained = TokenFile(encoder, train)
-        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid))
+        chosen = trained.vocabulary
+        if chosen.newline != reading.newline:
+            chosen = replace(chosen, newline=reading.newline)
+        corpus = Corpus(chosen, trained, TokenFile(chosen, valid))
     _check_length(corpus)
     if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
         raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
     _check_known(corpus, vocabulary is not None)
+    if reading.changed:
+        ends = f"{reading.changed:,} line end{'s' * (reading.changed != 1)}"
+        notify(f'{ends} of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.')
     num_tokens = len(corpus.vocabulary)
     if vocabulary is None and max_vocab is None and num_tokens == DEFAULT_MAX_VOCAB and corpus.train_unknown:
         notify(
@@ -633,11 +644,32 @@ def _texts(
     return [*chain.from_iterable(train)], [*chain.from_iterable(valid)]
 
 
-def _chunks(sources: list[Source], level: str, encoding: str, documents: str | None) -> Iterator:
-    """Read a text in chunks, or in lists of documents of a kind."""
-    if documents is None:
-        return read_chunks(sources, level, encoding)
-    return read_documents(sources, level, documents, encoding)
+@dataclass
+class _Reading:
+    """How the files of a text are read; called with them: its chunks, or lists of its documents, for a vocabulary.
+
+    changed: how many line ends were made LF so far.
+    """
+
+    level: str
+    encoding: str
+    documents: str | None
+    newline: str
+    changed: int = 0
+
+    def __call__(self, sources: list[Source]) -> Iterator:
+        if self.documents is None:
+            chunks = read_chunks(sources, self.level, self.encoding)
+            return translated(chunks, self._count) if self.newline == "lf" else chunks
+        texts = read_documents(sources, self.level, self.documents, self.encoding)
+        return map(self._translated, texts) if self.newline == "lf" else texts
+
+    def _translated(self, texts: list) -> list:
+        """Translate documents, each a text of its own."""
+        return [text[:0].join(translated([text], self._count)) for text in texts]
+
+    def _count(self, ends: int) -> None:
+        self.changed += ends
 
 
 def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
