@@ -28,7 +28,8 @@ from nblstm.config import TextConfig, TrainConfig
 from nblstm.nn.parameters import initial
 from nblstm.scoring import score, validation_loss, validation_streams
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.session import Session, split_settings
+from nblstm.tasks.registry import split_settings
+from nblstm.tasks.session import Session
 from nblstm.text.batches import Chunk, Streams
 from nblstm.text.corpus import read_chunks
 from nblstm.training.schedules import make_schedule
@@ -199,7 +200,7 @@ def notes_of(curves: dict[str, list[dict[str, float]]], goals: list[float]) -> l
 
 def test_perplexity(session: Session, torch_run: TorchRun | None, path: str) -> dict[str, float]:
     """Perplexity of a text under everyone's best weights, by the function behind `nblstm eval`."""
-    vocabulary = session.corpus.vocabulary
+    vocabulary = session.material.vocabulary
     text = lambda: read_chunks([path], vocabulary.level)
     found = {"nblstm": session.model().score(text()).perplexity}
     if torch_run is not None:
@@ -237,24 +238,24 @@ def run(args: Any, folder: Path) -> None:
     """Train everyone, print the curves."""
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     chosen = {**(WORD_LEVEL if args.word_level else {}), **given, "threads": args.threads}
-    _, model, config = split_settings(chosen)
+    _, _, model, config, _ = split_settings(chosen)
     text = TextConfig(level="word", tokenizer="whitespace") if args.word_level else TextConfig()
     path = args.word_level[0] if args.word_level else args.corpus
     session = Session.start(
         [path], folder / "model.safetensors", text=text, model=model, config=TrainConfig(**config),
-        notify=lambda message: print(message, file=common.sys.stderr),
+        on_message=lambda message: print(message, file=common.sys.stderr),
     )  # fmt: skip
     shape, recipe = session.trainer.network.config, session.trainer.config
     torch_run = None
     if "torch" in common.installed(args.peers):
-        torch_run = TorchRun(shape, recipe, session.corpus.train, session.corpus.valid, args.threads)
+        torch_run = TorchRun(shape, recipe, session.material.train, session.material.valid, args.threads)
     error = check_start(session, torch_run)
     curves = race({"nblstm": our_run(session), **({"torch": torch_run.run()} if torch_run else {})})
     notes = [
         f"LSTM {shape.num_layers}x{shape.hidden_size}{', tied' * shape.tie}, vocabulary {shape.vocab_size:,}, dropout "
         f"{shape.dropout:g} (input {shape.input_dropout:g}, output {shape.output_dropout:g}), "
         f"{recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule}, batch {recipe.batch_size}, bptt {recipe.bptt}, "
-        f"{len(session.corpus.train):,} tokens",
+        f"{len(session.material.train):,} tokens",
         *notes_of(curves, args.goals),
         "no peer to check against" if error is None else f"relative difference at the start: {error:.0e}",
     ]

@@ -95,7 +95,7 @@ def torch_lines(model: Any, vocabulary: Vocabulary, lines: list[str]) -> Callabl
     """PyTorch's, from tensors: sorted by length, padded, batches as large as ours."""
     import torch
 
-    start, ids = scoring.start_id(vocabulary), [vocabulary.encode(line).astype(np.int64) for line in lines]
+    start, ids = vocabulary.start_id, [vocabulary.encode(line).astype(np.int64) for line in lines]
     order = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
     batches = []
     while order:

@@ -11,9 +11,9 @@ from nblstm.errors import ConfigError, ModelFileError, TextError
 
 def text_model(path: str) -> Any:
     """Read a model of text, which can score. ModelFileError for any other file."""
-    from nblstm.tasks.registry import OF_RUNS, load
+    from nblstm.tasks.registry import TEXT_MODELS, load
 
-    return load(path, OF_RUNS)
+    return load(path, TEXT_MODELS)
 
 
 def writer(path: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 import click
@@ -92,10 +91,17 @@ def _is_argument(name: str, command: click.Command) -> bool:
     return any(isinstance(part, click.Argument) and (part.metavar or "").startswith(name) for part in command.params)
 
 
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that is most like another; None where none is like it."""
+    from difflib import get_close_matches  # what a command that is spelt right need not import
+
+    return next(iter(get_close_matches(name, names, 1)), None)
+
+
 def meant_command(name: str, commands: Iterable[str]) -> str | None:
     """Tell the command that is meant by another, or a misspelt, name; None if there is none like it."""
-    close = difflib.get_close_matches(name.lower(), [*commands, *COMMANDS], 1)
-    return COMMANDS.get(close[0], close[0]) if close else None
+    close = _closest(name.lower(), [*commands, *COMMANDS])
+    return COMMANDS.get(close, close) if close else None
 
 
 def misspelt_variables(
@@ -113,6 +119,6 @@ def misspelt_variables(
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in known | SWITCHES or name.startswith(others):
             continue
-        close = difflib.get_close_matches(name, known | SWITCHES, 1)
-        hint = f"; did you mean {close[0]}?" if close else ", and no option has such a name."
+        close = _closest(name, known | SWITCHES)
+        hint = f"; did you mean {close}?" if close else ", and no option has such a name."
         yield f"note: {name} is set in the environment, which nblstm {ours} does not know{hint}"

@@ -13,40 +13,25 @@ import click
 from click.shell_completion import CompletionItem
 from nblstm.cli.shown import echo
 
-from nblstm.config import (
-    BACKENDS,
-    CELLS,
-    DEVICES,
-    DOCUMENTS,
-    HEADS,
-    LEVELS,
-    NEWLINES,
-    NONLINEARITIES,
-    ON_DIVERGENCE,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    TOKENIZERS,
-    UNTIL,
-)
+from nblstm import config as settings
 from nblstm.errors import ConfigError
 
 MODEL = "model.safetensors"
-CHOICES = {
-    "cell": CELLS,
-    "nonlinearity": NONLINEARITIES,
-    "head": HEADS,
-    "level": LEVELS,
-    "tokenizer": TOKENIZERS,
-    "newline": NEWLINES,
-    "documents": DOCUMENTS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "backend": BACKENDS,
-    "device": DEVICES,
-    "precision": PRECISIONS,
-    "until": UNTIL,
-    "on_divergence": ON_DIVERGENCE,
+CHOICES = {  # setting -> the name of its choices in nblstm.config
+    "cell": "CELLS",
+    "nonlinearity": "NONLINEARITIES",
+    "head": "HEADS",
+    "level": "LEVELS",
+    "tokenizer": "TOKENIZERS",
+    "newline": "NEWLINES",
+    "documents": "DOCUMENTS",
+    "optimizer": "OPTIMIZERS",
+    "schedule": "SCHEDULES",
+    "backend": "BACKENDS",
+    "device": "DEVICES",
+    "precision": "PRECISIONS",
+    "until": "UNTIL",
+    "on_divergence": "ON_DIVERGENCE",
 }
 TYPES = {"int": int, "float": float, "str": str}
 
@@ -73,10 +58,15 @@ class _File(click.ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-class _TokenWeights(_File):
-    """A file with a JSON object of numbers."""
+class _Weights(_File):
+    """A file with a JSON object of numbers, or one of the words that stand for some."""
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float] | str:
+        if value in self.words:
+            return value
         try:
             with open(value, encoding="utf-8") as file:
                 weights = json.load(file)
@@ -103,12 +93,12 @@ class _Temperatures(click.ParamType):
             self.fail(f"{value!r} is not a valid float, nor several such as 0.5,0.8,1.", param, ctx)
 
 
-class _LogitBias(_TokenWeights):
+class _LogitBias(_Weights):
     """TOKEN=NUMBER, or a file with a JSON object of such."""
 
     name = "bias"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, dict):
             return value
         token, sign, number = value.rpartition("=")
@@ -119,8 +109,14 @@ class _LogitBias(_TokenWeights):
 
 
 TEMPERATURES, LOGIT_BIAS = _Temperatures(), _LogitBias()
-ENCODING, FILE, TOKEN_WEIGHTS = _Encoding(), _File(), _TokenWeights()
-NAMED_TYPES = {"encoding": ENCODING, **{name: click.Choice(choices) for name, choices in CHOICES.items()}}
+ENCODING, FILE, TOKEN_WEIGHTS, CLASS_WEIGHTS = _Encoding(), _File(), _Weights(), _Weights("balanced")
+
+
+def _type_of(name: str, kind: str) -> Any:
+    """Return the click type of a setting: its choices, where it has some, else that of its kind of value."""
+    if name == "encoding":
+        return ENCODING
+    return click.Choice(getattr(settings, CHOICES[name])) if name in CHOICES else TYPES[kind]
 
 
 def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], Any]:
@@ -129,14 +125,42 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
     The field's default is shown in the help; where it is None, `text` says what happens without the option.
     """
     field = {field.name: field for field in dataclasses.fields(config)}[name]
-    kind = field.type.split(" | ")[0]
-    flag = "--" + name.replace("_", "-")
-    if field.default is not None and kind != "bool":
-        text = f"{text}  [default: {field.default}]"
-    attributes: dict[str, Any] = {"default": None, "help": text}
-    if kind == "bool":
+    return _option(field, f"{text}{_default(field, 'default')}", flags)
+
+
+def run_setting(name: str, text: str, type: Any = None, **attributes: Any) -> Callable[[Any], Any]:
+    """Return a click option for a setting of runs, as `setting` does. Defaults are shown of each task that differs."""
+    from nblstm.tasks.registry import RUNS, settings_of, verb_of
+
+    fields: dict[str, dataclasses.Field] = {}
+    for task in RUNS:
+        if (field := settings_of(task).fields().get(name)) is not None:
+            fields.setdefault(verb_of(task), field)
+    first, *others = fields.items()
+    text += _default(first[1], "default")
+    text += "".join(_default(field, verb) for verb, field in others if field.default != first[1].default)
+    return _option(first[1], text, (), type, **attributes)
+
+
+def _default(field: dataclasses.Field, word: str) -> str:
+    """Tell the default of a field, where it has one that can be told in its help."""
+    if field.default is None or _kind(field) == "bool":
+        return ""
+    return f"  [{word}: {field.default}]"
+
+
+def _kind(field: dataclasses.Field) -> str:
+    """Return the type that an option's word is made, by name."""
+    return str(field.type).split(" | ")[0]
+
+
+def _option(field: dataclasses.Field, text: str, flags: tuple[str, ...], type: Any = None, **attributes: Any) -> Any:
+    """Make the option of a field."""
+    flag = "--" + field.name.replace("_", "-")
+    attributes = {"default": None, "help": text, **attributes}
+    if _kind(field) == "bool":
         return click.option(f"{flag}/--no-{flag[2:]}", *flags, **attributes)
-    attributes["type"] = NAMED_TYPES.get(name) or TYPES[kind]
+    attributes["type"] = type or _type_of(field.name, _kind(field))
     return click.option(flag, *flags, **attributes)
 
 
@@ -168,7 +192,7 @@ def scoring_options(command: Any) -> Any:
     options = [
         click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the files."),
         click.option(
-            "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+            "--backend", type=_type_of("backend", "str"), default="auto", show_default=True,
             help="What computes: NumPy, compiled kernels, or whichever is done first.",
         ),
         click.option("--threads", type=click.IntRange(0, 4096), default=0, help="Threads; 0 means every core."),

@@ -10,20 +10,38 @@ from typing import Any
 
 import click
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, TOKEN_WEIGHTS, given, setting
+from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.signals import check, exit_code
 
-from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, TextConfig, TrainConfig
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB
 from nblstm.errors import ConfigError
+from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
-from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.classification.config import MONITORS
+from nblstm.tasks.registry import VERBS, run_named, settings_of, verbs_having
 
+OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
+ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
-DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 
 
-@click.command("train", cls=Command)
+class _Train(Command):
+    """The command, whose help parts the options by the tasks that have them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of all tasks, then those of some."""
+        parts: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
+                verbs = [*OF_LANGUAGE.get(param.name or "", verbs_having(param.name or ""))]
+                alike = not verbs or len(verbs) == len(VERBS)
+                parts.setdefault("Options" if alike else f"Options of --task {' and '.join(verbs)}", []).append(record)
+        for title, records in parts.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+@click.command("train", cls=_Train)
 @click.argument("corpus", nargs=-1, metavar="CORPUS...", type=FILE)
 @click.option(
     "-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write."
@@ -31,90 +49,96 @@ DEMO_SETTINGS = {"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 @click.option(
     "--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS."
 )
+@click.option("--task", type=click.Choice(list(VERBS)), help="What the model is for.  [default: language]")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
-@setting(TextConfig, "level", "What a token is.")
-@setting(TextConfig, "tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
-@setting(TextConfig, "min_count", "Rarer tokens become <unk>.")
-@setting(
-    TextConfig,
+@run_setting("level", "What a token is.")
+@run_setting("tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
+@run_setting("min_count", "Rarer tokens become <unk>.")
+@run_setting(
     "max_vocab",
     f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]",
 )
-@setting(TextConfig, "encoding", "Encoding of the files.")
-@setting(
-    TextConfig, "newline", "lf reads CRLF and CR as LF; keep as they are.  [default: lf, at byte level keep]"
-)
-@setting(TextConfig, "include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
-@setting(TextConfig, "valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
-@setting(TextConfig, "documents", "What is a text of its own, with an end; without it all is one stream of text.")
-@setting(LanguageConfig, "hidden_size", "Units per layer.")
-@setting(LanguageConfig, "num_layers", "Recurrent layers.")
-@setting(LanguageConfig, "cell", "What a layer computes with.")
-@setting(LanguageConfig, "nonlinearity", "Of an rnn.")
-@setting(LanguageConfig, "proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
-@setting(LanguageConfig, "peepholes", "Of an lstm: let its gates see the cell state.")
-@setting(LanguageConfig, "mogrifier_rounds", "Of a mogrifier-lstm: how often input and output gate each other.")
-@setting(LanguageConfig, "layer_norm", "Normalise what goes into the gates.")
-@setting(LanguageConfig, "residual", "Add a layer's input to its output, where their sizes match.")
+@run_setting("encoding", "Encoding of the files.")
+@run_setting("newline", "lf reads CRLF and CR as LF; keep as they are.  [default: lf, at byte level keep]")
+@run_setting("include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
+@run_setting("valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
+@run_setting("text_column", "Of a CSV file with a header: the column of the texts; else a line is text TAB label.")
+@run_setting("label_column", "And the column of the labels.")
+@run_setting("documents", "What is a text of its own, with an end; without it all is one stream of text.")
+@run_setting("hidden_size", "Units per layer.")
+@run_setting("num_layers", "Recurrent layers.")
+@run_setting("cell", "What a layer computes with.")
+@run_setting("nonlinearity", "Of an rnn.")
+@run_setting("proj_size", "Of an lstm: project its output to so many numbers; 0 is off.")
+@run_setting("peepholes", "Of an lstm: let its gates see the cell state.")
+@run_setting("mogrifier_rounds", "Of a mogrifier-lstm: how often input and output gate each other.")
+@run_setting("layer_norm", "Normalise what goes into the gates.")
+@run_setting("residual", "Add a layer's input to its output, where their sizes match.")
 @click.option(
     "--bidirectional/--no-bidirectional",
     default=None,
-    help="Read in both directions; learns to fill in masked tokens, cannot generate.",
+    help="Read in both directions; a language model then fills in masked tokens, and cannot generate.  "
+    "[classify: both]",
 )
-@setting(MaskedConfig, "mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
-@setting(LanguageConfig, "learned_state", "Train the state before a text, too.")
-@setting(LanguageConfig, "head", "What the output layer sees: the last layer's output, or its cell state as well.")
-@setting(LanguageConfig, "embedding_size", "Size of a token's vector; 0 means the hidden size.")
-@setting(LanguageConfig, "tie", "Let the output layer share the embedding's weights.")
-@setting(LanguageConfig, "dropout", "Between layers: share of the outputs zeroed while training.")
-@setting(LanguageConfig, "input_dropout", "The same behind the embedding.")
-@setting(LanguageConfig, "output_dropout", "The same behind the last layer.")
-@setting(LanguageConfig, "embedding_dropout", "Share of the tokens whose whole vector is zeroed in an update.")
-@setting(LanguageConfig, "variational_dropout", "Behind embedding and layers: the same units at all steps of a text.")
-@setting(LanguageConfig, "weight_dropout", "Share of the recurrent weights zeroed in an update.")
-@setting(TrainConfig, "batch_size", "Streams, or documents, read side by side.")
-@setting(TrainConfig, "bptt", "Tokens between two updates.")
-@setting(TrainConfig, "buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted, or auto.")
-@setting(TrainConfig, "num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
-@setting(TrainConfig, "tokens_per_batch", "Documents: fill batches with so many tokens, not --batch-size texts.")
-@setting(TrainConfig, "optimizer", "Update rule.")
-@setting(TrainConfig, "lr", "Learning rate; without it 0.005 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
-@setting(TrainConfig, "momentum", "For sgd.")
-@setting(TrainConfig, "nesterov", "For sgd: look ahead along the momentum.")
-@setting(
-    TrainConfig, "averaging_patience", "For asgd: average once the loss is no better than so many validations ago."
-)
-@setting(TrainConfig, "weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
-@setting(TrainConfig, "label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
+@run_setting("mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
+@run_setting("pooling", "How the outputs of all steps of a text become one vector.", type=click.Choice(list(POOLINGS)))
+@run_setting("max_length", "Tokens of a text that are read, from its start.")
+@run_setting("learned_state", "Train the state before a text, too.")
+@run_setting("head", "What the output layer sees: the last layer's output, or its cell state as well.")
+@run_setting("embedding_size", "Size of a token's vector; 0 means the hidden size.")
+@run_setting("tie", "Let the output layer share the embedding's weights.")
+@run_setting("dropout", "Between layers: share of the outputs zeroed while training.")
+@run_setting("input_dropout", "The same behind the embedding.")
+@run_setting("output_dropout", "The same behind the last layer.")
+@run_setting("embedding_dropout", "Share of the tokens whose whole vector is zeroed in an update.")
+@run_setting("variational_dropout", "Behind embedding and layers: the same units at all steps of a text.")
+@run_setting("weight_dropout", "Share of the recurrent weights zeroed in an update.")
+@run_setting("batch_size", "Streams, or documents, read side by side.")
+@run_setting("bptt", "Tokens between two updates.")
+@run_setting("buckets", "Documents: longest lengths of the buckets (10,20,40), <end> counted, or auto.")
+@run_setting("num_buckets", f"Documents: how many buckets auto makes.  [default: {DEFAULT_BUCKETS}]")
+@run_setting("tokens_per_batch", "Documents: fill batches with so many tokens, not --batch-size texts.")
+@run_setting("optimizer", "Update rule.")
+@run_setting("lr", "Learning rate; without it 0.005 (adam, adamw), 1 (sgd), 0.002 (rmsprop) or 10 (asgd).")
+@run_setting("momentum", "For sgd.")
+@run_setting("nesterov", "For sgd: look ahead along the momentum.")
+@run_setting("averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
+@run_setting("weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
+@run_setting("label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
 @click.option(
     "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",
     help="JSON object, token -> how much it counts as a target (0: not at all; others: 1); not in validation.",
 )  # fmt: skip
-@setting(TrainConfig, "schedule", "How the learning rate changes.")
-@setting(TrainConfig, "lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
-@setting(TrainConfig, "decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")
-@setting(TrainConfig, "warmup", "cosine: updates of linear warm-up.")
-@setting(TrainConfig, "clip", "Largest norm of the whole gradient; 0 is off.")
-@setting(TrainConfig, "clip_value", "Largest single gradient; 0 is off.")
-@setting(TrainConfig, "epochs", "Stop after so many passes over the text; 15 unless --steps or --minutes is given.")
-@setting(TrainConfig, "steps", "Stop after so many updates.")
-@setting(TrainConfig, "minutes", "Stop so long after the first update; compiling kernels is not counted.")
-@setting(TrainConfig, "patience", "Stop after so many epochs without a better validation loss; 0 is off.")
-@setting(
-    TrainConfig, "on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most."
+@run_setting(
+    "class_weights", "balanced: every label counts alike; or a JSON object, label -> how much its texts count.",
+    type=CLASS_WEIGHTS, metavar="FILE",
+)  # fmt: skip
+@run_setting("monitor", "The measure in validation by which the best weights are kept.", type=click.Choice(MONITORS))
+@run_setting("schedule", "How the learning rate changes.")
+@run_setting("lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
+@run_setting("decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")
+@run_setting("warmup", "cosine: updates of linear warm-up.")
+@run_setting("clip", "Largest norm of the whole gradient; 0 is off.")
+@run_setting("clip_value", "Largest single gradient; 0 is off.")
+@run_setting(
+    "epochs", "Stop after so many passes over the text; 15 (classify 10) unless --steps or --minutes is given."
 )
-@setting(TrainConfig, "seed", "Of the initial weights and of dropout.")
-@setting(TrainConfig, "threads", "0 means every core.")
-@setting(TrainConfig, "device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
-@setting(TrainConfig, "precision", "cuda: how weights and activations are stored; sums are always single.")
+@run_setting("steps", "Stop after so many updates.")
+@run_setting("minutes", "Stop so long after the first update; compiling kernels is not counted.")
+@run_setting("patience", "Stop after so many epochs without a better validation; 0 is off.")
+@run_setting("on_divergence", "stop; or rollback: to the last checkpoint with half the rate, three times at most.")
+@run_setting("seed", "Of the initial weights and of dropout.")
+@run_setting("threads", "0 means every core.")
+@run_setting("device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
+@run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
 @click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    overwrite: bool, sample: int, quiet: bool, **settings: Any,
+    overwrite: bool, task: str | None, sample: int, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -123,7 +147,6 @@ def command(
     """
     from nblstm.cli.progress import Progress
 
-    from nblstm.nn.decoder import check_writes
     from nblstm.tasks.session import train
     from nblstm.text.demo import DEMO
 
@@ -131,7 +154,7 @@ def command(
     if demo:
         if corpus or resume:
             raise ConfigError("--demo brings its own text; leave out CORPUS and --resume.")
-        corpus, asked = (DEMO,), {**_demo_settings(asked), **asked}
+        corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
     if not corpus and not resume:
         raise ConfigError("name the text to train on, or try --demo.")
     progress = Progress(sys.stderr, quiet)
@@ -139,12 +162,12 @@ def command(
 
     def start(session: Any) -> None:
         if sample:
-            check_writes(session.trainer.network.config)
+            session.task.check_writes(session.trainer.network.config)
         run.start(session)
 
     try:
         train(
-            corpus, output, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
+            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
             on_report=lambda report: _render(run.session, report, progress, sample), on_message=progress.line,
             stop=check, **asked,
         )  # fmt: skip
@@ -188,25 +211,23 @@ class _Run:
         self.progress.close()
 
 
-def _demo_settings(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the demo's recipe; a limit that the user gave replaces its minute."""
+def _demo_settings(demo: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the demo's recipe; a limit that the user gave replaces its minute. ConfigError for a task without any."""
+    if demo is None:
+        raise ConfigError("--demo trains a language model; leave out --task.")
     limited = {"epochs", "steps", "minutes"} & set(asked)
-    return {name: value for name, value in DEMO_SETTINGS.items() if name != "minutes" or not limited}
+    return {name: value for name, value in demo.items() if name != "minutes" or not limited}
 
 
 def _introduce(session: Any, progress: Any) -> None:
-    """Tell which model is trained on which text."""
-    corpus, trainer = session.corpus, session.trainer
-    c, t, unit = trainer.network.config, trainer.config, f"{corpus.vocabulary.level}s"
-    train = _size(corpus.train, corpus.train_offsets, unit) + " to train on" + _unknown(corpus.train_unknown)
-    valid = _size(corpus.valid, corpus.valid_offsets, unit) + " to validate" + _unknown(corpus.valid_unknown)
-    batch = t.batch_size if t.tokens_per_batch is None else f"{t.tokens_per_batch:,} tokens"
-    progress.line(f"text    {train}, {valid}, vocabulary {len(corpus.vocabulary):,}")
-    if corpus.train_offsets is not None:
-        _introduce_buckets(trainer.source, progress)
+    """Tell which model is trained on what."""
+    trainer = session.trainer
+    c, t = trainer.network.config, trainer.config
+    for head, line in session.task.introduce(session.material, trainer):
+        progress.line(f"{head:<8}{line}")
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
     place = f"{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
-    progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, batch {batch}, bptt {t.bptt}, {place}")
+    progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
     if t.device == "cuda":
         _introduce_card(trainer, progress)
     if trainer.step:
@@ -223,31 +244,6 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
 
 
-def _unknown(count: int) -> str:
-    """Tell how many tokens the vocabulary does not have, if any."""
-    return f", {count:,} of them unknown" if count else ""
-
-
-def _size(ids: Any, offsets: Any, unit: str) -> str:
-    """Tell how much text there is; the <end> of documents is not counted."""
-    if offsets is None:
-        return f"{len(ids):,} {unit}"
-    return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
-
-
-def _introduce_buckets(buckets: Any, progress: Any) -> None:
-    """Tell how documents are batched, and what packing saves: on a card, time goes with the padded rectangles."""
-    from nblstm.text.buckets import padding
-
-    inside, outside = buckets.padding, padding(buckets.lengths, ())
-    saved = 1 - (1 - outside) / (1 - inside)
-    progress.line(f"buckets up to {', '.join(f'{length:,}' for length in buckets.longest)} tokens")
-    progress.line(
-        f"padding {100 * inside:.1f} % if batches were padded, {100 * outside:.1f} % in one bucket: "
-        f"{100 * saved:.1f} % of the time saved"
-    )
-
-
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
     """Show the bar after an update; a line of 80 columns at most, and a sample if asked, after an epoch."""
     from nblstm.cli.progress import speed
@@ -261,6 +257,8 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         return
     train = "" if math.isnan(report.smooth_loss) else f" train {report.smooth_loss:#.4g}"
     valid = "" if report.valid_loss is None else f" valid {report.valid_loss:#.4g}"
+    found = session.task.found(report.measures)
+    valid += f" {found}" if found else ""
     best = " best" if report.improved and valid else ""
     progress.line(
         f"epoch {report.epoch:5.2f} step {report.step:5,}{train}{valid} "
@@ -275,29 +273,28 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     trainer, output = session.trainer, session.output
     where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
     if not stopped and trainer.patience_is_over:
-        progress.line(f"early   no better validation loss for {trainer.waited} epochs (--patience)")
+        watched = session.task.watched(trainer.config)
+        progress.line(f"early   no better {watched} for {trainer.waited} epochs (--patience)")
     elif not stopped and trainer.step == first:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
-    if trainer.best_loss is not None:
-        loss = trainer.best_loss
-        progress.line(f"best    valid {loss:.4f} nats per token, perplexity {math.exp(min(loss, 700)):.2f}")
-    for warning in _doubts(trainer, len(session.corpus.vocabulary), stopped):
+    if trainer.best_measures:
+        progress.line(f"best    {session.task.best(trainer.best_measures)}")
+    for warning in _doubts(session, stopped):
         progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
-        next_ = "score FILE" if trainer.network.config.directions == 2 else "sample -n 100"
-        progress.line(f"next    nblstm {next_}{where and ' -m' + where}")
+        name = session.task.next(trainer.network.config)
+        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{where and ' -m' + where}")
         return 0
     progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
     return exit_code()
 
 
-def _doubts(trainer: Any, vocab_size: int, stopped: bool) -> Iterator[str]:
+def _doubts(session: Any, stopped: bool) -> Iterator[str]:
     """Yield what speaks against a model that has just been trained. stopped: by a signal, so that it may go on."""
-    from nblstm.scoring import worse_than_guessing
-
+    trainer = session.trainer
     if trainer.step < FEW_UPDATES and not stopped:
         updates = f"{trainer.step} update{'s' * (trainer.step != 1)}"
         yield f"only {updates}, so it is hardly trained; raise --epochs, --steps or --minutes"
-    if (found := worse_than_guessing(trainer.best_loss, vocab_size)) is not None:
+    for found in session.task.doubts(session.material, trainer):
         yield f"{found}; lower --lr, or train longer"

@@ -126,17 +126,6 @@ def worse_than_guessing(loss: float | None, vocab_size: int) -> str | None:
     return f"{loss:.4f} nats per token are worse than a uniform guess among its {vocab_size:,} tokens, {uniform:.4f}"
 
 
-def start_id(vocabulary: Vocabulary) -> int:
-    """Return the id of the token that is read where a text begins: <end>, else a line end.
-
-    That is a newline, but for a model of texts whose lines end with a carriage return alone.
-    """
-    if vocabulary.end_id is not None:
-        return vocabulary.end_id
-    known = [end for end in ("\n", "\r") if vocabulary.split(end) and not vocabulary.unknown(end)]
-    return int(vocabulary.encode(known[0] if known else "\n")[0])
-
-
 def rows_at_once(config: TokenStackConfig) -> int:
     """Return how many tokens a network reads at once where nothing but memory limits it."""
     row = len(config.cells) * 4 * config.hidden_size * np.dtype(config.dtype).itemsize
@@ -187,7 +176,7 @@ def stream(
     if network.span:
         yield from _fill_in(network, vocabulary, chunks, alone, on_progress)
         return
-    state, last = network.initial_state(), np.full(1, start_id(vocabulary), np.int32) if alone else None
+    state, last = network.initial_state(), np.full(1, vocabulary.start_id, np.int32) if alone else None
     for text in chunks:
         text, ids = _encode(vocabulary, text)
         if last is None and len(ids):
@@ -206,7 +195,7 @@ def _fill_in(
 ) -> Iterator[Surprisals]:
     """Judge as `stream` does, by a network that reads in both directions."""
     assert network.span is not None  # as for every network that reads in both directions
-    state, before = network.initial_state(), np.full(1, start_id(vocabulary), np.int32)
+    state, before = network.initial_state(), np.full(1, vocabulary.start_id, np.int32)
     for text, is_last in _cut_in_spans(vocabulary, chunks, network.span):
         ids = _encode(vocabulary, text)[1]
         if is_last and alone and vocabulary.end_id is not None:
@@ -293,7 +282,7 @@ def judge(
         if vocabulary.end_id is not None:
             ids = [np.append(part, np.int32(vocabulary.end_id)) for part in ids]
         size = sum(len(utf8(text)) for text, _ in encoded) / max(1, sum(map(len, ids)))
-        nats = _judge_batches(network, ids, start_id(vocabulary), lambda tokens: on_progress(tokens, tokens * size))  # noqa: B023
+        nats = _judge_batches(network, ids, vocabulary.start_id, lambda tokens: on_progress(tokens, tokens * size))  # noqa: B023
         for (text, _), part, losses in zip(encoded, ids, nats):
             yield Surprisals(text, part, losses, vocabulary)
 

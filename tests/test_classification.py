@@ -13,10 +13,11 @@ import nblstm
 from nblstm.errors import ConfigError, ModelFileError, TextError
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.pooling import POOLINGS
+from nblstm.scoring import validation_loss
 from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.measures import Evaluation
-from nblstm.tasks.classification.network import ClassifierNetwork, error_rate
+from nblstm.tasks.classification.network import ClassifierNetwork, validated
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
@@ -167,13 +168,17 @@ def test_logits_and_gradients_are_pytorchs(backend, pooling, bidirectional):
         close(array, named[name].grad.numpy(), 1e-6)
 
 
-def test_error_rate_counts_texts():
-    """The share of texts whose largest logit is another's, over chunks of unequal sizes; None if stopped."""
+def test_validation_is_of_texts():
+    """Mean loss and accuracy are those of all texts, over chunks of unequal sizes; None if stopped."""
     network, chunks = make_network(), [make_chunk(), make_chunk([2])]
     found = [network.outputs(chunk, network.initial_state(chunk.num_texts))[0].argmax(axis=1) for chunk in chunks]
     wrong = sum(int((labels != chunk.targets).sum()) for labels, chunk in zip(found, chunks))
-    assert error_rate(network, chunks) == wrong / 5
-    assert error_rate(network, chunks, lambda: True) is None
+    loss, accuracy = validation_loss(network, chunks), 1 - wrong / 5
+    for monitor, value in (("loss", loss), ("accuracy", 1 - accuracy)):
+        measured = validated(network, chunks, monitor=monitor)
+        assert measured.measures == {"loss": pytest.approx(loss), "accuracy": pytest.approx(accuracy)}
+        assert measured.value == pytest.approx(value)
+    assert validated(network, chunks, lambda: True) is None
 
 
 # ---------------------------------------------------------------- batches
@@ -297,7 +302,8 @@ def test_the_best_weights_are_kept_and_training_stops_early(monitor):
     reports, valid = [], (texts[40:], shuffled[40:])
     model = nblstm.TextClassifier(**{**SMALL, "epochs": 50, "patience": 2, "monitor": monitor})
     model.fit(texts[:40], shuffled[:40], valid=valid, on_report=reports.append)
-    measured = [report.valid_loss for report in reports if report.validated]
+    loss = lambda report: report.valid_loss if monitor == "loss" else 1 - report.measures["accuracy"]
+    measured = [loss(report) for report in reports if report.validated]
     assert len(measured) < 50 and measured.index(min(measured)) == len(measured) - 3
     best = model.training["valid_loss"] if monitor == "loss" else 1 - model.training["valid_accuracy"]
     assert best == min(measured)
@@ -324,10 +330,10 @@ def test_reproducible(model):
 
 def test_validation_has_a_share_of_each_label_and_never_all():
     """Also where texts are sorted by label; a label of one text is learned."""
-    from nblstm.tasks.classification.model import _parted
+    from nblstm.tasks.classification.training import parted
 
     labels = np.array([0] * 20 + [1] * 10 + [2])
-    kept, held_out = _parted(labels, 0.2, 0)
+    kept, held_out = parted(labels, 0.2, 0)
     assert np.bincount(labels[held_out], minlength=3).tolist() == [4, 2, 0]
     assert sorted([*kept, *held_out]) == list(range(31))
 

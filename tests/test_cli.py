@@ -671,10 +671,11 @@ def test_an_epoch_line_fits_80_columns(steps, lr):
     """With five digits of steps, losses of two digits and a long rate."""
     shown = []
     progress = SimpleNamespace(line=shown.append)
-    session = SimpleNamespace(trainer=SimpleNamespace(config=SimpleNamespace(epochs=99)))
+    found = SimpleNamespace(found=lambda measures: "")
+    session = SimpleNamespace(trainer=SimpleNamespace(config=SimpleNamespace(epochs=99)), task=found)
     report = SimpleNamespace(
         epoch=12.86, step=steps, smooth_loss=1.0352, valid_loss=1.1655, improved=True, lr=lr, seconds=3599,
-        tokens_per_second=109_600, validated=True,
+        tokens_per_second=109_600, validated=True, measures={},
     )  # fmt: skip
     _render(session, report, progress, 0)
     assert len(shown[0]) <= 80 and shown[0].startswith("epoch 12.86 step ") and shown[0].endswith(" 59:59 best")

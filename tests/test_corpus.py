@@ -524,7 +524,7 @@ def test_runs_that_were_split_at_a_line_go_on(write):
 
 def test_a_run_that_was_split_at_a_line_is_resumed(write, tmp_path, monkeypatch):
     """Its text is the one it was started on."""
-    text, session = "".join(f"line {k % 7} of words\n" for k in range(60)), "nblstm.tasks.session.load_corpus"
+    text, session = "".join(f"line {k % 7} of words\n" for k in range(60)), "nblstm.tasks.language.run.load_corpus"
     settings = dict(level="word", hidden_size=8, num_layers=1, batch_size=4, bptt=8, threads=1)
     with monkeypatch.context() as before:
         before.setattr(session, partial(load_corpus, split_at="line"))

@@ -106,7 +106,7 @@ def test_rollback_goes_back_with_half_the_rate(here, monkeypatch, thing):
     nblstm.train("corpus.txt", "plain.safetensors", **{**settings, "on_divergence": "stop"}, steps=5)
     session = session_module.Session.resume("plain.safetensors", changes={"steps": 9})
     tensors, facts = load_checkpoint("plain.checkpoint.safetensors")
-    halved = session_module.TrainConfig.from_dict({**session.trainer.config.to_dict(), "lr": 0.01})
+    halved = nblstm.TrainConfig.from_dict({**session.trainer.config.to_dict(), "lr": 0.01})
     session.trainer.go_back(halved, tensors, facts["trainer"])
     list(session.run())
     np.testing.assert_array_equal(session.model().parameters, model.parameters)

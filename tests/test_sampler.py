@@ -303,7 +303,7 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
     asked, network = [], model.network("numpy")
     monkeypatch.setattr(model, "network", lambda backend, threads=0: asked.append(backend) or network)
     monkeypatch.setattr(sampler, "choose_backend", lambda *args: choice)
-    monkeypatch.setattr("nblstm.tasks.text_model.backend_for", lambda config, texts, together: (choice, texts))
+    monkeypatch.setattr("nblstm.scoring.backend_for", lambda config, texts, together: (choice, texts))
     ask(model)
     assert set(asked) == {choice}
 

@@ -1,27 +1,41 @@
 """Settings, checked once: of the text, a recurrent stack, training, sampling, searching and writing together.
 
-The only home of defaults; those of a task's network stand in the task's folder.
+The only home of defaults; those of a task's network stand in the task's folder. Modules are imported on the first use of
+one of their names, so that a command imports the settings that it has.
 """
 
-from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
-from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
-from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
-from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, NEWLINES, PADDINGS, TOKENIZERS, TextConfig
-from nblstm.config.training import (
-    DEFAULT_BUCKETS,
-    DEVICES,
-    MAX_ROLLBACKS,
-    ON_DIVERGENCE,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    Recipe,
-    TrainConfig,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
+    from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
+    from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
+    from nblstm.config.text import DEFAULT_MAX_VOCAB, DOCUMENTS, LEVELS, NEWLINES, PADDINGS, TOKENIZERS, TextConfig
+    from nblstm.config.training import (
+        DEFAULT_BUCKETS,
+        DEVICES,
+        MAX_ROLLBACKS,
+        ON_DIVERGENCE,
+        OPTIMIZERS,
+        PRECISIONS,
+        SCHEDULES,
+        Recipe,
+        TrainConfig,
+    )
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEVICES", "DOCUMENTS", "DTYPES", "HEADS", "LEVELS",
-    "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NEWLINES", "NONLINEARITIES", "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS",
-    "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "BeamConfig", "NetworkConfig", "Recipe", "SampleConfig",
+    "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NEWLINES", "NONLINEARITIES", "ON_DIVERGENCE", "OPTIMIZERS",
+    "PADDINGS", "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "BeamConfig", "NetworkConfig", "Recipe", "SampleConfig",
     "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig", "WriteConfig", "is_number", "said",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Find a name in the first module that has it."""
+    for module in ("checks", "decoding", "network", "text", "training") if name in __all__ else ():
+        found = import_module(f"nblstm.config.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
+    raise AttributeError(f"module 'nblstm.config' has no attribute {name!r}")

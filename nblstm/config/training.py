@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nblstm.config.checks import (
     MAX_COUNT,
@@ -61,6 +61,10 @@ class Recipe(Config):
     patience: int = 0  # epochs without a better validation loss before stopping; 0 turns it off
     seed: int = 0  # of the initial weights and of dropout
     threads: int = 0  # 0 means every core
+
+    device: ClassVar[str] = "cpu"  # what computes, where a task has no choice
+    precision: ClassVar[str] = "single"
+    on_divergence: ClassVar[str] = "stop"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -122,11 +126,11 @@ class TrainConfig(TargetWeights):
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
-    on_divergence: str = (
+    on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
-    device: str = "cpu"  # cpu | cuda
-    precision: str = "single"  # single | half: on cuda, of weights and activations as they are stored; sums are single
+    device: str = "cpu"  # type: ignore[misc] # cpu | cuda
+    precision: str = "single"  # type: ignore[misc] # single | half: on cuda, of weights and activations as they are stored; sums are single
 
     def __post_init__(self) -> None:
         super().__post_init__()

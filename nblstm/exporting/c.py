@@ -11,7 +11,6 @@ import numpy as np
 from nblstm.errors import ConfigError
 from nblstm.exporting import c_source as source
 from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
-from nblstm.scoring import start_id
 from nblstm.text.vocabulary import Vocabulary
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -73,7 +72,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
     return {
         "description": re.sub(r"\*/|[^ -~]", "?", words),
         "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "vocab": len(vocabulary),
-        "start": start_id(vocabulary), "end": -1 if vocabulary.end_id is None else vocabulary.end_id,
+        "start": vocabulary.start_id, "end": -1 if vocabulary.end_id is None else vocabulary.end_id,
         "banned": banned[0] if banned else -1, "layers": c.num_layers, "hidden": c.hidden_size,
         "outputs": c.output_size, "gates": c.cells[0].gates, "features": c.head_size,
         "h_size": max(1, plan.h.size), "c_size": max(1, plan.c.size),
@@ -234,7 +233,7 @@ def _ranges(pattern: str) -> list[int]:
 def test_tokens(vocabulary: Vocabulary) -> np.ndarray:
     """Choose the tokens that an exported model's test of itself reads: some from the whole vocabulary."""
     V = len(vocabulary)
-    return np.concatenate([[start_id(vocabulary)], (np.arange(1, TEST_TOKENS) * 7919) % V])
+    return np.concatenate([[vocabulary.start_id], (np.arange(1, TEST_TOKENS) * 7919) % V])
 
 
 def _reference(plan: Plan) -> dict[str, Any]:

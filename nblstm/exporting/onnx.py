@@ -19,7 +19,6 @@ from nblstm import checks
 from nblstm.errors import ConfigError
 from nblstm.exporting.protobuf import message
 from nblstm.nn.parameters import cell_views, views
-from nblstm.scoring import start_id
 from nblstm.tasks.language.model import LanguageModel
 
 IR_VERSION, OPSET = 8, 17
@@ -115,7 +114,7 @@ def render_onnx(model: LanguageModel) -> bytes:
 
 def _metadata(model: LanguageModel, first: dict[str, np.ndarray], states: list[str]) -> dict[str, str]:
     """The vocabulary, the token before a text, and the state before one where it is not zero."""
-    found = {"vocabulary": json.dumps(model.vocabulary.to_dict()), "start_id": str(start_id(model.vocabulary))}
+    found = {"vocabulary": json.dumps(model.vocabulary.to_dict()), "start_id": str(model.vocabulary.start_id)}
     return found | {f"initial_{name}": json.dumps(first[name].tolist()) for name in states if first[name].any()}
 
 

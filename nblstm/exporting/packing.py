@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nblstm.exporting.plan import Matrix, Plan
-from nblstm.scoring import start_id
 
 
 def config(plan: Plan) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def config(plan: Plan) -> dict[str, Any]:
     return {
         "cell": c.cell, "nonlinearity": c.nonlinearity, "layers": c.num_layers, "hidden": c.hidden_size,
         "residual": c.residual, "head": c.head, "weights": plan.weights, "table_rows": plan.table_rows,
-        "level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "start": start_id(vocabulary),
+        "level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "start": vocabulary.start_id,
         "end": vocabulary.end_id, "banned": banned[0] if banned else None,
     }  # fmt: skip
 

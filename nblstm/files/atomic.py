@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import secrets
@@ -52,10 +51,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def sweep(path: Path) -> None:
     """Delete the temporary files of killed writers of `path`. The caller knows that nobody writes it now."""
-    start = _temporaries(os.path.realpath(path))
-    for temporary in glob.glob(f"{glob.escape(start)}*.tmp"):
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    folder, start = os.path.split(_temporaries(os.path.realpath(path)))
+    for name in os.listdir(folder):
+        if name.startswith(start) and name.endswith(".tmp"):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
 
 
 def _temporaries(target: str) -> str:

@@ -10,11 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 WORKERS = 4096  # at most; they are started as they are needed
 OPEN = 1 << 62  # a barrier's counter that everyone passes: more arrivals than any round waits for
@@ -38,12 +40,16 @@ class Share(NamedTuple):
     counter: np.ndarray  # of the barrier
 
 
-def _pool_of_threads() -> ThreadPoolExecutor:
-    """A pool with a thread for every call, so that calls that wait for each other (`run_cooperatively`) all run."""
-    return ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm")
+_pools: list[ThreadPoolExecutor] = []  # the process's pool, once one is needed
 
 
-_pool = _pool_of_threads()  # one for the process
+def _pool() -> ThreadPoolExecutor:
+    """The pool, which has a thread for every call: those that wait for each other (`run_cooperatively`) must all run."""
+    if not _pools:
+        from concurrent.futures import ThreadPoolExecutor
+
+        _pools.append(ThreadPoolExecutor(WORKERS, thread_name_prefix="nblstm"))
+    return _pools[0]  # the first one, if two threads made it
 
 
 def available() -> int:
@@ -110,7 +116,7 @@ def _run(
     others: list[Future[Any]] = []
     try:
         for args in calls[1:]:
-            others.append(_pool.submit(kernel, *args))
+            others.append(_pool().submit(kernel, *args))
             others[-1].add_done_callback(lambda done: on_failure() if done.exception() else None)
         kernel(*calls[0])
     except BaseException:
@@ -169,8 +175,9 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     """A child has none of the other threads: let it start its own."""
-    global _pool, _crowd
-    _pool, _crowd = _pool_of_threads(), threading.Lock()
+    global _crowd
+    _crowd = threading.Lock()
+    _pools.clear()
     _forking.clear()
     for thread in set(_computing) - {threading.get_ident()}:
         del _computing[thread]

@@ -80,7 +80,8 @@ class Decoder:
         """Return (N, V). ConfigError if state or logits are not of this decoder's, or the banned ids leave none."""
         N, V = self._check_state(state), self.config.vocab_size
         checks.in_place("logits", logits, (N, V), self.config.dtype)
-        if len(np.unique(checks.ids("banned", banned, V))) == V:
+        banned = checks.ids("banned", banned, V)
+        if len(banned) >= V and len(np.unique(banned)) == V:  # (np.unique imports numpy.ma, which takes a while)
             raise ConfigError(f"banned must leave one of the {V} tokens.")
         return N, V
 

@@ -11,66 +11,69 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
+from nblstm.config import Recipe
 from nblstm.errors import ConfigError, ModelFileError, TrainingError
 from nblstm.files.fields import AMOUNT, COUNT, OBJECT, STRING, STRINGS, fault
 from nblstm.files.model_file import check_tensors, load_checkpoint
 from nblstm.files.safetensors import Entry
-from nblstm.tasks.registry import stored_config
-from nblstm.text.vocabulary import Vocabulary
+from nblstm.tasks.registry import stored_run
+from nblstm.tasks.run import TaskRun
 from nblstm.training import optimizers
 from nblstm.training.trainer import check_facts
 
 RUN = {
-    "corpus": STRINGS, "valid": STRINGS, "text": OBJECT, "asked": OBJECT, "fingerprint": STRING, "vocabulary": OBJECT,
-    "model": OBJECT, "config": OBJECT, "trainer": OBJECT, "rollbacks": COUNT,
+    "text": OBJECT, "asked": OBJECT, "fingerprint": STRING, "model": OBJECT, "config": OBJECT, "trainer": OBJECT,
+    "rollbacks": COUNT,
 }  # fmt: skip
-ASKED = {"batch_size": COUNT, "bptt": COUNT, "lr": AMOUNT}
-NEVER_DIVERGED = {"rollbacks": 0}, {"lr": 0.0}  # what then is not there, of RUN and of ASKED
+NEVER_DIVERGED = {"rollbacks": 0}, {"lr": 0.0}  # what then is not there, of RUN and of what was asked
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the tensors and the facts of a run. ModelFileError says which of them is not as training writes it."""
 
     def check(facts: dict[str, Any], entries: Mapping[str, Entry]) -> None:
-        run, asked = NEVER_DIVERGED
-        broken = fault({**run, **facts}, RUN) or fault({**asked, **facts["asked"]}, ASKED)
-        if broken:
-            raise ModelFileError(f"{path} is damaged: {broken}; start the run anew.")
+        run = _run(facts, path)
         try:
-            model, train = _configs(facts)
+            model, train = _configs(run, facts)
             check_facts(facts["trainer"], train)
         except (ConfigError, ModelFileError, TrainingError) as error:
             raise ModelFileError(f"{path} is damaged: {error}") from None
-        _check_entries(entries, model, train, path)
+        _check_entries(entries, run, model, train, path)
 
     return load_checkpoint(path, check)
 
 
-def _configs(facts: dict[str, Any]) -> tuple[TokenStackConfig, TrainConfig]:
-    """Make the configs of the network and of its training. An error unless they fit text and vocabulary."""
-    model, train = stored_config(facts["model"]), TrainConfig.from_dict(facts["config"])
-    vocabulary, text = Vocabulary.from_dict(facts["vocabulary"]), TextConfig.from_dict(facts["text"])
-    if len(vocabulary) != model.vocab_size:
-        raise ConfigError(f"vocab_size is {model.vocab_size}, but the vocabulary has {len(vocabulary)}.")
-    if vocabulary.level != text.level:
-        raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
-    model.check_level(vocabulary.level)
-    train.check_documents(text.documents)
-    _ = train.boundaries  # ConfigError for buckets that are none
+def _run(facts: dict[str, Any], path: Path) -> TaskRun:
+    """Find the run that is stored. ModelFileError unless the fields that it has are of the types that they must be."""
+    try:
+        run = stored_run(facts)
+    except ConfigError as error:
+        raise ModelFileError(f"{path} is damaged: {error}") from None
+    never, unasked = NEVER_DIVERGED
+    rules = {**dict.fromkeys(run.SETTINGS.places, STRINGS), **RUN, **run.STORED}
+    asked = {**dict.fromkeys(run.FITTED, COUNT), "lr": AMOUNT}
+    broken = fault({**never, **facts}, rules) or fault({**unasked, **facts["asked"]}, asked)
+    if broken:
+        raise ModelFileError(f"{path} is damaged: {broken}; start the run anew.")
+    return run
+
+
+def _configs(run: TaskRun, facts: dict[str, Any]) -> tuple[Any, Recipe]:
+    """Make the configs of the network and of its training. An error unless they fit what was read."""
+    settings = run.SETTINGS
+    model, train = settings.network.from_dict(facts["model"]), settings.recipe.from_dict(facts["config"])
+    run.check_known(run.known(facts), model, settings.reading.from_dict(facts["text"]), train)
     return model, train
 
 
-def _check_entries(entries: Mapping[str, Entry], model: TokenStackConfig, train: TrainConfig, path: Path) -> None:
+def _check_entries(entries: Mapping[str, Entry], run: TaskRun, model: Any, train: Recipe, path: Path) -> None:
     """Raise ModelFileError unless the tensors are those of this network, optimizer and some carried state."""
-    flat, cell = (model.num_parameters,), model.cells[0]
+    flat = (model.num_parameters,)
     moments = [f"optimizer.{name}" for name in optimizers.OPTIMIZER_CLASSES[train.optimizer].names]
     state = entries.get("state.h")
     texts = state.shape[1] if state is not None and len(state.shape) == 3 else 1
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(["parameters", "best.parameters", *moments], flat)
-    shapes["state.h"] = (len(model.cells), texts, cell.output_size)
-    shapes["state.c"] = (len(model.cells), texts, cell.memory_size)
-    check_tensors(entries, shapes, path)
+    check_tensors(entries, {**shapes, **run.state_shapes(model, texts)}, path)
     for name, entry in entries.items():
         if entry.dtype != model.dtype:
             raise ModelFileError(f"{path}: tensor {name!r} must be {model.dtype} by its config, got {entry.dtype}.")

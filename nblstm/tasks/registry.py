@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nblstm.config import NetworkConfig, TokenStackConfig
+from nblstm.config import NetworkConfig, said
+from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_model
 from nblstm.tasks.estimator import model_from
+
+if TYPE_CHECKING:
+    from nblstm.config.runs import RunSettings
+    from nblstm.tasks.run import TaskRun
 
 MODELS = {  # task -> its config and its model
     "language": ("nblstm.tasks.language.config:LanguageConfig", "nblstm.tasks.language.model:LanguageModel"),
@@ -20,7 +25,16 @@ MODELS = {  # task -> its config and its model
         "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
     ),
 }  # fmt: skip
-OF_RUNS = ("language", "masked")  # what `nblstm.train` trains on files of text
+TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
+RUNS = {  # what is trained on files: task -> its settings and its run
+    "language": ("nblstm.tasks.language.settings:LANGUAGE_SETTINGS", "nblstm.tasks.language.run:LanguageRun"),
+    "masked": ("nblstm.tasks.masked.settings:MASKED_SETTINGS", "nblstm.tasks.masked.run:MaskedRun"),
+    "classification": (
+        "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
+    ),
+}  # fmt: skip
+VERBS = {"language": "language", "classify": "classification"}  # what a person asks for -> the task
+VARIANTS = {"masked": "language"}  # task -> the one whose settings ask for it
 
 
 def _named(place: str) -> Any:
@@ -53,7 +67,60 @@ def load(path: str | os.PathLike[str], tasks: Sequence[str] | None = None) -> An
     return model_from(model_of(task_of(type(file.config))), file, path)
 
 
-def stored_config(fields: Mapping[str, Any]) -> TokenStackConfig:
-    """Make the config that a run has stored. ConfigError for a wrong field."""
-    kinds = [config_of(name) for name in OF_RUNS]
-    return next(kind for kind in kinds if kind.owns(fields)).from_dict(dict(fields))  # type: ignore[return-value]
+def settings_of(task: str) -> RunSettings:
+    """Return the settings of a task's runs."""
+    return _named(RUNS[task][0])
+
+
+def run_of(task: str) -> TaskRun:
+    """Return what makes runs of a task."""
+    return _named(RUNS[task][1])()
+
+
+def run_named(name: Any) -> str:
+    """Find the task of runs that a person names by what it is called or does. ConfigError if there is none."""
+    if isinstance(name, str) and (name in VERBS or name in VERBS.values()):
+        return VERBS.get(name, name)
+    raise ConfigError(f"task must be one of {', '.join(VERBS)}, got {said(name)}.")
+
+
+def verb_of(task: str) -> str:
+    """Return what a person calls a task's runs."""
+    return next(verb for verb, name in VERBS.items() if name == VARIANTS.get(task, task))
+
+
+def verbs_having(name: str) -> list[str]:
+    """Return what people call the tasks that have a setting."""
+    return list(dict.fromkeys(verb_of(task) for task in RUNS if name in settings_of(task).names()))
+
+
+def stored_run(facts: Mapping[str, Any]) -> TaskRun:
+    """Find what made a stored run: the task that it names, or by its config one of those of format version 1.
+
+    ConfigError if there is none.
+    """
+    if "task" in facts:
+        if not isinstance(facts["task"], str) or facts["task"] not in RUNS:
+            raise ConfigError(f"task must be one that is trained on files, got {said(facts['task'])}.")
+        return run_of(facts["task"])
+    fields = facts.get("model")
+    return run_of(
+        next(task for task in TEXT_MODELS if config_of(task).owns(fields if isinstance(fields, dict) else {}))
+    )
+
+
+def split_settings(
+    settings: Mapping[str, Any], task: str = "language"
+) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Split settings of a task into (the task, settings of reading, of the network, of the training, places).
+
+    bidirectional=True makes the task "language" the task "masked". ConfigError for a name that the task does not have.
+    """
+    variant, asked = settings_of(task).variant(settings)
+    task = variant or task
+    parts = settings_of(task).split(asked)
+    for name in parts.rest:
+        if verbs := verbs_having(name):
+            raise ConfigError(f"{name} is for task {' or '.join(verbs)}, not for {verb_of(task)}; leave it out.")
+        raise ConfigError(f"there is no setting {name!r}.")
+    return task, parts.reading, parts.network, parts.recipe, parts.places

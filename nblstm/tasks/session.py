@@ -21,22 +21,18 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks, kernels
-from nblstm.config import MAX_ROLLBACKS, TextConfig, TokenStackConfig, TrainConfig
+from nblstm.config import MAX_ROLLBACKS, Recipe
+from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.files.safetensors import check_replaceable
-from nblstm.nn.card import check_card
-from nblstm.nn.parameters import initial
 from nblstm.tasks.checkpoint import read_checkpoint
-from nblstm.tasks.registry import OF_RUNS, config_of, load, model_of, stored_config, task_of
-from nblstm.tasks.text_model import TextModel
-from nblstm.text.corpus import STDIN, Corpus, load_corpus
-from nblstm.text.demo import DEMO, demo_source
-from nblstm.text.vocabulary import Vocabulary
-from nblstm.training.facts import training_facts
-from nblstm.training.text_trainer import fitted, make_trainer
+from nblstm.tasks.registry import RUNS, load, run_named, run_of, split_settings, stored_run, verb_of
+from nblstm.tasks.run import Material, TaskRun
+from nblstm.text.corpus import STDIN
+from nblstm.text.demo import DEMO
 from nblstm.training.trainer import Report, Trainer
 
 OUTPUT = "model.safetensors"
@@ -58,18 +54,18 @@ COLUMNS = (
 
 
 class Session:
-    """Ties a corpus, a network, a trainer and three files together. Made by `start` or `resume`.
+    """Ties what was read, a network, a trainer and three files together. Made by `start` or `resume`.
 
-    From then on to the end of `run` a lock keeps every other run from the same files. saved_step: the one that the
-    checkpoint was last written at, or that the session began with.
+    task: what makes it a run of its task (`nblstm.tasks.run`). From then on to the end of `run` a lock keeps every other
+    run from the same files. saved_step: the one that the checkpoint was last written at, or that the session began with.
     """
 
     def __init__(
-        self, output: Path, facts: dict[str, Any], corpus: Corpus, trainer: Trainer, on_message: Callable[[str], None],
-        lock: Lock,
+        self, task: TaskRun, output: Path, facts: dict[str, Any], material: Material, trainer: Trainer,
+        on_message: Callable[[str], None], lock: Lock,
     ) -> None:  # fmt: skip
-        self.output, self.facts, self.corpus, self.trainer, self.on_message = output, facts, corpus, trainer, on_message
-        self.lock = lock
+        self.task, self.output, self.facts, self.material, self.trainer = task, output, facts, material, trainer
+        self.on_message, self.lock = on_message, lock
         self.saved_step = trainer.step
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
         self._rows_fail = False  # whether the last row of metrics could not be written
@@ -88,44 +84,48 @@ class Session:
         *,
         valid: Sequence[str] = (),
         task: str = "language",
-        text: TextConfig = TextConfig(),
+        places: Mapping[str, Sequence[str]] | None = None,
+        text: Config | None = None,
         model: Mapping[str, Any] | None = None,
-        config: TrainConfig = TrainConfig(),
+        config: Recipe | None = None,
         init_from: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
         """Start a new run.
 
-        task: of OF_RUNS. model: fields of its config, without vocab_size. init_from: a model file whose shape, vocabulary
-        and weights to start from. on_message: called with sentences for the user.
+        task: of RUNS; what it takes is in its RunSettings. paths, valid: its places "corpus" and "valid"; places: its
+        others. text: how they are read. model: fields of the network's config, without those that the data give.
+        config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from. on_message: called
+        with sentences for the user.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
-        output = Path(output)
-        kind = config_of(task)
-        asked = kind.from_dict({"vocab_size": 2, **(model or {})})  # errors are found before anything is read
-        config.check_documents(text.documents)
-        asked.check_level(text.level)
-        if config.device == "cuda":
-            check_card(asked)
+        output, run, asked = Path(output), run_of(task), dict(model or {})
+        reading: Any = run.SETTINGS.reading() if text is None else text
+        recipe = run.SETTINGS.recipe() if config is None else config
+        run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_folder(output)
         with _lock(output) as lock:
             check_existing(output, overwrite)
-            kernels.load(config.device)
-            base: Any = load(init_from, OF_RUNS) if init_from is not None else None
-            if base is not None and model:
-                raise ConfigError(f"{next(iter(model))} comes from the model that training starts from; leave it out.")
-            text = _text_of(base.vocabulary, text) if base else text
-            facts = {"corpus": _absolute(paths), "valid": _absolute(valid), "text": text.to_dict()}
-            corpus = _corpus(facts, base.vocabulary if base else None, notify=on_message)
-            shape: Any = (
-                base.config if base else kind.from_dict({"vocab_size": len(corpus.vocabulary), **(model or {})})
-            )
-            facts["asked"] = {"batch_size": config.batch_size, "bptt": config.bptt}
-            config = fitted(config, corpus, on_message)
-            parameters = base.parameters.copy() if base else initial(shape, config.seed)
-            return cls(output, facts, corpus, _trainer(shape, parameters, config, corpus), on_message, lock)
+            kernels.load(recipe.device)
+            base: Any = load(init_from, [task]) if init_from is not None else None
+            if base is not None and asked:
+                raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
+            known = run.known_of_model(base) if base else None
+            reading = run.reading_of(known, reading) if base else reading
+            stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            material = run.read(stored_places, reading, recipe, known, on_message)
+            shape = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            facts = {
+                **stored_places,
+                "text": reading.to_dict(),
+                "asked": {name: getattr(recipe, name) for name in run.FITTED},
+            }
+            recipe = run.fitted(recipe, material, on_message)
+            parameters = base.parameters.copy() if base else run.initial(shape, recipe, material)
+            trainer = run.trainer(shape, parameters, recipe, material, on_message)
+            return cls(run, output, facts, material, trainer, on_message, lock)
 
     @classmethod
     def resume(
@@ -134,12 +134,15 @@ class Session:
         *,
         paths: Sequence[str] = (),
         valid: Sequence[str] = (),
+        places: Mapping[str, Sequence[str]] | None = None,
         changes: Mapping[str, Any] | None = None,
+        task: str | None = None,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
         """Go on exactly where the checkpoint beside `output` was taken.
 
-        paths, valid: where the corpus is now, if it has moved. changes: fields of TrainConfig, of RESUMABLE.
+        paths, valid, places: where the corpus is now, if it has moved. changes: fields of the recipe, of RESUMABLE.
+        task: that of the run, if it must be this one.
         Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same or another run
         writes to the output.
         """
@@ -147,24 +150,27 @@ class Session:
         with _lock(output) as lock:
             tensors, facts = read_checkpoint(checkpoint_path(output))
             try:
-                config = _changed(TrainConfig.from_dict(facts["config"]), dict(changes or {}), facts)
-                kernels.load(config.device)
-                shape = stored_config(facts["model"])
-                vocabulary = Vocabulary.from_dict(facts["vocabulary"])
-                place = {key: _absolute(new) or facts[key] for key, new in (("corpus", paths), ("valid", valid))}
-                facts = {**facts, **place}
-                corpus = _corpus(facts, vocabulary)
-                if corpus.fingerprint != facts["fingerprint"] and vocabulary.level == "word":
-                    corpus = _corpus(facts, vocabulary, split_at="line")  # as format version 1 split words at first
-                if corpus.fingerprint != facts["fingerprint"]:
+                run = stored_run(facts)
+                _check_task(run, task)
+                recipe = _changed(run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), facts)
+                kernels.load(recipe.device)
+                shape: Any = run.SETTINGS.network.from_dict(facts["model"])
+                reading, known = run.SETTINGS.reading.from_dict(facts["text"]), run.known(facts)
+                moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+                facts = {**facts, **{name: new for name, new in moved.items() if new}}
+                material = run.read_again(
+                    {name: facts[name] for name in moved}, reading, recipe, known, facts["fingerprint"]
+                )
+                if material.fingerprint != facts["fingerprint"]:
                     raise TrainingError(
                         "the text is not the one this run was started on; start a new run with another output."
                     )
-                trainer = _trainer(shape, np.zeros(shape.num_parameters, shape.dtype), config, corpus)
+                empty = np.zeros(shape.num_parameters, shape.dtype)
+                trainer = run.trainer(shape, empty, recipe, material, lambda message: None)
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
                 raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
-            return cls(output, facts, corpus, trainer, on_message, lock)
+            return cls(run, output, facts, material, trainer, on_message, lock)
 
     def __enter__(self) -> Session:
         return self
@@ -231,7 +237,7 @@ class Session:
     def _roll_back(self, error: DivergenceError) -> None:
         """Go back to the last checkpoint with half the rate, which the checkpoint then has, too."""
         tensors, facts = read_checkpoint(self.checkpoint)
-        config = TrainConfig.from_dict(facts["config"])
+        config = self.task.SETTINGS.recipe.from_dict(facts["config"])
         self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
         config = dataclasses.replace(config, lr=config.learning_rate / 2)
@@ -254,9 +260,10 @@ class Session:
 
     def _save_checkpoint(self) -> None:
         facts = {
+            **({"task": self.task.TASK} if self.task.MARK else {}),
             **self.facts,
-            "fingerprint": self.corpus.fingerprint,
-            "vocabulary": self.corpus.vocabulary.to_dict(),
+            "fingerprint": self.material.fingerprint,
+            **self.task.stored(self.material),
             "model": self.trainer.network.config.to_dict(),
             "config": self.trainer.config.to_dict(),
             "trainer": self.trainer.facts(),
@@ -264,11 +271,11 @@ class Session:
         save_checkpoint(self.checkpoint, self.trainer.tensors(), facts)
         self.saved_step = self.trainer.step
 
-    def model(self) -> TextModel:
+    def model(self) -> Any:
         """Return the best model so far."""
-        config = self.trainer.network.config
-        kind = model_of(task_of(type(config)))
-        return kind(config, self.corpus.vocabulary, self.trainer.keep(), self._training_facts())
+        names = {place: list(map(_base_name, self.facts[place])) for place in self.task.SETTINGS.places}
+        training = self.task.training(names, self.material, self.trainer)
+        return self.task.model(self.trainer.network.config, self.material, self.trainer.keep(), training)
 
     def _save_model(self) -> None:
         self._model_fails = True
@@ -281,10 +288,6 @@ class Session:
             save()
         except ModelFileError as error:
             self.on_message(f"warning: not saved: {error}")
-
-    def _training_facts(self) -> dict[str, Any]:
-        names = ["the demo text" if path == DEMO else os.path.basename(path) for path in self.facts["corpus"]]
-        return training_facts(names, self.corpus, self.trainer)
 
     # ------------------------------------------------------------ metrics
 
@@ -299,7 +302,7 @@ class Session:
             file.seek(end)
             file.truncate()
             if end == 0:
-                csv.writer(file).writerow(COLUMNS)
+                csv.writer(file).writerow(COLUMNS + tuple(self.task.MEASURES))
             file.flush()
             return file
         except OSError as error:
@@ -308,7 +311,8 @@ class Session:
     def _write(self, file: Any, report: Report) -> None:
         """Add a row; the first of several in a row that fail is worth a warning."""
         try:
-            csv.writer(file).writerow([_cell(getattr(report, name)) for name in COLUMNS])
+            values = [getattr(report, name) for name in COLUMNS] + list(map(report.measures.get, self.task.MEASURES))
+            csv.writer(file).writerow(map(_cell, values))
             file.flush()
             self._rows_fail = False
         except OSError as error:
@@ -382,50 +386,41 @@ def _lock(output: Path) -> Iterator[Lock]:
         raise
 
 
-def _trainer(shape: TokenStackConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus) -> Trainer:
-    """Make the trainer of a network of this shape."""
-    return make_trainer(model_of(task_of(type(shape))).NETWORK, shape, parameters, config, corpus)
-
-
-def _absolute(paths: Sequence[str]) -> list[str]:
-    if "" in paths:
-        raise ConfigError("a path must not be empty; name a file or a folder.")
-    return [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in paths]
-
-
-def _corpus(facts: Mapping[str, Any], vocabulary: Vocabulary | None, **how: Any) -> Corpus:
-    """Load the corpus that the facts of a run describe. how: arguments of `load_corpus`."""
-    sources = lambda paths: [demo_source() if path == DEMO else path for path in paths]
-    text = TextConfig.from_dict(facts["text"]).to_dict()
-    paths, valid = sources(facts["corpus"]), sources(facts["valid"])
-    return load_corpus(paths, valid_paths=valid, vocabulary=vocabulary, **text, **how)
-
-
-def _text_of(vocabulary: Vocabulary, text: TextConfig) -> TextConfig:
-    """Return the text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
-    given: dict[str, Any] = {
-        "level": vocabulary.level,
-        "tokenizer": vocabulary.tokenizer,
-        "min_count": 1,
-        "max_vocab": None,
-        "newline": vocabulary.newline,
+def _absolute(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:
+    """Return the absolute paths of every place of a task. ConfigError for an empty path, or a place it does not have."""
+    for name, paths in places.items():
+        if "" in paths:
+            raise ConfigError("a path must not be empty; name a file or a folder.")
+        if paths and name not in run.SETTINGS.places:
+            raise ConfigError(f"{name} is nothing that task {verb_of(run.TASK)} reads; leave it out.")
+    return {
+        name: [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in places.get(name, ())]
+        for name in run.SETTINGS.places
     }
-    for name, value in given.items():
-        if getattr(text, name) not in (value, getattr(TextConfig, name)):
-            raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")
-    return dataclasses.replace(text, **given)
 
 
-def _changed(config: TrainConfig, changes: dict[str, Any], facts: Mapping[str, Any]) -> TrainConfig:
-    """Return the stored config with the limits asked for now: a new limit replaces all old ones."""
+def _base_name(path: str) -> str:
+    """Return the name of a file by which people know it."""
+    return path if path == DEMO else os.path.basename(path)
+
+
+def _check_task(run: TaskRun, task: str | None) -> None:
+    """Raise ConfigError for a task that is not that of the run."""
+    if task is not None and verb_of(run.TASK) != verb_of(task):
+        raise ConfigError(f"task of the run is {verb_of(run.TASK)}, got {verb_of(task)}; leave task out.")
+
+
+def _changed(config: Any, changes: dict[str, Any], facts: Mapping[str, Any]) -> Any:
+    """Return the stored recipe with the limits asked for now: a new limit replaces all old ones."""
     stored = {**facts["text"], **facts["model"], **config.to_dict()}
+    resumable = [name for name in RESUMABLE if name in config.names()]
     for name, value in changes.items():
-        if name not in RESUMABLE and value not in (stored.get(name), facts["asked"].get(name)):
+        if name not in resumable and value not in (stored.get(name), facts["asked"].get(name)):
             raise ConfigError(
                 f"{name} is part of the run and stays {stored.get(name)} when it goes on, got {value}; "
-                f"what can change is {', '.join(RESUMABLE)}."
+                f"what can change is {', '.join(resumable)}."
             )
-    changes = {name: value for name, value in changes.items() if name in RESUMABLE}
+    changes = {name: value for name, value in changes.items() if name in resumable}
     if any(name in changes for name in LIMITS):
         changes = {**dict.fromkeys(LIMITS), **changes}
     return dataclasses.replace(config, **changes)
@@ -443,27 +438,34 @@ def train(
     on_report: Callable[[Report], None] = lambda report: None,
     on_message: Callable[[str], None] = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
+    task: str | None = None,
     **settings: Any,
 ) -> Any:
-    """Train a model on text files, save it at `output`, and return the best one.
+    """Train a model on files, save it at `output`, and return the best one.
 
-    corpus, valid: a file or folder, or several. settings: fields of TextConfig, LanguageConfig and TrainConfig, such as
-    level="word", hidden_size=128, epochs=3; with bidirectional=True those of MaskedConfig instead. on_start is called
-    with the Session before the first update, on_report after every update with a Report, on_message with sentences for
-    the user; training ends early once stop() is true. resume: go on with the run at `output`.
+    corpus, valid: a file or folder, or several. task: "language" (None) or "classify", whose files have lines of text TAB
+    label, or of fastText's form, or are tables with text_column and label_column. settings: fields of the task's configs
+    (TextConfig, LanguageConfig and TrainConfig, with bidirectional=True MaskedConfig; for "classify" those of
+    TextClassifier), such as level="word", hidden_size=128, epochs=3. on_start is called with the Session before the
+    first update, on_report after every update with a Report, on_message with sentences for the user; training ends early
+    once stop() is true. resume: go on with the run at `output`.
     KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
     paths, valid_paths = checks.paths("corpus", corpus), checks.paths("corpus", valid)
-    output = checks.path("output", output)
-    task, text, model, config = split_settings(settings)
+    output, asked = checks.path("output", output), None if task is None else run_named(task)
     if resume:
         check_resume(init_from, overwrite)
-        session = Session.resume(output, paths=paths, valid=valid_paths, changes=settings, on_message=on_message)
+        changes, places = _parted(settings)
+        session = Session.resume(
+            output, paths=paths, valid=valid_paths, places=places, changes=changes, task=asked, on_message=on_message
+        )
     else:
+        named, reading, model, config, others = split_settings(settings, asked or "language")
+        kinds = run_of(named).SETTINGS
         session = Session.start(
-            paths, output, valid=valid_paths, task=task, text=TextConfig(**text), model=model,
-            config=TrainConfig(**config), init_from=init_from, overwrite=overwrite, on_message=on_message,
+            paths, output, valid=valid_paths, task=named, places=_paths(others), text=kinds.reading(**reading),
+            model=model, config=kinds.recipe(**config), init_from=init_from, overwrite=overwrite, on_message=on_message,
         )  # fmt: skip
     with session:
         on_start(session)
@@ -473,28 +475,22 @@ def train(
     return session.model()
 
 
+def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Part the settings of a run that goes on into (changes, places). ConfigError for a name that no task has."""
+    kinds = [run_of(task).SETTINGS for task in RUNS]
+    for name in settings:
+        if not any(name in kind.names() for kind in kinds):
+            raise ConfigError(f"there is no setting {name!r}.")
+    places = {name: value for name, value in settings.items() if any(name in kind.places for kind in kinds)}
+    return {name: value for name, value in settings.items() if name not in places}, _paths(places)
+
+
+def _paths(places: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the paths of every place. ConfigError for what is none."""
+    return {name: checks.paths(name, value) for name, value in places.items()}
+
+
 def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
     """Raise ConfigError if a run is to be resumed and started at once."""
     if init_from is not None or overwrite:
         raise ConfigError("resume=True goes on with a run; it cannot be combined with init_from or overwrite=True.")
-
-
-def split_settings(
-    settings: Mapping[str, Any],
-) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Split settings into the task, and those of the text, the network and the training.
-
-    bidirectional=True is the task "masked". ConfigError for a name that none of them has.
-    """
-    rest = dict(settings)
-    both_ways = rest.pop("bidirectional", False)
-    if not isinstance(both_ways, bool):
-        raise ConfigError(f"bidirectional must be true or false, got {both_ways!r:.40}.")
-    task = "masked" if both_ways else "language"
-    parts = [{name: rest.pop(name) for name in list(rest) if name in kind.names() - {"vocab_size"}}
-             for kind in (TextConfig, config_of(task), TrainConfig)]  # fmt: skip
-    if "mask_fraction" in rest:
-        raise ConfigError("mask_fraction is for a bidirectional model; leave it out.")
-    if rest:
-        raise ConfigError(f"there is no setting {next(iter(rest))!r}.")
-    return task, parts[0], parts[1], parts[2]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters
-from nblstm.scoring import Score, Surprisals, Text, backend_for, judge, score
 from nblstm.text.lines import without_end
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
+
+if TYPE_CHECKING:  # scoring is imported where it is used: a text that is written starts sooner without
+    from nblstm.scoring import Score, Surprisals, Text
 
 
 class TextModel:
@@ -103,6 +105,8 @@ class TextModel:
 
         backend: "numpy", "cpu", or "auto" for the one that is expected to be done first. threads: 0 for every core.
         """
+        from nblstm.scoring import score
+
         pieces = text if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
         network, pieces = self.scorer(pieces, backend, threads)
         return score(network, self.vocabulary, pieces)
@@ -114,6 +118,8 @@ class TextModel:
         reads it after its end token and must predict that token in the end. Lines are taken as they are needed, some
         hundred thousand characters ahead.
         """
+        from nblstm.scoring import judge
+
         if isinstance(lines, (str, bytes)):
             raise TextError("lines must be several texts, got a single one; split it with .splitlines().")
         checks.items("lines", lines)
@@ -123,6 +129,8 @@ class TextModel:
 
     def surprisals(self, text: Text, backend: str = "auto", threads: int = 0) -> Surprisals:
         """Judge each token of a text: .tokens, .nats, .bits; the text is read as `score_lines` reads a line."""
+        from nblstm.scoring import judge
+
         network, texts = self.scorer([text], backend, threads)
         (found,) = judge(network, self.vocabulary, texts)
         return found
@@ -133,5 +141,7 @@ class TextModel:
         """Return the network to score these texts or pieces with, and the texts: "auto" looks at the first of them."""
         texts = map(checked, checks.items("texts", texts))
         if checks.a(str, "backend", backend) == "auto":
+            from nblstm.scoring import backend_for
+
             backend, texts = backend_for(self.config, texts, side_by_side)
         return self.network(backend, threads), texts

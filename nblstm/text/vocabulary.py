@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, AnyStr, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -151,7 +151,7 @@ class Vocabulary(ABC):
         text = checked(text)
         return normalized(text) if self.newline == "lf" else text
 
-    def read_pieces(self, pieces: Iterable[AnyStr]) -> Iterable[AnyStr]:
+    def read_pieces(self, pieces: Iterable[Any]) -> Iterable[Any]:
         """Return as `read` the text that is given in pieces, which then split no line end."""
         return translated(pieces) if self.newline == "lf" else pieces
 
@@ -167,6 +167,17 @@ class Vocabulary(ABC):
     def end_id(self) -> int | None:
         """Id of the token that stands between documents; None where texts have no ends."""
         return self.END_PLACE if self.ends else None
+
+    @property
+    def start_id(self) -> int:
+        """The token that is read where a text begins: <end>, else a line end.
+
+        That is a newline, but for a model of texts whose lines end with a carriage return alone.
+        """
+        if self.end_id is not None:
+            return self.end_id
+        known = [end for end in ("\n", "\r") if self.split(end) and not self.unknown(end)]
+        return int(self.encode(known[0] if known else "\n")[0])
 
     @property
     def never_written(self) -> list[int]:

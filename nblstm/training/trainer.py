@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nblstm.config import Recipe
+from nblstm.config import Recipe, is_number
 from nblstm.errors import DivergenceError, TrainingError
-from nblstm.files.fields import AMOUNT, COUNT, fault, optional
+from nblstm.files.fields import AMOUNT, COUNT, Rule, fault, optional
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
@@ -28,7 +28,24 @@ from nblstm.training.schedules import make_schedule
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
-Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], "float | None"]  # (network, validation, stop)
+BEST_MEASURES = Rule(
+    "an object of finite numbers", lambda value: isinstance(value, dict) and all(map(is_number, value.values()))
+)
+
+
+class Validation(NamedTuple):
+    """What a validation has found: value, least where the network is best, and the measures that are shown.
+
+    measures: "loss", the mean of a target in nats, and by name what else a task measures.
+    """
+
+    value: float
+    measures: dict[str, float]
+
+
+Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], Validation | None]  # (network, validation, stop)
+
+
 PLACE = {  # where training stands, as it is stored
     **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
     "best_loss": optional(AMOUNT), "seconds": AMOUNT,
@@ -51,16 +68,17 @@ class Report:
     smooth_loss: float  # loss, averaged over about the last 50 updates
     gradient_norm: float  # before clipping
     validated: bool = False  # an epoch (or the training) has ended
-    valid_loss: float | None = None  # nats per token, or the task's measure; None without a validation text
-    improved: bool = False  # valid_loss is the best so far; without a validation text, always
+    valid_loss: float | None = None  # nats per token; None without a validation text
+    improved: bool = False  # the validation is the best so far; without a validation text, always
+    measures: Mapping[str, float] = field(default_factory=dict)  # what else the task measures in validation
 
 
 class Trainer:
     """One run: a network, a text, and everything that `tensors` and `facts` need to store to go on exactly.
 
     source: the chunks of every epoch. valid: the chunks to validate with; without any nothing is
-    validated. release: called now and then to give back the memory of ids already read. measure: what is least where
-    the network is best, None if stopped; by default `validation_loss`.
+    validated. release: called now and then to give back the memory of ids already read. measure: validates, and returns
+    None if stopped; by default `by_loss`.
     """
 
     def __init__(
@@ -73,7 +91,7 @@ class Trainer:
         measure: Measure | None = None,
     ) -> None:
         self.network, self.source, self.valid, self.release = network, source, valid, release
-        self.measure = measure
+        self.measure = measure or by_loss
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -88,7 +106,8 @@ class Trainer:
         self.tokens = 0  # read so far
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
-        self.best_loss: float | None = None
+        self.best_loss: float | None = None  # the value of the best validation
+        self.best_measures: dict[str, float] = {}  # of the same one
         self.seconds = 0.0
         self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
@@ -242,25 +261,31 @@ class Trainer:
         with held() as deliver:
             with self._averaged():
                 stopped = self._counted(lambda: deliver() or stop())
-                loss = (self.measure or validation_loss)(self.network, self.valid, stopped) if len(self.valid) else None
+                found = self.measure(self.network, self.valid, stopped) if len(self.valid) else None
             self.validating = None
-            if len(self.valid) and loss is None:
+            if len(self.valid) and found is None:
                 return
             self.release()
             self._validations.append(_clock() - started)
             self.seconds += self._validations[-1]
-            improved = self._judge(loss)
-            if epoch_ended and loss is not None:
+            improved = self._judge(found)
+            if epoch_ended and found is not None:
                 self.waited = 0 if improved else self.waited + 1
-                self.schedule.validated(loss)
-                self.optimizer.validated(loss)
+                self.schedule.validated(found.value)
+                self.optimizer.validated(found.value)
             self.validated_step = self.step
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
         )  # fmt: skip
-        fresh = {"seconds": self.seconds, "validated": True, "valid_loss": loss, "improved": improved}
-        yield Report(**{**vars(last), **fresh})
+        measures = {} if found is None else dict(found.measures)
+        fresh = {
+            "seconds": self.seconds,
+            "validated": True,
+            "valid_loss": measures.pop("loss", None),
+            "improved": improved,
+        }
+        yield Report(**{**vars(last), **fresh, "measures": measures})
 
     def _counted(self, stop: Callable[[], bool]) -> Callable[[], bool]:
         """Return a `stop` for a validation, which asks it before each chunk: `validating` is the share done by then."""
@@ -272,13 +297,14 @@ class Trainer:
 
         return stopped
 
-    def _judge(self, loss: float | None) -> bool:
+    def _judge(self, found: Validation | None) -> bool:
         """Keep the validated parameters if they are the best so far, and tell whether they are. DivergenceError."""
-        if loss is not None and not loss < LOST:
-            raise self._diverged(f"the validation loss is {loss:g}", self.step)
-        improved = loss is None or self.best_loss is None or loss < self.best_loss
+        for loss in () if found is None else (found.measures.get("loss", 0.0), found.value):
+            if not loss < LOST:
+                raise self._diverged(f"the validation loss is {loss:g}", self.step)
+        improved = found is None or self.best_loss is None or found.value < self.best_loss
         if improved:
-            self.best_loss = loss
+            self.best_loss, self.best_measures = (None, {}) if found is None else (found.value, dict(found.measures))
             self.network.kernels.assign(self.best, self.optimizer.averaged(self.network.parameters))
         return improved
 
@@ -318,7 +344,8 @@ class Trainer:
     def facts(self) -> dict[str, Any]:
         """Return everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
         remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {**{name: getattr(self, name) for name in PLACE}, **remembered}
+        measures = {} if self.best_measures.keys() <= {"loss"} else {"best_measures": self.best_measures}
+        return {**{name: getattr(self, name) for name in PLACE}, **measures, **remembered}
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
@@ -332,6 +359,8 @@ class Trainer:
             self.network.kernels.assign(array, tensors[name])
         for name in PLACE:
             setattr(self, name, facts[name])
+        alone = {} if self.best_loss is None else {"loss": self.best_loss}
+        self.best_measures = dict(facts.get("best_measures", alone))
         self.schedule.load_state_dict(facts["schedule"])
         self.optimizer.load_state_dict(facts["optimizer"])
         self._restore_state(tensors["state.h"], tensors["state.c"])
@@ -367,9 +396,15 @@ def _clock() -> float:
     return time.perf_counter() - compiled_seconds()
 
 
+def by_loss(network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> Validation | None:
+    """Measure the loss alone."""
+    loss = validation_loss(network, valid, stop)
+    return None if loss is None else Validation(loss, {"loss": loss})
+
+
 def check_facts(facts: dict[str, Any], config: Recipe) -> None:
     """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
-    broken = fault(facts, PLACE)
+    broken = fault({"best_measures": {}, **facts}, {**PLACE, "best_measures": BEST_MEASURES})
     if broken:
         raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
     schedules.SCHEDULE_CLASSES[config.schedule].check_state(facts.get("schedule"), config)

@@ -17,9 +17,10 @@ from nblstm.nn.parameters import initial
 from nblstm.nn.workspace import Workspaces
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.registry import split_settings
 from nblstm.tasks.series.batches import Table, Training
 from nblstm.tasks.series.config import SeriesConfig
-from nblstm.tasks.session import Session, split_settings
+from nblstm.tasks.session import Session
 from nblstm.tasks.window.batches import Windows
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows
@@ -198,7 +199,7 @@ UPDATES = {"hidden_size": 6, "dtype": "float64", "batch_size": 4, "bptt": 8, "th
 
 def trained(settings, folder, kernels=None):
     """The trainer after 12 updates with NumPy, and their losses. It reads the corpus whole and validates on it."""
-    task, text, model, config = split_settings({"schedule": "constant", **UPDATES, **settings})
+    task, text, model, config, _ = split_settings({"schedule": "constant", **UPDATES, **settings})
     session = Session.start(
         [str(CORPUS)], folder / "unused.safetensors", valid=[str(CORPUS)], task=task, text=TextConfig(**text), model=model,
         config=TrainConfig(**config), overwrite=True,

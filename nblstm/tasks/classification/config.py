@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from nblstm.config.checks import MAX_SIZE, at_least, at_most, fraction, is_number, one_of, said, strings
 from nblstm.config.network import TokenStackConfig
-from nblstm.config.training import Recipe
+from nblstm.config.training import ON_DIVERGENCE, Recipe
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS, pooling_shapes
 
@@ -102,6 +102,7 @@ class ClassifierTraining(Recipe):
     monitor: str = "loss"  # loss | accuracy: by which of these in validation the best weights are kept
     lr: float | None = 2e-3
     warmup: int = 0
+    on_divergence: str = "stop"  # type: ignore[misc] # stop | rollback, of a run with files
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None and self.minutes is None:
@@ -109,6 +110,7 @@ class ClassifierTraining(Recipe):
         super().__post_init__()
         fraction(self, "label_smoothing")
         one_of(self, "monitor", MONITORS)
+        one_of(self, "on_divergence", ON_DIVERGENCE)
         if isinstance(self.class_weights, dict):
             for label, weight in self.class_weights.items():
                 if not (is_number(weight) and weight >= 0):

@@ -13,23 +13,27 @@ from nblstm.config import TextConfig
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.interrupts import held
-from nblstm.kernels import fastest
 from nblstm.kernels.threads import WORKERS
-from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import backend_for
 from nblstm.tasks.article_model import probabilities
-from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
+from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
-from nblstm.tasks.classification.labels import numbered_labels, plain_labels, weights_of_classes
+from nblstm.tasks.classification.labels import numbered_labels, plain_labels
 from nblstm.tasks.classification.measures import Evaluation
-from nblstm.tasks.classification.network import ClassifierNetwork, error_rate, initial_classifier
+from nblstm.tasks.classification.network import ClassifierNetwork, initial_classifier
+from nblstm.tasks.classification.training import (
+    LabelledCorpus,
+    LabelledPart,
+    classifier_facts,
+    classifier_trainer,
+    split_part,
+    vocabulary_of,
+)
 from nblstm.tasks.estimator import Estimator, model_from
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
-
-VALIDATED_AT_ONCE = 256  # texts
 
 
 class TextClassifier(Estimator):
@@ -49,7 +53,7 @@ class TextClassifier(Estimator):
     """
 
     CONFIGS = (ClassifierConfig, TextConfig, ClassifierTraining)
-    GIVEN = frozenset({"vocab_size", "labels", "label_type", "tie", "head", "encoding", "documents"})
+    GIVEN = frozenset({"vocab_size", "labels", "label_type", "tie", "head", "encoding", "documents", "on_divergence"})
     DEFAULTS = {"level": "word"}
     KIND = "classifier"
     config: ClassifierConfig
@@ -76,7 +80,7 @@ class TextClassifier(Estimator):
 
         labels: as many, all strings, all whole numbers or all booleans, two different ones at least. valid: (texts,
         labels) to validate with in place of a share of these. on_report is called after every update and every
-        validation with a Report, whose losses are nats a text (with monitor="accuracy" valid_loss is the share of wrong labels);
+        validation with a Report, whose losses are nats a text (of a validation its measures hold the accuracy, too);
         on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
         ends it after its first update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting or label, TextError for a text, TrainingError if training diverges.
@@ -91,32 +95,30 @@ class TextClassifier(Estimator):
             raise ConfigError(f"labels must be of two kinds at least, got {len(classes)}; a classifier has to choose.")
         numbers = numbered_labels(plain, classes, len(learned))
         recipe, text = ClassifierTraining(**self.of(ClassifierTraining)), TextConfig(**self.of(TextConfig))
+        train = LabelledPart(learned, numbers)
         if given is None:
-            kept, held_out = _parted(numbers, text.valid_fraction, recipe.seed)
-            given = [learned[k] for k in held_out], [plain[k] for k in held_out]
-            learned, numbers = [learned[k] for k in kept], numbers[kept]
-        read = (as_read(part, text.level) for part in learned)
-        vocabulary = Vocabulary.build(read, text.level, text.tokenizer, text.min_count, text.max_vocab, ends=True)
+            train, held_out = split_part(train, text.valid_fraction, recipe.seed)
+        else:
+            held_out = LabelledPart(given[0], numbered_labels(given[1], classes, len(given[0])))
+        corpus = LabelledCorpus(vocabulary_of(train.texts, text), tuple(classes), train, held_out)
         names: dict[str, Any] = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
-        config = ClassifierConfig(len(vocabulary), **names, **self.of(ClassifierConfig))
-        trainer = _trainer(config, recipe, vocabulary, (learned, numbers), given, on_message)
+        config = ClassifierConfig(len(corpus.vocabulary), **names, **self.of(ClassifierConfig))
+        parameters = initial_classifier(config, corpus.vocabulary, recipe.seed)
+        trainer = classifier_trainer(config, parameters, recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):
                 on_report(report)
         except BaseException:
             if trainer.step:
-                self._learn(config, vocabulary, trainer, len(learned))
+                self._learn(config, corpus, trainer)
             raise
-        self._learn(config, vocabulary, trainer, len(learned))
+        self._learn(config, corpus, trainer)
         return self
 
-    def _learn(self, config: ClassifierConfig, vocabulary: Vocabulary, trainer: Trainer, texts: int) -> None:
+    def _learn(self, config: ClassifierConfig, corpus: LabelledCorpus, trainer: Trainer) -> None:
         """Take what a trainer has found."""
-        best, monitor = trainer.best_loss, trainer.config.monitor
-        found = {} if best is None else {"valid_loss": best} if monitor == "loss" else {"valid_accuracy": 1 - best}
-        facts = {"texts": texts, "steps": trainer.step, "epochs": round(trainer.epoch, 3)}
         with held():
-            self._take(config, vocabulary, trainer.keep(), {**facts, **found, "config": trainer.config.recipe()})
+            self._take(config, corpus.vocabulary, trainer.keep(), classifier_facts(corpus, trainer))
 
     def _take(
         self, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
@@ -205,49 +207,21 @@ class TextClassifier(Estimator):
         """Make the model of a file's content. ConfigError where it does not fit together."""
         config, vocabulary = file.config, file.vocabulary
         assert isinstance(config, ClassifierConfig) and vocabulary is not None
+        return cls.of_parameters(config, vocabulary, flatten(file.weights, config), file.training)
+
+    @classmethod
+    def of_parameters(
+        cls, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
+    ) -> TextClassifier:
+        """Make a fitted model. ConfigError unless these fit together."""
         fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
         model = cls(level=vocabulary.level, tokenizer=vocabulary.tokenizer, **fields)
-        return model._take(config, vocabulary, flatten(file.weights, config), file.training)
+        return model._take(config, vocabulary, parameters, training)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
         """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
         return model_from(cls, load_model(path, [ClassifierConfig]), path)
-
-
-def _trainer(
-    config: ClassifierConfig, recipe: ClassifierTraining, vocabulary: Vocabulary, learned: tuple[list[str], np.ndarray],
-    valid: tuple[list[str], Any], on_message: Callable[[str], None],
-) -> Trainer:  # fmt: skip
-    """Make the trainer of a new network. learned: texts and the places of their labels. valid: texts and labels."""
-    texts, labels = learned
-    expected = numbered_labels(valid[1], config.classes, len(valid[0]))
-    network = ClassifierNetwork(config, initial_classifier(config, vocabulary, recipe.seed), fastest(), recipe.threads)
-    head = network.head
-    assert isinstance(head, SoftmaxHead)
-    head.smoothing = recipe.label_smoothing
-    head.classes = weights_of_classes(recipe.class_weights, config.classes, labels, config.dtype)
-    ids, offsets, longer = encoded(vocabulary, texts, config.max_length)
-    if longer:
-        on_message(
-            f"{longer:,} of {len(texts):,} texts are longer than max_length={config.max_length:,}: the rest is not read."
-        )
-    source = LabelledTexts(ids, offsets, labels, recipe.batch_size, recipe.seed)
-    chunks: Any = ()
-    if valid[0]:
-        ids, offsets, _ = encoded(vocabulary, valid[0], config.max_length)
-        chunks = LabelledTexts(ids, offsets, expected, VALIDATED_AT_ONCE).epoch(0)
-    return Trainer(network, recipe, source, chunks, measure=error_rate if recipe.monitor == "accuracy" else None)
-
-
-def _parted(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (the texts to learn, those to validate with): of each label a share, drawn at random, but never all."""
-    order = np.random.default_rng([seed, 1]).permutation(len(labels))
-    held_out = np.zeros(len(labels), bool)
-    for label in range(int(labels.max()) + 1):
-        texts = order[labels[order] == label]
-        held_out[texts[: int(len(texts) * fraction)]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def _checked_texts(texts: Any) -> list[str]:

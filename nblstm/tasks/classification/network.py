@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels.reference.head import log_softmax
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.network import Network
@@ -15,6 +16,7 @@ from nblstm.nn.pooling import PooledStack
 from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.trainer import Validation
 
 EMBEDDING_SCALE = 0.1  # standard deviation of the numbers of a new embedding
 
@@ -44,12 +46,17 @@ def initial_classifier(config: ClassifierConfig, vocabulary: Vocabulary, seed: i
     return flat
 
 
-def error_rate(network: Network, chunks: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> float | None:
-    """Return the share of the chunks' texts whose most probable label is not theirs; None if stopped."""
-    wrong, texts = 0, 0
+def validated(
+    network: Network, chunks: Sequence[Chunk], stop: Callable[[], bool] = lambda: False, monitor: str = "loss"
+) -> Validation | None:
+    """Measure the loss (nats a text) and the accuracy on chunks, at least one; None if stopped. monitor: what is valued."""
+    nats, right, texts = 0.0, 0, 0
     for chunk in chunks:
         if stop():
             return None
         logits, _ = network.outputs(chunk, network.initial_state(chunk.num_texts))
-        wrong, texts = wrong + int((logits.argmax(axis=1) != chunk.targets).sum()), texts + chunk.num_texts
-    return wrong / texts
+        losses = -log_softmax(logits)[np.arange(chunk.num_texts), chunk.targets]
+        nats, texts = nats + float(losses.sum(dtype=np.float64)), texts + chunk.num_texts
+        right += int((logits.argmax(axis=1) == chunk.targets).sum())
+    measures = {"loss": nats / texts, "accuracy": right / texts}
+    return Validation({"loss": measures["loss"], "accuracy": 1 - measures["accuracy"]}[monitor], measures)

@@ -11,8 +11,8 @@ A table is CSV whose first row names the columns, or the same with tabs in place
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
@@ -30,10 +30,26 @@ def read_labelled(
     paths: a file, folder or .gz, a list of such, "-" for standard input. text_column, label_column: of a table with a
     header; None: lines, see `nblstm.tasks.classification.reading`. TextError names file and line of what is neither.
     """
+    found = labelled_in(checks.paths("paths", paths), text_column, label_column, encoding)
+    return found.texts, found.labels
+
+
+class LabelledLines(NamedTuple):
+    """Texts, their labels and where each stands: (file, line)."""
+
+    texts: list[str]
+    labels: list[str]
+    places: list[tuple[str, int]]
+
+
+def labelled_in(
+    paths: Sequence[str], text_column: str | None, label_column: str | None, encoding: str
+) -> LabelledLines:
+    """Read texts, labels and where they stand, as `read_labelled` does."""
     if (text_column is None) != (label_column is None):
         raise ConfigError("text_column and label_column belong together; give both, or none.")
-    texts, labels = [], []
-    for name, pieces in read_each(checks.paths("paths", paths), "word", encoding):
+    result = LabelledLines([], [], [])
+    for name, pieces in read_each(paths, "word", encoding):
         whole = unsplit(pieces)
         found = (
             _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
@@ -43,9 +59,10 @@ def read_labelled(
                 raise TextError(
                     f"{name}, line {number}: there is no {'text' if label.strip() else 'label'}; add or remove it."
                 )
-            texts.append(text)
-            labels.append(label.strip())
-    return texts, labels
+            result.texts.append(text)
+            result.labels.append(label.strip())
+            result.places.append((name, number))
+    return result
 
 
 def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, str]]:

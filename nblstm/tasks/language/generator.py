@@ -11,7 +11,7 @@ from nblstm.config import TextConfig, TrainConfig
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
-from nblstm.scoring import Score, start_id
+from nblstm.scoring import Score
 from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
@@ -67,7 +67,7 @@ class TextGenerator(ArticleModel):
         """Return the ids read before a text, (0 or 1,): its end token, or a line end where there is nothing else."""
         vocabulary = self._trained()
         needed = vocabulary.end_id is not None or not len(ids)
-        return np.full(int(needed), start_id(vocabulary), np.int32)
+        return np.full(int(needed), vocabulary.start_id, np.int32)
 
     def _read(self, tokens: np.ndarray) -> State:
         """Return the state after texts of one length, tokens (T, N) with T >= 1."""

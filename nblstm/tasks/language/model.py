@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,14 +16,15 @@ from nblstm.config import BeamConfig, SampleConfig, WriteConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_state, save_state
 from nblstm.generation import sampler
-from nblstm.generation.beam import BeamSearch, Hypothesis, StopStrings, distinct, text_after
-from nblstm.generation.cowriter import CoWriter
 from nblstm.nn.state import State
-from nblstm.scoring import start_id
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
+
+if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
+    from nblstm.generation.beam import Hypothesis
+    from nblstm.generation.cowriter import CoWriter
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -57,7 +58,7 @@ class LanguageModel(TextModel):
     def state_after(self, ids: np.ndarray, before: State | None, backend: str) -> State:
         """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
         if before is None and (not len(ids) or self.vocabulary.end_id is not None):
-            ids = np.concatenate([[start_id(self.vocabulary)], ids])
+            ids = np.concatenate([[self.vocabulary.start_id], ids])
         return sampler.read_ids(self.network(backend), ids, before)
 
     def _checked_state(self, state: State | None) -> State | None:
@@ -158,6 +159,8 @@ class LanguageModel(TextModel):
         so on. A stochastic beam returns texts in the order in which it drew them.
         state: what comes before the prompt, as `state()` returns it. on_progress: called with the number of tokens.
         """
+        from nblstm.generation.beam import BeamSearch, StopStrings, distinct, text_after
+
         if "report" in settings:
             warnings.warn("beam(report=...) is now on_progress=...", DeprecationWarning, stacklevel=2)
             on_progress = settings.pop("report")
@@ -188,6 +191,8 @@ class LanguageModel(TextModel):
 
         settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.
         """
+        from nblstm.generation.cowriter import CoWriter
+
         config = WriteConfig.from_dict(settings)
         backend = "numpy" if config.backend == "auto" else config.backend
         return CoWriter(self.network(backend), self.vocabulary, self.state(backend=backend), config)

@@ -12,7 +12,6 @@ from nblstm.config import SampleConfig
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.nn.state import State
-from nblstm.scoring import following_losses
 from nblstm.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ class SampleBatch:
 
     def _judged(self, text: str, drawn: _TextDecoder) -> DrawnText:
         """Find the probability of a text; one that a stop string has cut is read anew."""
+        from nblstm.scoring import following_losses  # which who only writes does not need
+
         ids = self.model.encode(text) if drawn.stops.found else np.array(drawn.ids, np.int64)
         nats = following_losses(self.model.network(self.backend), self.start, ids)
         return DrawnText(text, -float(nats.sum(dtype=np.float64)), len(ids), self.seed)

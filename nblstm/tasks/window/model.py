@@ -12,7 +12,7 @@ from nblstm.config import SampleConfig, TextConfig
 from nblstm.kernels import Filters, fastest
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
-from nblstm.scoring import Score, Surprisals, start_id
+from nblstm.scoring import Score, Surprisals
 from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.tasks.window.batches import Windows, windows_before
 from nblstm.tasks.window.config import WindowConfig, WindowTraining
@@ -51,7 +51,7 @@ class MLPLanguageModel(ArticleModel):
     ) -> Trainer:
         network = window_network(config, initial_windows(config, train.seed), fastest(), train.threads)
         weigh_targets(network, train, corpus.vocabulary)
-        shape = config.window, config.padding, start_id(corpus.vocabulary)
+        shape = config.window, config.padding, corpus.vocabulary.start_id
         source = Windows(corpus.train, corpus.train_offsets, *shape, train.batch_size, train.seed)
         valid = Windows(corpus.valid, corpus.valid_offsets, *shape, self._rows(config), None)
         return Trainer(network, train, source, valid.epoch(0), corpus.release)
@@ -68,7 +68,7 @@ class MLPLanguageModel(ArticleModel):
 
     def _logits(self, sequences: Sequence[Any]) -> np.ndarray:
         """Compute the logits (M, V) of the token after each of M sequences of ids."""
-        c, start = self.config, start_id(self._trained())
+        c, start = self.config, self._trained().start_id
         tokens = pad_sequences(sequences, c.window, padding=c.padding, value=start)
         logits, _ = self.network.outputs(*_chunk(self.network, tokens, tokens[:, 0]))
         return logits
@@ -109,7 +109,7 @@ class MLPLanguageModel(ArticleModel):
         nats, rows = np.empty(len(ids), c.dtype), self._rows(c)
         for first in range(0, len(ids), rows):
             places = np.arange(first, min(first + rows, len(ids)))
-            tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, start_id(vocabulary))
+            tokens = windows_before(ids, places, np.zeros_like(places), c.window, c.padding, vocabulary.start_id)
             nats[places], _ = self.network.losses(*_chunk(self.network, tokens, ids[places]))
         return Surprisals(judged, ids, checks.losses(nats), vocabulary).score
 

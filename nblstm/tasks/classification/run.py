@@ -1,0 +1,170 @@
+"""ClassifierRun: a classifier trained on files of labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nblstm.errors import ConfigError, TextError
+from nblstm.kernels.packed import indices
+from nblstm.tasks.classification.config import ClassifierConfig
+from nblstm.tasks.classification.model import TextClassifier
+from nblstm.tasks.classification.network import initial_classifier
+from nblstm.tasks.classification.reading import LabelledLines, labelled_in
+from nblstm.tasks.classification.settings import CLASSIFIER_SETTINGS, LabelledTextConfig
+from nblstm.tasks.classification.training import (
+    LabelledCorpus,
+    LabelledPart,
+    classifier_facts,
+    classifier_trainer,
+    split_part,
+    vocabulary_of,
+)
+from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, percent, text_of
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.trainer import Trainer
+
+LABELS_SHOWN = 8  # the most frequent
+
+
+class KnownClasses(NamedTuple):
+    """What a classifier brings that is trained on: its vocabulary, and its labels in the order of the outputs."""
+
+    vocabulary: Vocabulary
+    classes: Sequence[Any]
+
+
+class ClassifierRun(TaskRun):
+    """A run of a network that says which label a text has; its material is a LabelledCorpus."""
+
+    TASK = "classification"
+    SETTINGS = CLASSIFIER_SETTINGS
+    DRAFT = {"vocab_size": 2, "labels": ("0", "1")}
+    MEASURES = {"accuracy": percent}
+    UNIT = "text"
+
+    # ------------------------------------------------------------ material
+
+    def fields(self, material: LabelledCorpus, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the network's config: the settings, the vocabulary's size, the labels."""
+        return {**super().fields(material, network), "labels": tuple(map(str, material.classes))}
+
+    def read(
+        self, places: Places, reading: LabelledTextConfig, recipe: Any, known: KnownClasses | None, notify: Notify
+    ) -> LabelledCorpus:
+        """Read labelled texts. TextError names file and line of a label that only texts of validation have."""
+        corpus, valid = (
+            labelled_in(places[name], reading.text_column, reading.label_column, reading.encoding)
+            for name in ("corpus", "valid")
+        )
+        if places["valid"] and not valid.texts:
+            raise TextError(f"there is no labelled text in {', '.join(places['valid'])}; name a file with some.")
+        classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
+        if len(classes) < 2:
+            raise TextError(
+                f"labels must be of two kinds at least, got {len(classes)} in {', '.join(places['corpus'])}; "
+                "a classifier has to choose."
+            )
+        train, held_out = _part(corpus, classes), _part(valid, classes)
+        if not train.texts:
+            raise TextError(f"there is no labelled text in {', '.join(places['corpus'])}; name a file with some.")
+        if not places["valid"]:
+            train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
+        vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
+        return LabelledCorpus(vocabulary, classes, train, held_out)
+
+    def known(self, facts: Mapping[str, Any]) -> KnownClasses:
+        """Return the vocabulary and the labels that a checkpoint has kept."""
+        classes = self.SETTINGS.network.from_dict(facts["model"]).classes  # type: ignore[attr-defined]
+        return KnownClasses(super().known(facts), classes)
+
+    def known_of_model(self, model: TextClassifier) -> KnownClasses:
+        """Return the vocabulary and the labels of a model that training starts from."""
+        return KnownClasses(model.vocabulary, model.config.classes)
+
+    def reading_of(self, known: KnownClasses, reading: LabelledTextConfig) -> LabelledTextConfig:
+        """Return the texts' settings for a vocabulary that is given. ConfigError if they ask for another one."""
+        return text_of(known.vocabulary, reading)
+
+    def check_known(self, known: KnownClasses, shape: Any, reading: LabelledTextConfig, recipe: Any) -> None:
+        """Raise ConfigError unless network and text fit the vocabulary."""
+        check_vocabulary_of_run(known.vocabulary, shape, reading)
+        if known.vocabulary.end_id is None:
+            raise ConfigError("the vocabulary of a classifier must have an <end>, which stands for a text of nothing.")
+
+    # ------------------------------------------------------------ training
+
+    def initial(self, shape: ClassifierConfig, recipe: Any, material: LabelledCorpus) -> np.ndarray:
+        """Draw new parameters."""
+        return initial_classifier(shape, material.vocabulary, recipe.seed)
+
+    def trainer(
+        self, shape: ClassifierConfig, parameters: np.ndarray, recipe: Any, material: LabelledCorpus, notify: Notify
+    ) -> Trainer:
+        """Make the trainer of a classifier."""
+        return classifier_trainer(shape, parameters, recipe, material, notify)
+
+    def training(
+        self, names: Mapping[str, Sequence[str]], material: LabelledCorpus, trainer: Trainer
+    ) -> dict[str, Any]:
+        """Return the facts of training that the model's file holds."""
+        return {"corpus": list(names["corpus"]), **classifier_facts(material, trainer)}
+
+    def model(
+        self, shape: ClassifierConfig, material: LabelledCorpus, parameters: np.ndarray, training: dict[str, Any]
+    ) -> TextClassifier:
+        """Make the classifier of these parameters."""
+        return TextClassifier.of_parameters(shape, material.vocabulary, parameters, training)
+
+    # ------------------------------------------------------------ what is shown
+
+    def introduce(self, material: LabelledCorpus, trainer: Trainer) -> Iterator[tuple[str, str]]:
+        """Yield lines of what is trained on: how many texts, and of each label."""
+        texts, labels = len(material.train.texts), _counts(material)
+        yield (
+            "text",
+            f"{texts:,} texts to train on, {len(material.valid.texts):,} to validate, vocabulary {len(material.vocabulary):,}",
+        )
+        shown = [f"{label} {count:,}" for label, count in labels[:LABELS_SHOWN]]
+        yield (
+            "labels",
+            ", ".join(shown) + (f" and {len(labels) - LABELS_SHOWN:,} others" if len(labels) > LABELS_SHOWN else ""),
+        )
+
+    def watched(self, recipe: Any) -> str:
+        """Name what decides which weights are kept."""
+        return {"loss": "validation loss", "accuracy": "accuracy in validation"}[recipe.monitor]
+
+    def doubts(self, material: LabelledCorpus, trainer: Trainer) -> Iterator[str]:
+        """Yield that the most frequent label is the right one as often as the model's, where it is."""
+        valid, accuracy = material.valid.labels, trainer.best_measures.get("accuracy")
+        if accuracy is None:
+            return
+        count = np.bincount(indices(valid))
+        if accuracy <= count.max() / len(valid):
+            label = material.classes[int(count.argmax())]
+            yield f"the model is right in {percent(accuracy)}, and so is who always says {label!s:.40}"
+
+    def next(self, shape: Any) -> str:
+        """Return the name of the command that uses the model."""
+        return "classify"
+
+
+def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
+    """Find the places of the labels among the classes. TextError names file and line of a label that is none of them."""
+    numbers = {str(label): number for number, label in enumerate(classes)}
+    for label, (name, line) in zip(read.labels, read.places):
+        if label not in numbers:
+            known = ", ".join(numbers)
+            raise TextError(
+                f"{name}, line {line}: the label {label!r:.40} is none that is learned; these are {known:.200}."
+            )
+    return LabelledPart(read.texts, np.array([numbers[label] for label in read.labels], np.int32))
+
+
+def _counts(corpus: LabelledCorpus) -> list[tuple[str, int]]:
+    """Return (label, how many texts to train on have it), the most frequent first."""
+    counts = np.bincount(indices(corpus.train.labels), minlength=len(corpus.classes)).tolist()
+    return sorted(zip(map(str, corpus.classes), counts), key=lambda pair: -pair[1])

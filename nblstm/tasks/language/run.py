@@ -1,0 +1,155 @@
+"""LanguageRun: a language model trained on files of text, one stream or documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
+from nblstm.config.runs import RunSettings
+from nblstm.nn.card import check_card
+from nblstm.nn.decoder import check_writes
+from nblstm.scoring import worse_than_guessing
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
+from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, text_of
+from nblstm.tasks.text_model import TextModel
+from nblstm.text.buckets import padding
+from nblstm.text.corpus import Corpus, load_corpus
+from nblstm.text.demo import DEMO, demo_source
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.facts import training_facts
+from nblstm.training.text_trainer import fitted, make_trainer
+from nblstm.training.trainer import Trainer
+
+
+class LanguageRun(TaskRun):
+    """A run of a network that predicts tokens; its material is a Corpus, and a vocabulary is all that it knows."""
+
+    TASK = "language"
+    SETTINGS: ClassVar[RunSettings] = LANGUAGE_SETTINGS
+    FITTED = ("batch_size", "bptt")
+    MARK = False
+    MODEL: ClassVar[type[TextModel]] = LanguageModel
+
+    # ------------------------------------------------------------ settings
+
+    def check(self, reading: TextConfig, shape: TokenStackConfig, recipe: TrainConfig) -> None:
+        """Raise ConfigError for settings of documents without any, a level or a card that the network cannot have."""
+        recipe.check_documents(reading.documents)
+        shape.check_level(reading.level)
+        if recipe.device == "cuda":
+            check_card(shape)
+
+    def fitted(self, recipe: TrainConfig, material: Corpus, notify: Notify) -> TrainConfig:
+        """Return the recipe with streams that the text can fill."""
+        return fitted(recipe, material, notify)
+
+    # ------------------------------------------------------------ material
+
+    def read(
+        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary | None, notify: Notify, **how: Any
+    ) -> Corpus:
+        """Load the corpus. how: further arguments of `load_corpus`."""
+        corpus, valid = (
+            [demo_source() if path == DEMO else path for path in places[name]] for name in ("corpus", "valid")
+        )
+        return load_corpus(corpus, valid_paths=valid, vocabulary=known, **reading.to_dict(), notify=notify, **how)
+
+    def read_again(
+        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary, fingerprint: str
+    ) -> Corpus:
+        """Load the corpus of a run that goes on, split as format version 1 split words at first where that is its text."""
+        corpus = self.read(places, reading, recipe, known, lambda message: None)
+        if corpus.fingerprint != fingerprint and known.level == "word":
+            return self.read(places, reading, recipe, known, lambda message: None, split_at="line")
+        return corpus
+
+    def reading_of(self, known: Vocabulary, reading: TextConfig) -> TextConfig:
+        """Return the text's settings for a vocabulary that is given. ConfigError if they ask for another one."""
+        return text_of(known, reading)
+
+    def check_known(self, known: Vocabulary, shape: TokenStackConfig, reading: TextConfig, recipe: TrainConfig) -> None:
+        """Raise ConfigError unless network, training and text fit the vocabulary."""
+        check_vocabulary_of_run(known, shape, reading)
+        shape.check_level(known.level)
+        recipe.check_documents(reading.documents)
+        _ = recipe.boundaries  # ConfigError for buckets that are none
+
+    # ------------------------------------------------------------ training
+
+    def trainer(
+        self, shape: TokenStackConfig, parameters: np.ndarray, recipe: TrainConfig, material: Corpus, notify: Notify
+    ) -> Trainer:
+        """Make the trainer of a network of this shape."""
+        return make_trainer(self.MODEL.NETWORK, shape, parameters, recipe, material)
+
+    def training(self, names: Mapping[str, Sequence[str]], material: Corpus, trainer: Trainer) -> dict[str, Any]:
+        """Return the facts of training that the model's file holds."""
+        return training_facts(
+            ["the demo text" if name == DEMO else name for name in names["corpus"]], material, trainer
+        )
+
+    def model(self, shape: Any, material: Corpus, parameters: np.ndarray, training: dict[str, Any]) -> TextModel:
+        """Make the model of these parameters."""
+        return self.MODEL(shape, material.vocabulary, parameters, training)
+
+    # ------------------------------------------------------------ what is shown
+
+    def introduce(self, material: Corpus, trainer: Trainer) -> Iterator[tuple[str, str]]:
+        """Yield lines of what is trained on."""
+        unit = f"{material.vocabulary.level}s"
+        train = _size(material.train, material.train_offsets, unit) + " to train on" + _unknown(material.train_unknown)
+        valid = _size(material.valid, material.valid_offsets, unit) + " to validate" + _unknown(material.valid_unknown)
+        yield "text", f"{train}, {valid}, vocabulary {len(material.vocabulary):,}"
+        if material.train_offsets is not None:
+            yield from _buckets(trainer.source)
+
+    def batches(self, recipe: TrainConfig) -> str:
+        """Say how large a batch is, and how far gradients reach."""
+        batch = recipe.batch_size if recipe.tokens_per_batch is None else f"{recipe.tokens_per_batch:,} tokens"
+        return f"batch {batch}, bptt {recipe.bptt}"
+
+    def best(self, measures: Mapping[str, float]) -> str:
+        """Say how good the best weights are, by loss and perplexity."""
+        return f"{super().best(measures)}, perplexity {math.exp(min(measures['loss'], 700)):.2f}"
+
+    def doubts(self, material: Corpus, trainer: Trainer) -> Iterator[str]:
+        """Yield that a guess would be better, where it would."""
+        if (found := worse_than_guessing(trainer.best_loss, len(material.vocabulary))) is not None:
+            yield found
+
+    def next(self, shape: TokenStackConfig) -> str:
+        """Return the name of the command that uses the model."""
+        return "sample"
+
+    def check_writes(self, shape: TokenStackConfig) -> None:
+        """Raise ConfigError for a network that reads both ways."""
+        check_writes(shape)
+
+
+def _unknown(count: int) -> str:
+    """Tell how many tokens the vocabulary does not have, if any."""
+    return f", {count:,} of them unknown" if count else ""
+
+
+def _size(ids: Any, offsets: Any, unit: str) -> str:
+    """Tell how much text there is; the <end> of documents is not counted."""
+    if offsets is None:
+        return f"{len(ids):,} {unit}"
+    return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
+
+
+def _buckets(buckets: Any) -> Iterator[tuple[str, str]]:
+    """Tell how documents are batched, and what packing saves: on a card, time goes with the padded rectangles."""
+    inside, outside = buckets.padding, padding(buckets.lengths, ())
+    saved = 1 - (1 - outside) / (1 - inside)
+    yield "buckets", f"up to {', '.join(f'{length:,}' for length in buckets.longest)} tokens"
+    yield (
+        "padding",
+        f"{100 * inside:.1f} % if batches were padded, {100 * outside:.1f} % in one bucket: "
+        f"{100 * saved:.1f} % of the time saved",
+    )

@@ -1,0 +1,193 @@
+"""TaskRun: what a task says of a run with files, so that `nblstm.tasks.session` can make one of it.
+
+A task that trains from files has a subclass in its folder (`run.py`), its RunSettings beside its configs, and a line
+for both in `registry.RUNS`. The session asks in this order:
+
+    start    draft, check, [known_of_model, reading_of], read, fields, fitted, initial, trainer
+    resume   known, check_known, read_again, trainer
+    save     stored (checkpoint), training and model (model file)
+    shown    introduce, batches, found, watched, doubts, next
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from nblstm.config.runs import RunSettings
+from nblstm.errors import ConfigError
+from nblstm.files.fields import OBJECT, Rule
+from nblstm.nn.parameters import initial
+from nblstm.text.vocabulary import Vocabulary
+from nblstm.training.trainer import Trainer
+
+Places = Mapping[str, Sequence[str]]  # name of RunSettings.places -> paths, absolute
+Notify = Callable[[str], None]
+
+
+class Material(Protocol):
+    """What a task has read, in whatever form it trains on. fingerprint: hex digest of all of it, for resuming."""
+
+    fingerprint: str
+    vocabulary: Vocabulary
+
+
+class TaskRun(ABC):
+    """Base of runs with files: a task's answers to what a session asks. It holds nothing.
+
+    material: what `read` has returned. known: what a run that goes on, or starts from a model, brings: the vocabulary,
+    or whatever `known` and `known_of_model` return; None in a new run. shape: a SETTINGS.network. recipe: a
+    SETTINGS.recipe. reading: a SETTINGS.reading.
+    """
+
+    TASK: ClassVar[str]  # its name in the registry
+    SETTINGS: ClassVar[RunSettings]
+    DRAFT: ClassVar[Mapping[str, Any]] = {"vocab_size": 2}  # stands for the fields that the data will give
+    FITTED: ClassVar[tuple[str, ...]] = ("batch_size",)  # fields of the recipe that `fitted` may change
+    STORED: ClassVar[Mapping[str, Rule]] = {"vocabulary": OBJECT}  # what `stored` puts in a checkpoint
+    MEASURES: ClassVar[Mapping[str, Callable[[float], str]]] = {}  # of a validation beside the loss -> as it is shown
+    UNIT: ClassVar[str] = "token"  # what a loss is the mean over
+    MARK: ClassVar[bool] = True  # whether checkpoints name the task; those of format version 1 do not
+
+    # ------------------------------------------------------------ settings
+
+    def draft(self, network: Mapping[str, Any]) -> Any:
+        """Make the network's config of settings before anything is read. ConfigError for a wrong one."""
+        return self.SETTINGS.network.from_dict({**self.DRAFT, **network})
+
+    def check(self, reading: Any, shape: Any, recipe: Any) -> None:  # noqa: B027 # most tasks have nothing to add
+        """Raise ConfigError for settings that exclude each other, before anything is read. shape: a draft."""
+
+    def fields(self, material: Any, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the network's config: the settings, and those that the material gives."""
+        return {"vocab_size": len(material.vocabulary), **network}
+
+    def fitted(self, recipe: Any, material: Any, notify: Notify) -> Any:
+        """Return the recipe with a batch that the material can fill."""
+        return recipe
+
+    # ------------------------------------------------------------ material
+
+    @abstractmethod
+    def read(self, places: Places, reading: Any, recipe: Any, known: Any, notify: Notify) -> Any:
+        """Read the material: training and validation part, encoded by `known` or by what is built of it now.
+
+        TextError names file and line of what is wrong. notify is called with sentences for the user.
+        """
+
+    def read_again(self, places: Places, reading: Any, recipe: Any, known: Any, fingerprint: str) -> Any:
+        """Read the material of a run that goes on; the session compares its fingerprint with this one."""
+        return self.read(places, reading, recipe, known, lambda message: None)
+
+    def stored(self, material: Any) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the material, as JSON values under the names of STORED."""
+        return {"vocabulary": material.vocabulary.to_dict()}
+
+    def known(self, facts: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint has kept. ModelFileError or ConfigError if it is damaged."""
+        return Vocabulary.from_dict(facts["vocabulary"])
+
+    def known_of_model(self, model: Any) -> Any:
+        """Return what a model, that training starts from, knows."""
+        return model.vocabulary
+
+    def reading_of(self, known: Any, reading: Any) -> Any:
+        """Return the reading's settings with those that `known` gives. ConfigError if they ask for others."""
+        return reading
+
+    def check_known(self, known: Any, shape: Any, reading: Any, recipe: Any) -> None:  # noqa: B027
+        """Raise ConfigError unless what a checkpoint holds fits together."""
+
+    # ------------------------------------------------------------ training
+
+    def initial(self, shape: Any, recipe: Any, material: Any) -> np.ndarray:
+        """Draw new parameters (num_parameters,)."""
+        return initial(shape, recipe.seed)
+
+    @abstractmethod
+    def trainer(self, shape: Any, parameters: np.ndarray, recipe: Any, material: Any, notify: Notify) -> Trainer:
+        """Make the trainer that moves these parameters. Its `measure` finds MEASURES, its `valid` the chunks for it."""
+
+    def state_shapes(self, shape: Any, texts: int) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the carried state in a checkpoint, of so many texts."""
+        cell, layers = shape.cells[0], len(shape.cells)
+        return {"state.h": (layers, texts, cell.output_size), "state.c": (layers, texts, cell.memory_size)}
+
+    @abstractmethod
+    def training(self, names: Mapping[str, Sequence[str]], material: Any, trainer: Trainer) -> dict[str, Any]:
+        """Return the facts of training that a model's file holds. names: of the files, by place."""
+
+    @abstractmethod
+    def model(self, shape: Any, material: Any, parameters: np.ndarray, training: dict[str, Any]) -> Any:
+        """Make the model of these parameters."""
+
+    # ------------------------------------------------------------ what is shown
+
+    @abstractmethod
+    def introduce(self, material: Any, trainer: Trainer) -> Iterator[tuple[str, str]]:
+        """Yield (head, line) of what is trained on: ("text", "6,920 texts to train on, ...")."""
+
+    def batches(self, recipe: Any) -> str:
+        """Say how large a batch is: "batch 32"."""
+        return f"batch {recipe.batch_size}"
+
+    def found(self, measures: Mapping[str, float]) -> str:
+        """Say what a validation has found, beside the loss: "accuracy 81.2 %"; nothing without MEASURES."""
+        return " ".join(
+            f"{name.replace('_', ' ')} {said(measures[name])}"
+            for name, said in self.MEASURES.items()
+            if name in measures
+        )
+
+    def best(self, measures: Mapping[str, float]) -> str:
+        """Say how good the best weights are: "valid 0.4321 nats per text, accuracy 81.2 %"."""
+        found = self.found(measures)
+        return f"valid {measures['loss']:.4f} nats per {self.UNIT}{', ' if found else ''}{found}"
+
+    def watched(self, recipe: Any) -> str:
+        """Name what decides which weights are kept: "validation loss"."""
+        return "validation loss"
+
+    def doubts(self, material: Any, trainer: Trainer) -> Iterator[str]:
+        """Yield what speaks against the model, without a full stop."""
+        return iter(())
+
+    @abstractmethod
+    def next(self, shape: Any) -> str:
+        """Return the name of the command that uses the model: "sample"."""
+
+    def check_writes(self, shape: Any) -> None:
+        """Raise ConfigError unless the model can write text while it is trained."""
+        raise ConfigError(f"a model of the task {self.TASK} writes no text; leave sample out.")
+
+
+def text_of(vocabulary: Vocabulary, text: Any) -> Any:
+    """Return a text's settings for a vocabulary that is given. ConfigError if the settings ask for another one."""
+    given: dict[str, Any] = {
+        "level": vocabulary.level,
+        "tokenizer": vocabulary.tokenizer,
+        "min_count": 1,
+        "max_vocab": None,
+        "newline": vocabulary.newline,
+    }
+    for name, value in given.items():
+        if getattr(text, name) not in (value, getattr(type(text), name)):
+            raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")
+    return dataclasses.replace(text, **given)
+
+
+def check_vocabulary_of_run(vocabulary: Vocabulary, shape: Any, text: Any) -> None:
+    """Raise ConfigError unless a stored run's vocabulary is that of its network and its text's settings."""
+    if len(vocabulary) != shape.vocab_size:
+        raise ConfigError(f"vocab_size is {shape.vocab_size}, but the vocabulary has {len(vocabulary)}.")
+    if vocabulary.level != text.level:
+        raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
+
+
+def percent(share: float) -> str:
+    """Show a share in [0, 1]: "81.2 %"."""
+    return f"{100 * share:.1f} %"
