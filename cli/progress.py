@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -37,6 +38,7 @@ class Progress:
         self.epoch: int | None = None
         self.shown = True  # whether the newest update has been written
         self.written_at = -math.inf
+        self._waiting: _Wait | None = None
 
     def update(
         self,
@@ -60,6 +62,7 @@ class Progress:
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
         """Tell how far any work is: the text before the bar, the share in [0, 1] done, the text after the bar."""
+        self._end_wait()
         self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
         if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
@@ -73,8 +76,27 @@ class Progress:
         """Write the lines of a text that stay, above the redrawn one."""
         self._write_above(text_shown(text))
 
+    def wait(self, what: str) -> None:
+        """Tell what is waited for: a line, in which seconds are counted on a terminal until there is something else."""
+        self._end_wait()
+        if self.in_place:
+            self._waiting = _Wait(lambda seconds: self._draw(f"{shown(what)}  {seconds} s"))
+        else:
+            self.line(what)
+
+    def _end_wait(self) -> None:
+        """Count no more seconds."""
+        if self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
+
+    def _draw(self, text: str) -> None:
+        """Redraw the line with a text, as much of it as fits."""
+        self._write(ERASE + text[: max(self.columns() - 1, 0)])  # the last column would wrap
+
     def _write_above(self, text: str) -> None:
         """Write above the redrawn line."""
+        self._end_wait()
         if not self.in_place:
             self._write(text + "\n")
             return
@@ -84,7 +106,9 @@ class Progress:
 
     def close(self) -> None:
         """Take the redrawn line off the terminal; elsewhere write the newest update if it is still unwritten."""
-        if self.status and self.in_place:
+        waited = self._waiting is not None
+        self._end_wait()
+        if (self.status or waited) and self.in_place:
             self._write(ERASE)
         elif self.status and not self.shown:
             self._show()
@@ -122,6 +146,28 @@ class Progress:
             return os.get_terminal_size(self.stream.fileno()).columns or 80  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):
             return 80
+
+
+class _Wait:
+    """Calls `show` with the seconds since it was made, now and once a second until `end`, from a thread of its own."""
+
+    def __init__(self, show: Callable[[int], None]) -> None:
+        self._show, self._ended, self._lock = show, False, threading.Condition()
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        seconds = 0
+        with self._lock:
+            while not self._ended:
+                self._show(seconds)
+                self._lock.wait(1)
+                seconds += 1
+
+    def end(self) -> None:
+        """Call `show` no more: not once after this has returned."""
+        with self._lock:
+            self._ended = True
+            self._lock.notify()
 
 
 def _tail(done: float, loss: float | None, tokens_per_second: float | None, seconds_left: float | None) -> str:

@@ -10,6 +10,7 @@ from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
 from nblstm.config import DOCUMENTS
+from nblstm.errors import ConfigError
 
 HTML = (("<!doctype html",), "an HTML page")
 
@@ -26,13 +27,15 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(
-    "--documents", type=click.Choice(DOCUMENTS), default="line", show_default=True,
-    help="What a document is in the texts, for a model trained on documents.",
+    "--documents", type=click.Choice(DOCUMENTS),
+    help="What a document is in the texts, for a model trained on documents.  [default: as in training, or line]",
 )  # fmt: skip
-@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
+@click.option("--encoding", type=ENCODING, help="Encoding of the texts.  [default: as in training, or utf-8]")
+@click.option("--demo", is_flag=True, help="The text it was trained on is that of nblstm train --demo.")
 def command(
-    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str, encoding: str
-) -> None:
+    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str | None,
+    encoding: str | None, demo: bool,
+) -> None:  # fmt: skip
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
@@ -41,12 +44,15 @@ def command(
     """
     from nblstm.reporting.page import render
     from nblstm.reporting.report import make_report
+    from nblstm.text.demo import DEMO
 
+    if demo and corpus:
+        raise ConfigError("--demo brings its own text; leave out --corpus.")
     check_replaceable(output, *HTML)
     loaded = text_model(model)
     report = make_report(
-        model, loaded, corpus=corpus, text=text, metrics=_metrics(model), encoding=encoding, documents=documents,
-        seed=seed, n=n, notify=lambda message: say(message, err=True),
+        model, loaded, corpus=(DEMO,) if demo else corpus, text=text, metrics=_metrics(model), encoding=encoding,
+        documents=documents, seed=seed, n=n, notify=lambda message: say(message, err=True),
     )  # fmt: skip
     write(output, render(report))
 

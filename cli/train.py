@@ -12,6 +12,7 @@ import click
 from nblstm.cli.names import Command
 from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.signals import check, exit_code
+from nblstm.cli.spelling import in_options
 
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB
 from nblstm.errors import ConfigError
@@ -157,7 +158,7 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
     if not corpus and not resume:
         raise ConfigError("name the text to train on, or try --demo.")
-    progress = Progress(sys.stderr, quiet)
+    progress, context = Progress(sys.stderr, quiet), click.get_current_context()
     run = _Run(progress)
 
     def start(session: Any) -> None:
@@ -168,8 +169,9 @@ def command(
     try:
         train(
             corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
-            on_report=lambda report: _render(run.session, report, progress, sample), on_message=progress.line,
-            stop=check, **asked,
+            on_report=lambda report: run.render(report, sample),
+            on_message=lambda message: progress.line(in_options(message, context.command)),
+            stop=run.stop, **asked,
         )  # fmt: skip
     except KeyboardInterrupt:
         if not run.is_saved:
@@ -185,15 +187,37 @@ class _Run:
 
     def __init__(self, progress: Any) -> None:
         self.progress, self.session, self.first, self.stopped = progress, None, 0, False
+        self.told = False  # that kernels are compiled
 
     def start(self, session: Any) -> None:
         """Tell which model is trained on which text, and that kernels are being compiled."""
-        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
-
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
-        why = "compiling the kernels for this machine, once: about 10 s of work"
-        KernelCache.on_compile = lambda: self.progress.line(why)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Ask to be called when kernels are compiled."""
+        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
+
+        KernelCache.on_compile = self._compiling
+
+    def _compiling(self) -> None:
+        """Tell that kernels are compiled; that is asked for again once there is other news, on a terminal."""
+        if self.progress.in_place or not self.told:
+            self.progress.wait("compiling the kernels for this machine, once: about 10 s of work")
+        self.told = True
+
+    def render(self, report: Any, sample: int) -> None:
+        """Show a report; when kernels are compiled after it, that is told."""
+        _render(self.session, report, self.progress, sample)
+        self._listen()
+
+    def stop(self) -> bool:
+        """Show how far a validation is, where one is under way; KeyboardInterrupt if a signal has come."""
+        share = None if self.session is None else self.session.trainer.validating
+        if share is not None:
+            self.progress.tell("validating", share, f"{math.floor(100 * share)} %")
+        return check()
 
     @property
     def is_saved(self) -> bool:

@@ -38,14 +38,62 @@ from nblstm.text.vocabulary import Vocabulary
 
 
 def test_another_corpus_is_not_taken_for_the_training_text(command, folder):
-    """Fewer tokens than the model was trained on are refused; as many under another name are told loudly."""
+    """Fewer tokens than the model was trained on are refused, and so is any text that differs; a copy is not."""
+    text = (folder / "corpus.txt").read_bytes()
     (folder / "short.txt").write_text("Shall I compare thee", encoding="utf-8")
     refused = command("report", "--corpus", "short.txt")
     assert refused.code == 1 and "not the text" in refused.err and "corpus.txt" in refused.err and not refused.out
+    (folder / "other.txt").write_bytes(text)
+    assert "WARNING" not in command("report", "--corpus", "other.txt", "-n", 9).err
+    for changed in (b"X" + text[1:], b"X" + text, text.replace(b"thee", b"them") + text):
+        (folder / "corpus.txt").write_bytes(changed)
+        assert_refused_after(
+            command("report", "--corpus", "corpus.txt", "-n", 9), "not the text", "corpus.txt", "changed"
+        )
+    (folder / "corpus.txt").write_bytes(text + b"and more")  # behind what was learned there may be anything
+    assert command("report", "--corpus", "corpus.txt", "-n", 9).code == 0
+
+
+def test_a_model_that_does_not_know_its_text(command, folder):
+    """Files without its fingerprint, as they were before, still tell of another name."""
+    model = nblstm.load("model.safetensors")
+    training = {name: value for name, value in model.training.items() if name not in ("fingerprint", "text")}
+    LanguageModel(model.config, model.vocabulary, model.parameters, training).save("old.safetensors")
     (folder / "other.txt").write_bytes((folder / "corpus.txt").read_bytes())
-    told = command("report", "--corpus", "other.txt", "-n", 9)
+    told = command("report", "-m", "old.safetensors", "--corpus", "other.txt", "-n", 9)
     assert told.code == 0 and "WARNING: the model was trained on corpus.txt, not on other.txt" in told.err
-    assert "WARNING" not in command("report", "--corpus", "corpus.txt", "-n", 9).err
+    assert "WARNING" not in command("report", "-m", "old.safetensors", "--corpus", "corpus.txt", "-n", 9).err
+
+
+def test_texts_are_read_as_in_training(command, folder):
+    """Encoding, documents, files of a folder: what a report is not told it knows from the model's file."""
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_bytes((VERSE * 5 + "é\n").encode("latin-1"))
+    (folder / "texts" / "b.md").write_text("left out")
+    (folder / "texts" / "c.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    asked = ["--include", "*.txt", "--encoding", "latin-1", "--documents", "blank-line", "--valid-fraction", 0]
+    small = ["--hidden-size", 8, "--num-layers", 1, "--steps", 2, "-o", "docs.safetensors"]
+    assert command("train", "texts", *asked, *small).code == 0
+    shown = command("report", "-m", "docs.safetensors", "--corpus", "texts", "-n", 9)
+    assert shown.code == 0 and "1 file of texts are read, 1 skipped as no text: c.txt." in shown.err
+    refused = command("report", "-m", "docs.safetensors", "--corpus", "texts", "-n", 9, "--documents", "line")
+    assert_refused_after(refused, "not the text", "documents")
+
+
+def assert_refused_after(outcome, *words):
+    """The last line of stderr is an error that says these words."""
+    assert outcome.code == FAILURE and outcome.err.splitlines()[-1].startswith("Error: ")
+    assert all(word in outcome.err.splitlines()[-1] for word in words), outcome.err
+
+
+def test_a_report_of_the_demo_brings_its_text(command, tmp_path, monkeypatch):
+    """--demo is the text of train --demo, with which --corpus makes no sense."""
+    monkeypatch.chdir(tmp_path)
+    command("train", "--demo", "--hidden-size", 8, "--num-layers", 1, "--steps", 1, "-q")
+    monkeypatch.setattr("nblstm.reporting.report._loss", lambda model, ids: 1.0)
+    shown = command("report", "--demo", "-n", 5)
+    assert shown.code == 0 and "reading the demo text" in shown.err
+    assert_refused(command("report", "--demo", "--corpus", "a"), USAGE, "--demo", "--corpus")
 
 
 def test_activations_equal_pytorchs():

@@ -274,7 +274,7 @@ class Session:
     def model(self) -> Any:
         """Return the best model so far."""
         names = {place: list(map(_base_name, self.facts[place])) for place in self.task.SETTINGS.places}
-        training = self.task.training(names, self.material, self.trainer)
+        training = {**self.task.training(names, self.material, self.trainer), "text": self.facts["text"]}
         return self.task.model(self.trainer.network.config, self.material, self.trainer.keep(), training)
 
     def _save_model(self) -> None:

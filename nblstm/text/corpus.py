@@ -124,8 +124,8 @@ def _sources_in(folder: Path, include: str = "*") -> list[Source]:
     return sources
 
 
-def _texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
-    """Put the files in the place of each folder: those that include names and, but at byte level, that hold text.
+def texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
+    """List the paths, with its files in the place of each folder: those that include names and, but at byte level, are text.
 
     notify is told how many are read, and which are not. TextError if none is.
     """
@@ -503,6 +503,7 @@ class Corpus:
     train_characters, valid_characters: lengths of the texts before tokenisation (bytes at byte level).
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
+    train_fingerprint: `fingerprint_of` the ids of the training text.
     """
 
     def __init__(self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile) -> None:
@@ -513,12 +514,19 @@ class Corpus:
         self.train_tokens = len(train.ids) - (0 if train.offsets is None else len(train.offsets))
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
+        self.train_fingerprint = fingerprint_of(train.digest)
         self._files = (train, valid)
 
     def release(self) -> None:
         """Give back the memory of the ids read so far; call it now and then when going through a large corpus."""
         for file in self._files:
             file.release()
+
+
+def fingerprint_of(ids: np.ndarray | bytes) -> str:
+    """Return the hex digest of ids (tokens,) of a vocabulary's dtype, or of the digest that a TokenFile has of its own."""
+    digest = ids if isinstance(ids, bytes) else hashlib.blake2b(np.ascontiguousarray(ids).data).digest()
+    return digest[:16].hex()
 
 
 def load_corpus(
@@ -562,7 +570,7 @@ def load_corpus(
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
         newline = vocabulary.newline
     reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
-    paths, valid_paths = (_texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
+    paths, valid_paths = (texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
         if texts[1] or valid_fraction == 0:
@@ -672,16 +680,19 @@ class _Reading:
         self.changed += ends
 
 
-def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
-    """Find the files of each path, to be read again and again: TextError if they then are not what they were.
+def rereadable(paths: Iterable[Paths], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
+    """Find the files of each path, or several, to be read again and again: TextError if they then are not what they were.
 
     Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
     bytes.
     """
     files = [find_sources(path) for path in paths]
     return [
-        [_copied(source, encoding, open_files) if path == STDIN else replace(source, marks=[]) for source in sources]
-        for path, sources in zip(paths, files)
+        [
+            _copied(source, encoding, open_files) if source.open is _open_stdin else replace(source, marks=[])
+            for source in sources
+        ]
+        for sources in files
     ]
 
 
