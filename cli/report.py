@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import click
 from nblstm.cli.models import text_model
 from nblstm.cli.names import Command
@@ -10,7 +14,7 @@ from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
 from nblstm.config import DOCUMENTS
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, ReportError
 
 HTML = (("<!doctype html",), "an HTML page")
 
@@ -42,34 +46,33 @@ def command(
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
     page that is at the output is replaced; any other file there is left alone.
     """
+    from nblstm.reporting.history import read_history
+    from nblstm.reporting.metrics import read_metrics
     from nblstm.reporting.page import render
     from nblstm.reporting.report import make_report
+    from nblstm.tasks.session import history_path, metrics_path
     from nblstm.text.demo import DEMO
 
     if demo and corpus:
         raise ConfigError("--demo brings its own text; leave out --corpus.")
     check_replaceable(output, *HTML)
     loaded = text_model(model)
+    told = lambda message: say(message, err=True)
     report = make_report(
-        model, loaded, corpus=(DEMO,) if demo else corpus, text=text, metrics=_metrics(model), encoding=encoding,
-        documents=documents, seed=seed, n=n, notify=lambda message: say(message, err=True),
+        model, loaded, corpus=(DEMO,) if demo else corpus, text=text, encoding=encoding, documents=documents, seed=seed,
+        n=n, metrics=_beside(model, metrics_path, read_metrics, "loss curves"),
+        history=_beside(model, history_path, read_history, "samples of its training") or (), notify=told,
     )  # fmt: skip
     write(output, render(report))
 
 
-def _metrics(model: str):
-    """Read the metrics beside the model, if there are any; say so where they cannot be read."""
-    from pathlib import Path
-
-    from nblstm.errors import ReportError
-    from nblstm.reporting.metrics import read_metrics
-    from nblstm.tasks.session import metrics_path
-
-    path = metrics_path(Path(model))
+def _beside(model: str, place: Callable[[Path], Path], read: Callable[[Path], Any], what: str) -> Any:
+    """Read what a run has left beside its model, if there is any; say so where it cannot be read."""
+    path = place(Path(model))
     if not path.exists():
         return None
     try:
-        return read_metrics(path)
+        return read(path)
     except ReportError as error:
-        say(f"no loss curves: {error}", err=True)
+        say(f"no {what}: {error}", err=True)
         return None

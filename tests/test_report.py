@@ -7,10 +7,11 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,7 +26,9 @@ from nblstm.reporting import copying, surprisal, theme
 from nblstm.reporting.activations import activations, saturation
 from nblstm.reporting.cells import correlations, features, readable_cells
 from nblstm.reporting.copying import longest_copy
+from nblstm.reporting.history import read_history
 from nblstm.reporting.page import render
+from nblstm.reporting.recipe import command_line
 from nblstm.reporting.report import make_report
 from nblstm.reporting.surprisal import surprisals
 from nblstm.reporting.tokens import label, pieces, printable
@@ -269,6 +272,8 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
     [
         (1.5, 1.52, [], "underfitting"),
         (1.5, 1.4, [], "underfitting"),
+        (1.5, 1.52, [3, 2, 1.52], "underfitting"),  # a small gap, and still falling
+        (1.5, 1.52, [1.6, 1.521, 1.52], "fine"),  # a small gap, but the loss has levelled off
         (1.4, 1.6, [2, 1.7, 1.6], "fine"),
         (0.5, 1.6, [], "overfitting"),
         (None, None, [2, 1.5, 1.6], "overfitting"),
@@ -521,6 +526,78 @@ def test_documents_kept_for_validation_are_held_out(tmp_path, monkeypatch):
     assert len(dict(report.verdicts[0].figures)) == 3
 
 
+def page_of(model, folder, **settings):
+    """The page of a model that is saved first."""
+    model.save(folder / "m.safetensors")
+    return render(make_report(folder / "m.safetensors", model, n=20, **settings))
+
+
+def test_the_command_line_that_makes_a_model(tmp_path, monkeypatch):
+    """Settings that are not the default, from the model's file: run again, it writes the same file."""
+    from nblstm.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a text.txt").write_text(VERSE * 20)
+    settings = {
+        "hidden_size": 8, "num_layers": 1, "steps": 3, "optimizer": "sgd", "lr": 0.5, "momentum": 0.8, "level": "word",
+        "min_count": 2, "residual": True, "schedule": "constant", "seed": 4, "batch_size": 2, "bptt": 8, "dropout": 0.25,
+        "valid_fraction": 0.2,
+    }  # fmt: skip
+    model = nblstm.train("a text.txt", "m.safetensors", **settings)
+    command = command_line(model)
+    assert command.startswith("nblstm train 'a text.txt' --level word ") and "--momentum 0.8" in command
+    assert "epochs" not in command and "embedding" not in command and "--threads" not in command
+    assert run([*shlex.split(command)[1:], "-o", "again.safetensors", "-q"]) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    assert escape(command) in page_of(model, tmp_path)
+    for facts in ({}, {"corpus": ["a"]}, {"corpus": ["a"], "config": {"lr": "x"}}, {"corpus": [1], "config": {}}):
+        other = LanguageModel(model.config, model.vocabulary, model.parameters, facts)
+        assert command_line(other) is None and "comes from" not in page_of(other, tmp_path)
+
+
+def test_the_page_says_what_it_is_of(model, tmp_path):
+    """The version, and the day that the model's file was written."""
+    model.save(tmp_path / "m.safetensors")
+    os.utime(tmp_path / "m.safetensors", (0, 86400 * 365.5))
+    page = render(make_report(tmp_path / "m.safetensors", model, n=5))
+    assert f"nblstm report {nblstm.__version__} of a model file of 1971-01-01" in page
+
+
+def test_samples_that_show_nothing_say_so(model, tmp_path):
+    """No text at all, and one of white space only."""
+    report = dataclasses.replace(make_report(path_of(model, tmp_path), model, n=5), history=[])
+    for text, words in (("", "(nothing: it ended at once)"), (" \n ", "(only white space: 3 characters)")):
+        samples = [dataclasses.replace(sample, texts=[text]) for sample in report.samples]
+        assert render(dataclasses.replace(report, samples=samples)).count(words) == 5
+
+
+def path_of(model, folder):
+    model.save(folder / "m.safetensors")
+    return folder / "m.safetensors"
+
+
+def test_what_was_written_while_training(model, tmp_path):
+    """A table of at most ten texts, the first and the last among them; markup stays text; other files are refused."""
+    rows = [{"step": k, "epoch": k / 2, "loss": 3.0 - k / 50, "text": f"<b>text {k}"} for k in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"half')
+    found = read_history(tmp_path / "a.jsonl")
+    page = page_of(model, tmp_path, history=found)
+    assert len(found) == 100 and page.count("&lt;b&gt;text") == 10
+    assert "&lt;b&gt;text 0<" in page and "&lt;b&gt;text 99<" in page and "49.50" in page
+    for line, words in (("x", "JSON"), ("{}", "step"), (json.dumps({**rows[0], "loss": "1"}), "loss")):
+        (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + f"\n{line}\n")
+        with pytest.raises(nblstm.ReportError, match=f"line 2.*{words}"):
+            read_history(tmp_path / "b.jsonl")
+
+
+def test_a_page_shows_rate_gradient_and_speed(command, folder):
+    """A small chart of each beside the losses; files without these columns have none."""
+    assert command("report", "-n", 5).code == 0
+    page = (folder / "report.html").read_text()
+    assert all(f"{name} over update" in page or f">{name}<" in page for name in ("learning rate", "tokens a second"))
+    assert page.count("<svg") == 2 + 3 + 3 + 1  # losses wide and narrow, panels, gates, the dot of a layer
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -602,7 +679,7 @@ onload = () => {
   tokens[9].click();
   found.tap = panel.innerText;
   found.stops = text.querySelectorAll("[tabindex='0']").length;
-  const cells = () => [...page.querySelectorAll("#cell-text b")].map(token => token.className).join(" ");
+  const cells = () => [...page.querySelectorAll(".cell b")].map(token => token.className).join(" ");
   found.before = cells();
   page.querySelector(".pill:nth-of-type(2) input").click();
   found.after = cells();

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from html import escape
 
 import numpy as np
@@ -19,16 +20,19 @@ from nblstm.reporting.activations import CLOSED_BELOW, OPEN_ABOVE, SIGMOID_GATES
 from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span
-from nblstm.reporting.curves import loss_chart
+from nblstm.reporting.curves import loss_chart, panels
+from nblstm.reporting.history import EarlyText
 from nblstm.reporting.report import FAIR, TEXTS_EACH, ModelReport, Sample
 from nblstm.reporting.script import SCRIPT
 from nblstm.reporting.style import page_style
 from nblstm.reporting.tokens import label, pieces, printable
 from nblstm.reporting.verdict import Verdict
+from nblstm.version import __version__
 
 SHOWN_CHARACTERS = 1600  # of the text that was read
 WIDE, NARROW = (760, 400), (340, 320)  # sizes of the loss chart, pixels
 SCATTER = 320
+MOST_EARLY, EARLY_CHARACTERS = 10, 400  # texts written while training that are shown, and how much of each
 GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 
 
@@ -36,7 +40,7 @@ def render(report: ModelReport) -> str:
     """Render the whole page."""
     sections = [
         ("verdict", "Verdict", "".join(_verdicts(report))),
-        ("model", "Model", _facts(report.facts)),
+        ("model", "Model", _facts(report.facts) + _command(report.command)),
         ("learning", "Learning", _learning(report)),
         ("samples", "Samples", _samples(report)),
         ("copying", "Copying", _copying(report)),
@@ -60,7 +64,8 @@ def render(report: ModelReport) -> str:
 <header><h1>{name}</h1><p>{_summary(report)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>
 <main>
 {body}</main>
-<footer>Made by nblstm report. The same model, texts and seed give the same page.</footer>
+<footer>Made by nblstm report {__version__} of a model file of {_date(report.modified)}. The same model, texts and seed
+give the same page.</footer>
 <script>{SCRIPT}</script>
 </body>
 </html>
@@ -114,14 +119,60 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
 
 
+def _command(command: str | None) -> str:
+    if command is None:
+        return ""
+    return f'<p class="command">A model like it comes from</p><pre class="mono">{_text(command)}</pre>'
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d")
+
+
 def _learning(report: ModelReport) -> str:
+    return _curves(report) + _history(report)
+
+
+def _history(report: ModelReport) -> str:
+    """Show what the model wrote while it was trained, MOST_EARLY of the texts, evenly spaced, the last among them."""
+    if not report.history:
+        return ""
+    count = len(report.history)
+    kept = sorted({round(k * (count - 1) / max(1, MOST_EARLY - 1)) for k in range(MOST_EARLY)})
+    rows = "".join(_early(report.history[k]) for k in kept if k < count)
+    return (
+        "<h3>What it wrote while it was trained</h3><table><tr><th scope=col>after epoch</th><th scope=col>loss</th>"
+        f"<th scope=col>text</th></tr>{rows}</table>"
+    )
+
+
+def _early(found: EarlyText) -> str:
+    loss = "" if found.loss is None else f"{found.loss:.4f}"
+    return (
+        f'<tr><td class="number">{found.epoch:.2f}</td><td class="number">{loss}</td>'
+        f'<td><pre class="early">{_written(found.text[:EARLY_CHARACTERS])}</pre></td></tr>'
+    )
+
+
+def _written(text: str) -> str:
+    """Show a text that the model wrote; of one that shows nothing, that it does."""
+    if not text:
+        return '<span class="soft">(nothing: it ended at once)</span>'
+    if not text.strip():
+        return f'<span class="soft">(only white space: {len(text):,} characters)</span>'
+    return _text(text.strip("\n"))
+
+
+def _curves(report: ModelReport) -> str:
     if report.metrics is None:
         return "<p>There is no .metrics.csv beside the model, so there are no curves to show.</p>"
     charts = [loss_chart([report.metrics], width=width, height=height) for width, height in (WIDE, NARROW)]
     shown = "".join(chart.replace('"chart"', f'"chart {kind}"', 1) for chart, kind in zip(charts, ("wide", "narrow")))
+    others = "".join(panels(report.metrics))
     return (
         f"<figure>{shown}<figcaption>The training loss is a moving average, measured with dropout on; the validation "
-        "loss is measured with dropout off, so it can lie below.</figcaption></figure>"
+        "loss is measured with dropout off, so it can lie below. Losses far above most others, as those of the first updates "
+        f'are, are cut off. Point at a curve to read it.</figcaption></figure><figure class="flow">{others}</figure>'
     )
 
 
@@ -140,7 +191,7 @@ def _samples(report: ModelReport) -> str:
 def _sample(sample: Sample) -> str:
     return (
         f'<article class="sample"><h3>temperature {sample.temperature:g}</h3>'
-        f"<pre>{_text(sample.texts[0].strip(chr(10)))}</pre></article>"
+        f"<pre>{_written(sample.texts[0])}</pre></article>"
     )
 
 
@@ -245,8 +296,9 @@ def _cells(report: ModelReport) -> str:
         f"<p>The text is {_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
         f"tanh(c) near −1, red one near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
-        f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
-        f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'
+        f'see. Choose several to see them side by side.</p><fieldset data-cells="cell-data"><legend>Cells</legend>{pills}'
+        f'</fieldset>{_cell_key()}<div id="cell-texts"><figure class="cell"><figcaption>{_cell_name(reading.cells[0])}'
+        f'</figcaption><div class="reading">{_tokens(reading.pieces[:count], "c", levels[0])}</div></figure></div>'
         f"{_data('cell-data', digits)}"
     )
 
@@ -265,12 +317,14 @@ def _cell_key() -> str:
 
 
 def _pill(k: int, cell: ReadableCell) -> str:
-    what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
-    name = f"layer {cell.layer + 1}, cell {cell.unit}: {what}"
     checked = " checked" if k == 0 else ""
-    return (
-        f'<label class="pill"><input type="radio" name="cell" value="{k}"{checked}><span>{_text(name)}</span></label>'
-    )
+    box = f'<input type="checkbox" name="cell" value="{k}"{checked}>'
+    return f'<label class="pill">{box}<span>{_cell_name(cell)}</span></label>'
+
+
+def _cell_name(cell: ReadableCell) -> str:
+    what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
+    return _text(f"layer {cell.layer + 1}, cell {cell.unit}: {what}")
 
 
 # ------------------------------------------------------------------------------------------- gates

@@ -18,7 +18,9 @@ from nblstm.reporting.activations import SIGMOID_GATES, activations, saturation
 from nblstm.reporting.cells import ReadableCell, readable_cells
 from nblstm.reporting.copying import Span, longest_copy
 from nblstm.reporting.facts import model_facts
+from nblstm.reporting.history import EarlyText
 from nblstm.reporting.metrics import Metrics
+from nblstm.reporting.recipe import command_line
 from nblstm.reporting.surprisal import RankedSurprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
@@ -77,7 +79,10 @@ class ModelReport:
     name: str
     model: LanguageModel
     facts: list[tuple[str, str]]
+    command: str | None  # that trains it
+    modified: float  # when its file was written, seconds since 1970
     metrics: Metrics | None
+    history: Sequence[EarlyText]  # what it wrote while it was trained
     seed: int
     samples: list[Sample]
     by_chance: Span | None  # the longest span that as much held-out text shares with the training text
@@ -98,14 +103,14 @@ class ModelReport:
 def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
     metrics: Metrics | None = None, encoding: str | None = None, documents: str | None = None, seed: int = 0, n: int = 300,
-    notify: Callable[[str], None] = lambda message: None,
+    history: Sequence[EarlyText] = (), notify: Callable[[str], None] = lambda message: None,
 ) -> ModelReport:  # fmt: skip
     """Measure the model in the file at `path`.
 
     corpus: the files it was trained on. If they hold more tokens than it was trained on, the rest is held-out text.
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
     trained on documents; like their encoding it is that of training unless it is given. n: tokens of a sample; TEXTS_EACH are
-    drawn at each temperature.
+    drawn at each temperature. history: what it wrote while it was trained.
     notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
     ConfigError for a bidirectional model, which cannot write samples.
     """
@@ -127,8 +132,8 @@ def make_report(
     copied, usual = (None if span is None else len(span) for span in (fair.copied, by_chance))
     verdicts = [fit_verdict(losses, metrics), copy_verdict(copied, usual, unit_of(model))]
     return ModelReport(
-        os.path.basename(path), model, model_facts(path, model), metrics, seed, samples, by_chance,
-        _read(model, texts, fair), verdicts,
+        os.path.basename(path), model, model_facts(path, model), command_line(model), os.stat(path).st_mtime, metrics,
+        history, seed, samples, by_chance, _read(model, texts, fair), verdicts,
     )  # fmt: skip
 
 

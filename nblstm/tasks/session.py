@@ -331,6 +331,11 @@ def metrics_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.metrics.csv")
 
 
+def history_path(output: Path) -> Path:
+    """Return the path of what a run's model wrote while it was trained."""
+    return output.with_name(f"{output.stem}.samples.jsonl")
+
+
 def _is_kept(line: str, step: int) -> bool:
     """Tell whether a line of metrics is whole and not after `step`."""
     first = line.partition(",")[0]
