@@ -43,15 +43,20 @@ def command(file: str, model: str, top: int, json: bool, encoding: str, **how: A
 
 def _judged(loaded: Any, file: str, encoding: str, how: dict[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (line, probabilities of the labels) of every line of a file; some are held at a time."""
-    from nblstm.text.corpus import read_text
-    from nblstm.text.lines import lines, unsplit
-
-    given = _without_last_empty(lines(unsplit(read_text([file], encoding))))
+    given = lines_of(file, encoding)
     number = 0
     while some := list(itertools.islice(given, LINES_AT_ONCE)):
         for probabilities in loaded.predict_proba(some, **how):
             number += 1
             yield number, probabilities
+
+
+def lines_of(file: str, encoding: str) -> Iterator[str]:
+    """Yield the lines of a file, or of standard input (-), without their ends."""
+    from nblstm.text.corpus import read_text
+    from nblstm.text.lines import lines, unsplit
+
+    return _without_last_empty(lines(unsplit(read_text([file], encoding))))
 
 
 def _without_last_empty(given: Iterator[str]) -> Iterator[str]:

@@ -7,16 +7,31 @@ from contextlib import ExitStack
 from typing import Any
 
 import click
-from nblstm.cli.figures import Reading, documents, figures, filling_in, heads, protocol, row
-from nblstm.cli.models import text_model, texts_and_models
+from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
+from nblstm.cli.measured import measured, refuse
+from nblstm.cli.models import texts_and_models, trained_model
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, echo_json, json_option, scoring_options
+from nblstm.cli.options import (
+    FILE,
+    MODEL,
+    adapt_options,
+    echo_json,
+    given,
+    json_option,
+    run_setting,
+    scoring_options,
+    setting,
+)
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
+from nblstm.tasks.registry import run_of_model
+from nblstm.tasks.translation.config import TranslateConfig
 
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
+WINDOWS = "windows of {} tokens, each read from nothing, the first token of the file given"
+TARGET = "Of a translator: the targets of a FILE of sources, line by line; else a line of FILE is source TAB target."
 STREAMS = "each file cut into {} parallel streams, each from the zero state, the first token given"
 
 
@@ -43,6 +58,17 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     show_default=True,
     help="Cut a long file into up to so many parallel streams: faster, a little pessimistic.",
 )
+@click.option(
+    "--windows",
+    type=click.IntRange(1, 10**6),
+    help="Read windows of so many tokens, each from nothing, as models with a fixed context are scored.",
+)
+@run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
+@run_setting("label_column", "And the column of the labels.")
+@click.option("--target", "targets", multiple=True, metavar="FILE", type=FILE, help=TARGET)
+@setting(TranslateConfig, "beam", "Of a translator: hypotheses kept at every step.")
+@setting(TranslateConfig, "length_penalty", "And what it has against short translations.")
+@adapt_options
 @scoring_options
 @json_option
 def command(
@@ -51,21 +77,39 @@ def command(
     name: str | None,
     kind: str | None,
     streams: int,
+    windows: int | None,
+    adapt: dict[str, Any] | None,
     json: bool,
+    text_column: str | None,
+    label_column: str | None,
+    targets: Sequence[str],
+    beam: int | None,
+    length_penalty: float | None,
     **how: Any,
 ) -> None:
-    """Print loss, perplexity and bits per character of models on text files (- is standard input), a row for each pair.
+    """Print how good models are on files (- is standard input).
 
-    Bits per character and per byte compare models of different tokenizations, in the same protocol.
+    Of models of text loss, perplexity and bits per character, a row for each model and file; bits per character and per
+    byte compare models of different tokenizations, in the same protocol. Of a classifier accuracy, macro F1, confusion
+    and calibration on labelled texts; of a translator perplexity, exact match and BLEU on pairs.
     """
     from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable, texts_in
 
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
-    loaded = [text_model(model) for model in models]
+    loaded = [trained_model(model) for model in models]
+    reading = given({"text_column": text_column, "label_column": label_column})
+    asked = given({"beam": beam, "length_penalty": length_penalty})
+    if any(run_of_model(model).MEASURES for model in loaded):
+        others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
+        refuse({**others, "streams": streams if streams > 1 else None})
+        return measured(files, targets, list(zip(models, loaded)), reading, json, **how, **asked)
+    refuse({**reading, **asked, "target": targets or None})
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
-    _check(name, kind, streams, loaded)
+    _check(name, kind, streams, windows, loaded)
+    if adapt is not None:
+        check_adapts(loaded, streams if windows is None else 2)
     rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
@@ -73,7 +117,10 @@ def command(
         listed = [texts_in([file], "*", "char" if texts else "byte", tell) for file in files]
         for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                score, said = _scored(model, sources, name, kind or "line", streams, reading, **how)
+                if adapt is None:
+                    score, said = _scored(model, sources, name, kind or "line", streams, windows, reading, **how)
+                else:
+                    score, said = _dynamically(model, sources, name, kind or "line", adapt, reading, **how)
                 if score.tokens == 0:
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
@@ -90,21 +137,26 @@ def command(
         say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
-def _check(name: str, kind: str | None, streams: int, loaded: Sequence[Any]) -> None:
+def _check(name: str, kind: str | None, streams: int, windows: int | None, loaded: Sequence[Any]) -> None:
     """Raise ConfigError if the options contradict each other or a model."""
     if name == "stream" and kind:
         raise ConfigError("--documents needs --protocol documents.")
     if name == "documents" and streams > 1:
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
-    if streams > 1 and any(model.config.directions == 2 for model in loaded):
-        raise ConfigError("--streams is for models that read from left to right; a bidirectional one reads spans.")
+    if windows is not None and (name == "documents" or streams > 1):
+        raise ConfigError("--windows are cut from a stream; leave out --documents, --protocol documents and --streams.")
+    if (streams > 1 or windows is not None) and any(model.config.directions == 2 for model in loaded):
+        raise ConfigError(
+            "--streams and --windows are for models that read from left to right; a bidirectional one reads spans."
+        )
     if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
         raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
 
 
 def _scored(
-    model: Any, files: Any, name: str, kind: str, streams: int, reading: Reading, encoding: str, **how: Any
-) -> tuple[Any, str]:
+    model: Any, files: Any, name: str, kind: str, streams: int, windows: int | None, reading: Reading, encoding: str,
+    **how: Any,
+) -> tuple[Any, str]:  # fmt: skip
     """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.corpus import read_chunks
@@ -115,12 +167,34 @@ def _scored(
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1, **how)
+    network, chunks = model.scorer(
+        read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1 or windows is not None, **how
+    )
+    if windows is not None:
+        return scoring.score_in_windows(network, vocabulary, chunks, windows, reading.update), WINDOWS.format(windows)
     if streams > 1:
         score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM
     said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
     return scoring.score(network, vocabulary, chunks, reading.update), said
+
+
+def _dynamically(
+    model: Any, files: Any, name: str, kind: str, adapt: dict[str, Any], reading: Reading, encoding: str, **how: Any
+) -> tuple[Any, str]:
+    """Return the score of a file, or of a folder's, by a network that learns from it, and the protocol in words."""
+    from nblstm import scoring
+    from nblstm.text.corpus import read_chunks
+
+    network, vocabulary = model.adapting(**how, **adapt), model.vocabulary
+    if name == "documents":
+        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
+        judged = (
+            piece for text in texts for piece in scoring.stream(network, vocabulary, [text], True, reading.update)
+        )
+        return sum((piece.score for piece in judged), scoring.NOTHING), f"{dynamic(network)}; {protocol(model, kind)}"
+    chunks = read_chunks(files, vocabulary.level, encoding)
+    return scoring.score(network, vocabulary, chunks, reading.update), f"{dynamic(network)}; {STREAM}"
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

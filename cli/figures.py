@@ -10,6 +10,8 @@ from typing import Any
 
 from nblstm.cli.progress import Progress, speed
 
+from nblstm.errors import ConfigError
+
 UNITS = {"char": "character", "word": "word", "byte": "byte"}  # what a token is called, by level
 QUICK = 2.0  # seconds without a word before progress is shown
 NARROWEST = 10  # characters of a column
@@ -65,6 +67,25 @@ def protocol(model: Any, kind: str) -> str:
     return f"each {KINDS[kind]} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
 
 
+def check_adapts(models: Sequence[Any], streams: int = 1) -> None:
+    """Raise ConfigError unless models can learn while they read one stream."""
+    if streams > 1:
+        raise ConfigError(
+            "--adapt reads one stream, from its first token to its last; leave out --streams and --windows."
+        )
+    if any(not hasattr(model, "adapting") for model in models):
+        raise ConfigError("--adapt is for models that read from left to right; a bidirectional one cannot learn so.")
+
+
+def dynamic(network: Any) -> str:
+    """Tell how a network learns while it reads, in words."""
+    how = network.how
+    return (
+        f"dynamic evaluation, every {how.segment} tokens learned from once they are scored "
+        f"({how.rule}, rate {how.rate:g}, decay {how.decay:g})"
+    )
+
+
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one); bytes at byte level."""
     from nblstm.text.corpus import read_each
@@ -94,6 +115,10 @@ class Reading:
             done = min(1.0, self.size / self.total) if self.total else 0.0
             share = [f"{100 * done:.0f} %"] if self.total else []
             self.progress.tell(f"{self.tokens:,} tokens", done, "  ".join([*share, speed(self.tokens / seconds)]))
+
+    def tokens_done(self, tokens: int) -> None:
+        """Count so many more tokens as done, where it is not known how much text they are."""
+        self.update(tokens, 0.0)
 
     def __enter__(self) -> Reading:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from nblstm.cli.models import text_model
+from nblstm.cli.models import trained_model
 from nblstm.cli.names import Command
 from nblstm.cli.options import echo_json, json_option, model_option
 from nblstm.cli.shown import say
@@ -19,7 +19,7 @@ def command(model: str, training: bool, json: bool) -> None:
     """Show what a model is, how it was made and how good it is."""
     from nblstm.reporting.facts import model_facts
 
-    loaded = text_model(model)
+    loaded = trained_model(model)
     if json:
         echo_json(
             {

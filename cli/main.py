@@ -17,13 +17,22 @@ from nblstm.cli.spelling import in_options
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.version import __version__
 
-COMMANDS = {
-    "train": "train", "sample": "sample", "write": "write", "score": "score", "classify": "classify",
-    "eval": "evaluate", "report": "report",
-    "plot": "plot", "info": "info",
-    "export": "export", "import": "import_",
+COMMANDS = {  # name -> module
+    "train": "train",
+    "sample": "sample",
+    "write": "write",
+    "score": "score",
+    "classify": "classify",
+    "translate": "translate",
+    "eval": "evaluate",
+    "adapt-prepare": "adapt_prepare",
+    "report": "report",
+    "plot": "plot",
+    "info": "info",
+    "export": "export",
+    "import": "import_",
     "warmup": "warmup",
-}  # fmt: skip
+}
 USAGE, FAILURE = 2, 1
 
 

@@ -16,6 +16,13 @@ def text_model(path: str) -> Any:
     return load(path, TEXT_MODELS)
 
 
+def trained_model(path: str) -> Any:
+    """Read a model of any task that is trained on files. ModelFileError for any other file."""
+    from nblstm.tasks.registry import RUNS, load
+
+    return load(path, list(RUNS))
+
+
 def writer(path: str) -> Any:
     """Read a model that can write. ConfigError for one that reads both ways."""
     from nblstm.nn.decoder import check_writes
@@ -66,3 +73,10 @@ def classifier(path: str) -> Any:
     from nblstm.tasks.registry import load
 
     return load(path, ["classification"])
+
+
+def translator(path: str) -> Any:
+    """Read a translator. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, ["translation"])

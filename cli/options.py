@@ -165,8 +165,8 @@ def _option(field: dataclasses.Field, text: str, flags: tuple[str, ...], type: A
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the user gave."""
-    return {name: value for name, value in settings.items() if value is not None}
+    """Return the settings that the user gave; a repeatable one that he did not is ()."""
+    return {name: value for name, value in settings.items() if value is not None and value != ()}
 
 
 def model_option(command: Any) -> Any:
@@ -200,6 +200,30 @@ def scoring_options(command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def adapt_options(command: Any) -> Any:
+    """Add the options of learning while reading; the command gets them as `adapt`, None without --adapt."""
+
+    @functools.wraps(command)
+    def chosen(*args: Any, adapt: str | None, **others: Any) -> Any:
+        rest = {name: others.pop(f"adapt_{name}") for name in ("rate", "decay", "segment")}
+        if adapt is None and (asked := given(rest)):
+            raise ConfigError(f"--adapt-{next(iter(asked))} needs --adapt.")
+        return command(*args, adapt=None if adapt is None else {"rule": adapt, **given(rest)}, **others)
+
+    options = [
+        click.option(
+            "--adapt", is_flag=False, flag_value="auto", type=click.Choice(("auto", "rms", "sgd")),
+            help="Dynamic evaluation: learn from each segment once it is scored. rms needs nblstm adapt-prepare.",
+        ),
+        click.option("--adapt-rate", type=float, help="With --adapt: size of an update."),
+        click.option("--adapt-decay", type=float, help="With --adapt: pull back to the trained weights, an update."),
+        click.option("--adapt-segment", type=int, help="With --adapt: tokens between two updates.  [default: 20]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        chosen = option(chosen)
+    return chosen
 
 
 def json_option(command: Any) -> Any:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import click
-from nblstm.cli.models import text_model
+from click.core import ParameterSource
+from nblstm.cli.models import trained_model
 from nblstm.cli.names import Command
-from nblstm.cli.options import ENCODING, FILE, model_option
+from nblstm.cli.options import ENCODING, FILE, model_option, run_setting
 from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
 from nblstm.config import DOCUMENTS
 from nblstm.errors import ConfigError, ReportError
 
+OF_LANGUAGE = ("report", "make_report"), ("page", "render")
+REPORTS = {  # task -> module and name of what makes its report, and of what renders it
+    "language": OF_LANGUAGE,
+    "masked": OF_LANGUAGE,
+    "classification": (("classifier_report", "make_classifier_report"), ("classifier_page", "classifier_page")),
+}
 HTML = (("<!doctype html",), "an HTML page")
 
 
@@ -34,36 +43,52 @@ HTML = (("<!doctype html",), "an HTML page")
     "--documents", type=click.Choice(DOCUMENTS),
     help="What a document is in the texts, for a model trained on documents.  [default: as in training, or line]",
 )  # fmt: skip
+@run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
+@run_setting("label_column", "And the column of the labels.")
 @click.option("--encoding", type=ENCODING, help="Encoding of the texts.  [default: as in training, or utf-8]")
 @click.option("--demo", is_flag=True, help="The text it was trained on is that of nblstm train --demo.")
-def command(
-    model: str, corpus: tuple[str, ...], text: str | None, output: str, seed: int, n: int, documents: str | None,
-    encoding: str | None, demo: bool,
-) -> None:  # fmt: skip
+@click.pass_context
+def command(context: click.Context, model: str, output: str, demo: bool, **settings: Any) -> None:
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
-    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. An HTML
-    page that is at the output is replaced; any other file there is left alone.
+    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
+    classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
+    decision. An HTML page that is at the output is replaced; any other file there is left alone.
     """
     from nblstm.reporting.history import read_history
     from nblstm.reporting.metrics import read_metrics
-    from nblstm.reporting.page import render
-    from nblstm.reporting.report import make_report
     from nblstm.tasks.session import history_path, metrics_path
     from nblstm.text.demo import DEMO
 
-    if demo and corpus:
+    if demo and settings["corpus"]:
         raise ConfigError("--demo brings its own text; leave out --corpus.")
     check_replaceable(output, *HTML)
-    loaded = text_model(model)
-    told = lambda message: say(message, err=True)
-    report = make_report(
-        model, loaded, corpus=(DEMO,) if demo else corpus, text=text, encoding=encoding, documents=documents, seed=seed,
-        n=n, metrics=_beside(model, metrics_path, read_metrics, "loss curves"),
-        history=_beside(model, history_path, read_history, "samples of its training") or (), notify=told,
-    )  # fmt: skip
+    loaded = trained_model(model)
+    make, render, takes = _report_of(loaded)
+    if demo and "corpus" not in takes:
+        raise ConfigError("--demo is not for models of this task; leave it out.")
+    settings["corpus"] = (DEMO,) if demo else settings["corpus"]
+    if "history" in takes:
+        settings["history"] = _beside(model, history_path, read_history, "samples of its training")
+    for name in settings.keys() - takes:
+        if context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+            raise ConfigError(f"--{name.replace('_', '-')} is not for models of this task; leave it out.")
+    asked = {name: value for name, value in settings.items() if name in takes and value is not None}
+    asked["metrics"] = _beside(model, metrics_path, read_metrics, "loss curves")
+    report = make(model, loaded, notify=lambda message: say(message, err=True), **asked)
     write(output, render(report))
+
+
+def _report_of(model: Any) -> tuple[Callable[..., Any], Callable[[Any], str], set[str]]:
+    """Return what makes the report of a model, what renders it, and the options that it takes."""
+    from nblstm.tasks.registry import task_of
+
+    task = task_of(type(model.config))
+    if task not in REPORTS:
+        raise ConfigError(f"there is no report about a model of task {task}.")
+    make, render = (getattr(import_module(f"nblstm.reporting.{module}"), name) for module, name in REPORTS[task])
+    return make, render, set(signature(make).parameters)
 
 
 def _beside(model: str, place: Callable[[Path], Path], read: Callable[[Path], Any], what: str) -> Any:

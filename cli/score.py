@@ -10,10 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
-from nblstm.cli.figures import KINDS, UNITS, Reading, documents, figures, heads, protocol, row
+from nblstm.cli.figures import (
+    KINDS,
+    UNITS,
+    Reading,
+    check_adapts,
+    documents,
+    dynamic,
+    figures,
+    heads,
+    protocol,
+    row,
+)
 from nblstm.cli.models import text_model, texts_and_models
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, echo_json, json_option, model_flag, scoring_options
+from nblstm.cli.options import FILE, MODEL, adapt_options, echo_json, json_option, model_flag, scoring_options
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
@@ -41,6 +52,7 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 @click.option(
     "--rank-by", type=click.Choice(list(RANKS)), help="The figure to rank by.  [default: loss (nats per token)]"
 )
+@adapt_options
 @scoring_options
 @json_option
 def command(
@@ -51,6 +63,7 @@ def command(
     per_token: bool,
     rank: bool,
     rank_by: str | None,
+    adapt: dict[str, Any] | None,
     json: bool,
     **how: Any,
 ) -> None:
@@ -74,11 +87,17 @@ def command(
     names = [*files, *["--text"] * len(texts)]
     files = texts_in(files, "*", loaded.vocabulary.level, lambda message: say(message, err=True))
     files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]
-    say(f"protocol: {protocol(loaded, by)}", err=True)
+    network = _adapting(loaded, adapt, **how)
+    learning = "" if network is None else f"{dynamic(network)}; "
+    say(f"protocol: {learning}{protocol(loaded, by)}", err=True)
     several = len(names) > 1 or os.path.isdir(names[0])
-    output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several)
+    output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several, learning)
     with Reading(names, hidden=sys.stdout.isatty() and not rank) as reading:
-        judged = (_judged_files if by == "file" else _judged_texts)(loaded, files, by, reading, **how)
+        judge = _judged_files if by == "file" else _judged_texts
+        if network is not None:
+            judged = _judged_while_learning(network, loaded.vocabulary, files, by, reading, how["encoding"])
+        else:
+            judged = judge(loaded, files, by, reading, **how)
         scored: Iterable[tuple[Place, Any, Any]] = _scored(
             judged, output.tokens if per_token else lambda place, piece: None
         )
@@ -124,6 +143,30 @@ def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
         yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
+def _adapting(loaded: Any, adapt: dict[str, Any] | None, encoding: str, **how: Any) -> Any:
+    """Return a network that learns while it reads; None unless that is asked for."""
+    if adapt is None:
+        return None
+    check_adapts([loaded])
+    return loaded.adapting(**how, **adapt)
+
+
+def _judged_while_learning(
+    network: Any, vocabulary: Any, files: Sequence[Any], by: str, reading: Reading, encoding: str
+) -> Iterator:
+    """Yield (place, the judged pieces) of every text in its order: from each the network learns for those behind it."""
+    from nblstm.scoring import stream
+    from nblstm.text.corpus import read_each
+
+    places: Iterable[tuple[Place, Any]] = (
+        (({"file": file}, chunks) for file, chunks in read_each(files, vocabulary.level, encoding))
+        if by == "file"
+        else ((place, [text]) for place, text in documents(files, by, vocabulary.level, encoding))
+    )
+    for place, pieces in places:
+        yield place, stream(network, vocabulary, pieces, alone=True, on_progress=reading.update)
+
+
 def _scored(judged: Iterator, each: Callable[[Place, Any], None]) -> Iterator[tuple[Place, Any, Any]]:
     """Yield (place, score, text) of everything judged, text: its first piece; `each` is called with every piece."""
     from nblstm.scoring import NOTHING
@@ -148,7 +191,7 @@ def _ranked(scored: Iterable, by: str) -> list:
 class _Table:
     """For people: numbers in columns, the place and the text behind them."""
 
-    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool, learning: str) -> None:
         self.several = several
         self.columns = ["bits", "nats"] if per_token else ["log-probability", *heads({vocabulary.level})]
         where = "file" if by == "file" else "file:line" if several else "line"
@@ -173,9 +216,10 @@ class _Table:
 class _JsonLines:
     """For programs: an object on each line."""
 
-    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool) -> None:
+    def __init__(self, vocabulary: Any, by: str, per_token: bool, several: bool, learning: str) -> None:
         end = vocabulary.end_id
-        self.protocol = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
+        place = f"{by} after a line end" if end is None else f"{by} between two {vocabulary.tokens[end]}"
+        self.protocol = learning + place
 
     def tokens(self, place: Place, piece: Any) -> None:
         """Write an object for each token of a piece."""

@@ -20,9 +20,11 @@ from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
 from nblstm.tasks.classification.config import MONITORS
 from nblstm.tasks.registry import VERBS, run_named, settings_of, verbs_having
+from nblstm.tasks.translation.config import ATTENTIONS, MONITORS_OF_TRANSLATION
 
 OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
 ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
+WATCHED = list(dict.fromkeys((*MONITORS, *MONITORS_OF_TRANSLATION)))
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 
 
@@ -50,12 +52,18 @@ class _Train(Command):
 @click.option(
     "--valid", multiple=True, metavar="FILE", type=FILE, help="Validation text (repeatable); else the end of CORPUS."
 )
+@click.option("--source", multiple=True, metavar="FILE", type=FILE, help="Sources, a line each (repeatable) ...")
+@click.option("--target", multiple=True, metavar="FILE", type=FILE, help="... and their targets, in place of CORPUS.")
+@click.option("--valid-source", multiple=True, metavar="FILE", type=FILE, help="Sources to validate with ...")
+@click.option("--valid-target", multiple=True, metavar="FILE", type=FILE, help="... and their targets.")
 @click.option("--task", type=click.Choice(list(VERBS)), help="What the model is for.  [default: language]")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @run_setting("level", "What a token is.")
+@run_setting("source_level", "What a token of the sources is; else as of the targets.")
+@run_setting("shared_vocabulary", "Give both sides one vocabulary, and its tokens one vector each.")
 @run_setting("tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @run_setting("min_count", "Rarer tokens become <unk>.")
 @run_setting(
@@ -82,9 +90,11 @@ class _Train(Command):
     "--bidirectional/--no-bidirectional",
     default=None,
     help="Read in both directions; a language model then fills in masked tokens, and cannot generate.  "
-    "[classify: both]",
+    "[classify, and the encoder of translate: both]",
 )
 @run_setting("mask_fraction", "Of a bidirectional model: share of the tokens hidden at a time.")
+@run_setting("attention", "How a step of the decoder looks at its source.", type=click.Choice(ATTENTIONS))
+@run_setting("input_feeding", "Let a step read what the one before has found in its source; several times slower.")
 @run_setting("pooling", "How the outputs of all steps of a text become one vector.", type=click.Choice(list(POOLINGS)))
 @run_setting("max_length", "Tokens of a text that are read, from its start.")
 @run_setting("learned_state", "Train the state before a text, too.")
@@ -117,7 +127,7 @@ class _Train(Command):
     "class_weights", "balanced: every label counts alike; or a JSON object, label -> how much its texts count.",
     type=CLASS_WEIGHTS, metavar="FILE",
 )  # fmt: skip
-@run_setting("monitor", "The measure in validation by which the best weights are kept.", type=click.Choice(MONITORS))
+@run_setting("monitor", "The measure in validation by which the best weights are kept.", type=click.Choice(WATCHED))
 @run_setting("schedule", "How the learning rate changes.")
 @run_setting("lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
 @run_setting("decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")
@@ -156,7 +166,7 @@ def command(
         if corpus or resume:
             raise ConfigError("--demo brings its own text; leave out CORPUS and --resume.")
         corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
-    if not corpus and not resume:
+    if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
     progress, context = Progress(sys.stderr, quiet), click.get_current_context()
     run = _Run(progress)
@@ -269,7 +279,8 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
 
 
 def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
-    """Show the bar after an update; a line of 80 columns at most, and a sample if asked, after an epoch."""
+    """Show the bar after an update; a line of 80 columns at most (without step and rate where the task
+    has measures of its own), and a sample if asked, after an epoch."""
     from nblstm.cli.progress import speed
 
     epochs = session.trainer.config.epochs
@@ -284,9 +295,10 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
     found = session.task.found(report.measures)
     valid += f" {found}" if found else ""
     best = " best" if report.improved and valid else ""
+    step, lr = ("", "") if found else (f" step {report.step:5,}", f"lr {report.lr:.2g} ")
     progress.line(
-        f"epoch {report.epoch:5.2f} step {report.step:5,}{train}{valid} "
-        f"lr {report.lr:.2g} {speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
+        f"epoch {report.epoch:5.2f}{step}{train}{valid} "
+        f"{lr}{speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
     )
     if sample_tokens:
         progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
@@ -302,7 +314,7 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     elif not stopped and trainer.step == first:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_measures:
-        progress.line(f"best    {session.task.best(trainer.best_measures)}")
+        progress.line(f"best    valid {session.task.best(trainer.best_measures)}")
     for warning in _doubts(session, stopped):
         progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -29,11 +29,15 @@ Every public name of `nblstm`, from its signature and its docstring. This page i
 """
 SECTIONS = {
     "Train, load and export": ("train", "load", "export"),
-    "Models": ("LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator", "TextClassifier"),
+    "Models": (
+        "LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator",
+        "TextClassifier", "Translator",
+    ),
     "What they return": ("Score", "Surprisals", "State"),
-    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled"),
+    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled", "read_pairs", "read_parallel"),
     "Settings": (
         "LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig",
+        "TranslatorConfig", "TranslateConfig",
     ),
     "Errors": (
         "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",

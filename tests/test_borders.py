@@ -23,6 +23,7 @@ from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale
+from nblstm.tasks.translation.network import initial_translator
 from nblstm.text.batches import Chunk
 
 PACKAGE = Path(nblstm.__file__).parent
@@ -51,7 +52,13 @@ def make_series(parameters=None):
     return nblstm.SeriesModel()._take(config, initial(config, 0) if parameters is None else parameters, one, one, {})
 
 
-MODEL, SERIES = make_model(), make_series()
+def make_translator():
+    config = nblstm.TranslatorConfig(len(ENDING), len(ENDING), hidden_size=3, num_layers=1, shared=True)
+    return nblstm.Translator.of_parameters(config, (ENDING, ENDING), initial_translator(config, 0), {})
+
+
+ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
+MODEL, SERIES, TRANSLATOR = make_model(), make_series(), make_translator()
 STATE = MODEL.state("ab")
 
 
@@ -158,6 +165,28 @@ CALLS = {
     "ClassifierConfig": lambda b: (
         nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},
     ),
+    "Translator": lambda b: (
+        nblstm.Translator, [], {"hidden_size": 3, "num_layers": 1, "attention": "dot", "bidirectional": False, "shared_vocabulary": True},
+    ),
+    "Translator.fit": lambda b: (
+        lambda *a, **k: nblstm.Translator(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
+        [["a b", "b c", "c d"] * 4, ["x", "y", "x z"] * 4], {"valid": None},
+    ),
+    "Translator.translate": lambda b: (
+        TRANSLATOR.translate, [["a b"]], {"threads": 1, "beam": 2, "n": 3, "coverage_penalty": 0.1, "backend": b},
+    ),
+    "Translator.translate drawn": lambda b: (
+        TRANSLATOR.translate, [["a b"]], {"temperature": 0.5, "top_k": 3, "seed": 1, "num_samples": 2, "n": 3, "backend": b},
+    ),
+    "Translator.evaluate": lambda b: (TRANSLATOR.evaluate, [["a b"], ["b a"]], {"beam": 1, "n": 3, "backend": b}),
+    "Translator.source_tokens": lambda b: (TRANSLATOR.source_tokens, ["a b"], {}),
+    "Translator.save": lambda b: (TRANSLATOR.save, ["translator.safetensors"], {}),
+    "TranslatorConfig": lambda b: (
+        nblstm.TranslatorConfig, [5, 6], {"hidden_size": 3, "attention": "additive", "source_size": 0, "shared": False},
+    ),
+    "TranslateConfig": lambda b: (nblstm.TranslateConfig, [], defaults(nblstm.TranslateConfig())),
+    "read_pairs": lambda b: (nblstm.read_pairs, ["none.tsv", "utf-8"], {}),
+    "read_parallel": lambda b: (nblstm.read_parallel, ["none.en", "none.de", "utf-8"], {}),
     "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
     "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),

@@ -60,7 +60,7 @@ def peak(call):
 # ---------------------------------------------------------------- the digest
 
 
-@each("kind", ["char", "window", "series", "state", "run"])
+@each("kind", ["char", "window", "series", "classifier", "translator", "state", "run", "classifier-run"])
 def test_single_bits_and_cuts_are_noticed(originals, path, kind):
     """Whichever bit of a file flips, it is refused; here some hundred bits of each kind, every one of a digest's name."""
     content = originals[kind].read_bytes()
@@ -282,6 +282,26 @@ def test_every_field_of_a_checkpoint_has_a_type_and_a_range(originals, tmp_path,
         with pytest.raises(ModelFileError) as caught:
             Session.resume(tmp_path / "model.safetensors")
         assert str(path) in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_what_a_classifiers_checkpoint_says_is_checked(originals, tmp_path):
+    """Its task, its labels and words, and the measures of its best validation."""
+    path = tmp_path / "model.checkpoint.safetensors"
+    for change in (
+        {"task": "window"}, {"task": 3}, {"task": None}, {"valid": 3}, {"vocabulary": []}, {"asked": {"lr": 0.1}},
+        {"trainer": {"best_measures": {"accuracy": "x"}}}, {"trainer": {"best_measures": [1.0]}}, {"text": {"level": "byte"}},
+        {"model": {"labels": ["x"]}}, {"model": {"label_type": "int"}}, {"config": {"monitor": "f1"}},
+        {"config": {"class_weights": "even"}}, {"vocabulary": {"end_id": None}},
+    ):  # fmt: skip
+
+        def damaged(document, change=change):
+            for name, value in change.items():
+                before = document["facts"][name]
+                document["facts"][name] = {**before, **value} if isinstance(value, dict) and name != "asked" else value
+
+        path.write_bytes(forged(originals["classifier-run"].read_bytes(), damaged, "nblstm_checkpoint"))
+        with pytest.raises(ModelFileError, match="damaged|vocabulary"):
+            Session.resume(tmp_path / "model.safetensors")
 
 
 def test_a_checkpoint_that_claims_a_large_network(originals, path):

@@ -251,6 +251,11 @@ def test_standard_input_for_several_models(python, lines, words):
     [
         (["--streams", "--protocol stream"], ["--streams", "2", "--documents", "line"]),
         (["--documents", "--protocol documents"], ["--documents", "line", "--protocol", "stream"]),
+        (["--windows", "--protocol documents"], ["--documents", "line", "--windows", "8"]),
+        (["--adapt", "--streams"], ["--streams", "2", "--adapt"]),
+        (["--adapt", "--windows"], ["--windows", "2", "--adapt"]),
+        (["--adapt-rate needs --adapt"], ["--adapt-rate", "1"]),
+        (["rms", "statistics"], ["--adapt", "rms"]),
     ],
 )
 def test_what_eval_refuses(command, folder, words, args):
@@ -261,6 +266,22 @@ def test_what_eval_refuses(command, folder, words, args):
         and outcome.err.count("\n") == 1
         and not [word for word in words if word not in outcome.err]
     )
+
+
+def test_eval_and_score_while_learning(command, lines):
+    """A prepared model reads on from what it has learned; the protocol says so, and the figures are the library's."""
+    assert command("adapt-prepare", "corpus.txt", "-o", "prepared.safetensors", "--valid", "lines.txt").code == 0
+    assert "another text" not in command("info", "prepared.safetensors").out
+    model, text = nblstm.load("prepared.safetensors"), (lines / "corpus.txt").read_text(encoding="utf-8")
+    (row,) = json.loads(command("eval", "corpus.txt", "-m", "prepared.safetensors", "--adapt", "--json").out)["files"]
+    assert row["nats_per_token"] == pytest.approx(model.dynamic_score(text).loss, rel=1e-5)
+    assert row["protocol"].startswith("dynamic evaluation, every 20 tokens") and "(rms, " in row["protocol"]
+    (row,) = json.loads(command("eval", "corpus.txt", "--windows", "8", "--json").out)["files"]
+    assert row["protocol"].startswith("windows of 8 tokens") and row["tokens"] == len(text) - 1
+    found = objects(command("score", "lines.txt", "lines.txt", "--adapt", "sgd", "--adapt-rate", "1", "--json"))
+    assert all(facts["protocol"].startswith("dynamic evaluation") for facts in found)
+    half = len(found) // 2  # each line comes again, and has been learned from
+    assert sum(f["log_probability"] for f in found[half:]) > sum(f["log_probability"] for f in found[:half])
 
 
 # ---------------------------------------------------------------- progress

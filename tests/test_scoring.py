@@ -266,12 +266,25 @@ def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, 
     assert (score.tokens, score.characters, score.bytes) == (len(TEXT) - 1,) * 3
 
 
+@each("window, rows", [(7, 10), (7, 40), (1, 3), (500, 10)])
+def test_windows_are_read_from_nothing(window, rows, precise, monkeypatch):
+    """Each costs what its text does alone, the token before given; the last one is shorter."""
+    monkeypatch.setattr(scoring, "rows_at_once", lambda config: rows)
+    parts = [TEXT[start : start + window + 1] for start in range(0, len(TEXT) - 1, window)]
+    expected = sum((precise.score(part) for part in parts), scoring.NOTHING)
+    score = scoring.score_in_windows(precise.network("cpu"), precise.vocabulary, [TEXT[:30], TEXT[30:]], window)
+    assert score.nats == pytest.approx(expected.nats, rel=1e-12)
+    assert (score.tokens, score.characters, score.bytes) == (len(TEXT) - 1,) * 3
+
+
 def test_a_short_text_is_one_stream():
     """What is counted is what one stream counts, also of what is unknown or not there."""
     model = untrained("char", "éab")
     for text in ("", "a", "éxab", "xéab"):
-        score, used = scoring.score_in_streams(model.network("numpy"), model.vocabulary, [text] if text else [], 16)
+        network, pieces = model.network("numpy"), [text] if text else []
+        score, used = scoring.score_in_streams(network, model.vocabulary, pieces, 16)
         assert used == 1 and score == model.score(text, "numpy")
+        assert scoring.score_in_windows(network, model.vocabulary, pieces, 16) == model.score(text, "numpy")
 
 
 def test_progress_comes_to_the_whole(model):
@@ -281,6 +294,7 @@ def test_progress_comes_to_the_whole(model):
         lambda told: scoring.score(network, model.vocabulary, [text[:100], text[100:]], told),
         lambda told: list(scoring.judge(network, model.vocabulary, [text[:5000], "", text[5000:]], told)),
         lambda told: scoring.score_in_streams(network, model.vocabulary, [text], 3, told),
+        lambda told: scoring.score_in_windows(network, model.vocabulary, [text], 50, told),
     ]
     for way in ways:
         tokens, sizes = [], []

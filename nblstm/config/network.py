@@ -31,6 +31,7 @@ class NetworkConfig(Config):
 
     KEY: ClassVar[str]  # of a model file's metadata under which it stands
     has_vocabulary: ClassVar[bool] = True  # stands beside it in the file
+    may_adapt: ClassVar[bool] = False  # the file may hold gradient statistics, to learn while reading
     dtype: str  # of parameters and activations
     num_outputs: int  # V: how many numbers the head makes
     tied: ClassVar[dict[str, str]] = {}  # name of a parameter that is another one -> that one
@@ -53,6 +54,11 @@ class NetworkConfig(Config):
     @property
     def extra_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of float64 arrays that stand in the file beside the parameters."""
+        return {}
+
+    @property
+    def more_vocabularies(self) -> dict[str, int]:
+        """Name -> size of vocabularies that stand in the file beside the one called "vocabulary"."""
         return {}
 
     def check_level(self, level: str) -> None:

@@ -6,12 +6,15 @@ modules, so that other programs read them:
     embedding.weight (V, E)    rnn.weight_ih_l{k} (4H, E or H)    rnn.bias_ih_l{k} (4H)    head.weight (V, H)
                                rnn.weight_hh_l{k} (4H, H)         rnn.bias_hh_l{k} (4H)    head.bias (V)
 
-(no head.weight if the config says tie), and beside them what `NetworkConfig.extra_shapes` names, in float64. All else
-is one JSON text in the container's metadata, under the key that the config's KEY is, "nblstm" for language models:
+(no head.weight if the config says tie), and beside them what `NetworkConfig.extra_shapes` names, in float64. A model
+that has been prepared to learn while it reads (`nblstm.adapting`) has its gradient statistics, too: for every weight a
+tensor of the same shape, whose name has STATISTICS before it. All else is one JSON text in the container's metadata,
+under the key that the config's KEY is, "nblstm" for language models:
 
     {"format_version": 1, "config": its fields, "vocabulary": Vocabulary, "training": facts about how it was made}
 
-or, in a checkpoint, under "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
+and further vocabularies under the names that `NetworkConfig.more_vocabularies` has; or, in a checkpoint, under
+"nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
 under "nblstm_state": {"format_version": 1, "fingerprint": that of the model it belongs to}. Beside the document stands
 the digest of it and of all tensors (`nblstm.files.digest`).
@@ -25,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,12 +44,14 @@ from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 FORMAT_VERSION = 1
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
+STATISTICS = "statistics."
 CHECKPOINT, STATE = "nblstm_checkpoint", "nblstm_state"
 FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm": ("model", "nblstm.load"),
     "nblstm_window": ("windowed model", "nblstm.load"),
     "nblstm_series": ("model of series", "nblstm.load"),
     "nblstm_classifier": ("classifier of text", "nblstm.load"),
+    "nblstm_translator": ("translator", "nblstm.load"),
     CHECKPOINT: ("training checkpoint", "nblstm.train(resume=True)"),
     STATE: ("state", "load_state of its model"),
 }
@@ -61,6 +66,8 @@ class ModelFile:
     weights: dict[str, np.ndarray]  # by PyTorch's names, of config.dtype and the shapes that it calls for, all finite
     extras: dict[str, np.ndarray]  # what config.extra_shapes calls for, float64, all finite
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
+    more: dict[str, Vocabulary] = field(default_factory=dict)  # what config.more_vocabularies names
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)  # like the weights, not negative; empty: none
 
     @classmethod
     def of(
@@ -79,12 +86,14 @@ class ModelFile:
 def save_model(path: Path, file: ModelFile) -> None:
     """Write a model file, atomically. ModelFileError if `load_model` would refuse it, or it cannot be written."""
     config, vocabulary = file.config, file.vocabulary
-    _check_parts(config, vocabulary, path)
-    _check_arrays(config, file.weights, file.extras, path)
-    _check_finite({**file.weights, **file.extras}, path)
-    words = {} if vocabulary is None else {"vocabulary": vocabulary.to_dict()}
+    _check_parts(config, vocabulary, file.more, path)
+    kept = {STATISTICS + name: array for name, array in file.statistics.items()}
+    _check_arrays(config, file.weights, file.extras, kept, path)
+    tensors = {**file.weights, **file.extras, **kept}
+    _check_finite(tensors, path)
+    words = {name: each.to_dict() for name, each in {"vocabulary": vocabulary, **file.more}.items() if each is not None}
     document = {"config": config.to_dict(), **words, "training": dict(file.training)}
-    _save(path, config.KEY, {**file.weights, **file.extras}, document)
+    _save(path, config.KEY, tensors, document)
 
 
 def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
@@ -96,24 +105,40 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
         if kind is None:
             raise ModelFileError(f"{path} holds a model of another task; nblstm.load reads it.")
         config = _config(kind, fields, path)
-        vocabulary = _vocabulary(document, path) if kind.has_vocabulary else None
+        vocabulary = _vocabulary(document, "vocabulary", path) if kind.has_vocabulary else None
+        more = {name: _vocabulary(document, name, path) for name in config.more_vocabularies}
         training = _object(document.get("training", {}), "training", path)
-        _check_parts(config, vocabulary, path)
-        extras = {name: entry for name, entry in entries.items() if name in config.extra_shapes}
-        _check_arrays(config, {name: entry for name, entry in entries.items() if name not in extras}, extras, path)
-        return ModelFile(config, vocabulary, {}, {}, training)
+        _check_parts(config, vocabulary, more, path)
+        _check_arrays(config, *_sorted(config, entries), path)
+        return ModelFile(config, vocabulary, {}, {}, training, more)
 
     tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
     _check_finite(tensors, path)
-    extras = {name: tensors.pop(name) for name in file.config.extra_shapes}
-    return dataclasses.replace(file, weights=tensors, extras=extras)
+    weights, extras, kept = _sorted(file.config, tensors)
+    statistics = {name.removeprefix(STATISTICS): array for name, array in kept.items()}
+    return dataclasses.replace(file, weights=weights, extras=extras, statistics=statistics)
 
 
-def _check_arrays(config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], path: Path) -> None:
-    """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config."""
+def _sorted(config: NetworkConfig, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Sort tensors, or entries of a header, into weights, extras and statistics, by their names."""
+    extras = {name: tensor for name, tensor in tensors.items() if name in config.extra_shapes}
+    kept = {name: tensor for name, tensor in tensors.items() if config.may_adapt and name.startswith(STATISTICS)}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in extras and name not in kept}
+    return weights, extras, kept
+
+
+def _check_arrays(
+    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], kept: Mapping[str, Any], path: Path
+) -> None:
+    """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config.
+
+    kept: the statistics, as they are named in a file; may be empty.
+    """
     check_tensors(weights, config.shapes, path)
     check_tensors(extras, config.extra_shapes, path)
-    for arrays, dtype in ((weights, config.dtype), (extras, "float64")):
+    if kept:
+        check_tensors(kept, {STATISTICS + name: shape for name, shape in config.shapes.items()}, path)
+    for arrays, dtype in ((weights, config.dtype), (kept, config.dtype), (extras, "float64")):
         for name, array in arrays.items():
             if array.dtype != dtype:
                 raise ModelFileError(f"{path}: tensor {name!r:.80} must be {dtype} by the config, got {array.dtype}.")
@@ -273,17 +298,22 @@ def _config(kind: type[NetworkConfig], fields: dict[str, Any], path: Path) -> Ne
         raise ModelFileError(f"{path}: its config is not valid: {error}") from None
 
 
-def _vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    """Return the document's vocabulary."""
-    fields = _object(document.get("vocabulary"), "vocabulary", path)
+def _vocabulary(document: dict[str, Any], name: str, path: Path) -> Vocabulary:
+    """Return a vocabulary of the document."""
+    fields = _object(document.get(name), name, path)
     try:
         return Vocabulary.from_dict(fields)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _check_parts(config: NetworkConfig, vocabulary: Vocabulary | None, path: Path) -> None:
-    """Raise ModelFileError unless config and vocabulary fit together."""
+def _check_parts(
+    config: NetworkConfig, vocabulary: Vocabulary | None, more: Mapping[str, Vocabulary], path: Path
+) -> None:
+    """Raise ModelFileError unless config and vocabularies fit together."""
+    if {name: len(each) for name, each in more.items()} != config.more_vocabularies:
+        sizes = ", ".join(f"{name} of {size:,} tokens" for name, size in config.more_vocabularies.items())
+        raise ModelFileError(f"{path}: its config calls for {sizes or 'one vocabulary'}, and others are there.")
     if vocabulary is None:
         return
     try:

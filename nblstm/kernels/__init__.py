@@ -40,6 +40,9 @@ Contract
     softmax_gradient_work(M, D, V, dtype, threads)                     -> work
     softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias,
                                 threads)
+    attention_work(queries, keys, sizes, texts, dtype, threads)        -> work
+    attention_forward(context, weights, work, inputs, alignment, threads)
+    attention_backward(dquery, dkey, dvalue, dvector, dcontext, weights, work, inputs, alignment, threads)
     clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
@@ -74,6 +77,28 @@ class DecoderWeights(NamedTuple):
     with_memory: bool  # the head sees the last layer's c beside its output
     head_weight: np.ndarray  # (V, F)
     head_bias: np.ndarray  # (V,)
+
+
+class Attended(NamedTuple):
+    """What attention reads: rows of queries, and of the keys and values that they look at."""
+
+    query: np.ndarray  # (Mq, D)
+    key: np.ndarray  # (Mk, D)
+    value: np.ndarray  # (Mk, F)
+    vector: np.ndarray | None  # (D,) of an additive score; None where it is multiplicative
+
+
+class Alignment(NamedTuple):
+    """Whose queries look at which keys: text n has rows queries[n] : queries[n + 1], keys likewise, at least one each."""
+
+    queries: np.ndarray  # (N + 1,) int64
+    keys: np.ndarray  # (N + 1,) int64
+    cells: np.ndarray  # (N + 1,) int64: where the weights of each text stand, (its queries, its keys), flat
+
+    @classmethod
+    def of(cls, queries: np.ndarray, keys: np.ndarray) -> Alignment:
+        """The alignment of these rows, weights text after text."""
+        return cls(queries, keys, np.concatenate([[0], np.cumsum(np.diff(queries) * np.diff(keys))]).astype(np.int64))
 
 
 class Filters(NamedTuple):

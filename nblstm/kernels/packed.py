@@ -31,3 +31,15 @@ def reading_backwards(offsets: np.ndarray) -> np.ndarray:
     steps = np.repeat(np.arange(len(counts)), indices(counts))
     texts = np.arange(offsets[-1]) - offsets[steps]
     return (offsets[lengths(offsets)[texts] - 1 - steps] + texts).astype(np.int32)
+
+
+def rows_by_text(offsets: np.ndarray, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of packed texts, text after text (M,), and where each begins (N + 1,).
+
+    order (N,): which text stands where; None leaves them as they are packed.
+    """
+    texts = np.arange(int(offsets[1])) if order is None else order
+    steps = lengths(offsets)[texts]
+    starts = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+    step = np.arange(starts[-1]) - np.repeat(starts[:-1], indices(steps))
+    return offsets[step] + np.repeat(texts, indices(steps)), starts

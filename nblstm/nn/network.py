@@ -161,17 +161,34 @@ class Network:
         see `before`. All dropout is a function of (seed, step).
         """
         chunk, state = self._checked(chunk, state)
+        with self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, Noise(self.kernels, seed, step, self.threads))
+            after = self._forward(tape, chunk.tokens, state)
+            return self._backward(tape, gradient, chunk), after
+
+    def losses_and_gradient(self, gradient: np.ndarray, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """Return the loss of every row of a chunk (M,), as `losses` does, and the state after it; the gradient, too.
+
+        gradient (num_parameters,): overwritten with that of the mean loss, without any dropout.
+        """
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, None)
+            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            losses = self.head.losses(scratch, tape.features, chunk.targets)
+            self._backward(tape, gradient, chunk)
+            return losses, after
+
+    def _backward(self, tape: Tape, gradient: np.ndarray, chunk: Any) -> float:
+        """Return the mean loss of a chunk that has been read; overwrite the gradient with that of it."""
         if isinstance(gradient, np.ndarray):  # one on a card is the trainer's own
             checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
         self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
-        with self.scratch() as scratch:
-            tape = Tape(chunk.offsets, scratch, Noise(self.kernels, seed, step, self.threads))
-            after = self._forward(tape, chunk.tokens, state)
-            loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
-            dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)
-            self.input.backward(tape, grads, dx)
-        return loss, after
+        loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
+        dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)
+        self.input.backward(tape, grads, dx)
+        return loss
 
     def _forward(self, tape: Tape, tokens: np.ndarray, state: State) -> State:
         """Read a batch: put the head's features on the tape, and return the state after it."""

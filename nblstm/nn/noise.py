@@ -21,6 +21,10 @@ class Noise:
         """Set y = x where it is kept, scaled by 1 / (1 - rate), 0 elsewhere; y may be x."""
         self.kernels.dropout(y, x, rate, dropout_key(self.seed, self.step, site), self.threads)
 
+    def apart(self, number: int) -> Noise:
+        """Return the noise of another pass within the same update, which has sites of its own."""
+        return Noise(self.kernels, dropout_key(self.seed, self.step, number), self.step, self.threads)
+
     def factors(self, shape: tuple[int, ...], dtype: np.dtype, rate: float, site: int) -> np.ndarray:
         """Return a dropout mask: 1 / (1 - rate) where a number is kept, 0 elsewhere."""
         mask = np.ones(shape, dtype)

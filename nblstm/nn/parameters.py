@@ -42,20 +42,24 @@ def initial(config: StackConfig, seed: int) -> np.ndarray:
     the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
     """
     flat = np.zeros(config.num_parameters, config.dtype)
-    cell = config.cells[0]
     random = np.random.default_rng([seed, 0])
-    bound = config.hidden_size**-0.5
     for name, array in views(flat, config).items():
-        if name == "embedding.weight" and not config.tied:
-            array[...] = random.normal(0, 1, array.shape)
-        elif name.startswith("rnn.bias_ih"):
-            cell.initial_biases(array)
-        elif name.startswith("rnn.gain"):
-            array[...] = 1
-        elif array.ndim == 2 and not name.startswith("initial_state"):
-            scale = cell.definition.output_scale if _reads_outputs(name) else 1
-            array[...] = scale * random.uniform(-bound, bound, array.shape)
+        draw_parameter(random, name, array, config, bool(config.tied))
     return flat
+
+
+def draw_parameter(random: np.random.Generator, name: str, array: np.ndarray, config: StackConfig, tied: bool) -> None:
+    """Draw one new parameter, as `initial` says; what is zero already stays so. tied: whether the embedding is the head."""
+    cell, bound = config.cells[0], config.hidden_size**-0.5
+    if name == "embedding.weight" and not tied:
+        array[...] = random.normal(0, 1, array.shape)
+    elif name.startswith("rnn.bias_ih"):
+        cell.initial_biases(array)
+    elif name.startswith("rnn.gain"):
+        array[...] = 1
+    elif array.ndim == 2 and not name.startswith("initial_state"):
+        scale = cell.definition.output_scale if _reads_outputs(name) else 1
+        array[...] = scale * random.uniform(-bound, bound, array.shape)
 
 
 def _reads_outputs(name: str) -> bool:

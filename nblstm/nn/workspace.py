@@ -29,6 +29,11 @@ class Workspace:
         self.backend = backend
         self._arrays: dict[str, np.ndarray] = {}
         self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self._parts: dict[str, Workspace] = {}
+
+    def part(self, name: str) -> Workspace:
+        """Return the workspace of a pass within this one, whose names are its own; the same one for a name."""
+        return self._parts.setdefault(name, Workspace(self.backend))
 
     def array(self, name: str, *shape: int, dtype: Any = None) -> np.ndarray:
         """Return an uninitialised array, of the backend's dtype unless another is named; the same one for a name."""

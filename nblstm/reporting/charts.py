@@ -275,6 +275,20 @@ def share_scatter(
     return _svg(size, size, f"{title}: {y_label} over {x_label}", parts)
 
 
+def reliability_chart(bins: Sequence[tuple[int, float, float]], title: str, size: int) -> str:
+    """Draw accuracy over probability, of (texts, accuracy, mean probability), as a square <svg>; sure is the diagonal."""
+    x = Axis(0, 1, LEFT, size - RIGHT, False, [(0, "0"), (0.5, "0.5"), (1, "1")])
+    y = Axis(0, 1, size - BOTTOM, 34, False, x.ticks)
+    parts = [_title(title), _grid(x, y, "probability of the decision", "share that is right")]
+    parts.append(f'<line class="grid" x1="{x.start}" y1="{y.start}" x2="{x.stop}" y2="{y.stop}"/>')
+    most = max((count for count, _, _ in bins), default=1)
+    for count, right, sure in bins:
+        if count:
+            radius = 3 + 9 * math.sqrt(count / most)
+            parts.append(f'<circle class="dot0" cx="{x.place(sure):.1f}" cy="{y.place(right):.1f}" r="{radius:.1f}"/>')
+    return _svg(size, size, f"{title}: share that is right over probability", parts)
+
+
 def _title(title: str) -> str:
     return f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>' if title else ""
 

@@ -21,7 +21,7 @@ HEADROOM = 0.3  # above those, as a share of their range
 
 def loss_chart(
     runs: Sequence[Metrics], x: str = "step", *, log_x: bool = False, log_y: bool = False, width: int = 760,
-    height: int = 420, title: str = "", whole: bool = False,
+    height: int = 420, title: str = "", unit: str = "token", whole: bool = False,
 ) -> str:  # fmt: skip
     """Draw the training loss (smoothed, thin) and validation loss (dots) of runs over x, one of X_LABELS: an <svg>.
 
@@ -41,7 +41,7 @@ def loss_chart(
         legend = [(name, k % colors, True) for k, name in enumerate(distinct_names(runs))]
         legend.append(("thin: training, dotted: validation", 0, False))
     return line_chart(
-        curves, legend, X_LABELS[x], "loss (nats per token)", width=width, height=height, log_x=log_x, log_y=log_y,
+        curves, legend, X_LABELS[x], f"loss (nats per {unit})", width=width, height=height, log_x=log_x, log_y=log_y,
         durations=x == "seconds", title=title,
     )  # fmt: skip
 

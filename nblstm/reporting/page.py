@@ -1,17 +1,9 @@
-"""A report as one HTML page that needs nothing else: no network, no files, no scripts but its own few lines.
-
-Everything that comes from a model or a text is escaped. The page forbids itself, by its content security policy, to
-load anything and to run any script but the one it came with.
-"""
+"""The report on a language model as one HTML page (`nblstm.reporting.skeleton`)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from html import escape
 
 import numpy as np
 
@@ -20,17 +12,12 @@ from nblstm.reporting.activations import CLOSED_BELOW, OPEN_ABOVE, SIGMOID_GATES
 from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span
-from nblstm.reporting.curves import loss_chart, panels
 from nblstm.reporting.history import EarlyText
 from nblstm.reporting.report import FAIR, TEXTS_EACH, ModelReport, Sample
-from nblstm.reporting.script import SCRIPT
-from nblstm.reporting.style import page_style
-from nblstm.reporting.tokens import label, pieces, printable
-from nblstm.reporting.verdict import Verdict
-from nblstm.version import __version__
+from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, page_of, verdict_cards
+from nblstm.reporting.tokens import label, pieces
 
 SHOWN_CHARACTERS = 1600  # of the text that was read
-WIDE, NARROW = (760, 400), (340, 320)  # sizes of the loss chart, pixels
 SCATTER = 320
 MOST_EARLY, EARLY_CHARACTERS = 10, 400  # texts written while training that are shown, and how much of each
 GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
@@ -39,48 +26,16 @@ GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 def render(report: ModelReport) -> str:
     """Render the whole page."""
     sections = [
-        ("verdict", "Verdict", "".join(_verdicts(report))),
-        ("model", "Model", _facts(report.facts) + _command(report.command)),
-        ("learning", "Learning", _learning(report)),
+        ("verdict", "Verdict", verdict_cards(report.verdicts)),
+        ("model", "Model", facts_list(report.facts) + _command(report.command)),
+        ("learning", "Learning", learning_curves(report.metrics) + _early_texts(report.history)),
         ("samples", "Samples", _samples(report)),
         ("copying", "Copying", _copying(report)),
         ("surprise", "Surprise", _surprise(report)),
         ("cells", "Cells", _cells(report)),
         ("gates", "Gates", _gates(report)),
     ]
-    name, style = _text(report.name), page_style()
-    links = "".join(f'<li><a href="#{id}">{title}</a></li>' for id, title, _ in sections)
-    body = "".join(f'<section id="{id}"><h2>{title}</h2>{content}</section>\n' for id, title, content in sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, SCRIPT)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}: report</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{name}</h1><p>{_summary(report)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>
-<main>
-{body}</main>
-<footer>Made by nblstm report {__version__} of a model file of {_date(report.modified)}. The same model, texts and seed
-give the same page.</footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: nothing is loaded; styles and scripts with these hashes are used."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
-
-
-def _text(text: str) -> str:
-    """Escape text for HTML."""
-    return escape(printable(text))
+    return page_of(report.name, _summary(report), sections, report.modified)
 
 
 def _data(id: str, value: object) -> str:
@@ -93,53 +48,27 @@ def _summary(report: ModelReport) -> str:
     config = report.model.config
     words = [f"{verdict.question.lower()}: {verdict.word}" for verdict in report.verdicts]
     return (
-        f"{_text(config.description)}: {config.num_parameters:,} parameters that read {report.unit}s. "
-        f"{_text('; '.join(words)).capitalize()}."
+        f"{html_text(config.description)}: {config.num_parameters:,} parameters that read {report.unit}s. "
+        f"{html_text('; '.join(words)).capitalize()}."
     )
 
 
-# ------------------------------------------------------------------------------------------- verdict, facts, curves
-
-
-def _verdicts(report: ModelReport) -> list[str]:
-    return ['<div class="grid">', *map(_verdict, report.verdicts), "</div>"]
-
-
-def _verdict(verdict: Verdict) -> str:
-    rows = [(_text(name), f'<td class="number">{_text(value)}</td>') for name, value in verdict.figures]
-    table = "<table>" + "".join(f"<tr><th scope=row>{name}</th>{value}</tr>" for name, value in rows) + "</table>"
-    return (
-        f'<div class="card {verdict.tone}"><h3 class="soft">{_text(verdict.question)}</h3>'
-        f'<p class="word">{_text(verdict.word)}</p>{table if rows else ""}<p>{_text(verdict.why)}</p>'
-        f"<p><strong>Next:</strong> {_text(verdict.advice)}</p></div>"
-    )
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
+# ------------------------------------------------------------------------------------------- its making
 
 
 def _command(command: str | None) -> str:
     if command is None:
         return ""
-    return f'<p class="command">A model like it comes from</p><pre class="mono">{_text(command)}</pre>'
+    return f'<p class="command">A model like it comes from</p><pre class="mono">{html_text(command)}</pre>'
 
 
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d")
-
-
-def _learning(report: ModelReport) -> str:
-    return _curves(report) + _history(report)
-
-
-def _history(report: ModelReport) -> str:
+def _early_texts(history: Sequence[EarlyText]) -> str:
     """Show what the model wrote while it was trained, MOST_EARLY of the texts, evenly spaced, the last among them."""
-    if not report.history:
+    if not history:
         return ""
-    count = len(report.history)
-    kept = sorted({round(k * (count - 1) / max(1, MOST_EARLY - 1)) for k in range(MOST_EARLY)})
-    rows = "".join(_early(report.history[k]) for k in kept if k < count)
+    count = len(history)
+    kept = sorted({round(k * (count - 1) / (MOST_EARLY - 1)) for k in range(MOST_EARLY)})
+    rows = "".join(_early(history[k]) for k in kept)
     return (
         "<h3>What it wrote while it was trained</h3><table><tr><th scope=col>after epoch</th><th scope=col>loss</th>"
         f"<th scope=col>text</th></tr>{rows}</table>"
@@ -160,20 +89,7 @@ def _written(text: str) -> str:
         return '<span class="soft">(nothing: it ended at once)</span>'
     if not text.strip():
         return f'<span class="soft">(only white space: {len(text):,} characters)</span>'
-    return _text(text.strip("\n"))
-
-
-def _curves(report: ModelReport) -> str:
-    if report.metrics is None:
-        return "<p>There is no .metrics.csv beside the model, so there are no curves to show.</p>"
-    charts = [loss_chart([report.metrics], width=width, height=height) for width, height in (WIDE, NARROW)]
-    shown = "".join(chart.replace('"chart"', f'"chart {kind}"', 1) for chart, kind in zip(charts, ("wide", "narrow")))
-    others = "".join(panels(report.metrics))
-    return (
-        f"<figure>{shown}<figcaption>The training loss is a moving average, measured with dropout on; the validation "
-        "loss is measured with dropout off, so it can lie below. Losses far above most others, as those of the first updates "
-        f'are, are cut off. Point at a curve to read it.</figcaption></figure><figure class="flow">{others}</figure>'
-    )
+    return html_text(text.strip("\n"))
 
 
 # ------------------------------------------------------------------------------------------- samples
@@ -222,7 +138,7 @@ def _span_row(report: ModelReport, name: str, span: Span | None) -> str:
     tokens = np.empty(0, np.int64) if span is None else span.tokens
     text = "".join(pieces(report.model.vocabulary, tokens))
     text = text if len(text) <= 400 else text[:400] + " …"
-    shown = _text(text).replace("\n", "↵ ")
+    shown = html_text(text).replace("\n", "↵ ")
     return f'<tr><td>{name}</td><td class="number">{len(tokens):,}</td><td><span class="label">{shown}</span></td></tr>'
 
 
@@ -241,7 +157,7 @@ def _tokens(shown: Sequence[str], kind: str, levels: Sequence[int]) -> str:
 
 
 def _visible(piece: str) -> str:
-    return _text(piece).replace("\n", "↵\n")
+    return html_text(piece).replace("\n", "↵\n")
 
 
 def _surprise(report: ModelReport) -> str:
@@ -252,7 +168,7 @@ def _surprise(report: ModelReport) -> str:
     levels = np.searchsorted(theme.SURPRISE_BITS, reading.surprisals.bits[: count - 1], side="right")
     tokens = _tokens(reading.pieces[1:count], "u", levels.tolist())
     return (
-        f"<p>The start of {_text(reading.name)}, tinted by how little the model expected each {unit} after those "
+        f"<p>The start of {html_text(reading.name)}, tinted by how little the model expected each {unit} after those "
         f"before it: {reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
         f'arrow keys to see what was expected in its place.</p>{_surprise_key()}<div class="beside"><div class="reading" '
         f'role="group" aria-label="Text" data-surprise="surprise-data" data-panel="surprise-panel">'
@@ -293,7 +209,7 @@ def _cells(report: ModelReport) -> str:
     pills = "".join(_pill(k, cell) for k, cell in enumerate(reading.cells))
     digits = ["".join(np.base_repr(level, 36).lower() for level in row) for row in levels]
     return (
-        f"<p>The text is {_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
+        f"<p>The text is {html_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
         f"tanh(c) near −1, red one near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
         f'see. Choose several to see them side by side.</p><fieldset data-cells="cell-data"><legend>Cells</legend>{pills}'
@@ -324,7 +240,7 @@ def _pill(k: int, cell: ReadableCell) -> str:
 
 def _cell_name(cell: ReadableCell) -> str:
     what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
-    return _text(f"layer {cell.layer + 1}, cell {cell.unit}: {what}")
+    return html_text(f"layer {cell.layer + 1}, cell {cell.unit}: {what}")
 
 
 # ------------------------------------------------------------------------------------------- gates
@@ -345,7 +261,7 @@ def _gates(report: ModelReport) -> str:
     heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>{shares}</th>" for gate in SIGMOID_GATES)
     rows = "".join(_gate_row(k, layer) for k, layer in enumerate(layers))
     return (
-        f"<p>How decided the gates are while it reads {_text(report.reading.name)}: each dot is a unit, at the shares of "
+        f"<p>How decided the gates are while it reads {html_text(report.reading.name)}: each dot is a unit, at the shares of "
         "the time that its gate is open and closed. Dots in the lower right corner of the forget gate remember for long; "
         f"dots near the diagonal act like switches; dots near the origin are never decided.</p><figure><div "
         f'class="scatters">{charts}</div><figcaption>After figure 4 of Karpathy, Johnson and Fei-Fei, Visualizing and '

@@ -24,6 +24,7 @@ MODELS = {  # task -> its config and its model
     "classification": (
         "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
     ),
+    "translation": ("nblstm.tasks.translation.config:TranslatorConfig", "nblstm.tasks.translation.model:Translator"),
 }  # fmt: skip
 TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
 RUNS = {  # what is trained on files: task -> its settings and its run
@@ -32,8 +33,15 @@ RUNS = {  # what is trained on files: task -> its settings and its run
     "classification": (
         "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
     ),
+    "translation": (
+        "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS", "nblstm.tasks.translation.run:TranslatorRun",
+    ),
 }  # fmt: skip
-VERBS = {"language": "language", "classify": "classification"}  # what a person asks for -> the task
+VERBS = {
+    "language": "language",
+    "classify": "classification",
+    "translate": "translation",
+}  # what a person asks for -> the task
 VARIANTS = {"masked": "language"}  # task -> the one whose settings ask for it
 
 
@@ -75,6 +83,11 @@ def settings_of(task: str) -> RunSettings:
 def run_of(task: str) -> TaskRun:
     """Return what makes runs of a task."""
     return _named(RUNS[task][1])()
+
+
+def run_of_model(model: Any) -> TaskRun:
+    """Return what makes runs of a model's task."""
+    return run_of(task_of(type(model.config)))
 
 
 def run_named(name: Any) -> str:

@@ -7,6 +7,7 @@ for both in `registry.RUNS`. The session asks in this order:
     resume   known, check_known, read_again, trainer
     save     stored (checkpoint), training and model (model file)
     shown    introduce, batches, found, watched, doubts, next
+    later    evaluate (a model on files, where the task has MEASURES), describe
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
 Places = Mapping[str, Sequence[str]]  # name of RunSettings.places -> paths, absolute
+TOKENS_SHOWN = 40  # of a vocabulary
 Notify = Callable[[str], None]
 
 
@@ -34,6 +36,13 @@ class Material(Protocol):
 
     fingerprint: str
     vocabulary: Vocabulary
+
+
+class TaskEvaluation(NamedTuple):
+    """What was measured on files: as JSON values by name, and as lines to be read."""
+
+    facts: dict[str, Any]
+    lines: list[str]
 
 
 class TaskRun(ABC):
@@ -50,6 +59,7 @@ class TaskRun(ABC):
     FITTED: ClassVar[tuple[str, ...]] = ("batch_size",)  # fields of the recipe that `fitted` may change
     STORED: ClassVar[Mapping[str, Rule]] = {"vocabulary": OBJECT}  # what `stored` puts in a checkpoint
     MEASURES: ClassVar[Mapping[str, Callable[[float], str]]] = {}  # of a validation beside the loss -> as it is shown
+    ASKED: ClassVar[tuple[str, ...]] = ()  # further settings of `evaluate`
     UNIT: ClassVar[str] = "token"  # what a loss is the mean over
     MARK: ClassVar[bool] = True  # whether checkpoints name the task; those of format version 1 do not
 
@@ -144,25 +154,51 @@ class TaskRun(ABC):
         )
 
     def best(self, measures: Mapping[str, float]) -> str:
-        """Say how good the best weights are: "valid 0.4321 nats per text, accuracy 81.2 %"."""
+        """Say how good weights are: "0.4321 nats per text, accuracy 81.2 %"."""
         found = self.found(measures)
-        return f"valid {measures['loss']:.4f} nats per {self.UNIT}{', ' if found else ''}{found}"
+        return f"{measures['loss']:.4f} nats per {self.UNIT}{', ' if found else ''}{found}"
 
     def watched(self, recipe: Any) -> str:
         """Name what decides which weights are kept: "validation loss"."""
         return "validation loss"
 
+    def doubt(self, known: Any, measures: Mapping[str, float]) -> str | None:
+        """Say what speaks against a model of such measures, without a full stop; None for nothing.
+
+        known: the model, or the material that it was trained on: what has the vocabulary.
+        """
+        return None
+
     def doubts(self, material: Any, trainer: Trainer) -> Iterator[str]:
-        """Yield what speaks against the model, without a full stop."""
-        return iter(())
+        """Yield what speaks against the model that was trained, without a full stop."""
+        if (found := self.doubt(material, trainer.best_measures)) is not None:
+            yield found
 
     @abstractmethod
     def next(self, shape: Any) -> str:
         """Return the name of the command that uses the model: "sample"."""
 
+    # ------------------------------------------------------------ a model that is there
+
+    def evaluate(
+        self, model: Any, places: Places, reading: Any, backend: str = "auto", threads: int = 0, **asked: Any
+    ) -> TaskEvaluation:
+        """Measure a model on files, by MEASURES and what else says how good it is. TextError names file and line.
+
+        asked: settings of ASKED.
+        """
+        raise ConfigError(f"nothing measures a model of {self.TASK} on files.")
+
+    def describe(self, model: Any) -> list[tuple[str, str]]:
+        """Return (name, value) of what a model knows, to be read: its vocabulary."""
+        v = model.vocabulary
+        tokens = " ".join(repr(token)[1:-1] for token in v.tokens[:TOKENS_SHOWN])
+        more = " ..." if len(v) > TOKENS_SHOWN else ""
+        return [("vocabulary", f"{len(v):,} tokens, level {v.level}"), ("tokens", tokens + more)]
+
     def check_writes(self, shape: Any) -> None:
         """Raise ConfigError unless the model can write text while it is trained."""
-        raise ConfigError(f"a model of the task {self.TASK} writes no text; leave sample out.")
+        raise ConfigError(f"a model of {self.TASK} writes no text; leave sample out.")
 
 
 def text_of(vocabulary: Vocabulary, text: Any) -> Any:

@@ -152,10 +152,14 @@ class Session:
             try:
                 run = stored_run(facts)
                 _check_task(run, task)
-                recipe = _changed(run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), facts)
-                kernels.load(recipe.device)
                 shape: Any = run.SETTINGS.network.from_dict(facts["model"])
-                reading, known = run.SETTINGS.reading.from_dict(facts["text"]), run.known(facts)
+                reading: Any = run.SETTINGS.reading.from_dict(facts["text"])
+                stored = {**vars(reading), **vars(shape), **facts["model"]}
+                recipe = _changed(
+                    run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), stored, facts["asked"]
+                )
+                kernels.load(recipe.device)
+                known = run.known(facts)
                 moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
                 material = run.read_again(
@@ -415,12 +419,15 @@ def _check_task(run: TaskRun, task: str | None) -> None:
         raise ConfigError(f"task of the run is {verb_of(run.TASK)}, got {verb_of(task)}; leave task out.")
 
 
-def _changed(config: Any, changes: dict[str, Any], facts: Mapping[str, Any]) -> Any:
-    """Return the stored recipe with the limits asked for now: a new limit replaces all old ones."""
-    stored = {**facts["text"], **facts["model"], **config.to_dict()}
+def _changed(config: Any, changes: dict[str, Any], others: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+    """Return the stored recipe with the limits asked for now: a new limit replaces all old ones.
+
+    others: the run's settings of reading and of the network. asked: what was asked for where the recipe was fitted.
+    """
+    stored = {**others, **config.to_dict()}
     resumable = [name for name in RESUMABLE if name in config.names()]
     for name, value in changes.items():
-        if name not in resumable and value not in (stored.get(name), facts["asked"].get(name)):
+        if name not in resumable and value not in (stored.get(name), asked.get(name)):
             raise ConfigError(
                 f"{name} is part of the run and stays {stored.get(name)} when it goes on, got {value}; "
                 f"what can change is {', '.join(resumable)}."

@@ -69,7 +69,11 @@ class TextModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
-        save_model(path, ModelFile.of(self.config, self.vocabulary, self.parameters, {}, self.training))
+        save_model(path, self._file())
+
+    def _file(self) -> ModelFile:
+        """Return what the file holds."""
+        return ModelFile.of(self.config, self.vocabulary, self.parameters, {}, self.training)
 
     # ------------------------------------------------------------ what it is
 

@@ -5,10 +5,10 @@ only ever added to: what is there is never made again, and this script leaves it
 to `tests/support/golden.py` and to the tables below, and run this. All of format version 1 was made by nblstm 0.1.0, what is
 computed with NumPy on x86-64.
 
-    corpus.txt                    the text of all models and runs
+    corpus.txt, labelled.tsv      the texts of all models and runs
     NAME.safetensors              stored models: of text, of windows, of series
     model.state.safetensors       a state of model.safetensors
-    NAME.checkpoint.safetensors   runs that stopped in the middle of an epoch; their text was at /tmp/golden/corpus.txt
+    NAME.checkpoint.safetensors   runs that stopped in the middle of an epoch; their text was in /tmp/golden
     golden.json                   what the models say and write, and the random streams
     parameters.npz                the parameters of every kind after 12 updates, and of the runs at their end
 """
@@ -26,8 +26,6 @@ import numpy as np
 from support import golden
 
 import nblstm
-from nblstm.config import TextConfig, TrainConfig
-from nblstm.tasks.session import Session
 
 
 def language_model(name, output, folder):
@@ -55,17 +53,19 @@ def series_model(output, folder):
     nblstm.SeriesModel(**settings).fit(golden.waves()).save(output)
 
 
+def classifier(output, folder):
+    """A classifier."""
+    texts, labels = nblstm.read_labelled(golden.LABELLED)
+    settings = {"hidden_size": 5, "pooling": "max", "epochs": 4, "batch_size": 8, "lr": 0.02, "threads": 1}
+    nblstm.TextClassifier(**settings).fit(texts, labels).save(output)
+
+
 def checkpoint(name, output, folder):
     """The checkpoint of a run that stopped in the middle of an epoch."""
     place = Path("/tmp/golden")
     place.mkdir(exist_ok=True)
-    shutil.copy(golden.CORPUS, place)
-    text, model, config = golden.parts({**golden.OF_A_RUN, **golden.RUNS[name]})
-    session = Session.start(
-        [str(place / "corpus.txt")], folder / f"{name}.safetensors", text=TextConfig(**text), model=model,
-        config=TrainConfig(**config),
-    )  # fmt: skip
-    golden.with_numpy(session.trainer)
+    corpus = shutil.copy(golden.corpus_of(name), place)
+    session = golden.started(name, corpus, folder / f"{name}.safetensors")
     for _ in session.run(lambda: session.trainer.step == golden.STOPPED):
         pass
     shutil.rmtree(place)
@@ -77,6 +77,7 @@ FILES = {
     golden.STATE: state,
     "window.safetensors": windowed_model,
     "series.safetensors": series_model,
+    "classifier.safetensors": classifier,
     **{f"{name}.checkpoint.safetensors": partial(checkpoint, name) for name in golden.RUNS},
 }
 NUMBERS = {
@@ -84,6 +85,7 @@ NUMBERS = {
     "after state": lambda folder: golden.after_state("numpy"),
     "window": lambda folder: golden.of_windowed_model(),
     "series": lambda folder: golden.of_series_model("numpy"),
+    "classifier": lambda folder: golden.of_classifier("numpy"),
     **{
         f"losses of {name}": lambda folder, kind=kind: golden.trained(kind, folder)[1]
         for name, kind in {**golden.KINDS, **golden.MORE}.items()

@@ -51,7 +51,7 @@ def run(asked, folder):
     for number in range(asked.count):
         kind, damage, content = mutations.mutated(random, contents)
         path.write_bytes(content)
-        backends = ("numpy", "cpu") if random.random() < asked.cpu or kind == "run" else ("numpy",)
+        backends = ("numpy", "cpu") if random.random() < asked.cpu or kind in mutations.RUNS else ("numpy",)
         started = time.perf_counter()
         verdict = mutations.judge(kind, path, folder, backends, reference)
         slowest = max(slowest, time.perf_counter() - started)

@@ -17,7 +17,7 @@ from nblstm.nn.parameters import initial
 from nblstm.nn.workspace import Workspaces
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
-from nblstm.tasks.registry import split_settings
+from nblstm.tasks.registry import run_named, settings_of, split_settings
 from nblstm.tasks.series.batches import Table, Training
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.session import Session
@@ -27,7 +27,8 @@ from nblstm.tasks.window.network import initial_windows
 from nblstm.text.buckets import Buckets
 
 DATA = Path(__file__).parents[1] / "data"
-CORPUS, NUMBERS, PARAMETERS = DATA / "corpus.txt", DATA / "golden.json", DATA / "parameters.npz"
+CORPUS, LABELLED = DATA / "corpus.txt", DATA / "labelled.tsv"
+NUMBERS, PARAMETERS = DATA / "golden.json", DATA / "parameters.npz"
 
 # ---------------------------------------------------------------- stored models
 
@@ -105,6 +106,15 @@ def of_windowed_model():
     }
 
 
+def of_classifier(backend):
+    """All that the stored classifier says."""
+    model, texts = nblstm.load(DATA / "classifier.safetensors"), ["a lovely day", "", "darkness unseen winds of day"]
+    return {
+        "classes": model.classes_.tolist(), "probabilities": model.predict_proba(texts, backend).tolist(),
+        "contributions": [[score for _, score in tokens] for tokens in model.contributions(texts, backend)],
+    }  # fmt: skip
+
+
 def waves(steps=60):
     """Two series (steps, 2), in numbers that no machine computes differently."""
     t = np.arange(steps)
@@ -135,14 +145,35 @@ RUNS = {  # that stopped after STOPPED updates, in float64
         "hidden_size": 6, "num_layers": 1, "level": "word", "min_count": 2, "optimizer": "sgd", "momentum": 0.9, "nesterov": True,
         "lr": 0.3, "schedule": "plateau", "decay_after": 1, "epochs": 6,
     },
+    "classifier-run": {
+        "task": "classify", "bptt": None, "hidden_size": 6, "pooling": "attention", "class_weights": "balanced",
+        "monitor": "accuracy", "valid_fraction": 0.25, "epochs": 4,
+    },
 }  # fmt: skip
 STOPPED, OF_A_RUN = 17, {"dtype": "float64", "batch_size": 4, "bptt": 16, "seed": 3, "threads": 1}
+
+
+def started(name, path, output):
+    """The session of a new run on the file at `path`, to be computed with NumPy."""
+    asked = {key: value for key, value in {**OF_A_RUN, **RUNS[name]}.items() if value is not None}
+    task, text, model, config, _ = split_settings(asked, run_named(asked.pop("task", "language")))
+    kinds = settings_of(task)
+    session = Session.start(
+        [str(path)], output, task=task, text=kinds.reading(**text), model=model, config=kinds.recipe(**config)
+    )
+    with_numpy(session.trainer)
+    return session
+
+
+def corpus_of(name):
+    """The file that a stored run reads."""
+    return LABELLED if "task" in RUNS[name] else CORPUS
 
 
 def continued(name, folder):
     """The session of a stored run that has gone on to its end, computed with NumPy."""
     shutil.copy(DATA / f"{name}.checkpoint.safetensors", folder / "run.checkpoint.safetensors")
-    session = Session.resume(folder / "run.safetensors", paths=[str(CORPUS)])
+    session = Session.resume(folder / "run.safetensors", paths=[str(corpus_of(name))])
     with_numpy(session.trainer)
     for _ in session.run():
         pass
@@ -152,7 +183,7 @@ def continued(name, folder):
 def continued_by_library(name, folder):
     """The parameters of the model that `nblstm.train` returns when it goes on with a stored run."""
     shutil.copy(DATA / f"{name}.checkpoint.safetensors", folder / "run.checkpoint.safetensors")
-    return nblstm.train(CORPUS, folder / "run.safetensors", resume=True).parameters
+    return nblstm.train(corpus_of(name), folder / "run.safetensors", resume=True).parameters
 
 
 def with_numpy(trainer, kernels=None):

@@ -9,7 +9,8 @@ CONTRACT = [
     "recurrent_backward", "decode_weights", "decode_work",
     "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
     "softmax_work",
-    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "clear", "squared_norm", "clip_values",
+    "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "attention_work",
+    "attention_forward", "attention_backward", "clear", "squared_norm", "clip_values",
     "adam", "sgd", "average", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}

@@ -19,11 +19,18 @@ from nblstm.files import model_file
 from nblstm.nn.parameters import initial, named_tensors
 from nblstm.reporting.facts import model_facts
 from nblstm.tasks.checkpoint import read_checkpoint
+from nblstm.tasks.classification.config import ClassifierConfig
+from nblstm.tasks.classification.model import TextClassifier
+from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
+from nblstm.tasks.translation.config import TranslatorConfig
+from nblstm.tasks.translation.network import initial_translator
+from nblstm.tasks.translation.run import TranslatorRun
+from nblstm.tasks.translation.training import PairedCorpus
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
@@ -57,11 +64,25 @@ OTHERS = [
 ]
 
 
+RUNS = ("run", "classifier-run")  # kinds that are checkpoints
+
+
 def originals(folder, trained):
     """Write a small file of every kind; kind -> path. trained: a folder with the files of a run."""
     paths = {
         name: Path(folder, f"{name}.safetensors")
-        for name in ("char", "word", "byte", "window", "series", "state", "run")
+        for name in (
+            "char",
+            "word",
+            "byte",
+            "window",
+            "series",
+            "classifier",
+            "translator",
+            "state",
+            "run",
+            "classifier-run",
+        )
     }
     for level, options in {
         "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
@@ -76,10 +97,43 @@ def originals(folder, trained):
     model_file.save_model(paths["window"], model_file.ModelFile(config, vocabulary, weights, {}, FACTS))
     config, scale = SeriesConfig(2, 2, hidden_size=4, num_layers=1, dropout=0.0), Scale(np.zeros(2), np.ones(2))
     SeriesModel()._take(config, initial(config, 0), scale, scale, {"steps": 3}).save(paths["series"])
+    classifier(paths["classifier"])
+    shutil.copy(classifier_run(Path(folder)), paths["classifier-run"])
+    words = (Vocabulary.build([TEXT], level, ends=True) for level in ("char", "word"))
+    TranslatorRun().model(*translator(*words), {"steps": 3}).save(paths["translator"])
     model = nblstm.load(paths["char"])
     model.save_state(paths["state"], model.state("ab"))
     shutil.copy(Path(trained, "model.checkpoint.safetensors"), paths["run"])
     return paths
+
+
+def classifier(path):
+    """Write a small classifier."""
+    vocabulary = Vocabulary.build([TEXT], "char", ends=True)
+    shape = {"hidden_size": 4, "pooling": "attention", "bidirectional": False}
+    config = ClassifierConfig(len(vocabulary), labels=("no", "yes", "<b>"), **shape)
+    TextClassifier.of_parameters(config, vocabulary, initial_classifier(config, vocabulary, 0), FACTS).save(path)
+
+
+def classifier_run(folder):
+    """The checkpoint of a classifier's run, whose texts lie in the folder."""
+    (folder / "labelled.tsv").write_text("abba\tx\nba ba\ty\nab\tx\nbb\ty\n" * 3)
+    settings = {"hidden_size": 4, "level": "char", "batch_size": 4, "threads": 1, "epochs": 9}
+    stops = iter([False] * 8)
+    nblstm.train(
+        folder / "labelled.tsv",
+        folder / "started.safetensors",
+        task="classify",
+        stop=lambda: next(stops, True),
+        **settings,
+    )
+    return folder / "started.checkpoint.safetensors"
+
+
+def translator(source, target):
+    """The config, the material and the parameters of a small translator."""
+    config = TranslatorConfig(len(target), len(source), hidden_size=4, num_layers=1)
+    return config, PairedCorpus((source, target), ([], []), ([], [])), initial_translator(config, 0)
 
 
 # ---------------------------------------------------------------- damage
@@ -234,7 +288,7 @@ def load(kind, path, folder):
         return SeriesModel.load(path)
     if kind == "state":
         return nblstm.load(folder / "char.safetensors").load_state(path)
-    return read_checkpoint(path) if kind == "run" else nblstm.load(path)
+    return read_checkpoint(path) if kind in RUNS else nblstm.load(path)
 
 
 def use(kind, path, loaded, folder, backends):
@@ -248,9 +302,17 @@ def use(kind, path, loaded, folder, backends):
             loaded.predict(np.ones((4, D)), backend)
         if loaded.config.predicts == "next":
             loaded.forecast(np.ones((4, D)), 2)
+    elif kind == "translator":
+        for backend in backends:
+            loaded.translate(["Abba, ba", ""], n=3, beam=2, backend=backend)
     elif kind == "state":
         "".join(nblstm.load(folder / "char.safetensors").generate("a", state=loaded, n=3, backend="numpy"))
-    elif kind == "run":
+    elif kind == "classifier":
+        model_facts(path, loaded)
+        for backend in backends:
+            loaded.evaluate(["Abba, ba", ""], loaded.classes_[:2], backend)
+            loaded.contributions(["ba"], backend)
+    elif kind in RUNS:
         if "cpu" in backends:
             go_on(path, folder)
     else:

@@ -9,6 +9,7 @@ float16, activations as that; every sum is float32 or wider. Inside a kernel arr
 from __future__ import annotations
 
 from nblstm.kernels.cuda.arrays import array, assign, convert, empty, host, zeros_like
+from nblstm.kernels.cuda.attention import attention_backward, attention_forward, attention_work
 from nblstm.kernels.cuda.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.cuda.device import describe, require
 from nblstm.kernels.cuda.drawing import draw
@@ -36,7 +37,8 @@ from nblstm.kernels.cuda.recurrent import recurrent_backward, recurrent_forward,
 from nblstm.kernels.cuda.searching import search
 
 __all__ = [
-    "adam", "array", "assign", "average", "clear", "clip_values", "decode", "decode_weights", "decode_work", "draw", "dropout",
+    "adam", "array", "assign", "attention_backward", "attention_forward",
+    "attention_work", "average", "clear", "clip_values", "decode", "decode_weights", "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "convert", "describe", "require", "recurrent_backward", "recurrent_forward", "recurrent_work",
     "rmsprop", "scale_texts", "search",

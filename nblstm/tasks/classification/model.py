@@ -180,6 +180,31 @@ class TextClassifier(Estimator):
             raise ConfigError("there is nothing to measure without texts; give one at least.")
         return Evaluation.of(classes, expected, self.predict_proba(asked, backend, threads))
 
+    def contributions(
+        self, texts: Iterable[str], backend: str = "auto", threads: int = 0
+    ) -> list[list[tuple[str, float]]]:
+        """Tell what moved the decision on each text: (token, contribution) of its tokens that are read, in their order.
+
+        A contribution above 0 spoke for the label that is most probable, one below 0 against it: gradient times input
+        of the margin between its logit and the mean of the others.
+        """
+        self._fitted()
+        asked, config = _checked_texts(texts), self.config
+        if backend == "auto":
+            backend, _ = backend_for(config, asked, True)
+        network: Any = self._network(backend, threads)
+        ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
+        found: list[list[tuple[str, float]]] = [[] for _ in asked]
+        if asked:
+            source = LabelledTexts(ids, offsets, np.zeros(len(asked), np.int32), 1)
+            for places, chunk in source.in_batches(config):
+                _, scores = network.contributions(chunk)
+                for n, place in enumerate(places.tolist()):
+                    rows = chunk.offsets[: offsets[place + 1] - offsets[place]] + n
+                    tokens = [self.vocabulary.tokens[id] for id in chunk.tokens[rows].tolist()]
+                    found[place] = list(zip(tokens, scores[rows].tolist()))
+        return found
+
     def _fitted(self) -> None:
         """Raise ConfigError before there is a model."""
         if not self.__sklearn_is_fitted__():

@@ -22,7 +22,7 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, percent, text_of
+from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, check_vocabulary_of_run, percent, text_of
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -59,17 +59,16 @@ class ClassifierRun(TaskRun):
             labelled_in(places[name], reading.text_column, reading.label_column, reading.encoding)
             for name in ("corpus", "valid")
         )
-        if places["valid"] and not valid.texts:
-            raise TextError(f"there is no labelled text in {', '.join(places['valid'])}; name a file with some.")
         classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
+        train, held_out = (
+            LabelledPart(read.texts, labels_of(read, classes, places[name]))
+            for name, read in (("corpus", corpus), ("valid", valid))
+        )
         if len(classes) < 2:
             raise TextError(
                 f"labels must be of two kinds at least, got {len(classes)} in {', '.join(places['corpus'])}; "
                 "a classifier has to choose."
             )
-        train, held_out = _part(corpus, classes), _part(valid, classes)
-        if not train.texts:
-            raise TextError(f"there is no labelled text in {', '.join(places['corpus'])}; name a file with some.")
         if not places["valid"]:
             train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
         vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
@@ -147,13 +146,40 @@ class ClassifierRun(TaskRun):
             label = material.classes[int(count.argmax())]
             yield f"the model is right in {percent(accuracy)}, and so is who always says {label!s:.40}"
 
+    # ------------------------------------------------------------ a model that is there
+
+    def evaluate(
+        self,
+        model: TextClassifier,
+        places: Places,
+        reading: LabelledTextConfig,
+        backend: str = "auto",
+        threads: int = 0,
+        **asked: Any,
+    ) -> TaskEvaluation:
+        """Measure accuracy, F1, confusion and calibration. TextError names file and line of a label that is not known."""
+        read = labelled_in(places["corpus"], reading.text_column, reading.label_column, reading.encoding)
+        expected = labels_of(read, model.config.classes, places["corpus"])
+        found = model.evaluate(read.texts, model.classes_[indices(expected)], backend, threads)
+        return TaskEvaluation(found.facts(), found.lines())
+
+    def describe(self, model: TextClassifier) -> list[tuple[str, str]]:
+        """Return the vocabulary and the labels."""
+        labels = f"{len(model.config.labels):,}: {', '.join(model.config.labels):.300}"
+        return [*super().describe(model), ("labels", labels)]
+
     def next(self, shape: Any) -> str:
         """Return the name of the command that uses the model."""
         return "classify"
 
 
-def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
-    """Find the places of the labels among the classes. TextError names file and line of a label that is none of them."""
+def labels_of(read: LabelledLines, classes: Sequence[Any], paths: Sequence[str]) -> np.ndarray:
+    """Find the place of each label among the classes, (texts,) int32.
+
+    TextError names file and line of a label that is none of them, and the paths if there is no text in them.
+    """
+    if paths and not read.texts:
+        raise TextError(f"there is no labelled text in {', '.join(paths)}; name a file with some.")
     numbers = {str(label): number for number, label in enumerate(classes)}
     for label, (name, line) in zip(read.labels, read.places):
         if label not in numbers:
@@ -161,7 +187,7 @@ def _part(read: LabelledLines, classes: Sequence[Any]) -> LabelledPart:
             raise TextError(
                 f"{name}, line {line}: the label {label!r:.40} is none that is learned; these are {known:.200}."
             )
-    return LabelledPart(read.texts, np.array([numbers[label] for label in read.labels], np.int32))
+    return np.array([numbers[label] for label in read.labels], np.int32)
 
 
 def _counts(corpus: LabelledCorpus) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ class LanguageConfig(TokenStackConfig):
     """A language model that reads from left to right; stored in its file."""
 
     KEY: ClassVar[str] = "nblstm"
+    may_adapt: ClassVar[bool] = True
 
     @classmethod
     def owns(cls, fields: Mapping[str, Any]) -> bool:

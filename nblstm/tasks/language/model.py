@@ -5,26 +5,31 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import BeamConfig, SampleConfig, WriteConfig
+from nblstm.config import BeamConfig, SampleConfig, WriteConfig, is_number
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import load_state, save_state
+from nblstm.files.model_file import ModelFile, load_state, save_state
 from nblstm.generation import sampler
+from nblstm.kernels import fastest
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.nn.state import State
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
+from nblstm.text.vocabulary import checked
 
 if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
+    from nblstm.adapting import AdaptingNetwork
     from nblstm.generation.beam import Hypothesis
     from nblstm.generation.cowriter import CoWriter
+    from nblstm.scoring import Score
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -46,6 +51,7 @@ class LanguageModel(TextModel):
     """A trained language model, see `TextModel`."""
 
     CONFIG = LanguageConfig
+    statistics: np.ndarray | None = None  # gradient statistics (num_parameters,), see `prepared`
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """Return the state of the model after `text`, to be passed to `generate`.
@@ -185,6 +191,103 @@ class LanguageModel(TextModel):
 
         found = distinct(search.hypotheses(), text_of)[: config.num_samples]
         return [BeamText(text, hypothesis.log_probability, hypothesis.score) for text, hypothesis in found]
+
+    # ------------------------------------------------------------ learning while reading
+
+    def prepared(
+        self,
+        text: str,
+        backend: str = "auto",
+        threads: int = 0,
+        on_progress: Callable[[int], None] = lambda tokens: None,
+    ) -> LanguageModel:
+        """Return the same model with gradient statistics, by which it learns better while it reads.
+
+        text: that of its training, or some of it. ConfigError if it is too short; see `nblstm.adapting`. on_progress:
+        called with the number of tokens read since the last call.
+        """
+        from nblstm.adapting import gradient_statistics
+
+        network = self.network(fastest() if checks.a(str, "backend", backend) == "auto" else backend, threads)
+        return self.with_statistics(gradient_statistics(network, self.encode(text), on_progress))
+
+    def with_statistics(self, statistics: np.ndarray | None) -> LanguageModel:
+        """Return the same model with these gradient statistics (num_parameters,), or with none. ConfigError for others."""
+        from nblstm.adapting import check_statistics
+
+        model = LanguageModel(self.config, self.vocabulary, self._given, self.training)
+        model.statistics = None if statistics is None else check_statistics(self.config, statistics)
+        return model
+
+    def with_best_rate(
+        self,
+        text: str,
+        backend: str = "auto",
+        threads: int = 0,
+        on_progress: Callable[[int], None] = lambda tokens: None,
+    ) -> tuple[LanguageModel, list[float]]:
+        """Return the same model with the rate of learning that does best on a text, and the loss with each of the RATES.
+
+        text: one that was not trained on, and on which the model is not judged. `adapting` takes the rate, from then on.
+        """
+        from nblstm.adapting import RATES
+
+        losses = []
+        for rate in RATES:
+            losses.append(self.dynamic_score(text, backend, threads, rule="rms", rate=rate).loss)
+            on_progress(len(text))
+        kept = {"rate": RATES[int(np.argmin(losses))]}
+        model = LanguageModel(self.config, self.vocabulary, self._given, {**self.training, "adapt": kept})
+        return model.with_statistics(self.statistics), losses
+
+    def adapting(self, backend: str = "auto", threads: int = 0, **settings: Any) -> AdaptingNetwork:
+        """Return a network that learns from what it reads, for `nblstm.scoring`; the model stays as it is.
+
+        backend: "numpy", "cpu", or "auto" for the fastest that there is. settings: fields of AdaptConfig (rule, rate,
+        decay, segment); ConfigError names a wrong one.
+        """
+        from nblstm.adapting import AdaptingNetwork
+        from nblstm.config.adapting import AdaptConfig
+
+        prepared = self.statistics is not None and settings.get("rule", "auto") != "sgd"
+        how = AdaptConfig.from_dict({**(self._kept_rate() if prepared else {}), **settings})
+        chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
+        return AdaptingNetwork(self.config, self.parameters, self.statistics, how, chosen, threads)
+
+    def _kept_rate(self) -> dict[str, float]:
+        """Return the rate that `with_best_rate` has kept; a file may hold anything there."""
+        kept = self.training.get("adapt")
+        rate = kept.get("rate") if isinstance(kept, dict) else None
+        return {"rate": float(rate)} if isinstance(rate, (int, float)) and is_number(rate) and rate > 0 else {}
+
+    def adapt(self, text: str, backend: str = "auto", threads: int = 0, **settings: Any) -> LanguageModel:
+        """Return a model that has read a text, and learned from it; arguments as in `adapting`. This one stays as it is."""
+        from nblstm.scoring import score
+
+        network = self.adapting(backend, threads, **settings)
+        score(network, self.vocabulary, [checked(text)])
+        model = LanguageModel(self.config, self.vocabulary, network.parameters, self.training)
+        model.statistics = self.statistics
+        return model
+
+    def dynamic_score(self, text: str, backend: str = "auto", threads: int = 0, **settings: Any) -> Score:
+        """Score a text as `score` does, while learning from it; arguments as in `adapting`. Never mix the two."""
+        from nblstm.scoring import score
+
+        return score(self.adapting(backend, threads, **settings), self.vocabulary, [checked(text)])
+
+    # ------------------------------------------------------------ files
+
+    @classmethod
+    def restore(cls, file: ModelFile) -> LanguageModel:
+        """Make the model of a file's content. ConfigError where it does not fit together."""
+        assert file.vocabulary is not None
+        model = cls(file.config, file.vocabulary, file.parameters, file.training)
+        return model.with_statistics(flatten(file.statistics, file.config)) if file.statistics else model
+
+    def _file(self) -> ModelFile:
+        statistics = {} if self.statistics is None else named_tensors(self.statistics, self.config)
+        return replace(super()._file(), statistics=statistics)
 
     def cowriter(self, **settings: Any) -> CoWriter:
         """Start a text to be written together: give it keys and ask for the model's continuations.

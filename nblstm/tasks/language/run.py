@@ -117,10 +117,9 @@ class LanguageRun(TaskRun):
         """Say how good the best weights are, by loss and perplexity."""
         return f"{super().best(measures)}, perplexity {math.exp(min(measures['loss'], 700)):.2f}"
 
-    def doubts(self, material: Corpus, trainer: Trainer) -> Iterator[str]:
-        """Yield that a guess would be better, where it would."""
-        if (found := worse_than_guessing(trainer.best_loss, len(material.vocabulary))) is not None:
-            yield found
+    def doubt(self, known: Any, measures: Mapping[str, float]) -> str | None:
+        """Say that a guess would be better, where it would."""
+        return worse_than_guessing(measures.get("loss"), len(known.vocabulary))
 
     def next(self, shape: TokenStackConfig) -> str:
         """Return the name of the command that uses the model."""
