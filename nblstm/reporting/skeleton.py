@@ -23,9 +23,7 @@ from nblstm.version import __version__
 WIDE, NARROW = (760, 400), (340, 320)  # sizes of the loss chart, pixels
 
 
-def page_of(
-    title: str, summary: str, sections: Sequence[tuple[str, str, str]], modified: float | None = None
-) -> str:
+def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]], modified: float | None = None) -> str:
     """Write a page. title: text. summary, and of the sections (id, title, content): HTML.
 
     modified: when the model's file was written, seconds since 1970.
