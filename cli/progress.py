@@ -33,7 +33,8 @@ class Progress:
         self.stream = None if quiet else stream
         self.clock = clock
         self.columns = columns or self._terminal_columns
-        self.in_place = self._is_terminal()
+        self.in_place = self._is_terminal() or self._is_notebook()
+        self.erase = ERASE if self._is_terminal() else f"\r{' ' * 79}\r"
         self.status: tuple[str, float, str] | None = None  # head, done, tail of the newest update
         self.epoch: int | None = None
         self.shown = True  # whether the newest update has been written
@@ -92,7 +93,7 @@ class Progress:
 
     def _draw(self, text: str) -> None:
         """Redraw the line with a text, as much of it as fits."""
-        self._write(ERASE + text[: max(self.columns() - 1, 0)])  # the last column would wrap
+        self._write(self.erase + text[: max(self.columns() - 1, 0)])  # the last column would wrap
 
     def _write_above(self, text: str) -> None:
         """Write above the redrawn line."""
@@ -100,7 +101,7 @@ class Progress:
         if not self.in_place:
             self._write(text + "\n")
             return
-        self._write(ERASE + text + "\n")
+        self._write(self.erase + text + "\n")
         if self.status:
             self._show()
 
@@ -109,7 +110,7 @@ class Progress:
         waited = self._waiting is not None
         self._end_wait()
         if (self.status or waited) and self.in_place:
-            self._write(ERASE)
+            self._write(self.erase)
         elif self.status and not self.shown:
             self._show()
         self.status = None
@@ -119,7 +120,7 @@ class Progress:
         head, done, tail = self.status  # type: ignore[misc]
         self.written_at, self.shown = self.clock(), True
         if self.in_place:
-            self._write(ERASE + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
+            self._write(self.erase + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
         else:
             self._write(f"{head}  {tail}".rstrip() + "\n")
 
@@ -139,6 +140,10 @@ class Progress:
             return self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
         except (OSError, ValueError):
             return False
+
+    def _is_notebook(self) -> bool:
+        """Tell whether the stream is that of a notebook, which goes back to a line's start but erases nothing."""
+        return type(self.stream).__module__.startswith("ipykernel.")
 
     def _terminal_columns(self) -> int:
         """Return the terminal's width now; 80 where it does not say."""

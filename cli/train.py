@@ -145,11 +145,19 @@ class _Train(Command):
 @run_setting("threads", "0 means every core.")
 @run_setting("device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
 @run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
-@click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
+@run_setting(
+    "valid_every", "Validate also inside an epoch, after so many updates, or after a time: 90s, 5m, 1h.",
+    metavar="N|TIME",
+)  # fmt: skip
+@click.option(
+    "--keep", type=click.IntRange(0), default=0,
+    help="Keep the models of so many validations, those with the least loss, which is in their names.",
+)  # fmt: skip
+@click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each validation.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    overwrite: bool, task: str | None, sample: int, quiet: bool, **settings: Any,
+    overwrite: bool, task: str | None, keep: int, sample: int, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -169,17 +177,12 @@ def command(
     if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
     progress, context = Progress(sys.stderr, quiet), click.get_current_context()
-    run = _Run(progress)
-
-    def start(session: Any) -> None:
-        if sample:
-            session.task.check_writes(session.trainer.network.config)
-        run.start(session)
+    run = RunShown(progress)
 
     try:
         train(
-            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
-            on_report=lambda report: run.render(report, sample),
+            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
+            sample=sample, on_start=run.start, on_report=run.render,
             on_message=lambda message: progress.line(in_options(message, context.command)),
             stop=run.stop, **asked,
         )  # fmt: skip
@@ -192,7 +195,7 @@ def command(
     return _conclude(run.session, run.first, run.stopped, progress)
 
 
-class _Run:
+class RunShown:
     """The run that the command has started. first: the step it began with; stopped: by a signal."""
 
     def __init__(self, progress: Any) -> None:
@@ -217,9 +220,9 @@ class _Run:
             self.progress.wait("compiling the kernels for this machine, once: about 10 s of work")
         self.told = True
 
-    def render(self, report: Any, sample: int) -> None:
+    def render(self, report: Any) -> None:
         """Show a report; when kernels are compiled after it, that is told."""
-        _render(self.session, report, self.progress, sample)
+        _render(self.session, report, self.progress)
         self._listen()
 
     def stop(self) -> bool:
@@ -228,6 +231,10 @@ class _Run:
         if share is not None:
             self.progress.tell("validating", share, f"{math.floor(100 * share)} %")
         return check()
+
+    def message(self, text: str) -> None:
+        """Show a sentence of the run."""
+        self.progress.line(text)
 
     @property
     def is_saved(self) -> bool:
@@ -243,6 +250,13 @@ class _Run:
         if jit is not None and hasattr(jit, "KernelCache"):
             jit.KernelCache.on_compile = None
         self.progress.close()
+
+
+def run_on_stderr() -> RunShown:
+    """Show a run that is started from Python: on standard error, as the command does."""
+    from nblstm.cli.progress import Progress
+
+    return RunShown(Progress(sys.stderr))
 
 
 def _demo_settings(demo: Any, asked: dict[str, Any]) -> dict[str, Any]:
@@ -278,7 +292,7 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
 
 
-def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
+def _render(session: Any, report: Any, progress: Any) -> None:
     """Show the bar after an update; a line of 80 columns at most (without step and rate where the task
     has measures of its own), and a sample if asked, after an epoch."""
     from nblstm.cli.progress import speed
@@ -300,8 +314,8 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         f"epoch {report.epoch:5.2f}{step}{train}{valid} "
         f"{lr}{speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
     )
-    if sample_tokens:
-        progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
+    if report.sample is not None:
+        progress.text(report.sample)
 
 
 def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:

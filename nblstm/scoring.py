@@ -54,6 +54,12 @@ class Score:
     bytes: int  # UTF-8 bytes they stand for
     unknown: int  # scored tokens that the vocabulary does not have
 
+    def __repr__(self) -> str:
+        return (
+            f"<Score: {self.loss:.4f} nats per token, perplexity {self.perplexity:.2f}, {self.bits_per_character:.4f} bits per "
+            f"character; {self.tokens:,} tokens, {self.unknown:,} unknown>"
+        )
+
     def __add__(self, other: Score) -> Score:
         """Add up the scores of two texts."""
         return Score(*(a + b for a, b in zip(vars(self).values(), vars(other).values())))

@@ -675,9 +675,9 @@ def test_an_epoch_line_fits_80_columns(steps, lr):
     session = SimpleNamespace(trainer=SimpleNamespace(config=SimpleNamespace(epochs=99)), task=found)
     report = SimpleNamespace(
         epoch=12.86, step=steps, smooth_loss=1.0352, valid_loss=1.1655, improved=True, lr=lr, seconds=3599,
-        tokens_per_second=109_600, validated=True, measures={},
+        tokens_per_second=109_600, validated=True, measures={}, sample=None,
     )  # fmt: skip
-    _render(session, report, progress, 0)
+    _render(session, report, progress)
     assert len(shown[0]) <= 80 and shown[0].startswith("epoch 12.86 step ") and shown[0].endswith(" 59:59 best")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from nblstm.config import TextConfig, TrainConfig
 from nblstm.errors import ConfigError
 
-LONGEST = 60  # characters of a value that are shown
+VALUE_CHARACTERS = 60  # characters of a value that are shown
 NO_OPTIONS = ("vocab_size", "dtype")  # fields of a network that no option sets
-LIMITS = ("epochs", "steps", "minutes")
+RUN_LIMITS = ("epochs", "steps", "minutes")
 
 
 def command_line(model: Any) -> str | None:
@@ -33,7 +33,7 @@ def command_line(model: Any) -> str | None:
     words += _options(_shape(model.config), _shape(type(model.config)(vocab_size=model.config.vocab_size)))
     words += ["--bidirectional"] * (model.config.directions == 2)
     defaults = TrainConfig(optimizer=train.optimizer).to_dict()
-    limited = dict.fromkeys(LIMITS) if train.steps or train.minutes else {}
+    limited = dict.fromkeys(RUN_LIMITS) if train.steps or train.minutes else {}
     words += _options(train.to_dict(), {**defaults, "optimizer": TrainConfig.optimizer, **limited})
     return " ".join(words)
 
@@ -56,4 +56,4 @@ def _options(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator
             yield f"--{'' if value else 'no-'}{flag}"
         else:
             shown = f"{value:g}" if isinstance(value, float) else "FILE" if isinstance(value, dict) else str(value)
-            yield f"--{flag} {shlex.quote(shown[:LONGEST])}"
+            yield f"--{flag} {shlex.quote(shown[:VALUE_CHARACTERS])}"

@@ -54,7 +54,7 @@ PLACE = {  # where training stands, as it is stored
 
 @dataclass(frozen=True)
 class Report:
-    """Progress and loss of training after an update or, where `validated` is set, at the end of an epoch."""
+    """Progress and loss of training after an update or, where `validated` is set, after a validation."""
 
     step: int  # updates made
     epoch: float  # passes over the training text, with a fraction
@@ -67,10 +67,16 @@ class Report:
     loss: float  # of the last update's chunk, nats per token
     smooth_loss: float  # loss, averaged over about the last 50 updates
     gradient_norm: float  # before clipping
-    validated: bool = False  # an epoch (or the training) has ended
+    validated: bool = False  # an epoch (or the training) has ended, or the validation text was read inside of one
     valid_loss: float | None = None  # nats per token; None without a validation text
     improved: bool = False  # the validation is the best so far; without a validation text, always
+    sample: str | None = None  # what the model then wrote, where a session was asked for it
     measures: Mapping[str, float] = field(default_factory=dict)  # what else the task measures in validation
+
+    def __repr__(self) -> str:
+        valid = "" if self.valid_loss is None else f", validation loss {self.valid_loss:.4f}{' (best)' * self.improved}"
+        pace = f"{self.tokens_per_second:,.0f} tokens a second"
+        return f"<Report: step {self.step:,}, epoch {self.epoch:.2f}, loss {self.smooth_loss:.4f}{valid}, {pace}>"
 
 
 class Trainer:
@@ -106,12 +112,14 @@ class Trainer:
         self.tokens = 0  # read so far
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
+        self.last_value: float | None = None  # of the last validation
         self.best_loss: float | None = None  # the value of the best validation
         self.best_measures: dict[str, float] = {}  # of the same one
         self.seconds = 0.0
         self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
+        self._validated_at = 0.0  # the value of `seconds` after the last validation of this session, or at its begin
         self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
@@ -134,6 +142,8 @@ class Trainer:
                 return
             if self.progress >= 1:
                 break
+            if self._is_due:
+                yield from self._validate(stop, epoch_ended=False)
             if stop():
                 return
             yield self._update()
@@ -160,6 +170,16 @@ class Trainer:
     def patience_is_over(self) -> bool:
         """Whether too many epochs have brought no better validation loss."""
         return 0 < self.config.patience <= self.waited
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether a validation inside an epoch is to come before the next update."""
+        updates, seconds = getattr(self.config, "valid_interval", (None, None))
+        if not len(self.valid) or self.validated_step == self.step:
+            return False
+        if updates is not None:
+            return self.step % updates == 0
+        return seconds is not None and self.seconds - self._validated_at >= seconds
 
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
@@ -250,7 +270,9 @@ class Trainer:
             return None
         if progress == self.seconds / limit:  # the clock will end it, behind it comes one validation
             return limit - self.seconds + last
-        validations = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
+        validations: float = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
+        updates, _ = getattr(self.config, "valid_interval", (None, None))
+        validations += self.step * (1 - progress) / progress // updates if updates else 0
         return (self.seconds - sum(self._validations)) * (1 - progress) / progress + validations * last
 
     # ------------------------------------------------------------ validation
@@ -273,7 +295,8 @@ class Trainer:
                 self.waited = 0 if improved else self.waited + 1
                 self.schedule.validated(found.value)
                 self.optimizer.validated(found.value)
-            self.validated_step = self.step
+            self.last_value = None if found is None else found.value
+            self.validated_step, self._validated_at = self.step, self.seconds
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
@@ -326,6 +349,10 @@ class Trainer:
 
     # ------------------------------------------------------------ storing and going on
 
+    def present(self) -> np.ndarray:
+        """Return the parameters that a validation would judge now."""
+        return self.network.kernels.host(self.optimizer.averaged(self.network.parameters))
+
     def keep(self) -> np.ndarray:
         """Return the best validated parameters, or before any validation the present ones, if whole."""
         present = self.best_loss is None and self.whole
@@ -359,6 +386,7 @@ class Trainer:
             self.network.kernels.assign(array, tensors[name])
         for name in PLACE:
             setattr(self, name, facts[name])
+        self._validated_at = self.seconds
         alone = {} if self.best_loss is None else {"loss": self.best_loss}
         self.best_measures = dict(facts.get("best_measures", alone))
         self.schedule.load_state_dict(facts["schedule"])
