@@ -23,7 +23,7 @@ from train import CLIP, LR, Case
 
 from nblstm.config import TrainConfig
 from nblstm.errors import DeviceError
-from nblstm.kernels import load
+from nblstm.kernels import AdamSettings, load
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial
 from nblstm.training.optimizers import make_optimizer
@@ -132,9 +132,9 @@ def kernels_of(cuda, size: int = 4096) -> dict[str, Kernel]:
     flat = [cuda.array(np.ones(size * size, np.float32)) for _ in range(4)]
     a, b, c = (cuda.array(np.ones((size, size), np.float32)) for _ in range(3))
     bias, products, n = cuda.array(np.zeros(size, np.float32)), 2.0 * size**3, size * size
-    rest = 0.9, 0.999, 1e-8, 0.0, 0.0, 1, 1.0, 1
+    settings = AdamSettings(1e-3, 0.9, 0.999, 1e-8, 0.0, 0.0)
     return {
-        "adam": Kernel(lambda: cuda.adam(*flat, 1e-3, *rest), 28.0 * n, 12.0 * n),
+        "adam": Kernel(lambda: cuda.adam(*flat, settings, 1, 1.0, 1), 28.0 * n, 12.0 * n),
         "x W^T + b": Kernel(lambda: cuda.linear_forward(c, (), a, b, bias, 1), 12.0 * n, products),
         "backward": Kernel(lambda: cuda.linear_backward(c, b, bias, a, (), a, b, 1), 32.0 * n, 2 * products),
     }

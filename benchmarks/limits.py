@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nblstm.kernels.cpu.tiles import PANEL, multiply
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply
 from nblstm.kernels.cpu.vectors import LANES, lane_sum, load, store
 from nblstm.kernels.threads import parallel_for
 from nblstm.tasks.language.config import LanguageConfig
@@ -66,7 +66,8 @@ def _tile_call(threads: int) -> Callable[[], None]:
 def _tile_products(C, A, B, rows, K, rounds, share):
     part = share[0]
     for _ in range(rounds):
-        multiply(C, part * rows * PANEL, PANEL, rows, PANEL, A, part * rows * K, K, 0, 1, K, B, part * K * PANEL)
+        c, a = Block(C, part * rows * PANEL, PANEL), Factor(A, part * rows * K, K, 0, 1, K)
+        multiply(c, rows, PANEL, a, B, part * K * PANEL)
 
 
 # ---------------------------------------------------------------- the best memory traffic

@@ -65,6 +65,8 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 )
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
+@run_setting("token_column", "Of a tagger's file: the column of the words, from 1 on, or from -1 backwards.")
+@run_setting("tag_column", "And the column of the tags.")
 @click.option("--target", "targets", multiple=True, metavar="FILE", type=FILE, help=TARGET)
 @setting(TranslateConfig, "beam", "Of a translator: hypotheses kept at every step.")
 @setting(TranslateConfig, "length_penalty", "And what it has against short translations.")
@@ -82,6 +84,8 @@ def command(
     json: bool,
     text_column: str | None,
     label_column: str | None,
+    token_column: int | None,
+    tag_column: int | None,
     targets: Sequence[str],
     beam: int | None,
     length_penalty: float | None,
@@ -91,7 +95,8 @@ def command(
 
     Of models of text loss, perplexity and bits per character, a row for each model and file; bits per character and per
     byte compare models of different tokenizations, in the same protocol. Of a classifier accuracy, macro F1, confusion
-    and calibration on labelled texts; of a translator perplexity, exact match and BLEU on pairs.
+    and calibration on labelled texts; of a translator perplexity, exact match and BLEU on pairs; of a tagger accuracy and
+    precision, recall and F1 of spans on tagged words.
     """
     from nblstm.scoring import worse_than_guessing
     from nblstm.text.corpus import rereadable, texts_in
@@ -99,7 +104,14 @@ def command(
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
     loaded = [trained_model(model) for model in models]
-    reading = given({"text_column": text_column, "label_column": label_column})
+    reading = given(
+        {
+            "text_column": text_column,
+            "label_column": label_column,
+            "token_column": token_column,
+            "tag_column": tag_column,
+        }
+    )
     asked = given({"beam": beam, "length_penalty": length_penalty})
     if any(run_of_model(model).MEASURES for model in loaded):
         others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}

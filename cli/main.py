@@ -24,6 +24,7 @@ COMMANDS = {  # name -> module
     "score": "score",
     "classify": "classify",
     "translate": "translate",
+    "tag": "tag",
     "eval": "evaluate",
     "adapt-prepare": "adapt_prepare",
     "report": "report",

@@ -80,3 +80,10 @@ def translator(path: str) -> Any:
     from nblstm.tasks.registry import load
 
     return load(path, ["translation"])
+
+
+def tagger(path: str) -> Any:
+    """Read a tagger. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, ["tagging"])

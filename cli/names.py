@@ -43,6 +43,11 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # elsewhere, without dashes -> here: th
     **dict.fromkeys(("repeat-last-n",), ("--repetition-window",)),
     **dict.fromkeys(("samples", "n-samples"), ("--num-samples",)),
     **dict.fromkeys(("num-beams", "beam-size", "beam-width"), ("--beam",)),
+    **dict.fromkeys(("src", "train-src", "source-file"), ("--source",)),
+    **dict.fromkeys(("tgt", "train-tgt", "target-file"), ("--target",)),
+    **dict.fromkeys(("valid-src", "dev-source"), ("--valid-source",)),
+    **dict.fromkeys(("valid-tgt", "dev-target"), ("--valid-target",)),
+    **dict.fromkeys(("global-attention", "attention-type"), ("--attention",)),
     **dict.fromkeys(("prompt-cache", "state-file"), ("--save-state",)),
 }
 COMMANDS = {  # elsewhere -> here

@@ -24,6 +24,7 @@ REPORTS = {  # task -> module and name of what makes its report, and of what ren
     "language": OF_LANGUAGE,
     "masked": OF_LANGUAGE,
     "classification": (("classifier_report", "make_classifier_report"), ("classifier_page", "classifier_page")),
+    "translation": (("translator_report", "make_translator_report"), ("translator_page", "translator_page")),
 }
 HTML = (("<!doctype html",), "an HTML page")
 
@@ -45,6 +46,7 @@ HTML = (("<!doctype html",), "an HTML page")
 )  # fmt: skip
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
+@click.option("--target", metavar="FILE", type=FILE, help="Of a translator: the targets of --text, line by line.")
 @click.option("--encoding", type=ENCODING, help="Encoding of the texts.  [default: as in training, or utf-8]")
 @click.option("--demo", is_flag=True, help="The text it was trained on is that of nblstm train --demo.")
 @click.pass_context
@@ -54,7 +56,8 @@ def command(context: click.Context, model: str, output: str, demo: bool, **setti
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
     and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
     classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
-    decision. An HTML page that is at the output is replaced; any other file there is left alone.
+    decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is
+    at the output is replaced; any other file there is left alone.
     """
     from nblstm.reporting.history import read_history
     from nblstm.reporting.metrics import read_metrics

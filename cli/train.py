@@ -14,17 +14,19 @@ from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given,
 from nblstm.cli.signals import check, exit_code
 from nblstm.cli.spelling import in_options
 
-from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, HEADS, LEVELS
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
 from nblstm.tasks.classification.config import MONITORS
 from nblstm.tasks.registry import VERBS, run_named, settings_of, verbs_having
+from nblstm.tasks.tagging.config import TAG_HEADS
+from nblstm.tasks.tagging.settings import TAG_MONITORS
 from nblstm.tasks.translation.config import ATTENTIONS, MONITORS_OF_TRANSLATION
 
 OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
 ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
-WATCHED = list(dict.fromkeys((*MONITORS, *MONITORS_OF_TRANSLATION)))
+WATCHED = list(dict.fromkeys((*MONITORS, *MONITORS_OF_TRANSLATION, *TAG_MONITORS)))
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 
 
@@ -56,13 +58,16 @@ class _Train(Command):
 @click.option("--target", multiple=True, metavar="FILE", type=FILE, help="... and their targets, in place of CORPUS.")
 @click.option("--valid-source", multiple=True, metavar="FILE", type=FILE, help="Sources to validate with ...")
 @click.option("--valid-target", multiple=True, metavar="FILE", type=FILE, help="... and their targets.")
+@click.option(
+    "--vectors", metavar="FILE", type=FILE, help="Vectors that words begin with, in word2vec's or GloVe's text form."
+)
 @click.option("--task", type=click.Choice(list(VERBS)), help="What the model is for.  [default: language]")
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @run_setting("level", "What a token is.")
-@run_setting("source_level", "What a token of the sources is; else as of the targets.")
+@run_setting("source_level", "What a token of the sources is; else as of the targets.", type=click.Choice(LEVELS))
 @run_setting("shared_vocabulary", "Give both sides one vocabulary, and its tokens one vector each.")
 @run_setting("tokenizer", "How text is cut into words; whitespace is for pre-tokenised text.")
 @run_setting("min_count", "Rarer tokens become <unk>.")
@@ -76,6 +81,10 @@ class _Train(Command):
 @run_setting("valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @run_setting("text_column", "Of a CSV file with a header: the column of the texts; else a line is text TAB label.")
 @run_setting("label_column", "And the column of the labels.")
+@run_setting("token_column", "The column of the words, from 1 on, or from the last one, -1, backwards.")
+@run_setting("tag_column", "And the column of the tags.")
+@run_setting("lowercase", "Look words up in lower case; their spelling keeps its capitals.")
+@run_setting("zero_digits", "And with a 0 for every digit.")
 @run_setting("documents", "What is a text of its own, with an end; without it all is one stream of text.")
 @run_setting("hidden_size", "Units per layer.")
 @run_setting("num_layers", "Recurrent layers.")
@@ -98,7 +107,15 @@ class _Train(Command):
 @run_setting("pooling", "How the outputs of all steps of a text become one vector.", type=click.Choice(list(POOLINGS)))
 @run_setting("max_length", "Tokens of a text that are read, from its start.")
 @run_setting("learned_state", "Train the state before a text, too.")
-@run_setting("head", "What the output layer sees: the last layer's output, or its cell state as well.")
+@run_setting("char_embedding_size", "Size of a character's vector.")
+@run_setting("char_hidden_size", "Units that read a word's characters, in each direction; 0 is off.")
+@run_setting("max_characters", "Characters of a word that are read, from its start.")
+@run_setting(
+    "head",
+    "What the output layer sees: the last layer's output (linear), or its cell state as well (cell); of a tagger "
+    "whether tags are chosen together (crf) or each by itself (softmax).",
+    type=click.Choice([*HEADS, *TAG_HEADS]),
+)
 @run_setting("embedding_size", "Size of a token's vector; 0 means the hidden size.")
 @run_setting("tie", "Let the output layer share the embedding's weights.")
 @run_setting("dropout", "Between layers: share of the outputs zeroed while training.")
@@ -128,6 +145,7 @@ class _Train(Command):
     type=CLASS_WEIGHTS, metavar="FILE",
 )  # fmt: skip
 @run_setting("monitor", "The measure in validation by which the best weights are kept.", type=click.Choice(WATCHED))
+@run_setting("unknown_fraction", "Share of the updates in which a word that was seen once is read as <unk>.")
 @run_setting("schedule", "How the learning rate changes.")
 @run_setting("lr_decay", "exponential, step: factor per epoch; plateau: factor per plateau.")
 @run_setting("decay_after", "step: epochs at the full rate; plateau: epochs without improvement.")
@@ -135,7 +153,7 @@ class _Train(Command):
 @run_setting("clip", "Largest norm of the whole gradient; 0 is off.")
 @run_setting("clip_value", "Largest single gradient; 0 is off.")
 @run_setting(
-    "epochs", "Stop after so many passes over the text; 15 (classify 10) unless --steps or --minutes is given."
+    "epochs", "Stop after so many passes over the text; 15 (classify 10, tag 20) unless --steps or --minutes is given."
 )
 @run_setting("steps", "Stop after so many updates.")
 @run_setting("minutes", "Stop so long after the first update; compiling kernels is not counted.")

@@ -31,13 +31,13 @@ SECTIONS = {
     "Train, load and export": ("train", "load", "export"),
     "Models": (
         "LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator",
-        "TextClassifier", "Translator",
+        "TextClassifier", "Translator", "Tagger",
     ),
     "What they return": ("Score", "Surprisals", "State"),
-    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled", "read_pairs", "read_parallel"),
+    "Text": ("Vocabulary", "texts_to_sequences", "pad_sequences", "read_labelled", "read_pairs", "read_parallel", "read_tagged"),
     "Settings": (
         "LanguageConfig", "MaskedConfig", "SeriesConfig", "ClassifierConfig", "TextConfig", "TrainConfig", "SampleConfig",
-        "TranslatorConfig", "TranslateConfig",
+        "TranslatorConfig", "TranslateConfig", "TaggerConfig",
     ),
     "Errors": (
         "NblstmError", "ConfigError", "TextError", "ModelFileError", "TrainingError", "DivergenceError", "NonFiniteError",

@@ -63,6 +63,9 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from nblstm.tasks.series.config import SeriesConfig as SeriesConfig
     from nblstm.tasks.series.model import SeriesModel as SeriesModel
     from nblstm.tasks.session import train as train
+    from nblstm.tasks.tagging.config import TaggerConfig as TaggerConfig
+    from nblstm.tasks.tagging.model import Tagger as Tagger
+    from nblstm.tasks.tagging.reading import read_tagged as read_tagged
     from nblstm.tasks.translation.config import TranslateConfig as TranslateConfig
     from nblstm.tasks.translation.config import TranslatorConfig as TranslatorConfig
     from nblstm.tasks.translation.model import Translator as Translator
@@ -91,6 +94,8 @@ _HOMES = {
     "read_labelled": "nblstm.tasks.classification.reading",
     "read_pairs": "nblstm.tasks.translation.reading",
     "read_parallel": "nblstm.tasks.translation.reading",
+    "Tagger": "nblstm.tasks.tagging.model",
+    "read_tagged": "nblstm.tasks.tagging.reading",
     "pad_sequences": "nblstm.text.sequences",
     "texts_to_sequences": "nblstm.text.sequences",
     "ClassifierConfig": "nblstm.tasks.classification.config",
@@ -98,6 +103,7 @@ _HOMES = {
     "MaskedConfig": "nblstm.tasks.masked.config",
     "SampleConfig": "nblstm.config",
     "SeriesConfig": "nblstm.tasks.series.config",
+    "TaggerConfig": "nblstm.tasks.tagging.config",
     "TextConfig": "nblstm.config",
     "TrainConfig": "nblstm.config",
     "TranslateConfig": "nblstm.tasks.translation.config",

@@ -9,7 +9,7 @@ import pytest
 import nblstm
 from nblstm import kernels
 from nblstm.errors import ConfigError
-from nblstm.kernels import reference
+from nblstm.kernels import Outputs, Packed, reference
 from nblstm.kernels.cells import KINDS, Cell
 
 RECIPE = Path(__file__).parent.parent / "docs" / "add-a-cell.md"
@@ -49,8 +49,8 @@ def test_a_step():
     assert cell.shapes == {"weight_ih": (1, 1), "bias_ih": (1,), "decay": (1,)} and not cell.compiled
     weights = {"weight_ih": np.array([[2.0]]), "bias_ih": np.array([1.0]), "decay": np.array([0.5])}
     y, hn, c = np.empty((2, 1)), np.empty((1, 1)), np.empty((1, 0))
-    args = np.array([[0.0], [1.0]]), None, np.array([[4.0]]), c, weights, cell, np.array([0, 1, 2]), 1
-    reference.recurrent_forward(y, None, hn, c, {}, *args)
+    packed = Packed(np.array([[0.0], [1.0]]), None, np.array([[4.0]]), c, np.array([0, 1, 2]))
+    reference.recurrent_forward(Outputs(y, None, hn, c), {}, packed, weights, cell, 1)
     np.testing.assert_allclose(y[:, 0], [np.tanh(1) + 2, np.tanh(3) + (np.tanh(1) + 2) / 2])
 
 

@@ -15,7 +15,7 @@ from support.cases import each
 import nblstm
 from nblstm.config import BeamConfig, SampleConfig, TextConfig, TrainConfig
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
-from nblstm.kernels import Beam, Filters, Hypotheses, load
+from nblstm.kernels import Beam, CrossEntropy, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -125,6 +125,7 @@ CALLS = {
     "Vocabulary.from_dict": lambda b: (nblstm.Vocabulary.from_dict, [VOCABULARY.to_dict()], {}),
     "Characters": lambda b: (type(VOCABULARY), [("<unk>", "a"), "default", False], {}),
     "Vocabulary.encode": lambda b: (VOCABULARY.encode, ["ab"], {}),
+    "Vocabulary.ids_of": lambda b: (VOCABULARY.ids_of, [["a", "b"]], {}),
     "Vocabulary.encode_all": lambda b: (VOCABULARY.encode_all, [["ab"]], {}),
     "Vocabulary.decode": lambda b: (VOCABULARY.decode, [[1]], {}),
     "Vocabulary.unknown": lambda b: (VOCABULARY.unknown, ["a"], {}),
@@ -187,6 +188,15 @@ CALLS = {
     "TranslateConfig": lambda b: (nblstm.TranslateConfig, [], defaults(nblstm.TranslateConfig())),
     "read_pairs": lambda b: (nblstm.read_pairs, ["none.tsv", "utf-8"], {}),
     "read_parallel": lambda b: (nblstm.read_parallel, ["none.en", "none.de", "utf-8"], {}),
+    "Tagger": lambda b: (nblstm.Tagger, [], {"hidden_size": 3, "num_layers": 1, "head": "softmax", "char_hidden_size": 2}),
+    "Tagger.fit": lambda b: (
+        lambda *a, **k: nblstm.Tagger(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
+        [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None},
+    ),
+    "TaggerConfig": lambda b: (
+        nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
+    ),
+    "read_tagged": lambda b: (nblstm.read_tagged, ["none.conll", 1, -1, "utf-8"], {}),
     "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
     "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),
@@ -504,9 +514,8 @@ def test_no_rows_are_no_loss_and_no_gradient(backend):
     targets = np.zeros(0, np.int32)
     kernels.softmax_losses(none, kernels.softmax_work(0, D, V, np.float32, 2), x, targets, weight, bias, 2)
     work = kernels.softmax_gradient_work(0, D, V, np.float32, 2)
-    kernels.softmax_losses_and_gradient(
-        none, x.copy(), dweight, dbias, work, x, targets, none, None, 0.0, weight, bias, 2
-    )  # fmt: skip
+    loss = CrossEntropy(targets, none)
+    kernels.softmax_losses_and_gradient(none, x.copy(), dweight, dbias, work, x, loss, weight, bias, 2)
     assert (dweight == 1).all() and (dbias == 1).all()
     network = Network(CONFIG, MODEL.parameters, backend, 2)
     gradient = np.full_like(MODEL.parameters, 7)

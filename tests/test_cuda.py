@@ -18,7 +18,7 @@ from nblstm.config import BeamConfig, SampleConfig, TrainConfig
 from nblstm.errors import ConfigError, DeviceError
 from nblstm.generation.beam import BeamSearch
 from nblstm.generation.sampler import generate
-from nblstm.kernels import Filters, reference
+from nblstm.kernels import AdamSettings, CrossEntropy, Filters, reference
 from nblstm.kernels.cells import Cell
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -135,7 +135,7 @@ def test_optimizers():
     P = 300
     w, m, v, g = (numbers(P, seed=seed) for seed in range(4))
     v = np.abs(v)
-    both("adam", [w, m, v], g, 0.01, 0.9, 0.999, 1e-8, 0.1, 0.2, 3, 0.5, 1)
+    both("adam", [w, m, v], g, AdamSettings(0.01, 0.9, 0.999, 1e-8, 0.1, 0.2), 3, 0.5, 1)
     for nesterov in (False, True):
         both("sgd", [w, m], g, 0.1, 0.9, nesterov, 0.01, 0.5, 1)
     both("rmsprop", [w, v], g, 0.1, 0.99, 1e-8, 0.01, 0.5, 1)
@@ -196,7 +196,8 @@ def test_softmax(smoothing, weighted, monkeypatch):
     classes = np.abs(numbers(V)) if weighted else None
     work = cuda.softmax_gradient_work(M, D, V, np.float32, 1)
     outputs = [np.empty(M, np.float32), np.empty_like(x), weight, bias]
-    both("softmax_losses_and_gradient", outputs, work, x, targets, scales, classes, smoothing, weight, bias, 1)
+    loss = CrossEntropy(targets, scales, classes, smoothing)
+    both("softmax_losses_and_gradient", outputs, work, x, loss, weight, bias, 1)
     both("softmax_losses", outputs[:1], work, x, targets, weight, bias, 1)
 
 

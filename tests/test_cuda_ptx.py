@@ -53,7 +53,7 @@ SIMPLE = {
     "column sums": (cuda.products.column_sums, F, F, i, i), "squared error": (cuda.head._squared_error, i, F, F, F, F, F, i),
     "softmax": (cuda.head._softmax, F, F, I, F, F, f, i, i, types.boolean),
     "draw": (cuda.drawing.draw_kernel, I, F, D, I, types.float64, i), "squares": (cuda.elementwise._squares, D, F, i),
-    "clip": (cuda.elementwise._clip_values, i, F, f), "adam": (cuda.optimizers._adam, i, F, F, F, F, *[f] * 10),
+    "clip": (cuda.elementwise._clip_values, i, F, f), "adam": (cuda.optimizers._adam, i, F, F, F, F, types.UniTuple(f, 10)),
     "sgd": (cuda.optimizers._sgd, i, F, F, F, *[f] * 4), "nesterov": (cuda.optimizers._nesterov, i, F, F, F, *[f] * 4),
     "average": (cuda.optimizers._average, i, F, F, f), "rmsprop": (cuda.optimizers._rmsprop, i, F, F, F, *[f] * 6),
 }  # fmt: skip
@@ -80,9 +80,8 @@ def test_products_load_four_numbers_at_once_and_keep_their_sums_in_registers(pro
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cuda.recurrent.functions_of(cell).name)
 def test_recurrent_steps_keep_their_sums_in_registers(cell, stored):
     """One step and all steps, forward and backward, with vector loads of U where there is one and no memory of their own."""
-    forward = (stored, F, stored, stored, F, F, stored, F, I, i, i)
-    backward = (F, F, F, F, F, stored, F, stored, stored, F, F, stored, F, I, i, i)
-    for ahead, kinds in ((True, forward), (False, backward)):
+    layer, slopes = types.Tuple((stored, F, stored, stored, F, F, stored, F, I)), types.UniTuple(F, 5)
+    for ahead, kinds in ((True, (layer, i, i)), (False, (slopes, layer, i, i))):
         for kernel in cuda.recurrent.steps_of(cell.definition, cuda.recurrent.functions_of(cell), ahead, True):
             text = ptx(kernel, *kinds)
             assert ("ld.global.v4" in text) == bool(cell.definition.hidden) and ".local" not in text, ahead

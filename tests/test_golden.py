@@ -72,6 +72,12 @@ def test_a_stored_classifier_decides_as_it_did(backend):
     same(golden.of_classifier(backend), NUMBERS["classifier"], SINGLE)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_stored_translator_writes_what_it_did(backend):
+    """Searched and drawn translations, their scores, attention, the perplexity of references."""
+    same(golden.of_translator(backend), NUMBERS["translator"], SINGLE)
+
+
 # ---------------------------------------------------------------- stored runs
 
 

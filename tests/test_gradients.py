@@ -9,7 +9,7 @@ from support.networks import BACKENDS, DROPOUTS, make_chunk, make_network, text_
 from support.numba import cpu
 
 from nblstm.errors import ConfigError
-from nblstm.kernels import reference
+from nblstm.kernels import CrossEntropy, Outputs, Packed, reference
 from nblstm.kernels.cells import KINDS, Cell
 from nblstm.nn.parameters import views
 from nblstm.text.batches import Chunk
@@ -116,13 +116,12 @@ class Layer:
         (self.work,) = kernels.recurrent_work([cell], sum(LENGTHS), len(LENGTHS), [rows], np.float64, 1)
         self.y, self.hn, self.cn = (np.empty_like(self.given[name]) for name in ("dy", "dh", "dc"))
         self.cs = np.empty_like(self.given["dcs"]) if cell.has_memory else None
+        self.packed = Packed(*(self.given[name] for name in Packed._fields))
 
     def loss(self):
         g = self.given
-        self.kernels.recurrent_forward(
-            self.y, self.cs, self.hn, self.cn, self.work, g["x"], g["index"], g["h0"], g["c0"], g["weights"], self.cell,
-            g["offsets"], 1,
-        )  # fmt: skip
+        outputs = Outputs(self.y, self.cs, self.hn, self.cn)
+        self.kernels.recurrent_forward(outputs, self.work, self.packed, g["weights"], self.cell, 1)
         found = {"dy": self.y, "dh": self.hn, "dc": self.cn} | ({"dcs": self.cs} if self.cell.has_memory else {})
         return sum((g[slope] * value).sum() for slope, value in found.items())
 
@@ -132,10 +131,10 @@ class Layer:
         g = self.given
         grads = {name: np.zeros_like(array) for name, array in self.arrays.items()}
         grads["h0"], grads["c0"] = g["dh"].copy(), g["dc"].copy()
+        slopes = Outputs(g["dy"].copy(), g["dcs"], grads["h0"], grads["c0"])
         self.kernels.recurrent_backward(
-            grads["x"], grads["h0"], grads["c0"], grads, g["dy"].copy(), g["dcs"], self.y, self.work, g["x"], g["index"],
-            g["h0"], g["weights"], self.cell, g["offsets"], 1,
-        )  # fmt: skip
+            grads["x"], grads, slopes, self.y, self.work, self.packed, g["weights"], self.cell, 1
+        )
         return grads
 
 
@@ -165,9 +164,8 @@ def test_gradient_of_the_softmax_head(kernels, smoothing):
         x, weight, bias = arrays.values()
         into = grads or {name: np.zeros_like(array) for name, array in arrays.items()}
         work = kernels.softmax_gradient_work(5, 19, 70, np.float64, 1)
-        kernels.softmax_losses_and_gradient(
-            losses, *into.values(), work, x, targets, scales, classes, smoothing, weight, bias, 1
-        )
+        counted = CrossEntropy(targets, scales, classes, smoothing)
+        kernels.softmax_losses_and_gradient(losses, *into.values(), work, x, counted, weight, bias, 1)
         return (scales * losses).sum()
 
     loss(grads)

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def peak(call):
 # ---------------------------------------------------------------- the digest
 
 
-@each("kind", ["char", "window", "series", "classifier", "translator", "state", "run", "classifier-run"])
+@each("kind", ["char", "window", "series", "classifier", "translator", "tagger", "state", "run", "classifier-run"])
 def test_single_bits_and_cuts_are_noticed(originals, path, kind):
     """Whichever bit of a file flips, it is refused; here some hundred bits of each kind, every one of a digest's name."""
     content = originals[kind].read_bytes()
@@ -300,6 +301,26 @@ def test_what_a_classifiers_checkpoint_says_is_checked(originals, tmp_path):
                 document["facts"][name] = {**before, **value} if isinstance(value, dict) and name != "asked" else value
 
         path.write_bytes(forged(originals["classifier-run"].read_bytes(), damaged, "nblstm_checkpoint"))
+        with pytest.raises(ModelFileError, match="damaged|vocabulary"):
+            Session.resume(tmp_path / "model.safetensors")
+
+
+def test_what_a_translators_checkpoint_says_is_checked(tmp_path):
+    """Its vocabularies, their sizes and levels, and what both sides share."""
+    path = tmp_path / "model.checkpoint.safetensors"
+    stored = Path(__file__).parent / "data" / "translator-run.checkpoint.safetensors"
+    for change in (
+        {"vocabulary": {"end_id": None}}, {"source_vocabulary": None}, {"source_vocabulary": []}, {"source_vocabulary": {"level": "char"}},
+        {"model": {"source_vocab_size": 3}}, {"model": {"shared": True}}, {"model": {"attention": "none"}}, {"model": {"attention": 3}},
+        {"text": {"source_level": "char"}}, {"text": {"shared_vocabulary": 1}}, {"config": {"monitor": "f1"}}, {"source": 3},
+    ):  # fmt: skip
+
+        def damaged(document, change=change):
+            for name, value in change.items():
+                before = document["facts"][name]
+                document["facts"][name] = {**before, **value} if isinstance(value, dict) else value
+
+        path.write_bytes(forged(stored.read_bytes(), damaged, "nblstm_checkpoint"))
         with pytest.raises(ModelFileError, match="damaged|vocabulary"):
             Session.resume(tmp_path / "model.safetensors")
 

@@ -23,7 +23,19 @@ from support.kernels import (
 
 pytest.importorskip("numba")
 
-from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses, cpu, reference, threads
+from nblstm.kernels import (
+    Beam,
+    DecoderState,
+    DecoderWeights,
+    Filters,
+    History,
+    Hypotheses,
+    Outputs,
+    Packed,
+    cpu,
+    reference,
+    threads,
+)
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu import decoding, recurrent, searching
 from nblstm.kernels.cpu import head as heads
@@ -78,13 +90,12 @@ def test_texts_side_by_side_do_not_see_each_other(kind):
         y, hn, cn = np.empty((length, 18)), np.empty((1, 18)), np.empty((1, cell.memory_size))
         alone = np.arange(length + 1)
         (work,) = cpu.recurrent_work([cell], length, 1, [0], np.float64, 1)
-        args = given["x"][rows], None, given["h0"][n : n + 1]
-        cpu.recurrent_forward(y, None, hn, cn, work, *args, given["c0"][n : n + 1], given["weights"], cell, alone, 1)
+        packed = Packed(given["x"][rows], None, given["h0"][n : n + 1], given["c0"][n : n + 1], alone)
+        cpu.recurrent_forward(Outputs(y, None, hn, cn), work, packed, given["weights"], cell, 1)
         dx, dh, dc = np.empty((length, 3)), given["dh"][n : n + 1].copy(), given["dc"][n : n + 1].copy()
         dcs = given["dcs"][rows] if cell.has_memory else None
-        cpu.recurrent_backward(
-            dx, dh, dc, sums, given["dy"][rows].copy(), dcs, y, work, *args, given["weights"], cell, alone, 1
-        )
+        slopes = Outputs(given["dy"][rows].copy(), dcs, dh, dc)
+        cpu.recurrent_backward(dx, sums, slopes, y, work, packed, given["weights"], cell, 1)
         for name, found in {"y": y, "dx": dx}.items():
             close(found, together[name][rows], 1e-13)
         for name, found in {"hn": hn, "cn": cn, "dh": dh, "dc": dc}.items():
@@ -105,13 +116,12 @@ def test_an_update_gate_of_one_makes_an_lstm():
         for kernels in (reference, cpu):
             y, hn, cn = np.empty_like(given["dy"]), np.empty_like(given["h0"]), np.empty_like(given["c0"])
             (work,) = kernels.recurrent_work([cell], len(y), 3, [0], np.float32, 1)
-            args = given["x"], None, given["h0"]
-            kernels.recurrent_forward(y, None, hn, cn, work, *args, given["c0"], weights, cell, given["offsets"], 1)
+            packed = Packed(given["x"], None, given["h0"], given["c0"], given["offsets"])
+            kernels.recurrent_forward(Outputs(y, None, hn, cn), work, packed, weights, cell, 1)
             grads = {name: np.zeros_like(weight) for name, weight in weights.items()}
             dx, dh, dc = np.empty_like(given["x"]), given["dh"].copy(), given["dc"].copy()
-            kernels.recurrent_backward(
-                dx, dh, dc, grads, given["dy"].copy(), None, y, work, *args, weights, cell, given["offsets"], 1
-            )
+            slopes = Outputs(given["dy"].copy(), None, dh, dc)
+            kernels.recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, 1)
             grads = {f"d{name}": grad[: 4 * H] for name, grad in grads.items()}
             found[kind, kernels] = {"y": y, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
     for kernels in (reference, cpu):
@@ -182,7 +192,7 @@ def decoded(kernels, net, texts, threads):
     work = kernels.decode_work(texts, kernels.decode_weights(net, threads), threads)
     logits = np.empty((texts, V), net.embedding.dtype)
     for step in tokens:
-        kernels.decode(logits, h, c, top, step, work, threads)
+        kernels.decode(DecoderState(h, c, top, logits), step, work, threads)
     return h, c, top, logits
 
 
@@ -249,9 +259,10 @@ def test_decoding_is_reading(kind):
     y, hn, cn = np.empty((6, cell.output_size)), np.empty_like(h[0]), np.empty_like(c[0])
     (work,), offsets = reference.recurrent_work([cell], 6, 2, [0], np.float64, 1), np.arange(0, 7, 2)
     x = net.embedding[tokens.reshape(-1)]
-    reference.recurrent_forward(y, None, hn, cn, work, x, None, h[0], c[0], net.layers[0], cell, offsets, 1)
+    packed = Packed(x, None, h[0], c[0], offsets)
+    reference.recurrent_forward(Outputs(y, None, hn, cn), work, packed, net.layers[0], cell, 1)
     for step, read in zip(tokens, y.reshape(3, 2, -1)):
-        reference.decode(np.empty((0, 11)), h, c, top, step, net, 1)
+        reference.decode(DecoderState(h, c, top, np.empty((0, 11))), step, net, 1)
         close(top, read, 1e-14)
     close(h[0], hn, 1e-14)
     close(c[0], cn, 1e-14)
@@ -265,8 +276,8 @@ def test_a_min_gru_step():
     for kernels in (reference, cpu):
         y, hn, cn = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 0))
         (work,) = kernels.recurrent_work([cell], 1, 1, [0], np.float64, 1)
-        args = np.ones((1, 1)), None, np.ones((1, 1)), cn, weights, cell, np.array([0, 1]), 1
-        kernels.recurrent_forward(y, None, hn, cn, work, *args)
+        packed = Packed(np.ones((1, 1)), None, np.ones((1, 1)), cn, np.array([0, 1]))
+        kernels.recurrent_forward(Outputs(y, None, hn, cn), work, packed, weights, cell, 1)
         assert y[0, 0] == hn[0, 0] == 2
 
 
@@ -333,11 +344,10 @@ def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33),
     history = np.zeros((texts, 3 + K + 1), np.int64)
     history[:, :3] = r.integers(0, V, (texts, 3))
     h, c, top = small_state(net, texts, r)
-    logits, uniform = r.normal(0, 0.5, (texts, V)).astype(dtype), r.random((K, texts))
+    logits, uniform, filters = r.normal(0, 0.5, (texts, V)).astype(dtype), r.random((K, texts)), Filters(**settings)
+    state = DecoderState(h, c, top, logits)
     for rows in (slice(0, 1), slice(1, 1), slice(1, K)):  # in pieces
-        kernels.generate(
-            history, 3 + rows.start, h, c, top, logits, uniform[rows], np.array([7]), Filters(**settings), work, threads
-        )
+        kernels.generate(history, 3 + rows.start, state, uniform[rows], np.array([7]), filters, work, threads)
     return history, h, c, top, logits
 
 
@@ -409,9 +419,8 @@ def searched(kernels, threads, B, V, settings, dtype=np.float64, pieces=(12,), E
     for K in pieces:
         if not steps or not reference.searching.over(hypotheses, steps, beam):
             numbers, banned = noise[steps : steps + K], np.array([0, 7])
-            steps += kernels.search(
-                parents, tokens, steps, hypotheses, h, c, top, logits, numbers, banned, beam, work, threads
-            )  # fmt: skip
+            history, state = History(parents, tokens, steps), DecoderState(h, c, top, logits)
+            steps += kernels.search(history, hypotheses, state, numbers, banned, beam, work, threads)
     return (
         parents,
         tokens,
@@ -484,21 +493,8 @@ def test_of_equal_children_the_first_are_taken():
         hypotheses = Hypotheses(np.array([0.0, *[-np.inf] * 5]), np.zeros(B), np.zeros(B, np.int64), np.zeros(B, bool))
         logits[:, 3:] = -np.inf  # two that are possible: four slots stay empty
         parents, tokens = np.zeros((2, 3, B), np.int64)
-        kernels.search(
-            parents,
-            tokens,
-            0,
-            hypotheses,
-            h,
-            c,
-            top,
-            logits,
-            np.empty((3, B, 0)),
-            np.array([0]),
-            Beam(longest=3),
-            work,
-            1,
-        )
+        history, state, noise = History(parents, tokens, 0), DecoderState(h, c, top, logits), np.empty((3, B, 0))
+        kernels.search(history, hypotheses, state, noise, np.array([0]), Beam(longest=3), work, 1)
         results.append((parents, tokens, hypotheses.log_probability))
     for expected, actual in zip(*results):
         assert np.array_equal(expected, actual)
@@ -784,7 +780,7 @@ def test_texts_that_share_a_token_do_not_disturb_each_other():
         h, c, top, out = (np.zeros(shape, np.float32) for shape in ((1, N, H), (1, N, H), (N, H), (N, V)))
         work = kernels.decode_work(N, kernels.decode_weights(net, threads), threads)
         for token in range(V):
-            kernels.decode(out, h, c, top, np.full(N, token), work, threads)
+            kernels.decode(DecoderState(h, c, top, out), np.full(N, token), work, threads)
         return out
 
     expected = logits(reference, 1)

@@ -8,7 +8,8 @@ import pytest
 from support.cases import each
 from support.numba import cpu
 
-from nblstm.kernels import reference
+from nblstm.kernels import Outputs, reference
+from nblstm.kernels import Packed as Reading
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.packed import reading_backwards
 
@@ -107,9 +108,8 @@ def run_direction(kernels, node, given, direction, backwards):
     y, hn, cn = np.empty((len(rows), H), np.float32), np.empty_like(h0), np.empty_like(c0)
     index = reading_backwards(packed.offsets) if backwards else None
     (work,) = kernels.recurrent_work([cell], len(rows), N, [len(rows) if backwards else 0], np.float32, 2)
-    kernels.recurrent_forward(
-        y, None, hn, cn, work, rows, index, h0, c0, weights_of(node, given, direction, cell), cell, packed.offsets, 2
-    )
+    outputs, read = Outputs(y, None, hn, cn), Reading(rows, index, h0, c0, packed.offsets)
+    kernels.recurrent_forward(outputs, work, read, weights_of(node, given, direction, cell), cell, 2)
     back = np.argsort(packed.order)
     return packed.unpacked(y if index is None else y[index], T), hn[back], cn[back]
 

@@ -8,7 +8,7 @@ numba = pytest.importorskip("numba")
 
 from nblstm.kernels.cpu import functions, vectors
 from nblstm.kernels.cpu.functions import EXP
-from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
 from nblstm.kernels.cpu.vectors import LANES
 
 DTYPES = [np.float32, np.float64]
@@ -157,13 +157,15 @@ def product(dtype, rows, width, K, outers, transposed):
         A = np.full((K + 2, rows + 4), np.nan, dtype)
         A[1:-1, 1:-3] = a.T
         flat = C.reshape(-1), A.reshape(-1), B.reshape(-1)
-        multiply_transposed(flat[0], c0, ldc, rows, width, flat[1], rows + 5, rows + 4, K, flat[2], PANEL)
+        factor = Factor(flat[1], rows + 5, rows + 4, 0, 1, K)
+        multiply_transposed(Block(flat[0], c0, ldc), rows, width, factor, flat[2], PANEL)
     else:
         A = np.full((outers + 2, rows, K + 1), np.nan, dtype)  # piece o of a row stands in plane o + 1
         A[1:-1, :, 1:] = a.reshape(rows, outers, K).transpose(1, 0, 2)
         a0, outer = rows * (K + 1) + 1, rows * (K + 1)
         flat = C.reshape(-1), A.reshape(-1), B.reshape(-1)
-        multiply(flat[0], c0, ldc, rows, width, flat[1], a0, K + 1, outer, outers, K, flat[2], PANEL)
+        factor = Factor(flat[1], a0, K + 1, outer, outers, K)
+        multiply(Block(flat[0], c0, ldc), rows, width, factor, flat[2], PANEL)
     return C, expected
 
 
@@ -184,7 +186,8 @@ def test_tile_gives_a_row_the_same_bits_in_any_company(dtype):
     r = np.random.default_rng(13)
     a, b = r.normal(size=(13, 37)).astype(dtype), r.normal(size=37 * PANEL).astype(dtype)
     together, alone = np.zeros((2, 13, PANEL), dtype)
-    multiply(together.reshape(-1), 0, PANEL, 13, PANEL, a.reshape(-1), 0, 37, 0, 1, 37, b, 0)
+    multiply(Block(together.reshape(-1), 0, PANEL), 13, PANEL, Factor(a.reshape(-1), 0, 37, 0, 1, 37), b, 0)
     for row in range(13):
-        multiply(alone.reshape(-1), row * PANEL, PANEL, 1, PANEL, a.reshape(-1), row * 37, 37, 0, 1, 37, b, 0)
+        own = Factor(a.reshape(-1), row * 37, 37, 0, 1, 37)
+        multiply(Block(alone.reshape(-1), row * PANEL, PANEL), 1, PANEL, own, b, 0)
     assert np.array_equal(together, alone)

@@ -105,6 +105,7 @@ class StackConfig(NetworkConfig):
     dtype: str = "float32"  # of parameters and activations
 
     directions: ClassVar[int] = 1  # in which every layer reads
+    heads: ClassVar[tuple[str, ...]] = HEADS  # what `head` may be
 
     @property
     @abstractmethod
@@ -122,7 +123,7 @@ class StackConfig(NetworkConfig):
         fraction(self, "dropout", "input_dropout", "output_dropout", "variational_dropout", "weight_dropout")
         one_of(self, "cell", tuple(KINDS))
         one_of(self, "nonlinearity", NONLINEARITIES)
-        one_of(self, "head", HEADS)
+        one_of(self, "head", self.heads)
         one_of(self, "dtype", DTYPES)
         only_with(self, "cell", _settings_of_cells())
         with_memory = [name for name, kind in KINDS.items() if kind.has_memory]

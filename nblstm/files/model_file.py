@@ -52,6 +52,7 @@ FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
     "nblstm_series": ("model of series", "nblstm.load"),
     "nblstm_classifier": ("classifier of text", "nblstm.load"),
     "nblstm_translator": ("translator", "nblstm.load"),
+    "nblstm_tagger": ("tagger of words", "nblstm.load"),
     CHECKPOINT: ("training checkpoint", "nblstm.train(resume=True)"),
     STATE: ("state", "load_state of its model"),
 }

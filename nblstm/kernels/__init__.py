@@ -23,14 +23,14 @@ Contract
     embedding_forward(y, tokens, weight, threads)
     embedding_backward(dweight, dy, tokens, threads)
     recurrent_work(cells, M, N, rows, dtype, threads)                  -> work of each cell
-    recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
-    recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
+    recurrent_forward(outputs, work, packed, weights, cell, threads)
+    recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads)
     decode_weights(net, threads)                                       -> weights, only read from then on
     decode_work(N, weights, threads)                                   -> work
-    decode(logits, h, c, top, tokens, work, threads)
+    decode(state, tokens, work, threads)
     draw(tokens, logits, uniform, history, banned, filters, threads)
-    generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
-    search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads)     -> int
+    generate(history, length, state, uniform, banned, filters, work, threads)
+    search(history, hypotheses, state, noise, banned, beam, work, threads)    -> int
     linear_work(M, D, V, dtype, threads)                               -> work
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
@@ -38,15 +38,18 @@ Contract
     softmax_work(M, D, V, dtype, threads)                              -> work
     softmax_losses(losses, work, x, targets, weight, bias, threads)
     softmax_gradient_work(M, D, V, dtype, threads)                     -> work
-    softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias,
-                                threads)
+    softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads)
     attention_work(queries, keys, sizes, texts, dtype, threads)        -> work
     attention_forward(context, weights, work, inputs, alignment, threads)
     attention_backward(dquery, dkey, dvalue, dvector, dcontext, weights, work, inputs, alignment, threads)
+    crf_work(M, K, dtype, threads)                                     -> work
+    crf_losses(losses, work, emissions, targets, chain, offsets, threads)
+    crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads)
+    crf_decode(tags, emissions, chain, offsets, threads)
     clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
-    adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale, threads)
+    adam(w, m, v, g, settings, step, scale, threads)
     sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads)
     average(a, w, share, threads)
     rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads)
@@ -65,6 +68,45 @@ from nblstm.errors import ConfigError, DeviceError
 from nblstm.kernels.cells import Cell
 
 LOGITS_BYTES = 1 << 26  # what `softmax_gradient_work` may take for logits; more rows are worked off in turns
+
+
+class Packed(NamedTuple):
+    """Packed texts as a layer reads them, in one direction."""
+
+    x: np.ndarray  # (rows, D): the unique inputs
+    index: np.ndarray | None  # type: ignore[assignment]  # (M,) int32: the row of x at a place; None: x is in place
+    h0: np.ndarray  # (N, H): each text's state before its first step
+    c0: np.ndarray  # (N, H or 0)
+    offsets: np.ndarray  # (T + 1,) int64: where each step begins; falling counts of rows
+
+
+class Outputs(NamedTuple):
+    """What a layer gives for packed texts; or the gradients of these."""
+
+    y: np.ndarray  # (M, H): h of every step
+    cs: np.ndarray | None  # (M, H): c of every step; None where nobody asks
+    hn: np.ndarray  # (N, H): each text's state after its last step, not in the place of h0, c0
+    cn: np.ndarray  # (N, H or 0)
+
+
+class CrossEntropy(NamedTuple):
+    """The loss of every row of a softmax: torch.nn.CrossEntropyLoss."""
+
+    targets: np.ndarray  # (M,) int
+    scales: np.ndarray  # (M,): the weight of each row, over the sum of all weights for a mean; 0 leaves a row out
+    classes: np.ndarray | None = None  # (V,): the weight of each class; None for ones
+    smoothing: float = 0.0  # of labels, in [0, 1)
+
+
+class AdamSettings(NamedTuple):
+    """The numbers of an update by `adam`."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float  # added to the gradient
+    decoupled: float  # the decay of AdamW
 
 
 class DecoderWeights(NamedTuple):
@@ -101,6 +143,23 @@ class Alignment(NamedTuple):
         return cls(queries, keys, np.concatenate([[0], np.cumsum(np.diff(queries) * np.diff(keys))]).astype(np.int64))
 
 
+class Chain(NamedTuple):
+    """The scores of a linear chain of tags, see `reference.crf`; or their gradient."""
+
+    transitions: np.ndarray  # (K, K) from the tag of a row to that of a column
+    start: np.ndarray  # (K,) of the first tag
+    end: np.ndarray  # (K,) of the last one
+
+
+class DecoderState(NamedTuple):
+    """Where N texts stand that are read on token by token."""
+
+    h: np.ndarray  # (L, N, H)
+    c: np.ndarray  # (L, N, H or 0)
+    top: np.ndarray  # (N, F): what the head sees
+    logits: np.ndarray  # (N, V) of the next token; (0, V) where they are not wanted
+
+
 class Filters(NamedTuple):
     """How `draw` changes a distribution before it draws; the defaults leave it as it is. The order is told there."""
 
@@ -131,6 +190,14 @@ class Beam(NamedTuple):
     length_penalty: float = 0.0  # alpha of the rank
     longest: int = 1  # tokens of a text, at most
     wanted: int = 1  # texts of each group
+
+
+class History(NamedTuple):
+    """What a `search` has chosen at every step."""
+
+    parents: np.ndarray  # (S, B) int64: in which slot each hypothesis stood before
+    tokens: np.ndarray  # (S, B) int64: its new token; V where it has ended and keeps its slot
+    start: int  # the step that comes next
 
 
 class Hypotheses(NamedTuple):

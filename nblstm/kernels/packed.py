@@ -43,3 +43,9 @@ def rows_by_text(offsets: np.ndarray, order: np.ndarray | None = None) -> tuple[
     starts = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
     step = np.arange(starts[-1]) - np.repeat(starts[:-1], indices(steps))
     return offsets[step] + np.repeat(texts, indices(steps)), starts
+
+
+def texts_of_rows(offsets: np.ndarray) -> np.ndarray:
+    """The text of each row, (M,)."""
+    counts = np.diff(offsets)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], indices(counts))

@@ -12,7 +12,7 @@ from nblstm import checks
 from nblstm.config import StackConfig
 from nblstm.config.checks import MAX_SIZE
 from nblstm.errors import ConfigError
-from nblstm.kernels import Beam, DecoderWeights, Filters, Hypotheses
+from nblstm.kernels import Beam, DecoderState, DecoderWeights, Filters, History, Hypotheses
 from nblstm.nn.state import State
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Decoder:
             np.empty((N if want_logits else 0, V), self.config.dtype),
         )
         with checks.quiet():
-            self.kernels.decode(logits, state.h, state.c, state.top, tokens, self.work, self.threads)
+            self.kernels.decode(_with_logits(state, logits), tokens, self.work, self.threads)
         return checks.distributions(logits, "behind these tokens") if want_logits else logits
 
     def _check_state(self, state: State) -> int:
@@ -100,9 +100,8 @@ class Decoder:
         checks.ids("history", history[:, :length], V)
         checks.in_place("uniform", uniform, (K, N), np.float64)
         with checks.quiet():
-            self.kernels.generate(
-                history, length, state.h, state.c, state.top, logits, uniform, banned, filters, self.work, self.threads
-            )
+            at = _with_logits(state, logits)
+            self.kernels.generate(history, length, at, uniform, banned, filters, self.work, self.threads)
 
     def search(
         self, parents: np.ndarray, tokens: np.ndarray, start: int, hypotheses: Hypotheses, state: State, logits: np.ndarray,
@@ -120,7 +119,10 @@ class Decoder:
             checks.ids("parents", parents[start - 1], B)
             checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
-            return self.kernels.search(
-                parents, tokens, start, hypotheses, state.h, state.c, state.top, logits, noise, banned, beam, self.work,
-                self.threads,
-            )  # fmt: skip
+            history, at = History(parents, tokens, start), _with_logits(state, logits)
+            return self.kernels.search(history, hypotheses, at, noise, banned, beam, self.work, self.threads)
+
+
+def _with_logits(state: State, logits: np.ndarray) -> DecoderState:
+    """Return the state as the kernels read and write it."""
+    return DecoderState(state.h, state.c, state.top, logits)

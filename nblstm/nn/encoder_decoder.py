@@ -28,7 +28,7 @@ from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
 
-SOURCES, STEPS = 1, 2  # numbers of the noise of sources, and of the first step of input feeding
+OF_SOURCES, FIRST_STEP = 1, 2  # numbers of the noise of sources, and of the first step of input feeding
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class EncoderDecoder:
 
     def read(self, tape: Tape, pairs: Pairs) -> _Read:
         """Read the sources: the first state of the decoder, and what it looks at. tape: of the targets."""
-        noise = tape.noise and tape.noise.apart(SOURCES)
+        noise = tape.noise and tape.noise.apart(OF_SOURCES)
         source = Tape(pairs.offsets, tape.scratch.part("sources"), noise)
         last = self.encoder.forward(source, pairs.sources)
         ordered = LastStates(*([x[pairs.order] for x in states] for states in last))
@@ -179,7 +179,9 @@ class EncoderDecoder:
         tape.features = tape.scratch.array("features", len(vectors), self.config.head_size)
         for t, (first, last) in enumerate(zip(tape.offsets[:-1], tape.offsets[1:])):
             n = int(last - first)
-            step = Tape(np.array([0, n]), tape.scratch.part(f"step {t}"), tape.noise and tape.noise.apart(STEPS + t))
+            step = Tape(
+                np.array([0, n]), tape.scratch.part(f"step {t}"), tape.noise and tape.noise.apart(FIRST_STEP + t)
+            )
             state = self.step(step, Inputs(vectors[first:last], None, 0), fed[:n], state.first(n))
             looked.append(self.look(step, read.memory.first(n), np.arange(n + 1)))  # type: ignore[union-attr]
             fed = tape.features[first:last] = self._features(step, step, looked)

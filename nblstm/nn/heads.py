@@ -1,4 +1,4 @@
-"""Heads: the last part of a network. A softmax over tokens, or numbers with a squared error."""
+"""Heads: the last part of a network. A softmax over tokens, or numbers with a squared error; `crf.py` has one more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
+from nblstm.kernels import CrossEntropy
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
@@ -33,14 +34,27 @@ class Head(ABC):
         return y
 
     @abstractmethod
-    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return the loss of every row (M,), in an array of its own."""
+    def losses(self, tape: Tape, targets: np.ndarray) -> np.ndarray:
+        """Return the loss of every row (M,) of tape.features, in an array of its own."""
 
+    @abstractmethod
     def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
         """Return the mean loss of a chunk, weighted by chunk.weights, and its gradient with respect to tape.features.
 
         That of the head's own parameters is added to grads.
         """
+
+    def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
+        """Return the work of one of the head's kernels."""
+        c, threads = self.config, scratch.backend.threads
+        return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.num_outputs, c.dtype, threads), rows)
+
+
+class RowHead(Head):
+    """A head whose rows have losses that do not depend on each other."""
+
+    def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
+        """Return the mean loss of a chunk, and its gradient; see `Head`."""
         x, (kernels, threads, dtype, _) = tape.features, tape.backend
         if chunk.weights is None:
             return self._of_rows(tape.scratch, grads, x, chunk.targets, np.ones(len(x), dtype))
@@ -71,13 +85,8 @@ class Head(ABC):
     def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
         """Return losses (M,); the gradient of sum(scales * losses) overwrites dx and is added to the head's own."""
 
-    def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
-        """Return the work of one of the head's kernels."""
-        c, threads = self.config, scratch.backend.threads
-        return scratch.work(kernel.__name__, lambda M: kernel(M, c.head_size, c.num_outputs, c.dtype, threads), rows)
 
-
-class SoftmaxHead(Head):
+class SoftmaxHead(RowHead):
     """-log softmax(y)[target], in nats.
 
     classes (V,): weights of the targets' classes, or None (weighted cross-entropy, the article's eq. 9). smoothing:
@@ -93,11 +102,11 @@ class SoftmaxHead(Head):
         """Return the ids (M,) int32. ConfigError for others."""
         return checks.ids("chunk.targets", targets, self.config.num_outputs, (rows,), np.int32)
 
-    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def losses(self, tape: Tape, targets: np.ndarray) -> np.ndarray:
         """Return -log p(target) (M,)."""
-        losses, kernels = np.empty(len(x), self.config.dtype), scratch.backend.kernels
-        work = self._work(scratch, kernels.softmax_work, len(x))
-        kernels.softmax_losses(losses, work, x, targets, self.weight, self.bias, scratch.backend.threads)
+        x, (kernels, threads, _, _) = tape.features, tape.backend
+        losses, work = np.empty(len(x), self.config.dtype), self._work(tape.scratch, kernels.softmax_work, len(x))
+        kernels.softmax_losses(losses, work, x, targets, self.weight, self.bias, threads)
         return losses
 
     def _counted(self, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -105,24 +114,25 @@ class SoftmaxHead(Head):
 
     def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
         kernels = scratch.backend.kernels
+        work = self._work(scratch, kernels.softmax_gradient_work, len(x))
         kernels.softmax_losses_and_gradient(
-            losses, dx, grads["head.weight"], grads["head.bias"],
-            self._work(scratch, kernels.softmax_gradient_work, len(x)), x, targets, scales, self.classes,
-            self.smoothing, self.weight, self.bias, scratch.backend.threads,
+            losses, dx, grads["head.weight"], grads["head.bias"], work, x,
+            CrossEntropy(targets, scales, self.classes, self.smoothing), self.weight, self.bias, scratch.backend.threads,
         )  # fmt: skip
 
 
-class SquaredErrorHead(Head):
+class SquaredErrorHead(RowHead):
     """The mean of (y - target)^2 over a row's numbers; targets (M, K)."""
 
     def checked(self, targets: np.ndarray, rows: int) -> np.ndarray:
         """Return the numbers (M, K). ConfigError for another shape or dtype."""
         return checks.in_form("chunk.targets", targets, (rows, self.config.num_outputs), self.config.dtype)
 
-    def losses(self, scratch: Workspace, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def losses(self, tape: Tape, targets: np.ndarray) -> np.ndarray:
         """Return the mean squared error of every row (M,)."""
-        y, losses = self.outputs(scratch, x), np.empty(len(x), self.config.dtype)
-        scratch.backend.kernels.squared_error(losses, y, y, targets, np.zeros_like(losses), scratch.backend.threads)
+        y, (kernels, threads, dtype, _) = self.outputs(tape.scratch, tape.features), tape.backend
+        losses = np.empty(len(y), dtype)
+        kernels.squared_error(losses, y, y, targets, np.zeros_like(losses), threads)
         return losses
 
     def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:

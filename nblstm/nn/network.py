@@ -175,7 +175,7 @@ class Network:
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             after = self._on_host(self._forward(tape, chunk.tokens, state))
-            losses = self.head.losses(scratch, tape.features, chunk.targets)
+            losses = self.head.losses(tape, chunk.targets)
             self._backward(tape, gradient, chunk)
             return losses, after
 
@@ -204,7 +204,7 @@ class Network:
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             after = self._on_host(self._forward(tape, chunk.tokens, state))
-            return self.head.losses(scratch, tape.features, chunk.targets), after
+            return self.head.losses(tape, chunk.targets), after
 
     def losses_of(self, rows: np.ndarray, chunk: Any, state: State) -> np.ndarray:
         """Return the losses of some rows (R,) of a chunk."""
@@ -212,7 +212,8 @@ class Network:
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
             self._forward(tape, chunk.tokens, state)
-            return self.head.losses(scratch, tape.features[rows], chunk.targets[rows])
+            tape.features = tape.features[rows]
+            return self.head.losses(tape, chunk.targets[rows])
 
     def outputs(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """Return the head's outputs for every row of a chunk (M, V), logits or predictions, and the state after it."""

@@ -19,18 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.packed import indices, last_rows, lengths
+from nblstm.kernels.packed import last_rows, lengths, texts_of_rows
 from nblstm.nn.noise import LAYER
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
-
-
-def texts_of_rows(offsets: np.ndarray) -> np.ndarray:
-    """Return the text of each row of a packed batch, (M,)."""
-    counts = np.diff(offsets)
-    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], indices(counts))
 
 
 def fold(ufunc: np.ufunc, start: float, rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:

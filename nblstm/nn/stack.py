@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels import Outputs, Packed
 from nblstm.kernels.packed import last_rows, reading_backwards
 from nblstm.nn.noise import LAYER, RECURRENT
 from nblstm.nn.parameters import Gradients, cell_views
@@ -88,7 +89,7 @@ class RecurrentStack:
         )
         for layer in range(c.num_layers):
             inputs = Inputs(self._layer(tape, run, layer, inputs), None, 0)
-        tape.features = inputs.x if c.head == "linear" else self._beside_memory(tape, run, inputs.x)
+        tape.features = self._beside_memory(tape, run, inputs.x) if c.head == "cell" else inputs.x
         kernels.embedding_forward(after.top, last_rows(offsets), tape.features, tape.backend.threads)
         return after
 
@@ -139,18 +140,18 @@ class RecurrentStack:
         if self.config.head == "cell" and number in self._numbers(self.config.num_layers - 1):
             cs = tape.scratch.array(f"c {number}", M, cell.memory_size)
         backend.kernels.recurrent_forward(
-            y, cs, run.after.h[number], run.after.c[number], run.works[number], inputs.x,
-            self._index(run, number, inputs.index), run.state.h[number], run.state.c[number], run.weights[number], cell,
-            tape.offsets, backend.threads,
+            Outputs(y, cs, run.after.h[number], run.after.c[number]), run.works[number],
+            self._packed(tape, run, number, inputs), run.weights[number], cell, backend.threads,
         )  # fmt: skip
         run.outputs.append(y)
         return y
 
-    def _index(self, run: _Run, number: int, index: np.ndarray | None) -> np.ndarray | None:
-        """Return the index by which a cell reads its inputs; the second direction reads every text from its end."""
-        if number % self.config.directions == 0:
-            return index
-        return run.backwards if index is None else index[run.backwards]
+    def _packed(self, tape: Tape, run: _Run, number: int, inputs: Inputs) -> Packed:
+        """Return what a cell reads; the second direction reads every text from its end."""
+        x, index, _ = inputs
+        if number % self.config.directions == 1:
+            index = run.backwards if index is None else index[run.backwards]
+        return Packed(x, index, run.state.h[number], run.state.c[number], tape.offsets)
 
     def _join(self, tape: Tape, run: _Run, name: str, ys: list[np.ndarray]) -> np.ndarray:
         """Join both directions, (M, 2 H), the second put back into the text's order."""
@@ -231,13 +232,13 @@ class RecurrentStack:
     def _cell_backward(self, tape: Tape, of_cell, number: int, dx, dy, dcs, dstate) -> None:
         """Add one cell's gradients; dx and dstate are overwritten."""
         c, run, backend = self.config, tape.body_kept, tape.backend
-        x, index, _ = run.inputs[number // c.directions]
         wanted = of_cell
         if c.weight_dropout > 0:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
+        packed = self._packed(tape, run, number, run.inputs[number // c.directions])
         backend.kernels.recurrent_backward(
-            dx, *dstate, wanted, dy, dcs, run.outputs[number], run.works[number], x, self._index(run, number, index),
-            run.state.h[number], run.weights[number], c.cells[number], tape.offsets, backend.threads,
+            dx, wanted, Outputs(dy, dcs, *dstate), run.outputs[number], run.works[number], packed, run.weights[number],
+            c.cells[number], backend.threads,
         )  # fmt: skip
         if c.weight_dropout > 0:
             assert tape.noise is not None  # as in every backward pass

@@ -58,6 +58,8 @@ th { font-size: 0.875rem; }
 td.number { text-align: right; white-space: nowrap; }
 td .label { overflow-wrap: anywhere; }
 figure { margin: 0 0 1rem; }
+.heat { overflow-x: auto; } .heat th[scope=col] { writing-mode: vertical-rl; padding: 0.35rem; }
+.heat td.number { padding: 0.2rem 0.35rem; min-width: 2rem; }
 figcaption { font-size: 0.9rem; margin-top: 0.6rem; max-width: 44rem; }
 .chart { display: block; max-width: 100%; height: auto; border-radius: 10px; }
 .chart.narrow { display: none; } .chart.dot { display: inline; border-radius: 0; vertical-align: -0.05em; }

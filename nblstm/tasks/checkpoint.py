@@ -52,7 +52,8 @@ def _run(facts: dict[str, Any], path: Path) -> TaskRun:
     never, unasked = NEVER_DIVERGED
     rules = {**dict.fromkeys(run.SETTINGS.places, STRINGS), **RUN, **run.STORED}
     asked = {**dict.fromkeys(run.FITTED, COUNT), "lr": AMOUNT}
-    broken = fault({**never, **facts}, rules) or fault({**unasked, **facts["asked"]}, asked)
+    later: dict[str, list[str]] = {place: [] for place in run.SETTINGS.places[2:]}  # than the first versions
+    broken = fault({**later, **never, **facts}, rules) or fault({**unasked, **facts["asked"]}, asked)
     if broken:
         raise ModelFileError(f"{path} is damaged: {broken}; start the run anew.")
     return run

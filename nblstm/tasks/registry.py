@@ -25,6 +25,7 @@ MODELS = {  # task -> its config and its model
         "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
     ),
     "translation": ("nblstm.tasks.translation.config:TranslatorConfig", "nblstm.tasks.translation.model:Translator"),
+    "tagging": ("nblstm.tasks.tagging.config:TaggerConfig", "nblstm.tasks.tagging.model:Tagger"),
 }  # fmt: skip
 TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
 RUNS = {  # what is trained on files: task -> its settings and its run
@@ -36,11 +37,13 @@ RUNS = {  # what is trained on files: task -> its settings and its run
     "translation": (
         "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS", "nblstm.tasks.translation.run:TranslatorRun",
     ),
+    "tagging": ("nblstm.tasks.tagging.settings:TAGGER_SETTINGS", "nblstm.tasks.tagging.run:TaggerRun"),
 }  # fmt: skip
 VERBS = {
     "language": "language",
     "classify": "classification",
     "translate": "translation",
+    "tag": "tagging",
 }  # what a person asks for -> the task
 VARIANTS = {"masked": "language"}  # task -> the one whose settings ask for it
 

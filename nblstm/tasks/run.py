@@ -23,6 +23,7 @@ from nblstm.config.runs import RunSettings
 from nblstm.errors import ConfigError
 from nblstm.files.fields import OBJECT, Rule
 from nblstm.nn.parameters import initial
+from nblstm.text.vectors import WordVectors, read_vectors
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -222,6 +223,33 @@ def check_vocabulary_of_run(vocabulary: Vocabulary, shape: Any, text: Any) -> No
         raise ConfigError(f"vocab_size is {shape.vocab_size}, but the vocabulary has {len(vocabulary)}.")
     if vocabulary.level != text.level:
         raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
+
+
+def vectors_of(paths: Sequence[str], vocabulary: Vocabulary, known: bool, notify: Notify) -> WordVectors | None:
+    """Read the vectors that words begin with; None without a file of them. notify is told how many there are.
+
+    ConfigError for several files, or a vocabulary that is known, from a model that has its vectors.
+    """
+    if not paths:
+        return None
+    if known:
+        raise ConfigError("vectors are for a new model, and this one starts from a model that has some; leave it out.")
+    if len(paths) > 1:
+        raise ConfigError(f"vectors must be one file, got {len(paths)}.")
+    found = read_vectors(paths[0], vocabulary)
+    notify(f"{len(found.ids):,} of {len(vocabulary):,} tokens begin with a vector of {paths[0]}.")
+    return found
+
+
+def sized(network: Mapping[str, Any], vectors: WordVectors | None, name: str = "embedding_size") -> dict[str, Any]:
+    """Return a network's settings with the size of the vectors, if there are any. ConfigError if they ask for another."""
+    if vectors is None:
+        return dict(network)
+    if network.get(name, vectors.size) not in (0, vectors.size):
+        raise ConfigError(
+            f"{name} must be {vectors.size}, as the vectors have numbers, got {network[name]}; leave it out."
+        )
+    return {**network, name: vectors.size}
 
 
 def percent(share: float) -> str:

@@ -180,7 +180,7 @@ class Session:
                 moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
                 material = run.read_again(
-                    {name: facts[name] for name in moved}, reading, recipe, known, facts["fingerprint"]
+                    {name: facts.get(name, []) for name in moved}, reading, recipe, known, facts["fingerprint"]
                 )
                 if material.fingerprint != facts["fingerprint"]:
                     raise TrainingError(
@@ -321,7 +321,7 @@ class Session:
         return self._model_of(self.trainer.present(), valid_loss=valid_loss)
 
     def _model_of(self, parameters: np.ndarray, **facts: Any) -> Any:
-        names = {place: list(map(_base_name, self.facts[place])) for place in self.task.SETTINGS.places}
+        names = {place: list(map(_base_name, self.facts.get(place, []))) for place in self.task.SETTINGS.places}
         training = {**self.task.training(names, self.material, self.trainer), "text": self.facts["text"]}
         return self.task.model(self.trainer.network.config, self.material, parameters, {**training, **facts})
 

@@ -22,6 +22,8 @@ class TrainSettings(TypedDict, total=False):
     bptt: int
     buckets: str | None
     cell: str
+    char_embedding_size: int
+    char_hidden_size: int
     class_weights: dict[str, Any] | str | None
     clip: float
     clip_value: float
@@ -44,9 +46,11 @@ class TrainSettings(TypedDict, total=False):
     layer_norm: bool
     learned_state: bool
     level: str
+    lowercase: bool
     lr: float | None
     lr_decay: float
     mask_fraction: float
+    max_characters: int
     max_length: int
     max_vocab: int | None
     min_count: int
@@ -74,21 +78,26 @@ class TrainSettings(TypedDict, total=False):
     source: AnyPaths
     source_level: str | None
     steps: int | None
+    tag_column: int
     target: AnyPaths
     text_column: str | None
     threads: int
     tie: bool
+    token_column: int
     token_weights: dict[str, Any] | None
     tokenizer: str
     tokens_per_batch: int | None
+    unknown_fraction: float
     valid_every: str | int | None
     valid_fraction: float
     valid_source: AnyPaths
     valid_target: AnyPaths
     variational_dropout: float
+    vectors: AnyPaths
     warmup: int
     weight_decay: float
     weight_dropout: float
+    zero_digits: bool
 
 
 class SampleSettings(TypedDict, total=False):

@@ -197,6 +197,12 @@ class Vocabulary(ABC):
         tokens = self.split(text)
         return np.fromiter(map(self._ids.get, tokens, repeat(self.unk_id)), self.dtype, count=len(tokens))
 
+    def ids_of(self, tokens: Sequence[str]) -> np.ndarray:
+        """Find the ids of tokens that are cut already, (tokens,) int32; of one that is not known unk_id."""
+        strings = [checked(token, str) for token in checks.items("tokens", tokens)]
+        unknown = 0 if self.unk_id is None else self.unk_id
+        return np.fromiter(map(self._ids.get, strings, repeat(unknown)), np.int32, count=len(strings))
+
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encode several texts: ids one text after the other, (tokens,) of `dtype`, and their lengths, (texts,) int64."""
         encoded = [self.encode(text) for text in checks.items("texts", texts)]

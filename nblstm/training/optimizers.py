@@ -11,6 +11,7 @@ import numpy as np
 from nblstm.config import Recipe
 from nblstm.errors import TrainingError
 from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
+from nblstm.kernels import AdamSettings
 
 Zeros = Callable[[Any], Any]
 
@@ -71,10 +72,8 @@ class Adam(Optimizer):
         self._update(kernels, w, g, lr, step, scale, threads, self.config.weight_decay, 0.0)
 
     def _update(self, kernels, w, g, lr, step, scale, threads, weight_decay, decoupled):
-        kernels.adam(
-            w, self.moments["m"], self.moments["v"], g, lr, **ADAM, weight_decay=weight_decay, decoupled=decoupled,
-            step=step, scale=scale, threads=threads,
-        )  # fmt: skip
+        settings = AdamSettings(lr, **ADAM, weight_decay=weight_decay, decoupled=decoupled)
+        kernels.adam(w, self.moments["m"], self.moments["v"], g, settings, step, scale, threads)
 
 
 class AdamW(Adam):

@@ -60,6 +60,20 @@ def classifier(output, folder):
     nblstm.TextClassifier(**settings).fit(texts, labels).save(output)
 
 
+def translator(output, folder):
+    """A translator."""
+    sources, targets = nblstm.read_pairs(golden.LABELLED)
+    settings = {
+        "hidden_size": 5,
+        "num_layers": 1,
+        "attention": "additive",
+        "min_count": 2,
+        "epochs": 4,
+        "batch_size": 8,
+    }
+    nblstm.Translator(**settings, lr=0.02, threads=1).fit(sources, targets).save(output)
+
+
 def checkpoint(name, output, folder):
     """The checkpoint of a run that stopped in the middle of an epoch."""
     place = Path("/tmp/golden")
@@ -78,6 +92,7 @@ FILES = {
     "window.safetensors": windowed_model,
     "series.safetensors": series_model,
     "classifier.safetensors": classifier,
+    "translator.safetensors": translator,
     **{f"{name}.checkpoint.safetensors": partial(checkpoint, name) for name in golden.RUNS},
 }
 NUMBERS = {
@@ -86,6 +101,7 @@ NUMBERS = {
     "window": lambda folder: golden.of_windowed_model(),
     "series": lambda folder: golden.of_series_model("numpy"),
     "classifier": lambda folder: golden.of_classifier("numpy"),
+    "translator": lambda folder: golden.of_translator("numpy"),
     **{
         f"losses of {name}": lambda folder, kind=kind: golden.trained(kind, folder)[1]
         for name, kind in {**golden.KINDS, **golden.MORE}.items()

@@ -115,6 +115,20 @@ def of_classifier(backend):
     }  # fmt: skip
 
 
+def of_translator(backend):
+    """All that the stored translator says."""
+    model, texts = nblstm.load(DATA / "translator.safetensors"), ["unseen dim", "", "fair day somewhere"]
+    found = model.translations(texts, backend=backend, beam=3, num_samples=2)
+    drawn = model.translations(texts, backend=backend, temperature=1.0, top_p=0.9, seed=7, n=6)
+    return {
+        "texts": [[one.text for one in ones] for ones in found],
+        "scores": [[one.score for one in ones] for ones in found],
+        "attention": [ones[0].attention.tolist() for ones in found],
+        "drawn": [ones[0].text for ones in drawn],
+        "perplexity": model.evaluate(*nblstm.read_pairs(LABELLED), backend=backend).perplexity,
+    }
+
+
 def waves(steps=60):
     """Two series (steps, 2), in numbers that no machine computes differently."""
     t = np.arange(steps)
@@ -148,6 +162,10 @@ RUNS = {  # that stopped after STOPPED updates, in float64
     "classifier-run": {
         "task": "classify", "bptt": None, "hidden_size": 6, "pooling": "attention", "class_weights": "balanced",
         "monitor": "accuracy", "valid_fraction": 0.25, "epochs": 4,
+    },
+    "translator-run": {
+        "task": "translate", "bptt": None, "hidden_size": 6, "num_layers": 1, "monitor": "bleu", "valid_fraction": 0.25,
+        "input_feeding": True, "epochs": 5,
     },
 }  # fmt: skip
 STOPPED, OF_A_RUN = 17, {"dtype": "float64", "batch_size": 4, "bptt": 16, "seed": 3, "threads": 1}
@@ -303,7 +321,7 @@ def noise_of_training(settings, folder):
         real.dropout(y, x, rate, key, threads)
 
     def losses(*args):
-        targets.append(np.asarray(args[6]).tolist())
+        targets.append(np.asarray(args[6].targets).tolist())
         real.softmax_losses_and_gradient(*args)
 
     kernels = SimpleNamespace(**{**vars(real), "dropout": dropout, "softmax_losses_and_gradient": losses})

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nblstm.kernels import CrossEntropy, Outputs, Packed
 from nblstm.kernels.cells import KINDS
 
 CONTRACT = [
@@ -10,7 +11,7 @@ CONTRACT = [
     "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
     "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "attention_work",
-    "attention_forward", "attention_backward", "clear", "squared_norm", "clip_values",
+    "attention_forward", "attention_backward", "crf_work", "crf_losses", "crf_losses_and_gradient", "crf_decode", "clear", "squared_norm", "clip_values",
     "adam", "sgd", "average", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
@@ -63,11 +64,12 @@ def run_layer(kernels, threads, cell, lengths, dtype, repeated, slopes=True):
     y, hn, cn = np.empty_like(given["dy"]), np.empty_like(h0), np.empty_like(c0)
     cs = np.empty((M, cell.memory_size), dtype) if cell.has_memory else None
     (work,) = kernels.recurrent_work([cell], M + 1, N + 1, [len(x) + 1 if repeated else 0], dtype, threads)
-    kernels.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+    packed = Packed(x, index, h0, c0, offsets)
+    kernels.recurrent_forward(Outputs(y, cs, hn, cn), work, packed, weights, cell, threads)
     grads = {name: np.ones_like(weight) for name, weight in weights.items()}
     dx, dh, dc, dy = np.full_like(x, np.nan), given["dh"].copy(), given["dc"].copy(), given["dy"].copy()
     dcs = given["dcs"] if slopes else None
-    kernels.recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads)
+    kernels.recurrent_backward(dx, grads, Outputs(dy, dcs, dh, dc), y, work, packed, weights, cell, threads)
     return {"y": y, "cs": y[:0] if cs is None else cs, "hn": hn, "cn": cn, "dx": dx, "dh": dh, "dc": dc, **grads}
 
 
@@ -78,10 +80,11 @@ def softmax_head(kernels, x, targets, weight, bias, scales=None, classes=None, s
     plain, losses, dx = np.empty(M, dtype), np.empty(M, dtype), np.full_like(x, np.nan)
     kernels.softmax_losses(plain, kernels.softmax_work(M, D, V, dtype, threads), x, targets, weight, bias, threads)
     dweight, dbias = np.ones_like(weight), np.ones_like(bias)
-    kernels.softmax_losses_and_gradient(
-        losses, dx, dweight, dbias, kernels.softmax_gradient_work(M, D, V, dtype, threads), x, targets, scales,
-        classes, smoothing, weight, bias, threads,
-    )  # fmt: skip
+    work, loss = (
+        kernels.softmax_gradient_work(M, D, V, dtype, threads),
+        CrossEntropy(targets, scales, classes, smoothing),
+    )
+    kernels.softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads)
     return plain, losses, dx, dweight, dbias
 
 

@@ -27,6 +27,9 @@ from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
+from nblstm.tasks.tagging.config import TaggerConfig
+from nblstm.tasks.tagging.network import initial_tagger
+from nblstm.tasks.tagging.spans import outputs_of
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.tasks.translation.network import initial_translator
 from nblstm.tasks.translation.run import TranslatorRun
@@ -79,6 +82,7 @@ def originals(folder, trained):
             "series",
             "classifier",
             "translator",
+            "tagger",
             "state",
             "run",
             "classifier-run",
@@ -101,6 +105,11 @@ def originals(folder, trained):
     shutil.copy(classifier_run(Path(folder)), paths["classifier-run"])
     words = (Vocabulary.build([TEXT], level, ends=True) for level in ("char", "word"))
     TranslatorRun().model(*translator(*words), {"steps": 3}).save(paths["translator"])
+    vocabulary = Vocabulary.from_dict({"level": "word", "tokenizer": "whitespace", "tokens": ["<unk>", "a", "b"]})
+    config = TaggerConfig(
+        3, tags=outputs_of(["X"]), scheme="iob2", characters="ab", hidden_size=3, embedding_size=2, char_hidden_size=2
+    )
+    nblstm.Tagger.of_parameters(config, vocabulary, initial_tagger(config, 0), FACTS).save(paths["tagger"])
     model = nblstm.load(paths["char"])
     model.save_state(paths["state"], model.state("ab"))
     shutil.copy(Path(trained, "model.checkpoint.safetensors"), paths["run"])
@@ -293,7 +302,11 @@ def load(kind, path, folder):
 
 def use(kind, path, loaded, folder, backends):
     """Do with what was loaded all that a person may do at once."""
-    if kind == "window":
+    if kind == "tagger":
+        for backend in backends:
+            loaded.predict([["a", "abba"], ["b"]], backend)
+        loaded.save(path.with_name("again.safetensors"))
+    elif kind == "window":
         loaded.generate_text("ab", n=3, seed=0)
         loaded.score("abba")
     elif kind == "series":

@@ -7,6 +7,7 @@ has stand the parts they are made of: `jit`, `vectors` and `functions`, `tiles`,
 from __future__ import annotations
 
 from nblstm.kernels.cpu.attention import attention_backward, attention_forward, attention_work
+from nblstm.kernels.cpu.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.cpu.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.cpu.drawing import draw
 from nblstm.kernels.cpu.elementwise import (
@@ -35,7 +36,9 @@ from nblstm.kernels.reference.arrays import array, assign, empty, host, zeros_li
 
 __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
-    "attention_work", "average", "clear", "clip_values", "decode", "decode_weights", "decode_work", "draw", "dropout",
+    "attention_work", "average", "clear", "clip_values",
+    "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
+    "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "recurrent_backward", "recurrent_forward", "recurrent_work", "rmsprop", "scale_texts", "search",
     "sgd", "softmax_gradient_work", "softmax_losses", "softmax_losses_and_gradient", "softmax_work", "squared_error",

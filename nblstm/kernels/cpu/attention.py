@@ -12,7 +12,7 @@ import numpy as np
 from nblstm.kernels.cpu.functions import exp, tanh
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.products import IN_ORDER, copy_piece, pack_panel, panels, product
-from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load_part, store_part
 from nblstm.kernels.threads import run_ranges
 
@@ -59,9 +59,8 @@ def _times_transposed(C, a, b, packed):
     for p in range(P):
         width = -(-min(PANEL, count - p * PANEL) // LANES) * LANES
         pack_panel(packed, p * depth * PANEL, those, IN_ORDER, PANEL, count, depth, p)
-        multiply(
-            C, p * PANEL, P * PANEL, T, width, A, a0 * depth, depth, 0, 1, depth, packed, p * depth * PANEL
-        )  # fmt: skip
+        left = Factor(A, a0 * depth, depth, 0, 1, depth)
+        multiply(Block(C, p * PANEL, P * PANEL), T, width, left, packed, p * depth * PANEL)
 
 
 @jit
@@ -80,26 +79,26 @@ def _times(c, A, a0, lda, b, packed, tail):
     (C, c0, T, columns), count = c, b[2]
     _clear(c)
     _pack_rows(packed, b)
-    product(
-        C, c0 * columns, T, columns, 0, -(-columns // PANEL), A, a0, lda, 0, 1, count, packed, 0, count * PANEL, tail, 0
-    )  # fmt: skip
+    left, right = Factor(A, a0, lda, 0, 1, count), Block(packed, 0, count * PANEL)
+    product(Block(C, c0 * columns, columns), T, 0, -(-columns // PANEL), left, right, tail, 0)
 
 
 @jit
 def _transposed_times(c, A, a0, lda, b, packed, tail):
     """The rows c = A.T @ b, a row of A every lda numbers from a0 on"""
     (C, c0, S, columns), count = c, b[2]
+    left = Factor(A, a0, lda, 0, 1, count)
     _clear(c)
     _pack_rows(packed, b)
     for q in range(-(-columns // PANEL)):
         width, place, target = min(PANEL, columns - q * PANEL), q * count * PANEL, c0 * columns + q * PANEL
         whole = width - width % LANES
         if whole > 0:
-            multiply_transposed(C, target, columns, S, whole, A, a0, lda, count, packed, place)
+            multiply_transposed(Block(C, target, columns), S, whole, left, packed, place)
         if width > whole:
             for i in range(S * LANES):
                 tail[i] = 0
-            multiply_transposed(tail, 0, LANES, S, LANES, A, a0, lda, count, packed, place + whole)
+            multiply_transposed(Block(tail, 0, LANES), S, LANES, left, packed, place + whole)
             for r in range(S):
                 for j in range(width - whole):
                     C[target + r * columns + whole + j] = tail[r * LANES + j]

@@ -23,7 +23,7 @@ from nblstm.kernels.cpu.jit import jit, made_once, named
 from nblstm.kernels.cpu.layouts import layout_of, units_of
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
-from nblstm.kernels.cpu.tiles import PANEL, multiply_64
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
 from nblstm.kernels.threads import Share, equal, parallel_for
 
@@ -150,11 +150,10 @@ def _read_head(logits, tops, top, memory, c, reader, v0, v1, share):
         for r in range(rows):
             for j in range(0, PANEL, LANES):
                 store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
-        weight = head + p * F * PANEL
-        multiply_64(z, scratch, PANEL, rows, PANEL, tops, top + n0 * H, H, 0, 1, H, packed, weight)
+        panel, weight = Block(z, scratch, PANEL), head + p * F * PANEL
+        multiply_64(panel, rows, Factor(tops, top + n0 * H, H, 0, 1, H), packed, weight)
         if F > H:
-            weight += H * PANEL
-            multiply_64(z, scratch, PANEL, rows, PANEL, memory, c + n0 * H, H, 0, 1, H, packed, weight)
+            multiply_64(panel, rows, Factor(memory, c + n0 * H, H, 0, 1, H), packed, weight + H * PANEL)
         for r in range(rows):
             for j in range(0, min(PANEL, V - p * PANEL), LANES):
                 v = p * PANEL + j
@@ -195,18 +194,14 @@ def token_reader(layout):
                             value = load(packed, bias + p * S + j)
                         store(z, scratch + r * S + j, value)
                     if layer == 0 and token >= kept:
-                        x, weight = token * E, weight_ih + p * E * columns_ih
-                        multiply_ih(
-                            z, scratch + r * S + column_ih, S, 1, PANEL, embedding, x, E, 0, 1, E, packed, weight
-                        )
+                        x, weight = Factor(embedding, token * E, E, 0, 1, E), weight_ih + p * E * columns_ih
+                        multiply_ih(Block(z, scratch + r * S + column_ih, S), 1, x, packed, weight)
                 if layer > 0:
-                    below, weight = outputs + first - N * H, weight_ih + p * H * columns_ih
-                    multiply_ih(z, scratch + column_ih, S, rows, PANEL, states, below, H, 0, 1, H, packed, weight)
+                    x, weight = Factor(states, outputs + first - N * H, H, 0, 1, H), weight_ih + p * H * columns_ih
+                    multiply_ih(Block(z, scratch + column_ih, S), rows, x, packed, weight)
                 if columns_hh > 0:
-                    weight = weight_hh + p * H * columns_hh
-                    multiply_hh(
-                        z, scratch + column_hh, S, rows, PANEL, states, before + first, H, 0, 1, H, packed, weight
-                    )
+                    h, weight = Factor(states, before + first, H, 0, 1, H), weight_hh + p * H * columns_hh
+                    multiply_hh(Block(z, scratch + column_hh, S), rows, h, packed, weight)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):
@@ -240,28 +235,30 @@ def _decoder(layout):
     return named(decode, f"_decode_{layout.name}")
 
 
-def decode(logits, h, c, top, tokens, work, threads):
+def decode(state, tokens, work, threads):
     """See reference.decode."""
     if isinstance(work, DecoderWeights):
-        return reference.decode(logits, h, c, top, tokens, work, threads)
-    N, memory = h.shape[1], put_state(h, c, top, work, 0)
+        return reference.decode(state, tokens, work, threads)
+    N, memory = state.h.shape[1], put_state(state, work, 0)
     by_texts(
-        threads, work["net"][0], _decoder(work["layout"]), equal(N, threads), logits.reshape(-1), work["states"],
+        threads, work["net"][0], _decoder(work["layout"]), equal(N, threads), state.logits.reshape(-1), work["states"],
         memory, tokens, work["net"], work["sizes"], N,
     )  # fmt: skip
-    take_state(h, c, top, work, h.size)
+    take_state(state, work, state.h.size)
 
 
-def put_state(h, c, top, work, at):
+def put_state(state, work, at):
     """h goes to states[at:]; returns the units' memory, flat: c itself, or a copy of h where there is none."""
+    h, c, top, _ = state
     work["states"][at : at + h.size] = h.reshape(-1)
     if work["residual"]:
         _outputs(h, work)[...] = top[:, : h.shape[2]]
     return (c if c.size else h.copy()).reshape(-1)
 
 
-def take_state(h, c, top, work, at):
+def take_state(state, work, at):
     """h becomes what stands at states[at:], top what the head sees."""
+    h, c, top, _ = state
     H = h.shape[2]
     h[...] = work["states"][at : at + h.size].reshape(h.shape)
     top[:, :H] = _outputs(h, work) if work["residual"] else h[-1]
@@ -303,17 +300,17 @@ def _generator(layout):
     return named(generate, f"_generate_{layout.name}")
 
 
-def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
+def generate(history, length, state, uniform, banned, filters, work, threads):
     """See reference.generate: all tokens in one call, or in two where shared threads turn out not to have cores."""
     if isinstance(work, DecoderWeights):
-        return reference.generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads)
-    N, kernel, made, K = h.shape[1], _generator(work["layout"]), np.zeros(1, np.int64), len(uniform)
+        return reference.generate(history, length, state, uniform, banned, filters, work, threads)
+    N, kernel, made, K = state.h.shape[1], _generator(work["layout"]), np.zeros(1, np.int64), len(uniform)
     while len(uniform):
-        memory = put_state(h, c, top, work, 0)
+        memory = put_state(state, work, 0)
         by_texts(
             threads, work["net"][0], kernel, equal(N, threads), made, history, length + K - len(uniform),
-            logits.reshape(-1), work["states"], memory, uniform, Drawing(banned, filters, work["rows"]),
+            state.logits.reshape(-1), work["states"], memory, uniform, Drawing(banned, filters, work["rows"]),
             Reader(work["net"], work["sizes"], N), steps=len(uniform),
         )  # fmt: skip
-        take_state(h, c, top, work, made[0] % 2 * h.size)
+        take_state(state, work, made[0] % 2 * state.h.size)
         uniform = uniform[made[0] :]

@@ -26,7 +26,7 @@ from nblstm.kernels.cpu.products import (
     product,
     weight_gradient,
 )
-from nblstm.kernels.cpu.tiles import PANEL, multiply
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, load, store
 from nblstm.kernels.threads import parallel_for
 
@@ -46,9 +46,8 @@ def _linear_rows(y, x, packed, bias, V, D, tail, share):
         for r in range(m, m + rows):
             for v in range(V):
                 y[r * V + v] = bias[v]
-        product(
-            y, m * V, rows, V, 0, -(-V // PANEL), x, m * D, D, 0, 1, D, packed, 0, D * PANEL, tail, part * ROWS * LANES
-        )  # fmt: skip
+        A, B = Factor(x, m * D, D, 0, 1, D), Block(packed, 0, D * PANEL)
+        product(Block(y, m * V, V), rows, 0, -(-V // PANEL), A, B, tail, part * ROWS * LANES)
 
 
 @jit
@@ -59,10 +58,8 @@ def _linear_rows_backward(dx, dy, packed, V, D, tail, share):
         rows = min(ROWS, stop - m)
         for i in range(m * D, (m + rows) * D):
             dx[i] = 0
-        product(
-            dx, m * D, rows, D, 0, -(-D // PANEL), dy, m * V, V, 0, 1, V, packed, 0, V * PANEL, tail,
-            part * ROWS * LANES,
-        )  # fmt: skip
+        A, B = Factor(dy, m * V, V, 0, 1, V), Block(packed, 0, V * PANEL)
+        product(Block(dx, m * D, D), rows, 0, -(-D // PANEL), A, B, tail, part * ROWS * LANES)
 
 
 def linear_work(M, D, V, dtype, threads):
@@ -201,7 +198,8 @@ def _logits(z, kept, totals, x, targets, bias, packed, p0, sizes, share):
             for r in range(m, m + count):
                 for j in range(0, PANEL, LANES):
                     store(z, z0 + r * PANEL + j, load(bias, p * PANEL + j))
-            multiply(z, z0 + m * PANEL, PANEL, count, width, x, (m0 + m) * D, D, 0, 1, D, packed, w0)
+            A = Factor(x, (m0 + m) * D, D, 0, 1, D)
+            multiply(Block(z, z0 + m * PANEL, PANEL), count, width, A, packed, w0)
             for r in range(m, m + count):
                 a, b = load(z, z0 + r * PANEL), load(z, z0 + r * PANEL + LANES)
                 c, d = load(z, z0 + r * PANEL + 2 * LANES), load(z, z0 + r * PANEL + 3 * LANES)
@@ -304,10 +302,9 @@ def _softmax_forward(losses, work, kept, x, targets, weight, bias, threads):
     parallel_for(threads, _normalize, M, losses, work["normalizer"], totals, P, M)
 
 
-def softmax_losses_and_gradient(
-    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
-):
+def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads):
     """See reference.softmax_losses_and_gradient."""
+    targets, scales, classes, smoothing = loss
     kind, V, plain = x.dtype.type, len(bias), classes is None and smoothing == 0
     work["classes"][:V] = 1 if classes is None else classes
     weighting = Weighting(work["classes"], kind(smoothing), kind(work["classes"].sum()), plain)

@@ -26,7 +26,7 @@ from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu.barrier import barrier
 from nblstm.kernels.cpu.jit import jit, named
 from nblstm.kernels.cpu.products import ROWS, product
-from nblstm.kernels.cpu.tiles import PANEL, multiply_48, multiply_64, multiply_80
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_48, multiply_64, multiply_80
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
 from nblstm.kernels.threads import Share
 
@@ -68,9 +68,8 @@ def _make_projection(name, S, multiply, column, columns):
                 for r in range(rows):
                     for j in range(0, S, LANES):
                         store(z, (p * M + m + r) * S + j, load(bias, p * S + j))
-                multiply(
-                    z, (p * M + m) * S + column, S, rows, PANEL, x, m * D, D, 0, 1, D, packed, p * D * columns
-                )  # fmt: skip
+                gates = Block(z, (p * M + m) * S + column, S)
+                multiply(gates, rows, Factor(x, m * D, D, 0, 1, D), packed, p * D * columns)
 
     return named(project, f"_project_{name}")
 
@@ -101,7 +100,9 @@ def _make_forward(name, cell, S, w, multiply, column, columns):
                         for j in range(0, S, LANES):
                             store(gates, z + r * S + j, load(table, row + j))
                 if columns > 0:
-                    multiply(gates, z + column, S, rows, PANEL, h, start, H, 0, 1, H, weight_hh, p * H * columns)
+                    multiply(
+                        Block(gates, z + column, S), rows, Factor(h, start, H, 0, 1, H), weight_hh, p * H * columns
+                    )
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):
@@ -154,10 +155,10 @@ def _make_backward(name, cell, S, w, column, columns):
             else:
                 target, start = dh, n0 * H
             for m in range(0, rows if columns > 0 else 0, ROWS):  # z = W x + b + U h
-                product(
-                    target, start + m * H, min(ROWS, rows - m), H, q0, q1, gates, (first + m) * S + column, S, M * S,
-                    P, columns, weight_hh, 0, P * columns * PANEL, tail, part * ROWS * LANES,
-                )  # fmt: skip
+                A = Factor(gates, (first + m) * S + column, S, M * S, P, columns)
+                B = Block(weight_hh, 0, P * columns * PANEL)
+                C = Block(target, start + m * H, H)
+                product(C, min(ROWS, rows - m), q0, q1, A, B, tail, part * ROWS * LANES)
             barrier(share.counter, share.parts, round_ + 2)
             round_ += 2
 

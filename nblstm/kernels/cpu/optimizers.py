@@ -5,34 +5,18 @@ A kernel's last argument is its share.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.products import panels
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, root, store, store_part
+from nblstm.kernels.reference.optimizers import adam_rule
 from nblstm.kernels.threads import parallel_for
-
-
-class AdamRule(NamedTuple):
-    """The numbers of an update, in the type of the parameters: those of `reference.adam`, made ready."""
-
-    rate: np.floating
-    keep1: np.floating  # beta1, and what is taken of the gradient
-    take1: np.floating
-    keep2: np.floating
-    take2: np.floating
-    correction: np.floating
-    eps: np.floating
-    weight_decay: np.floating
-    shrink: np.floating
-    scale: np.floating
 
 
 @jit
 def _adam(w, m, v, g, rule, share):
-    """`reference.adam` of the vectors start ... stop, the last of which may be a part"""
+    """`reference.adam` of the vectors start ... stop, the last of which may be a part; rule: `AdamRule`"""
     _, start, stop, _, _ = share
     rate, keep1, take1, keep2, take2, correction, eps, weight_decay, shrink, scale = rule
     for i in range(start * LANES, min(stop * LANES, w.size), LANES):
@@ -57,14 +41,9 @@ def _adam(w, m, v, g, rule, share):
             store_part(w, i, w_, count)
 
 
-def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale, threads):
+def adam(w, m, v, g, settings, step, scale, threads):
     """See reference.adam."""
-    kind = w.dtype.type
-    rate, correction = kind(lr / (1 - beta1**step)), kind(1 / np.sqrt(1 - beta2**step))
-    rule = AdamRule(
-        rate, kind(beta1), kind(1 - beta1), kind(beta2), kind(1 - beta2), correction, kind(eps), kind(weight_decay),
-        kind(1 - lr * decoupled), kind(scale),
-    )  # fmt: skip
+    rule = adam_rule(w.dtype.type, settings, step, scale)
     parallel_for(threads, _adam, panels(w.size, LANES), w, m, v, g, tuple(rule))
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels.cpu.jit import jit
-from nblstm.kernels.cpu.tiles import PANEL, multiply, multiply_transposed
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
 from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store, store_part, transpose
 
 IN_ORDER = np.zeros(1, np.int64)  # the order of a linear layer's one block of rows
@@ -104,24 +104,23 @@ class Columns(NamedTuple):
 
 
 @jit
-def product(C, c0, rows, columns, q0, q1, A, a0, lda, outer, outers, K, B, b0, step, tail, t0):
-    """C[rows, columns] += A[rows, outers * K] @ B, for the panels q0 ... q1 of B, the q-th at b0 + q * step.
+def product(C, rows, q0, q1, A, B, tail, t0):
+    """C += A @ B for `rows` rows and the panels q0 ... q1 of B. The rows of C stand side by side: it has C.step columns.
 
-    tail[t0:]: room for ROWS * 16.
+    C, B: `Block`, of rows and of panels; A: `Factor`. tail[t0:]: room for ROWS * 16.
     """
     for q in range(q0, q1):
-        width, b = min(PANEL, columns - q * PANEL), b0 + q * step
+        width, c, b = min(PANEL, C.step - q * PANEL), C.place + q * PANEL, B.place + q * B.step
         whole = width - width % LANES
-        c = c0 + q * PANEL
         if whole > 0:
-            multiply(C, c, columns, rows, whole, A, a0, lda, outer, outers, K, B, b)
+            multiply(Block(C.numbers, c, C.step), rows, whole, A, B.numbers, b)
         if width > whole:
             for i in range(t0, t0 + rows * LANES):
                 tail[i] = 0
-            multiply(tail, t0, LANES, rows, LANES, A, a0, lda, outer, outers, K, B, b + whole)
+            multiply(Block(tail, t0, LANES), rows, LANES, A, B.numbers, b + whole)
             for r in range(rows):
                 for j in range(width - whole):
-                    C[c + r * columns + whole + j] += tail[t0 + r * LANES + j]
+                    C.numbers[c + r * C.step + whole + j] += tail[t0 + r * LANES + j]
 
 
 @jit
@@ -143,10 +142,9 @@ def panels_product(dx, dz, packed, step, p0, p1, depth, D, tail, share):
             whole = last if last * columns <= depth else last - 1  # behind the last panel that is there as a whole
             for first, count, width in ((p, whole - p, columns), (whole, last - whole, depth - whole * columns)):
                 if count > 0:
-                    product(
-                        dx, m * D, rows, D, 0, Q, z, (first * M + m) * stride + column, stride, M * stride, count, width,
-                        packed, (first - p0) * columns * PANEL, step, tail, part * ROWS * LANES,
-                    )  # fmt: skip
+                    A = Factor(z, (first * M + m) * stride + column, stride, M * stride, count, width)
+                    B = Block(packed, (first - p0) * columns * PANEL, step)
+                    product(Block(dx, m * D, D), rows, 0, Q, A, B, tail, part * ROWS * LANES)
 
 
 @jit
@@ -167,7 +165,8 @@ def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, share):
         width = min(PANEL, K - q * PANEL)
         padded = -(-width // LANES) * LANES
         rows = columns if w < PANEL else min(PANEL, size - p * PANEL)
-        multiply_transposed(block, b0, PANEL, rows, padded, z, a0, stride, M, x, q * M * PANEL)
+        A = Factor(z, a0, stride, 0, 1, M)
+        multiply_transposed(Block(block, b0, PANEL), rows, padded, A, x, q * M * PANEL)
         for g in range(len(order)):
             for j in range(min(w, size - p * w)):
                 target, row = (order[g] * size + p * w + j) * K + q * PANEL, b0 + (g * w + j) * PANEL

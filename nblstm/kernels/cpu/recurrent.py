@@ -86,11 +86,12 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     return [{**scratch, **work} if work else {} for work in works]
 
 
-def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def recurrent_forward(outputs, work, packed, weights, cell, threads):
     """See reference.recurrent_forward."""
     layout = layout_of(cell)
     if layout is None:
-        return specification.recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+        return specification.recurrent_forward(outputs, work, packed, weights, cell, threads)
+    (y, cs, hn, cn), (x, index, h0, c0, offsets) = outputs, packed
     (rows, D), (M, H), N = x.shape, y.shape, len(h0)
     w, gather = layout.w, index is not None
     P = panels(H, w)
@@ -158,13 +159,12 @@ def _pack_previous(packed, h0, y, offsets, N, H, share):
                     copy_piece(packed, place, y, (offsets[t - 1] + n) * H + column, width)
 
 
-def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
+def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads):
     """See reference.recurrent_backward."""
     layout = layout_of(cell)
     if layout is None:
-        return specification.recurrent_backward(
-            dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads
-        )
+        return specification.recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads)
+    (dy, dcs, dh, dc), (x, index, h0, _, offsets) = slopes, packed
     (rows, D), (M, H), N = x.shape, y.shape, len(h0)
     S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
     P, tail, gates = panels(H, w), work["tail"], work["gates"]
@@ -174,9 +174,9 @@ def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weight
     dh.fill(0)
     if layout.is_recurrent:
         parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
-    slopes = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
+    given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
     by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), slopes, gates,
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), given, gates,
         work["memory"], work["weight_hh"], offsets, N, H, tail,
         steps=min(len(offsets) - 1, FEW_STEPS),
     )  # fmt: skip

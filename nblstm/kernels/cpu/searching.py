@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels import Beam, DecoderWeights, Hypotheses, reference
+from nblstm.kernels import Beam, DecoderWeights, History, Hypotheses, reference
 from nblstm.kernels.cpu.barrier import barrier
 from nblstm.kernels.cpu.decoding import Reader, Reading, Units, put_state, take_state, token_reader
 from nblstm.kernels.cpu.drawing import swap
@@ -26,14 +26,6 @@ from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, 
 from nblstm.kernels.threads import Share, run_cooperatively
 
 SHARED_WORK = 80_000_000  # bytes of weights x hypotheses x steps of a call: some 0.5 ms, worth waking several threads
-
-
-class History(NamedTuple):
-    """What was chosen at every step, (S, B) flat, and the first step of this call."""
-
-    parents: np.ndarray
-    tokens: np.ndarray
-    start: int
 
 
 class Choice(NamedTuple):
@@ -154,7 +146,7 @@ def _best(best, chosen, keys, hypotheses, cost, stochastic, V, start, stop):
 
 @jit
 def _choose(history, at, hypotheses, room, beam, V):
-    """The B children that take the slots: parents and tokens from `at` on, hypotheses; moved: room for them"""
+    """The B children that take the slots: parents and tokens from `at` on, flat; hypotheses; moved: room for them"""
     children, keys, cost, best, chosen, _, _, moved = room
     B, parents, tokens = len(best), history.parents, history.tokens
     size = B // beam.groups
@@ -179,8 +171,9 @@ def _choose(history, at, hypotheses, room, beam, V):
             moved.length[n] = hypotheses.length[parent] + (token < V)
             ended = hypotheses.finished[parent] or token == beam.end
             moved.finished[n] = ended and moved.log_probability[n] > -np.inf
-    hypotheses.log_probability[:], hypotheses.perturbed[:] = moved.log_probability, moved.perturbed
-    hypotheses.length[:], hypotheses.finished[:] = moved.length, moved.finished
+    for n in range(B):
+        hypotheses.log_probability[n], hypotheses.perturbed[n] = moved.log_probability[n], moved.perturbed[n]
+        hypotheses.length[n], hypotheses.finished[n] = moved.length[n], moved.finished[n]
 
 
 # ---------------------------------------------------------------- the end
@@ -223,12 +216,13 @@ def _follow(states, memory, spare, reading, history, before, sizes, B, share):
     p0, p1 = units_of(-(-H // LANES), share)
     j0, j1 = p0 * LANES, min(p1 * LANES, H)
     for first in range(0, L * B * H, B * H):
-        for i in range(first, first + B * H, H):
-            spare[i + j0 : i + j1] = memory[i + j0 : i + j1]
+        for n in range(B):
+            for i in range(first + n * H + j0, first + n * H + j1):
+                spare[i] = memory[i]
         for n in range(B):
             i, j = first + n * H, first + parents[before + n] * H
-            memory[i + j0 : i + j1] = spare[j + j0 : j + j1]
-            states[i + j0 : i + j1] = states[L * B * H + j + j0 : L * B * H + j + j1]
+            for u in range(j0, j1):
+                memory[i + u], states[i + u] = spare[j + u], states[L * B * H + j + u]
     if share.part == 0:
         for n in range(B):
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
@@ -282,24 +276,20 @@ def _room(B, V, memory, stochastic):
     return children, keys, np.empty(S), np.empty(B), chosen, reading, np.empty_like(memory), moved
 
 
-def search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads):
+def search(history, hypotheses, state, noise, banned, beam, work, threads):
     """See reference.search: all steps in one call, or in two where shared threads turn out not to have cores."""
     if isinstance(work, DecoderWeights):
-        return reference.search(
-            parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads
-        )  # fmt: skip
-    (B, V), K, taken = logits.shape, len(noise), np.zeros(3, np.int64)
-    kernel, memory = _searcher(work["layout"]), put_state(h, c, top, work, h.size)
+        return reference.search(history, hypotheses, state, noise, banned, beam, work, threads)
+    (B, V), K, taken = state.logits.shape, len(noise), np.zeros(3, np.int64)
+    kernel, memory = _searcher(work["layout"]), put_state(state, work, state.h.size)
     room = _room(B, V, memory, beam.stochastic)
     worth = B * work["net"][0].nbytes * min(K, MANY_STEPS) >= SHARED_WORK
-    history, choice = (
-        History(parents.reshape(-1), tokens.reshape(-1), start),
-        Choice(beam, banned, noise.reshape(-1), K),
-    )
+    flat = History(history.parents.reshape(-1), history.tokens.reshape(-1), history.start)
+    choice = Choice(beam, banned, noise.reshape(-1), K)
     while taken[0] < K and not taken[1]:
         run_cooperatively(
-            threads if worth else 1, kernel, B, taken, history, hypotheses, work["states"], memory, logits.reshape(-1),
-            choice, room, Reader(work["net"], work["sizes"], B),
+            threads if worth else 1, kernel, B, taken, flat, hypotheses, work["states"], memory,
+            state.logits.reshape(-1), choice, room, Reader(work["net"], work["sizes"], B),
         )  # fmt: skip
-    take_state(h, c, top, work, h.size)
+    take_state(state, work, state.h.size)
     return int(taken[0])

@@ -10,7 +10,10 @@ B is packed in panels of PANEL columns, (K, PANEL) each, contiguous. Offsets cou
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -19,6 +22,28 @@ from nblstm.kernels.cpu.jit import NO_TILES, jit, named
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
+
+
+class Block(NamedTuple):
+    """Rows of a matrix in a flat array: row r stands at numbers[place + r * step :]."""
+
+    numbers: np.ndarray
+    place: int
+    step: int
+
+
+class Factor(NamedTuple):
+    """The left-hand side of a product, rows in pieces: element (r, o * depth + k) at place + r * step + o * piece + k.
+
+    Of `multiply_transposed`, the columns, in one piece: element (k, r) at place + k * step + r.
+    """
+
+    numbers: np.ndarray
+    place: int
+    step: int
+    piece: int
+    pieces: int
+    depth: int
 
 
 def _shape() -> tuple[int, int]:
@@ -42,28 +67,25 @@ VECTOR_BYTES, VECTORS = _shape()
 def _band(columns: int, transposed: bool, step: int = PANEL):
     """An intrinsic: C[rows, columns] += A[rows, K] @ B[K, columns], in the highest tiles that fit, one after the other.
 
-    step: numbers from a row of B to the next.
+    C: `Block`; A: `Factor`; B stands at b0, `step` numbers from a row to the next.
     """
     heights = (5, 2, 1) if columns == 80 else (6, 4, 2, 1) if columns >= 48 else (6, 1)  # narrow bands are rare
 
     @intrinsic
-    def band(typingctx, C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0):
-        size = types.intp
-        sig = types.void(C, size, size, size, A, size, size, size, size, size, B, size)
+    def band(typingctx, C, rows, A, B, b0):
+        sig = types.void(C, types.intp, A, B, types.intp)
 
         def codegen(context, builder, sig, args):
-            c, c0_, ldc_, rows_, a, a0_, lda_, outer_, outers_, K_, b, b0_ = args
-            c = pointer(context, builder, sig.args[0], c, c0_)
-            a = pointer(context, builder, sig.args[4], a, a0_)
-            b = pointer(context, builder, sig.args[10], b, b0_)
-            emit = _Emitter(builder, C.dtype, columns, step, transposed, ldc_, lda_, outer_, outers_, K_)
-            done = ir.Constant(rows_.type, 0)
+            c, rows_, a, b, b0_ = args
+            c, a = _unpacked(context, builder, C, c), _unpacked(context, builder, A, a)
+            emit = _Emitter(builder, C.types[0].dtype, columns, step, transposed, c, a)
+            b, done = pointer(context, builder, B, b, b0_), ir.Constant(rows_.type, 0)
             for height in heights:
-                size_ = ir.Constant(rows_.type, height)
-                count = builder.sdiv(builder.sub(rows_, done), size_)
+                size = ir.Constant(rows_.type, height)
+                count = builder.sdiv(builder.sub(rows_, done), size)
                 with cgutils.for_range(builder, count) as loop:
-                    emit.tile(height, builder.add(done, builder.mul(loop.index, size_)), c, a, b)
-                done = builder.add(done, builder.mul(count, size_))
+                    emit.tile(height, builder.add(done, builder.mul(loop.index, size)), b)
+                done = builder.add(done, builder.mul(count, size))
             return context.get_dummy_value()
 
         return sig, codegen
@@ -71,13 +93,19 @@ def _band(columns: int, transposed: bool, step: int = PANEL):
     return band
 
 
+def _unpacked(context, builder, kind, value):
+    """A `Block` or `Factor` of LLVM values, the address of its first number in the place of `numbers`."""
+    numbers, *offsets = cgutils.unpack_tuple(builder, value)
+    offsets = [context.cast(builder, *pair, types.intp) for pair in zip(offsets, kind.types[1:])]
+    return kind.instance_class(pointer(context, builder, kind.types[0], numbers, offsets[0]), *offsets)
+
+
 class _Emitter:
     """Writes the LLVM of a tile: nested loops over K with the accumulators in phi nodes."""
 
-    def __init__(self, builder, dtype, columns, step, transposed, ldc, lda, outer, outers, K):
-        self.builder, self.transposed, self.b_step = builder, transposed, step
-        self.ldc, self.lda, self.outer, self.outers, self.K = ldc, lda, outer, outers, K
-        self.size, self.align = ldc.type, dtype.bitwidth // 8
+    def __init__(self, builder, dtype, columns, step, transposed, C, A):
+        self.builder, self.transposed, self.b_step, self.C, self.A = builder, transposed, step, C, A
+        self.size, self.align = C.step.type, dtype.bitwidth // 8
         self.lanes = min(VECTOR_BYTES // self.align, columns)
         whole = columns // self.lanes
         most = 5 if whole == 5 and VECTOR_BYTES == 64 else VECTORS  # 5 x 5 accumulators fit 32 registers, too
@@ -90,35 +118,35 @@ class _Emitter:
             f"llvm.fma.v{self.lanes}f{dtype.bitwidth}",
         )
 
-    def tile(self, height, row, c, a, b):
+    def tile(self, height, row, b):
         """C[row : row + height] += A[row : row + height] @ B"""
         bd = self.builder
-        c = bd.gep(c, [bd.mul(row, self.ldc)])
-        a = bd.gep(a, [row if self.transposed else bd.mul(row, self.lda)])
+        c = bd.gep(self.C.numbers, [bd.mul(row, self.C.step)])
+        a = bd.gep(self.A.numbers, [row if self.transposed else bd.mul(row, self.A.step)])
         for group in range(self.groups):
             skip = self.size(group * self.vectors * self.lanes)
             self.accumulate(height, bd.gep(c, [skip]), a, bd.gep(b, [skip]))
 
     def accumulate(self, height, c, a, b):
         """Load the accumulators, walk along K, store them."""
-        bd = self.builder
+        bd, A = self.builder, self.A
         places = [
-            self.vector(c, bd.add(bd.mul(self.ldc, self.size(r)), self.size(v * self.lanes)))
+            self.vector(c, bd.add(bd.mul(self.C.step, self.size(r)), self.size(v * self.lanes)))
             for r in range(height)
             for v in range(self.vectors)
         ]
         sums = [bd.load(place, align=self.align) for place in places]
         if self.transposed:  # a moves on by a row of A for each k, the tile's rows stand side by side
             sums, _ = self.loop(
-                self.K, sums, b, lambda k, sums, b: self.step(bd.gep(a, [bd.mul(k, self.lda)]), self.size(1), sums, b)
+                A.depth, sums, b, lambda k, sums, b: self.step(bd.gep(a, [bd.mul(k, A.step)]), self.size(1), sums, b)
             )
-        else:  # k moves along the rows of A, in `outers` pieces
+        else:  # k moves along the rows of A, in pieces
 
             def piece(o, sums, b):
-                start = bd.gep(a, [bd.mul(o, self.outer)])
-                return self.loop(self.K, sums, b, lambda k, sums, b: self.step(bd.gep(start, [k]), self.lda, sums, b))
+                start = bd.gep(a, [bd.mul(o, A.piece)])
+                return self.loop(A.depth, sums, b, lambda k, sums, b: self.step(bd.gep(start, [k]), A.step, sums, b))
 
-            sums, _ = self.loop(self.outers, sums, b, piece)
+            sums, _ = self.loop(A.pieces, sums, b, piece)
         for place, value in zip(places, sums):
             bd.store(value, place, align=self.align)
 
@@ -159,15 +187,15 @@ class _Emitter:
 def _plain_band(columns: int, transposed: bool, step: int = PANEL):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
-    def band(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0):
-        flat_c, flat_a, flat_b = C.reshape(-1), A.reshape(-1), B.reshape(-1)
+    def band(C, rows, A, B, b0):
+        flat_c, flat_a, flat_b = C.numbers.reshape(-1), A.numbers.reshape(-1), B.reshape(-1)
         for r in range(rows):
-            for o in range(outers):
-                for k in range(K):
-                    place = a0 + k * lda + r if transposed else a0 + o * outer + r * lda + k
-                    factor = flat_a[place]
+            for o in range(A.pieces):
+                for k in range(A.depth):
+                    own = k * A.step + r if transposed else o * A.piece + r * A.step + k
+                    number, row = flat_a[A.place + own], b0 + (o * A.depth + k) * step
                     for j in range(columns):
-                        flat_c[c0 + r * ldc + j] += factor * flat_b[b0 + (o * K + k) * step + j]
+                        flat_c[C.place + r * C.step + j] += number * flat_b[row + j]
 
     return named(band, f"_plain_band_{columns}_{step}_{transposed}")
 
@@ -179,24 +207,24 @@ _wide_transposed, _slim_transposed = _make(PANEL, True), _make(16, True)
 
 
 @jit
-def multiply(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
-    """C[rows, width] += A[rows, outers * K] @ B[outers * K, width], for K >= 1 and width in (16, 32, 48, PANEL).
+def multiply(C, rows, width, A, B, b0):
+    """C[rows, width] += A[rows, K] @ B[K, width], for K = A.pieces * A.depth >= 1 and width in (16, 32, 48, PANEL).
 
-    C stands at c0 with row step ldc; element (r, o * K + k) of A at a0 + r * lda + o * outer + k; the packed
-    panel B at b0. Every sum runs over k in rising order, however the rows are cut into tiles or threads.
+    C: `Block`; A: `Factor`; the packed panel B stands at b0. Every sum runs over k in rising order, however the rows
+    are cut into tiles or threads.
     """
     if width == PANEL:
-        _wide(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+        _wide(C, rows, A, B, b0)
     else:
         for j in range(0, width, 16):
-            _slim(C, c0 + j, ldc, rows, A, a0, lda, outer, outers, K, B, b0 + j)
+            _slim(Block(C.numbers, C.place + j, C.step), rows, A, B, b0 + j)
 
 
 def _of_gates(band, columns):
-    """As `multiply`, for panels of gates: that many columns, and as many from a row of B to the next; width is ignored."""
+    """As `multiply`, for panels of gates: that many columns, and as many from a row of B to the next."""
 
-    def multiply_gates(C, c0, ldc, rows, width, A, a0, lda, outer, outers, K, B, b0):
-        band(C, c0, ldc, rows, A, a0, lda, outer, outers, K, B, b0)
+    def multiply_gates(C, rows, A, B, b0):
+        band(C, rows, A, B, b0)
 
     return named(multiply_gates, f"multiply_{columns}")
 
@@ -207,10 +235,10 @@ multiply_48, multiply_64, multiply_80 = (
 
 
 @jit
-def multiply_transposed(C, c0, ldc, rows, width, A, a0, lda, K, B, b0):
-    """C[rows, width] += A[K, rows].T @ B[K, width]: as `multiply`, element (k, r) of A at a0 + k * lda + r."""
+def multiply_transposed(C, rows, width, A, B, b0):
+    """C[rows, width] += A[K, rows].T @ B[K, width]: as `multiply`, but for how A stands, see `Factor`."""
     if width == PANEL:
-        _wide_transposed(C, c0, ldc, rows, A, a0, lda, 0, 1, K, B, b0)
+        _wide_transposed(C, rows, A, B, b0)
     else:
         for j in range(0, width, 16):
-            _slim_transposed(C, c0 + j, ldc, rows, A, a0, lda, 0, 1, K, B, b0 + j)
+            _slim_transposed(Block(C.numbers, C.place + j, C.step), rows, A, B, b0 + j)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from nblstm.errors import DeviceError
-from nblstm.kernels import DecoderWeights, reference
+from nblstm.kernels import DecoderState, DecoderWeights, Outputs, Packed, reference
 from nblstm.kernels.cuda.arrays import array, assign, empty, host, ids_on_card, on_card
 from nblstm.kernels.cuda.device import ROW_THREADS
 from nblstm.kernels.cuda.drawing import allowed_ids, draw_kernel, is_plain
@@ -35,17 +35,18 @@ def decode_work(N, weights, threads):
     return weights, works, [empty((N, size), np.float32) for size in sizes]
 
 
-def decode(logits, h, c, top, tokens, work, threads):
-    """See reference.decode. h, c, top and logits may be NumPy arrays: they are then copied there and back."""
-    state = _DecoderState(logits, h, c, top)
-    state.read(ids_on_card(tokens), work)
-    state.back(logits, h, c, top)
+def decode(state, tokens, work, threads):
+    """See reference.decode. The state may be NumPy arrays: they are then copied there and back."""
+    there = _StateOnCard(state)
+    there.read(ids_on_card(tokens), work)
+    there.back(state)
 
 
-class _DecoderState:
-    """h, c, top and logits of `decode` on the device while tokens are read."""
+class _StateOnCard:
+    """A `DecoderState` on the device while tokens are read."""
 
-    def __init__(self, logits: Any, h: Any, c: Any, top: Any) -> None:
+    def __init__(self, state: DecoderState) -> None:
+        h, c, top, logits = state
         layers = range(len(h))
         self.N, self.h, self.c = h.shape[1], [array(h[k]) for k in layers], [self._there(c[k]) for k in layers]
         self.h_next = [empty((self.N, h.shape[2]), np.float32) for _ in layers]
@@ -64,34 +65,35 @@ class _DecoderState:
         embedding_forward(x, tokens, net.embedding, 1)
         for k, (cell, weights) in enumerate(zip(net.cells, net.layers)):
             y, h = inputs[k + 1][:N], self.h_next[k]
-            recurrent_forward(y, None, h, self.c[k], works[k], x, None, self.h[k], self.c[k], weights, cell, offsets, 1)
+            packed = Packed(x, None, self.h[k], self.c[k], offsets)
+            recurrent_forward(Outputs(y, None, h, self.c[k]), works[k], packed, weights, cell, 1)
             self.h[k], self.h_next[k], x = h, self.h[k], y
         assign(self.top, x)
         if len(self.logits):
             linear_forward(self.logits, (), x, net.head_weight, net.head_bias, 1)
 
-    def back(self, logits: np.ndarray, h: np.ndarray, c: np.ndarray, top: np.ndarray) -> None:
+    def back(self, state: DecoderState) -> None:
         """Copy everything to the NumPy arrays that it came from."""
+        h, c, top, logits = state
         for k in range(len(h)):
             h[k], c[k] = host(self.h[k]), host(self.c[k])
         top[...], logits[...] = host(self.top), host(self.logits)
 
 
-def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
+def generate(history, length, state, uniform, banned, filters, work, threads):
     """See reference.generate. Without filters beside the temperature nothing comes back before the last token."""
-    K, (N, V) = len(uniform), logits.shape
-    state = _DecoderState(logits, h, c, top)
+    K, (N, V), there = len(uniform), state.logits.shape, _StateOnCard(state)
     if is_plain(filters):
         drawn, numbers, allowed = cuda.device_array(K * N, np.int64), on_card(uniform), allowed_ids(V, banned)
         for k in range(K):
             tokens = drawn[k * N : (k + 1) * N]
             draw_kernel[N, ROW_THREADS](
-                tokens, on_card(state.logits), numbers[k * N : (k + 1) * N], allowed, float(filters.temperature), V
+                tokens, on_card(there.logits), numbers[k * N : (k + 1) * N], allowed, float(filters.temperature), V
             )
-            state.read(tokens, work)
+            there.read(tokens, work)
         history[:, length : length + K] = drawn.copy_to_host().reshape(K, N).T
     else:
         for k, numbers in enumerate(uniform, length):
-            reference.draw(history[:, k], host(state.logits), numbers, history[:, :k], banned, filters, threads)
-            state.read(ids_on_card(history[:, k]), work)
-    state.back(logits, h, c, top)
+            reference.draw(history[:, k], host(there.logits), numbers, history[:, :k], banned, filters, threads)
+            there.read(ids_on_card(history[:, k]), work)
+    there.back(state)

@@ -6,29 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from nblstm.kernels import reference
+from nblstm.kernels import Outputs, Packed, reference
 from nblstm.kernels.cuda.arrays import assign, host
 
 
-def forward_on_host(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def forward_on_host(outputs, work, packed, weights, cell, threads):
     """`reference.recurrent_forward` on copies, in float32."""
-    outputs = y, cs, hn, cn
-    found = [None if output is None else np.empty(tuple(output.shape), np.float32) for output in outputs]
-    reference.recurrent_forward(
-        *found, work, *_single(x), index, *_single(h0, c0), _named(weights), cell, offsets, threads
-    )  # fmt: skip
+    found = Outputs(*(None if output is None else np.empty(tuple(output.shape), np.float32) for output in outputs))
+    reference.recurrent_forward(found, work, _packed(packed), _named(weights), cell, threads)
     _put(outputs, found)
 
 
-def backward_on_host(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads):
+def backward_on_host(dx, grads, slopes, y, work, packed, weights, cell, threads):
     """`reference.recurrent_backward` on copies, in float32."""
-    outputs = dx, dh, dc, *grads.values()
-    found = _single(*outputs)
+    outputs = dx, slopes.hn, slopes.cn, *grads.values()
+    (dy, y), found = _single(slopes.y, y), _single(*outputs)
+    dx, dh, dc, *others = found
+    given = Outputs(dy, None, dh, dc)
     reference.recurrent_backward(
-        *found[:3], dict(zip(grads, found[3:])), *_single(dy), None, *_single(y), work, *_single(x), index,
-        *_single(h0), _named(weights), cell, offsets, threads,
-    )  # fmt: skip
+        dx, dict(zip(grads, others)), given, y, work, _packed(packed), _named(weights), cell, threads
+    )
     _put(outputs, found)
+
+
+def _packed(packed: Packed) -> Packed:
+    """`_single` of its arrays of numbers."""
+    x, h0, c0 = _single(packed.x, packed.h0, packed.c0)
+    return packed._replace(x=x, h0=h0, c0=c0)
 
 
 def _single(*arrays: Any) -> list[np.ndarray]:

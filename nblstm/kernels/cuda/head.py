@@ -143,11 +143,9 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
     copy_back(losses, out)
 
 
-def softmax_losses_and_gradient(
-    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
-):
+def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads):
     """See reference.softmax_losses_and_gradient."""
-    (M, D), V, out = x.shape, len(bias), on_card(losses)
+    (M, D), V, out, (targets, scales, classes, smoothing) = x.shape, len(bias), on_card(losses), loss
     x_, W, b, ids, counts = on_card(x), on_card(weight), on_card(bias), ids_on_card(targets), on_card(scales)
     dx_, dW, db = on_card(dx), on_card(dweight), on_card(dbias)
     kinds_ = on_card(np.ones(V, np.float32) if classes is None else classes)

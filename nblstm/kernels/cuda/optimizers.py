@@ -9,25 +9,23 @@ import numpy as np
 from numba import cuda
 
 from nblstm.kernels.cuda.arrays import copy_back, launch, on_card
+from nblstm.kernels.reference.optimizers import adam_rule
 
 
 @cuda.jit
-def _adam(count, w, m, v, g, rate, beta1, rest1, beta2, rest2, eps, weight_decay, keep, correction, scale):
+def _adam(count, w, m, v, g, rule):
     i = cuda.grid(1)
     if i < count:
+        rate, keep1, take1, keep2, take2, correction, eps, weight_decay, shrink, scale = rule
         d = g[i] * scale + weight_decay * w[i]
-        m[i] = beta1 * m[i] + rest1 * d
-        v[i] = beta2 * v[i] + rest2 * (d * d)
-        w[i] = w[i] * keep - rate * m[i] / (np.float32(math.sqrt(v[i])) * correction + eps)
+        m[i] = keep1 * m[i] + take1 * d
+        v[i] = keep2 * v[i] + take2 * (d * d)
+        w[i] = w[i] * shrink - rate * m[i] / (np.float32(math.sqrt(v[i])) * correction + eps)
 
 
-def adam(w, m, v, g, lr, beta1, beta2, eps, weight_decay, decoupled, step, scale, threads):
+def adam(w, m, v, g, settings, step, scale, threads):
     """See reference.adam."""
-    numbers = (
-        lr / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, 1 - lr * decoupled,
-        1 / math.sqrt(1 - beta2**step), scale,
-    )  # fmt: skip
-    _update(_adam, (w, m, v), g, numbers)
+    _update(_adam, (w, m, v), g, tuple(adam_rule(np.float32, settings, step, scale)))
 
 
 @cuda.jit
@@ -49,7 +47,7 @@ def _nesterov(count, w, m, g, lr, momentum, weight_decay, scale):
 
 def sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads):
     """See reference.sgd."""
-    _update(_nesterov if nesterov else _sgd, (w, m), g, (lr, momentum, weight_decay, scale))
+    _update(_nesterov if nesterov else _sgd, (w, m), g, *map(np.float32, (lr, momentum, weight_decay, scale)))
 
 
 @cuda.jit
@@ -61,7 +59,7 @@ def _average(count, a, w, share):
 
 def average(a, w, share, threads):
     """See reference.average."""
-    _update(_average, (a,), w, (share,))
+    _update(_average, (a,), w, np.float32(share))
 
 
 @cuda.jit
@@ -75,12 +73,12 @@ def _rmsprop(count, w, v, g, lr, alpha, rest, eps, weight_decay, scale):
 
 def rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads):
     """See reference.rmsprop."""
-    _update(_rmsprop, (w, v), g, (lr, alpha, 1 - alpha, eps, weight_decay, scale))
+    _update(_rmsprop, (w, v), g, *map(np.float32, (lr, alpha, 1 - alpha, eps, weight_decay, scale)))
 
 
-def _update(kernel: Any, changed: tuple[Any, ...], g: Any, numbers: tuple[float, ...]) -> None:
+def _update(kernel: Any, changed: tuple[Any, ...], g: Any, *numbers: Any) -> None:
     """Launch an elementwise kernel that changes some arrays by another and some numbers."""
     flats = [on_card(x) for x in changed]
-    launch(kernel, g.size, *flats, on_card(g), *map(np.float32, numbers))
+    launch(kernel, g.size, *flats, on_card(g), *numbers)
     for x, flat in zip(changed, flats):
         copy_back(x, flat)

@@ -20,7 +20,7 @@ from nblstm.kernels.cuda.device import SIMULATED, TEXTS, THREADS, UNITS, is_alig
 from nblstm.kernels.cuda.elementwise import embedding_backward, gather
 from nblstm.kernels.cuda.fallback import backward_on_host, forward_on_host
 from nblstm.kernels.cuda.products import add_column_sums, input_product, linear_product, weight_product
-from nblstm.kernels.cuda.steps import make_backward, make_forward
+from nblstm.kernels.cuda.steps import Layer, Slopes, make_backward, make_forward
 from nblstm.kernels.packed import indices, last_rows
 
 
@@ -102,11 +102,12 @@ def _memory(c: Any, N: int, H: int) -> Any:
     return on_card(c) if c.size else on_card(np.zeros((N, H), np.float32))
 
 
-def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def recurrent_forward(outputs, work, packed, weights, cell, threads):
     """See reference.recurrent_forward."""
     functions = functions_of(cell)
     if functions is None:
-        return forward_on_host(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads)
+        return forward_on_host(outputs, work, packed, weights, cell, threads)
+    (y, cs, hn, cn), (x, index, h0, c0, offsets) = outputs, packed
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
     wide, out, gates = G * H, on_card(y), work["gates"][: M * G * H]
     projected = gates if index is None else work["table"]
@@ -117,11 +118,9 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
     before, memory = on_card(h0), _memory(c0, N, H)
     work["c0"] = memory  # the way back needs it, too
     (U, b_hh), memories = _recurrent(weights, wide), work["cs"][: M * H]
-    args = (
-        out, memories, gates, work["inner"], before, memory, U, b_hh, ids_on_card(offsets)
-    )  # fmt: skip
+    layer = tuple(Layer(out, memories, gates, work["inner"], before, memory, U, b_hh, ids_on_card(offsets)))
     kernels = steps_of(cell.definition, functions, True, is_aligned(H, U, out, before))
-    _run(kernels, _grid(N, H), args, 0, len(offsets) - 1)
+    _run(kernels, _grid(N, H), (layer,), 0, len(offsets) - 1)
     last = ids_on_card(last_rows(offsets))
     for state, rows in ((hn, out), (cn, memories)):
         if state.size:
@@ -135,21 +134,23 @@ def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offs
         copy_back(cs, copied)
 
 
-def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
-    """See reference.recurrent_backward. dcs must be None: no kernel sends a gradient to c from above."""
+def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads):
+    """See reference.recurrent_backward. slopes.cs must be None: no kernel sends a gradient to c from above."""
     functions = functions_of(cell)
     if functions is None:
-        return backward_on_host(dx, dh, dc, grads, dy, y, work, x, index, h0, weights, cell, offsets, threads)
+        return backward_on_host(dx, grads, slopes, y, work, packed, weights, cell, threads)
+    (dy, _, dh, dc), (x, index, h0, _, offsets) = slopes, packed
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
     wide, T = G * H, len(offsets) - 1
     U, b_hh = _recurrent(weights, wide)
     da = work["da"][: M * wide]
     db = work["db"][: M * wide] if functions.apart else da
     dh_flat, dc_flat, y_flat, h_flat = on_card(dh), _memory(dc, N, H), on_card(y), on_card(h0)
-    args = (
-        dh_flat, dc_flat, da, db, on_card(dy), y_flat, work["cs"][: M * H], work["gates"][: M * wide], work["inner"],
-        h_flat, work["c0"], U, b_hh, ids_on_card(offsets),
+    layer = Layer(
+        y_flat, work["cs"][: M * H], work["gates"][: M * wide], work["inner"], h_flat, work["c0"], U, b_hh,
+        ids_on_card(offsets),
     )  # fmt: skip
+    args = tuple(Slopes(dh_flat, dc_flat, da, db, on_card(dy))), tuple(layer)
     _run(steps_of(cell.definition, functions, False, is_aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
     if cell.definition.hidden:
         h_before = _shifted(work["before"], y_flat, h_flat, offsets, H)

@@ -6,8 +6,6 @@ from nblstm.kernels.cuda.decoding import decode
 from nblstm.kernels.reference.searching import search_by
 
 
-def search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads):
+def search(history, hypotheses, state, noise, banned, beam, work, threads):
     """See reference.search: the card reads, the host chooses."""
-    return search_by(
-        decode, parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads
-    )  # fmt: skip
+    return search_by(decode, history, hypotheses, state, noise, banned, beam, work, threads)

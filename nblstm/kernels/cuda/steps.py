@@ -10,12 +10,36 @@ and of the c before. `inner` (M, H): b_n of a GRU.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
 
 from nblstm.kernels.cuda.device import EACH, LOADS, REACH, TEXTS, THREADS, UNITS, device
+
+
+class Layer(NamedTuple):
+    """What the forward steps of a layer read and write, flat on the device; a kernel gets it as a plain tuple."""
+
+    y: Any  # (M, H)
+    cs: Any  # (M, H)
+    gates: Any  # (M, G, H)
+    inner: Any
+    h0: Any  # (N, H)
+    c0: Any  # (N, H)
+    weight: Any  # (G, H, H)
+    bias: Any  # (G, H)
+    offsets: Any  # (T + 1,)
+
+
+class Slopes(NamedTuple):
+    """The gradients of a layer, flat on the device."""
+
+    dh: Any  # (N, H)
+    dc: Any  # (N, H)
+    da: Any  # (M, G, H)
+    db: Any  # (M, G, H)
+    dy: Any  # (M, H)
 
 
 def make_forward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple[Any, Any]:
@@ -26,8 +50,9 @@ def make_forward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple[
     four, gate_units, padded = LOADS[aligned], G * UNITS, REACH + 1
 
     @device
-    def step(y, cs, gates, inner, h0, c0, weight, bias, offsets, t):
+    def step(layer, t):
         """h (row of y) and c (of cs) of step t"""
+        y, cs, gates, inner, h0, c0, weight, bias, offsets = layer
         units = cuda.shared.array((gate_units, padded), np.float32)
         texts = cuda.shared.array((TEXTS, padded), np.float32)
         z = cuda.local.array((EACH, G), np.float32)
@@ -71,14 +96,14 @@ def make_forward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple[
                 y[place], cs[place] = h, c
 
     @cuda.jit
-    def one(y, cs, gates, inner, h0, c0, weight, bias, offsets, first, stop):
-        step(y, cs, gates, inner, h0, c0, weight, bias, offsets, first)
+    def one(layer, first, stop):
+        step(layer, first)
 
     @cuda.jit
-    def all_(y, cs, gates, inner, h0, c0, weight, bias, offsets, first, stop):
+    def all_(layer, first, stop):
         grid = cuda.cg.this_grid()
         for t in range(first, stop):
-            step(y, cs, gates, inner, h0, c0, weight, bias, offsets, t)
+            step(layer, t)
             grid.sync()
 
     return one, all_
@@ -89,8 +114,9 @@ def make_backward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple
     four, padded, padded_units = LOADS[aligned], REACH + 1, UNITS + 1
 
     @device
-    def step(dh, dc, da, db, dy, y, cs, gates, inner, h0, c0, weight, bias, offsets, t):
+    def step(slopes, layer, t):
         """da, db of step t, and dh, dc of the step before; at t = -1 only the last product, into dh"""
+        (dh, dc, da, db, dy), (y, cs, gates, inner, h0, c0, weight, bias, offsets) = slopes, layer
         units = cuda.shared.array((REACH, padded_units), np.float32)
         texts = cuda.shared.array((TEXTS, padded), np.float32)
         z = cuda.local.array(EACH, np.float32)
@@ -133,14 +159,14 @@ def make_backward(G: int, element: Any, aligned: bool, recurrent: bool) -> tuple
                 dh[own] = total
 
     @cuda.jit
-    def one(dh, dc, da, db, dy, y, cs, gates, inner, h0, c0, weight, bias, offsets, first, stop):
-        step(dh, dc, da, db, dy, y, cs, gates, inner, h0, c0, weight, bias, offsets, first)
+    def one(slopes, layer, first, stop):
+        step(slopes, layer, first)
 
     @cuda.jit
-    def all_(dh, dc, da, db, dy, y, cs, gates, inner, h0, c0, weight, bias, offsets, first, stop):
+    def all_(slopes, layer, first, stop):
         grid = cuda.cg.this_grid()
         for t in range(first, stop, -1):
-            step(dh, dc, da, db, dy, y, cs, gates, inner, h0, c0, weight, bias, offsets, t)
+            step(slopes, layer, t)
             grid.sync()
 
     return one, all_

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nblstm.kernels.reference.arrays import array, assign, empty, host, zeros_like
 from nblstm.kernels.reference.attention import attention_backward, attention_forward, attention_work
+from nblstm.kernels.reference.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.reference.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.reference.drawing import draw
 from nblstm.kernels.reference.elementwise import (
@@ -35,7 +36,9 @@ from nblstm.kernels.reference.searching import search
 
 __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
-    "attention_work", "average", "clear", "clip_values", "decode", "decode_weights", "decode_work", "draw", "dropout",
+    "attention_work", "average", "clear", "clip_values",
+    "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
+    "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "recurrent_backward", "recurrent_forward", "recurrent_work", "rmsprop", "scale_texts", "search",
     "sgd", "softmax_gradient_work", "softmax_losses", "softmax_losses_and_gradient", "softmax_work", "squared_error",

@@ -24,13 +24,12 @@ def decode_work(N, weights, threads):
 
 
 @not_while_forking
-def decode(logits, h, c, top, tokens, work, threads):
-    """Read one token of each text: h, c (L, N, H) become the next state, logits (N, V) those of the next token.
+def decode(state, tokens, work, threads):
+    """Read one token of each text, tokens (N,) int64: `kernels.DecoderState` becomes the one after it.
 
-    top (N, F): what the head sees. tokens (N,) int64. logits may be (0, V): then they are not computed. See
-    `recurrent_forward` for the equations.
+    See `recurrent_forward` for the equations.
     """
-    x = work.embedding[tokens]
+    (h, c, top, logits), x = state, work.embedding[tokens]
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
         h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
         x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
@@ -39,13 +38,13 @@ def decode(logits, h, c, top, tokens, work, threads):
         linear_forward(logits, (), top, work.head_weight, work.head_bias, threads)
 
 
-def generate(history, length, h, c, top, logits, uniform, banned, filters, work, threads):
+def generate(history, length, state, uniform, banned, filters, work, threads):
     """`draw` a token of each text, `decode` it, and so on: K = len(uniform) tokens, to history[:, length : length + K].
 
-    history (N, at least length + K) int64, of which the first `length` tokens are given. h, c (L, N, H), top (N, F)
-    and logits (N, V), those of the next token, are overwritten with the ones after. uniform (K, N). banned,
-    filters: see `draw`. Behind a -1 that `draw` has left, what follows in that text means nothing.
+    history (N, at least length + K) int64, of which the first `length` tokens are given. state:
+    `kernels.DecoderState`, overwritten with the one after. uniform (K, N). banned, filters: see `draw`. Behind a -1
+    that `draw` has left, what follows in that text means nothing.
     """
     for k, numbers in enumerate(uniform, length):
-        draw(history[:, k], logits, numbers, history[:, :k], banned, filters, threads)
-        decode(logits, h, c, top, np.maximum(history[:, k], 0), work, threads)
+        draw(history[:, k], state.logits, numbers, history[:, :k], banned, filters, threads)
+        decode(state, np.maximum(history[:, k], 0), work, threads)

@@ -76,18 +76,15 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
 
 
 @not_while_forking
-def softmax_losses_and_gradient(
-    losses, dx, dweight, dbias, work, x, targets, scales, classes, smoothing, weight, bias, threads
-):
+def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads):
     """`softmax_losses` with class weights and label smoothing, and the gradient of sum(scales * losses).
 
         loss = (1 - e) w_target (-log p_target) + e / V sum_v w_v (-log p_v)
 
-    (torch.nn.CrossEntropyLoss; smoothing: Szegedy et al. 2016, section 7). scales (M,): the weight of each row, over
-    the sum of all weights for a mean; 0 leaves a row out. classes (V,): w, or None for ones. smoothing: e in [0, 1).
+    (smoothing: Szegedy et al. 2016, section 7). loss: `kernels.CrossEntropy`, w its classes and e its smoothing.
     dx (M, D) overwritten, dweight (V, D), dbias (V,) accumulated into.
     """
-    rows, V = np.arange(len(x)), len(bias)
+    (targets, scales, classes, smoothing), rows, V = loss, np.arange(len(x)), len(bias)
     w = np.ones(V, x.dtype) if classes is None else classes
     log_p = log_softmax(x @ weight.T + bias)
     own = x.dtype.type(1 - smoothing) * w[targets]

@@ -25,24 +25,21 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
 
 
 @not_while_forking
-def recurrent_forward(y, cs, hn, cn, work, x, index, h0, c0, weights, cell, offsets, threads):
+def recurrent_forward(outputs, work, packed, weights, cell, threads):
     """Run one direction of one layer over T steps of packed texts.
 
-    y (M, H): h of every step; cs (M, H): c of every step, or None where nobody asks. hn (N, H), cn (N, H or 0): each
-    text's state after its last step, not in the place of h0, c0. x (rows, D): the unique inputs;
-    index (M,) int32 says which row of x stands at a place, or None where rows == M and x is in place. h0, c0: as hn,
-    cn. weights: name -> array, see `Cell.shapes`; cell: Cell; H is its output_size. offsets (T + 1,) int64: step t
-    holds rows offsets[t] : offsets[t + 1], never more than step t - 1; row n of a step is text n. `work` is written
-    for the backward pass.
+    outputs: `kernels.Outputs`; packed: `kernels.Packed`, whose step t holds rows offsets[t] : offsets[t + 1], never
+    more than step t - 1; row n of a step is text n. weights: name -> array, see `Cell.shapes`; cell: Cell; H is its
+    output_size. `work` is written for the backward pass.
 
     With layer normalisation a = gain_ih norm(W x) + b_ih and b = gain_hh norm(U h) + b_hh (Ba, Kiros & Hinton 2016,
     eq. 20-22); with a projection h_t = W_hr (o tanh(c_t)).
     """
+    (y, cs, hn, cn), (x, index, h, c, offsets) = outputs, packed
     a, work["a"], work["steps"] = None, None, []
     if cell.definition.mix is None:  # nothing of x waits for h
         a, work["a"] = preactivation(x, weights, "ih")
         a = a if index is None else a[index]
-    h, c = h0, c0
     for start, stop in zip(offsets[:-1], offsets[1:]):
         rows = slice(start, stop)
         n = stop - start
@@ -84,13 +81,14 @@ def step(x, a, h, c, weights, cell):
 
 
 @not_while_forking
-def recurrent_backward(dx, dh, dc, grads, dy, dcs, y, work, x, index, h0, weights, cell, offsets, threads):
+def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads):
     """Differentiate `recurrent_forward`: back-propagation through time.
 
-    dx (rows, D) overwritten. dh, dc: on entry the gradient of hn, cn; on return that of h0, c0. grads: name -> array,
-    accumulated into. dy (M, H) and `work` are overwritten; both hold intermediate gradients afterwards. dcs (M, H):
-    the gradient of cs, or None.
+    dx (rows, D) overwritten. grads: name -> array, accumulated into. slopes: `kernels.Outputs`, the gradients of
+    them; on return those in the places of hn, cn are of h0, c0. The one of y and `work` are overwritten, too; both hold
+    intermediate gradients afterwards.
     """
+    (dy, dcs, dh, dc), (x, index, _, _, offsets) = slopes, packed
     # d: the gradient of W x + b, or where that waits for h of x
     size = cell.input_size if cell.definition.mix else cell.sides.get("ih", 0)
     d = np.empty((len(dy), size), dy.dtype)

@@ -7,27 +7,27 @@ import numpy as np
 from nblstm.kernels.reference.decoding import decode
 
 
-def search(parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads):
-    """The steps start ... start + K of a beam search, K = len(noise); returns how many.
+def search(history, hypotheses, state, noise, banned, beam, work, threads):
+    """The steps start ... start + K of a beam search, start = history.start, K = len(noise); returns how many.
 
     Fewer where it is `over`, and where the logits of a hypothesis that goes on are no distribution, as `draw` says it.
-    At each step the best children of all hypotheses take the B slots: a row of parents and tokens (S, B) int64 tells
-    in which slot each hypothesis stood before, and its new token; V where it has ended and keeps its slot. Every step
-    but the first reads the tokens of the row before: those before `start` are given.
-    hypotheses: `kernels.Hypotheses`, written to. h, c (L, B, H), top (B, F): at `start` 0 those of the B texts, later
-    what the call before has left; logits (B, V), of the next token, likewise. noise (K, B, V) float64: Gumbel noise of a
-    stochastic beam, else (K, B, 0). banned: ids that are never taken. beam: `kernels.Beam`.
+    At each step the best children of all hypotheses take the B slots, and a row of the history is written:
+    `kernels.History`. Every step but the first reads the tokens of the row before: those before `start` are given.
+    hypotheses: `kernels.Hypotheses`, written to. state: `kernels.DecoderState`, at `start` 0 that of the B texts, later
+    what the call before has left. noise (K, B, V) float64: Gumbel noise of a stochastic beam, else (K, B, 0). banned:
+    ids that are never taken. beam: `kernels.Beam`.
     """
-    return search_by(decode, parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads)
+    return search_by(decode, history, hypotheses, state, noise, banned, beam, work, threads)
 
 
-def search_by(decode, parents, tokens, start, hypotheses, h, c, top, logits, noise, banned, beam, work, threads):
+def search_by(decode, history, hypotheses, state, noise, banned, beam, work, threads):
     """`search` with any module's `decode`."""
+    (parents, tokens, start), (h, c, _, logits) = history, state
     V = logits.shape[1]
     for k, numbers in enumerate(noise, start):
         if k > 0:
             h[...], c[...] = h[:, parents[k - 1]], c[:, parents[k - 1]]
-            decode(logits, h, c, top, np.where(tokens[k - 1] < V, tokens[k - 1], 0), work, threads)
+            decode(state, np.where(tokens[k - 1] < V, tokens[k - 1], 0), work, threads)
         if _lost(hypotheses, logits):
             return k - start
         children, keys = _children(hypotheses, logits, numbers, banned, beam)

@@ -32,6 +32,8 @@ from nblstm.tasks.classification.training import (
     vocabulary_of,
 )
 from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.run import sized
+from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
 
@@ -72,6 +74,7 @@ class TextClassifier(Estimator):
         labels: Iterable[Any],
         *,
         valid: tuple[Iterable[str], Iterable[Any]] | None = None,
+        vectors: str | os.PathLike[str] | None = None,
         on_report: Callable[[Report], None] = lambda report: None,
         on_message: Callable[[str], None] = lambda message: None,
         stop: Callable[[], bool] = lambda: False,
@@ -79,7 +82,8 @@ class TextClassifier(Estimator):
         """Learn the label of each text from the start; return the model itself.
 
         labels: as many, all strings, all whole numbers or all booleans, two different ones at least. valid: (texts,
-        labels) to validate with in place of a share of these. on_report is called after every update and every
+        labels) to validate with in place of a share of these. vectors: a file of word vectors, as word2vec and GloVe
+        write them, that words begin with; embedding_size is theirs then. on_report is called after every update and every
         validation with a Report, whose losses are nats a text (of a validation its measures hold the accuracy, too);
         on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error
         ends it after its first update, what was learned is kept. Needs numba to be quick.
@@ -100,10 +104,12 @@ class TextClassifier(Estimator):
             train, held_out = split_part(train, text.valid_fraction, recipe.seed)
         else:
             held_out = LabelledPart(given[0], numbered_labels(given[1], classes, len(given[0])))
-        corpus = LabelledCorpus(vocabulary_of(train.texts, text), tuple(classes), train, held_out)
+        vocabulary = vocabulary_of(train.texts, text)
+        found = None if vectors is None else read_vectors(vectors, vocabulary)
+        corpus = LabelledCorpus(vocabulary, tuple(classes), train, held_out, found)
         names: dict[str, Any] = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
-        config = ClassifierConfig(len(corpus.vocabulary), **names, **self.of(ClassifierConfig))
-        parameters = initial_classifier(config, corpus.vocabulary, recipe.seed)
+        config = ClassifierConfig(len(vocabulary), **names, **sized(self.of(ClassifierConfig), found))
+        parameters = initial_classifier(config, vocabulary, recipe.seed, found)
         trainer = classifier_trainer(config, parameters, recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):

@@ -22,7 +22,17 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, check_vocabulary_of_run, percent, text_of
+from nblstm.tasks.run import (
+    Notify,
+    Places,
+    TaskEvaluation,
+    TaskRun,
+    check_vocabulary_of_run,
+    percent,
+    sized,
+    text_of,
+    vectors_of,
+)
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -48,8 +58,9 @@ class ClassifierRun(TaskRun):
     # ------------------------------------------------------------ material
 
     def fields(self, material: LabelledCorpus, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of the network's config: the settings, the vocabulary's size, the labels."""
-        return {**super().fields(material, network), "labels": tuple(map(str, material.classes))}
+        """Return the fields of the network's config: the settings, the vocabulary's size, the labels, that of vectors."""
+        fields = sized(network, material.vectors)
+        return {**super().fields(material, fields), "labels": tuple(map(str, material.classes))}
 
     def read(
         self, places: Places, reading: LabelledTextConfig, recipe: Any, known: KnownClasses | None, notify: Notify
@@ -72,7 +83,14 @@ class ClassifierRun(TaskRun):
         if not places["valid"]:
             train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
         vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
-        return LabelledCorpus(vocabulary, classes, train, held_out)
+        vectors = vectors_of(places.get("vectors", ()), vocabulary, known is not None, notify)
+        return LabelledCorpus(vocabulary, classes, train, held_out, vectors)
+
+    def read_again(
+        self, places: Places, reading: LabelledTextConfig, recipe: Any, known: KnownClasses, fingerprint: str
+    ) -> LabelledCorpus:
+        """Read the labelled texts of a run that goes on, whose words have their vectors already."""
+        return super().read_again({**places, "vectors": ()}, reading, recipe, known, fingerprint)
 
     def known(self, facts: Mapping[str, Any]) -> KnownClasses:
         """Return the vocabulary and the labels that a checkpoint has kept."""
@@ -97,7 +115,7 @@ class ClassifierRun(TaskRun):
 
     def initial(self, shape: ClassifierConfig, recipe: Any, material: LabelledCorpus) -> np.ndarray:
         """Draw new parameters."""
-        return initial_classifier(shape, material.vocabulary, recipe.seed)
+        return initial_classifier(shape, material.vocabulary, recipe.seed, material.vectors)
 
     def trainer(
         self, shape: ClassifierConfig, parameters: np.ndarray, recipe: Any, material: LabelledCorpus, notify: Notify

@@ -18,6 +18,7 @@ from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.labels import weights_of_classes
 from nblstm.tasks.classification.network import ClassifierNetwork, validated
+from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -40,6 +41,7 @@ class LabelledCorpus:
     classes: tuple[Any, ...]
     train: LabelledPart
     valid: LabelledPart
+    vectors: WordVectors | None = None  # that some words begin with
 
     @cached_property
     def fingerprint(self) -> str:
