@@ -65,6 +65,9 @@ class _Train(Command):
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
+@click.option(
+    "--extend-vocabulary", is_flag=True, help="With --init-from: add the tokens that the model does not have."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @run_setting("level", "What a token is.")
 @run_setting("source_level", "What a token of the sources is; else as of the targets.", type=click.Choice(LEVELS))
@@ -175,7 +178,7 @@ class _Train(Command):
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    overwrite: bool, task: str | None, keep: int, sample: int, quiet: bool, **settings: Any,
+    extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -200,7 +203,7 @@ def command(
     try:
         train(
             corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
-            sample=sample, on_start=run.start, on_report=run.render,
+            extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start, on_report=run.render,
             on_message=lambda message: progress.line(in_options(message, context.command)),
             stop=run.stop, **asked,
         )  # fmt: skip

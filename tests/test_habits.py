@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from nblstm.cli.progress import Progress
 from support.cases import each
@@ -237,3 +238,72 @@ def test_what_python_shows(corpus):
         repr(reports[-1]),
     )
     assert "validation" not in repr(reports[0])
+
+
+# ---------------------------------------------------------------- a vocabulary that grows
+
+
+@each(
+    "settings",
+    [{}, {"level": "word"}, {"documents": "line", "learned_state": True}, {"tie": True}, {"bidirectional": True}],
+    ids=str,
+)
+def test_a_vocabulary_grows(corpus, settings):
+    """Old tokens keep ids, rows and so their logits; the new ones have rows of their own, and can be learned."""
+    base = nblstm.train("corpus.txt", "base.safetensors", steps=3, overwrite=True, **{**QUICK, **settings})
+    (corpus / "more.txt").write_text("Öl, Ärger und Übermut – ewig!\nShall I compare thee\n" * 30, encoding="utf-8")
+    told, kept = [], {name: settings[name] for name in ("level", "documents", "bidirectional") if name in settings}
+    before = {}
+
+    def started(session):
+        network = session.trainer.network
+        before.update({name: array.copy() for name, array in network.weights.items()})
+
+    train = {"batch_size": 4, "bptt": 8, "threads": 1, "overwrite": True, "on_message": told.append, **kept}
+    model = nblstm.train(
+        "more.txt",
+        "m.safetensors",
+        init_from="base.safetensors",
+        extend_vocabulary=True,
+        steps=2,
+        on_start=started,
+        **train,
+    )
+    old, new = base.vocabulary.tokens, model.vocabulary.tokens
+    assert new[: len(old)] == old and len(new) > len(old) and f"grows by {len(new) - len(old)} tokens" in told[0]
+    assert not model.vocabulary.unknown("Öl") if "level" not in settings else "Öl" in new
+    for name, array in base.network("numpy").weights.items():
+        assert (before[name][: len(array)] == array).all(), name
+    assert np.abs(before["embedding.weight"][len(old) :]).min() > 0
+    resumed = nblstm.train(output="m.safetensors", resume=True, steps=4)
+    assert resumed.vocabulary == model.vocabulary
+
+
+def test_which_tokens_are_new(corpus):
+    """Those that come often enough, as many as there is room for, the most frequent first."""
+    nblstm.train("corpus.txt", "base.safetensors", steps=1, level="word", **QUICK)
+    new = " alpha" * 5 + " beta" * 3 + " gamma" + " delta" * 2
+    (corpus / "more.txt").write_text("Shall I\n" * 50 + new + "\nShall I" * 50)
+    grow = {"init_from": "base.safetensors", "extend_vocabulary": True, "steps": 1, "batch_size": 2, "bptt": 8}
+    size = len(nblstm.load("base.safetensors").vocabulary)
+    for asked, found in (
+        ({"min_count": 3}, (" alpha", " beta")),
+        ({"max_vocab": size + 1}, (" alpha",)),
+        ({"max_vocab": 3}, ()),
+    ):
+        model = nblstm.train("more.txt", "m.safetensors", overwrite=True, level="word", **grow, **asked)
+        assert model.vocabulary.tokens[size:] == found
+
+
+@each(
+    "settings, words",
+    [
+        ({}, "init_from"), ({"init_from": "base.safetensors", "level": "word"}, "level"),
+        ({"init_from": "base.safetensors", "resume": True}, "resume"), ({"extend_vocabulary": 1}, "extend_vocabulary"),
+    ],
+)  # fmt: skip
+def test_a_vocabulary_that_cannot_grow(corpus, settings, words):
+    """It is that of a model, at its level, and of a new run."""
+    nblstm.train("corpus.txt", "base.safetensors", steps=1, overwrite=True, **QUICK)
+    with pytest.raises(ConfigError, match=words):
+        nblstm.train("corpus.txt", "m.safetensors", steps=1, **{"extend_vocabulary": True, **settings})

@@ -19,7 +19,7 @@ from nblstm.reporting.charts import (
     number_text,
     standalone,
 )  # fmt: skip
-from nblstm.reporting.curves import below, distinct_names, limit, loss_chart
+from nblstm.reporting.curves import cut_above, distinct_names, limit, loss_chart
 from nblstm.reporting.durations import duration_text
 from nblstm.reporting.metrics import AXES, Metrics, read_metrics, run_name
 
@@ -203,7 +203,7 @@ def test_losses_far_above_the_others_are_cut_off():
     y[50] = 40.0
     high = limit([Curve(x, y, 0)])
     assert 2.9 < high < 5
-    cut = below(Curve(x, y, 0), high)
+    cut = cut_above(Curve(x, y, 0), high)
     assert (
         cut.y.max() == high and 1 < cut.x[0] < 2 and len(cut.x) == 98 + 3
     )  # the crossings of the start and of the spike

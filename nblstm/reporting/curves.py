@@ -34,7 +34,7 @@ def loss_chart(
         curves.append(Curve(*run.curve(x, "valid_loss"), (1 if alone else k) % colors, bold=True, noted=alone))
     if not (whole or log_y):
         high = limit(curves)
-        curves = [below(curve, high) for curve in curves]
+        curves = [cut_above(curve, high) for curve in curves]
     if alone:
         legend = [("training", 0, False), ("validation", 1, True)]
     else:
@@ -56,7 +56,7 @@ def limit(curves: Sequence[Curve]) -> float:
     return float(high + HEADROOM * (high - low)) if high > low else np.inf
 
 
-def below(curve: Curve, high: float) -> Curve:
+def cut_above(curve: Curve, high: float) -> Curve:
     """Cut off what a curve has above `high`: it ends where it crosses that, and goes on where it comes back."""
     x, y = curve.x, curve.y
     over = y > high

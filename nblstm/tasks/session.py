@@ -29,6 +29,7 @@ from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.files.safetensors import check_replaceable
+from nblstm.nn.parameters import grown
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.in_memory import files_of
 from nblstm.tasks.keeping import EarlyTexts, Snapshots
@@ -106,6 +107,7 @@ class Session:
         model: Mapping[str, Any] | None = None,
         config: Recipe | None = None,
         init_from: str | os.PathLike[str] | None = None,
+        extend_vocabulary: bool = False,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
@@ -113,8 +115,8 @@ class Session:
 
         task: of RUNS; what it takes is in its RunSettings. paths, valid: its places "corpus" and "valid"; places: its
         others. text: how they are read. model: fields of the network's config, without those that the data give.
-        config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from. on_message: called
-        with sentences for the user.
+        config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from.
+        extend_vocabulary: add the text's other tokens to that vocabulary. on_message: called with sentences for the user.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
@@ -126,14 +128,21 @@ class Session:
         with _lock(output) as lock:
             check_existing(output, overwrite)
             kernels.load(recipe.device)
+            if extend_vocabulary and init_from is None:
+                raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
             base: Any = load(init_from, [task]) if init_from is not None else None
             if base is not None and asked:
                 raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
             known = run.known_of_model(base) if base else None
-            reading = run.reading_of(known, reading) if base else reading
             stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            if extend_vocabulary:
+                known, reading = run.extended(known, reading, stored_places, on_message)
+            elif base:
+                reading = run.reading_of(known, reading)
             material = run.read(stored_places, reading, recipe, known, on_message)
-            shape = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            if extend_vocabulary:
+                shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
             facts = {
                 **stored_places,
                 "text": reading.to_dict(),
@@ -141,6 +150,8 @@ class Session:
             }
             recipe = run.fitted(recipe, material, on_message)
             parameters = base.parameters.copy() if base else run.initial(shape, recipe, material)
+            if extend_vocabulary:
+                parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
             return cls(run, output, facts, material, trainer, on_message, lock)
 
@@ -489,6 +500,7 @@ def train(
     valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     init_from: str | os.PathLike[str] | None = None,
+    extend_vocabulary: bool = False,
     overwrite: bool = False,
     keep: int = 0,
     sample: int = 0,
@@ -508,7 +520,8 @@ def train(
     task: "language" (None) or "classify", whose files have lines of text TAB label, or of fastText's form, or are tables
     with text_column and label_column. settings: fields of the task's configs (TextConfig, LanguageConfig and TrainConfig,
     with bidirectional=True MaskedConfig; for "classify" those of TextClassifier), such as level="word", hidden_size=128,
-    epochs=3. resume: go on with the run at `output`.
+    epochs=3. resume: go on with the run at `output`. init_from: a model whose shape, vocabulary and weights to start from;
+    extend_vocabulary: add the tokens of the text that it does not have.
     keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
     the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
     verbose: show a bar on standard error, in notebooks, too. on_start is called with the Session before the first update,
@@ -528,7 +541,7 @@ def train(
         shown = given.enter_context(_shown(verbose, on_start, on_report, on_message, stop))
         session = _begun(
             checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task, asked,
-            resume, init_from, overwrite, shown.on_message,
+            resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite, shown.on_message,
         )  # fmt: skip
         with session:
             if sample:
@@ -543,12 +556,13 @@ def train(
 
 def _begun(
     paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
-    init_from: str | os.PathLike[str] | None, overwrite: bool, on_message: Callable[[str], None],
+    init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
+    on_message: Callable[[str], None],
 ) -> Session:  # fmt: skip
     """Start the session of a run, or take it up again."""
     asked = None if task is None else run_named(task)
     if resume:
-        check_resume(init_from, overwrite)
+        check_resume(init_from, overwrite or extend_vocabulary)
         changes, places = _parted(settings)
         return Session.resume(
             output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message
@@ -557,7 +571,8 @@ def _begun(
     kinds = run_of(named).SETTINGS
     return Session.start(
         paths, output, valid=valid, task=named, places=_paths(others), text=kinds.reading(**reading), model=model,
-        config=kinds.recipe(**config), init_from=init_from, overwrite=overwrite, on_message=on_message,
+        config=kinds.recipe(**config), init_from=init_from, extend_vocabulary=extend_vocabulary,
+        overwrite=overwrite, on_message=on_message,
     )  # fmt: skip
 
 
