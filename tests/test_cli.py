@@ -621,7 +621,7 @@ def test_line_ends_are_kept(command, corpus):
     """CRLF is a line end like others, or two characters that the model learns and writes."""
     (corpus / "crlf.txt").write_bytes(b"\r\n" * 1000)
     assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n")
-    kept = trained_on(command, "crlf.txt", "--newline", "keep", "-o", "kept.safetensors")
+    kept = trained_on(command, "crlf.txt", "--newline", "keep", "--overwrite")
     assert kept.vocabulary.tokens == ("<unk>", "\n", "\r")
 
 

@@ -307,3 +307,19 @@ def test_a_vocabulary_that_cannot_grow(corpus, settings, words):
     nblstm.train("corpus.txt", "base.safetensors", steps=1, overwrite=True, **QUICK)
     with pytest.raises(ConfigError, match=words):
         nblstm.train("corpus.txt", "m.safetensors", steps=1, **{"extend_vocabulary": True, **settings})
+
+
+# ---------------------------------------------------------------- folders
+
+
+@each("ask", [["eval"], ["score"], ["score", "--by", "file"], ["report", "-n", 5, "--text"]], ids=str)
+def test_of_a_folder_what_is_text_is_read(command, folder, ask):
+    """As in training: a picture is skipped, and said to be; the text is that of the files alone."""
+    (folder / "texts" / "more").mkdir(parents=True)
+    (folder / "texts" / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    (folder / "texts" / "more" / "a.txt").write_text(VERSE * 3)
+    shown = command(*ask, "texts")
+    assert shown.code == 0, shown
+    assert "1 file of texts are read, 1 skipped as no text: cat.png." in shown.err
+    if ask == ["eval"]:
+        assert json.loads(command(*ask, "texts", "--json").out)["files"][0]["tokens"] == 3 * len(VERSE) - 1
