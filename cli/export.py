@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.shown import say
@@ -19,7 +22,10 @@ WEIGHTS = ("float32", "bfloat16", "int8", "int4")
     help="What the weights are rounded to.  [default: int8; float32 for py and onnx]",
 )  # fmt: skip
 @click.option("--name", default="nblstm", show_default=True, help="What all names of a C header begin with.")
-@click.option("--check", metavar="TEXT", help="Say the loss on this text file before and after rounding.")
+@click.option(
+    "--check", metavar="TEXT",
+    help="Say the loss on this text file, or a classifier's accuracy on its labelled lines, before and after rounding.",
+)  # fmt: skip
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the text file.")
 def command(
     model: str, output: str, format: str | None, weights: str | None, name: str, check: str | None, encoding: str
@@ -31,22 +37,32 @@ def command(
     cc -O3 -march=native -DNBLSTM_MAIN -x c model.h -o model && ./model -n 100
     """
     from nblstm.exporting.files import export
+    from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.registry import load
 
     loaded = load(model)
-    text = None if check is None else _text(check, encoding)
+    measure = None if check is None else _measure(loaded, check, encoding)
     made = export(loaded, output, format=format, weights=weights, name=name)
     say(f"saved       {output} ({_size(made.file_bytes)}): {made.weights}, {_size(made.weight_bytes)} of weights")
-    if text is not None:
-        before, after = (each.score(text).loss for each in (loaded, made.model))
-        say(f"loss        {before:.4f} nats per token before, {after:.4f} after")
+    if measure is not None:
+        before, after = (measure(each) for each in (loaded, made.model))
+        what = "accuracy " if isinstance(loaded, TextClassifier) else "loss     "
+        unit = "" if isinstance(loaded, TextClassifier) else " nats per token"
+        say(f"{what}   {before:.4f}{unit} before, {after:.4f} after")
 
 
-def _text(path: str, encoding: str) -> str:
-    """The text of a file."""
+def _measure(model: Any, path: str, encoding: str) -> Callable[[Any], float]:
+    """What says how good a model of this kind is on a file, which is read here."""
+    from nblstm.tasks.classification.model import TextClassifier
+    from nblstm.tasks.classification.reading import read_labelled
     from nblstm.text.corpus import read_text
 
-    return "".join(read_text((path,), encoding))
+    if isinstance(model, TextClassifier):
+        texts, names = read_labelled(path, encoding=encoding)
+        known = dict(zip(model.config.labels, model.config.classes))
+        return lambda each: each.score(texts, [known.get(name, name) for name in names])
+    text = "".join(read_text((path,), encoding))
+    return lambda each: each.score(text).loss
 
 
 def _size(count: int) -> str:

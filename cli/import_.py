@@ -34,7 +34,10 @@ def command(
     weights: str, vocabulary: str, output: str, level: str | None, tokenizer: str, nonlinearity: str,
     names: tuple[str, ...], overwrite: bool,
 ) -> None:  # fmt: skip
-    """Make a model of a PyTorch state dict (.safetensors or .pt), which is read without PyTorch and runs nothing."""
+    """Make a model of a PyTorch state dict (.safetensors or .pt) or a .keras file; neither program is needed or run.
+
+    A .keras file takes h5py: pip install "nblstm[keras]".
+    """
     from nblstm.convert.weights import import_weights
 
     if os.path.exists(output) and not overwrite:

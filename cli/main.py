@@ -101,11 +101,11 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     REPLACING.used = False
-    with raising():
-        try:
+    try:
+        with raising():
             code = _run(args)
-        except KeyboardInterrupt:  # a second one, while the first was told
-            code = exit_code()
+    except KeyboardInterrupt:  # a second one, while the first was told; or one while the handlers change
+        code = exit_code()
     _tell_refusal()
     _close_stdout()
     if REPLACING.used:

@@ -176,7 +176,8 @@ def model_option(command: Any) -> Any:
     def chosen(*args: Any, model: str | None, model_argument: str | None, **others: Any) -> Any:
         if None not in (model, model_argument) and model != model_argument:
             raise ConfigError(f"name one model, not {model_argument} and -m {model}.")
-        return command(*args, model=model or model_argument or MODEL, **others)
+        named = [path for path in (model, model_argument) if path is not None]  # "" may be a variable that is not set
+        return command(*args, model=named[0] if named else MODEL, **others)
 
     return model_flag(click.argument("model_argument", required=False, metavar="[MODEL]", type=FILE)(chosen))
 

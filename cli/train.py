@@ -27,6 +27,7 @@ from nblstm.tasks.translation.config import ATTENTIONS, MONITORS_OF_TRANSLATION
 OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
 ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
 WATCHED = list(dict.fromkeys((*MONITORS, *MONITORS_OF_TRANSLATION, *TAG_MONITORS)))
+OF_SOME = "Options of several tasks"
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 
 
@@ -39,9 +40,11 @@ class _Train(Command):
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
                 verbs = [*OF_LANGUAGE.get(param.name or "", verbs_having(param.name or ""))]
-                alike = not verbs or len(verbs) == len(VERBS)
-                parts.setdefault("Options" if alike else f"Options of --task {' and '.join(verbs)}", []).append(record)
-        for title, records in parts.items():
+                alike, some = not verbs or len(verbs) == len(VERBS), len(verbs) > 1
+                title = "Options" if alike else OF_SOME if some else f"Options of --task {verbs[0]}"
+                record = (record[0], f"{record[1]}  [of {', '.join(verbs)}]") if some and not alike else record
+                parts.setdefault(title, []).append(record)
+        for title, records in sorted(parts.items(), key=lambda part: part[0] == OF_SOME):
             with formatter.section(title):
                 formatter.write_dl(records)
 
@@ -143,6 +146,7 @@ class _Train(Command):
     "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",
     help="JSON object, token -> how much it counts as a target (0: not at all; others: 1); not in validation.",
 )  # fmt: skip
+@run_setting("bayes_init", "Let words begin with how much more the texts of each label have them (the default).")
 @run_setting(
     "class_weights", "balanced: every label counts alike; or a JSON object, label -> how much its texts count.",
     type=CLASS_WEIGHTS, metavar="FILE",

@@ -56,6 +56,21 @@ def test_kernels_equal_the_specification(lengths, size, additive, dtype):
         assert np.array_equal(found[name], value), name
 
 
+@each("backend", ["numpy", "cpu"])
+@each("additive", [False, True])
+@each("sign", [1, -1])
+def test_a_score_that_overflows_shows_in_the_context(backend, additive, sign):
+    """A key that cannot be compared, whichever it is, would have the weight 0 or 1 like any other: its query gets NaN."""
+    if backend == "cpu":
+        pytest.importorskip("numba")
+    for place in (0, 16, 40):
+        inputs, alignment, slopes = given([(1, 41), (1, 3)], 5, 3, additive, np.float32)
+        inputs.key[place], inputs.query[0] = sign * 3e38, (sign if additive else 1) * 3e38
+        with np.errstate(all="ignore"):
+            found = run(backend, 1, inputs, alignment, slopes)
+        assert np.isnan(found["context"][0]).all() and np.isfinite(found["context"][1]).all()
+
+
 @each("additive", [False, True])
 def test_gradients_of_the_specification(additive):
     """Texts of 1 to 7 queries and keys: finite differences of a weighted sum of the context."""

@@ -181,6 +181,15 @@ def test_a_marked_encoding_is_read_where_it_is_named(command, folder):
     assert command("train", "wide.txt", "--encoding", "utf-16", "-o", "new.safetensors", *QUICK).code == 0
 
 
+@each(
+    "args",
+    [["sample", ""], ["sample", "-m", ""], ["info", ""], ["report", "-m", ""], ["classify", "corpus.txt", "-m", ""]],
+)
+def test_a_name_of_nothing_is_no_model(refused, args):
+    """A variable that is not set does not stand for the default: the name is refused."""
+    refused(USAGE, ["must be the path of a file, got ''"], *args)
+
+
 def test_a_picture_in_a_folder_is_skipped(command, folder):
     """So is a PDF: they are counted and named, and the texts are read; at byte level all is read."""
     (folder / "texts" / "more").mkdir(parents=True)

@@ -10,56 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.borders import (
+    BACKENDS,
+    CALLS,
+    CONFIG,
+    JUNK,
+    MODEL,
+    SERIES,
+    STATE,
+    VOCABULARY,
+    V,
+    make_model,
+    make_series,
+    outcome,
+)
 from support.cases import each
 
 import nblstm
-from nblstm.config import BeamConfig, SampleConfig, TextConfig, TrainConfig
-from nblstm.errors import ConfigError, NblstmError, NonFiniteError
+from nblstm.config import TrainConfig
+from nblstm.errors import ConfigError, NonFiniteError
 from nblstm.kernels import Beam, CrossEntropy, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import initial
+from nblstm.nn.parameters import initial, views
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.masked.config import MaskedConfig
-from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale
-from nblstm.tasks.translation.network import initial_translator
+from nblstm.tasks.window.config import WindowConfig
 from nblstm.text.batches import Chunk
 
 PACKAGE = Path(nblstm.__file__).parent
-BACKENDS = ["numpy", *(["cpu"] if load.__module__ and __import__("importlib").util.find_spec("numba") else [])]
 backends = pytest.mark.parametrize("backend", BACKENDS)
-
-JUNK = [
-    None, True, -1, 0, 2**63, 10**30, 1.5, float("nan"), float("inf"), 3 + 1j, "x", "", "\ud800", "\0", b"x", [], {}, (),
-    object(), int, range(3), [[1], [1, 2]], ["a", 3], [3, None], {"a": 1}, np.array([]), np.array([np.nan]),
-    np.zeros((2, 3)), np.zeros((1, 1, 4)), np.array("x"), np.float64(1), np.array(3), np.array([object()]),
-    np.ma.array([1.0], mask=[True]),
-]  # fmt: skip
-
-VOCABULARY = nblstm.Vocabulary.build(["abcdefgh \n"], "char")
-CONFIG = LanguageConfig(len(VOCABULARY), hidden_size=4, num_layers=2)
-V = CONFIG.vocab_size
-MASKED = MaskedConfig(V, hidden_size=3, num_layers=1)
-
-
-def make_model(config=CONFIG, parameters=None):
-    return nblstm.LanguageModel(config, VOCABULARY, 3 * initial(config, 0) if parameters is None else parameters, {})
-
-
-def make_series(parameters=None):
-    config, one = SeriesConfig(1, 1, hidden_size=3), Scale(np.zeros(1), np.ones(1))
-    return nblstm.SeriesModel()._take(config, initial(config, 0) if parameters is None else parameters, one, one, {})
-
-
-def make_translator():
-    config = nblstm.TranslatorConfig(len(ENDING), len(ENDING), hidden_size=3, num_layers=1, shared=True)
-    return nblstm.Translator.of_parameters(config, (ENDING, ENDING), initial_translator(config, 0), {})
-
-
-ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
-MODEL, SERIES, TRANSLATOR = make_model(), make_series(), make_translator()
-STATE = MODEL.state("ab")
 
 
 @pytest.fixture(scope="module")
@@ -71,147 +51,6 @@ def programs():
     generator = nblstm.TextGenerator(**settings)
     generator._take(config, mlp.vocabulary, initial(config, 0), {})
     return {"MLPLanguageModel": mlp, "TextGenerator": generator}
-
-
-def defaults(config, **changes):
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | changes
-
-
-def written(**settings):
-    writer = MODEL.cowriter(**settings)
-    writer.type("ab")
-    return writer.continuations()
-
-
-# What is called: name -> (function of a backend, positional arguments, keywords)
-CALLS = {
-    "MaskedConfig": lambda b: (nblstm.MaskedConfig, [], {"vocab_size": 5, "hidden_size": 4, "mask_fraction": 0.2}),
-    "MaskedLanguageModel": lambda b: (
-        nblstm.MaskedLanguageModel, [MASKED, VOCABULARY, 3 * initial(MASKED, 0), {}], {},
-    ),
-    "LanguageModel.save": lambda b: (MODEL.save, ["model.safetensors"], {}),
-    "LanguageModel": lambda b: (nblstm.LanguageModel, [CONFIG, VOCABULARY, MODEL.parameters, {}], {}),
-    "load": lambda b: (nblstm.load, ["none.safetensors"], {}),
-    "network": lambda b: (MODEL.network, [b, 1], {}),
-    "encode": lambda b: (MODEL.encode, ["ab"], {}),
-    "state": lambda b: (MODEL.state, ["ab", None, b], {}),
-    "save_state": lambda b: (MODEL.save_state, ["kept.state", STATE], {}),
-    "load_state": lambda b: (MODEL.load_state, ["none.state"], {}),
-    "generate": lambda b: (
-        lambda *a, **k: "".join(MODEL.generate(*a, **k)), ["ab"],
-        {"state": None, "stop": (), "until_end": False, "n": 3, "temperature": 1.0, "top_k": 0, "seed": 1, "backend": b},
-    ),
-    "generate_many": lambda b: (MODEL.generate_many, ["ab"], {"state": None, "n": 3, "num_samples": 2, "backend": b}),
-    "draw": lambda b: (MODEL.draw, ["ab"], {"state": None, "n": 3, "num_samples": 2, "backend": b}),
-    "generate_novel": lambda b: (MODEL.generate_novel, ["ab"], {"corpus": "abc", "n": 3, "num_samples": 1, "backend": b}),
-    "beam": lambda b: (
-        MODEL.beam, ["ab"],
-        {"state": None, "on_progress": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
-         "stochastic": False, "seed": None, "stop": (), "backend": b},
-    ),
-    "cowriter": lambda b: (written, [], {"continuations": 2, "until": "word", "n": 4, "backend": b}),
-    "type": lambda b: (MODEL.cowriter(backend=b).type, ["a"], {}),
-    "choose": lambda b: (MODEL.cowriter(backend=b).choose, [1], {}),
-    "score": lambda b: (MODEL.score, ["ab", b, 1], {}),
-    "score_lines": lambda b: (lambda *a: list(MODEL.score_lines(*a)), [["ab"], b, 1], {}),
-    "surprisals": lambda b: (MODEL.surprisals, ["ab", b, 1], {}),
-    "State": lambda b: (nblstm.State, [STATE.h, STATE.c, STATE.top], {}),
-    "State.zeros": lambda b: (nblstm.State.zeros, [CONFIG, 1], {}),
-    "State.first": lambda b: (STATE.first, [1], {}),
-    "State.take": lambda b: (STATE.take, [[0]], {}),
-    "Vocabulary": lambda b: (nblstm.Vocabulary, [("<unk>", "a")], {}),
-    "Vocabulary.build": lambda b: (nblstm.Vocabulary.build, [["ab"], "char", "default", 1, None, False], {}),
-    "Vocabulary.build words": lambda b: (nblstm.Vocabulary.build, [["ab"], "word", "default", 1, None, False], {}),
-    "Vocabulary.from_dict": lambda b: (nblstm.Vocabulary.from_dict, [VOCABULARY.to_dict()], {}),
-    "Characters": lambda b: (type(VOCABULARY), [("<unk>", "a"), "default", False], {}),
-    "Vocabulary.encode": lambda b: (VOCABULARY.encode, ["ab"], {}),
-    "Vocabulary.ids_of": lambda b: (VOCABULARY.ids_of, [["a", "b"]], {}),
-    "Vocabulary.encode_all": lambda b: (VOCABULARY.encode_all, [["ab"]], {}),
-    "Vocabulary.decode": lambda b: (VOCABULARY.decode, [[1]], {}),
-    "Vocabulary.unknown": lambda b: (VOCABULARY.unknown, ["a"], {}),
-    "Vocabulary.split": lambda b: (VOCABULARY.split, ["a"], {}),
-    "pad_sequences": lambda b: (
-        nblstm.pad_sequences, [[[1]], 3], {"dtype": "int32", "padding": "pre", "truncating": "pre", "value": 0},
-    ),
-    "texts_to_sequences": lambda b: (nblstm.texts_to_sequences, [VOCABULARY, ["ab"]], {}),
-    "SeriesModel": lambda b: (nblstm.SeriesModel, [], {"hidden_size": 3, "steps": 1, "lr": 0.1, "cell": "gru"}),
-    "SeriesModel.predict": lambda b: (SERIES.predict, [np.arange(5.0), b, 1], {}),
-    "SeriesModel.forecast": lambda b: (SERIES.forecast, [np.arange(5.0), 3], {}),
-    "SeriesModel.save": lambda b: (SERIES.save, ["series.safetensors"], {}),
-    "SeriesModel.load": lambda b: (nblstm.SeriesModel.load, ["none.safetensors"], {}),
-    "SeriesModel.fit": lambda b: (
-        lambda *a, **k: nblstm.SeriesModel(**k).fit(*a, stop=lambda: True), [np.arange(40.0) % 5],
-        {"targets": None, "valid_fraction": 0.1, "hidden_size": 3, "threads": 1},
-    ),
-    "Network": lambda b: (Network, [CONFIG, MODEL.parameters, b, 1, "single"], {}),
-    "initial_state": lambda b: (MODEL.network(b).initial_state, [2], {}),
-    "logits": lambda b: (MODEL.network(b).logits, [STATE.top], {}),
-    "decoder": lambda b: (MODEL.network(b).decoder, [2], {}),
-    "Decoder": lambda b: (MODEL.network(b).decoder(2), [[1], STATE.copy()], {}),
-    "LanguageConfig": lambda b: (LanguageConfig, [], defaults(CONFIG)),
-    "SeriesConfig": lambda b: (SeriesConfig, [], defaults(SERIES.config)),
-    "SampleConfig": lambda b: (SampleConfig, [], defaults(SampleConfig())),
-    "BeamConfig": lambda b: (BeamConfig, [], defaults(BeamConfig())),
-    "TrainConfig": lambda b: (TrainConfig, [], defaults(TrainConfig())),
-    "TextConfig": lambda b: (TextConfig, [], defaults(TextConfig())),
-    "MLPLanguageModel": lambda b: (
-        nblstm.MLPLanguageModel, [], {"window": 3, "padding": "pre", "embedding_size": 0, "hidden_size": 3, "dropout": 0.5},
-    ),
-    "TextGenerator": lambda b: (nblstm.TextGenerator, [], {"hidden_size": 3, "num_layers": 1, "cell": "lstm"}),
-    "TextClassifier": lambda b: (nblstm.TextClassifier, [], {"hidden_size": 3, "num_layers": 1, "pooling": "max", "lr": 0.1}),
-    "TextClassifier.fit": lambda b: (
-        lambda *a, **k: nblstm.TextClassifier(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
-        [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None},
-    ),
-    "ClassifierConfig": lambda b: (
-        nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},
-    ),
-    "Translator": lambda b: (
-        nblstm.Translator, [], {"hidden_size": 3, "num_layers": 1, "attention": "dot", "bidirectional": False, "shared_vocabulary": True},
-    ),
-    "Translator.fit": lambda b: (
-        lambda *a, **k: nblstm.Translator(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
-        [["a b", "b c", "c d"] * 4, ["x", "y", "x z"] * 4], {"valid": None},
-    ),
-    "Translator.translate": lambda b: (
-        TRANSLATOR.translate, [["a b"]], {"threads": 1, "beam": 2, "n": 3, "coverage_penalty": 0.1, "backend": b},
-    ),
-    "Translator.translate drawn": lambda b: (
-        TRANSLATOR.translate, [["a b"]], {"temperature": 0.5, "top_k": 3, "seed": 1, "num_samples": 2, "n": 3, "backend": b},
-    ),
-    "Translator.evaluate": lambda b: (TRANSLATOR.evaluate, [["a b"], ["b a"]], {"beam": 1, "n": 3, "backend": b}),
-    "Translator.source_tokens": lambda b: (TRANSLATOR.source_tokens, ["a b"], {}),
-    "Translator.save": lambda b: (TRANSLATOR.save, ["translator.safetensors"], {}),
-    "TranslatorConfig": lambda b: (
-        nblstm.TranslatorConfig, [5, 6], {"hidden_size": 3, "attention": "additive", "source_size": 0, "shared": False},
-    ),
-    "TranslateConfig": lambda b: (nblstm.TranslateConfig, [], defaults(nblstm.TranslateConfig())),
-    "read_pairs": lambda b: (nblstm.read_pairs, ["none.tsv", "utf-8"], {}),
-    "read_parallel": lambda b: (nblstm.read_parallel, ["none.en", "none.de", "utf-8"], {}),
-    "Tagger": lambda b: (nblstm.Tagger, [], {"hidden_size": 3, "num_layers": 1, "head": "softmax", "char_hidden_size": 2}),
-    "Tagger.fit": lambda b: (
-        lambda *a, **k: nblstm.Tagger(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
-        [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None},
-    ),
-    "TaggerConfig": lambda b: (
-        nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
-    ),
-    "read_tagged": lambda b: (nblstm.read_tagged, ["none.conll", 1, -1, "utf-8"], {}),
-    "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
-    "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
-    "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),
-}  # fmt: skip
-FIXED = {("Decoder", 1)}  # a place for a State; another kind is refused by name below
-
-
-def outcome(function, args, keywords):
-    """ "an answer" or "an error of ours"; anything else that is raised is a failure of the test."""
-    try:
-        function(*args, **keywords)
-    except NblstmError as error:
-        assert str(error).strip().endswith(".")
-        return "an error of ours"
-    return "an answer"
 
 
 def junk_everywhere(function, args, keywords):
@@ -558,6 +397,82 @@ def test_logits_that_overflow_are_an_error(verb, backend):
     """Weights that are finite, and a logit that is not: NonFiniteError in every verb, and no warning."""
     with pytest.raises(NonFiniteError, match="not finite: the model's weights are damaged or far too large"):
         LOST[verb](lost_model(1e38), backend)
+
+
+INFINITE = {**LOST, "state": lambda m, b: m.state("b", None, b)}  # what is asked where the state itself is lost
+OVERFLOWING = {  # cell -> its options; every gate of each is made to overflow
+    "lstm": {}, "gru": {}, "rnn": {}, "relu": {"cell": "rnn", "nonlinearity": "relu"}, "update-lstm": {}, "mingru": {},
+    "mogrifier-lstm": {}, "peepholes": {"cell": "lstm", "peepholes": True}, "layer_norm": {"cell": "gru", "layer_norm": True},
+}  # fmt: skip
+
+
+def overflowing_models(cell):
+    """Models of a cell that has read "b" when one row of one of its products is infinite, of either sign; else zero."""
+    options = {"embedding_size": 2, "hidden_size": 2, "num_layers": 1, "cell": cell, **OVERFLOWING[cell]}
+    config = dataclasses.replace(CONFIG, **options)
+    for row in range(len(config.cells[0].definition.inputs) * 2):
+        for large in (3e38, -3e38):
+            model = make_model(config, np.zeros(config.num_parameters, np.float32))
+            weights = model.network().weights
+            weights["embedding.weight"][VOCABULARY.encode("b")] = large
+            weights["rnn.weight_ih_l0"][row] = 1e9
+            yield row, large, model
+
+
+@backends
+@each("cell", OVERFLOWING)
+def test_a_sum_that_overflows_within_a_cell_is_an_error(cell, backend):
+    """What a gate makes of infinity would be a 0 or 1 like any other: NonFiniteError, whichever gate it is."""
+    for row, large, model in overflowing_models(cell):
+        for verb in ("score", "state", "greedy", "decoder"):
+            with pytest.raises(NonFiniteError):
+                print(cell, row, large, verb, INFINITE[verb](model, backend))
+
+
+@backends
+@each("cell", ["lstm", "gru", "rnn", "update-lstm", "mingru"])
+def test_weights_that_are_far_too_large_are_an_error(cell, backend):
+    """Weights of 3e37 of random signs say nothing: no backend makes a number of them."""
+    config = dataclasses.replace(CONFIG, cell=cell, hidden_size=16)
+    signs = np.random.default_rng(4).choice([-3e37, 3e37], config.num_parameters)
+    model = make_model(config, signs.astype(np.float32))
+    for verb in ("generate", "beam", "score", "surprisals", "state"):
+        with pytest.raises(NonFiniteError):
+            print(INFINITE[verb](model, backend))
+
+
+@backends
+@each("pooling", ["last", "mean", "max", "attention"])
+def test_a_classifier_notices_what_overflows_in_any_step(pooling, backend):
+    """Whatever makes one vector of a text: a step that is not finite is in it, the first, one in the middle, the last."""
+    ends = nblstm.Vocabulary.build(["ab"], "char", ends=True)
+    config = nblstm.ClassifierConfig(
+        len(ends), labels=("x", "y"), embedding_size=2, hidden_size=2, pooling=pooling, cell="mingru"
+    )
+    model = nblstm.TextClassifier.of_parameters(config, ends, np.zeros(config.num_parameters, np.float32), {})
+    weights = model._network(backend, 0).weights
+    weights["embedding.weight"][ends.encode("b")] = 3e38
+    for name in ("rnn.weight_ih_l0", "rnn.weight_ih_l0_reverse"):
+        weights[name][2:] = -1e9  # n, without a gate: h of this step is -inf
+    assert model.predict_proba(["aaa"], backend).tolist() == [[0.5, 0.5]]
+    for text in ("baa", "aba", "aab"):
+        with pytest.raises(NonFiniteError):
+            print(text, model.predict_proba([text], backend))
+
+
+def test_a_window_notices_what_overflows():
+    """relu of -inf would be 0."""
+    model, config = (
+        nblstm.MLPLanguageModel(window=2, hidden_size=3),
+        WindowConfig(V, 2, embedding_size=2, hidden_size=3),
+    )
+    parameters = np.zeros(config.num_parameters, np.float32)
+    weights = views(parameters, config)
+    weights["embedding.weight"][...], weights["dense.weight"][1] = 3e38, -1e9
+    model._take(config, VOCABULARY, parameters, {})
+    for call in (lambda: model.predict([[1]]), lambda: model.generate_text("a", 2), lambda: model.score("abc")):
+        with pytest.raises(NonFiniteError):
+            call()
 
 
 @backends

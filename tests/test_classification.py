@@ -18,6 +18,7 @@ from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.measures import Evaluation
 from nblstm.tasks.classification.network import ClassifierNetwork, validated
+from nblstm.tasks.classification.training import log_ratios
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
@@ -181,6 +182,19 @@ def test_validation_is_of_texts():
     assert validated(network, chunks, lambda: True) is None
 
 
+def test_texts_that_teach_nothing_are_refused():
+    """No token in them, none that occurs often enough, no label that counts, a weight beyond the network's numbers."""
+    texts, labels = texts_and_labels()
+    fit = lambda texts=texts, **settings: nblstm.TextClassifier(**{**SMALL, **settings}).fit(texts, labels)
+    for given in ({"texts": [""] * len(labels), "level": "char"}, {"min_count": 10**6, "level": "word"}):
+        with pytest.raises(TextError, match="0 of the training texts' [0-9]+ tokens are in the vocabulary"):
+            fit(**given)
+    for weights in ({"pos": 0, "neg": 0.0}, {"pos": 1e300}):
+        with pytest.raises(ConfigError, match="class_weights must be numbers that float32 holds, not all of them 0"):
+            fit(class_weights=weights)
+    assert fit(class_weights={"pos": 0}).predict(["good"]) == ["neg"]
+
+
 # ---------------------------------------------------------------- batches
 
 
@@ -336,6 +350,24 @@ def test_validation_has_a_share_of_each_label_and_never_all():
     kept, held_out = parted(labels, 0.2, 0)
     assert np.bincount(labels[held_out], minlength=3).tolist() == [4, 2, 0]
     assert sorted([*kept, *held_out]) == list(range(31))
+
+
+def test_words_begin_with_their_log_ratios():
+    """Naive Bayes, computed by hand: texts count once, a label against all others, the most frequent labels first."""
+    ids, offsets = np.array([2, 3, 3, 2, 4, 3]), np.array([0, 3, 4, 6])  # "a b b" x, "a" y, "c b" x
+    found = log_ratios(ids, offsets, np.array([0, 1, 0]), 5, 2)
+    n, m = np.array([1, 1, 2, 3, 2]), np.array([1, 1, 2, 1, 1])  # of x and of y, plus one
+    expected = np.log(n / 9) - np.log(m / 6)
+    np.testing.assert_allclose(found, np.stack([expected, -expected], axis=1))
+    assert log_ratios(ids, offsets, np.array([0, 1, 0]), 5, 1).shape == (5, 1)
+    texts, labels = ["good film", "bad film"] * 10, ["pos", "neg"] * 10
+    settings = {"hidden_size": 16, "steps": 1, "lr": 1e-9, "threads": 1}
+    model = nblstm.TextClassifier(**settings).fit(texts, labels)
+    embedding = views(model.parameters, model.config)["embedding.weight"]
+    good, film = (embedding[model.vocabulary.tokens.index(word), :2] for word in (" good", " film"))
+    assert good[0] == pytest.approx(-good[1], abs=1e-5) and good[1] > 1 and abs(film).max() < 0.1
+    plain = nblstm.TextClassifier(bayes_init=False, **settings).fit(texts, labels)
+    assert abs(views(plain.parameters, plain.config)["embedding.weight"]).max() < 0.6
 
 
 def test_scikit_learns_tools_take_it():

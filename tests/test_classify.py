@@ -69,6 +69,15 @@ def test_one_column_is_not_enough(tmp_path):
     """text_column and label_column belong together."""
     with pytest.raises(ConfigError, match="belong together"):
         read_labelled(tmp_path, text_column="text")
+    with pytest.raises(ConfigError, match="must be two columns, got 'text' for both"):
+        read_labelled(tmp_path, "text", "text")
+
+
+def test_a_first_line_without_end_is_no_header(tmp_path):
+    """Python's csv module gives up at fields so long: its error is ours, and says the line."""
+    (tmp_path / "data").write_bytes(b"a" * 200_000)
+    with pytest.raises(TextError, match="data, line 1: this is no row of a table: field larger than field limit"):
+        read_labelled(tmp_path / "data", "text", "label")
 
 
 def test_a_line_is_answered_by_a_line(praise, command, tmp_path):

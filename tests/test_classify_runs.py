@@ -205,7 +205,7 @@ def test_help_parts_options_by_task(command):
     """Defaults of a task that differ are shown as its own."""
     text = command("train", "-h").out
     common, *parts = text.split("Options of --task ")
-    of_language, of_classify = (part for part in parts if part.startswith(("language:", "classify:")))
+    of = {part.partition(":")[0]: part for part in parts}
     words = " ".join(common.split())
     assert "Units per layer. [default: 256] [classify: 128]" in words
-    assert "--bptt" in of_language and "--pooling" in of_classify and "--pooling" not in common
+    assert "--bptt" in of["language"] and "--pooling" in of["classify"] and "--pooling" not in common

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +24,17 @@ from nblstm.config import TextConfig, TrainConfig
 from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import CHUNK, Source, load_corpus, read_bytes, read_chunks, read_text
+from nblstm.text.corpus import (
+    CHUNK,
+    Source,
+    load_corpus,
+    read_bytes,
+    read_chunks,
+    read_documents,
+    read_each,
+    read_text,
+    rereadable,
+)  # fmt: skip
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, devices and mappings")
@@ -182,6 +194,16 @@ def test_folder_without_files(write, tmp_path):
     assert "folder is a folder without files (hidden ones are skipped)" in message_of(read_text, tmp_path / "folder")
 
 
+@each("how", ["read_text", "read_each", "read_documents", "rereadable"])
+def test_standard_input_named_twice(how, stdin):
+    """The second time nothing would be left of it: whoever reads says so, and does not go on with half of the text."""
+    stdin(b"abc")
+    call = {"read_text": read_text, "read_each": partial(read_each, level="char")}.get(how)
+    call = call or {"read_documents": partial(read_documents, level="char", kind="line")}.get(how)
+    call = call or partial(rereadable, encoding="utf-8", open_files=ExitStack())
+    assert message_of(call, ["-", "-"]) == "standard input can be read only once; name '-' once."
+
+
 @posix_only
 def test_devices_and_pipes(tmp_path):
     """A device or FIFO is refused before it is opened, with the way out."""
@@ -204,6 +226,48 @@ def test_permission_denied(write, tmp_path):
     finally:
         os.chmod(tmp_path / "folder", 0o700)
     assert message == f"{tmp_path / 'folder'} cannot be read: Permission denied."
+
+
+def closed(folder, monkeypatch):
+    """Let a folder be one that may not be opened, also for root."""
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+
+
+READING_A_FOLDER = {
+    "read_text": lambda folder: [*read_text(folder)],
+    "load_corpus": lambda folder: load_corpus(folder, level="char"),
+    "the validation text": lambda folder: load_corpus(folder / "a", valid_paths=folder, level="char"),
+    "read_each": lambda folder: [*read_each(folder, "char")],
+    "read_documents": lambda folder: [*read_documents(folder, "char", "line")],
+    "rereadable": lambda folder: rereadable([folder], "utf-8", ExitStack()),
+    "read_labelled": lambda folder: nblstm.read_labelled(folder),
+}
+
+
+@each("how", READING_A_FOLDER)
+def test_a_folder_within_a_folder_that_may_not_be_opened(how, write, monkeypatch):
+    """Whoever reads a folder is told which one in it is closed, and reads no part of the text in silence."""
+    folder = Path(write("folder/a", "one\ttwo\n" * 9)).parent
+    write("folder/more/deep/b", "three\tfour\n" * 9)
+    closed(folder / "more" / "deep", monkeypatch)
+    with pytest.raises(TextError, match="folder/more/deep cannot be read: Permission denied"):
+        READING_A_FOLDER[how](folder)
+
+
+@posix_only
+def test_a_link_to_nothing_within_a_folder(write, tmp_path):
+    """A file that is named but not there is text that would be missing: it is said."""
+    write("folder/a", "one")
+    (tmp_path / "folder" / "b").symlink_to(tmp_path / "gone")
+    message = message_of(read_text, tmp_path / "folder")
+    assert message == f"{tmp_path / 'folder' / 'b'} cannot be read: No such file or directory."
 
 
 @each("before", [0, 5, CHUNK - 1, CHUNK, 2 * CHUNK + 3])

@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
-from support.exported import NETWORKS, PROMPTS, language_model
+from support.exported import CLASSIFIERS, NETWORKS, PROMPTS, TEXTS, classifier, language_model
 
 import nblstm
 from nblstm.exporting import plan as planning
@@ -43,6 +44,7 @@ def exported(folder, model, **settings):
     ("lstm", "float32"), ("gru", "int8"), ("rnn, residual", "bfloat16"), ("relu", "int4"), ("projection", "float32"),
     ("peepholes, cell head, tied", "int8"), ("update-lstm", "int4"), ("documents of words", "int8"),
     ("spaced words", "float32"), ("bytes", "int8"), ("one unit", "float32"), ("two tokens", "int4"),
+    ("minGRU", "float32"), ("minGRU, one layer", "int8"), ("layer norm", "bfloat16"), ("layer norm, gru", "float32"),
 ])  # fmt: skip
 def test_the_engine_writes_what_the_model_writes(tmp_path, name, weights):
     """For the same seed and rounded weights, drawn and at temperature 0; text is cut as the vocabulary cuts it."""
@@ -63,9 +65,32 @@ def test_the_engine_writes_what_the_model_writes(tmp_path, name, weights):
         assert found["text"] == model.vocabulary.decode(ids) + text
 
 
-def test_the_page_asks_for_nothing(tmp_path):
+SORTER = r"""
+const page = require("fs").readFileSync(process.argv[2], "utf8"), texts = JSON.parse(process.argv[3]);
+const data = JSON.parse(page.match(/<script type="application\/json" id="model">([^]*?)<\/script>/)[1]);
+const Classifier = new Function(page.match(/<script>([^]*?)<\/script>/)[1] + "; return Classifier;")();
+const model = new Classifier(data);
+process.stdout.write(JSON.stringify(texts.map((text) => Array.from(model.classify(text)))));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+@pytest.mark.parametrize("name, weights", [*zip(CLASSIFIERS, [*planning.WEIGHTS] * 2)])
+def test_a_classifier_says_what_the_model_says(tmp_path, name, weights):
+    """Every label's probability for every text, within 1e-5, for the rounded weights."""
+    model = classifier(**CLASSIFIERS[name])
+    exported(tmp_path, model, weights=weights)
+    (tmp_path / "sorter.js").write_text(SORTER)
+    exact = planning.rounded(planning.plan(model, weights, "html"))
+    command = [NODE, tmp_path / "sorter.js", tmp_path / "model.html", json.dumps(TEXTS)]
+    found = json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout)
+    np.testing.assert_allclose(found, exact.predict_proba(TEXTS, backend="numpy"), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [language_model, classifier])
+def test_the_page_asks_for_nothing(tmp_path, make):
     """No address, no attribute that runs or styles; the policy allows its own script and style by their hashes."""
-    page = exported(tmp_path, language_model())
+    page = exported(tmp_path, make())
     assert not re.search(r"https?:|<link|<img|\bsrc=|\bstyle=|\bon\w+=", page)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
     style, script = (

@@ -4,15 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from support.exported import NETWORKS, language_model
+from support.exported import CLASSIFIERS, NETWORKS, classifier, language_model, vocabulary
 
 import nblstm
-from nblstm.exporting.c import reference_logits
+from nblstm.exporting.c import classifier_logits, reference_logits
 from nblstm.exporting.protobuf import message, varint
+from nblstm.nn.parameters import initial
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
-NAMES = ["lstm", "gru", "rnn, residual", "relu", "projection", "documents of words", "bytes", "one unit"]
-EXPORTED = {**{name: NETWORKS[name] for name in NAMES}, "peepholes, tied": {"peepholes": True, "tie": True}}
+EXPORTED = {
+    **{name: settings for name, settings in NETWORKS.items() if name not in ("two tokens", "a large vocabulary")},
+    "peepholes, tied": {"peepholes": True, "tie": True}, "mogrifier-lstm": {"cell": "mogrifier-lstm"},
+    "projection, cell head": {"proj_size": 9, "head": "cell", "learned_state": True},
+}  # fmt: skip
 
 
 def test_varints_and_messages():
@@ -37,22 +44,75 @@ def test_onnx_runtime_has_the_models_logits(tmp_path, name):
     assert Vocabulary.from_dict(json.loads(facts["vocabulary"])) == model.vocabulary
     tokens = np.random.default_rng(0).integers(0, V, (12, 2))
     expected = np.stack([reference_logits(model, tokens[:, k]) for k in range(2)], axis=1)
-    state = {}
+    state, sizes = {}, {given.name: given.shape[2] for given in session.get_inputs()[1:]}
     for state_name in (given.name for given in session.get_inputs()[1:]):
         first = np.array(
-            json.loads(facts.get(f"initial_{state_name}", json.dumps(np.zeros((c.num_layers, c.hidden_size)).tolist())))
+            json.loads(
+                facts.get(f"initial_{state_name}", json.dumps(np.zeros((c.num_layers, sizes[state_name])).tolist()))
+            )
         )
         state[state_name] = np.repeat(first[:, None], 2, axis=1).astype(np.float32)
     for start, stop in ((0, 9), (9, 10), (10, 11), (11, 12)):
         logits, *after = session.run(None, {"tokens": tokens[start:stop], **state})
-        np.testing.assert_allclose(logits, expected[start:stop], atol=1e-5)
+        np.testing.assert_allclose(logits, expected[start:stop], rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
         state = dict(zip(state, after))
 
 
-def test_what_onnx_has_no_operator_for_is_refused(tmp_path):
-    """The update gate, the cell head, and rounded weights: ConfigError by name."""
-    for settings, word in (({"cell": "update-lstm"}, "update-lstm"), ({"head": "cell"}, "cell head")):
-        with pytest.raises(nblstm.ConfigError, match=word):
-            nblstm.export(language_model(**settings), tmp_path / "x.onnx")
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_onnx_runtime_has_the_classifiers_logits(tmp_path, name):
+    """Within 1e-5: texts of unlike lengths side by side, whatever stands behind their ends."""
+    model = classifier(**CLASSIFIERS[name])
+    session, facts = opened(tmp_path / "model.onnx", model)
+    assert json.loads(facts["labels"]) == list(model.config.labels)
+    tokens, lengths = texts_of(model)
+    logits, probabilities = session.run(None, {"tokens": tokens, "lengths": lengths})
+    expected = [classifier_logits(model, tokens[:length, k]) for k, length in enumerate(lengths)]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"cell": "gru", "num_layers": 1, "learned_state": True}, {"head": "cell", "residual": True},
+    {"cell": "update-lstm"}, {"proj_size": 5, "learned_state": True}, {"layer_norm": True, "cell": "rnn"},
+    {"peepholes": True, "tie": True},
+])  # fmt: skip
+def test_onnx_runtime_has_the_logits_of_a_masked_model(tmp_path, settings):
+    """Within 1e-5, at every step of texts of unlike lengths; both directions."""
+    words = vocabulary(36)
+    config = MaskedConfig(**{"vocab_size": len(words), "hidden_size": 12, "num_layers": 2, **settings})
+    parameters = initial(config, 0) + np.random.default_rng(0).uniform(-0.2, 0.2, config.num_parameters)
+    model = MaskedLanguageModel(config, words, parameters.astype(np.float32), {})
+    session, facts = opened(tmp_path / "model.onnx", model)
+    assert facts["mask_id"] == "0"
+    tokens, lengths = texts_of(model)
+    (logits,) = session.run(None, {"tokens": tokens, "lengths": lengths})
+    network = model.network("numpy")
+    for k, length in enumerate(lengths):
+        chunk = Chunk.rectangle(tokens[:length, k : k + 1], tokens[:length, k : k + 1], fresh=True)
+        expected = network.outputs(chunk, network.initial_state(1))[0]
+        np.testing.assert_allclose(logits[:length, k], expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def opened(path, model):
+    """(a session with an exported model that the checker has passed, its metadata)."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    nblstm.export(model, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session, session.get_modelmeta().custom_metadata_map
+
+
+def texts_of(model):
+    """Tokens (9, 4) of four texts, and how long each is."""
+    tokens = np.random.default_rng(2).integers(0, len(model.vocabulary), (9, 4))
+    return tokens, np.array([9, 1, 5, 8])
+
+
+def test_what_onnx_cannot_hold_is_refused(tmp_path):
+    """Rounded weights, a model that has learnt nothing, a series: ConfigError by name, and no file is made."""
     with pytest.raises(nblstm.ConfigError, match="float32"):
         nblstm.export(language_model(), tmp_path / "x.onnx", weights="int8")
+    for model, word in ((nblstm.TextClassifier(), "learnt nothing"), (nblstm.SeriesModel(), "SeriesModel")):
+        with pytest.raises(nblstm.ConfigError, match=word):
+            nblstm.export(model, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())

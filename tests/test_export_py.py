@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from support.exported import NETWORKS, PROMPTS, language_model
+from support.exported import CLASSIFIERS, NETWORKS, PROMPTS, TEXTS, classifier, language_model
 
 import nblstm
 from nblstm.exporting import plan as planning
+from nblstm.exporting.c import reference_logits
 
 WITHOUT = "import sys; sys.modules['numpy'] = None; del sys.argv[0]; "
 RUN = WITHOUT + "exec(compile(open(sys.argv[0], encoding='utf-8').read(), sys.argv[0], 'exec'))"
@@ -26,6 +28,7 @@ def written(folder, *args, numpy=True):
     ("lstm", "float32"), ("gru", "int8"), ("rnn, residual", "bfloat16"), ("relu", "int4"), ("projection", "float32"),
     ("peepholes, cell head, tied", "int8"), ("update-lstm", "int4"), ("documents of words", "float32"),
     ("spaced words", "int8"), ("bytes", "bfloat16"), ("one unit", "float32"), ("two tokens", "int8"),
+    ("minGRU", "float32"), ("minGRU, one layer", "int8"), ("layer norm", "float32"), ("layer norm, gru", "int8"),
 ])  # fmt: skip
 def test_the_file_writes_what_the_model_writes(tmp_path, name, weights, numpy):
     """For the same seed, options and rounded weights."""
@@ -38,6 +41,21 @@ def test_the_file_writes_what_the_model_writes(tmp_path, name, weights, numpy):
     assert written(tmp_path, "-n", 30, "--prompt", prompt, *options, numpy=numpy) == expected
 
 
+@pytest.mark.parametrize("numpy", [True, False], ids=["NumPy", "pure"])
+@pytest.mark.parametrize("name, weights", [*zip(CLASSIFIERS, [*planning.WEIGHTS] * 2)])
+def test_a_classifier_says_what_the_model_says(tmp_path, name, weights, numpy):
+    """Every label's probability for every text, within 1e-4 as printed, for the rounded weights."""
+    model = classifier(**CLASSIFIERS[name])
+    nblstm.export(model, tmp_path / "model.py", weights=weights)
+    exact = planning.rounded(planning.plan(model, weights, "py"))
+    lines = written(tmp_path, "--all", *TEXTS, numpy=numpy).splitlines()
+    for line, row in zip(lines, exact.predict_proba(TEXTS, backend="numpy"), strict=True):
+        said = line.split("\t")
+        found = dict(zip(said[::2], map(float, said[1::2])))
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        np.testing.assert_allclose([found[label] for label in exact.config.labels], row, atol=1.1e-4)
+
+
 def test_temperature_zero_takes_the_most_likely(tmp_path):
     """As the model does, from no prompt."""
     model = language_model()
@@ -46,19 +64,17 @@ def test_temperature_zero_takes_the_most_likely(tmp_path):
     assert written(tmp_path, "-n", 30, "--temperature", 0) == expected
 
 
-def test_the_file_is_a_module(tmp_path, monkeypatch):
-    """It imports without doing anything, and its model has the logits of ours within 1e-5."""
-    import numpy as np
-
-    from nblstm.exporting.c import reference_logits
-
-    model = language_model(hidden_size=37)
-    nblstm.export(model, tmp_path / "exported_model.py")
-    monkeypatch.syspath_prepend(tmp_path)
-    import exported_model
-
-    other, tokens = exported_model.Model(), np.arange(20)
+@pytest.mark.parametrize("name", ["lstm", "minGRU", "layer norm", "layer norm, peepholes"])
+@pytest.mark.parametrize("numpy", [True, False], ids=["NumPy", "pure"])
+def test_the_file_is_a_module(tmp_path, name, numpy):
+    """It imports without doing anything, and its model has the logits of ours within 1e-5 of the largest."""
+    model = language_model(**NETWORKS[name])
+    nblstm.export(model, tmp_path / "exported.py")
+    found = {"__name__": "exported"}
+    text = (tmp_path / "exported.py").read_text(encoding="utf-8")
+    exec(text if numpy else text.replace("import numpy as np", "raise ImportError", 1), found)
+    other, tokens = found["Model"](), np.arange(20)
     state = other.start()
     for token, expected in zip(tokens, reference_logits(model, tokens)):
         logits, state = other.feed(state, token)
-        np.testing.assert_allclose(logits, expected, atol=1e-5)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))

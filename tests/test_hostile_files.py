@@ -61,7 +61,10 @@ def peak(call):
 # ---------------------------------------------------------------- the digest
 
 
-@each("kind", ["char", "window", "series", "classifier", "translator", "tagger", "state", "run", "classifier-run"])
+@each(
+    "kind",
+    ["char", "masked", "window", "series", "classifier", "translator", "tagger", "state", "run", "classifier-run"],
+)
 def test_single_bits_and_cuts_are_noticed(originals, path, kind):
     """Whichever bit of a file flips, it is refused; here some hundred bits of each kind, every one of a digest's name."""
     content = originals[kind].read_bytes()

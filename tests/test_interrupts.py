@@ -387,6 +387,30 @@ def test_an_interrupt_while_python_imports(python, folder, module):
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "Error: interrupted.\n")
 
 
+def test_little_is_imported_before_the_command_listens(python):
+    """An interrupt before that is a traceback, so the package and the command bring nothing along."""
+    outcome = python("-c", "import sys; old = {*sys.modules}; import nblstm.__main__; print(*{*sys.modules} - old)")
+    assert outcome.out and set(outcome.out.split()) <= {"nblstm", "nblstm.__main__", "nblstm.cli"}
+
+
+ENDED = """
+import nblstm.__main__, nblstm.cli.main
+def run():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        return 143
+nblstm.cli.main.run = run
+nblstm.__main__.main()
+"""
+
+
+def test_an_interrupt_within_an_executed_text_ends_with_the_code(python, tmp_path):
+    """Dataclasses are made by such texts: `python -m` would end with SIGINT itself, whatever the code."""
+    (tmp_path / "ended.py").write_text(ENDED)
+    assert python("-m", "ended", cwd=tmp_path).code == 143
+
+
 SAVING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,6 +40,7 @@ from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu import decoding, recurrent, searching
 from nblstm.kernels.cpu import head as heads
 from nblstm.kernels.cpu.barrier import CROWDED
+from nblstm.kernels.reference import prepared
 from nblstm.kernels.threads import Share
 
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
@@ -247,6 +248,27 @@ def test_options_without_a_kernel_are_decoded_by_the_specification():
     for options in SPECIFIED.values():
         net = small_net((5, 3, 8), np.float32, **options)
         assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_prepared_decoding_equals_the_specification(kind, table, monkeypatch):
+    """With a table of the tokens and without, one text and several, in room for more; both types of numbers."""
+    monkeypatch.setattr(prepared, "TABLE_SIZE", 1 << 20 if table else -(1 << 20))
+    for dtype, (V, E, H) in ((np.float64, (11, 5, 7)), (np.float32, (20, 8, 8))):
+        for options in ({}, {"residual": True}, {"with_memory": True} if kind == "lstm" else {}):
+            net = small_net((V, E, H), dtype, num_layers=3, kind=kind, **options)
+            weights = reference.decode_weights(net, 1)
+            assert (weights.table is not None) == (table and not (options.get("residual") and E == H))
+            for texts in (1, 3):
+                expected, found = (small_state(net, texts, np.random.default_rng(5)) for _ in range(2))
+                logits, others = np.empty((2, texts, V), dtype)
+                work = reference.decode_work(4, weights, 1)
+                for tokens in np.random.default_rng(2).integers(0, V, (4, texts)):
+                    reference.decode(DecoderState(*expected, logits), tokens, net, 1)
+                    reference.decode(DecoderState(*found, others), tokens, work, 1)
+                for value, other in zip([logits, *expected], [others, *found]):
+                    close(other, value, 1e-5 if dtype == np.float32 else 1e-12)
 
 
 @pytest.mark.parametrize("kind", SPECIFIED)

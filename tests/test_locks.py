@@ -77,13 +77,13 @@ def test_a_lock_vanishes_with_its_process(holder):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_does_not_inherit_it(python, here):
     """The lock goes with the process that took it, while its child lives on, and the child's end frees nothing."""
-    code = f"{HELD}\nif os.fork() == 0: sys.stdin.read()\nelse: os._exit(0)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-    process.wait(60)
-    Lock("model.safetensors").release()
-    process.stdin.close()
+    code = f"{HELD}\nif os.fork() == 0: print('child', flush=True); sys.stdin.read()\nelse: os._exit(0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.wait(60)
+        assert [process.stdout.readline() for _ in range(2)][1] == "child\n"  # from here on it has none
+        Lock("model.safetensors").release()
     frees = f"{HELD}\nif os.fork() == 0: sys.exit()\nos.wait()\nLock('model.safetensors')"
     assert "is being written by" in python("-c", frees).err
 
@@ -97,6 +97,18 @@ def test_what_a_foreign_lock_file_says_is_not_repeated(here):
     with pytest.raises(TrainingError, match=r"\(another process\)"):
         Lock("model.safetensors")
     lock.release()
+
+
+@locks
+def test_a_file_that_only_has_the_name_of_a_lock_stays(here):
+    """A user's file is not emptied, and what a link of that name leads to is not touched; both are named."""
+    Path("notes").write_text("mine")
+    for make in (lambda: Path(".model.lock").write_text("mine"), lambda: os.symlink("notes", ".model.lock")):
+        make()
+        with pytest.raises(ModelFileError, match=r"\.model\.lock"):
+            Lock("model.safetensors")
+        assert Path(".model.lock").read_text() == Path("notes").read_text() == "mine"
+        os.unlink(".model.lock")
 
 
 def test_without_locks(here, monkeypatch):

@@ -21,6 +21,7 @@ NOT_FLAGS = {
     "nblstm/reporting/theme.py",
     "nblstm/reporting/recipe.py",
     "nblstm/exporting/c_source.py",
+    "nblstm/exporting/c_classifier_source.py",
     "nblstm/exporting/py_source.py",
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,48 @@ def test_metrics_that_are_no_longer_there_start_anew(here):
     os.unlink("model.metrics.csv")
     go_on(steps=6)
     assert [row["step"] for row in rows()] == ["6"]
+
+
+# ---------------------------------------------------------------- files that are not this run's
+
+
+def test_a_table_that_is_no_metrics_is_not_replaced(here):
+    """The metrics of data.safetensors are data.metrics.csv, which may be a user's: with overwrite, too."""
+    Path("model.metrics.csv").write_text("day,rain\n1,0.5\n")
+    for overwrite in (False, True):
+        with pytest.raises(ModelFileError, match="model.metrics.csv exists and holds no metrics of a run"):
+            train(steps=2, overwrite=overwrite)
+    assert Path("model.metrics.csv").read_text() == "day,rain\n1,0.5\n" and not os.path.exists("model.safetensors")
+
+
+def test_a_checkpoint_is_no_output(here):
+    """What would write to the checkpoint of another run is refused, also before that has one."""
+    with pytest.raises(ConfigError, match="is what the checkpoint of another run is called"):
+        train(output="model.checkpoint.safetensors", steps=2)
+    assert sorted(os.listdir()) == ["corpus.txt"]
+
+
+def test_a_file_of_another_kind_is_not_replaced(here):
+    """A state is not written over a model, nor a model over a checkpoint or a state; a model replaces any model."""
+    train(steps=2)
+    model, before = nblstm.load("model.safetensors"), Path("model.safetensors").read_bytes()
+    series = nblstm.SeriesModel(steps=1, hidden_size=2).fit(np.arange(40.0))
+    model.save_state("kept.state", model.state("a"))
+    refused = {
+        "model.safetensors is a model; a state": lambda: model.save_state("model.safetensors", model.state("a")),
+        "is a training checkpoint; a model": lambda: model.save("model.checkpoint.safetensors"),
+        "kept.state is a state; a model": lambda: model.save("kept.state"),
+        "is a training checkpoint; a model of series": lambda: series.save("model.checkpoint.safetensors"),
+    }  # fmt: skip
+    for said, call in refused.items():
+        with pytest.raises(ModelFileError, match=said):
+            call()
+    assert Path("model.safetensors").read_bytes() == before
+    model.save_state("kept.state", model.state("b"))
+    series.save("model.safetensors")
+    shutil.copy("kept.state", "other.safetensors")
+    with pytest.raises(ModelFileError, match="is a state; a model does not replace it"):
+        train(output="other.safetensors", steps=2, overwrite=True)
 
 
 # ---------------------------------------------------------------- saving

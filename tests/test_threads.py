@@ -16,6 +16,9 @@ from support.numba import needs_numba
 import nblstm
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
+from nblstm.nn.pooling import POOLINGS
+from nblstm.tasks.classification.config import ClassifierConfig
+from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.masked.config import MaskedConfig
@@ -143,6 +146,26 @@ def test_two_models_do_not_disturb_each_other(backend, tmp_path):
     assert_serial_equals_pooled(
         [lambda k=k, verb=verb, model=model: verb(model, backend, k, tmp_path) for k, verb, model in asked]
     )
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_classifier_answers_threads_as_one_caller(backend):
+    """predict_proba, predict, score and evaluate of every pooling, asked by eight threads at once."""
+    vocabulary, tasks = Vocabulary.build([VERSE], "word", ends=True), []
+    for pooling in POOLINGS:
+        config = ClassifierConfig(len(vocabulary), labels=("a", "b", "c"), hidden_size=20, pooling=pooling)
+        parameters = 3 * initial_classifier(config, vocabulary, 0)
+        model = nblstm.TextClassifier.of_parameters(config, vocabulary, parameters, {})
+        for k in range(8):
+            some, labels = TEXTS[k:] + PIECES[:k], ["a", "b", "c", "a", "b", "c", "a", "b"]
+            tasks += [
+                lambda ask=ask, more=more, some=some: ask(some, *more, backend)
+                for ask, more in (
+                    (model.predict_proba, []), (model.predict, []), (model.score, [labels]),
+                    (lambda *args, model=model: model.evaluate(*args).confusion, [labels]),
+                )
+            ]  # fmt: skip
+    assert_serial_equals_pooled(tasks)
 
 
 @pytest.mark.parametrize("shape", [{}, {"embedding_size": 6}], ids=["one-hot", "embedded"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.config.network import NONLINEARITIES
-from nblstm.convert import state_dict, torch_file, vocabulary_file
+from nblstm.convert import keras_file, state_dict, torch_file, vocabulary_file
 from nblstm.errors import ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.safetensors import Path
@@ -24,17 +24,18 @@ def import_weights(
     weights: Path, vocabulary: Path, *, level: str | None = None, tokenizer: str = "whitespace",
     nonlinearity: str = "tanh", names: Mapping[str, str] | None = None,
 ) -> LanguageModel:  # fmt: skip
-    """Read the language model of a PyTorch state dict, a .safetensors or a .pt file, read without PyTorch.
+    """Read the language model of a PyTorch state dict, a .safetensors or a .pt file, or of a .keras file.
 
+    Neither PyTorch nor Keras is used; the last needs h5py.
     vocabulary: the file of its tokens, see `vocabulary_file.read_vocabulary`; level, tokenizer: how they cut a text.
     nonlinearity: of an rnn. names: a tensor's name -> ours, "" for one to leave out. The order of the tokens changes
     where <unk> is not the first. ModelFileError says what is wrong with the files, ConfigError with a setting.
     """
     checks.choice("nonlinearity", nonlinearity, NONLINEARITIES)
-    tensors = _read(weights)
+    tensors, told = _read(weights)
     ours, order = vocabulary_file.read_vocabulary(vocabulary, level, tokenizer)
     try:
-        fields, named = state_dict.network(tensors, names or {}, nonlinearity)
+        fields, named = state_dict.network(tensors, names or {}, told or nonlinearity)
         _arrange(fields, named, order, vocabulary)
         config = state_dict.check_arrays(fields, named)
     except ModelFileError as error:
@@ -42,12 +43,17 @@ def import_weights(
     return LanguageModel(config, ours, flatten(named, config), {})
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file, floats as float32."""
-    tensors = (
-        torch_file.read_torch(path) if zipfile.is_zipfile(checks.path("weights", path)) else safetensors.read(path)[0]
-    )
-    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in tensors.items()}
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """The tensors of a file, floats as float32, and the nonlinearity of an rnn where the file tells it."""
+    told = None
+    if not zipfile.is_zipfile(checks.path("weights", path)):
+        tensors = safetensors.read(path)[0]
+    elif keras_file.is_keras(path):
+        tensors, told = keras_file.read_keras(path)
+    else:
+        tensors = torch_file.read_torch(path)
+    floats = {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in tensors.items()}
+    return floats, told
 
 
 def _arrange(fields: dict[str, Any], named: dict[str, np.ndarray], order: list[int], vocabulary: Path) -> None:

@@ -1,4 +1,4 @@
-"""Format c: a language model as one C header, vocabulary, sampling and a test of itself included."""
+"""Format c: a model of text as one C header, vocabulary, sampling and a test of itself included."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
+from nblstm.exporting import c_classifier_source as classifier_source
 from nblstm.exporting import c_source as source
 from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
+from nblstm.tasks.classification.model import TextClassifier
+from nblstm.tasks.classification.network import ClassifierNetwork
+from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -24,17 +28,24 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the header. file: its name, for the comment. ConfigError for a name that is no identifier of C."""
     if not IDENTIFIER.fullmatch(name):
         raise ConfigError(f"name must be letters, digits and underscores, a letter first, got {name!r:.80}.")
-    values = _facts(plan) | {"file": commented(file), "name": name}
+    values = _facts(plan) | _step(plan) | {"file": commented(file), "name": name}
     vectors, product, kind = _kernels(plan.weights)
-    parts = [
-        filled(source.HEAD, values), source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
-        kind["types"], filled(vectors, kind), filled(product, kind),
-        _vectors_of(plan),
-        *_text(plan.model.vocabulary), filled(source.STEP, _step(plan) | values), source.SAMPLE,
-        filled(source.MAIN, _reference(plan)),
-    ]  # fmt: skip
+    classifies = isinstance(plan.model, TextClassifier)
+    kernels = filled(vectors, kind) + filled(product, kind)
     if plan.weights == "int4":
-        parts[5] = parts[5].replace("\n/* y (count", source.NIBBLE + "\n/* y (count", 1)
+        kernels = kernels.replace("\n/* y (count", source.NIBBLE + "\n/* y (count", 1)
+    step = filled(source.STEP, {"step": source.STEP_CODE + ("" if classifies else source.FEED)})
+    parts = [
+        filled(classifier_source.CLASSIFIER_HEAD if classifies else source.HEAD, values),
+        source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "", kind["types"], kernels,
+        _vectors_of(plan), *_text(plan.model.vocabulary, classifies),
+        filled(step, values),
+    ]  # fmt: skip
+    if classifies:
+        parts += [_labels(plan.model.config.labels), *_classifying(plan, values)]
+        parts.append(filled(classifier_source.CLASSIFIER_MAIN, _reference(plan)))
+    else:
+        parts += [source.SAMPLE, filled(source.MAIN, _reference(plan))]
     return _prefixed("".join(parts), name)
 
 
@@ -69,13 +80,16 @@ def _facts(plan: Plan) -> dict[str, Any]:
     words = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens"
     prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     banned = vocabulary.never_written
+    h, memory = plan.own_vectors["h"], plan.own_vectors["c"]
     return {
         "description": re.sub(r"\*/|[^ -~]", "?", words),
         "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "vocab": len(vocabulary),
         "start": vocabulary.start_id, "end": -1 if vocabulary.end_id is None else vocabulary.end_id,
         "banned": banned[0] if banned else -1, "layers": c.num_layers, "hidden": c.hidden_size,
-        "outputs": c.output_size, "gates": c.cells[0].gates, "features": c.head_size,
-        "h_size": max(1, plan.h.size), "c_size": max(1, plan.c.size),
+        "outputs": c.cells[0].output_size, "gates": c.cells[0].gates, "features": c.head_size,
+        "h_size": h.size, "c_size": max(1, memory.size), "embedding": c.embedding_size,
+        "directions": c.directions, "labels": c.num_outputs, "max_length": getattr(c, "max_length", 0),
+        "buffers": min(2, c.num_layers), "outputs_of_layer": c.output_size,
     }  # fmt: skip
 
 
@@ -84,36 +98,78 @@ def _step(plan: Plan) -> dict[str, Any]:
     c = plan.model.config
     columns = [matrix.shape[1] for name, matrix in plan.matrices.items() if name != "tokens" or not plan.table_rows]
     widest = max(*columns, c.output_size, c.embedding_size, c.hidden_size)
-    table = plan.table_rows * GROUP
-    gru, memory = c.cell == "gru", c.cells[0].has_memory
     read = f"nblstm_rows(z, &nblstm_tokens, (long)token * {plan.table_rows}, {plan.table_rows});"
     if not plan.table_rows:
-        read = "nblstm_rows(x, &nblstm_tokens, token, 1);"
-    given = source.INPUT_BEHIND_TABLE if plan.table_rows else source.PRODUCT_OF_INPUT
-    if plan.table_rows and c.num_layers == 1:
-        given = ""
-    given = filled(given, {"embedding": c.embedding_size})
-    output = source.PROJECTED if c.proj_size else source.OUTPUT_CODE
-    adds_first = int(c.embedding_size == c.output_size)
-    first = "1" if adds_first else "layer"
-    output += filled(source.RESIDUAL, {"first": first}) if c.residual else source.PLAIN
+        read = "nblstm_rows(@row@, &nblstm_tokens, token, 1);"
     kind = c.nonlinearity if c.cell == "rnn" else "peepholes" if c.peepholes else c.cell
-    sigmoid = c.cell != "rnn"
+    apart = c.cell == "gru" or (c.layer_norm and c.cell != "mingru")
+    squash = source.NORMALIZED_MEMORY if c.layer_norm else ""
+    adds_first = int(c.embedding_size == c.output_size)
+    carried = filled(source.RESIDUAL, {"first": "1" if adds_first else "layer"}) if c.residual else source.PLAIN
+    memory = "state->c + layer * NBLSTM_H" if c.cells[0].has_memory else "0"
+    needs_tanh = kind not in ("mingru", "relu") or getattr(c, "pooling", "") == "attention"
     return {
-        "widest": widest, "pre": max(table, c.cells[0].gates * c.hidden_size), "read": f"    {read}",
-        "other": " float b[NBLSTM_GATES * NBLSTM_H];" if gru else "",
-        "memory": " float *c = state->c + layer * NBLSTM_H;" if memory else "",
-        "products": "\n".join(filter(None, [given, source.RECURRENT_APART if gru else source.RECURRENT_CODE])),
-        "cell": source.CELLS_CODE[kind], "output": output,
-        "functions": (source.SIGMOID if sigmoid else "") + ("" if kind == "relu" else source.TANH),
+        "widest": widest, "pre": max(plan.table_rows * GROUP, c.cells[0].gates * c.hidden_size),
+        "read": filled(f"    {read}", {"row": "x"}), "products": _products(plan, apart),
+        "other": " float b[NBLSTM_GATES * NBLSTM_H];" if apart else "",
+        "cell": filled(source.CELLS_CODE[kind], {"squash": squash}),
+        "output": source.PROJECTED if c.proj_size else source.OUTPUT_CODE, "carry": carried,
+        "first_input": "layer ? x : 0" if plan.table_rows else "x", "memory": memory,
+        "functions": (source.SIGMOID if c.cell != "rnn" else "") + (source.TANH if needs_tanh else "")
+        + (source.NORMALIZE if c.layer_norm else ""),
         "beside": _beside(c) if c.head == "cell" else "",
     }  # fmt: skip
+
+
+def _products(plan: Plan, apart: bool) -> str:
+    """The products of a step: with its input, unless the table holds that of the only layer, and with h.
+
+    apart: the second is not added to the first, for a reset gate or a normalisation comes between them.
+    """
+    c, found = plan.model.config, []
+    if any("input" in layer.matrices for layer in plan.layers):
+        normalized, begin = (source.NORMALIZED_INPUT, "0.0f") if c.layer_norm else ("", "l->bias[i]")
+        found.append(filled(source.PRODUCT_OF_INPUT, {"begin": begin, "normalized": normalized}))
+    if "recurrent" in plan.layers[0].matrices:
+        joined = source.HIDDEN_BIAS if c.cell == "gru" else source.SUM_OF_BOTH
+        normalized = source.NORMALIZED_RECURRENT if c.layer_norm else ""
+        code = source.RECURRENT_APART if apart else source.RECURRENT_CODE
+        found.append(filled(code, {"joined": joined, "normalized": normalized}))
+    return "\n".join(found)
 
 
 def _beside(config: Any) -> str:
     """Put the last layer's memory beside its output, as the cell head sees it."""
     last = (config.num_layers - 1) * config.hidden_size
     return f"\n    for (i = 0; i < NBLSTM_H; i++) state->features[NBLSTM_P + i] = state->c[{last} + i];"
+
+
+def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
+    """What reads a text and finds its label."""
+    c, vocabulary = plan.model.config, plan.model.vocabulary
+    spaces, words = vocabulary.level == "word", vocabulary.level == "word" and vocabulary.tokenizer == "default"
+    trim = classifier_source.TRIM if spaces else ""
+    trim += classifier_source.NOTHING_BUT_BLANKS if words else ""
+    memory = c.cells[0].memory_size
+    residual = " + (layer ? x[first + i] : 0.0f)" if c.embedding_size != c.output_size else " + x[first + i]"
+    read = values["read"].replace("(x,", "(row,").replace("    ", " " * 16, 1)
+    own = {
+        "read": read, "memory_size": max(1, memory), "residual": residual if c.residual else "",
+        "memory_place": "cell * NBLSTM_H + i" if memory else "0",
+        "given": "layer ? x : 0" if plan.table_rows else "x",
+        "pooling": filled(classifier_source.LAYER_OUTPUTS, values) + classifier_source.POOLINGS_CODE[c.pooling],
+    }  # fmt: skip
+    reading = filled(classifier_source.READ_TEXT, {"trim": trim, "first": ", !count" if words else ""})
+    return [reading, filled(classifier_source.CLASSIFY, {**values, **own})]
+
+
+def _labels(labels: Iterable[str]) -> str:
+    """The names of the labels, every byte but letters and digits as an octal number."""
+    quote = lambda name: "".join(
+        chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03o}" for byte in name.encode("utf-8", "replace")
+    )
+    lines = "".join(f'    "{quote(name)}",\n' for name in labels)
+    return f"\nstatic const char *const nblstm_labels[] = {{\n{lines}}};\n"
 
 
 # ---------------------------------------------------------------- constants
@@ -164,47 +220,62 @@ def _vectors_of(plan: Plan) -> str:
     for name, matrix in plan.matrices.items():
         arrays, made[name] = _matrix(name, matrix)
         text += arrays
+    for name, vector in plan.vectors.items():
+        text += array("float", name, _numbers(vector) if vector.size else ["0.0f"])
     tokens = made.get("tokens", made["head"])
-    none = "{0, 0, 0}" if next(iter(plan.matrices.values())).scales is None else "{0, 0, 0, 0}"
+    declared = {"tokens": tokens, "head": made["head"], "attention": made.get("attention")}
+    for name, initialiser in declared.items():
+        text += f"static const nblstm_matrix nblstm_{name} = {initialiser};\n" if initialiser else ""
+    return text + _layers(plan, made)
+
+
+def _layers(plan: Plan, made: Mapping[str, str]) -> str:
+    """The array of the layers. made: matrix -> its initialiser. A layer has a field for what one of them has."""
+    fields = lambda kind: list(dict.fromkeys(name for layer in plan.layers for name in getattr(layer, kind)))
+    matrices, vectors = fields("matrices"), fields("vectors")
+    none = "{0, 0, 0}" if plan.head.scales is None else "{0, 0, 0, 0}"
+    declared = f"    nblstm_matrix {', '.join(matrices)};\n" if matrices else ""
+    declared += f"    const float *{', *'.join(vectors)};\n" if vectors else ""
     rows = []
     for k, layer in enumerate(plan.layers):
-        vectors = {
-            "bias": layer.bias if layer.inputs is not None else None,
-            "hidden_bias": layer.hidden_bias,
-            "peepholes": layer.peepholes,
-        }
-        text += "".join(array("float", f"{name}{k}", _numbers(v)) for name, v in vectors.items() if v is not None)
-        parts = [made.get(f"{name}{k}", none) for name in ("input", "recurrent", "projection")]
-        parts += ["0" if v is None else f"nblstm_{name}{k}" for name, v in vectors.items()]
-        rows.append(f"    {{{', '.join(parts)}}},\n")
-    text += array("float", "head_bias", _numbers(plan.head_bias))
-    text += array("float", "h0", _numbers(plan.h)) + array("float", "c0", _numbers(plan.c) if plan.c.size else ["0.0f"])
-    declared = f"static const nblstm_matrix nblstm_tokens = {tokens}, nblstm_head = {made['head']};\n"
-    layers = "static const nblstm_layer nblstm_layers[] = {\n" + "".join(rows) + "};\n"
-    return text + declared + source.LAYER_CODE + layers
+        parts = [made.get(f"{name}{k}", none) for name in matrices]
+        parts += [f"nblstm_{name}{k}" if name in layer.vectors else "0" for name in vectors]
+        rows.append(f"    {{{', '.join(parts) or '0'}}},\n")
+    declared = declared or "    int nothing;\n"  # one minGRU whose input is in the table
+    return (
+        f"\ntypedef struct {{\n{declared}}} nblstm_layer;\n\n"
+        f"static const nblstm_layer nblstm_layers[] = {{\n{''.join(rows)}}};\n"
+    )
 
 
 # ---------------------------------------------------------------- text
 
 
-def _text(vocabulary: Vocabulary) -> list[str]:
-    """The vocabulary's bytes and the code that reads and writes them."""
+def _text(vocabulary: Vocabulary, classifies: bool) -> list[str]:
+    """The vocabulary's bytes and the code that reads and writes them; a classifier writes none."""
     spaced = vocabulary.level == "word" and vocabulary.tokenizer == "whitespace"
     texts = [_bytes(vocabulary, id, spaced) for id in range(len(vocabulary))]
     offsets = np.cumsum([0, *map(len, texts)])
     data = b"".join(texts) or b"\0"
     size = "uint16_t" if offsets[-1] < 1 << 16 else "uint32_t"
     parts = [array("uint8_t", "bytes", map(str, data)), array(size, "offsets", map(str, offsets.tolist()))]
-    parts.append(filled(source.TEXT_CODE, {"spacing": source.SPACING if spaced else ""}))
+    if not classifies:
+        parts.append(filled(source.TEXT_CODE, {"spacing": source.SPACING if spaced else ""}))
+    blank = classifies and vocabulary.level == "word" and not spaced
+    values = {
+        "linkage": "static " if classifies else "", "skip": source.SKIP if spaced else "",
+        "blank": source.BLANK if blank else "", "blank_parameter": ", int blank" if blank else "",
+        "blank_value": ", blank" if blank else "",
+    }  # fmt: skip
     if vocabulary.level == "byte":
-        return [*parts, source.ENCODE_BYTES]
-    parts.append(filled(source.FIND, {"skip": source.SKIP if spaced else ""}))
+        return [*(parts[2:] if classifies else parts), filled(source.ENCODE_BYTES, values)]
+    parts.append(filled(source.FIND, values))
     if vocabulary.level == "char":
-        return [*parts, source.ENCODE_CHARS]
+        return [*parts, filled(source.ENCODE_CHARS, values)]
     if not spaced:
         parts.append(array("uint32_t", "letter", map(str, _ranges(r"\w"))))
     parts.append(array("uint32_t", "space", map(str, _ranges(r"\s"))))
-    return [*parts, source.RANGES, source.ENCODE_SPACED if spaced else source.ENCODE_WORDS]
+    return [*parts, source.RANGES, filled(source.ENCODE_SPACED if spaced else source.ENCODE_WORDS, values)]
 
 
 def _bytes(vocabulary: Vocabulary, id: int, spaced: bool) -> bytes:
@@ -239,10 +310,16 @@ def test_tokens(vocabulary: Vocabulary) -> np.ndarray:
 def _reference(plan: Plan) -> dict[str, Any]:
     """The test's tokens and the logits that the rounded weights give behind them."""
     model = rounded(plan)
-    tokens, V = test_tokens(model.vocabulary), len(model.vocabulary)
-    logits = reference_logits(model, tokens)[-1]
-    asked = np.unique(np.linspace(0, V - 1, min(V, TEST_LOGITS)).astype(int))
-    arrays = array("int", "read", map(str, tokens.tolist())) + array("int", "asked", map(str, asked.tolist()))
+    tokens, V = test_tokens(model.vocabulary), model.config.num_outputs
+    if isinstance(model, TextClassifier):
+        tokens = tokens[: model.config.max_length]
+        logits, asked = classifier_logits(model, tokens), np.arange(V)
+    else:
+        logits = reference_logits(model, tokens)[-1]
+        asked = np.unique(np.linspace(0, V - 1, min(V, TEST_LOGITS)).astype(int))
+    arrays = array("int", "read", map(str, tokens.tolist()))
+    if not isinstance(model, TextClassifier):
+        arrays += array("int", "asked", map(str, asked.tolist()))
     arrays += array("float", "reference", _numbers(logits[asked].astype(np.float32)))
     allowed = ALLOWED[plan.weights] * max(1.0, float(np.abs(logits).max()))
     return {"reference": arrays, "allowed": f"{allowed:.3g}"}
@@ -255,3 +332,10 @@ def reference_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
     for token in tokens:
         rows.append(decoder(np.array([token], np.int64), state)[0])
     return np.array(rows)
+
+
+def classifier_logits(model: TextClassifier, tokens: np.ndarray) -> np.ndarray:
+    """Compute the logits (labels,) of a text of these tokens (T,), by the specification."""
+    network = ClassifierNetwork(model.config, model.parameters, "numpy", 1)
+    chunk = Chunk.rectangle(tokens[:, None], np.zeros((1, 1), np.int32), fresh=True)
+    return network.outputs(chunk, network.initial_state(1))[0][0]

@@ -220,10 +220,13 @@ static void nblstm_product(float *y, const nblstm_matrix *m, const nblstm_number
             nblstm_sums(s, a);
             for (j = 0; j < 4; j++) total[j] += @partial@;
         }
-        if (row + 4 <= m->rows)
-            for (j = 0; j < 4; j++) y[row + j] += @whole@;
-        else
-            for (j = 0; row + j < m->rows; j++) y[row + j] += @whole@;
+        for (j = 0; j < 4; j++) total[j] *= @scale@;
+        if (row + 4 <= m->rows) { /* all is read before any is written, so that a compiler may take four at once */
+            float *place = y + row;
+            for (j = 0; j < 4; j++) total[j] += place[j];
+            for (j = 0; j < 4; j++) place[j] = total[j];
+        } else
+            for (j = 0; row + j < m->rows; j++) y[row + j] += total[j];
     }
 }
 
@@ -238,7 +241,7 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 """
 
 INT8 = {
-    "block": "512", "stride": "columns", "partial": "(float)s[j]", "whole": "total[j] * m->scale[row + j] * unit",
+    "block": "512", "stride": "columns", "partial": "(float)s[j]", "scale": "m->scale[row + j] * unit",
     "number": "(float)m->w[row * m->columns + k] * m->scale[row]",
     "types": "typedef int8_t nblstm_weight;\ntypedef float nblstm_scale;\n",
     "avx512": "defined(__AVX512BW__) && defined(__AVX512F__)",
@@ -252,7 +255,7 @@ INT8 = {
 }  # fmt: skip
 
 INT4 = {
-    "block": "32", "stride": "columns / 2", "whole": "total[j] * unit",
+    "block": "32", "stride": "columns / 2", "scale": "unit",
     "partial": "(float)s[j] * nblstm_float(m->scale[((long)(row + j) * columns + start) / NBLSTM_BLOCK])",
     "number": "nblstm_nibble(m, row, k)",
     "types": "typedef uint8_t nblstm_weight;\ntypedef uint16_t nblstm_scale;\n",
@@ -392,14 +395,6 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 FLOAT32 = {"load": "NBLSTM_LOAD", "number": "m->w[k]", "types": "typedef float nblstm_weight;\n"}
 BFLOAT16 = {"load": "NBLSTM_WIDEN", "number": "nblstm_float(m->w[k])", "types": "typedef uint16_t nblstm_weight;\n"}
 
-LAYER_CODE = r"""
-typedef struct {
-    nblstm_matrix input, recurrent, projection;
-    const float *bias, *hidden_bias, *peepholes;
-} nblstm_layer;
-
-"""
-
 STEP = r"""
 /* ---------------------------------------------------------------- a step */
 
@@ -438,27 +433,41 @@ static float nblstm_exp(float x)
 #pragma GCC pop_options
 #endif
 
+@step@
+"""
+
+STEP_CODE = r"""
+/* A step of a cell. Its inputs are x (n), or where x is 0 the pre-activations z that they make; h and c become the next. */
+static void nblstm_step(const nblstm_layer *l, const float *x, int n, float *z, float *h, float *c)
+{
+    float y[NBLSTM_H];@other@
+    nblstm_number q[@widest@];
+    float unit;
+    int i;
+    (void)x, (void)n, (void)c, (void)q, (void)unit;
+@products@
+@cell@
+@output@
+}
+"""
+
+FEED = r"""
 void nblstm_init(nblstm_state *state)
 {
     int k;
-    for (k = 0; k < (int)(sizeof nblstm_h0 / sizeof *nblstm_h0); k++) state->h[k] = nblstm_h0[k];
-    for (k = 0; k < (int)(sizeof nblstm_c0 / sizeof *nblstm_c0); k++) state->c[k] = nblstm_c0[k];
+    for (k = 0; k < (int)(sizeof nblstm_h / sizeof *nblstm_h); k++) state->h[k] = nblstm_h[k];
+    for (k = 0; k < (int)(sizeof nblstm_c / sizeof *nblstm_c); k++) state->c[k] = nblstm_c[k];
     for (k = 0; k < @features@; k++) state->features[k] = 0.0f;
 }
 
 void nblstm_feed(nblstm_state *state, int token)
 {
-    float x[@widest@], z[@pre@], y[NBLSTM_H];@other@
-    nblstm_number q[@widest@];
-    float unit;
+    float x[@widest@], z[@pre@];
     int layer, i;
 @read@
     for (layer = 0; layer < NBLSTM_LAYERS; layer++) {
-        const nblstm_layer *l = &nblstm_layers[layer];
-        float *h = state->h + layer * NBLSTM_P;@memory@
-@products@
-@cell@
-@output@
+        float *h = state->h + layer * NBLSTM_P;
+        nblstm_step(&nblstm_layers[layer], @first_input@, layer ? NBLSTM_P : @embedding@, z, h, @memory@);@carry@
     }
     for (i = 0; i < NBLSTM_P; i++) state->features[i] = x[i];@beside@
 }
@@ -489,80 +498,108 @@ static void nblstm_tanh(float *x, int n)
 }
 """
 
+NORMALIZE = r"""
+/* x = gain (x - mean) / deviation, and the bias on top, if there is one. */
+static void nblstm_normalize(float *x, int n, const float *gain, const float *bias)
+{
+    nblstm_bits u;
+    float mean = 0.0f, variance = 0.0f, y;
+    int k;
+    for (k = 0; k < n; k++) mean += x[k];
+    mean /= (float)n;
+    for (k = 0; k < n; k++) variance += (x[k] - mean) * (x[k] - mean);
+    variance = variance / (float)n + 1e-5f;
+    u.f = variance; /* 1 / sqrt: half the exponent, then Newton's steps */
+    u.i = 0x5f3759dfu - (u.i >> 1);
+    y = u.f;
+    for (k = 0; k < 4; k++) y *= 1.5f - 0.5f * variance * y * y;
+    for (k = 0; k < n; k++) x[k] = (x[k] - mean) * y * gain[k] + (bias ? bias[k] : 0.0f);
+}
+"""
+
 PRODUCT_OF_INPUT = """\
-        for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] = l->bias[i];
-        unit = nblstm_prepare(x, layer ? NBLSTM_P : @embedding@, q);
-        nblstm_product(z, &l->input, q, unit);"""
-INPUT_BEHIND_TABLE = """\
-        if (layer) {
-            for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] = l->bias[i];
-            unit = nblstm_prepare(x, NBLSTM_P, q);
-            nblstm_product(z, &l->input, q, unit);
-        }"""
+    if (x) {
+        for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] = @begin@;
+        unit = nblstm_prepare(x, n, q);
+        nblstm_product(z, &l->input, q, unit);@normalized@
+    }"""
 RECURRENT_CODE = """\
-        unit = nblstm_prepare(h, NBLSTM_P, q);
-        nblstm_product(z, &l->recurrent, q, unit);"""
+    unit = nblstm_prepare(h, NBLSTM_P, q);
+    nblstm_product(z, &l->recurrent, q, unit);"""
 RECURRENT_APART = """\
-        for (i = 0; i < 2 * NBLSTM_H; i++) b[i] = 0.0f;
-        for (i = 0; i < NBLSTM_H; i++) b[2 * NBLSTM_H + i] = l->hidden_bias[i];
-        unit = nblstm_prepare(h, NBLSTM_P, q);
-        nblstm_product(b, &l->recurrent, q, unit);"""
+    for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) b[i] = 0.0f;
+    unit = nblstm_prepare(h, NBLSTM_P, q);
+    nblstm_product(b, &l->recurrent, q, unit);@normalized@
+@joined@"""
+HIDDEN_BIAS = "    for (i = 0; i < NBLSTM_H; i++) b[2 * NBLSTM_H + i] += l->hidden_bias[i];"
+SUM_OF_BOTH = "    for (i = 0; i < NBLSTM_GATES * NBLSTM_H; i++) z[i] += b[i];"
+NORMALIZED_INPUT = """
+        nblstm_normalize(z, NBLSTM_GATES * NBLSTM_H, l->gain_ih, l->bias);"""
+NORMALIZED_RECURRENT = """
+    nblstm_normalize(b, NBLSTM_GATES * NBLSTM_H, l->gain_hh, 0);"""
+NORMALIZED_MEMORY = """\
+    nblstm_normalize(y, NBLSTM_H, l->gain_c, l->bias_c);
+"""
 
 CELLS_CODE = {
     "lstm": """\
-        /* i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) */
-        nblstm_sigmoid(z, 2 * NBLSTM_H);
-        nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-        nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
-        nblstm_tanh(y, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
+    /* i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) */
+    nblstm_sigmoid(z, 2 * NBLSTM_H);
+    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
+    nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
+@squash@    nblstm_tanh(y, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
     "peepholes": """\
-        /* i, f = sigmoid(z + p c), g = tanh; c = f c + i g; o = sigmoid(z + p c); h = o tanh(c) */
-        for (i = 0; i < NBLSTM_H; i++) {
-            z[i] += l->peepholes[i] * c[i];
-            z[NBLSTM_H + i] += l->peepholes[NBLSTM_H + i] * c[i];
-        }
-        nblstm_sigmoid(z, 2 * NBLSTM_H);
-        nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) {
-            y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
-            z[3 * NBLSTM_H + i] += l->peepholes[2 * NBLSTM_H + i] * c[i];
-        }
-        nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
-        nblstm_tanh(y, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
+    /* i, f = sigmoid(z + p c), g = tanh; c = f c + i g; o = sigmoid(z + p c); h = o tanh(c) */
+    for (i = 0; i < NBLSTM_H; i++) {
+        z[i] += l->peepholes[i] * c[i];
+        z[NBLSTM_H + i] += l->peepholes[NBLSTM_H + i] * c[i];
+    }
+    nblstm_sigmoid(z, 2 * NBLSTM_H);
+    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) {
+        y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
+        z[3 * NBLSTM_H + i] += l->peepholes[2 * NBLSTM_H + i] * c[i];
+    }
+    nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
+@squash@    nblstm_tanh(y, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
     "update-lstm": """\
-        /* i, f, o, u = sigmoid, g = tanh; c = u (f c + i g) + (1 - u) c; h = o tanh(c) */
-        nblstm_sigmoid(z, 2 * NBLSTM_H);
-        nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-        nblstm_sigmoid(z + 3 * NBLSTM_H, 2 * NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) {
-            const float new_c = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i], u = z[4 * NBLSTM_H + i];
-            y[i] = c[i] = u * new_c + (1.0f - u) * c[i];
-        }
-        nblstm_tanh(y, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
+    /* i, f, o, u = sigmoid, g = tanh; c = u (f c + i g) + (1 - u) c; h = o tanh(c) */
+    nblstm_sigmoid(z, 2 * NBLSTM_H);
+    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
+    nblstm_sigmoid(z + 3 * NBLSTM_H, 2 * NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) {
+        const float new_c = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i], u = z[4 * NBLSTM_H + i];
+        y[i] = c[i] = u * new_c + (1.0f - u) * c[i];
+    }
+@squash@    nblstm_tanh(y, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
     "gru": """\
-        /* r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h */
-        for (i = 0; i < 2 * NBLSTM_H; i++) z[i] += b[i];
-        nblstm_sigmoid(z, 2 * NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] = z[2 * NBLSTM_H + i] + z[i] * b[2 * NBLSTM_H + i];
-        nblstm_tanh(y, NBLSTM_H);
-        for (i = 0; i < NBLSTM_H; i++) y[i] = (1.0f - z[NBLSTM_H + i]) * y[i] + z[NBLSTM_H + i] * h[i];""",
+    /* r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h */
+    for (i = 0; i < 2 * NBLSTM_H; i++) z[i] += b[i];
+    nblstm_sigmoid(z, 2 * NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] = z[2 * NBLSTM_H + i] + z[i] * b[2 * NBLSTM_H + i];
+    nblstm_tanh(y, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] = (1.0f - z[NBLSTM_H + i]) * y[i] + z[NBLSTM_H + i] * h[i];""",
+    "mingru": """\
+    /* u = sigmoid(z); h = (1 - u) h + u n */
+    nblstm_sigmoid(z, NBLSTM_H);
+    for (i = 0; i < NBLSTM_H; i++) y[i] = (1.0f - z[i]) * h[i] + z[i] * z[NBLSTM_H + i];""",
     "tanh": """\
-        for (i = 0; i < NBLSTM_H; i++) y[i] = z[i];
-        nblstm_tanh(y, NBLSTM_H);""",
+    for (i = 0; i < NBLSTM_H; i++) y[i] = z[i];
+    nblstm_tanh(y, NBLSTM_H);""",
     "relu": """\
-        for (i = 0; i < NBLSTM_H; i++) y[i] = z[i] > 0.0f ? z[i] : 0.0f;""",
+    for (i = 0; i < NBLSTM_H; i++) y[i] = z[i] > 0.0f ? z[i] : 0.0f;""",
 }
 
 OUTPUT_CODE = """\
-        for (i = 0; i < NBLSTM_P; i++) h[i] = y[i];"""
+    for (i = 0; i < NBLSTM_H; i++) h[i] = y[i];"""
 PROJECTED = """\
-        unit = nblstm_prepare(y, NBLSTM_H, q);
-        for (i = 0; i < NBLSTM_P; i++) h[i] = 0.0f;
-        nblstm_product(h, &l->projection, q, unit);"""
+    unit = nblstm_prepare(y, NBLSTM_H, q);
+    for (i = 0; i < NBLSTM_P; i++) h[i] = 0.0f;
+    nblstm_product(h, &l->projection, q, unit);"""
 PLAIN = """
         for (i = 0; i < NBLSTM_P; i++) x[i] = h[i];"""
 RESIDUAL = """
@@ -699,7 +736,7 @@ SPACING = r"""
     }"""
 
 ENCODE_BYTES = r"""
-const char *nblstm_encode(const char *text, const char *end, int *token)
+@linkage@const char *nblstm_encode(const char *text, const char *end@blank_parameter@, int *token)
 {
     *token = text < end ? (unsigned char)*text++ : -1;
     return text;
@@ -708,13 +745,13 @@ const char *nblstm_encode(const char *text, const char *end, int *token)
 
 FIND = r"""
 /* The token of these bytes; 0, which is <unk>, if there is none. */
-static int nblstm_find(const char *text, long size)
+static int nblstm_find(const char *text, long size@blank_parameter@)
 {
     int token;
     long k;
     for (token = 1; token < NBLSTM_VOCAB; token++) {
         const char *own = (const char *)nblstm_bytes + nblstm_offsets[token];
-        long length = (long)(nblstm_offsets[token + 1] - nblstm_offsets[token]);@skip@
+        long length = (long)(nblstm_offsets[token + 1] - nblstm_offsets[token]);@skip@@blank@
         if (length != size || !size) continue;
         for (k = 0; k < size && own[k] == text[k]; k++) {}
         if (k == size) return token;
@@ -743,15 +780,21 @@ static const char *nblstm_next(const char *text, const char *end, uint32_t *code
 SKIP = r"""
         if (length && *own == ' ') ++own, --length;"""
 
+BLANK = r"""
+        if (blank) { /* as if one stood before the text */
+            if (!length || *own != ' ') continue;
+            ++own, --length;
+        }"""
+
 ENCODE_CHARS = r"""
-const char *nblstm_encode(const char *text, const char *end, int *token)
+@linkage@const char *nblstm_encode(const char *text, const char *end@blank_parameter@, int *token)
 {
     uint32_t code;
     const char *rest;
     *token = -1;
     if (text >= end) return end;
     rest = nblstm_next(text, end, &code);
-    *token = nblstm_find(text, rest - text);
+    *token = nblstm_find(text, rest - text@blank_value@);
     return rest;
 }
 """
@@ -785,7 +828,7 @@ static const char *nblstm_letters(const char *text, const char *end)
 }
 
 /* A word with what an apostrophe ties to it, or another character; either takes one blank before it along. */
-const char *nblstm_encode(const char *text, const char *end, int *token)
+@linkage@const char *nblstm_encode(const char *text, const char *end@blank_parameter@, int *token)
 {
     const char *start = text, *rest, *more;
     uint32_t code = 0;
@@ -805,14 +848,14 @@ const char *nblstm_encode(const char *text, const char *end, int *token)
             if (more == behind) break;
             rest = more;
         }
-    *token = nblstm_find(text, rest - text);
+    *token = nblstm_find(text, rest - text@blank_value@);
     return rest;
 }
 """
 
 ENCODE_SPACED = r"""
 /* What stands between blanks, or a line end. */
-const char *nblstm_encode(const char *text, const char *end, int *token)
+@linkage@const char *nblstm_encode(const char *text, const char *end@blank_parameter@, int *token)
 {
     const char *rest = text;
     uint32_t code;
@@ -827,7 +870,7 @@ const char *nblstm_encode(const char *text, const char *end, int *token)
         if (NBLSTM_IN(code, nblstm_space)) break;
         rest = behind;
     }
-    *token = nblstm_find(text, rest - text);
+    *token = nblstm_find(text, rest - text@blank_value@);
     return rest;
 }
 """

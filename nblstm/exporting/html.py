@@ -1,4 +1,4 @@
-"""Format html: a language model as one page that needs no network: a person types, the model goes on.
+"""Format html: a model of text as one page that needs no network: a person types, the model goes on, or sorts.
 
 As in a report, all that comes from a model is escaped, and the page's content security policy allows its own style and
 script alone, by their hashes.
@@ -12,20 +12,24 @@ import json
 import os
 from html import escape
 
+from nblstm.exporting import html_source as source
 from nblstm.exporting import packing
-from nblstm.exporting.html_source import ENGINE, EXPORT_COLORS, EXPORT_SHAPES, PAGE_SCRIPT
 from nblstm.exporting.plan import Plan
 from nblstm.reporting import theme
+from nblstm.tasks.classification.model import TextClassifier
 
-EXPORT_SCRIPT = ENGINE + PAGE_SCRIPT
+WRITER_SCRIPT = source.ENGINE + source.WRITER + source.BARS + source.PAGE_SCRIPT
+CLASSIFIER_SCRIPT = source.ENGINE + source.CLASSIFIER_ENGINE + source.BARS + source.CLASSIFIER_PAGE_SCRIPT
 
 
 def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the page. file: its name, whose stem is the title; `name` means nothing here."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
+    classifies = isinstance(plan.model, TextClassifier)
+    script = CLASSIFIER_SCRIPT if classifies else WRITER_SCRIPT
     title, style = (
         escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()),
-        f"{EXPORT_SHAPES}\n{theme.both(EXPORT_COLORS)}",
+        f"{source.EXPORT_SHAPES}\n{theme.both(source.EXPORT_COLORS)}",
     )
     data = {
         "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
@@ -33,21 +37,42 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
     }  # fmt: skip
     model = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # in which no tag can begin or end
     facts = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens, weights {plan.weights}"
-    limits = ["0", *map(str, theme.SURPRISE_BITS)]
-    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
-    key = "".join(f'<li class="u{k}">{text}</li>' for k, text in enumerate(names))
     return f"""<!doctype html>
 <!-- Made by nblstm export. -->
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, EXPORT_SCRIPT)}">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 <header><h1>{title}</h1><p class="soft">{escape(facts)}. It runs in this page; nothing is sent anywhere.</p></header>
+{CLASSIFIER_BODY if classifies else _writer_body()}
+<script type="application/json" id="model">{model}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+CLASSIFIER_BODY = """\
+<main>
+<div>
+<textarea id="text" aria-label="Text" placeholder="Type, or paste a text." spellcheck="false"></textarea>
+<div class="controls"><button id="clear" class="quiet">Clear</button></div>
+</div>
+<aside class="card"><h2>What it is</h2><ul id="bars" class="wide" aria-label="The most probable labels"></ul></aside>
+</main>"""
+
+
+def _writer_body() -> str:
+    """What a person sees of a language model."""
+    limits = ["0", *map(str, theme.SURPRISE_BITS)]
+    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
+    key = "".join(f'<li class="u{k}">{text}</li>' for k, text in enumerate(names))
+    return f"""\
 <main>
 <div>
 <textarea id="text" aria-label="Text" placeholder="Type, or let it begin." spellcheck="false"></textarea>
@@ -63,12 +88,7 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
 <ul class="key" aria-label="Bits of surprise">{key}</ul></section>
 </div>
 <aside class="card"><h2>What comes next</h2><ul id="bars" aria-label="The most likely next tokens"></ul></aside>
-</main>
-<script type="application/json" id="model">{model}</script>
-<script>{EXPORT_SCRIPT}</script>
-</body>
-</html>
-"""
+</main>"""
 
 
 def _policy(style: str, script: str) -> str:

@@ -1,6 +1,6 @@
-"""The page of `nblstm.exporting.html`: its script, in two parts, and its style.
+"""The page of `nblstm.exporting.html`: its script, in parts, and its style.
 
-The engine knows no page: it is a function of the constants. The rest lets a person write with it.
+The engine knows no page: it is a function of the constants. The rest lets a person write with it, or sort texts.
 """
 
 ENGINE = r"""
@@ -16,78 +16,102 @@ function floats(bfloats) {
   return new Float32Array(Uint32Array.from(bfloats, (half) => half << 16).buffer);
 }
 
-// A matrix as it is multiplied with; its rows are padded to a multiple of four.
-function matrix(weights, [rows, columns, stride, text, scales]) {
-  let flat;
-  if (weights === "float32") flat = Float64Array.from(numbers(Float32Array, text));
-  else if (weights === "bfloat16") flat = Float64Array.from(floats(numbers(Uint16Array, text)));
-  else if (weights === "int8") {
+// The numbers of a matrix, row by row; a stored row has `stride` of them.
+function unpacked(weights, [rows, columns, stride, text, scales]) {
+  if (weights === "float32") return Float64Array.from(numbers(Float32Array, text));
+  if (weights === "bfloat16") return Float64Array.from(floats(numbers(Uint16Array, text)));
+  if (weights === "int8") {
     const scale = numbers(Float32Array, scales);
-    const rounded = (number, k) => Math.fround(number * scale[Math.floor(k / stride)]);
-    flat = Float64Array.from(numbers(Int8Array, text), rounded);
-  } else {
-    const scale = floats(numbers(Uint16Array, scales)), packed = numbers(Uint8Array, text);
-    flat = new Float64Array(2 * packed.length);
-    for (let k = 0; k < flat.length; k++) {
-      const byte = packed[16 * (k >> 5) + (k & 15)];
-      flat[k] = ((k & 16 ? byte >> 4 : byte & 15) - 8) * scale[k >> 5];
-    }
+    return Float64Array.from(numbers(Int8Array, text), (number, k) => Math.fround(number * scale[Math.floor(k / stride)]));
   }
-  return { rows, columns, stride, flat };
+  const scale = floats(numbers(Uint16Array, scales)), packed = numbers(Uint8Array, text);
+  return Float64Array.from({ length: 2 * packed.length }, (_, k) => {
+    const byte = packed[16 * (k >> 5) + (k & 15)];
+    return ((k & 16 ? byte >> 4 : byte & 15) - 8) * scale[k >> 5];
+  });
 }
 
-// y += matrix x, four rows at once.
-function product(y, m, x) {
-  const { rows, columns, stride, flat } = m;
-  for (let row = 0; row < rows; row += 4) {
-    const p = row * stride, q = p + stride, r = q + stride, s = r + stride;
+// A matrix as it is multiplied with: of four rows at a time, of which there is a multiple, column after column.
+function matrix(flat, [rows, columns, stride]) {
+  const fours = new Float64Array(Math.ceil(rows / 4) * 4 * columns);
+  for (let row = 0, place; row < rows; row++) {
+    place = (row >> 2) * 4 * columns + (row & 3);
+    for (let k = 0; k < columns; k++) fours[place + 4 * k] = flat[row * stride + k];
+  }
+  return { rows, columns, fours };
+}
+
+// y += matrix x. One place moves through the matrix, so that it is read once, in order.
+function product(y, { rows, columns, fours }, x) {
+  for (let row = 0, place = 0; row < rows; row += 4) {
     let a = 0, b = 0, c = 0, d = 0;
     for (let k = 0; k < columns; k++) {
       const n = x[k];
-      a += flat[p + k] * n;
-      b += flat[q + k] * n;
-      c += flat[r + k] * n;
-      d += flat[s + k] * n;
+      a += fours[place] * n;
+      b += fours[place + 1] * n;
+      c += fours[place + 2] * n;
+      d += fours[place + 3] * n;
+      place += 4;
     }
-    y[row] += a;
-    if (row + 1 < rows) y[row + 1] += b;
-    if (row + 2 < rows) y[row + 2] += c;
-    if (row + 3 < rows) y[row + 3] += d;
+    y[row] += a; // what lies behind the last row is not there, and is not written
+    y[row + 1] += b;
+    y[row + 2] += c;
+    y[row + 3] += d;
   }
 }
 
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+const tanh = (x) => 1 - 2 / (1 + Math.exp(2 * x)); // in half the time of Math.tanh
 
-// z = W x + b (a GRU: a), u = U h (+ b_n); y and c are written.
+// gain (x - mean) / deviation + bias
+function normalized(x, gain, bias) {
+  const mean = x.reduce((a, b) => a + b) / x.length;
+  const scale = 1 / Math.sqrt(x.reduce((sum, n) => sum + (n - mean) ** 2, 0) / x.length + 1e-5);
+  return x.map((n, k) => (n - mean) * scale * gain[k] + (bias ? bias[k] : 0));
+}
+
+// y *= tanh(c)
+function squash(y, c, v) {
+  if (v.gain_c) c = normalized(c, v.gain_c, v.bias_c);
+  for (let k = 0; k < y.length; k++) y[k] *= tanh(c[k]);
+}
+
+// z = W x + b, u = U h; v: the vectors of the cell. y and c are written.
 const CELLS = {
   // i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)
-  "lstm"(y, z, u, h, c, p) {
-    const H = y.length;
+  "lstm"(y, z, u, h, c, v) {
+    const H = y.length, p = v.peepholes;
     for (let k = 0; k < H; k++) {
       const i = z[k] + u[k] + (p ? p[k] * c[k] : 0), f = z[H + k] + u[H + k] + (p ? p[H + k] * c[k] : 0);
-      c[k] = sigmoid(f) * c[k] + sigmoid(i) * Math.tanh(z[2 * H + k] + u[2 * H + k]);
-      y[k] = sigmoid(z[3 * H + k] + u[3 * H + k] + (p ? p[2 * H + k] * c[k] : 0)) * Math.tanh(c[k]);
+      c[k] = sigmoid(f) * c[k] + sigmoid(i) * tanh(z[2 * H + k] + u[2 * H + k]);
+      y[k] = sigmoid(z[3 * H + k] + u[3 * H + k] + (p ? p[2 * H + k] * c[k] : 0));
     }
+    squash(y, c, v);
   },
   // c = u (f c + i g) + (1 - u) c
-  "update-lstm"(y, z, u, h, c) {
+  "update-lstm"(y, z, u, h, c, v) {
     const H = y.length, at = (gate, k) => z[gate * H + k] + u[gate * H + k];
     for (let k = 0; k < H; k++) {
-      const made = sigmoid(at(1, k)) * c[k] + sigmoid(at(0, k)) * Math.tanh(at(2, k)), update = sigmoid(at(4, k));
+      const made = sigmoid(at(1, k)) * c[k] + sigmoid(at(0, k)) * tanh(at(2, k)), update = sigmoid(at(4, k));
       c[k] = update * made + (1 - update) * c[k];
-      y[k] = sigmoid(at(3, k)) * Math.tanh(c[k]);
+      y[k] = sigmoid(at(3, k));
     }
+    squash(y, c, v);
   },
   // r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h
-  "gru"(y, z, u, h) {
+  "gru"(y, z, u, h, c, v) {
     const H = y.length;
     for (let k = 0; k < H; k++) {
-      const n = Math.tanh(z[2 * H + k] + sigmoid(z[k] + u[k]) * u[2 * H + k]), update = sigmoid(z[H + k] + u[H + k]);
-      y[k] = (1 - update) * n + update * h[k];
+      const reset = sigmoid(z[k] + u[k]), update = sigmoid(z[H + k] + u[H + k]);
+      y[k] = (1 - update) * tanh(z[2 * H + k] + reset * (u[2 * H + k] + v.hidden_bias[k])) + update * h[k];
     }
   },
+  // u = sigmoid(z); h = (1 - u) h + u n
+  "mingru"(y, z, u, h) {
+    for (let k = 0; k < y.length; k++) y[k] = h[k] + sigmoid(z[k]) * (z[y.length + k] - h[k]);
+  },
   "tanh"(y, z, u) {
-    for (let k = 0; k < y.length; k++) y[k] = Math.tanh(z[k] + u[k]);
+    for (let k = 0; k < y.length; k++) y[k] = tanh(z[k] + u[k]);
   },
   "relu"(y, z, u) {
     for (let k = 0; k < y.length; k++) y[k] = Math.max(0, z[k] + u[k]);
@@ -101,59 +125,62 @@ const PATTERNS = {
   whitespace: `[^${SPACE}]+|\\n`,
 };
 
-class Model {
+class Network {
   constructor({ config, tokens, matrices, vectors }) {
+    const count = config.layers * (config.directions || 1), table = matrices.tokens || matrices.head;
+    const made = (name) => matrix(unpacked(config.weights, matrices[name]), matrices[name]);
+    const vector = (name) => Float64Array.from(numbers(Float32Array, vectors[name]));
     this.config = config;
     this.tokens = tokens;
-    this.m = {};
+    this.table = { columns: table[1], stride: table[2], flat: unpacked(config.weights, table) };
+    this.m = {}; // those of no cell; a cell's are in `cells`, their number taken off
     this.v = {};
-    for (const name in matrices) this.m[name] = matrix(config.weights, matrices[name]);
-    for (const name in vectors) this.v[name] = Float64Array.from(numbers(Float32Array, vectors[name]));
+    this.cells = Array.from({ length: count }, () => ({ m: {}, v: {} }));
+    const place = (name) => [/\d/.test(name) ? this.cells[Number(name.match(/\d+$/)[0])] : this, name.replace(/\d+$/, "")];
+    for (const name in matrices) if (name !== "tokens") { const [home, own] = place(name); home.m[own] = made(name); }
+    for (const name in vectors) { const [home, own] = place(name); home.v[own] = vector(name); }
+    this.P = this.v.h.length / count;
     this.ids = new Map(tokens.map((token, id) => [token, id]));
     if (config.end !== null) this.ids.delete(tokens[config.end]);
     this.cell = CELLS[config.cell === "rnn" ? config.nonlinearity : config.cell];
     this.pattern = config.level === "word" ? new RegExp(PATTERNS[config.tokenizer], "gu") : null;
+    this.y = new Float64Array(config.hidden);
+    this.z = new Float64Array(5 * config.hidden);
+    this.u = new Float64Array(5 * config.hidden);
   }
 
-  // The state before a text: what `feed` changes.
-  start() {
-    return { h: this.v.h.slice(), c: this.v.c.slice(), top: null };
+  // What the first layer reads: (a token's vector, null), or (null, the pre-activations that a table holds).
+  read(token) {
+    const { columns, stride, flat } = this.table, rows = this.config.table_rows;
+    if (rows) return [null, flat.subarray(token * rows * stride, (token + 1) * rows * stride)];
+    return [flat.subarray(token * stride, token * stride + columns), null];
   }
 
-  row(m, row, count) {
-    return m.flat.slice(row * m.stride, row * m.stride + count);
+  // The parts of `state` that belong to a cell.
+  part(state, cell) {
+    const H = this.config.hidden, { h, c } = state;
+    return [h.subarray(cell * this.P, (cell + 1) * this.P), c.length ? c.subarray(cell * H, (cell + 1) * H) : null];
   }
 
-  feed(state, token) {
-    const { m, v } = this, { layers, hidden, table_rows: rows } = this.config;
-    const P = state.h.length / layers, tokens = m.tokens || m.head;
-    let x, z, c;
-    if (rows) z = this.row(tokens, token * rows, rows * tokens.stride);
-    else x = this.row(tokens, token, tokens.columns);
-    for (let layer = 0; layer < layers; layer++) {
-      const h = state.h.subarray(layer * P, layer * P + P), below = x, y = new Float64Array(hidden);
-      const u = new Float64Array(m["recurrent" + layer].rows);
-      c = state.c.length ? state.c.subarray(layer * hidden, layer * hidden + hidden) : null;
-      if (x) {
-        z = v["bias" + layer].slice();
-        product(z, m["input" + layer], x);
-      }
-      product(u, m["recurrent" + layer], h);
-      const behind = v["hidden_bias" + layer];
-      if (behind) for (let k = 0; k < hidden; k++) u[2 * hidden + k] += behind[k];
-      this.cell(y, z, u, h, c, v["peepholes" + layer]);
-      if (m["projection" + layer]) product(h.fill(0), m["projection" + layer], y);
-      else h.set(y);
-      x = h.slice();
-      if (this.config.residual && below && below.length === P) for (let k = 0; k < P; k++) x[k] += below[k];
+  // A step of a cell: its inputs are x, or the pre-activations z; h and c become the next.
+  step(cell, x, z, h, c) {
+    const { m, v } = this.cells[cell];
+    if (x) {
+      z = this.z.subarray(0, m.input.rows);
+      if (v.gain_ih) z.fill(0);
+      else z.set(v.bias);
+      product(z, m.input, x);
+      if (v.gain_ih) z = normalized(z, v.gain_ih, v.bias);
     }
-    state.top = this.config.head === "cell" ? Float64Array.of(...x, ...c) : x;
-  }
-
-  logits(state) {
-    const logits = this.v.head_bias.slice();
-    product(logits, this.m.head, state.top);
-    return logits;
+    let u = this.u;
+    if (m.recurrent) {
+      u = u.subarray(0, m.recurrent.rows).fill(0);
+      product(u, m.recurrent, h);
+      if (v.gain_hh) u = normalized(u, v.gain_hh, null);
+    }
+    this.cell(this.y, z, u, h, c, v);
+    if (m.projection) product(h.fill(0), m.projection, this.y);
+    else h.set(this.y);
   }
 
   probabilities(logits) {
@@ -167,6 +194,35 @@ class Model {
     if (this.config.level === "byte") return Array.from(new TextEncoder().encode(text));
     const found = this.pattern ? text.match(this.pattern) || [] : Array.from(text);
     return found.map((token) => this.ids.get(token) || 0);
+  }
+}
+"""
+
+WRITER = r"""
+class Model extends Network {
+  // The state before a text: what `feed` changes.
+  start() {
+    return { h: this.v.h.slice(), c: this.v.c.slice(), top: null };
+  }
+
+  feed(state, token) {
+    const { layers, residual, head } = this.config;
+    let [x, z] = this.read(token), c;
+    for (let layer = 0; layer < layers; layer++) {
+      let h;
+      [h, c] = this.part(state, layer);
+      const below = x;
+      this.step(layer, x, z, h, c);
+      x = h.slice();
+      if (residual && below && below.length === x.length) for (let k = 0; k < x.length; k++) x[k] += below[k];
+    }
+    state.top = head === "cell" ? Float64Array.of(...x, ...c) : x;
+  }
+
+  logits(state) {
+    const logits = this.v.head_bias.slice();
+    product(logits, this.m.head, state.top);
+    return logits;
   }
 
   // The text of a token behind another one, or behind nothing (null). Of bytes, see `texts`.
@@ -308,21 +364,7 @@ function show(model) {
     const state = ids.length ? states[ids.length - 1] : origin;
     const chances = Array.from(model.probabilities(model.logits(state)), (p, id) => [p, id]);
     const best = chances.sort((a, b) => b[0] - a[0]).slice(0, 8);
-    bars.replaceChildren(...best.map(([p, id]) => {
-      const item = document.createElement("li"), bar = document.createElement("span");
-      const name = document.createElement("span"), share = document.createElement("span");
-      bar.className = "bar";
-      bar.style.width = (100 * p).toFixed(1) + "%";
-      name.className = "label";
-      name.textContent = label(id);
-      share.className = "p";
-      share.textContent = (100 * p).toFixed(1) + " %";
-      const track = document.createElement("span");
-      track.className = "track";
-      track.append(bar);
-      item.append(name, track, share);
-      return item;
-    }));
+    bars.replaceChildren(...best.map(([p, id]) => barOf(label(id), p)));
   }
 
   function stop() {
@@ -381,6 +423,108 @@ function show(model) {
 if (typeof document !== "undefined") show(new Model(JSON.parse(document.getElementById("model").textContent)));
 """
 
+CLASSIFIER_ENGINE = r"""
+class Classifier extends Network {
+  // The probability of every label of a text.
+  classify(text) {
+    const { level, max_length, end } = this.config;
+    const trimmed = () => text.replace(new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g"), "");
+    const ids = this.encode(level === "word" ? " " + trimmed() : text).slice(0, max_length);
+    return this.probabilities(this.logits(ids.length ? ids : [end]));
+  }
+
+  // The logits of the labels of a text, at least one token.
+  logits(ids) {
+    const { layers, directions, residual, pooling } = this.config, { P } = this, T = ids.length;
+    let rows = ids.map((id) => this.read(id));
+    for (let layer = 0; layer < layers; layer++) {
+      const outputs = ids.map(() => new Float64Array(directions * P));
+      for (let way = 0; way < directions; way++) {
+        const cell = layer * directions + way, [h, c] = this.part({ h: this.v.h.slice(), c: this.v.c.slice() }, cell);
+        for (let k = 0; k < T; k++) {
+          const t = way ? T - 1 - k : k; // the second direction reads from the end
+          this.step(cell, ...rows[t], h, c);
+          outputs[t].set(h, way * P);
+        }
+      }
+      const sum = (y, x) => (residual && x && x.length === y.length ? y.map((n, k) => n + x[k]) : y);
+      rows = outputs.map((y, t) => [sum(y, rows[t][0]), null]);
+    }
+    const logits = this.v.head_bias.slice();
+    product(logits, this.m.head, this[pooling](rows.map((row) => row[0])));
+    return logits;
+  }
+
+  last(rows) {
+    return rows[0].map((n, k) => (k < this.P ? rows[rows.length - 1][k] : n));
+  }
+
+  mean(rows) {
+    return rows.reduce((sum, row) => sum.map((n, k) => n + row[k])).map((n) => n / rows.length);
+  }
+
+  max(rows) {
+    return rows.reduce((most, row) => most.map((n, k) => Math.max(n, row[k])));
+  }
+
+  // The sum of a x, a = softmax of query . tanh(W x + b).
+  attention(rows) {
+    const scores = rows.map((row) => {
+      const hidden = this.v.attention_bias.slice();
+      product(hidden, this.m.attention, row);
+      return hidden.reduce((sum, n, k) => sum + tanh(n) * this.v.query[k], 0);
+    });
+    const shares = this.probabilities(scores);
+    return rows[0].map((_, k) => rows.reduce((sum, row, t) => sum + shares[t] * row[k], 0));
+  }
+}
+"""
+
+CLASSIFIER_PAGE_SCRIPT = r"""
+// ---------------------------------------------------------------- the page
+
+function show(model) {
+  const at = (id) => document.getElementById(id), box = at("text"), bars = at("bars");
+
+  function draw() {
+    const shares = Array.from(model.classify(box.value), (p, k) => [p, model.config.labels[k]]);
+    bars.replaceChildren(...shares.sort((a, b) => b[0] - a[0]).slice(0, 12).map(([p, label]) => barOf(label, p)));
+  }
+
+  let timer = 0;
+  box.addEventListener("input", () => { // a long text takes a while: once the typing pauses
+    clearTimeout(timer);
+    timer = setTimeout(draw, 120);
+  });
+  at("clear").addEventListener("click", () => {
+    box.value = "";
+    draw();
+    box.focus();
+  });
+  draw();
+}
+
+if (typeof document !== "undefined") show(new Classifier(JSON.parse(document.getElementById("model").textContent)));
+"""
+
+BARS = r"""
+// A row of a chart: a name, a bar and a percentage.
+function barOf(name, p) {
+  const item = document.createElement("li");
+  const part = (kind, text) => {
+    const made = document.createElement("span");
+    made.className = kind;
+    made.textContent = text;
+    return made;
+  };
+  const bar = part("bar", ""), track = part("track", "");
+  bar.style.width = (100 * p).toFixed(1) + "%";
+  track.append(bar);
+  item.append(part("label", name), track, part("p", (100 * p).toFixed(1) + " %"));
+  return item;
+}
+"""
+
 EXPORT_COLORS = """\
 :root { background: @paper; color: @ink; }
 .soft, label, h2 { color: @soft; }
@@ -407,11 +551,11 @@ main { display: grid; grid-template-columns: minmax(0, 1fr) 18rem; gap: 1.25rem;
 textarea { display: block; width: 100%; min-height: 10rem; resize: vertical; line-height: 1.55; }
 textarea, #view, .label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 0.9rem; }
-.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1.2rem; align-items: end; margin: 1rem 0 1.25rem; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1rem; align-items: end; margin: 1rem 0 1.25rem; }
 label { display: block; font-size: 0.875rem; }
 label input { display: block; margin-top: 0.15rem; }
-input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 7rem; }
-input[type=range] { padding: 0; width: 10rem; height: 2.1rem; border: 0; background: none; }
+input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 5.5rem; }
+input[type=range] { padding: 0; width: 8.5rem; height: 2.1rem; border: 0; background: none; }
 button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
   min-width: 6rem; }
 :focus-visible { outline: 2px solid; outline-offset: 2px; }
@@ -421,6 +565,8 @@ ul { list-style: none; padding: 0; margin: 0; }
 #bars li { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
   padding: 0.15rem 0; }
 .label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+#bars.wide li { grid-template-columns: minmax(0, 1fr) 5rem 4rem; }
+.wide .label { white-space: normal; overflow-wrap: anywhere; }
 .track { height: 0.6rem; border-radius: 2px; }
 .bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
 .p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
@@ -429,5 +575,5 @@ ul { list-style: none; padding: 0; margin: 0; }
 aside { position: sticky; top: 1rem; }
 @media (max-width: 46rem) {
   body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }
-  .controls label, .controls button { flex: 1 1 8rem; } input, input[type=range] { width: 100%; }
+  .controls label, .controls button { flex: 1 1 7rem; } input, input[type=range] { width: 100%; }
 }"""

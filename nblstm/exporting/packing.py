@@ -8,18 +8,27 @@ from typing import Any
 import numpy as np
 
 from nblstm.exporting.plan import Matrix, Plan
+from nblstm.tasks.classification.model import TextClassifier
 
 
 def config(plan: Plan) -> dict[str, Any]:
     """Describe the network and its vocabulary."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     banned = vocabulary.never_written
-    return {
+    found = {
         "cell": c.cell, "nonlinearity": c.nonlinearity, "layers": c.num_layers, "hidden": c.hidden_size,
         "residual": c.residual, "head": c.head, "weights": plan.weights, "table_rows": plan.table_rows,
         "level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "start": vocabulary.start_id,
         "end": vocabulary.end_id, "banned": banned[0] if banned else None,
     }  # fmt: skip
+    if isinstance(plan.model, TextClassifier):
+        found |= {
+            "directions": c.directions,
+            "pooling": c.pooling,
+            "max_length": c.max_length,
+            "labels": list(c.labels),
+        }
+    return found
 
 
 def matrices(plan: Plan) -> dict[str, list[Any]]:
@@ -29,11 +38,7 @@ def matrices(plan: Plan) -> dict[str, list[Any]]:
 
 def vectors(plan: Plan) -> dict[str, str]:
     """Name -> float32 numbers of every vector, in base64."""
-    named = {"head_bias": plan.head_bias, "h": plan.h, "c": plan.c}
-    for k, layer in enumerate(plan.layers):
-        found = {"bias": layer.bias, "hidden_bias": layer.hidden_bias, "peepholes": layer.peepholes}
-        named |= {f"{name}{k}": array for name, array in found.items() if array is not None}
-    return {name: _base64(array) for name, array in named.items()}
+    return {name: _base64(vector) for name, vector in plan.vectors.items()}
 
 
 def _fields(matrix: Matrix) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Plan: the numbers of a language model as small machines read them, and the model that they make.
+"""Plan: the numbers of a model of text as small machines read them, and the model that they make.
 
 Weights are prepared once: both biases are joined, the first layer's product with the embedding becomes a table of the
 tokens where that is smaller, and every matrix is rounded to what its numbers are stored as:
@@ -21,11 +21,13 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ConfigError
+from nblstm.files.model_file import ModelFile
 from nblstm.nn.parameters import cell_views, flatten, views
+from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.language.model import LanguageModel
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
-EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm")
+EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm", "mingru")
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
 ROWS = 4  # a matrix is padded to a multiple of so many rows, which are multiplied at once
 
@@ -57,33 +59,36 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Layer:
-    """The weights of a layer. inputs: None where the table of tokens holds its product."""
+    """The weights of a cell, one direction of a layer: those that it has, by name.
 
-    inputs: Matrix | None
-    recurrent: Matrix
-    projection: Matrix | None
-    bias: np.ndarray  # (G H,) float32, both joined; zero where the table holds it
-    hidden_bias: np.ndarray | None  # (H,) of a GRU, inside the product with the reset gate
-    peepholes: np.ndarray | None  # (3, H)
+    matrices: "input" (left out where the table of tokens holds its product), "recurrent", "projection". vectors, float32:
+    "bias" (G H,), both joined (left out with "input"); "hidden_bias" (H,) of a GRU, inside the product with the reset
+    gate; "peepholes" (3, H); of layer normalisation "gain_ih" and "gain_hh" (G H,), "gain_c" and "bias_c" (H,).
+    """
+
+    matrices: dict[str, Matrix]
+    vectors: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A language model's numbers.
+    """A model's numbers.
 
     tokens: `table_rows` rows for each token, of GROUP columns, which make its pre-activations of the first layer; or
     one row, its embedding, where table_rows is 0. It is `head` where the model is tied and has no table.
     """
 
-    model: LanguageModel
+    model: LanguageModel | TextClassifier
     weights: str
     tokens: Matrix
     table_rows: int
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # of every cell, in the order of config.cells
     head: Matrix
-    head_bias: np.ndarray  # (V,)
-    h: np.ndarray  # (L, P) float32: the state before a text
-    c: np.ndarray  # (L, H or 0)
+    attention: Matrix | None  # of a classifier that pools with it
+    own_vectors: dict[
+        str, np.ndarray
+    ]  # float32 "head_bias"; "h" (cells, P) and "c" (cells, H or 0), the state before a
+    # text; "attention_bias", "query" (F,)
 
     @property
     def matrices(self) -> dict[str, Matrix]:
@@ -91,56 +96,75 @@ class Plan:
         named = {"head": self.head}
         if self.tokens is not self.head:
             named["tokens"] = self.tokens
+        if self.attention is not None:
+            named["attention"] = self.attention
         for k, layer in enumerate(self.layers):
-            parts = {"input": layer.inputs, "recurrent": layer.recurrent, "projection": layer.projection}
-            named |= {f"{name}{k}": matrix for name, matrix in parts.items() if matrix is not None}
+            named |= {f"{name}{k}": matrix for name, matrix in layer.matrices.items()}
+        return named
+
+    @property
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Every vector that is stored, by name."""
+        named = dict(self.own_vectors)
+        for k, layer in enumerate(self.layers):
+            named |= {f"{name}{k}": vector for name, vector in layer.vectors.items()}
         return named
 
     @property
     def nbytes(self) -> int:
         """Bytes of all weights, as they are stored."""
-        vectors = [self.head_bias, self.h, self.c]
-        for layer in self.layers:
-            vectors += [v for v in (layer.bias, layer.hidden_bias, layer.peepholes) if v is not None]
-        return sum(m.nbytes for m in self.matrices.values()) + sum(4 * v.size for v in vectors)
+        return sum(m.nbytes for m in self.matrices.values()) + sum(4 * v.size for v in self.vectors.values())
 
 
 def plan(model: Any, weights: str, format: str) -> Plan:
     """Prepare a model's numbers. ConfigError names what the format cannot do."""
     check_exportable(model, format)
     checks.choice("weights", weights, WEIGHTS)
+    if model.config.cell not in EXPORTED_CELLS:
+        raise ConfigError(
+            f"format {format} has the cells {', '.join(EXPORTED_CELLS)}, got {model.config.cell}; train one of them, or "
+            "choose format onnx."
+        )
     c = model.config
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
-    biases = [_biases(cell, c.cell, c.hidden_size) for cell in cells]
+    layers = [_layer(cell, c, weights) for cell in cells]
     head = pack_weights(named["head.weight"], weights)
     rows = _table_rows(c)
     if rows:
-        table = named["embedding.weight"] @ cells[0]["weight_ih"].T + biases[0][0]
+        table = named["embedding.weight"] @ cells[0]["weight_ih"].T + _biases(cells[0], c)["bias"]
         padded = np.zeros((c.vocab_size, rows * GROUP))
         padded[:, : table.shape[1]] = table
         tokens = pack_weights(padded.reshape(-1, GROUP), weights)
-        biases[0] = np.zeros_like(biases[0][0]), biases[0][1]
+        del layers[0].matrices["input"], layers[0].vectors["bias"]
     else:
         tokens = head if c.tie else pack_weights(named["embedding.weight"], weights)
-    layers = [_layer(cell, bias, weights, bool(rows) and k == 0) for k, (cell, bias) in enumerate(zip(cells, biases))]
-    h = named.get("initial_state.h", np.zeros((c.num_layers, c.output_size)))
-    memory = named.get("initial_state.c", np.zeros((c.num_layers, c.cells[0].memory_size)))
-    return Plan(
-        model, weights, tokens, rows, tuple(layers), head, _float(named["head.bias"]), _float(h), _float(memory)
-    )
+    attention = pack_weights(named["pooling.weight"], weights) if "pooling.weight" in named else None
+    return Plan(model, weights, tokens, rows, tuple(layers), head, attention, _own_vectors(named, c))
 
 
 def check_exportable(model: Any, format: str) -> None:
-    """Raise ConfigError for a model that the format has no equations for."""
-    if not isinstance(model, LanguageModel):
-        raise ConfigError(f"format {format} holds language models that write, got {type(model).__name__}; train one.")
-    if model.config.cell not in EXPORTED_CELLS:
+    """Raise ConfigError for a model that no format holds: one that does not write or classify, or has learnt nothing."""
+    if not isinstance(model, (LanguageModel, TextClassifier)):
         raise ConfigError(
-            f"format {format} has the cells {', '.join(EXPORTED_CELLS)}, got {model.config.cell}; train one of them."
+            f"format {format} holds language models that write and text classifiers, got {type(model).__name__}; train "
+            "one of those."
         )
-    if model.config.layer_norm:
-        raise ConfigError(f"format {format} cannot do layer_norm; train a model without it.")
+    if isinstance(model, TextClassifier) and not model.__sklearn_is_fitted__():
+        raise ConfigError("this TextClassifier has learnt nothing yet; call fit or load first.")
+
+
+def _own_vectors(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
+    """The vectors of a plan that belong to no cell."""
+    count, cell = len(config.cells), config.cells[0]
+    found = {
+        "head_bias": named["head.bias"],
+        "h": named.get("initial_state.h", np.zeros((count, cell.output_size))),
+        "c": named.get("initial_state.c", np.zeros((count, cell.memory_size))),
+    }
+    if "pooling.weight" in named:
+        found |= {"attention_bias": named["pooling.bias"], "query": named["pooling.query"]}
+    return {name: _float(array) for name, array in found.items()}
 
 
 def _float(array: np.ndarray) -> np.ndarray:
@@ -150,31 +174,33 @@ def _float(array: np.ndarray) -> np.ndarray:
 def _table_rows(config: Any) -> int:
     """How many rows of GROUP columns hold a token's pre-activations of the first layer; 0 where a table is no gain."""
     G, E, V = config.cells[0].gates * config.hidden_size, config.input_size, config.vocab_size
-    reads_embedding = config.residual and config.input_size == config.output_size
     rows = -(-G // GROUP)
-    return 0 if reads_embedding or V * rows * GROUP > (0 if config.tie else V * E) + G * E else rows
+    # the first layer needs the embedding itself, or what is normalised before its bias
+    apart = (config.residual and config.output_size == E) or config.layer_norm or config.directions > 1
+    return 0 if apart or V * rows * GROUP > (0 if config.tie else V * E) + G * E else rows
 
 
-def _biases(cell: Mapping[str, np.ndarray], kind: str, H: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """(both biases joined, what a GRU's candidate keeps inside the product with the reset gate)."""
-    bias, hidden = cell["bias_ih"].copy(), cell["bias_hh"]
-    if kind != "gru":
-        return bias + hidden, None
+def _biases(cell: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
+    """Both biases joined; and what a GRU's candidate keeps inside the product with the reset gate."""
+    bias, H = cell["bias_ih"].copy(), config.hidden_size
+    if "bias_hh" not in cell:
+        return {"bias": bias}
+    hidden = cell["bias_hh"]
+    if config.cell != "gru":
+        return {"bias": bias + hidden}
     bias[: 2 * H] += hidden[: 2 * H]
-    return bias, hidden[2 * H :]
+    return {"bias": bias, "hidden_bias": hidden[2 * H :]}
 
 
-def _layer(
-    cell: Mapping[str, np.ndarray], biases: tuple[np.ndarray, np.ndarray | None], weights: str, folded: bool
-) -> Layer:
+MATRIX_NAMES = {"weight_ih": "input", "weight_hh": "recurrent", "weight_hr": "projection"}
+VECTOR_NAMES = ("peepholes", "gain_ih", "gain_hh", "gain_c", "bias_c")
+
+
+def _layer(cell: Mapping[str, np.ndarray], config: Any, weights: str) -> Layer:
     """Pack the weights of a cell."""
-    optional = lambda name, make: make(cell[name]) if name in cell else None
-    matrix = lambda array: pack_weights(array, weights)
-    bias, hidden = biases
-    return Layer(
-        None if folded else matrix(cell["weight_ih"]), matrix(cell["weight_hh"]), optional("weight_hr", matrix),
-        _float(bias), None if hidden is None else _float(hidden), optional("peepholes", _float),
-    )  # fmt: skip
+    matrices = {ours: pack_weights(cell[name], weights) for name, ours in MATRIX_NAMES.items() if name in cell}
+    vectors = _biases(cell, config) | {name: cell[name] for name in VECTOR_NAMES if name in cell}
+    return Layer(matrices, {name: _float(vector) for name, vector in vectors.items()})
 
 
 # ---------------------------------------------------------------- numbers
@@ -247,29 +273,37 @@ _PACKERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8, "int4": _
 # ---------------------------------------------------------------- what the numbers make
 
 
-def rounded(prepared: Plan) -> LanguageModel:
-    """Make the language model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
-    model = prepared.model
-    c, V, H = model.config, model.config.vocab_size, model.config.hidden_size
-    config = replace(c, dtype="float32")
-    if prepared.table_rows:
-        config = replace(config, tie=False, embedding_size=V)  # token v reads column v of weight_ih: the table
-    G = c.cells[0].gates * H
-    named = {"head.weight": prepared.head.values, "head.bias": prepared.head_bias}
-    named |= {"initial_state.h": prepared.h, "initial_state.c": prepared.c}
-    if prepared.table_rows:
+def rounded(prepared: Plan) -> LanguageModel | TextClassifier:
+    """Make the model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
+    model, V = prepared.model, prepared.model.config.vocab_size
+    config = replace(model.config, dtype="float32")
+    named = {"head.weight": prepared.head.values, "embedding.weight": prepared.tokens.values}
+    if prepared.table_rows:  # token v reads column v of weight_ih: the table
+        config = replace(config, tie=False, embedding_size=V)
         named["embedding.weight"] = np.eye(V, dtype=np.float32)
-    else:
-        named["embedding.weight"] = prepared.tokens.values
-    for k, layer in enumerate(prepared.layers):
-        hidden = np.zeros(G, np.float32)
-        if layer.hidden_bias is not None:
-            hidden[2 * H :] = layer.hidden_bias
-        table = lambda: prepared.tokens.values.reshape(V, -1)[:, :G].T
-        parts = {
-            "weight_ih": table() if layer.inputs is None else layer.inputs.values, "weight_hh": layer.recurrent.values,
-            "bias_ih": layer.bias, "bias_hh": hidden, "peepholes": layer.peepholes,
-            "weight_hr": None if layer.projection is None else layer.projection.values,
-        }  # fmt: skip
-        named |= {f"rnn.{name}_l{k}": part for name, part in parts.items() if part is not None}
+    if prepared.attention is not None:
+        named["pooling.weight"] = prepared.attention.values
+    ours = {"head_bias": "head.bias", "h": "initial_state.h", "c": "initial_state.c"}
+    ours |= {"attention_bias": "pooling.bias", "query": "pooling.query"}
+    named |= {ours[name]: vector for name, vector in prepared.own_vectors.items()}
+    for number, layer in enumerate(prepared.layers):
+        parts = _unpacked(layer, prepared)
+        named |= {f"rnn.{name}{config.suffix(number)}": part for name, part in parts.items()}
+    if isinstance(model, TextClassifier):
+        return TextClassifier.restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
     return LanguageModel(config, model.vocabulary, flatten(named, config), dict(model.training))
+
+
+def _unpacked(layer: Layer, prepared: Plan) -> dict[str, np.ndarray]:
+    """The parameters of a cell by nblstm's names: the joined bias is the input's, the other is what a GRU keeps."""
+    c = prepared.model.config
+    H, G = c.hidden_size, c.cells[0].gates * c.hidden_size
+    parts = {name: layer.matrices[ours].values for name, ours in MATRIX_NAMES.items() if ours in layer.matrices}
+    parts |= {name: layer.vectors[name] for name in VECTOR_NAMES if name in layer.vectors}
+    if "input" not in layer.matrices:
+        parts["weight_ih"] = prepared.tokens.values.reshape(c.vocab_size, -1)[:, :G].T
+    parts["bias_ih"] = layer.vectors.get("bias", np.zeros(G, np.float32))
+    parts["bias_hh"] = np.zeros(G, np.float32)
+    if "hidden_bias" in layer.vectors:
+        parts["bias_hh"][2 * H :] = layer.vectors["hidden_bias"]
+    return parts

@@ -1,4 +1,4 @@
-"""Format py: a language model as one Python file that uses NumPy where there is some."""
+"""Format py: a model of text as one Python file that uses NumPy where there is some."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 
 from nblstm.exporting import packing
+from nblstm.exporting import py_source as source
 from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
-from nblstm.exporting.py_source import SOURCE
+from nblstm.tasks.classification.model import TextClassifier
 
 PY_WIDTH = 118
 
@@ -28,7 +29,10 @@ def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
         "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": commented(file),
         "module": re.sub(r"\W", "_", os.path.splitext(file)[0]), "constants": "\n".join(constants),
     }  # fmt: skip
-    return filled(SOURCE, values)
+    doc, code = source.LANGUAGE_DOC, source.LANGUAGE_CODE
+    if isinstance(plan.model, TextClassifier):
+        doc, code = source.CLASSIFIER_DOC, source.CLASSIFIER_CODE
+    return filled(doc + source.NETWORK_CODE + code + source.CONSTANTS_CODE, values)
 
 
 def _lines(items: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
-"""The Python of `nblstm.exporting.py`: one file, whose constants stand behind its code."""
+"""The Python of `nblstm.exporting.py`: one file, in parts, whose constants stand behind its code."""
 
-SOURCE = r'''"""@description@
+LANGUAGE_DOC = r'''"""@description@
 
 Made by nblstm export, weights @weights@: @bytes@ bytes of them, in this file. It needs Python 3.8 and nothing else;
 where NumPy is installed it is faster.
@@ -10,7 +10,21 @@ where NumPy is installed it is faster.
     from @module@ import Model
     print("".join(Model().generate("@prompt@", n=100, temperature=0.8, seed=1)))
 """
+'''
 
+CLASSIFIER_DOC = r'''"""@description@
+
+Made by nblstm export, weights @weights@: @bytes@ bytes of them, in this file. It needs Python 3.8 and nothing else;
+where NumPy is installed it is faster.
+
+    python @file@ "a text" "another text"
+
+    from @module@ import Model
+    label, probability = Model().classify("a text")
+"""
+'''
+
+NETWORK_CODE = r'''
 import argparse
 import array
 import base64
@@ -30,14 +44,31 @@ except ImportError:
 # ---------------------------------------------------------------- numbers: vectors are lists, or NumPy's arrays
 
 tanh = math.tanh if np is None else np.tanh
-if np is not None:
-    dot = operator.matmul
-elif hasattr(math, "sumprod"):
-    def dot(rows, x):
-        return [math.sumprod(row, x) for row in rows]
-else:
-    def dot(rows, x):
-        return [sum(map(operator.mul, row, x)) for row in rows]
+
+
+class Columns:
+    """A matrix as one long whole number for each column: all its rows, in units of each, side by side in 64 bits.
+
+    A product is then a multiplication a column and a sum, and Python's long arithmetic does all rows at once.
+    """
+
+    def __init__(self, rows):
+        bits = 35 - len(rows[0]).bit_length()  # of a weight; of an input 27, and their sum stays below 2 ** 62
+        self.units = [max(map(abs, row)) / 2.0**bits or 1.0 for row in rows]
+        self.signs = sum(1 << 64 * k + 63 for k in range(len(rows)))
+        whole = ([int(w / unit) for w in row] for row, unit in zip(rows, self.units))
+        self.columns = [self.joined(column) for column in zip(*whole)]
+
+    def joined(self, numbers):
+        """sum of numbers[k] * 2 ** (64 k), from their two's complements."""
+        data = array.array("q", numbers).tobytes()
+        return (int.from_bytes(data, sys.byteorder) ^ self.signs) - self.signs
+
+    def __matmul__(self, x):
+        unit = max(max(x), -min(x)) / 2.0**27 or 1.0
+        total = sum(map(operator.mul, self.columns, [int(number / unit) for number in x]))
+        data = ((total + self.signs) ^ self.signs).to_bytes(8 * len(self.units), sys.byteorder)
+        return [number * unit * own for number, own in zip(array.array("q", data), self.units)]
 
 
 def vector(numbers):
@@ -54,12 +85,23 @@ def add(x, y):
     return each(operator.add, x, y)
 
 
+def joined(x, y):
+    return x + y if np is None else np.concatenate([x, y])
+
+
 def sigmoid(x):
     return 0.5 + 0.5 * tanh(0.5 * x)
 
 
 def relu(x):
     return max(0.0, x) if np is None else np.maximum(x, 0)
+
+
+def normalized(x, gain):
+    """gain (x - mean) / deviation"""
+    mean = sum(x) / len(x)
+    scale = 1 / math.sqrt(sum((number - mean) ** 2 for number in x) / len(x) + 1e-5)
+    return each(lambda x, gain: (x - mean) * scale * gain, x, gain)
 
 
 def numbers(kind, text):
@@ -76,7 +118,7 @@ def floats(bfloats):
 
 
 def matrix(rows, columns, stride, text, scales):
-    """A matrix as it is multiplied with; stride: columns of a stored row. See nblstm's export/plan.py for the kinds."""
+    """The rows of a matrix; stride: columns of a stored row. See nblstm's export/plan.py for the kinds of weights."""
     if CONFIG["weights"] == "float32":
         flat = numbers("f", text)
     elif CONFIG["weights"] == "bfloat16":
@@ -96,37 +138,48 @@ def matrix(rows, columns, stride, text, scales):
     return [flat[row * stride : row * stride + columns].tolist() for row in range(rows)]
 
 
-# ---------------------------------------------------------------- cells: z = W x + b (a GRU: a), u = U h (+ b_n)
+# ---------------------------------------------------------------- cells: z = W x + b, u = U h; v: the cell's vectors
 
 
-def lstm(z, u, h, c, peepholes):
+def lstm(z, u, h, c, v):
     """i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)"""
     i, f, g, o = gates(add(z, u), 4)
+    peepholes = gates(v["peepholes"], 3) if "peepholes" in v else None
     if peepholes is not None:
         i, f = (add(gate, each(operator.mul, p, c)) for gate, p in zip((i, f), peepholes))
     c = each(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * tanh(g), i, f, g, c)
     if peepholes is not None:
         o = add(o, each(operator.mul, peepholes[2], c))
-    return each(lambda o, c: sigmoid(o) * tanh(c), o, c), c
+    return each(lambda o, s: sigmoid(o) * tanh(s), o, squashed(c, v)), c
 
 
-def update_lstm(z, u, h, c, peepholes):
+def update_lstm(z, u, h, c, v):
     """i, f, o, u = sigmoid, g = tanh; c = u (f c + i g) + (1 - u) c; h = o tanh(c)"""
     i, f, g, o, u = gates(add(z, u), 5)
     new = each(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * tanh(g), i, f, g, c)
     c = each(lambda u, new, c: sigmoid(u) * new + (1 - sigmoid(u)) * c, u, new, c)
-    return each(lambda o, c: sigmoid(o) * tanh(c), o, c), c
+    return each(lambda o, s: sigmoid(o) * tanh(s), o, squashed(c, v)), c
 
 
-def gru(z, u, h, c, peepholes):
+def gru(z, u, h, c, v):
     """r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h"""
     (ar, au, an), (br, bu, bn) = gates(z, 3), gates(u, 3)
-    n = each(lambda ar, br, an, bn: tanh(an + sigmoid(ar + br) * bn), ar, br, an, bn)
+    n = each(lambda ar, br, an, bn: tanh(an + sigmoid(ar + br) * bn), ar, br, an, add(bn, v["hidden_bias"]))
     return each(lambda au, bu, n, h: n + sigmoid(au + bu) * (h - n), au, bu, n, h), c
 
 
-def rnn(z, u, h, c, peepholes):
+def mingru(z, u, h, c, v):
+    """u = sigmoid(z); h = (1 - u) h + u n"""
+    return each(lambda z, n, h: h + sigmoid(z) * (n - h), *gates(z, 2), h), c
+
+
+def rnn(z, u, h, c, v):
     return each(tanh if CONFIG["nonlinearity"] == "tanh" else relu, add(z, u)), c
+
+
+def squashed(c, v):
+    """What the tanh of an LSTM's output sees."""
+    return add(normalized(c, v["gain_c"]), v["bias_c"]) if "gain_c" in v else c
 
 
 def gates(z, count):
@@ -134,8 +187,62 @@ def gates(z, count):
     return [z[k * size : (k + 1) * size] for k in range(count)]
 
 
-CELLS = {"lstm": lstm, "update-lstm": update_lstm, "gru": gru, "rnn": rnn}
+CELLS = {"lstm": lstm, "update-lstm": update_lstm, "gru": gru, "mingru": mingru, "rnn": rnn}
 
+
+class Network:
+    """The layers of this file's model, and its vocabulary."""
+
+    def __init__(self):
+        rows = {name: matrix(*fields) for name, fields in MATRICES.items()}
+        self.tokens, self.rows = rows.get("tokens", rows["head"]), CONFIG["table_rows"]
+        self.matrices = {name: m if np is not None else Columns(m) for name, m in rows.items() if name != "tokens"}
+        self.vectors = {name: vector(numbers("f", text)) for name, text in VECTORS.items()}
+        self.cells = CONFIG["layers"] * CONFIG.get("directions", 1)
+        self.of_cells = [
+            {name[: -len(str(k))]: v for name, v in self.vectors.items() if re.fullmatch(r"\D+" + str(k), name)}
+            for k in range(self.cells)
+        ]
+        self.ids = {token: id for id, token in enumerate(TOKENS) if id != CONFIG["end"]}
+
+    def start(self):
+        """The state before a text: (h, c) of every cell."""
+        halves = (gates(self.vectors[name], self.cells) for name in ("h", "c"))
+        return list(zip(*halves))
+
+    def read(self, token):
+        """What the first layer reads: a token's vector, or its pre-activations where a table holds these."""
+        if not self.rows:
+            return self.tokens[token]
+        row = [number for row in self.tokens[token * self.rows : (token + 1) * self.rows] for number in row]
+        return vector(row[: CELL_GATES[CONFIG["cell"]] * CONFIG["hidden"]])
+
+    def step(self, cell, x, h, c):
+        """(h, c) of a cell after its input x, which may be its pre-activations."""
+        m, v, name = self.matrices, self.of_cells[cell], str(cell)
+        z, u = x, None
+        if "input" + name in m:
+            z = m["input" + name] @ x
+            z = add(normalized(z, v["gain_ih"]) if "gain_ih" in v else z, v["bias"])
+        if "recurrent" + name in m:
+            u = m["recurrent" + name] @ h
+            u = normalized(u, v["gain_hh"]) if "gain_hh" in v else u
+        y, c = CELLS[CONFIG["cell"]](z, u, h, c, v)
+        return (m["projection" + name] @ y if "projection" + name in m else y), c
+
+    def encode(self, text):
+        """The ids of a text's tokens; 0, <unk>, for those that are not known."""
+        if CONFIG["level"] == "byte":
+            return list(text.encode("utf-8", "surrogatepass"))
+        pattern = {"char": r"(?s).", "default": r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s", "whitespace": r"\S+|\n"}
+        found = re.findall(pattern["char" if CONFIG["level"] == "char" else CONFIG["tokenizer"]], text)
+        return [self.ids.get(token, 0) for token in found]
+
+
+CELL_GATES = {"lstm": 4, "update-lstm": 5, "gru": 3, "mingru": 2, "rnn": 1}
+'''
+
+LANGUAGE_CODE = r'''
 
 # ---------------------------------------------------------------- drawing
 
@@ -212,51 +319,20 @@ def draw(logits, temperature, top_k, top_p, source):
 # ---------------------------------------------------------------- the model
 
 
-class Model:
+class Model(Network):
     """The language model of this file."""
-
-    def __init__(self):
-        self.matrices = {name: matrix(*fields) for name, fields in MATRICES.items()}
-        self.vectors = {name: vector(numbers("f", text)) for name, text in VECTORS.items()}
-        self.ids = {token: id for id, token in enumerate(TOKENS) if id != CONFIG["end"]}
-
-    def start(self):
-        """The state before a text: (h, c) of every layer."""
-        halves = (gates(self.vectors[name], CONFIG["layers"]) for name in ("h", "c"))
-        return list(zip(*halves))
 
     def feed(self, state, token):
         """Read a token: (the logits of the next one, the state behind it)."""
-        m, v, after = self.matrices, self.vectors, []
-        tokens, rows = m.get("tokens", m["head"]), CONFIG["table_rows"]
-        x = tokens[token]
-        if rows:
-            x = [number for row in tokens[token * rows : (token + 1) * rows] for number in row]
-            x = vector(x[: len(v["bias0"])])
-        for layer, (h, c) in enumerate(state):
-            name, below = str(layer), x
-            z = x if rows and layer == 0 else add(dot(m["input" + name], x), v["bias" + name])
-            u = dot(m["recurrent" + name], h)
-            if CONFIG["cell"] == "gru":
-                place = 2 * CONFIG["hidden"]
-                behind = add(u[place:], v["hidden_bias" + name])
-                u = u[:place] + behind if np is None else np.concatenate([u[:place], behind])
-            peepholes = gates(v["peepholes" + name], 3) if "peepholes" + name in v else None
-            y, c = CELLS[CONFIG["cell"]](z, u, h, c, peepholes)
-            h = dot(m["projection" + name], y) if "projection" + name in m else y
+        x, after = self.read(token), []
+        for cell, (h, c) in enumerate(state):
+            h, c = self.step(cell, x, h, c)
             after.append((h, c))
-            x = add(h, below) if CONFIG["residual"] and len(below) == len(h) and not (rows and layer == 0) else h
+            adds = CONFIG["residual"] and len(x) == len(h) and not (self.rows and cell == 0)
+            x = add(h, x) if adds else h
         if CONFIG["head"] == "cell":
-            x = list(x) + list(c) if np is None else np.concatenate([x, c])
-        return add(dot(m["head"], x), v["head_bias"]), after
-
-    def encode(self, text):
-        """The ids of a text's tokens; 0, <unk>, for those that are not known."""
-        if CONFIG["level"] == "byte":
-            return list(text.encode("utf-8", "surrogatepass"))
-        pattern = {"char": r"(?s).", "default": r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s", "whitespace": r"\S+|\n"}
-        found = re.findall(pattern["char" if CONFIG["level"] == "char" else CONFIG["tokenizer"]], text)
-        return [self.ids.get(token, 0) for token in found]
+            x = joined(x, c)
+        return add(self.matrices["head"] @ x, self.vectors["head_bias"]), after
 
     def generate(self, prompt="", n=200, temperature=1.0, top_k=0, top_p=1.0, seed=None):
         """The text that follows the prompt, in pieces as it is made."""
@@ -311,7 +387,83 @@ def main():
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
+'''
 
+CLASSIFIER_CODE = r'''
+
+# ---------------------------------------------------------------- the model
+
+
+class Model(Network):
+    """The text classifier of this file."""
+
+    def classify(self, text):
+        """(the most probable label, its probability)"""
+        found = self.probabilities(text)
+        label = max(found, key=found.get)
+        return label, found[label]
+
+    def probabilities(self, text):
+        """Label -> probability."""
+        ids = self.encode(" " + text.strip() if CONFIG["level"] == "word" else text)[: CONFIG["max_length"]]
+        logits = [float(number) for number in self.logits(ids or [CONFIG["end"]])]
+        weights = [math.exp(number - max(logits)) for number in logits]
+        return {label: weight / sum(weights) for label, weight in zip(CONFIG["labels"], weights)}
+
+    def logits(self, ids):
+        """The logits of the labels of a text, at least one token."""
+        start, ways, rows = self.start(), CONFIG["directions"], [self.read(id) for id in ids]
+        for layer in range(CONFIG["layers"]):
+            outputs = []
+            for cell in range(layer * ways, (layer + 1) * ways):
+                step = -1 if cell % ways else 1  # the second direction reads from the end
+                (h, c), said = start[cell], []
+                for x in rows[::step]:
+                    h, c = self.step(cell, x, h, c)
+                    said.append(h)
+                outputs = said if not outputs else [joined(h, back) for h, back in zip(outputs, said[::-1])]
+            adds = CONFIG["residual"] and len(rows[0]) == len(outputs[0]) and not (self.rows and layer == 0)
+            rows = [add(y, x) for y, x in zip(outputs, rows)] if adds else outputs
+        return add(self.matrices["head"] @ POOLINGS[CONFIG["pooling"]](self, rows), self.vectors["head_bias"])
+
+    def last(self, rows):
+        size = len(rows[0]) // CONFIG["directions"]
+        return joined(rows[-1][:size], rows[0][size:])
+
+    def mean(self, rows):
+        return each(lambda *numbers: sum(numbers) / len(rows), *rows)
+
+    def max(self, rows):
+        return [max(numbers) for numbers in zip(*rows)] if np is None else np.max(rows, axis=0)
+
+    def attention(self, rows):
+        """sum of a x, a = softmax of query . tanh(W x + b)"""
+        hidden = (add(self.matrices["attention"] @ x, self.vectors["attention_bias"]) for x in rows)
+        scores = [float(sum(each(lambda q, u: q * tanh(u), self.vectors["query"], u))) for u in hidden]
+        weights = [math.exp(score - max(scores)) for score in scores]
+        total = sum(weights)
+        return each(lambda *numbers: sum(w * x for w, x in zip(weights, numbers)) / total, *rows)
+
+
+POOLINGS = {"last": Model.last, "mean": Model.mean, "max": Model.max, "attention": Model.attention}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", nargs="*", help="what to classify; without one, every line of standard input")
+    parser.add_argument("--all", action="store_true", help="print every label, the most probable first")
+    asked = parser.parse_args()
+    for stream in (sys.stdin, sys.stdout):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8")
+    model = Model()
+    for text in asked.text or (line.rstrip("\n") for line in sys.stdin):
+        found = sorted(model.probabilities(text).items(), key=lambda pair: -pair[1])
+        shown = found if asked.all else found[:1]
+        print("\t".join("{}\t{:.4f}".format(label, probability) for label, probability in shown))
+'''
+
+CONSTANTS_CODE = r"""
 
 # ---------------------------------------------------------------- what it knows
 
@@ -319,4 +471,4 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""

@@ -25,6 +25,7 @@ except ImportError:
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # another has the lock; any other error: the system cannot lock
 FAR = 1 << 30  # the byte that Windows locks, far behind the text: a locked byte cannot be read
+HOLDER = re.compile(rb"(\d{1,20}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\n")  # what a lock's file says
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
@@ -55,7 +56,7 @@ class Lock:
     def _taken(self, output: Path) -> BinaryIO:
         """Open and lock the lock file, and write its holder into it."""
         while True:
-            file = open(self.path, "a+b", buffering=0)  # noqa: SIM115  open as long as the lock is held
+            file = open(self.path, "a+b", buffering=0, opener=_open)  # noqa: SIM115  open as long as the lock is held
             try:
                 self.effective = _lock(file.fileno())
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):
@@ -66,6 +67,11 @@ class Lock:
             except FileNotFoundError:
                 pass
             file.close()  # who held it has just released and deleted it: make it anew
+        if not _is_ours(file):
+            with file:
+                raise ModelFileError(
+                    f"{self.path} exists and is no lock of a run; remove it, or choose another output."
+                )
         try:
             file.truncate(0)
             file.write(f"{os.getpid()} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n".encode())
@@ -95,9 +101,21 @@ def _lock(descriptor: int) -> bool:
 def _occupied(output: Path, file: BinaryIO) -> str:
     """Return the error that tells who holds the lock, as its file says."""
     file.seek(0)
-    found = re.fullmatch(rb"(\d{1,20}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\n", file.read(100))
+    found = HOLDER.fullmatch(file.read(100))
     who = "process {}, since {}".format(*(part.decode() for part in found.groups())) if found else "another process"
     return f"{output} is being written by a training run ({who}); let it end, stop it, or choose another output."
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a lock's file, but none behind a link: in a folder of many, another's link may lead to any file."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    """Tell whether a lock's file is new, or what a run has left; a file of the user's is not to be emptied."""
+    file.seek(0)
+    content = file.read(100)
+    return not content or HOLDER.fullmatch(content) is not None
 
 
 def _release(file: BinaryIO, path: str, owner: int) -> None:

@@ -215,8 +215,21 @@ def _useless_state(name: str, dtype: str, path: Path) -> ModelFileError:
 # ------------------------------------------------------------------------------------------- tensors + a document
 
 
+def check_same_kind(path: Path, key: str) -> None:
+    """Raise ModelFileError if a file of ours is there that `key` does not replace: a model, say, where a state goes."""
+    try:
+        found = FILE_KINDS.keys() & safetensors.read_header(path).metadata.keys()
+    except ModelFileError:  # none is there, or it is damaged, or no file of ours: `safetensors.write` looks at that
+        return
+    others = [name for name in found if name != key and {name, key} & {CHECKPOINT, STATE}]
+    if others:
+        old, new = FILE_KINDS[others[0]][0], FILE_KINDS[key][0]
+        raise ModelFileError(f"{path} is a {old}; a {new} does not replace it, choose another name.")
+
+
 def _save(path: Path, key: str, tensors: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
     """Write tensors and, under the metadata key, the document and its format version; the digest of both."""
+    check_same_kind(path, key)
     try:
         text = json.dumps({"format_version": FORMAT_VERSION, **document}, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:

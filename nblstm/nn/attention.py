@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.kernels import Alignment, Attended
+from nblstm.kernels.cells.functions import noticed
 from nblstm.nn.linear import Linear, linear_shapes
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.workspace import Workspace
@@ -108,7 +109,7 @@ class Attention:
         joined = scratch.array("joined", M, F + H)
         joined[_all(rows), :F], joined[:, F:] = context, h
         attentional = self.combine.forward(scratch, joined)
-        np.tanh(attentional, out=attentional)
+        np.tanh(noticed(attentional), out=attentional)
         return Looked(inputs, alignment, rows, h, joined, attentional, weights)
 
     def backward(

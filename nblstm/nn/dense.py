@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.kernels.cells.functions import noticed
 from nblstm.nn.noise import LAYER
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.stack import StateGradient
@@ -41,7 +42,7 @@ class Dense:
             np.add(x, self.bias, out=h)
         else:
             backend.kernels.linear_forward(h, self._work(tape, x), x, self.weight, self.bias, backend.threads)
-        np.maximum(h, 0, out=h)
+        np.maximum(noticed(h), 0, out=h)
         tape.body_kept = x, h
         tape.features = tape.dropped(h, self.config.dropout, 0.0, LAYER)
         return state

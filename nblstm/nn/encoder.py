@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm.kernels.cells.functions import noticed
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.linear import Linear, linear_shapes, part_of
 from nblstm.nn.parameters import Gradients
@@ -89,7 +90,7 @@ class Bridge:
         scratch, N = tape.scratch, len(last.h[0])
         state = State.zeros(self.config, N)
         for k, (map_h, x) in enumerate(zip(self.h, last.h)):
-            np.tanh(map_h.forward(scratch, x), out=state.h[k])
+            np.tanh(noticed(map_h.forward(scratch, x)), out=state.h[k])
         for k, (map_c, x) in enumerate(zip(self.c, last.c)):
             state.c[k] = map_c.forward(scratch, x)
         return state

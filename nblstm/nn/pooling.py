@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm.kernels.cells.functions import noticed
 from nblstm.kernels.packed import last_rows, lengths, texts_of_rows
 from nblstm.nn.noise import LAYER
 from nblstm.nn.parameters import Gradients
@@ -94,13 +95,13 @@ class MaxPooling(Pooling):
 
     def forward(self, tape: Tape, features: np.ndarray) -> np.ndarray:
         """Return the maxima; keep the row (N, F) that each came from."""
-        offsets = tape.offsets
+        offsets, features = tape.offsets, noticed(features)
         largest = features[: offsets[1]].copy()
         F = features.shape[1]
         places = np.repeat(np.arange(offsets[1])[:, None], F, axis=1)
         for first, last in zip(offsets[1:-1], offsets[2:]):
             rows, count = features[first:last], last - first
-            larger = rows > largest[:count]
+            larger = (rows > largest[:count]) | np.isnan(rows)  # which stays
             np.copyto(largest[:count], rows, where=larger)
             np.copyto(places[:count], np.arange(first, last)[:, None], where=larger)
         tape.pooling_kept = places
@@ -130,8 +131,8 @@ class AttentionPooling(Pooling):
         u = tape.scratch.array("attention hidden", *features.shape)
         work = self._work(tape, len(features))
         kernels.linear_forward(u, work, features, weights["pooling.weight"], weights["pooling.bias"], threads)
-        np.tanh(u, out=u)
-        texts, s = texts_of_rows(offsets), u @ weights["pooling.query"]
+        np.tanh(noticed(u), out=u)
+        texts, s = texts_of_rows(offsets), noticed(u @ weights["pooling.query"])
         # a = exp(s - max s) / sum exp(s - max s)
         a = np.exp(s - fold(np.maximum, -np.inf, s, offsets)[texts])
         a /= fold(np.add, 0.0, a, offsets)[texts]

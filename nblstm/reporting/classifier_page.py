@@ -9,7 +9,7 @@ from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, pa
 from nblstm.tasks.classification.measures import Evaluation
 
 NEEDS_TEXT = "<p>This needs labelled texts that the model has not seen: name a file of them (text).</p>"
-LONGEST = 120  # tokens of a decision that are shown
+TOKENS_OF_A_DECISION = 120  # tokens of a decision that are shown
 RELIABILITY = 340
 
 
@@ -95,11 +95,12 @@ def _decision(one: Decision) -> str:
     """Render one text."""
     told = f"{one.decided} ({one.probability:.0%})" + ("" if one.decided == one.label else f", but it is {one.label}")
     most = max((abs(score) for _, score in one.tokens), default=0.0) or 1.0
-    tints = [_tint(score / most) for _, score in one.tokens[:LONGEST]]
+    tints = [_tint(score / most) for _, score in one.tokens[:TOKENS_OF_A_DECISION]]
     shown = "".join(
-        f'<b class="c{tint}">{html_text(token)}</b>' for (token, _), tint in zip(one.tokens[:LONGEST], tints)
+        f'<b class="c{tint}">{html_text(token)}</b>'
+        for (token, _), tint in zip(one.tokens[:TOKENS_OF_A_DECISION], tints)
     )
-    more = " …" if len(one.tokens) > LONGEST else ""
+    more = " …" if len(one.tokens) > TOKENS_OF_A_DECISION else ""
     return f'<article class="sample"><p class="soft">{html_text(told)}</p><div class="reading">{shown}{more}</div></article>'
 
 

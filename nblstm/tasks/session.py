@@ -27,7 +27,7 @@ from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
-from nblstm.files.model_file import save_checkpoint
+from nblstm.files.model_file import CHECKPOINT, check_same_kind, save_checkpoint
 from nblstm.files.safetensors import check_replaceable
 from nblstm.nn.parameters import grown
 from nblstm.tasks.checkpoint import read_checkpoint
@@ -126,7 +126,7 @@ class Session:
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_folder(output)
         with _lock(output) as lock:
-            check_existing(output, overwrite)
+            check_existing(output, overwrite, run.SETTINGS.network.KEY)
             kernels.load(recipe.device)
             if extend_vocabulary and init_from is None:
                 raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
@@ -421,19 +421,37 @@ def check_folder(output: Path) -> None:
         raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
     if output.exists() and not output.is_file():
         raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
+    if output.stem.endswith(".checkpoint"):
+        raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
 
 
-def check_existing(output: Path, overwrite: bool) -> None:
-    """Raise ConfigError, before any work, for an output that holds another run."""
+def check_existing(output: Path, overwrite: bool, key: str) -> None:
+    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files.
+
+    key: of the model to be written, see `NetworkConfig.KEY`.
+    """
     existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
     if existing and not overwrite:
         raise ConfigError(
             f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
         )
+    for path, kind in ((output, key), (checkpoint_path(output), CHECKPOINT)):
+        check_same_kind(path, kind)
+    _check_metrics(metrics_path(output))
     for path in existing:
         check_replaceable(path)
         if not os.access(path, os.W_OK):
             raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
+
+
+def _check_metrics(path: Path) -> None:
+    """Raise ModelFileError if there is a file that no run has written."""
+    begin = b""
+    if path.is_file():
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # whoever writes tells of errors
+            begin = file.readline(1000)
+    if begin and not begin.startswith(",".join(COLUMNS[:2]).encode()):
+        raise ModelFileError(f"{path} exists and holds no metrics of a run; it is not replaced, choose another output.")
 
 
 @contextlib.contextmanager

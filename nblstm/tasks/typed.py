@@ -18,6 +18,7 @@ class TrainSettings(TypedDict, total=False):
     attention: str
     averaging_patience: int
     batch_size: int
+    bayes_init: bool
     bidirectional: bool
     bptt: int
     buckets: str | None

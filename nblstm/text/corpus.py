@@ -72,9 +72,17 @@ def find_sources(paths: Paths) -> list[Source]:
     """Find the files that the paths name: files, the visible files of folders in sorted order, "-" for standard input.
 
     A file whose name ends in .gz is unpacked as it is read. A Source stands for itself.
-    Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files.
+    Raises TextError if a path is missing, is neither a file nor a folder, or is a folder without visible files, and if
+    standard input is named twice.
     """
-    return [source for path in _listed(paths) for source in _sources_of(path)]
+    return [source for path in _with_one_stdin(_listed(paths)) for source in _sources_of(path)]
+
+
+def _with_one_stdin(paths: list[AnyPath]) -> list[AnyPath]:
+    """Return the paths. TextError if standard input is named twice: the second time nothing would be left of it."""
+    if paths.count(STDIN) > 1:
+        raise TextError("standard input can be read only once; name '-' once.")
+    return paths
 
 
 def _listed(paths: Paths) -> list[AnyPath]:
@@ -103,25 +111,33 @@ def _sources_of(path: AnyPath) -> list[Source]:
 
 
 def _sources_in(folder: Path, include: str = "*") -> list[Source]:
-    """Find the folder's regular files at any depth, in sorted order. Hidden files and folders are skipped.
+    """Find the folder's regular files at any depth, in sorted order. Skipped are hidden ones, and links to folders.
 
-    include: a pattern of their names, such as *.txt.
+    include: a pattern of their names, such as *.txt. TextError if a folder or a file in it cannot be looked at.
     """
 
     def fail(error: OSError) -> None:
-        raise error
+        raise _unreadable(error.filename or folder, error)
 
     files: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(place, name) for name in names if not name.startswith(".")]
-    sources = [_file_source(file) for file in sorted(files) if file.is_file()]
+    sources = [_file_source(file) for file in sorted(files) if _is_regular(file)]
     if not sources:
         raise TextError(f"{folder} is a folder without files (hidden ones are skipped); name one with text in it.")
     sources = [source for source in sources if Path(source.name).match(include)]
     if not sources:
         raise TextError(f"no file in {folder} has a name such as include={include}; give another pattern.")
     return sources
+
+
+def _is_regular(file: Path) -> bool:
+    """Tell whether a file in a folder is a regular one. TextError if that cannot be told, as of a link to nothing."""
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
@@ -646,8 +662,7 @@ def _texts(
     paths: list[AnyPath], valid_paths: list[AnyPath], encoding: str | None, open_files: ExitStack
 ) -> tuple[list[Source], list[Source]]:
     """Return the files of both texts, which may be read until open_files is closed; arguments as in `rereadable`."""
-    if [*paths, *valid_paths].count(STDIN) > 1:
-        raise TextError("standard input can be read only once; name '-' once.")
+    _with_one_stdin([*paths, *valid_paths])
     train, valid = (rereadable(part, encoding, open_files) for part in (paths, valid_paths))
     return [*chain.from_iterable(train)], [*chain.from_iterable(valid)]
 
@@ -686,7 +701,9 @@ def rereadable(paths: Iterable[Paths], encoding: str | None, open_files: ExitSta
     Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
     bytes.
     """
-    files = [find_sources(path) for path in paths]
+    listed = [_listed(path) for path in paths]
+    _with_one_stdin([*chain.from_iterable(listed)])
+    files = [find_sources(path) for path in listed]
     return [
         [
             _copied(source, encoding, open_files) if source.open is _open_stdin else replace(source, marks=[])

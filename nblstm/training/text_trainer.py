@@ -80,7 +80,10 @@ def _class_weights(config: TargetWeights, vocabulary: Vocabulary, dtype: str) ->
     for token, weight in config.token_weights.items():
         if token not in places:
             raise ConfigError(f"token_weights names {token!r:.40}, which the vocabulary does not have; leave it out.")
-        classes[places[token]] = weight
+        with np.errstate(over="ignore"):
+            classes[places[token]] = weight
+    if not np.isfinite(classes).all():
+        raise ConfigError(f"token_weights must be numbers that {dtype} holds; lower them.")
     return classes
 
 

@@ -1,6 +1,6 @@
 """Random hostile arguments for every public function: python tests/stress/arguments.py --seed 1 --count 20000.
 
-Each try replaces one to three arguments of a call of `tests/test_borders.py` by junk, arrays of random form, or numbers at
+Each try replaces one to three arguments of a call of `tests/support/borders.py` by junk, arrays of random form, or numbers at
 the edges of the types. What is not an answer or an error of nblstm's is printed, and the exit code is then 1.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-import test_borders as borders
+from support import borders
 
 EDGES = [0, 1, -1, 2**31 - 1, 2**31, -(2**31), 2**32, 2**63 - 1, 2**63, 10**30, 1e308, -1e308, 5e-324, np.nan, np.inf]
 TYPES = ["?", "i1", "u1", "i4", "u8", ">i8", "f2", "f4", ">f4", "f8", ">f8", "c16", "O", "U1", "M8[s]"]

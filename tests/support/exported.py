@@ -4,7 +4,10 @@ from itertools import chain
 
 import numpy as np
 
+from nblstm.files.model_file import ModelFile
 from nblstm.nn.parameters import initial
+from nblstm.tasks.classification.config import ClassifierConfig
+from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.vocabulary import Vocabulary
@@ -39,6 +42,30 @@ def language_model(size=36, level="char", tokenizer="default", ends=False, seed=
     return LanguageModel(config, tokens, parameters, {})
 
 
+def classifier(size=60, level="char", tokenizer="default", seed=0, **config):
+    """A text classifier of three labels, one hard to quote, with fresh parameters."""
+    tokens = vocabulary(size, level, tokenizer, ends=True)
+    fields = {"hidden_size": 16, "num_layers": 1, "labels": ("no", 'y"\\😀', "don't know"), "max_length": 60, **config}
+    config = ClassifierConfig(len(tokens), **fields)
+    parameters = 2 * initial(config, seed)
+    parameters += np.random.default_rng(seed).uniform(-0.3, 0.3, len(parameters)).astype(config.dtype)
+    return TextClassifier.restore(ModelFile.of(config, tokens, parameters, {}, {}))
+
+
+# Texts that a classifier must cut as nblstm does: nothing, blanks at both ends, one that is too long.
+TEXTS = [
+    "",
+    " ",
+    "\n",
+    "Hello",
+    "  Hello wörld, it’s\n",
+    ' "quoted" don\'t\tx_1 ',
+    "never seen",
+    "w3 w4\n\nw5 \u3000",
+    'b\\"é😀c',
+    "a w1" * 40,
+]
+
 # Networks that every format without an equation of its own must get right: a name, and what makes the model.
 NETWORKS = {
     "lstm": {"hidden_size": 37},
@@ -54,4 +81,30 @@ NETWORKS = {
     "one unit": {"hidden_size": 1, "num_layers": 1},
     "two tokens": {"size": 2, "hidden_size": 5},
     "a large vocabulary": {"size": 10_000, "num_layers": 1},
+    "minGRU": {"cell": "mingru", "num_layers": 3, "residual": True, "learned_state": True},
+    "minGRU, one layer": {"cell": "mingru", "num_layers": 1, "hidden_size": 7},
+    "layer norm": {"layer_norm": True, "hidden_size": 19, "head": "cell"},
+    "layer norm, peepholes": {"layer_norm": True, "peepholes": True, "proj_size": 9, "num_layers": 1},
+    "layer norm, gru": {"layer_norm": True, "cell": "gru", "residual": True},
+    "layer norm, update-lstm": {"layer_norm": True, "cell": "update-lstm", "level": "byte"},
+    "layer norm, minGRU": {"layer_norm": True, "cell": "mingru", "tie": True},
+    "layer norm, rnn": {"layer_norm": True, "cell": "rnn", "nonlinearity": "relu", "hidden_size": 12},
+}
+
+# Classifiers: each pooling, one direction and both, and what is read at each level.
+CLASSIFIERS = {
+    "mean": {"size": 300, "level": "word"},
+    "last, one way": {
+        "pooling": "last",
+        "bidirectional": False,
+        "proj_size": 9,
+        "num_layers": 2,
+        "learned_state": True,
+    },
+    "last": {"pooling": "last", "cell": "gru", "num_layers": 2, "residual": True, "level": "word"},
+    "max, spaced words": {"pooling": "max", "level": "word", "tokenizer": "whitespace", "cell": "update-lstm"},
+    "attention, bytes": {"pooling": "attention", "level": "byte", "num_layers": 2, "hidden_size": 13},
+    "attention, minGRU": {"pooling": "attention", "cell": "mingru", "bidirectional": False},
+    "mean, layer norm": {"layer_norm": True, "num_layers": 2, "peepholes": True, "level": "word"},
+    "last, relu": {"pooling": "last", "cell": "rnn", "nonlinearity": "relu", "embedding_size": 32, "residual": True},
 }

@@ -24,6 +24,8 @@ from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.config import MaskedConfig
+from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
 from nblstm.tasks.session import Session
@@ -75,19 +77,11 @@ def originals(folder, trained):
     paths = {
         name: Path(folder, f"{name}.safetensors")
         for name in (
-            "char",
-            "word",
-            "byte",
-            "window",
-            "series",
-            "classifier",
-            "translator",
-            "tagger",
-            "state",
+            "char", "word", "byte", "masked", "window", "series", "classifier", "numbers", "translator", "tagger", "state",
             "run",
             "classifier-run",
         )
-    }
+    }  # fmt: skip
     for level, options in {
         "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
         "byte": {"cell": "rnn", "num_layers": 2, "residual": True},
@@ -96,12 +90,16 @@ def originals(folder, trained):
         config = LanguageConfig(len(vocabulary), hidden_size=4, dropout=0.0, **{"num_layers": 1, **options})
         LanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths[level])
     vocabulary = Vocabulary.build([TEXT], "char")
+    config = MaskedConfig(len(vocabulary), hidden_size=4, num_layers=1)
+    MaskedLanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths["masked"])
     config = WindowConfig(len(vocabulary), window=3, hidden_size=4)
     weights = named_tensors(initial_windows(config, 0), config)
     model_file.save_model(paths["window"], model_file.ModelFile(config, vocabulary, weights, {}, FACTS))
     config, scale = SeriesConfig(2, 2, hidden_size=4, num_layers=1, dropout=0.0), Scale(np.zeros(2), np.ones(2))
     SeriesModel()._take(config, initial(config, 0), scale, scale, {"steps": 3}).save(paths["series"])
-    classifier(paths["classifier"])
+    classifier(paths["classifier"], "char", labels=("no", "yes", "<b>"), pooling="attention", bidirectional=False)
+    numbers = {"labels": ("-1", "0", "7"), "label_type": "int", "pooling": "max", "cell": "mingru", "max_length": 9}
+    classifier(paths["numbers"], "word", embedding_size=4, **numbers)
     shutil.copy(classifier_run(Path(folder)), paths["classifier-run"])
     words = (Vocabulary.build([TEXT], level, ends=True) for level in ("char", "word"))
     TranslatorRun().model(*translator(*words), {"steps": 3}).save(paths["translator"])
@@ -116,11 +114,10 @@ def originals(folder, trained):
     return paths
 
 
-def classifier(path):
+def classifier(path, level, **options):
     """Write a small classifier."""
-    vocabulary = Vocabulary.build([TEXT], "char", ends=True)
-    shape = {"hidden_size": 4, "pooling": "attention", "bidirectional": False}
-    config = ClassifierConfig(len(vocabulary), labels=("no", "yes", "<b>"), **shape)
+    vocabulary = Vocabulary.build([TEXT], level, ends=True)
+    config = ClassifierConfig(len(vocabulary), hidden_size=4, **options)
     TextClassifier.of_parameters(config, vocabulary, initial_classifier(config, vocabulary, 0), FACTS).save(path)
 
 
@@ -320,9 +317,10 @@ def use(kind, path, loaded, folder, backends):
             loaded.translate(["Abba, ba", ""], n=3, beam=2, backend=backend)
     elif kind == "state":
         "".join(nblstm.load(folder / "char.safetensors").generate("a", state=loaded, n=3, backend="numpy"))
-    elif kind == "classifier":
+    elif kind in ("classifier", "numbers"):
         model_facts(path, loaded)
         for backend in backends:
+            loaded.predict_proba(["名 " * 20], backend)
             loaded.evaluate(["Abba, ba", ""], loaded.classes_[:2], backend)
             loaded.contributions(["ba"], backend)
     elif kind in RUNS:
@@ -332,6 +330,7 @@ def use(kind, path, loaded, folder, backends):
         model_facts(path, loaded)
         for backend in backends:
             loaded.score("Abba, ba", backend)
+            loaded.surprisals("", backend)
             if loaded.config.directions == 1:
                 "".join(loaded.generate("ab", n=5, seed=0, backend=backend))
                 loaded.generate_many("a", n=3, seed=0, num_samples=3, top_k=3, backend=backend)

@@ -1,4 +1,5 @@
-"""The types of keyword settings, as editors read them: `python tests/support/typed.py` writes nblstm/tasks/typed.py anew."""
+"""What editors read: `python tests/support/typed.py` writes nblstm/tasks/typed.py (the types of keyword settings) and
+nblstm/__init__.pyi (the public names, which the package imports on their first use) anew."""
 
 import dataclasses
 import re
@@ -9,6 +10,7 @@ from nblstm.config import BeamConfig, SampleConfig, WriteConfig
 from nblstm.tasks.registry import RUNS, settings_of
 
 PATH = Path(nblstm.__file__).parent / "tasks" / "typed.py"
+STUB = Path(nblstm.__file__).with_suffix(".pyi")
 HEAD = '''"""Types of keyword settings, for editors and type checkers: a field for each of the configs.
 
 Written by tests/support/typed.py, and held to the configs by tests/test_typed.py.
@@ -61,5 +63,16 @@ def source():
     return "".join(parts)
 
 
+def stub():
+    """The text of the package's stub."""
+    names = "".join(
+        f"from {home} import {name} as {name}\n"
+        for name, home in sorted(nblstm._HOMES.items(), key=lambda item: (item[1], item[0]))
+        if name != "__version__"
+    )
+    return f'"""Public names, for editors and type checkers; written by tests/support/typed.py."""\n\n{names}\n__version__: str\n'
+
+
 if __name__ == "__main__":
+    STUB.write_text(stub(), encoding="utf-8")
     PATH.write_text(source(), encoding="utf-8")

@@ -11,6 +11,12 @@ def sigmoid(x):
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
+def noticed(a, b=None):
+    """a, NaN where a + b is not finite, which then shows in the end: 0 or 1 of a sum that overflowed would not. Any shape."""
+    finite = np.isfinite(a if b is None else a + b)
+    return a if finite.all() else np.where(finite, a, a.dtype.type(np.nan))
+
+
 def squashed(c, weights, cell):
     """(tanh(c), what its gradient needs); with layer normalisation tanh(gain_c norm(c) + bias_c), eq. 22."""
     if not cell.layer_norm:

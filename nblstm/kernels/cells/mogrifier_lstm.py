@@ -9,7 +9,7 @@ can be projected at once: the specification computes it, step by step.
 from __future__ import annotations
 
 from nblstm.kernels.cells import lstm
-from nblstm.kernels.cells.functions import sigmoid
+from nblstm.kernels.cells.functions import noticed, sigmoid
 from nblstm.kernels.cells.kind import Cell, CellKind
 
 
@@ -25,11 +25,11 @@ def mix(x, h, weights, cell):
     saved = []
     for k in range(1, cell.mogrifier_rounds + 1):
         if k % 2:
-            s = sigmoid(h @ weights[f"weight_q{k}"].T)
+            s = sigmoid(noticed(h @ weights[f"weight_q{k}"].T))
             saved.append((x, h, s))
             x = 2 * s * x
         else:
-            s = sigmoid(x @ weights[f"weight_r{k}"].T)
+            s = sigmoid(noticed(x @ weights[f"weight_r{k}"].T))
             saved.append((x, h, s))
             h = 2 * s * h
     return x, h, saved

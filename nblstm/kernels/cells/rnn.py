@@ -40,9 +40,9 @@ def cpu(cell: Cell) -> CpuFunctions:
 
     @jit
     def relu_rnn(gates, z, before):
-        """h = max(0, z); a NaN stays"""
+        """h = max(0, z); NaN where z is not finite"""
         z = load(gates, z)
-        h = larger(like(z, 0), z)
+        h = larger(like(z, 0), z) + z * 0.0
         return h, h
 
     @jit
@@ -74,7 +74,8 @@ def cuda(cell: Cell) -> CudaFunctions:
 
     @device
     def relu_rnn(gates, o, inner, place, H, z, r, h, c):
-        h = max(np.float32(gates[o] + z[r, 0]), np.float32(0))
+        z_o = np.float32(gates[o] + z[r, 0])
+        h = max(z_o, np.float32(0)) + z_o * np.float32(0)  # NaN where it is not finite
         gates[o] = h
         return h, c
 

@@ -109,17 +109,18 @@ def _transposed_times(c, A, a0, lda, b, packed, tail):
 
 @jit
 def _softmax(weights, w0, scores, s0, count):
-    """weights[w0 : w0 + count] = softmax(scores[s0 : s0 + count])"""
-    largest = load_part(scores, s0, count, -np.inf)
+    """weights[w0 : w0 + count] = softmax(scores[s0 : s0 + count]); NaN where a score is not finite"""
+    largest, below = load_part(scores, s0, count, -np.inf), 0.0 - load_part(scores, s0, count, 0)
     for j in range(LANES, count, LANES):
         largest = larger(largest, load_part(scores, s0 + j, count - j, -np.inf))
+        below = larger(below, 0.0 - load_part(scores, s0 + j, count - j, 0))
     peak = lane_max(largest)
     total = like(largest, 0)
     for j in range(0, count, LANES):
         e = exp(load_part(scores, s0 + j, count - j, -np.inf) - peak)
         total = total + e
         store_part(weights, w0 + j, e, count - j)
-    share = 1 / lane_sum(total)
+    share = 1 / lane_sum(total) + lane_max(below) * 0  # NaN for a score of -inf, whose weight would be 0
     for j in range(w0, w0 + count):
         weights[j] *= share
 

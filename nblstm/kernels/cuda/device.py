@@ -57,15 +57,15 @@ def device(function: Any) -> Any:
 
 @device
 def sigmoid(x):
-    """1 / (1 + exp(-x)), without overflow"""
+    """1 / (1 + exp(-x)), without overflow; NaN where x is not finite, as in `nblstm.kernels.cpu.functions`"""
     e = np.float32(math.exp(-abs(x)))
-    return np.float32(1) / (np.float32(1) + e) if x >= 0 else e / (np.float32(1) + e)
+    return (np.float32(1) if x >= 0 else e) / (np.float32(1) + e) + np.float32(x) * np.float32(0)
 
 
 @device
 def tanh(x):
-    """tanh x in float32"""
-    return np.float32(math.tanh(x))
+    """tanh x in float32; NaN where x is not finite"""
+    return np.float32(math.tanh(x)) + np.float32(x) * np.float32(0)
 
 
 # ---------------------------------------------------------------- four numbers at once

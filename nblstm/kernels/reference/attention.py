@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels.cells.functions import noticed
 from nblstm.kernels.threads import not_while_forking
 
 
@@ -35,7 +36,8 @@ def attention_forward(context, weights, work, inputs, alignment, threads):
     """
     query, key, value, vector = inputs
     for q, k, cells in _spans(alignment):
-        s = query[q] @ key[k].T if vector is None else np.tanh(query[q, None] + key[None, k]) @ vector
+        s = query[q] @ key[k].T if vector is None else np.tanh(noticed(query[q, None] + key[None, k])) @ vector
+        s = noticed(s)
         e = np.exp(s - s.max(axis=1, keepdims=True))
         a = e / e.sum(axis=1, keepdims=True)
         weights[cells] = a.reshape(-1)

@@ -6,29 +6,33 @@ import numpy as np
 
 from nblstm.kernels.reference.drawing import draw
 from nblstm.kernels.reference.head import linear_forward
+from nblstm.kernels.reference.prepared import PreparedWeights, PreparedWork, decode_prepared, prepare, prepare_work
 from nblstm.kernels.reference.recurrent import step
 from nblstm.kernels.threads import not_while_forking
 
 
 def decode_weights(net, threads):
-    """Make the weights as `decode` reads them: here, as they are. net: `kernels.DecoderWeights`. Any thread may share them.
+    """Make the weights as `decode` reads them: see `prepared`, or here as they are. net: `kernels.DecoderWeights`.
 
-    What they were made from must not change while they are in use.
+    Any thread may share them. What they were made from must not change while they are in use.
     """
-    return net
+    return prepare(net)
 
 
 def decode_work(N, weights, threads):
-    """Make ready what one caller's `decode` needs of a batch of up to N texts: here, nothing but the weights."""
-    return weights
+    """Make ready what one caller's `decode` needs of a batch of up to N texts: of weights as they are, nothing but them."""
+    return prepare_work(weights, N) if isinstance(weights, PreparedWeights) else weights
 
 
 @not_while_forking
 def decode(state, tokens, work, threads):
     """Read one token of each text, tokens (N,) int64: `kernels.DecoderState` becomes the one after it.
 
-    See `recurrent_forward` for the equations.
+    work: of `decode_work`, or `kernels.DecoderWeights`, which the specification decodes; see `recurrent_forward` for the
+    equations.
     """
+    if isinstance(work, PreparedWork):
+        return decode_prepared(state, tokens, work)
     (h, c, top, logits), x = state, work.embedding[tokens]
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
         h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)

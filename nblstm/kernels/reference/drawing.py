@@ -29,19 +29,25 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
     tokens[n] = -1 where the logits are no distribution: one is NaN or inf, or none is left above -inf.
     """
     z = logits.astype(np.float64)
-    lost = ~(z < np.inf).all(axis=1)
+    sound = np.maximum.reduce(z, axis=1) < np.inf  # the largest of numbers is NaN if one of them is
     z[:, banned] = -np.inf
-    lost |= np.isneginf(z.max(axis=1))
-    z[lost] = 0
+    most = np.maximum.reduce(z, axis=1, keepdims=True)
+    lost = ~(sound & (most[:, 0] > -np.inf))
+    any_lost = lost.any()
+    if any_lost:
+        z[lost], most[lost] = 0, 0
     if filters.no_repeat_ngram > 0 or filters.penalises:
         for row, before in zip(z, history):
             _forbid_repeats(row, before, filters.no_repeat_ngram)
             _penalise(row, before[-filters.repetition_window :], filters)  # [-0:] is all of it
+        most = z.max(axis=1, keepdims=True)
     if filters.temperature == 0:
         tokens[...] = np.where(lost, -1, z.argmax(axis=1))
         return
     with np.errstate(over="ignore"):  # a tiny temperature: -inf, and its exp is 0
-        z = (z - z.max(axis=1, keepdims=True)) / filters.temperature
+        z -= most
+        if filters.temperature != 1:
+            z /= filters.temperature
     weights = np.exp(z)
     if 0 < filters.top_k < z.shape[1]:
         weights[~best(z, np.ones_like(z), filters.top_k)] = 0
@@ -51,10 +57,12 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
         weights[weights < filters.min_p * weights.max(axis=1, keepdims=True)] = 0
     if filters.typical_p < 1:
         weights[~best(_typicality(weights, z), weights, filters.typical_p * weights.sum(axis=1, keepdims=True))] = 0
-    cumulative = weights.cumsum(axis=1)
+    cumulative = np.add.accumulate(weights, axis=1)
     total = cumulative[:, -1:]
     goal = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
-    tokens[...] = np.where(lost, -1, (cumulative <= goal).sum(axis=1))
+    tokens[...] = (cumulative <= goal).sum(axis=1)
+    if any_lost:
+        tokens[lost] = -1
 
 
 def _forbid_repeats(z, history, size):

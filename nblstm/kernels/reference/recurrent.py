@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.cells.functions import normalize, normalize_backward
+from nblstm.kernels.cells.functions import normalize, normalize_backward, noticed
 from nblstm.kernels.threads import not_while_forking
 
 NAMES = {side: (f"weight_{side}", f"bias_{side}", f"gain_{side}") for side in ("ih", "hh")}
@@ -75,7 +75,7 @@ def step(x, a, h, c, weights, cell):
         a, norm_ih = preactivation(x, weights, "ih")
     b, norm_hh = preactivation(h_seen, weights, "hh")
     a, b = a if a is None else a.reshape(gates), b if b is None else b.reshape(gates)
-    out, new_c, saved = kind.forward(a, b, h, c, weights, cell)
+    out, new_c, saved = kind.forward(noticed(a, b), b, h, c, weights, cell)
     new_h = out @ weights["weight_hr"].T if cell.proj_size else out
     return new_h, new_c, (h, c, x, h_seen, mixed, norm_ih, norm_hh, saved, out)
 

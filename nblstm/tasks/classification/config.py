@@ -100,6 +100,7 @@ class ClassifierTraining(Recipe):
     label_smoothing: float = 0.0  # share of a label's probability that is spread over all labels
     class_weights: dict | str | None = None  # label -> how much its texts count; others count 1 | balanced
     monitor: str = "loss"  # loss | accuracy: by which of these in validation the best weights are kept
+    bayes_init: bool = True  # vectors of words begin with how much more the texts of each label have them
     lr: float | None = 2e-3
     warmup: int = 0
     on_divergence: str = "stop"  # type: ignore[misc] # stop | rollback, of a run with files

@@ -45,16 +45,19 @@ def weights_of_classes(class_weights: Any, classes: Sequence[Any], labels: np.nd
     """Return how much the texts of each class count, (classes,); None where all count alike.
 
     labels (texts,): balanced weights are texts / (classes * texts of the class), so that each class counts as much as
-    the others. ConfigError for a label that is none of the classes.
+    the others. ConfigError for a label that is none of the classes, and where no text would count.
     """
     if not class_weights:
         return None
     if class_weights == BALANCED:
         counts = np.bincount(indices(labels), minlength=len(classes))
-        return (len(labels) / (len(classes) * counts)).astype(dtype)
+        return (len(labels) / (len(classes) * np.maximum(counts, 1))).astype(dtype)  # of some there may be no text
     weights, places = np.ones(len(classes), dtype), {label: place for place, label in enumerate(classes)}
     for label, weight in class_weights.items():
         if label not in places:
             raise ConfigError(f"class_weights names {said(label)}, which is no label of these texts; leave it out.")
-        weights[places[label]] = weight
+        with np.errstate(over="ignore"):
+            weights[places[label]] = weight
+    if not (np.isfinite(weights).all() and weights[np.unique(labels)].any()):
+        raise ConfigError(f"class_weights must be numbers that {dtype} holds, not all of them 0.")
     return weights

@@ -95,7 +95,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _calibration_bins(right: np.ndarray, probability: np.ndarray) -> tuple[tuple[int, float, float], ...]:
     """Return of each bin of the decisions' probabilities (texts, accuracy, mean probability)."""
-    bins = indices(np.minimum((probability * BINS).astype(np.int64), BINS - 1))
-    counts = np.bincount(bins, minlength=BINS)
-    accuracy, mean = (_share(np.bincount(bins, values, BINS), counts) for values in (right, probability))
+    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(indices(bins), minlength=BINS)
+    accuracy, mean = (_share(np.bincount(indices(bins), values, BINS), counts) for values in (right, probability))
     return tuple(zip(counts.tolist(), accuracy.tolist(), mean.tolist()))

@@ -22,12 +22,13 @@ from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.labels import numbered_labels, plain_labels
 from nblstm.tasks.classification.measures import Evaluation
-from nblstm.tasks.classification.network import ClassifierNetwork, initial_classifier
+from nblstm.tasks.classification.network import ClassifierNetwork
 from nblstm.tasks.classification.training import (
     LabelledCorpus,
     LabelledPart,
     classifier_facts,
     classifier_trainer,
+    initial_parameters,
     split_part,
     vocabulary_of,
 )
@@ -109,7 +110,7 @@ class TextClassifier(Estimator):
         corpus = LabelledCorpus(vocabulary, tuple(classes), train, held_out, found)
         names: dict[str, Any] = {"labels": tuple(map(str, classes)), "label_type": type(classes[0]).__name__}
         config = ClassifierConfig(len(vocabulary), **names, **sized(self.of(ClassifierConfig), found))
-        parameters = initial_classifier(config, vocabulary, recipe.seed, found)
+        parameters = initial_parameters(config, recipe, corpus)
         trainer = classifier_trainer(config, parameters, recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):
@@ -149,7 +150,7 @@ class TextClassifier(Estimator):
         """
         self._fitted()
         asked, config = _checked_texts(texts), self.config
-        if backend == "auto":
+        if checks.a(str, "backend", backend) == "auto":
             backend, _ = backend_for(config, asked, True)
         network, found = self._network(backend, threads), np.empty((len(asked), len(config.labels)), config.dtype)
         ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)
@@ -196,7 +197,7 @@ class TextClassifier(Estimator):
         """
         self._fitted()
         asked, config = _checked_texts(texts), self.config
-        if backend == "auto":
+        if checks.a(str, "backend", backend) == "auto":
             backend, _ = backend_for(config, asked, True)
         network: Any = self._network(backend, threads)
         ids, offsets, _ = encoded(self.vocabulary, asked, config.max_length)

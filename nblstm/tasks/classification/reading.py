@@ -48,6 +48,8 @@ def labelled_in(
     """Read texts, labels and where they stand, as `read_labelled` does."""
     if (text_column is None) != (label_column is None):
         raise ConfigError("text_column and label_column belong together; give both, or none.")
+    if text_column is not None and text_column == label_column:
+        raise ConfigError(f"text_column and label_column must be two columns, got {text_column!r:.40} for both.")
     result = LabelledLines([], [], [])
     for name, pieces in read_each(paths, "word", encoding):
         whole = unsplit(pieces)
@@ -89,7 +91,10 @@ def _of_table(name: str, pieces: Iterable[str], text_column: str, label_column: 
     given = lines_with_ends(pieces)
     header = next(given)
     delimiter = "\t" if "\t" in header else ","
-    columns = next(csv.reader([header], delimiter=delimiter), [])
+    try:
+        columns = next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise TextError(f"{name}, line 1: this is no row of a table: {error}.") from None
     for column in (text_column, label_column):
         if columns.count(column) != 1:
             raise TextError(

@@ -11,7 +11,6 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.kernels.packed import indices
 from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.classification.reading import LabelledLines, labelled_in
 from nblstm.tasks.classification.settings import CLASSIFIER_SETTINGS, LabelledTextConfig
 from nblstm.tasks.classification.training import (
@@ -19,6 +18,7 @@ from nblstm.tasks.classification.training import (
     LabelledPart,
     classifier_facts,
     classifier_trainer,
+    initial_parameters,
     split_part,
     vocabulary_of,
 )
@@ -115,7 +115,7 @@ class ClassifierRun(TaskRun):
 
     def initial(self, shape: ClassifierConfig, recipe: Any, material: LabelledCorpus) -> np.ndarray:
         """Draw new parameters."""
-        return initial_classifier(shape, material.vocabulary, recipe.seed, material.vectors)
+        return initial_parameters(shape, recipe, material)
 
     def trainer(
         self, shape: ClassifierConfig, parameters: np.ndarray, recipe: Any, material: LabelledCorpus, notify: Notify

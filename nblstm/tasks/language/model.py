@@ -60,9 +60,12 @@ class LanguageModel(TextModel):
         """Return the state of the model after `text`, to be passed to `generate`.
 
         before: the state before the text; None for nothing. A model of documents then begins behind the end of one;
-        without any text, others begin after a line end.
+        without any text, others begin after a line end. NonFiniteError where the weights are too large for one.
         """
-        return self.state_after(self.encode(text), self._checked_state(before), backend)
+        after = self.state_after(self.encode(text), self._checked_state(before), backend)
+        if not all(np.isfinite(array).all() for array in vars(after).values()):
+            raise checks.non_finite("the state after this text is")
+        return after
 
     def state_after(self, ids: np.ndarray, before: State | None, backend: str) -> State:
         """Read the ids (M,) int64 of a text that follows `before`, a state as `state()` returns it; see there."""
@@ -253,12 +256,13 @@ class LanguageModel(TextModel):
         from nblstm.adapting import AdaptingNetwork
         from nblstm.config.adapting import AdaptConfig
 
-        prepared = self.statistics is not None and settings.get("rule", "auto") != "sgd"
-        how = AdaptConfig.from_dict({**(self._kept_rate() if prepared else {}), **settings})
+        how = AdaptConfig.from_dict(settings)
+        if how.rate is None and how.rule != "sgd" and self.statistics is not None:
+            how = replace(how, **self._kept_rate())
         chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
         return AdaptingNetwork(self.config, self.parameters, self.statistics, how, chosen, threads)
 
-    def _kept_rate(self) -> dict[str, float]:
+    def _kept_rate(self) -> dict[str, Any]:
         """Return the rate that `with_best_rate` has kept; a file may hold anything there."""
         kept = self.training.get("adapt")
         rate = kept.get("rate") if isinstance(kept, dict) else None

@@ -35,12 +35,12 @@ class Scale:
     deviation: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Scale:
-        """Measure the scale of values (S, D)."""
+    def of(cls, name: str, values: np.ndarray) -> Scale:
+        """Measure the scale of values (S, D). ConfigError, which gives their name, where that is not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), values.std(axis=0)
         if not np.isfinite(deviation).all():
-            raise ConfigError("series must hold numbers whose squares are finite; divide them by something large.")
+            raise ConfigError(f"{name} must hold numbers whose squares are finite; divide them by something large.")
         return cls(mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0))
 
     def of_size(self, D: int) -> Scale:
@@ -116,7 +116,7 @@ class SeriesModel(Estimator):
         config = SeriesConfig(*sizes, predicts="next" if targets is None else "targets", **self.of(SeriesConfig))
         ends = np.array([max(1, len(x) - int(len(x) * fraction)) for x in read])
         learned = lambda parts: np.concatenate([part[:end] for part, end in zip(parts, ends)])
-        inputs, outputs = Scale.of(learned(read)), Scale.of(learned(wanted))
+        inputs, outputs = Scale.of("series", learned(read)), Scale.of("targets", learned(wanted))
         outputs = inputs if targets is None else outputs
         table = Table.of(
             [inputs.standard(x, config.dtype) for x in read], [outputs.standard(y, config.dtype) for y in wanted]

@@ -43,7 +43,6 @@ class TaggerConfig(TokenStackConfig):
     max_length: int = 1000  # words that are read together; a longer sentence is read in parts
     bidirectional: bool = True  # every layer reads a sentence in both directions
     head: str = "crf"  # crf: tags are chosen together | softmax: each by itself
-    embedding_size: int = 100
     hidden_size: int = 100
     num_layers: int = 1
     dropout: float = 0.5

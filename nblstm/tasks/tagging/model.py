@@ -17,6 +17,7 @@ from nblstm.kernels.threads import WORKERS
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import backend_for
 from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.run import sized
 from nblstm.tasks.tagging.batches import TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.measures import TagCounts, TagEvaluation
@@ -24,6 +25,7 @@ from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger
 from nblstm.tasks.tagging.settings import GIVEN_BY_DATA, TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import rewritten, scheme_of
 from nblstm.tasks.tagging.training import TaggedCorpus, TaggedPart, corpus_of, tagger_facts, tagger_trainer
+from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
 
@@ -64,13 +66,15 @@ class Tagger(Estimator):
         tags: Iterable[Sequence[str]],
         *,
         valid: tuple[Iterable[Sequence[str]], Iterable[Sequence[str]]] | None = None,
+        vectors: str | os.PathLike[str] | None = None,
         on_report: Callable[[Report], None] = lambda report: None,
         on_message: Callable[[str], None] = lambda message: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Tagger:
         """Learn the tags of sentences from the start; return the model itself.
 
-        valid: (sentences, tags) to validate with in place of a share of these. on_report is called after every update and
+        valid: (sentences, tags) to validate with in place of a share of these. vectors: a file of word vectors, as word2vec
+        and GloVe write them, that words begin with; embedding_size is theirs then. on_report is called after every update and
         every validation with a Report, whose losses are nats a word; of a validation its measures hold accuracy and, of
         spans, f1. on_message is called with sentences for the user. Training ends early once stop() is true; where an
         interrupt or an error ends it after its first update, what was learned is kept. Needs numba to be quick.
@@ -83,9 +87,10 @@ class Tagger(Estimator):
         recipe, reading = TaggerTraining(**self.of(TaggerTraining)), TaggedTextConfig(**self.of(TaggedTextConfig))
         train, held_out = learned.split(reading.valid_fraction, recipe.seed) if given is None else (learned, given)
         corpus = corpus_of(train, held_out, reading)
-        config = TaggerConfig(**{**self.of(TaggerConfig), **corpus.fields})
+        found = None if vectors is None else read_vectors(vectors, corpus.vocabulary)
+        config = TaggerConfig(**{**sized(self.of(TaggerConfig), found), **corpus.fields})
         check_tags(held_out.tags, config)
-        trainer = tagger_trainer(config, initial_tagger(config, recipe.seed), recipe, corpus, on_message)
+        trainer = tagger_trainer(config, initial_tagger(config, recipe.seed, found), recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):
                 on_report(report)

@@ -20,6 +20,7 @@ from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.measures import TagCounts
 from nblstm.tasks.tagging.spans import allowed_chain
 from nblstm.text.batches import Chunk
+from nblstm.text.vectors import WordVectors, place_vectors
 from nblstm.training.trainer import Validation
 
 WORD_SCALE = 0.1  # standard deviation of the numbers of a new word's vector
@@ -51,14 +52,17 @@ class TaggerNetwork(Network):
             return self.head.outputs(scratch, tape.features).argmax(axis=1).astype(np.int32), losses
 
 
-def initial_tagger(config: TaggerConfig, seed: int) -> np.ndarray:
+def initial_tagger(config: TaggerConfig, seed: int, vectors: WordVectors | None = None) -> np.ndarray:
     """Draw new parameters (num_parameters,) as `nblstm.nn.parameters.initial` does, but smaller vectors of words.
 
     A rare word's few updates then move its vector away from what was drawn. The chain begins at 0: no tag likes another.
+    vectors: what some words begin with.
     """
     flat = initial(config, seed)
     named = views(flat, config)
     named["embedding.weight"][...] *= WORD_SCALE
+    if vectors is not None:
+        place_vectors(named["embedding.weight"], vectors)
     if config.spelling is not None:
         drawn = views(initial(config.spelling, seed), config.spelling)
         for name, array in below(named).items():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.errors import ConfigError, TextError
-from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, percent
+from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, percent, sized, vectors_of
 from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.model import Tagger
 from nblstm.tasks.tagging.network import initial_tagger
@@ -43,7 +43,7 @@ class TaggerRun(TaskRun):
 
     def fields(self, material: TaggedCorpus, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the network's config: the settings, and what the words and tags give."""
-        return {**network, **material.fields}
+        return {**sized(network, material.vectors), **material.fields}
 
     def read(
         self, places: Places, reading: TaggedTextConfig, recipe: Any, known: KnownTags | None, notify: Notify
@@ -67,10 +67,17 @@ class TaggerRun(TaskRun):
                 f"tags must be of two kinds at least, got {len(corpus.tags)} in {', '.join(places['corpus'])}; "
                 "a tagger has to choose."
             )
+        vectors = vectors_of(places.get("vectors", ()), corpus.vocabulary, known is not None, notify)
         config = TaggerConfig(**corpus.fields)
         for lines in (found, held_out):
             check_tags_of_lines(lines, config)
-        return corpus
+        return replace(corpus, vectors=vectors)
+
+    def read_again(
+        self, places: Places, reading: TaggedTextConfig, recipe: Any, known: KnownTags, fingerprint: str
+    ) -> TaggedCorpus:
+        """Read the tagged words of a run that goes on, which have their vectors already."""
+        return super().read_again({**places, "vectors": ()}, reading, recipe, known, fingerprint)
 
     def known(self, facts: Mapping[str, Any]) -> KnownTags:
         """Return the vocabulary and the tags that a checkpoint has kept."""
@@ -99,7 +106,7 @@ class TaggerRun(TaskRun):
 
     def initial(self, shape: TaggerConfig, recipe: Any, material: TaggedCorpus) -> np.ndarray:
         """Draw new parameters."""
-        return initial_tagger(shape, recipe.seed)
+        return initial_tagger(shape, recipe.seed, material.vectors)
 
     def trainer(
         self, shape: TaggerConfig, parameters: np.ndarray, recipe: Any, material: TaggedCorpus, notify: Notify

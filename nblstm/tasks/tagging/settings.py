@@ -60,4 +60,6 @@ class TaggedTextConfig(Config):
 
 
 GIVEN_BY_DATA = frozenset({"vocab_size", "tags", "scheme", "characters", "tie"})
-TAGGER_SETTINGS = RunSettings(TaggedTextConfig, TaggerConfig, TaggerTraining, given=GIVEN_BY_DATA)
+TAGGER_SETTINGS = RunSettings(
+    TaggedTextConfig, TaggerConfig, TaggerTraining, given=GIVEN_BY_DATA, places=("corpus", "valid", "vectors")
+)

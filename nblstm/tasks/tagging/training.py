@@ -20,6 +20,7 @@ from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.network import TaggerNetwork, validated_tags
 from nblstm.tasks.tagging.settings import TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import outputs_of, rewritten, scheme_of, types_of
+from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import UNK, Vocabulary
 from nblstm.training.trainer import Trainer
 
@@ -58,6 +59,7 @@ class TaggedCorpus:
     zero_digits: bool
     train: TaggedPart
     valid: TaggedPart
+    vectors: WordVectors | None = None  # that some words begin with
 
     @cached_property
     def fingerprint(self) -> str:
