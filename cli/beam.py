@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import click
-from nblstm.cli.options import given, setting
+from nblstm.cli.options import echo_json, given, setting
 from nblstm.cli.progress import Progress
 from nblstm.cli.shown import echo, safe_text
 
@@ -56,8 +56,13 @@ def beam_config(
     return BeamConfig.from_dict(own | given(settings) | {"stop": stop}), scores
 
 
-def write_beam(model: Any, prompt: str, shown: str, before: Any, config: BeamConfig, scores: bool) -> None:
-    """Search, then print the texts behind the shown prompt, the best first, as sample does; with scores below each."""
+def write_beam(
+    model: Any, prompt: str, shown: str, before: Any, config: BeamConfig, scores: bool, json: bool = False
+) -> None:
+    """Search, then print the texts behind the shown prompt, the best first, as sample does; with scores below each.
+
+    json: as JSON objects instead.
+    """
     progress, started = Progress(sys.stderr), time.monotonic()
 
     def report(tokens: int) -> None:
@@ -69,6 +74,9 @@ def write_beam(model: Any, prompt: str, shown: str, before: Any, config: BeamCon
     finally:
         progress.close()
     for text in found:
+        if json:
+            echo_json({"text": text.text, "log_probability": text.log_probability, "score": text.score}, indent=None)
+            continue
         echo(safe_text()(shown + text.text))
         if scores:
             echo(f"log-probability {text.log_probability:.4f}  score {text.score:.4f}")

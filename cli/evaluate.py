@@ -99,7 +99,7 @@ def command(
     precision, recall and F1 of spans on tagged words.
     """
     from nblstm.scoring import worse_than_guessing
-    from nblstm.text.corpus import rereadable
+    from nblstm.text.corpus import rereadable, texts_in
 
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
@@ -125,7 +125,9 @@ def command(
     rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
         texts = all(model.vocabulary.level != "byte" for model in loaded)
-        for file, sources in zip(files, rereadable(list(files), how["encoding"] if texts else None, open_files)):
+        tell = lambda message: say(message, err=True)
+        listed = [texts_in([file], "*", "char" if texts else "byte", tell) for file in files]
+        for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
                 if adapt is None:
                     score, said = _scored(model, sources, name, kind or "line", streams, windows, reading, **how)

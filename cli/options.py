@@ -23,6 +23,7 @@ CHOICES = {  # setting -> the name of its choices in nblstm.config
     "head": "HEADS",
     "level": "LEVELS",
     "tokenizer": "TOKENIZERS",
+    "newline": "NEWLINES",
     "documents": "DOCUMENTS",
     "optimizer": "OPTIMIZERS",
     "schedule": "SCHEDULES",
@@ -78,6 +79,36 @@ class _Weights(_File):
         return weights
 
 
+class _Temperatures(click.ParamType):
+    """One temperature, or several with commas between them."""
+
+    name = "float[,float...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a valid float, nor several such as 0.5,0.8,1.", param, ctx)
+
+
+class _LogitBias(_Weights):
+    """TOKEN=NUMBER, or a file with a JSON object of such."""
+
+    name = "bias"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, dict):
+            return value
+        token, sign, number = value.rpartition("=")
+        try:
+            return {token: float(number)} if sign and token else super().convert(value, param, ctx)
+        except ValueError:
+            return super().convert(value, param, ctx)
+
+
+TEMPERATURES, LOGIT_BIAS = _Temperatures(), _LogitBias()
 ENCODING, FILE, TOKEN_WEIGHTS, CLASS_WEIGHTS = _Encoding(), _File(), _Weights(), _Weights("balanced")
 
 

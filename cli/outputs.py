@@ -28,6 +28,17 @@ def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
         raise ConfigError(f"{path} exists and is not {kind}; it is not replaced, choose another -o.")
 
 
+def check_folder(path: str) -> None:
+    """Raise ConfigError if a file can neither be made nor replaced at a path, as far as can be told before."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise ConfigError(f"{path} is not a regular file; name another.")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise ConfigError(f"there is no folder {folder}; make it, or name another file.")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ConfigError(f"{path} cannot be written; name another file.")
+
+
 def write(path: str, text: str) -> None:
     """Write the text in one step and say so on stderr. NblstmError if it cannot be written."""
     if path == STDOUT:

@@ -19,8 +19,9 @@ SVG = (("<svg", "<?xml"), "an SVG")
 @click.option("--x", type=click.Choice(AXES), default="step", show_default=True, help="What the losses are drawn over.")
 @click.option("--log-x", is_flag=True, help="Logarithmic x axis.")
 @click.option("--log-y", is_flag=True, help="Logarithmic loss axis.")
+@click.option("--whole", is_flag=True, help="Also losses far above most others, as those of the first updates are.")
 @click.option("--title", default="", metavar="TEXT", help="Written above the chart.")
-def command(files: tuple[str, ...], output: str, x: str, log_x: bool, log_y: bool, title: str) -> None:
+def command(files: tuple[str, ...], output: str, x: str, log_x: bool, log_y: bool, whole: bool, title: str) -> None:
     """Draw the training and validation losses of one or several runs as an SVG.
 
     Reads the .metrics.csv files that training writes beside its models, also while it is still running. An SVG that
@@ -32,4 +33,4 @@ def command(files: tuple[str, ...], output: str, x: str, log_x: bool, log_y: boo
 
     check_replaceable(output, *SVG)
     runs = [read_metrics(file) for file in files]
-    write(output, standalone(loss_chart(runs, x, log_x=log_x, log_y=log_y, title=title)))
+    write(output, standalone(loss_chart(runs, x, log_x=log_x, log_y=log_y, title=title, whole=whole)))

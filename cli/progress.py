@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -32,11 +33,13 @@ class Progress:
         self.stream = None if quiet else stream
         self.clock = clock
         self.columns = columns or self._terminal_columns
-        self.in_place = self._is_terminal()
+        self.in_place = self._is_terminal() or self._is_notebook()
+        self.erase = ERASE if self._is_terminal() else f"\r{' ' * 79}\r"
         self.status: tuple[str, float, str] | None = None  # head, done, tail of the newest update
         self.epoch: int | None = None
         self.shown = True  # whether the newest update has been written
         self.written_at = -math.inf
+        self._waiting: _Wait | None = None
 
     def update(
         self,
@@ -60,6 +63,7 @@ class Progress:
 
     def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
         """Tell how far any work is: the text before the bar, the share in [0, 1] done, the text after the bar."""
+        self._end_wait()
         self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
         if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
@@ -73,19 +77,40 @@ class Progress:
         """Write the lines of a text that stay, above the redrawn one."""
         self._write_above(text_shown(text))
 
+    def wait(self, what: str) -> None:
+        """Tell what is waited for: a line, in which seconds are counted on a terminal until there is something else."""
+        self._end_wait()
+        if self.in_place:
+            self._waiting = _Wait(lambda seconds: self._draw(f"{shown(what)}  {seconds} s"))
+        else:
+            self.line(what)
+
+    def _end_wait(self) -> None:
+        """Count no more seconds."""
+        if self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
+
+    def _draw(self, text: str) -> None:
+        """Redraw the line with a text, as much of it as fits."""
+        self._write(self.erase + text[: max(self.columns() - 1, 0)])  # the last column would wrap
+
     def _write_above(self, text: str) -> None:
         """Write above the redrawn line."""
+        self._end_wait()
         if not self.in_place:
             self._write(text + "\n")
             return
-        self._write(ERASE + text + "\n")
+        self._write(self.erase + text + "\n")
         if self.status:
             self._show()
 
     def close(self) -> None:
         """Take the redrawn line off the terminal; elsewhere write the newest update if it is still unwritten."""
-        if self.status and self.in_place:
-            self._write(ERASE)
+        waited = self._waiting is not None
+        self._end_wait()
+        if (self.status or waited) and self.in_place:
+            self._write(self.erase)
         elif self.status and not self.shown:
             self._show()
         self.status = None
@@ -95,7 +120,7 @@ class Progress:
         head, done, tail = self.status  # type: ignore[misc]
         self.written_at, self.shown = self.clock(), True
         if self.in_place:
-            self._write(ERASE + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
+            self._write(self.erase + _fit(head, done, tail, self.columns() - 1))  # the last column would wrap
         else:
             self._write(f"{head}  {tail}".rstrip() + "\n")
 
@@ -116,12 +141,38 @@ class Progress:
         except (OSError, ValueError):
             return False
 
+    def _is_notebook(self) -> bool:
+        """Tell whether the stream is that of a notebook, which goes back to a line's start but erases nothing."""
+        return type(self.stream).__module__.startswith("ipykernel.")
+
     def _terminal_columns(self) -> int:
         """Return the terminal's width now; 80 where it does not say."""
         try:
             return os.get_terminal_size(self.stream.fileno()).columns or 80  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):
             return 80
+
+
+class _Wait:
+    """Calls `show` with the seconds since it was made, now and once a second until `end`, from a thread of its own."""
+
+    def __init__(self, show: Callable[[int], None]) -> None:
+        self._show, self._ended, self._lock = show, False, threading.Condition()
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        seconds = 0
+        with self._lock:
+            while not self._ended:
+                self._show(seconds)
+                self._lock.wait(1)
+                seconds += 1
+
+    def end(self) -> None:
+        """Call `show` no more: not once after this has returned."""
+        with self._lock:
+            self._ended = True
+            self._lock.notify()
 
 
 def _tail(done: float, loss: float | None, tokens_per_second: float | None, seconds_left: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 
 from nblstm.config import DOCUMENTS
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, ReportError
 
 OF_LANGUAGE = ("report", "make_report"), ("page", "render")
 REPORTS = {  # task -> module and name of what makes its report, and of what renders it
@@ -40,15 +41,16 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(
-    "--documents", type=click.Choice(DOCUMENTS), default="line", show_default=True,
-    help="What a document is in the texts, for a model trained on documents.",
+    "--documents", type=click.Choice(DOCUMENTS),
+    help="What a document is in the texts, for a model trained on documents.  [default: as in training, or line]",
 )  # fmt: skip
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
 @click.option("--target", metavar="FILE", type=FILE, help="Of a translator: the targets of --text, line by line.")
-@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the texts.")
+@click.option("--encoding", type=ENCODING, help="Encoding of the texts.  [default: as in training, or utf-8]")
+@click.option("--demo", is_flag=True, help="The text it was trained on is that of nblstm train --demo.")
 @click.pass_context
-def command(context: click.Context, model: str, output: str, **settings: Any) -> None:
+def command(context: click.Context, model: str, output: str, demo: bool, **settings: Any) -> None:
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
@@ -57,14 +59,27 @@ def command(context: click.Context, model: str, output: str, **settings: Any) ->
     decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is
     at the output is replaced; any other file there is left alone.
     """
+    from nblstm.reporting.history import read_history
+    from nblstm.reporting.metrics import read_metrics
+    from nblstm.tasks.session import history_path, metrics_path
+    from nblstm.text.demo import DEMO
+
+    if demo and settings["corpus"]:
+        raise ConfigError("--demo brings its own text; leave out --corpus.")
     check_replaceable(output, *HTML)
     loaded = trained_model(model)
     make, render, takes = _report_of(loaded)
+    if demo and "corpus" not in takes:
+        raise ConfigError("--demo is not for models of this task; leave it out.")
+    settings["corpus"] = (DEMO,) if demo else settings["corpus"]
+    if "history" in takes:
+        settings["history"] = _beside(model, history_path, read_history, "samples of its training")
     for name in settings.keys() - takes:
         if context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
             raise ConfigError(f"--{name.replace('_', '-')} is not for models of this task; leave it out.")
-    asked = {name: value for name, value in settings.items() if name in takes}
-    report = make(model, loaded, metrics=_metrics(model), notify=lambda message: say(message, err=True), **asked)
+    asked = {name: value for name, value in settings.items() if name in takes and value is not None}
+    asked["metrics"] = _beside(model, metrics_path, read_metrics, "loss curves")
+    report = make(model, loaded, notify=lambda message: say(message, err=True), **asked)
     write(output, render(report))
 
 
@@ -79,19 +94,13 @@ def _report_of(model: Any) -> tuple[Callable[..., Any], Callable[[Any], str], se
     return make, render, set(signature(make).parameters)
 
 
-def _metrics(model: str):
-    """Read the metrics beside the model, if there are any; say so where they cannot be read."""
-    from pathlib import Path
-
-    from nblstm.errors import ReportError
-    from nblstm.reporting.metrics import read_metrics
-    from nblstm.tasks.session import metrics_path
-
-    path = metrics_path(Path(model))
+def _beside(model: str, place: Callable[[Path], Path], read: Callable[[Path], Any], what: str) -> Any:
+    """Read what a run has left beside its model, if there is any; say so where it cannot be read."""
+    path = place(Path(model))
     if not path.exists():
         return None
     try:
-        return read_metrics(path)
+        return read(path)
     except ReportError as error:
-        say(f"no loss curves: {error}", err=True)
+        say(f"no {what}: {error}", err=True)
         return None

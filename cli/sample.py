@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -10,8 +13,9 @@ from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.escapes import escape_option, unescaped
 from nblstm.cli.models import writer
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, given, model_option, setting
-from nblstm.cli.shown import echo, safe_text
+from nblstm.cli.options import FILE, LOGIT_BIAS, TEMPERATURES, echo_json, given, model_option, setting
+from nblstm.cli.outputs import check_folder
+from nblstm.cli.shown import echo, safe_text, say
 
 from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
@@ -32,24 +36,39 @@ from nblstm.errors import ConfigError, NblstmError
 @click.option("--save-state", metavar="FILE", type=FILE, help="Keep what the model remembers after the text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable).")
 @click.option("--until-end", is_flag=True, help="Write until the model ends the text; only models of documents do.")
-@setting(SampleConfig, "temperature", "Below 1 is safer, above 1 is bolder; 0 takes the most likely token.")
+@click.option(
+    "--temperature", type=TEMPERATURES, metavar="FLOAT[,FLOAT...]",
+    help="Below 1 is safer, above 1 is bolder; 0 takes the most likely token. A text for each of several.  "
+    f"[default: {SampleConfig.temperature}]",
+)  # fmt: skip
 @setting(SampleConfig, "top_k", "Draw from the k most likely tokens; 0 draws from all.")
 @setting(SampleConfig, "top_p", "Draw from the most likely tokens that together have this probability.")
 @setting(SampleConfig, "min_p", "Draw from tokens at least this times as likely as the most likely.")
 @setting(SampleConfig, "typical_p", "Draw from the tokens of most typical surprise, together this likely.", "--typical")
 @setting(SampleConfig, "repetition_penalty", "Above 1 makes tokens that were there less likely.")
-@setting(SampleConfig, "repetition_window", "Tokens that the penalty looks back; 0 looks at all.")
+@setting(SampleConfig, "presence_penalty", "What the logit of a token loses that was there.")
+@setting(SampleConfig, "frequency_penalty", "What it loses for each time that the token was there.")
+@setting(SampleConfig, "repetition_window", "Tokens that the penalties look back; 0 looks at all.")
 @setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
+@click.option(
+    "--logit-bias", multiple=True, type=LOGIT_BIAS, metavar="TOKEN=NUMBER|FILE",
+    help="Add a number to a token's logit, -100 to 100 (-100: it never comes); or a JSON file of such (repeatable).",
+)  # fmt: skip
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
 @click.option(
     "--novel", multiple=True, metavar="CORPUS", type=FILE, help="Skip texts that stand in this corpus (repeatable)."
 )
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to a new file.  [default: standard output]")
+@click.option(
+    "--json", "json", is_flag=True, help="Print a JSON object for each text: text, log_probability, tokens, seed."
+)
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @beam_options
 def command(
     model: str, prompt: str | None, prompt_file: str | None, echo: bool | None, escape: bool, state: str | None,
-    save_state: str | None, stop: tuple[str, ...], until_end: bool, novel: tuple[str, ...], **settings: Any,
+    save_state: str | None, stop: tuple[str, ...], until_end: bool, logit_bias: tuple[dict[str, float], ...],
+    novel: tuple[str, ...], output: str | None, json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Let a model write. Text goes to stdout as it is made, the prompt first.
 
@@ -58,30 +77,77 @@ def command(
     if escape:
         prompt = None if prompt is None else unescaped(prompt, "--prompt")
         stop = tuple(unescaped(text, "--stop") for text in stop)
-    drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel}
+        logit_bias = tuple(
+            {unescaped(token, "--logit-bias"): value for token, value in part.items()} for part in logit_bias
+        )
+    drawing_only = {"save_state": save_state, "until_end": until_end, "novel": novel, "logit_bias": logit_bias}
     search, scores = beam_config(settings, stop, drawing_only)
-    config = SampleConfig(**given(settings))
-    if prompt is not None and prompt_file is not None:
-        raise ConfigError("give --prompt or --prompt-file, not both.")
-    if save_state is not None and (novel or config.num_samples > 1):
-        raise ConfigError("--save-state needs one text; leave out --num-samples and --novel.")
+    temperatures = settings.pop("temperature") or (SampleConfig.temperature,)
+    bias = {token: value for part in logit_bias for token, value in part.items()}
+    configs = [SampleConfig(**given(settings), temperature=t, logit_bias=bias or None) for t in temperatures]
+    config = configs[0]
+    _check(config, prompt, prompt_file, save_state, novel, output, json, several=len(configs) > 1)
     text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
     loaded = writer(model)
     warn_of_unknown(loaded, text)
     shown = text if (config.n > 0 if echo is None else echo) else ""
     before = None if state is None else loaded.load_state(state)
-    if search:
-        return write_beam(loaded, text, shown, before, search, scores)
-    asked = {**config.to_dict(), "state": before, "stop": stop, "until_end": until_end}
-    if novel:
-        _write_novel(loaded, text, shown, _read(novel, apart=loaded.vocabulary.end_id is not None), asked)
-    elif config.num_samples > 1:
-        _write_all(loaded, shown, loaded.generate_many(text, **asked), config.num_samples)
+    corpus = _read(novel, apart=loaded.vocabulary.end_id is not None) if novel else None
+    with _going_to(output):
+        if search:
+            return write_beam(loaded, text, shown, before, search, scores, json)
+        for each in configs:
+            if len(configs) > 1 and not json:
+                sys.stdout.write(f"temperature {each.temperature:g}\n")
+            asked = {**each.to_dict(), "state": before, "stop": stop, "until_end": until_end}
+            _draw(loaded, text, shown, asked, corpus, save_state, json)
+
+
+def _check(
+    config: SampleConfig, prompt: str | None, prompt_file: str | None, save_state: str | None, novel: tuple[str, ...],
+    output: str | None, json: bool, several: bool,
+) -> None:  # fmt: skip
+    """Raise ConfigError if the options contradict each other."""
+    if prompt is not None and prompt_file is not None:
+        raise ConfigError("give --prompt or --prompt-file, not both.")
+    if save_state is not None and (novel or several or json or config.num_samples > 1):
+        raise ConfigError("--save-state needs one text; leave out --num-samples, --novel, --json and temperatures.")
+    if json and novel:
+        raise ConfigError("--json tells probabilities, which --novel does not know; leave one of them out.")
+    if output is not None:
+        check_folder(output)
+        if os.path.exists(output):
+            raise ConfigError(f"{output} exists and is not replaced; choose another -o.")
+
+
+@contextmanager
+def _going_to(output: str | None) -> Iterator[None]:
+    """Let what is written to standard output in a block go to a new file, if there is one."""
+    if output is None:
+        yield
+        return
+    with open(output, "x", encoding="utf-8", newline="") as file, redirect_stdout(file):
+        yield
+    say(f"wrote {output} ({os.path.getsize(output) / 1000:.0f} kB)", err=True)
+
+
+def _draw(
+    model: Any, prompt: str, shown: str, asked: dict[str, Any], corpus: str | None, save_state: str | None, json: bool
+) -> None:
+    """Write the texts of one temperature. asked: arguments of `generate`. corpus: what must not hold them."""
+    if json:
+        for drawn in model.draw(prompt, **asked):
+            facts = {"text": drawn.text, "log_probability": drawn.log_probability, "tokens": drawn.tokens}
+            echo_json(facts | {"seed": drawn.seed, "temperature": asked["temperature"]}, indent=None)
+    elif corpus is not None:
+        _write_novel(model, prompt, shown, corpus, asked)
+    elif asked["num_samples"] > 1:
+        _write_all(model, shown, model.generate_many(prompt, **asked), asked["num_samples"])
     else:
-        writing = loaded.generate(text, **asked)
+        writing = model.generate(prompt, **asked)
         _stream(shown, writing)
         if save_state is not None:
-            loaded.save_state(save_state, writing.state())
+            model.save_state(save_state, writing.state())
 
 
 def _stream(shown: str, pieces: Any) -> None:

@@ -73,7 +73,7 @@ def command(
     output is a JSON object.
     """
     from nblstm.scoring import NOTHING
-    from nblstm.text.corpus import text_source
+    from nblstm.text.corpus import text_source, texts_in
 
     files, models = texts_and_models(files, [] if model is None else [model])
     if len(models) > 1:
@@ -85,6 +85,7 @@ def command(
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
     loaded = text_model(models[0] if models else MODEL)
     names = [*files, *["--text"] * len(texts)]
+    files = texts_in(files, "*", loaded.vocabulary.level, lambda message: say(message, err=True))
     files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]
     network = _adapting(loaded, adapt, **how)
     learning = "" if network is None else f"{dynamic(network)}; "

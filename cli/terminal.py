@@ -18,8 +18,11 @@ from nblstm.errors import ConfigError
 KEYS = {
     "\t": "tab", "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\x03": "end", "\x04": "end",
     "\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down",
+    "\x1b[C": "right", "\x1bOC": "right", "\x1b[D": "left", "\x1bOD": "left", "\x1b": "escape", "\x1a": "undo",
+    "\x01": "line-start", "\x1b[H": "line-start", "\x1bOH": "line-start", "\x1b[1~": "line-start",
+    "\x05": "line-end", "\x1b[F": "line-end", "\x1bOF": "line-end", "\x1b[4~": "line-end",
 }  # fmt: skip
-KEY = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
+KEY = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b[^\[O\x1b]|\x1b(?=\x1b|$)|[^\x1b]", re.DOTALL)
 UNFINISHED = re.compile(r"\x1b(\[[0-?]*[ -/]*|O)?$")  # an escape sequence of which more may come
 PATIENCE = 0.05  # seconds to wait for the rest of one
 
@@ -145,6 +148,11 @@ def _leave(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
+CONSOLE_KEYS = {  # the second character of a key on a console of Windows -> what a terminal sends for it
+    "H": "\x1b[A", "P": "\x1b[B", "M": "\x1b[C", "K": "\x1b[D", "G": "\x1b[H", "O": "\x1b[F",
+}  # fmt: skip
+
+
 class _Console:
     """The console of Windows, told to understand escape sequences."""
 
@@ -166,7 +174,7 @@ class _Console:
     def read(self) -> str:
         text = self._msvcrt.getwch()
         if text in ("\x00", "\xe0") and self.pending():  # a key that is no character
-            return {"H": "\x1b[A", "P": "\x1b[B"}.get(self._msvcrt.getwch(), "")
+            return CONSOLE_KEYS.get(self._msvcrt.getwch(), "")
         return text
 
     def close(self) -> None:

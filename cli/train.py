@@ -12,6 +12,7 @@ import click
 from nblstm.cli.names import Command
 from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.signals import check, exit_code
+from nblstm.cli.spelling import in_options
 
 from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, HEADS, LEVELS
 from nblstm.errors import ConfigError
@@ -67,6 +68,9 @@ class _Train(Command):
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
+@click.option(
+    "--extend-vocabulary", is_flag=True, help="With --init-from: add the tokens that the model does not have."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @run_setting("level", "What a token is.")
 @run_setting("source_level", "What a token of the sources is; else as of the targets.", type=click.Choice(LEVELS))
@@ -78,6 +82,7 @@ class _Train(Command):
     f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]",
 )
 @run_setting("encoding", "Encoding of the files.")
+@run_setting("newline", "lf reads CRLF and CR as LF; keep as they are.  [default: lf, at byte level keep]")
 @run_setting("include", "Of folders read only files of such names, as in '*.txt'; what is no text is skipped.")
 @run_setting("valid_fraction", "Share of the text (of the documents), at its end, kept for validation.")
 @run_setting("text_column", "Of a CSV file with a header: the column of the texts; else a line is text TAB label.")
@@ -165,11 +170,19 @@ class _Train(Command):
 @run_setting("threads", "0 means every core.")
 @run_setting("device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
 @run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
-@click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each epoch.")
+@run_setting(
+    "valid_every", "Validate also inside an epoch, after so many updates, or after a time: 90s, 5m, 1h.",
+    metavar="N|TIME",
+)  # fmt: skip
+@click.option(
+    "--keep", type=click.IntRange(0), default=0,
+    help="Keep the models of so many validations, those with the least loss, which is in their names.",
+)  # fmt: skip
+@click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each validation.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    overwrite: bool, task: str | None, sample: int, quiet: bool, **settings: Any,
+    extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -188,19 +201,15 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
     if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
-    progress = Progress(sys.stderr, quiet)
-    run = _Run(progress)
-
-    def start(session: Any) -> None:
-        if sample:
-            session.task.check_writes(session.trainer.network.config)
-        run.start(session)
+    progress, context = Progress(sys.stderr, quiet), click.get_current_context()
+    run = RunShown(progress)
 
     try:
         train(
-            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, on_start=start,
-            on_report=lambda report: _render(run.session, report, progress, sample), on_message=progress.line,
-            stop=check, **asked,
+            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
+            extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start, on_report=run.render,
+            on_message=lambda message: progress.line(in_options(message, context.command)),
+            stop=run.stop, **asked,
         )  # fmt: skip
     except KeyboardInterrupt:
         if not run.is_saved:
@@ -211,20 +220,46 @@ def command(
     return _conclude(run.session, run.first, run.stopped, progress)
 
 
-class _Run:
+class RunShown:
     """The run that the command has started. first: the step it began with; stopped: by a signal."""
 
     def __init__(self, progress: Any) -> None:
         self.progress, self.session, self.first, self.stopped = progress, None, 0, False
+        self.told = False  # that kernels are compiled
 
     def start(self, session: Any) -> None:
         """Tell which model is trained on which text, and that kernels are being compiled."""
-        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
-
         self.session, self.first = session, session.trainer.step
         _introduce(session, self.progress)
-        why = "compiling the kernels for this machine, once: about 10 s of work"
-        KernelCache.on_compile = lambda: self.progress.line(why)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Ask to be called when kernels are compiled."""
+        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
+
+        KernelCache.on_compile = self._compiling
+
+    def _compiling(self) -> None:
+        """Tell that kernels are compiled; that is asked for again once there is other news, on a terminal."""
+        if self.progress.in_place or not self.told:
+            self.progress.wait("compiling the kernels for this machine, once: about 10 s of work")
+        self.told = True
+
+    def render(self, report: Any) -> None:
+        """Show a report; when kernels are compiled after it, that is told."""
+        _render(self.session, report, self.progress)
+        self._listen()
+
+    def stop(self) -> bool:
+        """Show how far a validation is, where one is under way; KeyboardInterrupt if a signal has come."""
+        share = None if self.session is None else self.session.trainer.validating
+        if share is not None:
+            self.progress.tell("validating", share, f"{math.floor(100 * share)} %")
+        return check()
+
+    def message(self, text: str) -> None:
+        """Show a sentence of the run."""
+        self.progress.line(text)
 
     @property
     def is_saved(self) -> bool:
@@ -240,6 +275,13 @@ class _Run:
         if jit is not None and hasattr(jit, "KernelCache"):
             jit.KernelCache.on_compile = None
         self.progress.close()
+
+
+def run_on_stderr() -> RunShown:
+    """Show a run that is started from Python: on standard error, as the command does."""
+    from nblstm.cli.progress import Progress
+
+    return RunShown(Progress(sys.stderr))
 
 
 def _demo_settings(demo: Any, asked: dict[str, Any]) -> dict[str, Any]:
@@ -275,7 +317,7 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
     progress.line(f"card    {name}{room}; training takes up to {needed / 1e6:,.1f} MB of it")
 
 
-def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> None:
+def _render(session: Any, report: Any, progress: Any) -> None:
     """Show the bar after an update; a line of 80 columns at most (without step and rate where the task
     has measures of its own), and a sample if asked, after an epoch."""
     from nblstm.cli.progress import speed
@@ -297,8 +339,8 @@ def _render(session: Any, report: Any, progress: Any, sample_tokens: int) -> Non
         f"epoch {report.epoch:5.2f}{step}{train}{valid} "
         f"{lr}{speed(report.tokens_per_second)} {duration_text(report.seconds)}{best}"
     )
-    if sample_tokens:
-        progress.text("".join(session.model().generate(n=sample_tokens, seed=report.step, backend="cpu")))
+    if report.sample is not None:
+        progress.text(report.sample)
 
 
 def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:

@@ -33,7 +33,9 @@ LINES_AT_ONCE = 512
     TranslateConfig, "typical_p", "Draw from the tokens of most typical surprise that together have this probability."
 )
 @setting(TranslateConfig, "repetition_penalty", "Drawing: makes tokens that were there less likely; 1 is off.")
-@setting(TranslateConfig, "repetition_window", "Tokens that the penalty looks back; 0: all.")
+@setting(TranslateConfig, "presence_penalty", "What the logit of a token loses that was there.")
+@setting(TranslateConfig, "frequency_penalty", "What it loses for each time that the token was there.")
+@setting(TranslateConfig, "repetition_window", "Tokens that the penalties look back; 0: all.")
 @setting(TranslateConfig, "no_repeat_ngram", "Drawing: no sequence of so many tokens comes twice; 0 is off.")
 @setting(TranslateConfig, "seed", "Of drawing; without it a fresh one.")
 @setting(TranslateConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from typing import Any
 
@@ -10,59 +11,100 @@ import click
 from nblstm.cli import models
 from nblstm.cli.escapes import escape_option, unescaped
 from nblstm.cli.names import Command
-from nblstm.cli.options import given, model_option, setting
+from nblstm.cli.options import FILE, given, model_option, setting
+from nblstm.cli.outputs import check_folder, write
 from nblstm.cli.shown import echo, safe_text
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 
 from nblstm.config import WriteConfig
+from nblstm.errors import ConfigError, NblstmError
 
-HELP = "Tab takes it   Up/Down choose   Enter ends the line   Ctrl-D ends"
+HELP = "Tab takes it   Up/Down choose   Esc hides   Ctrl-Z undoes   Ctrl-D ends"
+SEARCHING = "searching ..."
 SLOW = 0.05  # seconds a person may wait for the character just typed
 
 
 @click.command("write", cls=Command)
 @model_option
-@click.option("--prompt", default="", metavar="TEXT", help="Text to go on from.")
+@click.option("--prompt", metavar="TEXT", help="Text to go on from.")
+@click.option(
+    "--open", "file", metavar="FILE", type=FILE, help="Go on with the text of this file, which is saved at the end."
+)
 @escape_option
 @setting(WriteConfig, "continuations", "How many continuations to show, 1 to 9.")
 @setting(WriteConfig, "until", "Where a continuation ends: at the end of its first word, or of the line.")
 @setting(WriteConfig, "n", "Most tokens of a continuation.", "-n")
+@setting(
+    WriteConfig, "temperature", "0 shows the likeliest continuations; above, they are drawn, the higher the bolder."
+)
+@setting(WriteConfig, "seed", "Of what is drawn.")
 @setting(WriteConfig, "backend", "What computes; auto is NumPy, which starts at once.")
-def command(model: str, prompt: str, escape: bool, **settings: Any) -> None:
+def command(model: str, prompt: str | None, file: str | None, escape: bool, **settings: Any) -> None:
     """Write together with a model: while you type, it shows how it would go on.
 
     \b
-    Tab         take the selected continuation
-    Up, Down    select another
-    Enter       end the line, which stays as context
-    Backspace   take a character back
-    Ctrl-D      end (as does Ctrl-C): the text goes to stdout
+    Tab           take the selected continuation
+    Up, Down      select another
+    Esc           show none until the next key
+    Left, Right   move in the line; Home and End (Ctrl-A, Ctrl-E) to its ends
+    Enter         end the line, which stays as context
+    Backspace     take a character back
+    Ctrl-Z        undo the last change
+    Ctrl-D        end (as does Ctrl-C): the text goes to stdout, or into the opened file
 
     The screen is drawn on stderr: nblstm write > story.txt.
     """
     from nblstm.cli.sample import checked, warn_of_unknown
 
     config = WriteConfig(**given(settings))
+    if prompt is not None and file is not None:
+        raise ConfigError("give --prompt or --open, not both.")
     check()
     loaded = models.writer(model)
-    prompt = checked(unescaped(prompt, "--prompt") if escape else prompt)
-    warn_of_unknown(loaded, prompt)
+    if file is None:
+        text = checked(unescaped(prompt or "", "--prompt") if escape else prompt or "")
+    else:
+        text = _opened(file)
+    warn_of_unknown(loaded, text)
     writer = loaded.cowriter(**config.to_dict())
-    writer.type(prompt)
+    writer.open(text)
     try:
         with Terminal() as terminal:
             _write(writer, terminal)
     except KeyboardInterrupt:
         pass  # a signal from elsewhere: Ctrl-C is a key
     finally:
-        echo(safe_text()(writer.text))
+        _give(writer.text, file)
+
+
+def _opened(file: str) -> str:
+    """Return the text of a file, each line end as a newline; of one that is not there yet, nothing."""
+    from nblstm.text.corpus import read_text
+    from nblstm.text.lines import normalized
+
+    check_folder(file)
+    return normalized("".join(read_text(file))) if os.path.exists(file) and os.path.getsize(file) else ""
+
+
+def _give(text: str, file: str | None) -> None:
+    """Print the text, or save it in a file; where that fails it is printed, so that nothing is lost."""
+    if file is None:
+        echo(safe_text()(text))
+        return
+    try:
+        write(file, text)
+    except NblstmError:
+        echo(safe_text()(text))
+        raise
 
 
 def _write(writer: Any, terminal: Terminal) -> None:
     """Show the text, wait for keys and obey them, until one of them ends the writing."""
     actions = {
-        "tab": writer.accept, "enter": writer.enter, "backspace": writer.backspace,
-        "up": lambda: writer.choose(-1), "down": lambda: writer.choose(1),
+        "tab": writer.accept, "enter": writer.enter, "backspace": writer.backspace, "undo": writer.undo,
+        "up": lambda: writer.choose(-1), "down": lambda: writer.choose(1), "escape": writer.dismiss,
+        "left": lambda: writer.move(-1), "right": lambda: writer.move(1),
+        "line-start": lambda: writer.move(-len(writer.line)), "line-end": lambda: writer.move(len(writer.line)),
     }  # fmt: skip
     while True:
         terminal.draw(*layout(writer, _offers(writer, terminal), *terminal.size()))
@@ -82,19 +124,27 @@ def _offers(writer: Any, terminal: Terminal) -> list[str]:
     def give_up() -> bool:
         nonlocal show_at
         if time.monotonic() > show_at:
-            terminal.draw(*layout(writer, [], *terminal.size()))
+            terminal.draw(*layout(writer, None, *terminal.size()))
             show_at = math.inf
         return terminal.pending()
 
     return writer.continuations(give_up)
 
 
-def layout(writer: Any, offers: list[str], columns: int, height: int) -> tuple[list[str], tuple[int, int]]:
-    """Return (rows, cursor) of a screen: the newest rows of the text, below them the continuations and the help."""
-    marked = [("> " if k == writer.selected else "  ") + visible(text) for k, text in enumerate(offers)]
+def layout(writer: Any, offers: list[str] | None, columns: int, height: int) -> tuple[list[str], tuple[int, int]]:
+    """Return (rows, cursor) of a screen: the rows of the text around the cursor, the newest where they fit, below them
+    the continuations and the help. offers: None while they are searched for.
+    """
+    marked = [("> " if k == writer.selected else "  ") + visible(text) for k, text in enumerate(offers or [])]
+    marked += [SEARCHING] * (offers is None)
     below = [wrapped(row, columns)[0] for row in ["", *marked, "", HELP]][: max(0, height - 1)]
     text = [row for line in [*writer.lines, writer.line] for row in wrapped(visible(line), columns)]
-    if width(text[-1]) >= columns:  # the cursor stands in the next row
-        text.append("")
-    text = text[-max(1, height - len(below)) :]
-    return text + below, (len(text) - 1, width(text[-1]))
+    to_cursor = wrapped(visible(writer.line[: writer.cursor]), columns)
+    row = len(text) - len(wrapped(visible(writer.line), columns)) + len(to_cursor) - 1
+    column = width(to_cursor[-1])
+    if column >= columns:  # the cursor stands in the next row
+        row, column = row + 1, 0
+        text += [""] * (row == len(text))
+    room = max(1, height - len(below))
+    start = max(0, min(len(text) - room, row))
+    return text[start : start + room] + below, (row - start, column)

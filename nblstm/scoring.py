@@ -54,6 +54,12 @@ class Score:
     bytes: int  # UTF-8 bytes they stand for
     unknown: int  # scored tokens that the vocabulary does not have
 
+    def __repr__(self) -> str:
+        return (
+            f"<Score: {self.loss:.4f} nats per token, perplexity {self.perplexity:.2f}, {self.bits_per_character:.4f} bits per "
+            f"character; {self.tokens:,} tokens, {self.unknown:,} unknown>"
+        )
+
     def __add__(self, other: Score) -> Score:
         """Add up the scores of two texts."""
         return Score(*(a + b for a, b in zip(vars(self).values(), vars(other).values())))
@@ -172,6 +178,7 @@ def stream(
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
+    chunks = vocabulary.read_pieces(chunks)
     if network.span:
         yield from _fill_in(network, vocabulary, chunks, alone, on_progress)
         return
@@ -218,7 +225,8 @@ def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> I
 
 
 def _encode(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
-    """Return (the text, as bytes at byte level; its ids (M,) int32)."""
+    """Return (the text as it is read, as bytes at byte level; its ids (M,) int32)."""
+    text = vocabulary.read(text)
     text = utf8(text) if vocabulary.level == "byte" else text
     return text, vocabulary.encode(text).astype(np.int32)
 
@@ -249,6 +257,18 @@ def _read_on(
         last = targets[-1:]
         on_progress(len(targets), size * len(targets) / len(ids))
     return nats, state
+
+
+def following_losses(network: Network, state: State, ids: np.ndarray) -> np.ndarray:
+    """Return -log p of each id of a text (M,) that follows `state`, by a network that reads from left to right."""
+    if not len(ids):
+        return np.empty(0, network.config.dtype)
+    ids = ids.astype(np.int32)
+    z = checks.distributions(network.logits(state.top), "behind the state")[0].astype(np.float64)
+    z -= z.max()
+    first = np.log(np.exp(z).sum()) - z[ids[0]]  # -log softmax
+    rest, _ = _read_on(network, ids[:1], ids[1:], state, 0, _no_progress)
+    return np.concatenate([[first], rest])
 
 
 # ---------------------------------------------------------------- many texts side by side
@@ -322,7 +342,7 @@ class _TokenText:
 
         self.vocabulary, self.size, self.characters = vocabulary, 0, 0
         self.first: Text | None = None
-        self.file = TokenFile(vocabulary, self._counted(chunks))
+        self.file = TokenFile(vocabulary, self._counted(vocabulary.read_pieces(chunks)))
         self.ids = self.file.ids
 
     def _counted(self, chunks: Iterable[Text]) -> Iterator[Text]:

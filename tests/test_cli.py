@@ -618,9 +618,11 @@ def test_several_files_folders_and_gz(command, corpus):
 
 
 def test_line_ends_are_kept(command, corpus):
-    """CRLF is two characters that the model learns and writes."""
+    """CRLF is a line end like others, or two characters that the model learns and writes."""
     (corpus / "crlf.txt").write_bytes(b"\r\n" * 1000)
-    assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n", "\r")
+    assert trained_on(command, "crlf.txt").vocabulary.tokens == ("<unk>", "\n")
+    kept = trained_on(command, "crlf.txt", "--newline", "keep", "--overwrite")
+    assert kept.vocabulary.tokens == ("<unk>", "\n", "\r")
 
 
 def test_encodings(command, corpus):
@@ -673,9 +675,9 @@ def test_an_epoch_line_fits_80_columns(steps, lr):
     session = SimpleNamespace(trainer=SimpleNamespace(config=SimpleNamespace(epochs=99)), task=found)
     report = SimpleNamespace(
         epoch=12.86, step=steps, smooth_loss=1.0352, valid_loss=1.1655, improved=True, lr=lr, seconds=3599,
-        tokens_per_second=109_600, validated=True, measures={},
+        tokens_per_second=109_600, validated=True, measures={}, sample=None,
     )  # fmt: skip
-    _render(session, report, progress, 0)
+    _render(session, report, progress)
     assert len(shown[0]) <= 80 and shown[0].startswith("epoch 12.86 step ") and shown[0].endswith(" 59:59 best")
 
 

@@ -1,5 +1,6 @@
 """Corpus: what can be read, what is refused and how, the split, and memory."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -320,7 +321,7 @@ def test_nul_in_a_path():
 def test_split_is_contiguous_by_characters(write):
     """The first int(n * 0.9) characters train, the rest validates, and the vocabulary comes from the first alone."""
     text = "héllo wörld\r\n" * 20 + "Z" * 5
-    corpus = load_corpus(write("a", text))
+    corpus = load_corpus(write("a", text), newline="keep")
     cut = int(len(text) * 0.9)
     assert corpus.vocabulary == Vocabulary.build([text[:cut]], "char")
     np.testing.assert_array_equal(corpus.train, corpus.vocabulary.encode(text[:cut]))
@@ -385,7 +386,8 @@ def test_settings_reach_the_vocabulary(write):
     text = " ".join(f"w{i} w{i}" for i in range(400)) + " once"
     options = dict(level="word", tokenizer="whitespace", min_count=2, max_vocab=300)
     corpus = load_corpus(write("a", text), valid_fraction=0, **options)
-    assert corpus.vocabulary == Vocabulary.build([text], **options) and len(corpus.vocabulary) == 300
+    built = dataclasses.replace(Vocabulary.build([text], **options), newline="lf")
+    assert corpus.vocabulary == built and len(corpus.vocabulary) == 300
     assert corpus.train.dtype == np.uint16 and corpus.train_unknown == 801 - 598
 
 
@@ -535,7 +537,9 @@ def test_memory_does_not_grow_with_the_corpus(write):
 
 
 def word_corpus(write, text, tokenizer="default", fraction=0.1):
-    corpus = load_corpus(write("words", text), level="word", tokenizer=tokenizer, valid_fraction=fraction)
+    corpus = load_corpus(
+        write("words", text), level="word", tokenizer=tokenizer, valid_fraction=fraction, newline="keep"
+    )
     return corpus, int(len(text) * (1 - fraction))
 
 

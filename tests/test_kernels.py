@@ -317,6 +317,8 @@ FILTERS = [
     {"top_k": 100}, {"top_p": 0.7}, {"top_p": 1e-9}, {"min_p": 0.2}, {"min_p": 1.0}, {"typical_p": 0.4},
     {"repetition_penalty": 1.8}, {"repetition_penalty": 100.0, "repetition_window": 4}, {"repetition_penalty": 0.5},
     {"no_repeat_ngram": 1}, {"no_repeat_ngram": 2}, {"no_repeat_ngram": 2, "temperature": 0.0},
+    {"presence_penalty": 1.5}, {"frequency_penalty": 0.7, "repetition_window": 9},
+    {"presence_penalty": -2.0, "frequency_penalty": 0.3, "repetition_penalty": 1.4},
     {"temperature": 0.7, "top_k": 12, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.8, "repetition_penalty": 1.2,
      "repetition_window": 9, "no_repeat_ngram": 3},
 ]  # fmt: skip

@@ -109,6 +109,88 @@ def test_a_model_that_knows_no_newline_begins_after_a_carriage_return(tmp_path):
     assert line.nats == pytest.approx(after.nats, rel=1e-6)
 
 
+# ---------------------------------------------------------------- what a model reads
+
+
+def trained_with(tmp_path, end, name="m", **settings):
+    """The file of a model that was trained on the verse, its line ends being `end`."""
+    (tmp_path / f"{name}.txt").write_bytes(((VERSE + "\n") * 9).replace("\n", end).encode())
+    told = []
+    output = tmp_path / f"{name}.safetensors"
+    quick = {k: v for k, v in QUICK.items() if "init_from" not in settings or k not in ("hidden_size", "num_layers")}
+    nblstm.train(tmp_path / f"{name}.txt", output, on_message=told.append, overwrite=True, **{**quick, **settings})
+    return output, told
+
+
+@each("settings", [{}, {"level": "word"}, {"level": "byte", "newline": "lf"}, {"documents": "blank-line"}], ids=str)
+def test_a_text_gives_the_same_model_with_any_line_end(tmp_path, settings):
+    """Weights, vocabulary and fingerprint are equal; how many line ends were another is said once."""
+    files, told = [], []
+    for end in ("\n", "\r\n", "\r"):
+        output, messages = trained_with(tmp_path, end, **settings)
+        files, told = [*files, output.read_bytes()], [*told, messages]
+    assert files[0] == files[1] == files[2] and not told[0]
+    ends = 9 if "documents" in settings else 27  # those behind a document are no part of it
+    for messages in told[1:]:
+        assert messages == [
+            f'{ends} line ends of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.'
+        ]
+
+
+def test_line_ends_can_be_kept(tmp_path):
+    """Then CR is a token, as it is of bytes unless they are told otherwise; nothing is said."""
+    for settings in ({"newline": "keep"}, {"level": "byte"}):
+        output, told = trained_with(tmp_path, "\r\n", **settings)
+        model = nblstm.load(output)
+        assert model.encode("a\r\n").size == 3 and not told
+        assert "\n" not in model.vocabulary.unknown("\r\n") and not model.vocabulary.unknown("\r")
+
+
+@ENDS
+@each("level", ["char", "word", "byte"])
+def test_scoring_and_prompts_read_line_ends_as_training_did(command, tmp_path, monkeypatch, level, end):
+    """A model of LF gives a text the same score with any line end, in the library and in every command."""
+    monkeypatch.chdir(tmp_path)
+    output, _ = trained_with(tmp_path, "\r\n", level=level, newline="lf")
+    model, plain = nblstm.load(output), VERSE * 2
+    text = plain.replace("\n", end)
+    assert model.score(text, "numpy") == model.score(plain, "numpy")
+    if level == "char":
+        pieces = model.score(iter(text), "numpy")
+        assert (pieces.tokens, pieces.nats) == (
+            len(plain) - 1,
+            pytest.approx(model.score(plain, "numpy").nats, rel=1e-4),
+        )
+    assert list(model.score_lines([text], "numpy")) == list(model.score_lines([plain], "numpy"))
+    assert model.surprisals(text, "numpy").tokens == model.surprisals(plain, "numpy").tokens
+    assert "".join(model.generate(text, n=9, seed=1)) == "".join(model.generate(plain, n=9, seed=1))
+    for name, content in (("plain", plain), ("text", text)):
+        (tmp_path / name).write_bytes(content.encode())
+    for ask in (["eval"], ["eval", "--streams", 2], ["score", "--by", "file"], ["score", "--by", "blank-line"]):
+        shown = [command(*ask, name, "-m", output).out.replace("plain", "text ") for name in ("plain", "text")]
+        assert shown[0].split() == shown[1].split(), ask
+
+
+def test_a_model_that_training_starts_from_says_which(tmp_path):
+    """Its line ends are read; asking for others is an error."""
+    kept, _ = trained_with(tmp_path, "\r\n", "kept", newline="keep")
+    tuned, told = trained_with(tmp_path, "\r\n", "tuned", init_from=kept)
+    assert nblstm.load(tuned).vocabulary == nblstm.load(kept).vocabulary and not told
+    with pytest.raises(nblstm.ConfigError, match="newline"):
+        trained_with(tmp_path, "\n", init_from=trained_with(tmp_path, "\n")[0], newline="keep")
+
+
+def test_models_without_the_setting_keep_line_ends(model):
+    """A vocabulary says nothing of line ends where they are kept, as all did before."""
+    assert model.vocabulary.to_dict()["newline"] == "lf"
+    fields = {name: value for name, value in model.vocabulary.to_dict().items() if name != "newline"}
+    old = nblstm.Vocabulary.from_dict(fields)
+    assert old.newline == "keep" and old.to_dict() == fields and old.unknown("\r\n") == ["\r"]
+    for wrong in ("LF", None, 1):
+        with pytest.raises(nblstm.ModelFileError, match="newline"):
+            nblstm.Vocabulary.from_dict({**fields, "newline": wrong})
+
+
 # ---------------------------------------------------------------- novelty
 
 

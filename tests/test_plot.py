@@ -19,9 +19,9 @@ from nblstm.reporting.charts import (
     number_text,
     standalone,
 )  # fmt: skip
-from nblstm.reporting.curves import distinct_names, loss_chart
+from nblstm.reporting.curves import cut_above, distinct_names, limit, loss_chart
 from nblstm.reporting.durations import duration_text
-from nblstm.reporting.metrics import Metrics, read_metrics, run_name
+from nblstm.reporting.metrics import AXES, Metrics, read_metrics, run_name
 
 HEADER = "step,epoch,tokens,seconds,lr,loss,smooth_loss,gradient_norm,tokens_per_second,valid_loss\r\n"
 ROWS = ["1,0.1,100,2.5,0.01,4.1,4.0,0.3,1000,\r\n", "5,0.5,500,3.5,0.01,3.1,3.0,0.3,1000,3.5\r\n"]
@@ -194,6 +194,45 @@ def test_loss_charts_of_one_and_of_several_runs(metrics, x):
     assert len(drawn(many)) == 2 * len(runs) and {"<b>&", "a < b", "run19"} <= set(texts(many))
     assert max(float(line.get("x2")) for line in ElementTree.fromstring(many).iter(f"{SVG}line")) <= 760
     assert "http" not in many.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_losses_far_above_the_others_are_cut_off():
+    """The scale is that of most losses; a curve enters where it crosses the limit, and a spike leaves the chart."""
+    x = np.arange(101.0)
+    y = np.where(x < 2, 100.0, 3 - x / 50)
+    y[50] = 40.0
+    high = limit([Curve(x, y, 0)])
+    assert 2.9 < high < 5
+    cut = cut_above(Curve(x, y, 0), high)
+    assert (
+        cut.y.max() == high and 1 < cut.x[0] < 2 and len(cut.x) == 98 + 3
+    )  # the crossings of the start and of the spike
+    run = Metrics("run", {**dict.fromkeys(AXES, x), "smooth_loss": y, "valid_loss": np.full(101, np.nan)})
+    ticks = [float(text) for text in texts(loss_chart([run])) if text and text.replace(".", "").isdigit()]
+    assert max(tick for tick in ticks if tick not in x) < 5
+    assert "100" in texts(loss_chart([run], whole=True))
+
+
+def test_a_lone_run_says_its_best_and_last_values():
+    """The least validation loss is marked and named, the ends of both curves tell their values, every dot on hover."""
+    x = np.arange(1.0, 6)
+    columns = {
+        **dict.fromkeys(AXES, x),
+        "smooth_loss": x[::-1] / 2 + 1,
+        "valid_loss": np.array([3, 2.5, 2.25, 2.4, 2.7]),
+    }
+    chart = loss_chart([Metrics("run", columns)], "epoch")
+    assert {"best 2.25", "2.7", "1.5"} <= set(texts(chart)) and 'class="best"' in chart
+    assert {"3: 2.25", "5: 1.5"} <= {title.text for title in ElementTree.fromstring(chart).iter(f"{SVG}title")}
+
+
+def test_hours_are_read_as_hours():
+    """h:mm from an hour on, m:ss below it; the label says which."""
+    for end, tick, label in ((7200.0, "1:30", "h:mm"), (300.0, "2:00", "m:ss")):
+        x = np.linspace(0, end, 20)
+        columns = {**dict.fromkeys(AXES, x), "smooth_loss": 2 + 0 * x, "valid_loss": np.full(20, np.nan)}
+        written = texts(loss_chart([Metrics("run", columns)], "seconds"))
+        assert tick in written and f"time spent training ({label})" in written
 
 
 # ---------------------------------------------------------------- the command

@@ -4,6 +4,7 @@ import errno
 import io
 import math
 import os
+import time
 
 import pytest
 from nblstm.cli.progress import Progress
@@ -192,6 +193,25 @@ def test_what_is_not_known_is_left_out():
     stream = io.StringIO()
     on(stream)[0].update(0.5, 1, None, math.nan, math.inf, math.inf)
     assert stream.getvalue() == "epoch 1  50 %  loss nan\n"
+
+
+def test_seconds_are_counted_while_something_is_waited_for():
+    """On a terminal the line counts on by itself, and is gone with the next news; elsewhere it is a line."""
+    stream = Terminal()
+    progress = Progress(stream, columns=lambda: 40)
+    progress.wait("compiling")
+    deadline = time.monotonic() + 30
+    while "compiling  1 s" not in stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    progress.update(0.5, 1)
+    seen = stream.getvalue()
+    assert "compiling  0 s" in seen and "compiling  1 s" in seen and seen.split(ERASE)[-1].startswith("epoch 1 [")
+    progress.wait("compiling")
+    progress.close()
+    assert stream.getvalue().endswith(ERASE)
+    plain = io.StringIO()
+    Progress(plain).wait("compiling")
+    assert plain.getvalue() == "compiling\n"
 
 
 # ---------------------------------------------------------------------------------------------- never in the way

@@ -19,10 +19,11 @@ NOT_FLAGS = {
     "nblstm/__main__.py",
     "nblstm/reporting/style.py",
     "nblstm/reporting/theme.py",
+    "nblstm/reporting/recipe.py",
     "nblstm/exporting/c_source.py",
     "nblstm/exporting/c_classifier_source.py",
     "nblstm/exporting/py_source.py",
-}  # `python -m`; names of colours; rules of comments
+}  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 
 VERBS = set(
     """Add Advance Apply Break Build Call Change Check Choose Clip Close Compile Compute Continue Convert Copy Count Cut

@@ -7,10 +7,11 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,7 +26,9 @@ from nblstm.reporting import copying, surprisal, theme
 from nblstm.reporting.activations import activations, saturation
 from nblstm.reporting.cells import correlations, features, readable_cells
 from nblstm.reporting.copying import longest_copy
+from nblstm.reporting.history import read_history
 from nblstm.reporting.page import render
+from nblstm.reporting.recipe import command_line
 from nblstm.reporting.report import make_report
 from nblstm.reporting.surprisal import surprisals
 from nblstm.reporting.tokens import label, pieces, printable
@@ -38,14 +41,62 @@ from nblstm.text.vocabulary import Vocabulary
 
 
 def test_another_corpus_is_not_taken_for_the_training_text(command, folder):
-    """Fewer tokens than the model was trained on are refused; as many under another name are told loudly."""
+    """Fewer tokens than the model was trained on are refused, and so is any text that differs; a copy is not."""
+    text = (folder / "corpus.txt").read_bytes()
     (folder / "short.txt").write_text("Shall I compare thee", encoding="utf-8")
     refused = command("report", "--corpus", "short.txt")
     assert refused.code == 1 and "not the text" in refused.err and "corpus.txt" in refused.err and not refused.out
+    (folder / "other.txt").write_bytes(text)
+    assert "WARNING" not in command("report", "--corpus", "other.txt", "-n", 9).err
+    for changed in (b"X" + text[1:], b"X" + text, text.replace(b"thee", b"them") + text):
+        (folder / "corpus.txt").write_bytes(changed)
+        assert_refused_after(
+            command("report", "--corpus", "corpus.txt", "-n", 9), "not the text", "corpus.txt", "changed"
+        )
+    (folder / "corpus.txt").write_bytes(text + b"and more")  # behind what was learned there may be anything
+    assert command("report", "--corpus", "corpus.txt", "-n", 9).code == 0
+
+
+def test_a_model_that_does_not_know_its_text(command, folder):
+    """Files without its fingerprint, as they were before, still tell of another name."""
+    model = nblstm.load("model.safetensors")
+    training = {name: value for name, value in model.training.items() if name not in ("fingerprint", "text")}
+    LanguageModel(model.config, model.vocabulary, model.parameters, training).save("old.safetensors")
     (folder / "other.txt").write_bytes((folder / "corpus.txt").read_bytes())
-    told = command("report", "--corpus", "other.txt", "-n", 9)
+    told = command("report", "-m", "old.safetensors", "--corpus", "other.txt", "-n", 9)
     assert told.code == 0 and "WARNING: the model was trained on corpus.txt, not on other.txt" in told.err
-    assert "WARNING" not in command("report", "--corpus", "corpus.txt", "-n", 9).err
+    assert "WARNING" not in command("report", "-m", "old.safetensors", "--corpus", "corpus.txt", "-n", 9).err
+
+
+def test_texts_are_read_as_in_training(command, folder):
+    """Encoding, documents, files of a folder: what a report is not told it knows from the model's file."""
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_bytes((VERSE * 5 + "é\n").encode("latin-1"))
+    (folder / "texts" / "b.md").write_text("left out")
+    (folder / "texts" / "c.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    asked = ["--include", "*.txt", "--encoding", "latin-1", "--documents", "blank-line", "--valid-fraction", 0]
+    small = ["--hidden-size", 8, "--num-layers", 1, "--steps", 2, "-o", "docs.safetensors"]
+    assert command("train", "texts", *asked, *small).code == 0
+    shown = command("report", "-m", "docs.safetensors", "--corpus", "texts", "-n", 9)
+    assert shown.code == 0 and "1 file of texts are read, 1 skipped as no text: c.txt." in shown.err
+    refused = command("report", "-m", "docs.safetensors", "--corpus", "texts", "-n", 9, "--documents", "line")
+    assert_refused_after(refused, "not the text", "documents")
+
+
+def assert_refused_after(outcome, *words):
+    """The last line of stderr is an error that says these words."""
+    assert outcome.code == FAILURE and outcome.err.splitlines()[-1].startswith("Error: ")
+    assert all(word in outcome.err.splitlines()[-1] for word in words), outcome.err
+
+
+def test_a_report_of_the_demo_brings_its_text(command, tmp_path, monkeypatch):
+    """--demo is the text of train --demo, with which --corpus makes no sense."""
+    monkeypatch.chdir(tmp_path)
+    command("train", "--demo", "--hidden-size", 8, "--num-layers", 1, "--steps", 1, "-q")
+    monkeypatch.setattr("nblstm.reporting.report._loss", lambda model, ids: 1.0)
+    shown = command("report", "--demo", "-n", 5)
+    assert shown.code == 0 and "reading the demo text" in shown.err
+    assert_refused(command("report", "--demo", "--corpus", "a"), USAGE, "--demo", "--corpus")
 
 
 def test_activations_equal_pytorchs():
@@ -221,6 +272,8 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
     [
         (1.5, 1.52, [], "underfitting"),
         (1.5, 1.4, [], "underfitting"),
+        (1.5, 1.52, [3, 2, 1.52], "underfitting"),  # a small gap, and still falling
+        (1.5, 1.52, [1.6, 1.521, 1.52], "fine"),  # a small gap, but the loss has levelled off
         (1.4, 1.6, [2, 1.7, 1.6], "fine"),
         (0.5, 1.6, [], "overfitting"),
         (None, None, [2, 1.5, 1.6], "overfitting"),
@@ -473,6 +526,78 @@ def test_documents_kept_for_validation_are_held_out(tmp_path, monkeypatch):
     assert len(dict(report.verdicts[0].figures)) == 3
 
 
+def page_of(model, folder, **settings):
+    """The page of a model that is saved first."""
+    model.save(folder / "m.safetensors")
+    return render(make_report(folder / "m.safetensors", model, n=20, **settings))
+
+
+def test_the_command_line_that_makes_a_model(tmp_path, monkeypatch):
+    """Settings that are not the default, from the model's file: run again, it writes the same file."""
+    from nblstm.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a text.txt").write_text(VERSE * 20)
+    settings = {
+        "hidden_size": 8, "num_layers": 1, "steps": 3, "optimizer": "sgd", "lr": 0.5, "momentum": 0.8, "level": "word",
+        "min_count": 2, "residual": True, "schedule": "constant", "seed": 4, "batch_size": 2, "bptt": 8, "dropout": 0.25,
+        "valid_fraction": 0.2,
+    }  # fmt: skip
+    model = nblstm.train("a text.txt", "m.safetensors", **settings)
+    command = command_line(model)
+    assert command.startswith("nblstm train 'a text.txt' --level word ") and "--momentum 0.8" in command
+    assert "epochs" not in command and "embedding" not in command and "--threads" not in command
+    assert run([*shlex.split(command)[1:], "-o", "again.safetensors", "-q"]) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    assert escape(command) in page_of(model, tmp_path)
+    for facts in ({}, {"corpus": ["a"]}, {"corpus": ["a"], "config": {"lr": "x"}}, {"corpus": [1], "config": {}}):
+        other = LanguageModel(model.config, model.vocabulary, model.parameters, facts)
+        assert command_line(other) is None and "comes from" not in page_of(other, tmp_path)
+
+
+def test_the_page_says_what_it_is_of(model, tmp_path):
+    """The version, and the day that the model's file was written."""
+    model.save(tmp_path / "m.safetensors")
+    os.utime(tmp_path / "m.safetensors", (0, 86400 * 365.5))
+    page = render(make_report(tmp_path / "m.safetensors", model, n=5))
+    assert f"nblstm report {nblstm.__version__} of a model file of 1971-01-01" in page
+
+
+def test_samples_that_show_nothing_say_so(model, tmp_path):
+    """No text at all, and one of white space only."""
+    report = dataclasses.replace(make_report(path_of(model, tmp_path), model, n=5), history=[])
+    for text, words in (("", "(nothing: it ended at once)"), (" \n ", "(only white space: 3 characters)")):
+        samples = [dataclasses.replace(sample, texts=[text]) for sample in report.samples]
+        assert render(dataclasses.replace(report, samples=samples)).count(words) == 5
+
+
+def path_of(model, folder):
+    model.save(folder / "m.safetensors")
+    return folder / "m.safetensors"
+
+
+def test_what_was_written_while_training(model, tmp_path):
+    """A table of at most ten texts, the first and the last among them; markup stays text; other files are refused."""
+    rows = [{"step": k, "epoch": k / 2, "loss": 3.0 - k / 50, "text": f"<b>text {k}"} for k in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"half')
+    found = read_history(tmp_path / "a.jsonl")
+    page = page_of(model, tmp_path, history=found)
+    assert len(found) == 100 and page.count("&lt;b&gt;text") == 10
+    assert "&lt;b&gt;text 0<" in page and "&lt;b&gt;text 99<" in page and "49.50" in page
+    for line, words in (("x", "JSON"), ("{}", "step"), (json.dumps({**rows[0], "loss": "1"}), "loss")):
+        (tmp_path / "b.jsonl").write_text(json.dumps(rows[0]) + f"\n{line}\n")
+        with pytest.raises(nblstm.ReportError, match=f"line 2.*{words}"):
+            read_history(tmp_path / "b.jsonl")
+
+
+def test_a_page_shows_rate_gradient_and_speed(command, folder):
+    """A small chart of each beside the losses; files without these columns have none."""
+    assert command("report", "-n", 5).code == 0
+    page = (folder / "report.html").read_text()
+    assert all(f"{name} over update" in page or f">{name}<" in page for name in ("learning rate", "tokens a second"))
+    assert page.count("<svg") == 2 + 3 + 3 + 1  # losses wide and narrow, panels, gates, the dot of a layer
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -554,7 +679,7 @@ onload = () => {
   tokens[9].click();
   found.tap = panel.innerText;
   found.stops = text.querySelectorAll("[tabindex='0']").length;
-  const cells = () => [...page.querySelectorAll("#cell-text b")].map(token => token.className).join(" ");
+  const cells = () => [...page.querySelectorAll(".cell b")].map(token => token.className).join(" ");
   found.before = cells();
   page.querySelector(".pill:nth-of-type(2) input").click();
   found.after = cells();

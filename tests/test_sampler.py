@@ -50,15 +50,17 @@ def draws(logits, backend="numpy", banned=(), n=5, num_samples=2000, **settings)
 
 
 def filtered(logits, history=(), temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0, repetition_penalty=1.0,
-             repetition_window=64, no_repeat_ngram=0):  # fmt: skip
+             repetition_window=64, no_repeat_ngram=0, presence_penalty=0.0, frequency_penalty=0.0):  # fmt: skip
     """The probabilities after every filter, from the papers' definitions with Python's lists: distinct logits only."""
     kept = dict(enumerate(map(float, logits)))
     size, history = no_repeat_ngram, list(history)
     repeats = {v for v in kept for i in range(len(history) - size + 1)
                if size and history[i : i + size] == [*history[len(history) - size + 1 :], v]}  # fmt: skip
     kept = {v: z for v, z in kept.items() if v not in repeats} or kept
-    for v in set(history[-repetition_window:] if repetition_window else history) & set(kept):
+    looked_at = history[-repetition_window:] if repetition_window else history
+    for v in set(looked_at) & set(kept):
         kept[v] = kept[v] / repetition_penalty if kept[v] > 0 else kept[v] * repetition_penalty
+        kept[v] -= presence_penalty + frequency_penalty * looked_at.count(v)
     peak = max(kept.values())
     p = normalized({v: math.exp((z - peak) / temperature) for v, z in kept.items()})
     if top_k:
@@ -88,7 +90,8 @@ HISTORY = [2, 4, 2, 0, 4, 2]
 FILTERS = [
     {}, {"temperature": 0.5}, {"temperature": 2.0}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.3}, {"typical_p": 0.5},
     {"repetition_penalty": 1.5}, {"repetition_penalty": 3.0, "repetition_window": 3}, {"no_repeat_ngram": 1},
-    {"no_repeat_ngram": 2}, {"no_repeat_ngram": 3}, {"top_k": 5, "top_p": 0.9}, {"top_p": 0.95, "typical_p": 0.6},
+    {"no_repeat_ngram": 2}, {"no_repeat_ngram": 3}, {"presence_penalty": 1.0}, {"frequency_penalty": 0.4},
+    {"presence_penalty": 0.5, "frequency_penalty": 0.2, "repetition_penalty": 1.2, "repetition_window": 4}, {"top_k": 5, "top_p": 0.9}, {"top_p": 0.95, "typical_p": 0.6},
     {"temperature": 1.5, "min_p": 0.05, "typical_p": 0.9},
     {"temperature": 1.3, "top_k": 5, "top_p": 0.95, "min_p": 0.02, "typical_p": 0.95, "repetition_penalty": 1.3,
      "repetition_window": 2, "no_repeat_ngram": 2},

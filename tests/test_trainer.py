@@ -393,3 +393,44 @@ def test_a_chunk_in_which_no_target_counts_teaches_nothing():
     trainer = make_trainer(steps=2, weight_decay=0.0)
     trainer.network.head.classes, trainer.network.head.smoothing = np.zeros(7, np.float32), 0.1
     assert [(report.loss, report.gradient_norm) for report in trainer.run() if not report.validated] == [(0.0, 0.0)] * 2
+
+
+def test_compiling_takes_none_of_the_time(monkeypatch):
+    """Kernels that an update or the first validation compiles do not count, neither in `seconds` nor in the pace."""
+    clock, compiled = [0.0], [0.0]
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(trainer_module, "compiled_seconds", lambda: compiled[0])
+
+    def work(seconds, compiling=0.0):
+        clock[0] += seconds + compiling
+        compiled[0] += compiling
+
+    trainer = make_trainer(backend="numpy", epochs=2)
+    losses = trainer.network.loss_and_gradient
+    trainer.network.loss_and_gradient = lambda *args: (work(1.0, 20.0 if trainer.step == 1 else 0.0), losses(*args))[1]
+    validate = trainer.measure
+    trainer.measure = lambda *args: (work(3.0, 30.0 if not trainer.validated_step else 0.0), validate(*args))[1]
+    reports = list(trainer.run())
+    assert reports[-1].seconds == 2 * CHUNKS - 1 + 2 * 3  # the first update is not counted
+    assert reports[1].tokens_per_second == pytest.approx(32)
+
+
+def test_nested_compiling_counts_once(monkeypatch):
+    """A kernel that is compiled for another one takes the time that both take together."""
+    from nblstm.kernels import compiling
+
+    clock = iter(range(99))
+    monkeypatch.setattr(compiling, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    before = compiling.compiled_seconds()
+    with compiling.counted(), compiling.counted():
+        next(clock)
+    assert compiling.compiled_seconds() - before == 2
+
+
+def test_a_validation_tells_how_far_it_is():
+    """`validating` rises from 0 while its chunks are read, and is None outside."""
+    trainer, shares = make_trainer(backend="numpy", steps=1), []
+    assert not any(report.validated and trainer.validating is not None for report in trainer.run(
+        lambda: bool(trainer.validating is not None and shares.append(trainer.validating))
+    ))  # fmt: skip
+    assert shares[0] == 0 and shares == sorted(shares) and trainer.validating is None

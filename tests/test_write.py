@@ -80,7 +80,7 @@ def person(*args, code=None):
         yield someone
         assert termios.tcgetattr(someone.slave) == someone.settings
         after = someone.seen.split(terminal.LEAVE)[-1].strip()
-        assert terminal.LEAVE in someone.seen and (not after or after.startswith("Error: "))
+        assert terminal.LEAVE in someone.seen and (not after or after.startswith(("Error: ", "wrote ", "replaced ")))
     finally:
         someone.process.kill()
         someone.process.stdout.close()
@@ -109,6 +109,32 @@ def test_typing_choosing_and_accepting(folder, model):
         someone.type("x\x7f\rThou\x04")
         code, out = someone.ends()
     assert (code, out) == (0, f"Shall{offered[1]}\nThou\n")
+
+
+def test_a_file_is_opened_edited_and_saved(folder):
+    """Arrows move the cursor, Ctrl-Z undoes, Esc hides what is offered; at the end the file has the text."""
+    (folder / "story.txt").write_bytes(b"Shall I\r\nThu")
+    with person("--open", "story.txt") as someone:
+        someone.sees("Thu", "Esc hides", fits=lambda rows: "> " in "".join(rows))
+        someone.type("\x1b[D")
+        someone.type("o")
+        someone.sees("Thou")
+        someone.type("\x1b[H\x1b[Fx")
+        someone.sees("Thoux")
+        someone.type("\x1a\x1b")
+        someone.sees("Thou", "Shall I", fits=lambda rows: "> " not in "".join(rows))
+        someone.type("\x04")
+        assert someone.ends() == (0, "")
+    assert (folder / "story.txt").read_bytes() == b"Shall I\nThou"
+
+
+def test_a_new_file_is_written(folder):
+    """One that is not there begins empty."""
+    with person("--open", "new.txt") as someone:
+        someone.sees("Tab takes it")
+        someone.type("Thou\x04")
+        assert someone.ends() == (0, "")
+    assert (folder / "new.txt").read_text() == "Thou"
 
 
 def test_wide_characters_and_another_size(folder):
@@ -189,7 +215,10 @@ def test_a_dumb_terminal(folder, monkeypatch):
         terminal.check()
 
 
-@each("args", [["--continuations", 0], ["--continuations", 10], ["--until", "page"], ["-n", 0]])
+@each(
+    "args",
+    [["--prompt", "a", "--open", "b"], ["--continuations", 0], ["--continuations", 10], ["--until", "page"], ["-n", 0]],
+)
 def test_wrong_options(command, folder, args):
     """Exit code 2 before anything is read."""
     assert command("write", "-m", "no such model", *args).code == 2
@@ -224,6 +253,9 @@ def test_keys():
     assert terminal.named("a\té\x1b[A\x1bOB\r\x7f\x03漢") == [
         "a", "tab", "é", "up", "down", "enter", "backspace", "end", "漢"
     ]  # fmt: skip
+    assert terminal.named("\x1b[C\x1bOD\x1a\x1b\x1b[H\x05") == [
+        "right", "left", "undo", "escape", "line-start", "line-end"
+    ]  # fmt: skip
     assert terminal.named("\x1b[1;5C\x1b[3~\x1bx\x00\x1b[") == ["["]
 
 
@@ -231,7 +263,7 @@ class Written:
     """As much of a CoWriter as the layout asks for."""
 
     def __init__(self, lines, line, selected=0):
-        self.lines, self.line, self.selected = lines, line, selected
+        self.lines, self.line, self.selected, self.cursor = lines, line, selected, len(line)
 
 
 @each("height", [1, 2, 3, 5, 8, 30])
@@ -244,6 +276,16 @@ def test_layout(columns, height):
     assert "the end".endswith(rows[row]) and column == len(rows[row]) < columns
     if height >= 8:
         assert rows[row + 2 : row + 4] == ["  one"[:columns], "> two"[:columns]] and rows[-1] == HELP[:columns]
+
+
+def test_the_cursor_within_a_line():
+    """It stands in the row of its place, which is on the screen however long the line is; a search is shown as one."""
+    writer = Written(["first"], "abcdefghij" * 9)
+    for place in (0, 3, 4, 41, 90):
+        writer.cursor = place
+        rows, (row, column) = layout(writer, None, 4, 12)
+        assert column == place % 4 and rows[row].startswith(writer.line[place // 4 * 4 : place])
+    assert any(row.startswith("sear") for row in rows)
 
 
 def test_the_cursor_behind_a_full_row():

@@ -12,7 +12,9 @@ from nblstm.config.checks import (
     at_least,
     at_most,
     check_types,
+    is_number,
     one_of,
+    said,
     strings,
 )
 from nblstm.errors import ConfigError
@@ -20,6 +22,7 @@ from nblstm.errors import ConfigError
 BACKENDS = ("auto", "numpy", "cpu", "cuda")
 UNTIL = ("word", "line")
 MAX_BEAM = 10_000  # texts side by side in a search
+MAX_BIAS = 100  # of a logit
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,11 @@ class SampleConfig(Config):
     min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
     typical_p: float = 1.0  # draw from the tokens of most typical surprise that together have this probability
     repetition_penalty: float = 1.0  # divides the positive logits of tokens that were there, multiplies the negative
-    repetition_window: int = 64  # tokens that the penalty looks back; 0: all
+    repetition_window: int = 64  # tokens that the penalties look back; 0: all
+    presence_penalty: float = 0.0  # what the logit of a token that was there loses
+    frequency_penalty: float = 0.0  # what it loses for each time that the token was there
     no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
+    logit_bias: dict | None = None  # token -> what is added to its logit; -MAX_BIAS: it never comes
     seed: int | None = None  # None draws a fresh one
     num_samples: int = 1  # texts
     backend: str = "auto"  # numpy | cpu | cuda | auto: whichever is expected to finish first
@@ -47,6 +53,12 @@ class SampleConfig(Config):
         at_most(self, 1, "top_p", "min_p", "typical_p")
         at_least(self, 0.01, "repetition_penalty")
         at_most(self, 100, "repetition_penalty")
+        at_least(self, -MAX_BIAS, "presence_penalty", "frequency_penalty")
+        at_most(self, MAX_BIAS, "presence_penalty", "frequency_penalty")
+        for token, bias in (self.logit_bias or {}).items():
+            if not (is_number(bias) and -MAX_BIAS <= bias <= MAX_BIAS and isinstance(token, str)):
+                rule = f"must be numbers from -{MAX_BIAS} to {MAX_BIAS}"
+                raise ConfigError(f"logit_bias {rule}, got {said(bias)} for {said(token)}.")
         at_most(self, MAX_TOKENS, "top_k", "repetition_window", "no_repeat_ngram")
         at_most(self, MAX_TOKENS, "n")
         at_most(self, MAX_SIZE, "num_samples")
@@ -92,11 +104,14 @@ class WriteConfig(Config):
     continuations: int = 3  # how many
     until: str = "word"  # word | line: where a continuation ends
     n: int = 40  # most tokens of a continuation
+    temperature: float = 0.0  # 0 offers the likeliest; above, they are drawn, the higher the bolder
+    seed: int | None = None  # of what is drawn; None draws a fresh one
     backend: str = "auto"  # numpy | cpu | cuda | auto: numpy, which starts at once
 
     def __post_init__(self) -> None:
         check_types(self)
         at_least(self, 1, "continuations", "n")
+        at_least(self, 0, "temperature", "seed")
         at_most(self, 9, "continuations")
         at_most(self, 1000, "n")
         one_of(self, "until", UNTIL)

@@ -10,6 +10,7 @@ from nblstm.errors import ConfigError
 LEVELS = ("char", "word", "byte")
 TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
+NEWLINES = ("keep", "lf")
 PADDINGS = ("pre", "post")
 DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head
 
@@ -23,6 +24,7 @@ class TextConfig(Config):
     min_count: int = 1  # tokens that are rarer become <unk>
     max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
+    newline: str | None = None  # keep | lf: CRLF and CR are read as LF; None means lf, at byte level keep
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
     include: str = "*"  # names that files in folders have, such as *.txt
     documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
@@ -31,6 +33,8 @@ class TextConfig(Config):
         check_types(self)
         one_of(self, "level", LEVELS)
         one_of(self, "tokenizer", TOKENIZERS)
+        if self.newline is not None:
+            one_of(self, "newline", NEWLINES)
         if self.documents is not None:
             one_of(self, "documents", DOCUMENTS)
         if not self.include:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -122,6 +123,7 @@ class TargetWeights(Recipe):
 class TrainConfig(TargetWeights):
     """How a network that reads text is trained; stored in the checkpoint."""
 
+    valid_every: str | int | None = None  # updates, or time as in 90s, 5m, 1h, between validations inside an epoch
     bptt: int = 64  # T: tokens per stream between two updates (truncated back-propagation through time)
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
@@ -136,6 +138,7 @@ class TrainConfig(TargetWeights):
         super().__post_init__()
         at_least(self, 1, "bptt", "num_buckets", "tokens_per_batch")
         at_most(self, MAX_SIZE, "bptt", "num_buckets", "tokens_per_batch")
+        _ = self.valid_interval  # ConfigError for what is none
         one_of(self, "device", DEVICES)
         one_of(self, "precision", PRECISIONS)
         one_of(self, "on_divergence", ON_DIVERGENCE)
@@ -143,6 +146,19 @@ class TrainConfig(TargetWeights):
             raise ConfigError("precision half is for device cuda; choose precision single.")
         if self.boundaries is not None and self.num_buckets is not None:
             raise ConfigError(f"num_buckets is for automatic buckets; leave it out, or buckets {self.buckets!r}.")
+
+    @property
+    def valid_interval(self) -> tuple[int | None, float | None]:
+        """(updates, seconds) between validations inside an epoch; None for the one that does not count."""
+        if self.valid_every is None:
+            return None, None
+        found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)([smh])", str(self.valid_every))
+        updates, amount, unit = found.groups() if found else (None, None, None)
+        count = float(updates or amount or 0)
+        if not 0 < count <= MAX_COUNT:
+            rule = "must be a number of updates from 1 on, or a time such as 90s, 5m or 1h"
+            raise ConfigError(f"valid_every {rule}, got {said(self.valid_every)}.")
+        return (int(count), None) if unit is None else (None, count * {"s": 1, "m": 60, "h": 3600}[unit])
 
     @property
     def boundaries(self) -> tuple[int, ...] | None:

@@ -100,8 +100,12 @@ class BeamSearch:
         config: BeamConfig,
         ending: Ending | None = None,
         first: np.ndarray | None = None,
+        temperature: float = 1.0,
     ) -> None:
-        """state: of one text, after everything that comes before. first: ids (M,) that may come first; None: all."""
+        """state: of one text, after everything that comes before. first: ids (M,) that may come first; None: all.
+
+        temperature: what the network's logits are divided by.
+        """
         self.config, self.vocabulary, self.ending, self.steps = config, vocabulary, ending, 0
         B, V = config.beam, len(vocabulary)
         self.places = Hypotheses(np.full(B, -np.inf), np.full(B, -np.inf), np.zeros(B, np.int64), np.zeros(B, bool))
@@ -114,8 +118,10 @@ class BeamSearch:
         )  # fmt: skip
         self._banned, self._random = np.array(vocabulary.never_written, np.int64), np.random.default_rng(config.seed)
         self._history = np.empty((2, 0, B), np.int64)  # the parent and the token of every place, at each step
-        self._decoder, self._state = network.decoder(B), state.take(np.zeros(B, np.int64))
-        self._logits = np.repeat(network.logits(state.top), B, axis=0)
+        self._decoder, self._state = network.decoder(B, None, temperature), state.take(np.zeros(B, np.int64))
+        self._logits = np.repeat(
+            network.logits(state.top) / np.dtype(network.config.dtype).type(temperature), B, axis=0
+        )
         if first is not None:
             self._logits[:, np.setdiff1d(np.arange(V), first)] = -np.inf
         drawn = NOISE // (B * V) if config.stochastic else config.n

@@ -11,6 +11,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.config import MAX_SIZE, BeamConfig, WriteConfig
 from nblstm.generation.beam import BeamSearch, distinct, text_after
+from nblstm.generation.sampler import read_ids
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.lines import LINE_END
@@ -28,21 +29,33 @@ class _Reading(NamedTuple):
     states: list[State]  # before the line, then after each of the tokens
 
 
-class CoWriter:
-    """A text under way. Give it keys (`type`, `backspace`, `enter`, `choose`, `accept`) and ask for `continuations()`.
+class _Place(NamedTuple):
+    """Where a text stood before a change, to go back to. typed: whether the change is within a word that is typed."""
 
-    lines: the finished lines. line: the one being typed. selected: the place of the chosen continuation.
-    The state after each token of the line is kept, so that a key costs the reading of about one token, and
-    taking one back costs nothing.
+    lines: list[str]
+    line: str
+    cursor: int
+    reading: _Reading
+    typed: bool
+
+
+class CoWriter:
+    """A text under way. Give it keys (`type`, `backspace`, `enter`, `move`, `undo`, `choose`, `accept`, `dismiss`) and ask
+    for `continuations()`.
+
+    lines: the finished lines. line: the one being typed. cursor: the place in it, where is typed. selected: the place of
+    the chosen continuation. The state after each token of the line is kept, so that a key costs the reading of about one
+    token, and taking one back costs nothing.
     """
 
     def __init__(self, network: Network, vocabulary: Vocabulary, fresh: State, config: WriteConfig) -> None:
         """fresh: the state of one text before its first line."""
         self.network, self.vocabulary, self.config, self._fresh = network, vocabulary, config, fresh
         self.lines: list[str] = []
-        self.line, self.selected = "", 0
+        self.line, self.cursor, self.selected = "", 0, 0
         self._reading = _Reading([], [fresh])
         self._offered: list[str] | None = None  # continuations of the line, once they are known
+        self._undone: list[_Place] = []
         self._search = _search_config(config)
         self._inside = np.array(
             [
@@ -59,28 +72,52 @@ class CoWriter:
         """Everything written so far."""
         return "\n".join([*self.lines, self.line])
 
+    def open(self, text: str) -> None:
+        """Open a text: what was written before is gone, and the cursor stands at the end of the last line."""
+        *lines, line = LINE_END.split(checked(text, str))
+        ids = self.vocabulary.encode("".join(f"{each}\n" for each in lines)).astype(np.int64)
+        state = self._fresh if self._lines_are_documents else read_ids(self.network, ids, self._fresh)
+        self.lines, self._reading, self._undone = lines, _Reading([], [state]), []
+        self._change(line, len(line))
+
     def type(self, text: str) -> None:
-        """Add characters to the line; a line end ends it."""
+        """Put characters where the cursor stands; a line end ends the line before it."""
         first, *rest = LINE_END.split(checked(text, str))
-        self._change(self.line + first)
+        if not text:
+            return
+        self._keep(typed=not rest and len(first) == 1 and not first.isspace())
+        self._insert(first)
         for line in rest:
-            self.enter()
-            self._change(line)
+            self._end_line()
+            self._insert(line)
 
     def backspace(self) -> None:
-        """Take the line's last character back, if it has any."""
-        self._change(self.line[:-1])
+        """Take back the character before the cursor, if there is one in the line."""
+        if self.cursor:
+            self._keep()
+            self._change(self.line[: self.cursor - 1] + self.line[self.cursor :], self.cursor - 1)
 
     def enter(self) -> None:
-        """End the line; it stays as what comes before the next one.
+        """End the line where the cursor stands; it stays as what comes before the next one.
 
         A model of documents that knows no newline starts the next line afresh: each is a document.
         """
-        self.lines.append(self.line)
-        state = self._read(self.line + "\n").states[-1]
-        one_line_documents = self.vocabulary.end_id is not None and self.vocabulary.unknown("\n")
-        self._reading = _Reading([], [self._fresh if one_line_documents else state])
-        self._change("")
+        self._keep()
+        self._end_line()
+
+    def move(self, by: int) -> None:
+        """Move the cursor so many characters to the right, but not out of the line."""
+        checks.whole("by", by, -MAX_SIZE, MAX_SIZE)
+        if self._undone:
+            self._undone[-1] = self._undone[-1]._replace(typed=False)
+        self._change(self.line, min(max(self.cursor + by, 0), len(self.line)))
+
+    def undo(self) -> None:
+        """Go back to before the last change: a word as it was typed, a line end, a continuation, a character taken back."""
+        if self._undone:
+            place = self._undone.pop()
+            self.lines, self._reading = place.lines, place.reading
+            self._change(place.line, place.cursor)
 
     def choose(self, by: int) -> None:
         """Select the continuation so many places further down, from the last on to the first, if any is offered."""
@@ -93,22 +130,46 @@ class CoWriter:
         if self._offered:
             self.type(self._offered[self.selected])
 
-    def _change(self, line: str) -> None:
-        if line != self.line:
-            self.line, self._offered, self.selected = line, None, 0
+    def dismiss(self) -> None:
+        """Show no continuation until the line is another one."""
+        self._offered, self.selected = [], 0
+
+    def _keep(self, typed: bool = False) -> None:
+        """Remember where the text stands before a change; letters of a word that are typed one by one are one change."""
+        if not (typed and self._undone and self._undone[-1].typed):
+            self._undone.append(_Place(list(self.lines), self.line, self.cursor, self._reading, typed))
+
+    def _insert(self, text: str) -> None:
+        self._change(self.line[: self.cursor] + text + self.line[self.cursor :], self.cursor + len(text))
+
+    def _end_line(self) -> None:
+        line, rest = self.line[: self.cursor], self.line[self.cursor :]
+        state = self._read(line + "\n").states[-1]
+        self.lines.append(line)
+        self._reading = _Reading([], [self._fresh if self._lines_are_documents else state])
+        self._change(rest, 0)
+
+    @property
+    def _lines_are_documents(self) -> bool:
+        """Whether the model knows nothing of a line before another."""
+        return self.vocabulary.end_id is not None and bool(self.vocabulary.unknown("\n"))
+
+    def _change(self, line: str, cursor: int) -> None:
+        if (line, cursor) != (self.line, self.cursor):
+            self.line, self.cursor, self._offered, self.selected = line, cursor, None, 0
 
     # ------------------------------------------------------------ what the model thinks
 
     def continuations(self, give_up: Callable[[], bool] = lambda: False) -> list[str]:
         """Search up to config.continuations distinct, likely ways to go on to the end of the word or line.
 
-        Words by falling probability; of lines the best of each group first.
+        They follow the text before the cursor. Words by falling probability; of lines the best of each group first.
         give_up: asked before each step of the search; where it says yes, nothing is offered this time.
         """
-        line, offered = self.line, self._offered
+        line, offered = (self.line, self.cursor), self._offered
         if offered is None:
-            offered = self._continue(line, give_up)
-            if line is self.line:  # nobody has typed in the meantime
+            offered = self._continue(self.line[: self.cursor], give_up)
+            if line == (self.line, self.cursor):  # nobody has typed in the meantime
                 self._offered = offered
         return offered or []
 
@@ -119,7 +180,8 @@ class CoWriter:
         if not len(first):
             return []
         ending = _UnitEnd(self.vocabulary, self.config, typed)
-        search = BeamSearch(self.network, self.vocabulary, states[known], self._search, ending, first)
+        temperature = self.config.temperature or 1.0
+        search = BeamSearch(self.network, self.vocabulary, states[known], self._search, ending, first, temperature)
         while not search.done:
             if give_up():
                 return None
@@ -167,8 +229,13 @@ class CoWriter:
 
 
 def _search_config(config: WriteConfig) -> BeamConfig:
-    """Return the settings of the search: words by their probability; lines in groups, as the likeliest differ little."""
+    """Return the settings of the search: words by their probability; lines in groups, as the likeliest differ little.
+
+    Above temperature 0 what is offered is drawn without replacement instead.
+    """
     beam = PLACES * config.continuations
+    if config.temperature > 0:
+        return BeamConfig(n=config.n, beam=beam, num_samples=beam // 2, stochastic=True, seed=config.seed)
     if config.until == "word":
         return BeamConfig(n=config.n, beam=beam, num_samples=beam // 2, length_penalty=0.0)
     return BeamConfig(

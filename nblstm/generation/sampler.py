@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from nblstm import checks
 from nblstm.config import SampleConfig, TokenStackConfig
+from nblstm.config.decoding import MAX_BIAS
+from nblstm.errors import ConfigError
 from nblstm.kernels import Filters
 from nblstm.nn.cost import draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
+from nblstm.text.vocabulary import Vocabulary
 
 READ = 256  # tokens of a prompt that are read at once
 
@@ -26,20 +29,24 @@ def generate(
     banned: Sequence[int] = (),
     prompt: np.ndarray | None = None,
     over: Callable[[int], bool] = lambda n: False,
+    bias: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Generate config.n tokens of config.num_samples texts, in pieces (num_samples, K) int64 of growing K >= 1.
 
     state: that of one text, after everything that comes before. random: draws num_samples uniform numbers a step,
     the n-th for text n, so neither the size of the pieces nor the end of another text changes a text.
-    banned: ids that are never drawn. prompt (M,): the tokens before, as far as the filters for repetition should know
-    them. over: asked after each piece whether text n needs no more; its rows are zeros from then on, and when all are
+    banned: ids that are never drawn. bias (V,): added to the logits before all filters. prompt (M,): the tokens before,
+    as far as the filters for repetition should know them.
+    over: asked after each piece whether text n needs no more; its rows are zeros from then on, and when all are
     over no piece comes. How a token is drawn: `nblstm.kernels.reference.draw`. NonFiniteError at
     the token of a text that cannot be drawn, behind a piece of those before it.
     """
-    N, decoder = config.num_samples, network.decoder(config.num_samples)
+    N, decoder = config.num_samples, network.decoder(config.num_samples, bias)
     filters, forbidden = _filters(config), np.array(banned, np.int64)
     state = state.take(np.zeros(N, np.intp))
     logits, going, made = network.logits(state.top), np.arange(N), 0
+    if bias is not None:
+        logits += bias.astype(logits.dtype)
     history = _History(N, np.empty(0, np.int64) if prompt is None else prompt, config)
     for K in _sizes(network, config):
         uniform = np.ascontiguousarray(random.random((K, N))[:, going])
@@ -89,11 +96,27 @@ def _filters(config: SampleConfig) -> Filters:
     return Filters(*(type(off)(getattr(config, name)) for name, off in Filters._field_defaults.items()))
 
 
+def biases(vocabulary: Vocabulary, bias: Mapping[str, float] | None) -> tuple[np.ndarray | None, list[int]]:
+    """Return (what is added to each logit (V,) float64 or None, ids that never come). ConfigError for another token."""
+    if not bias:
+        return None, []
+    places = {token: id for id, token in enumerate(vocabulary.tokens)}
+    added, never = np.zeros(len(places)), []
+    for token, value in bias.items():
+        if token not in places:
+            raise ConfigError(f"logit_bias names {token!r:.40}, which the vocabulary does not have; leave it out.")
+        added[places[token]] = value
+        never += [places[token]] if value == -MAX_BIAS else []
+    if len({*never, *vocabulary.never_written}) == len(places):
+        raise ConfigError("logit_bias leaves no token that may come; take one out.")
+    return added, never
+
+
 class _History:
     """The tokens before, of texts side by side: as many as the filters look at."""
 
     def __init__(self, N: int, prompt: np.ndarray, config: SampleConfig) -> None:
-        penalised = config.repetition_penalty != 1
+        penalised = _filters(config).penalises
         everything = config.no_repeat_ngram > 0 or (penalised and config.repetition_window == 0)
         self.needed = sys.maxsize if everything else config.repetition_window if penalised else 0
         self.length = min(len(prompt), self.needed)

@@ -171,6 +171,13 @@ class Filters(NamedTuple):
     repetition_penalty: float = 1.0
     repetition_window: int = 0  # 0: the whole history
     no_repeat_ngram: int = 0  # 0: off
+    presence_penalty: float = 0.0  # nats that a token costs that is in the window of the history
+    frequency_penalty: float = 0.0  # nats that it costs for each time that it is there
+
+    @property
+    def penalises(self) -> bool:
+        """Whether tokens that were there become less likely."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
 class Beam(NamedTuple):

@@ -25,14 +25,23 @@ def check_writes(config: StackConfig) -> None:
         raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
 
 
-def weights_to_decode(network: Network) -> Any:
-    """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways."""
+def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperature: float = 1.0) -> Any:
+    """Pack the weights of a network of tokens as its kernels decode with them. ConfigError if it reads both ways.
+
+    bias (V,): what is added to the head's. temperature: what all logits are divided by then.
+    """
     c, weights = network.config, network.weights
     check_writes(c)
     body: Any = network.body  # a stack
+    head, head_bias = weights["head.weight"], weights["head.bias"]
+    if bias is not None:
+        head_bias = head_bias + bias.astype(c.dtype)
+    if temperature != 1:
+        scale = np.dtype(c.dtype).type(temperature)
+        head, head_bias = head / scale, head_bias / scale
     net = DecoderWeights(
         weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
-        weights["head.weight"], weights["head.bias"],
+        head, head_bias,
     )  # fmt: skip
     return network.kernels.decode_weights(net, network.threads)
 

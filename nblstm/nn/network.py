@@ -100,7 +100,7 @@ class Network:
         self.body: Body = parts[1](config, self.weights)
         self.head: Head = parts[2](config, self.weights)
         self.constant = constant
-        self._packed: Any = None  # what decoders share
+        self._packed: dict[float, Any] = {}  # what decoders share, by temperature
         self._workspaces = Workspaces(self.backend)
 
     @property
@@ -233,17 +233,18 @@ class Network:
         """Return the state in NumPy arrays."""
         return State(*map(self.kernels.host, (state.h, state.c, state.top)))
 
-    def decoder(self, num_texts: int = 1) -> Decoder:
+    def decoder(self, num_texts: int = 1, bias: np.ndarray | None = None, temperature: float = 1.0) -> Decoder:
         """Make a decoder, which reads a batch of up to num_texts texts token by token; for one thread at a time.
 
-        Holds until the parameters change. Its packed weights are one copy for all decoders where they are constant;
-        threads that ask at once may pack them twice, to the same bits.
+        bias (V,): added to all logits, in weights that are packed for this decoder alone. temperature: what logits are
+        divided by, above 0. Holds until the parameters change. Its packed weights are one copy for all decoders of a
+        temperature where they are constant; threads that ask at once may pack them twice, to the same bits.
         """
-        packed = self._packed
+        if bias is not None or not self.constant:
+            return Decoder(self, weights_to_decode(self, bias, temperature), num_texts)
+        packed = self._packed.get(temperature)
         if packed is None:
-            packed = weights_to_decode(self)
-            if self.constant:
-                self._packed = packed
+            packed = self._packed.setdefault(temperature, weights_to_decode(self, None, temperature))
         return Decoder(self, packed, num_texts)
 
     def logits(self, features: np.ndarray) -> np.ndarray:

@@ -62,6 +62,14 @@ def draw_parameter(random: np.random.Generator, name: str, array: np.ndarray, co
         array[...] = scale * random.uniform(-bound, bound, array.shape)
 
 
+def grown(flat: np.ndarray, config: NetworkConfig, into: np.ndarray, larger: NetworkConfig) -> np.ndarray:
+    """Return the parameters `into` of a network with more tokens, those of a smaller one in the place of its rows."""
+    wider = views(into, larger)
+    for name, array in views(flat, config).items():
+        wider[name][: len(array)] = array
+    return into
+
+
 def _reads_outputs(name: str) -> bool:
     """Tell whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
     return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)

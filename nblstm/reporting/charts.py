@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -17,6 +17,7 @@ from nblstm.reporting import theme
 from nblstm.reporting.durations import duration_text
 
 MOST_POINTS = 800  # of one curve: more than the pixels it crosses
+MOST_HOVERED = 60  # of them, those that tell their values
 MINUTE, HOUR = 60, 3600
 DURATIONS = (  # between two ticks, seconds
     1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR,
@@ -28,12 +29,16 @@ LEFT, RIGHT, BOTTOM = 58, 16, 44  # margins for the labels of the axes
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points x, y (n,), in the colour of its run; `bold` ones have a dot at every point."""
+    """A line through points x, y (n,), in the colour of its run; `bold` ones have a dot at every point.
+
+    noted: whether the last value is written beside it, and of a bold one the least, which is marked.
+    """
 
     x: np.ndarray
     y: np.ndarray
     run: int
     bold: bool = False
+    noted: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,12 @@ def _multiples(low: float, high: float, step: float) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
+def hours_text(seconds: float) -> str:
+    """Format a time as h:mm."""
+    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
+    return f"{hours}:{minutes:02}"
+
+
 def number_text(value: float) -> str:
     """Format a tick's value in few letters: 0.5, 12, 3k, 1.5M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -108,16 +119,20 @@ def line_chart(
     A legend of several lines adds to the height. On a logarithmic axis values of 0 and less are left out.
     """
     curves = [_drawable(curve, log_x, log_y) for curve in curves]
+    long = durations and max((float(c.x.max()) for c in curves if len(c.x)), default=0.0) >= HOUR
     legend_lines = _wrapped(legend, width - LEFT - RIGHT)
     head = 30 if title else 8
     top, height = head + 20 * len(legend_lines) + 8, height + 20 * max(0, len(legend_lines) - 1)
     ticks = duration_ticks if durations else linear_ticks
-    text = duration_text if durations else number_text
+    text = (hours_text if long else duration_text) if durations else number_text
+    x_label += (" (h:mm)" if long else " (m:ss)") if durations else ""
     x = _axis([c.x for c in curves], LEFT, width - RIGHT, log_x, 0.0, ticks, text, max(4, width // 100))
     rows = max(4, (height - top) // 60)
     y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, rows)
     parts = [_title(title), _legend(legend_lines, head), _grid(x, y, x_label, y_label)]
-    parts += [_line(curve, x, y) for curve in curves]
+    told = duration_text if durations else number_text
+    parts += [_line(curve, x, y) + _hover(curve, x, y, told) for curve in curves]
+    parts.append(_notes([curve for curve in curves if curve.noted and len(curve.x)], x, y))
     return _svg(width, height, title or f"{y_label} over {x_label}", parts)
 
 
@@ -132,7 +147,7 @@ def _drawable(curve: Curve, log_x: bool, log_y: bool) -> Curve:
     if len(x) > MOST_POINTS:
         kept = np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int)
         x, y = x[kept], y[kept]
-    return Curve(x, y, curve.run, curve.bold)
+    return replace(curve, x=x, y=y)
 
 
 def _axis(
@@ -162,6 +177,35 @@ def _line(curve: Curve, x: Axis, y: Axis) -> str:
         return line
     at = [point.split(",") for point in points] if len(points) <= 60 else [points[-1].split(",")]
     return line + "".join(f'<circle class="dot{curve.run}" cx="{a}" cy="{b}" r="2.5"/>' for a, b in at)
+
+
+def _hover(curve: Curve, x: Axis, y: Axis, told: Callable[[float], str]) -> str:
+    """Return places of a curve, MOST_HOVERED at most, that tell their values to who points at them."""
+    kept = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), MOST_HOVERED)).round().astype(int))
+    return "".join(
+        f'<circle class="hover" cx="{a:.1f}" cy="{b:.1f}" r="7"><title>{told(at)}: {value:.4g}</title></circle>'
+        for a, b, at, value in zip(
+            x.place(curve.x[kept]), y.place(curve.y[kept]), curve.x[kept].tolist(), curve.y[kept].tolist()
+        )
+    )
+
+
+def _notes(curves: Sequence[Curve], x: Axis, y: Axis) -> str:
+    """Write the last value of curves, the higher ones above their ends and the lower below, and mark the least of bold ones."""
+    parts, ends = [], sorted(curves, key=lambda curve: -curve.y[-1])
+    for k, curve in enumerate(ends):
+        a, b = float(x.place(curve.x[-1])), float(y.place(curve.y[-1]))
+        b += -8 if k < len(ends) / 2 else 18
+        parts.append(f'<text class="note" x="{a:.1f}" y="{b:.1f}" text-anchor="end">{curve.y[-1]:.4g}</text>')
+    for curve in (curve for curve in curves if curve.bold):
+        least = int(curve.y.argmin())
+        a, b = float(x.place(curve.x[least])), float(y.place(curve.y[least]))
+        parts.append(f'<line class="best" x1="{a:.1f}" x2="{a:.1f}" y1="{y.start:g}" y2="{y.stop:g}"/>')
+        parts.append(f'<circle class="ring run{curve.run}" cx="{a:.1f}" cy="{b:.1f}" r="5.5"/>')
+        anchor, aside = ("end", -6) if a > (x.start + x.stop) / 2 else ("start", 6)
+        said = f"best {curve.y[least]:.4g}"
+        parts.append(f'<text class="note" x="{a + aside:.1f}" y="{y.stop + 12:g}" text-anchor="{anchor}">{said}</text>')
+    return "".join(parts)
 
 
 def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> str:

@@ -15,11 +15,12 @@ from nblstm.errors import ReportError
 
 AXES = ("step", "epoch", "tokens", "seconds")  # what a curve can be drawn over
 LOSSES = ("smooth_loss", "valid_loss")
+OTHERS = ("lr", "gradient_norm", "tokens_per_second")  # columns that a file may lack
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One run's curve. columns: name of AXES and LOSSES -> (rows,) float64, nan where nothing was measured."""
+    """One run's curve. columns: name of AXES, LOSSES and OTHERS -> (rows,) float64, nan where nothing was measured."""
 
     name: str
     columns: dict[str, np.ndarray]
@@ -45,7 +46,7 @@ def read_metrics(path: str | os.PathLike[str]) -> Metrics:
     if len(rows) == 1:
         raise ReportError(f"{path} has no rows yet; wait until the training has made its first step.")
     values = [_numbers(path, number, names, row) for number, row in enumerate(rows[1:], start=2)]
-    columns = {name: np.array([row[name] for row in values]) for name in (*AXES, *LOSSES)}
+    columns = {name: np.array([row[name] for row in values]) for name in (*AXES, *LOSSES, *OTHERS)}
     return Metrics(run_name(path), columns)
 
 
@@ -83,7 +84,7 @@ def _numbers(path: str | os.PathLike[str], number: int, names: list[str], row: l
     if len(row) != len(names):
         raise ReportError(f"{path}, line {number}: it must have {len(names)} values like its header, got {len(row)}.")
     cells = dict(zip(names, row))
-    values = {name: _number(cells[name]) for name in (*AXES, *LOSSES)}
+    values = {name: _number(cells.get(name, "")) for name in (*AXES, *LOSSES, *OTHERS)}
     for name, value in values.items():
         if value is None or (name in AXES and not math.isfinite(value)):
             rule = "a finite number" if name in AXES else "a number or empty"

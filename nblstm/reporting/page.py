@@ -12,12 +12,14 @@ from nblstm.reporting.activations import CLOSED_BELOW, OPEN_ABOVE, SIGMOID_GATES
 from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span
+from nblstm.reporting.history import EarlyText
 from nblstm.reporting.report import FAIR, TEXTS_EACH, ModelReport, Sample
 from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, page_of, verdict_cards
 from nblstm.reporting.tokens import label, pieces
 
 SHOWN_CHARACTERS = 1600  # of the text that was read
 SCATTER = 320
+MOST_EARLY, EARLY_CHARACTERS = 10, 400  # texts written while training that are shown, and how much of each
 GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 
 
@@ -25,15 +27,15 @@ def render(report: ModelReport) -> str:
     """Render the whole page."""
     sections = [
         ("verdict", "Verdict", verdict_cards(report.verdicts)),
-        ("model", "Model", facts_list(report.facts)),
-        ("learning", "Learning", learning_curves(report.metrics)),
+        ("model", "Model", facts_list(report.facts) + _command(report.command)),
+        ("learning", "Learning", learning_curves(report.metrics) + _early_texts(report.history)),
         ("samples", "Samples", _samples(report)),
         ("copying", "Copying", _copying(report)),
         ("surprise", "Surprise", _surprise(report)),
         ("cells", "Cells", _cells(report)),
         ("gates", "Gates", _gates(report)),
     ]
-    return page_of(report.name, _summary(report), sections)
+    return page_of(report.name, _summary(report), sections, report.modified)
 
 
 def _data(id: str, value: object) -> str:
@@ -51,6 +53,45 @@ def _summary(report: ModelReport) -> str:
     )
 
 
+# ------------------------------------------------------------------------------------------- its making
+
+
+def _command(command: str | None) -> str:
+    if command is None:
+        return ""
+    return f'<p class="command">A model like it comes from</p><pre class="mono">{html_text(command)}</pre>'
+
+
+def _early_texts(history: Sequence[EarlyText]) -> str:
+    """Show what the model wrote while it was trained, MOST_EARLY of the texts, evenly spaced, the last among them."""
+    if not history:
+        return ""
+    count = len(history)
+    kept = sorted({round(k * (count - 1) / (MOST_EARLY - 1)) for k in range(MOST_EARLY)})
+    rows = "".join(_early(history[k]) for k in kept)
+    return (
+        "<h3>What it wrote while it was trained</h3><table><tr><th scope=col>after epoch</th><th scope=col>loss</th>"
+        f"<th scope=col>text</th></tr>{rows}</table>"
+    )
+
+
+def _early(found: EarlyText) -> str:
+    loss = "" if found.loss is None else f"{found.loss:.4f}"
+    return (
+        f'<tr><td class="number">{found.epoch:.2f}</td><td class="number">{loss}</td>'
+        f'<td><pre class="early">{_written(found.text[:EARLY_CHARACTERS])}</pre></td></tr>'
+    )
+
+
+def _written(text: str) -> str:
+    """Show a text that the model wrote; of one that shows nothing, that it does."""
+    if not text:
+        return '<span class="soft">(nothing: it ended at once)</span>'
+    if not text.strip():
+        return f'<span class="soft">(only white space: {len(text):,} characters)</span>'
+    return html_text(text.strip("\n"))
+
+
 # ------------------------------------------------------------------------------------------- samples
 
 
@@ -66,7 +107,7 @@ def _samples(report: ModelReport) -> str:
 def _sample(sample: Sample) -> str:
     return (
         f'<article class="sample"><h3>temperature {sample.temperature:g}</h3>'
-        f"<pre>{html_text(sample.texts[0].strip(chr(10)))}</pre></article>"
+        f"<pre>{_written(sample.texts[0])}</pre></article>"
     )
 
 
@@ -171,8 +212,9 @@ def _cells(report: ModelReport) -> str:
         f"<p>The text is {html_text(reading.name)}, tinted by what one memory cell holds after each {report.unit}: blue is a "
         f"tanh(c) near −1, red one near +1. These cells, out of {report.num_cells:,}, follow something simple best. They "
         "were found in the first half of the text; r is the correlation in the second half, which the search did not "
-        f'see.</p><fieldset data-cells="cell-data"><legend>Cell</legend>{pills}</fieldset>{_cell_key()}'
-        f'<div class="reading" id="cell-text">{_tokens(reading.pieces[:count], "c", levels[0])}</div>'
+        f'see. Choose several to see them side by side.</p><fieldset data-cells="cell-data"><legend>Cells</legend>{pills}'
+        f'</fieldset>{_cell_key()}<div id="cell-texts"><figure class="cell"><figcaption>{_cell_name(reading.cells[0])}'
+        f'</figcaption><div class="reading">{_tokens(reading.pieces[:count], "c", levels[0])}</div></figure></div>'
         f"{_data('cell-data', digits)}"
     )
 
@@ -191,10 +233,14 @@ def _cell_key() -> str:
 
 
 def _pill(k: int, cell: ReadableCell) -> str:
-    what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
-    name = f"layer {cell.layer + 1}, cell {cell.unit}: {what}"
     checked = " checked" if k == 0 else ""
-    return f'<label class="pill"><input type="radio" name="cell" value="{k}"{checked}><span>{html_text(name)}</span></label>'
+    box = f'<input type="checkbox" name="cell" value="{k}"{checked}>'
+    return f'<label class="pill">{box}<span>{_cell_name(cell)}</span></label>'
+
+
+def _cell_name(cell: ReadableCell) -> str:
+    what = f"{cell.feature}, r = {cell.r:.2f}".replace("-", "−") if cell.feature else "follows nothing simple"
+    return html_text(f"layer {cell.layer + 1}, cell {cell.unit}: {what}")
 
 
 # ------------------------------------------------------------------------------------------- gates

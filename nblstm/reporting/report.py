@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.config import DOCUMENTS
 from nblstm.errors import TextError
 from nblstm.nn.cost import compiled_pays_from
 from nblstm.nn.decoder import check_writes
@@ -17,13 +18,16 @@ from nblstm.reporting.activations import SIGMOID_GATES, activations, saturation
 from nblstm.reporting.cells import ReadableCell, readable_cells
 from nblstm.reporting.copying import Span, longest_copy
 from nblstm.reporting.facts import model_facts
+from nblstm.reporting.history import EarlyText
 from nblstm.reporting.metrics import Metrics
+from nblstm.reporting.recipe import command_line
 from nblstm.reporting.surprisal import RankedSurprisals, surprisals
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
 from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
 from nblstm.tasks.language.model import LanguageModel
-from nblstm.text.corpus import TokenFile, read_chunks, read_documents
+from nblstm.text.corpus import TokenFile, fingerprint_of, read_chunks, read_documents, texts_in
+from nblstm.text.demo import DEMO, demo_source
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text
@@ -75,7 +79,10 @@ class ModelReport:
     name: str
     model: LanguageModel
     facts: list[tuple[str, str]]
+    command: str | None  # that trains it
+    modified: float  # when its file was written, seconds since 1970
     metrics: Metrics | None
+    history: Sequence[EarlyText]  # what it wrote while it was trained
     seed: int
     samples: list[Sample]
     by_chance: Span | None  # the longest span that as much held-out text shares with the training text
@@ -95,19 +102,21 @@ class ModelReport:
 
 def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
-    metrics: Metrics | None = None, encoding: str = "utf-8", documents: str = "line", seed: int = 0, n: int = 300,
-    notify: Callable[[str], None] = lambda message: None,
+    metrics: Metrics | None = None, encoding: str | None = None, documents: str | None = None, seed: int = 0, n: int = 300,
+    history: Sequence[EarlyText] = (), notify: Callable[[str], None] = lambda message: None,
 ) -> ModelReport:  # fmt: skip
     """Measure the model in the file at `path`.
 
     corpus: the files it was trained on. If they hold more tokens than it was trained on, the rest is held-out text.
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
-    trained on documents. n: tokens of a sample; TEXTS_EACH are drawn at each temperature.
+    trained on documents; like their encoding it is that of training unless it is given. n: tokens of a sample; TEXTS_EACH are
+    drawn at each temperature. history: what it wrote while it was trained.
     notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
     ConfigError for a bidirectional model, which cannot write samples.
     """
     check_writes(model.config)
-    texts = _texts(corpus, text, partial(_ids, model, encoding=encoding, documents=documents), model, notify)
+    read_ids = partial(_ids, model, _how_read(model, encoding, documents), notify=notify)
+    texts = _texts(corpus, text, read_ids, model, notify)
     notify(f"writing samples at {len(TEMPERATURES)} temperatures")
     samples = [_sample(model, temperature, seed, n) for temperature in TEMPERATURES]
     by_chance = None
@@ -123,8 +132,8 @@ def make_report(
     copied, usual = (None if span is None else len(span) for span in (fair.copied, by_chance))
     verdicts = [fit_verdict(losses, metrics), copy_verdict(copied, usual, unit_of(model))]
     return ModelReport(
-        os.path.basename(path), model, model_facts(path, model), metrics, seed, samples, by_chance,
-        _read(model, texts, fair), verdicts,
+        os.path.basename(path), model, model_facts(path, model), command_line(model), os.stat(path).st_mtime, metrics,
+        history, seed, samples, by_chance, _read(model, texts, fair), verdicts,
     )  # fmt: skip
 
 
@@ -144,9 +153,9 @@ def _texts(
     train = held_out = None
     name = ""
     if corpus:
-        notify(f"reading {', '.join(corpus)}")
+        notify(f"reading {_named(corpus)}")
         ids = read_ids(corpus)
-        _check_corpus(corpus, ids, model.training, notify)
+        _check_corpus(corpus, ids, model, notify)
         train, held_out = _split(ids, model.training.get("tokens"), model.vocabulary.end_id)
         name = "the part of the corpus it was not trained on" if held_out is not None else ""
     if text is not None:
@@ -154,36 +163,71 @@ def _texts(
     return Texts(train, held_out, name)
 
 
-def _check_corpus(
-    corpus: Sequence[str], ids: np.ndarray, training: dict[str, Any], notify: Callable[[str], None]
-) -> None:
-    """Raise TextError for a text that is too short to be the one a model was trained on; tell of one with another name."""
-    names, tokens = training.get("corpus"), training.get("tokens")
-    known = f"the model was trained on {', '.join(map(str, names))}" if isinstance(names, list) and names else None
+def _named(paths: Sequence[str]) -> str:
+    return ", ".join("the demo text" if path == DEMO else path for path in paths)
+
+
+def _check_corpus(corpus: Sequence[str], ids: np.ndarray, model: LanguageModel, notify: Callable[[str], None]) -> None:
+    """Raise TextError for a text that is not the one a model was trained on; where its file does not say which text that
+    is, tell of one with another name. Behind that text there may be more.
+    """
+    names, tokens, fingerprint = (model.training.get(name) for name in ("corpus", "tokens", "fingerprint"))
+    known = ", ".join(map(str, names)) if isinstance(names, list) and names else None
     if isinstance(tokens, int) and len(ids) < tokens:
         raise TextError(
-            f"{', '.join(corpus)} holds {len(ids):,} tokens, so it is not the text of {tokens:,} tokens that the model was "
-            f"trained on{'' if known is None else ' (' + ', '.join(map(str, names or ())) + ')'}; name that, or leave corpus out."
+            f"{_named(corpus)} holds {len(ids):,} tokens, so it is not the text of {tokens:,} tokens that the model was "
+            f"trained on{'' if known is None else f' ({known})'}; name that, or leave corpus out."
         )
-    if known and {os.path.basename(os.path.abspath(path)) for path in corpus} != set(map(str, names or ())):
+    if isinstance(fingerprint, str) and isinstance(tokens, int):
+        if fingerprint_of(ids[: tokens + (model.vocabulary.end_id is not None)]) != fingerprint:
+            raise TextError(
+                f"{_named(corpus)} is not the text that the model was trained on{'' if known is None else f' ({known})'}, "
+                "or it has changed, or is read in another encoding or as other documents; name that text, or leave corpus out."
+            )
+    elif known and {os.path.basename(os.path.abspath(path)) for path in corpus} != set(map(str, names or ())):
         notify(
-            f"WARNING: {known}, not on {', '.join(corpus)}: if that is another text, fit and copies are judged wrongly."
+            f"WARNING: the model was trained on {known}, not on {_named(corpus)}: if that is another text, fit and copies "
+            "are judged wrongly."
         )
 
 
-def _ids(model: LanguageModel, paths: Sequence[str], encoding: str, documents: str) -> np.ndarray:
+@dataclass(frozen=True)
+class _HowRead:
+    """How texts are read."""
+
+    encoding: str
+    documents: str
+    include: str
+
+
+def _how_read(model: LanguageModel, encoding: str | None, documents: str | None) -> _HowRead:
+    """Return how texts are read: as asked, else as in training where the model's file says so, else as by default."""
+    stored = model.training.get("text")
+    known = (
+        {name: value for name, value in stored.items() if isinstance(value, str)} if isinstance(stored, dict) else {}
+    )
+    kind = known.get("documents", "line")
+    return _HowRead(
+        encoding or known.get("encoding", "utf-8"), documents or (kind if kind in DOCUMENTS else "line"),
+        known.get("include") or "*",
+    )  # fmt: skip
+
+
+def _ids(
+    model: LanguageModel, how: _HowRead, paths: Sequence[str], notify: Callable[[str], None] = lambda message: None
+) -> np.ndarray:
     """Read the token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> around each."""
     vocabulary = model.vocabulary
+    sources = [demo_source() if path == DEMO else path for path in paths]
+    files = texts_in(sources, how.include, vocabulary.level, notify)
     chunks: Iterator[Any]
     if vocabulary.end_id is None:
-        chunks = read_chunks(paths, vocabulary.level, encoding)
+        chunks = iter(vocabulary.read_pieces(read_chunks(files, vocabulary.level, how.encoding)))
     else:
-        chunks = read_documents(paths, vocabulary.level, documents, encoding)
+        chunks = read_documents(files, vocabulary.level, how.documents, how.encoding)
     ids = TokenFile(vocabulary, chunks).ids
     if len(ids) < 2:
-        raise TextError(
-            f"{', '.join(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score."
-        )
+        raise TextError(f"{_named(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score.")
     return ids
 
 

@@ -48,12 +48,20 @@ for (const text of document.querySelectorAll("[data-surprise]")) {
   });
   if (tokens.length) show(tokens.find(token => token.matches(".u5")) || tokens[0]);
 }
-// Cells: the chosen cell colours the text.
+// Cells: each chosen cell colours the text; several stand one below the other.
 for (const chooser of document.querySelectorAll("[data-cells]")) {
-  const tokens = [...document.querySelectorAll("#cell-text b")];
   const levels = JSON.parse(document.getElementById(chooser.dataset.cells).textContent);
+  const texts = document.getElementById("cell-texts"), model = texts.querySelector(".cell");
+  const boxes = [...chooser.querySelectorAll("input")];
+  function coloured(box) {
+    const figure = model.cloneNode(true), tokens = [...figure.querySelectorAll("b")];
+    figure.querySelector("figcaption").textContent = box.parentElement.textContent;
+    [...levels[box.value]].forEach((level, k) => { tokens[k].className = "c" + parseInt(level, 36); });
+    return figure;
+  }
   chooser.addEventListener("change", event => {
-    [...levels[event.target.value]].forEach((level, k) => { tokens[k].className = "c" + parseInt(level, 36); });
+    if (!boxes.some(box => box.checked)) event.target.checked = true;
+    texts.replaceChildren(...boxes.filter(box => box.checked).map(coloured));
   });
 }
 """

@@ -9,20 +9,25 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from html import escape
 
-from nblstm.reporting.curves import loss_chart
+from nblstm.reporting.curves import loss_chart, panels
 from nblstm.reporting.metrics import Metrics
 from nblstm.reporting.script import SCRIPT
 from nblstm.reporting.style import page_style
 from nblstm.reporting.tokens import printable
 from nblstm.reporting.verdict import Verdict
+from nblstm.version import __version__
 
 WIDE, NARROW = (760, 400), (340, 320)  # sizes of the loss chart, pixels
 
 
-def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """Write a page. title: text. summary, and of the sections (id, title, content): HTML."""
+def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]], modified: float | None = None) -> str:
+    """Write a page. title: text. summary, and of the sections (id, title, content): HTML.
+
+    modified: when the model's file was written, seconds since 1970.
+    """
     name, style = html_text(title), page_style()
     links = "".join(f'<li><a href="#{id}">{head}</a></li>' for id, head, _ in sections)
     body = "".join(f'<section id="{id}"><h2>{head}</h2>{content}</section>\n' for id, head, content in sections)
@@ -39,7 +44,7 @@ def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]]) 
 <header><h1>{name}</h1><p>{summary}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>
 <main>
 {body}</main>
-<footer>Made by nblstm report. The same model, texts and seed give the same page.</footer>
+<footer>Made by nblstm report {__version__}{_of_day(modified)}. The same model, texts and seed give the same page.</footer>
 <script>{SCRIPT}</script>
 </body>
 </html>
@@ -50,6 +55,12 @@ def _policy(style: str, script: str) -> str:
     """Return the content security policy: nothing is loaded; styles and scripts with these hashes are used."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
+
+
+def _of_day(modified: float | None) -> str:
+    if modified is None:
+        return ""
+    return f" of a model file of {datetime.fromtimestamp(modified, timezone.utc):%Y-%m-%d}"
 
 
 def html_text(text: str) -> str:
@@ -83,7 +94,9 @@ def learning_curves(metrics: Metrics | None, unit: str = "token") -> str:
         return "<p>There is no .metrics.csv beside the model, so there are no curves to show.</p>"
     charts = [loss_chart([metrics], width=width, height=height, unit=unit) for width, height in (WIDE, NARROW)]
     shown = "".join(chart.replace('"chart"', f'"chart {kind}"', 1) for chart, kind in zip(charts, ("wide", "narrow")))
+    others = "".join(panels(metrics))
     return (
         f"<figure>{shown}<figcaption>The training loss is a moving average, measured with dropout on; the validation "
-        "loss is measured with dropout off, so it can lie below.</figcaption></figure>"
+        "loss is measured with dropout off, so it can lie below. Losses far above most others, as those of the first updates "
+        f'are, are cut off. Point at a curve to read it.</figcaption></figure><figure class="flow">{others}</figure>'
     )

@@ -63,7 +63,9 @@ figure { margin: 0 0 1rem; }
 figcaption { font-size: 0.9rem; margin-top: 0.6rem; max-width: 44rem; }
 .chart { display: block; max-width: 100%; height: auto; border-radius: 10px; }
 .chart.narrow { display: none; } .chart.dot { display: inline; border-radius: 0; vertical-align: -0.05em; }
-.sample { margin: 0; }
+.sample { margin: 0; } pre.mono { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; } .command { margin-top: 1.2rem; }
+.early { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 0.8rem; line-height: 1.4; }
+.cell figcaption { margin: 0 0 0.4rem; }
 .sample pre { margin: 0.7rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; }
 .reading { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.75; }
 .reading { columns: 28rem 2; column-gap: 2.5rem; }

@@ -86,7 +86,7 @@ def _runs(palette: Palette) -> str:
 CHART_COLORS = """\
 .chart .paper { fill: @card; }
 .chart .grid { stroke: @line; }
-.chart .axis { stroke: @soft; }
+.chart .axis, .chart .best { stroke: @soft; }
 .chart text { fill: @ink; }
 .chart .tick { fill: @soft; }
 @runs"""
@@ -94,7 +94,10 @@ CHART_COLORS = """\
 CHART_SHAPES = """\
 .chart text { font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; font-size: 12px; }
 .chart .title { font-size: 14px; font-weight: 600; }
-.chart .grid, .chart .axis { stroke-width: 1; }
+.chart .grid, .chart .axis, .chart .best { stroke-width: 1; }
+.chart .best { stroke-dasharray: 2 4; }
+.chart .ring { fill: none; stroke-width: 1.5; }
+.chart .hover { fill-opacity: 0; }
 .chart .thin { fill: none; stroke-width: 1.25; stroke-opacity: 0.6; stroke-linejoin: round; }
 .chart .bold { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .chart .units { fill: none; stroke-width: 5; stroke-opacity: 0.5; stroke-linecap: round; }"""

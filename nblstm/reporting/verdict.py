@@ -42,7 +42,8 @@ def fit_verdict(losses: Losses, metrics: Metrics | None) -> Verdict:
     figures = _loss_figures(losses)
     curve = metrics.curve("step", "valid_loss")[1] if metrics else np.empty(0)
     if losses.train is not None and losses.held_out is not None:
-        return Verdict("Fit", *_by_gap(1 - losses.train / losses.held_out, _is_falling(curve)), figures)
+        levelled = len(curve) >= FEWEST_VALIDATIONS and not _is_falling(curve)
+        return Verdict("Fit", *_by_gap(1 - losses.train / losses.held_out, _is_falling(curve), levelled), figures)
     if len(curve) >= FEWEST_VALIDATIONS:
         figures += [("best validation loss", f"{curve.min():.4f}"), ("last validation loss", f"{curve[-1]:.4f}")]
         return Verdict("Fit", *_by_curve(curve), figures)
@@ -61,13 +62,26 @@ def _loss_figures(losses: Losses) -> list[tuple[str, str]]:
     return figures
 
 
-def _by_gap(gap: float, falling: bool) -> tuple[str, str, str, str]:
-    """Return word, tone, why and advice, by the gap between the losses on training and on held-out text."""
-    limits = f"(below {SMALL_GAP:.0%} is called underfitting, above {LARGE_GAP:.0%} overfitting)"
+def _by_gap(gap: float, falling: bool, levelled: bool) -> tuple[str, str, str, str]:
+    """Return word, tone, why and advice, by the gap between the losses on training and on held-out text.
+
+    A small gap alone is no underfitting: it is where the validation loss was still falling, or nobody knows its course.
+    levelled: whether it is known to have levelled off.
+    """
+    limits = f"(a gap below {SMALL_GAP:.0%} is small, one above {LARGE_GAP:.0%} is called overfitting)"
     more = " The validation loss was still falling at the end: resume the run with more epochs." if falling else ""
-    if gap < SMALL_GAP:
+    if gap < SMALL_GAP and levelled:
         return (
-            "underfitting", "fair", f"New text is hardly harder for it than the text it learned from {limits}.",
+            "fine", "good", f"New text is hardly harder for it than the text it learned from {limits}, and the validation "
+            "loss has levelled off: it has learned what a network of this size does.",
+            "A larger hidden size, or less dropout, may still lower both losses; more epochs hardly will.",
+        )  # fmt: skip
+    if gap < SMALL_GAP:
+        course = (
+            "the validation loss was still falling" if falling else "there is no curve to say that it has levelled off"
+        )
+        return (
+            "underfitting", "fair", f"New text is hardly harder for it than the text it learned from {limits}, and {course}.",
             f"It can learn more: train longer, raise the hidden size, or lower the dropout.{more}",
         )  # fmt: skip
     if gap > LARGE_GAP:

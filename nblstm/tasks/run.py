@@ -110,6 +110,10 @@ class TaskRun(ABC):
         """Return the reading's settings with those that `known` gives. ConfigError if they ask for others."""
         return reading
 
+    def extended(self, known: Any, reading: Any, places: Places, notify: Notify) -> tuple[Any, Any]:
+        """Return what a model knows and what the places hold beside it, and the reading's settings with it."""
+        raise ConfigError(f"extend_vocabulary is for language models, not for task {self.TASK}; leave it out.")
+
     def check_known(self, known: Any, shape: Any, reading: Any, recipe: Any) -> None:  # noqa: B027
         """Raise ConfigError unless what a checkpoint holds fits together."""
 
@@ -209,6 +213,7 @@ def text_of(vocabulary: Vocabulary, text: Any) -> Any:
         "tokenizer": vocabulary.tokenizer,
         "min_count": 1,
         "max_vocab": None,
+        "newline": vocabulary.newline,
     }
     for name, value in given.items():
         if getattr(text, name) not in (value, getattr(type(text), name)):

@@ -14,34 +14,48 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nblstm import checks, kernels
-from nblstm.config import MAX_ROLLBACKS, Recipe
+from nblstm.config import MAX_ROLLBACKS, MAX_SIZE, MAX_TOKENS, Recipe
 from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import CHECKPOINT, check_same_kind, save_checkpoint
 from nblstm.files.safetensors import check_replaceable
+from nblstm.nn.parameters import grown
 from nblstm.tasks.checkpoint import read_checkpoint
+from nblstm.tasks.in_memory import files_of
+from nblstm.tasks.keeping import EarlyTexts, Snapshots
 from nblstm.tasks.registry import RUNS, load, run_named, run_of, split_settings, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.corpus import STDIN
 from nblstm.text.demo import DEMO
 from nblstm.training.trainer import Report, Trainer
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from nblstm.tasks.typed import TrainSettings
+
 OUTPUT = "model.safetensors"
+BAR = (
+    "nblstm.cli.train",
+    "run_on_stderr",
+)  # what makes the bar of a verbose run; it lies above, and is imported when asked for
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
 LIMITS = ("epochs", "steps", "minutes")
 RESUMABLE = (
     *LIMITS,
     "patience",
+    "valid_every",
     "on_divergence",
     "threads",
     "device",
@@ -68,6 +82,10 @@ class Session:
         self.on_message, self.lock = on_message, lock
         self.saved_step = trainer.step
         self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
+        self.keep = self.sample = 0  # models of validations that are kept, tokens that are written after each
+        self.first_step = trainer.step
+        self._snapshots: Snapshots | None = None
+        self._texts: EarlyTexts | None = None
         self._rows_fail = False  # whether the last row of metrics could not be written
         self._model_fails = False  # whether the last model could not be written
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
@@ -89,6 +107,7 @@ class Session:
         model: Mapping[str, Any] | None = None,
         config: Recipe | None = None,
         init_from: str | os.PathLike[str] | None = None,
+        extend_vocabulary: bool = False,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> Session:
@@ -96,8 +115,8 @@ class Session:
 
         task: of RUNS; what it takes is in its RunSettings. paths, valid: its places "corpus" and "valid"; places: its
         others. text: how they are read. model: fields of the network's config, without those that the data give.
-        config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from. on_message: called
-        with sentences for the user.
+        config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from.
+        extend_vocabulary: add the text's other tokens to that vocabulary. on_message: called with sentences for the user.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
@@ -109,14 +128,21 @@ class Session:
         with _lock(output) as lock:
             check_existing(output, overwrite, run.SETTINGS.network.KEY)
             kernels.load(recipe.device)
+            if extend_vocabulary and init_from is None:
+                raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
             base: Any = load(init_from, [task]) if init_from is not None else None
             if base is not None and asked:
                 raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
             known = run.known_of_model(base) if base else None
-            reading = run.reading_of(known, reading) if base else reading
             stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            if extend_vocabulary:
+                known, reading = run.extended(known, reading, stored_places, on_message)
+            elif base:
+                reading = run.reading_of(known, reading)
             material = run.read(stored_places, reading, recipe, known, on_message)
-            shape = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            if extend_vocabulary:
+                shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
             facts = {
                 **stored_places,
                 "text": reading.to_dict(),
@@ -124,6 +150,8 @@ class Session:
             }
             recipe = run.fitted(recipe, material, on_message)
             parameters = base.parameters.copy() if base else run.initial(shape, recipe, material)
+            if extend_vocabulary:
+                parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
             return cls(run, output, facts, material, trainer, on_message, lock)
 
@@ -216,6 +244,8 @@ class Session:
                 now = time.monotonic()
                 if report.validated and report.improved:
                     self._save_now_or_later(self._save_model)
+                if report.validated:
+                    report = self._after_validation(report)
                 if report.validated or now - saved > SAVE_SECONDS:
                     self._save_now_or_later(self.save)
                     saved = now
@@ -233,6 +263,23 @@ class Session:
                 rows.close()
         return False
 
+    def _after_validation(self, report: Report) -> Report:
+        """Keep the model, and let it write, where that is asked for; return the report with what it has written."""
+        value = self.trainer.last_value
+        if self.keep and value is not None:
+            kept = self._snapshots = self._snapshots or Snapshots(self.output, self.keep, self.first_step > 0)
+            present = lambda: self.present_model(report.valid_loss)
+            self._save_now_or_later(lambda: kept.offer(present, report.epoch, value))
+        if not self.sample:
+            return report
+        written = self.present_model(report.valid_loss).generate_many(n=self.sample, seed=report.step, backend="cpu")[0]
+        self._save_now_or_later(lambda: self._add_text(report, written))
+        return dataclasses.replace(report, sample=written)
+
+    def _add_text(self, report: Report, text: str) -> None:
+        self._texts = self._texts or EarlyTexts(history_path(self.output), self.first_step)
+        self._texts.add(report.step, report.epoch, report.valid_loss, text)
+
     @property
     def _rolls_back(self) -> bool:
         """Whether the next divergence is answered by going back."""
@@ -246,6 +293,7 @@ class Session:
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
         config = dataclasses.replace(config, lr=config.learning_rate / 2)
         self.trainer.go_back(config, tensors, facts["trainer"])
+        self.first_step, self._texts = self.trainer.step, None  # what was written since did not happen
         self._save_checkpoint()
         self.on_message(
             f"{str(error).partition(':')[0]}: back to step {self.trainer.step:,} with half the learning rate, "
@@ -277,9 +325,16 @@ class Session:
 
     def model(self) -> Any:
         """Return the best model so far."""
+        return self._model_of(self.trainer.keep())
+
+    def present_model(self, valid_loss: float | None) -> Any:
+        """Return the model as it is now. valid_loss: what a validation has found."""
+        return self._model_of(self.trainer.present(), valid_loss=valid_loss)
+
+    def _model_of(self, parameters: np.ndarray, **facts: Any) -> Any:
         names = {place: list(map(_base_name, self.facts.get(place, []))) for place in self.task.SETTINGS.places}
-        training = self.task.training(names, self.material, self.trainer)
-        return self.task.model(self.trainer.network.config, self.material, self.trainer.keep(), training)
+        training = {**self.task.training(names, self.material, self.trainer), "text": self.facts["text"]}
+        return self.task.model(self.trainer.network.config, self.material, parameters, {**training, **facts})
 
     def _save_model(self) -> None:
         self._model_fails = True
@@ -333,6 +388,11 @@ def checkpoint_path(output: Path) -> Path:
 def metrics_path(output: Path) -> Path:
     """Return the path of a run's metrics."""
     return output.with_name(f"{output.stem}.metrics.csv")
+
+
+def history_path(output: Path) -> Path:
+    """Return the path of what a run's model wrote while it was trained."""
+    return output.with_name(f"{output.stem}.samples.jsonl")
 
 
 def _is_kept(line: str, step: int) -> bool:
@@ -458,46 +518,110 @@ def train(
     valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     init_from: str | os.PathLike[str] | None = None,
+    extend_vocabulary: bool = False,
     overwrite: bool = False,
+    keep: int = 0,
+    sample: int = 0,
     on_start: Callable[[Session], None] = lambda session: None,
     on_report: Callable[[Report], None] = lambda report: None,
     on_message: Callable[[str], None] = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
     task: str | None = None,
-    **settings: Any,
+    text: str | None = None,
+    texts: Iterable[str] | None = None,
+    verbose: bool = False,
+    **settings: Unpack[TrainSettings],
 ) -> Any:
     """Train a model on files, save it at `output`, and return the best one.
 
-    corpus, valid: a file or folder, or several. task: "language" (None) or "classify", whose files have lines of text TAB
-    label, or of fastText's form, or are tables with text_column and label_column. settings: fields of the task's configs
-    (TextConfig, LanguageConfig and TrainConfig, with bidirectional=True MaskedConfig; for "classify" those of
-    TextClassifier), such as level="word", hidden_size=128, epochs=3. on_start is called with the Session before the
-    first update, on_report after every update with a Report, on_message with sentences for the user; training ends early
-    once stop() is true. resume: go on with the run at `output`.
+    corpus, valid: a file or folder, or several. text, texts: in place of a corpus, one stream in memory, or documents.
+    task: "language" (None) or "classify", whose files have lines of text TAB label, or of fastText's form, or are tables
+    with text_column and label_column. settings: fields of the task's configs (TextConfig, LanguageConfig and TrainConfig,
+    with bidirectional=True MaskedConfig; for "classify" those of TextClassifier), such as level="word", hidden_size=128,
+    epochs=3. resume: go on with the run at `output`. init_from: a model whose shape, vocabulary and weights to start from;
+    extend_vocabulary: add the tokens of the text that it does not have.
+    keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
+    the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
+    verbose: show a bar on standard error, in notebooks, too. on_start is called with the Session before the first update,
+    on_report after every update with a Report, on_message with sentences for the user; training ends early once stop()
+    is true.
     KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
-    paths, valid_paths = checks.paths("corpus", corpus), checks.paths("corpus", valid)
-    output, asked = checks.path("output", output), None if task is None else run_named(task)
-    if resume:
-        check_resume(init_from, overwrite)
-        changes, places = _parted(settings)
-        session = Session.resume(
-            output, paths=paths, valid=valid_paths, places=places, changes=changes, task=asked, on_message=on_message
-        )
-    else:
-        named, reading, model, config, others = split_settings(settings, asked or "language")
-        kinds = run_of(named).SETTINGS
-        session = Session.start(
-            paths, output, valid=valid_paths, task=named, places=_paths(others), text=kinds.reading(**reading),
-            model=model, config=kinds.recipe(**config), init_from=init_from, overwrite=overwrite, on_message=on_message,
+    checks.whole("keep", keep, 0, MAX_SIZE), checks.whole("sample", sample, 0, MAX_TOKENS)
+    asked: dict[str, Any] = dict(settings)
+    with contextlib.ExitStack() as given:
+        if text is not None or texts is not None:
+            if checks.paths("corpus", corpus):
+                raise ConfigError("corpus names files, and text or texts are in memory; give one of them.")
+            corpus, how = given.enter_context(files_of(text, texts))
+            asked = {**how, **asked}
+        shown = given.enter_context(_shown(verbose, on_start, on_report, on_message, stop))
+        session = _begun(
+            checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task, asked,
+            resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite, shown.on_message,
         )  # fmt: skip
-    with session:
-        on_start(session)
-        with contextlib.closing(session.run(stop)) as reports:
-            for report in reports:
-                on_report(report)
+        with session:
+            if sample:
+                session.task.check_writes(session.trainer.network.config)
+            session.keep, session.sample = keep, sample
+            shown.on_start(session)
+            with contextlib.closing(session.run(shown.stop)) as reports:
+                for report in reports:
+                    shown.on_report(report)
     return session.model()
+
+
+def _begun(
+    paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
+    init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
+    on_message: Callable[[str], None],
+) -> Session:  # fmt: skip
+    """Start the session of a run, or take it up again."""
+    asked = None if task is None else run_named(task)
+    if resume:
+        check_resume(init_from, overwrite or extend_vocabulary)
+        changes, places = _parted(settings)
+        return Session.resume(
+            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message
+        )
+    named, reading, model, config, others = split_settings(settings, asked or "language")
+    kinds = run_of(named).SETTINGS
+    return Session.start(
+        paths, output, valid=valid, task=named, places=_paths(others), text=kinds.reading(**reading), model=model,
+        config=kinds.recipe(**config), init_from=init_from, extend_vocabulary=extend_vocabulary,
+        overwrite=overwrite, on_message=on_message,
+    )  # fmt: skip
+
+
+class _Callbacks(NamedTuple):
+    """What a run calls."""
+
+    on_start: Callable[[Session], None]
+    on_report: Callable[[Report], None]
+    on_message: Callable[[str], None]
+    stop: Callable[[], bool]
+
+
+@contextlib.contextmanager
+def _shown(verbose: bool, *callbacks: Any) -> Iterator[_Callbacks]:
+    """Give the callbacks of a run for a block, those of a bar on standard error before them where it is verbose."""
+    theirs = _Callbacks(*callbacks)
+    if not checks.a(bool, "verbose", verbose):
+        yield theirs
+        return
+    bar = getattr(import_module(BAR[0]), BAR[1])()
+
+    def both(name: str, first: Callable[[Any], Any]) -> Callable[[Any], None]:
+        return lambda value: (first(value), getattr(theirs, name)(value))[1]
+
+    try:
+        yield _Callbacks(
+            both("on_start", bar.start), both("on_report", bar.render), both("on_message", bar.message),
+            lambda: bar.stop() or theirs.stop(),
+        )  # fmt: skip
+    finally:
+        bar.end()
 
 
 def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:

@@ -38,6 +38,7 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.text.counting import TokenCounter
 from nblstm.text.documents import split
 from nblstm.text.kinds import BEGIN, check_kind, encoding_advice, is_binary, marked_encoding
+from nblstm.text.lines import translated
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
@@ -139,8 +140,8 @@ def _is_regular(file: Path) -> bool:
         raise _unreadable(file, error) from None
 
 
-def _texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
-    """Put the files in the place of each folder: those that include names and, but at byte level, that hold text.
+def texts_in(paths: Iterable[AnyPath], include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
+    """List the paths, with its files in the place of each folder: those that include names and, but at byte level, are text.
 
     notify is told how many are read, and which are not. TextError if none is.
     """
@@ -518,6 +519,7 @@ class Corpus:
     train_characters, valid_characters: lengths of the texts before tokenisation (bytes at byte level).
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
+    train_fingerprint: `fingerprint_of` the ids of the training text.
     """
 
     def __init__(self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile) -> None:
@@ -528,12 +530,19 @@ class Corpus:
         self.train_tokens = len(train.ids) - (0 if train.offsets is None else len(train.offsets))
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
+        self.train_fingerprint = fingerprint_of(train.digest)
         self._files = (train, valid)
 
     def release(self) -> None:
         """Give back the memory of the ids read so far; call it now and then when going through a large corpus."""
         for file in self._files:
             file.release()
+
+
+def fingerprint_of(ids: np.ndarray | bytes) -> str:
+    """Return the hex digest of ids (tokens,) of a vocabulary's dtype, or of the digest that a TokenFile has of its own."""
+    digest = ids if isinstance(ids, bytes) else hashlib.blake2b(np.ascontiguousarray(ids).data).digest()
+    return digest[:16].hex()
 
 
 def load_corpus(
@@ -548,6 +557,7 @@ def load_corpus(
     encoding: str = "utf-8",
     documents: str | None = None,
     include: str = "*",
+    newline: str | None = None,
     vocabulary: Vocabulary | None = None,
     split_at: str = "token",
     notify: Callable[[str], None] = lambda message: None,
@@ -556,6 +566,7 @@ def load_corpus(
 
     documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. include: a pattern of the
     names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
+    newline: "lf" reads CRLF and CR as LF, "keep" as they are; None means "lf", at byte level "keep".
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
@@ -573,22 +584,30 @@ def load_corpus(
     else:
         _check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
-    paths, valid_paths = (_texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
+        newline = vocabulary.newline
+    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
+    paths, valid_paths = (texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
-        chunks = partial(_chunks, level=level, encoding=encoding, documents=documents)
         if texts[1] or valid_fraction == 0:
-            train, valid = chunks(texts[0]), chunks(texts[1]) if texts[1] else ()
+            train, valid = reading(texts[0]), reading(texts[1]) if texts[1] else ()
         else:
             border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else _anywhere
-            position = int(sum(map(len, chunks(texts[0]))) * (1 - valid_fraction))
-            train, valid = _cut(chunks(texts[0]), position, border)
+            position = int(sum(map(len, reading(texts[0]))) * (1 - valid_fraction))
+            reading.changed = 0
+            train, valid = _cut(reading(texts[0]), position, border)
         trained = TokenFile(encoder, train)
-        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid))
+        chosen = trained.vocabulary
+        if chosen.newline != reading.newline:
+            chosen = replace(chosen, newline=reading.newline)
+        corpus = Corpus(chosen, trained, TokenFile(chosen, valid))
     _check_length(corpus)
     if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
         raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
     _check_known(corpus, vocabulary is not None)
+    if reading.changed:
+        ends = f"{reading.changed:,} line end{'s' * (reading.changed != 1)}"
+        notify(f'{ends} of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.')
     num_tokens = len(corpus.vocabulary)
     if vocabulary is None and max_vocab is None and num_tokens == DEFAULT_MAX_VOCAB and corpus.train_unknown:
         notify(
@@ -648,23 +667,49 @@ def _texts(
     return [*chain.from_iterable(train)], [*chain.from_iterable(valid)]
 
 
-def _chunks(sources: list[Source], level: str, encoding: str, documents: str | None) -> Iterator:
-    """Read a text in chunks, or in lists of documents of a kind."""
-    if documents is None:
-        return read_chunks(sources, level, encoding)
-    return read_documents(sources, level, documents, encoding)
+@dataclass
+class _Reading:
+    """How the files of a text are read; called with them: its chunks, or lists of its documents, for a vocabulary.
+
+    changed: how many line ends were made LF so far.
+    """
+
+    level: str
+    encoding: str
+    documents: str | None
+    newline: str
+    changed: int = 0
+
+    def __call__(self, sources: list[Source]) -> Iterator:
+        if self.documents is None:
+            chunks = read_chunks(sources, self.level, self.encoding)
+            return translated(chunks, self._count) if self.newline == "lf" else chunks
+        texts = read_documents(sources, self.level, self.documents, self.encoding)
+        return map(self._translated, texts) if self.newline == "lf" else texts
+
+    def _translated(self, texts: list) -> list:
+        """Translate documents, each a text of its own."""
+        return [text[:0].join(translated([text], self._count)) for text in texts]
+
+    def _count(self, ends: int) -> None:
+        self.changed += ends
 
 
-def rereadable(paths: list[AnyPath], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
-    """Find the files of each path, to be read again and again: TextError if they then are not what they were.
+def rereadable(paths: Iterable[Paths], encoding: str | None, open_files: ExitStack) -> list[list[Source]]:
+    """Find the files of each path, or several, to be read again and again: TextError if they then are not what they were.
 
     Standard input is replaced by a copy, one of open_files. encoding: TextError unless it is text in that; None for
     bytes.
     """
-    files = [find_sources(path) for path in _with_one_stdin(paths)]
+    listed = [_listed(path) for path in paths]
+    _with_one_stdin([*chain.from_iterable(listed)])
+    files = [find_sources(path) for path in listed]
     return [
-        [_copied(source, encoding, open_files) if path == STDIN else replace(source, marks=[]) for source in sources]
-        for path, sources in zip(paths, files)
+        [
+            _copied(source, encoding, open_files) if source.open is _open_stdin else replace(source, marks=[])
+            for source in sources
+        ]
+        for sources in files
     ]
 
 

@@ -1,15 +1,16 @@
 """Lines: the one rule of where a line ends, for text (str) and for its bytes.
 
 A line ends with "\\n" (Unix), "\\r\\n" (Windows) or a "\\r" alone (old Macs), whichever come, also mixed in one text.
-Documents, lines that are scored, stop strings and the search for copies all follow it. A stream of text keeps its line
-ends as they are, for they are what a model of it writes; `normalized` makes them "\\n" where two texts are compared.
+Documents, lines that are scored, stop strings and the search for copies all follow it. What a model reads has "\\n" for
+each of them (`translated`), or keeps them as they are: its vocabulary says which (`Vocabulary.newline`), and so training,
+scoring and prompts do the same. `normalized` makes them "\\n" where two texts are compared.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, AnyStr
 
 LINE_END = re.compile(r"\r\n|\r|\n")
@@ -62,6 +63,13 @@ def unsplit(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
         yield piece if held is None else piece[:-1]
     if held is not None:
         yield held
+
+
+def translated(pieces: Iterable[AnyStr], count: Callable[[int], None] = lambda ends: None) -> Iterator[AnyStr]:
+    """Give the text of pieces cut anywhere, every line end made "\\n". count: told how many of a piece were another."""
+    for piece in unsplit(pieces):
+        count(piece.count("\r") if isinstance(piece, str) else piece.count(b"\r"))
+        yield normalized(piece)
 
 
 def lines(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:

@@ -15,6 +15,8 @@ the text go. Text without any of those is canonical.
 
 A vocabulary for documents (`ends`) has one token more, `<end>`: id 1 behind <unk>, at byte level 256 behind the bytes.
 It stands between documents, read first and predicted last. No text encodes to it, and it decodes to nothing.
+
+Where `newline` is "lf", every line end of a text is "\\n" before it is cut into tokens; see `nblstm.text.lines`.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nblstm import checks
-from nblstm.config.text import LEVELS, TOKENIZERS
+from nblstm.config.text import LEVELS, NEWLINES, TOKENIZERS
 from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError
+from nblstm.text.lines import normalized, translated
 
 if TYPE_CHECKING:
     from nblstm.text.counting import TokenCounter
@@ -55,12 +58,14 @@ class Vocabulary(ABC):
     tokens: the tokens in id order. At byte level chr(0) .. chr(255).
     tokenizer: "default" or "whitespace"; means nothing but at word level.
     ends: whether one of the tokens is <end>.
+    newline: "keep", or "lf" where CRLF and CR are read as LF.
     unk_id: id of every token that is not in the list; None at byte level, where there is no such token.
     """
 
     tokens: tuple[str, ...] = field(repr=False)
     tokenizer: str = "default"
     ends: bool = False
+    newline: str = "keep"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Vocabulary:
         if cls is Vocabulary:
@@ -85,6 +90,7 @@ class Vocabulary(ABC):
         except (ModelFileError, TypeError) as error:
             raise ConfigError(f"tokens must be a vocabulary's: {error}") from None
         checks.choice("tokenizer", self.tokenizer, TOKENIZERS)
+        checks.choice("newline", self.newline, NEWLINES)
         if len(set(tokens)) != len(tokens):
             raise ConfigError("tokens must be distinct, and one of them is there twice.")
         ids = {token: id for id, token in enumerate(self.tokens) if id != self.end_id}
@@ -139,6 +145,15 @@ class Vocabulary(ABC):
     @abstractmethod
     def split(self, text: Any) -> Sequence[str]:
         """Split the text into its tokens, known or not."""
+
+    def read(self, text: Any) -> Any:
+        """Return the text, str or bytes, with the line ends that are read. TextError if it is none."""
+        text = checked(text)
+        return normalized(text) if self.newline == "lf" else text
+
+    def read_pieces(self, pieces: Iterable[Any]) -> Iterable[Any]:
+        """Return as `read` the text that is given in pieces, which then split no line end."""
+        return translated(pieces) if self.newline == "lf" else pieces
 
     def canonical(self, text: str) -> str:
         """Return the text as the vocabulary would write it if it knew every token."""
@@ -205,17 +220,21 @@ class Vocabulary(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return the vocabulary as JSON values."""
         end = {"end_id": self.end_id} if self.ends else {}
-        return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens), **end}
+        newline = {"newline": self.newline} if self.newline != "keep" else {}  # as files were before there was a choice
+        return {"level": self.level, "tokenizer": self.tokenizer, "tokens": list(self.tokens), **end, **newline}
 
     @staticmethod
     def from_dict(fields: Any) -> Vocabulary:
         """Make the vocabulary that a `to_dict` came from. ModelFileError if any part is not as it left: nothing is trusted."""
-        if not isinstance(fields, Mapping) or set(fields) - {"end_id"} != {"level", "tokenizer", "tokens"}:
+        if not isinstance(fields, Mapping) or set(fields) - {"end_id", "newline"} != {"level", "tokenizer", "tokens"}:
             raise ModelFileError(
-                "the vocabulary must hold level, tokenizer and tokens, an end_id if texts have ends, and nothing else."
+                "the vocabulary must hold level, tokenizer and tokens, an end_id if texts have ends, newline if it is not "
+                "keep, and nothing else."
             )
         level, tokenizer, tokens = fields["level"], fields["tokenizer"], fields["tokens"]
         _check_choices(level, tokenizer, ModelFileError)
+        newline = fields.get("newline", "keep")
+        checks.choice("newline", newline, NEWLINES, ModelFileError)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise ModelFileError("the vocabulary's tokens must be a list of strings.")
         if len(set(tokens)) != len(tokens):
@@ -225,7 +244,7 @@ class Vocabulary(ABC):
         if ends:
             _check_end(fields["end_id"], kind.END_PLACE, tokens)
         kind._check(tokens, ends)
-        return kind(tuple(tokens), tokenizer, ends)
+        return kind(tuple(tokens), tokenizer, ends, newline)
 
     @staticmethod
     def _check(tokens: list[str], ends: bool) -> None:
@@ -243,7 +262,7 @@ class Characters(Vocabulary):
     _table: ClassVar[np.ndarray]  # of each vocabulary
 
     def split(self, text: str) -> Sequence[str]:
-        return checked(text, str)
+        return self.read(checked(text, str))
 
     def __post_init__(self) -> None:
         """Make `_table`: code point -> id, (NUM_CODE_POINTS,) of `dtype`."""
@@ -253,10 +272,10 @@ class Characters(Vocabulary):
         vars(self).update(_table=table)
 
     def encode(self, text: str) -> np.ndarray:
-        return self._table[code_points(text)]
+        return self._table[code_points(self.read(checked(text, str)))]
 
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        texts = [checked(text, str) for text in checks.items("texts", texts)]
+        texts = [self.read(checked(text, str)) for text in checks.items("texts", texts)]
         return self.encode("".join(texts)), num_items(texts)
 
     def decoder(self) -> TokenDecoder:
@@ -279,11 +298,11 @@ class Bytes(Vocabulary):
     END_PLACE = len(TOKENS)
 
     def split(self, text: str | bytes) -> Sequence[str]:
-        return utf8(checked(text)).decode("latin-1")
+        return utf8(self.read(text)).decode("latin-1")
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
-        return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
+        return np.frombuffer(utf8(self.read(text)), np.uint8).astype(self.dtype)
 
     def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self._texts)
@@ -300,7 +319,7 @@ class Words(Vocabulary):
     level = "word"
 
     def split(self, text: str) -> Sequence[str]:
-        return PATTERNS[self.tokenizer].findall(checked(text, str))
+        return PATTERNS[self.tokenizer].findall(self.read(checked(text, str)))
 
     def canonical(self, text: str) -> str:
         if self.tokenizer != "whitespace":

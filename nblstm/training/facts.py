@@ -17,6 +17,7 @@ def training_facts(names: Sequence[str], corpus: Corpus, trainer: Trainer) -> di
     offsets = corpus.train_offsets
     return {
         "corpus": list(names),
+        "fingerprint": corpus.train_fingerprint,
         "tokens": len(corpus.train) if offsets is None else int(offsets[-1]),
         **({} if offsets is None else {"documents": len(offsets) - 1}),
         "steps": trainer.step,

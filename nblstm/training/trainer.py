@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from nblstm.config import Recipe, is_number
 from nblstm.errors import DivergenceError, TrainingError
 from nblstm.files.fields import AMOUNT, COUNT, Rule, fault, optional
 from nblstm.interrupts import held
+from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import validation_loss
@@ -52,7 +54,7 @@ PLACE = {  # where training stands, as it is stored
 
 @dataclass(frozen=True)
 class Report:
-    """Progress and loss of training after an update or, where `validated` is set, at the end of an epoch."""
+    """Progress and loss of training after an update or, where `validated` is set, after a validation."""
 
     step: int  # updates made
     epoch: float  # passes over the training text, with a fraction
@@ -65,10 +67,16 @@ class Report:
     loss: float  # of the last update's chunk, nats per token
     smooth_loss: float  # loss, averaged over about the last 50 updates
     gradient_norm: float  # before clipping
-    validated: bool = False  # an epoch (or the training) has ended
+    validated: bool = False  # an epoch (or the training) has ended, or the validation text was read inside of one
     valid_loss: float | None = None  # nats per token; None without a validation text
     improved: bool = False  # the validation is the best so far; without a validation text, always
+    sample: str | None = None  # what the model then wrote, where a session was asked for it
     measures: Mapping[str, float] = field(default_factory=dict)  # what else the task measures in validation
+
+    def __repr__(self) -> str:
+        valid = "" if self.valid_loss is None else f", validation loss {self.valid_loss:.4f}{' (best)' * self.improved}"
+        pace = f"{self.tokens_per_second:,.0f} tokens a second"
+        return f"<Report: step {self.step:,}, epoch {self.epoch:.2f}, loss {self.smooth_loss:.4f}{valid}, {pace}>"
 
 
 class Trainer:
@@ -104,11 +112,14 @@ class Trainer:
         self.tokens = 0  # read so far
         self.validated_step = 0  # the step of the last validation
         self.waited = 0  # epochs since the best validation
+        self.last_value: float | None = None  # of the last validation
         self.best_loss: float | None = None  # the value of the best validation
         self.best_measures: dict[str, float] = {}  # of the same one
         self.seconds = 0.0
+        self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
+        self._validated_at = 0.0  # the value of `seconds` after the last validation of this session, or at its begin
         self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
@@ -131,6 +142,8 @@ class Trainer:
                 return
             if self.progress >= 1:
                 break
+            if self._is_due:
+                yield from self._validate(stop, epoch_ended=False)
             if stop():
                 return
             yield self._update()
@@ -158,9 +171,19 @@ class Trainer:
         """Whether too many epochs have brought no better validation loss."""
         return 0 < self.config.patience <= self.waited
 
+    @property
+    def _is_due(self) -> bool:
+        """Whether a validation inside an epoch is to come before the next update."""
+        updates, seconds = getattr(self.config, "valid_interval", (None, None))
+        if not len(self.valid) or self.validated_step == self.step:
+            return False
+        if updates is not None:
+            return self.step % updates == 0
+        return seconds is not None and self.seconds - self._validated_at >= seconds
+
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
-        started = time.perf_counter()
+        started = _clock()
         chunk = self.chunks[self.chunk_number]
         before = self.network.before(chunk, self.state)
         loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
@@ -175,7 +198,7 @@ class Trainer:
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
-            report = self._reported(loss, norm, lr, len(chunk.tokens), time.perf_counter() - started)
+            report = self._reported(loss, norm, lr, len(chunk.tokens), _clock() - started)
             self.whole = True
         return report
 
@@ -247,29 +270,33 @@ class Trainer:
             return None
         if progress == self.seconds / limit:  # the clock will end it, behind it comes one validation
             return limit - self.seconds + last
-        validations = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
+        validations: float = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
+        updates, _ = getattr(self.config, "valid_interval", (None, None))
+        validations += self.step * (1 - progress) / progress // updates if updates else 0
         return (self.seconds - sum(self._validations)) * (1 - progress) / progress + validations * last
 
     # ------------------------------------------------------------ validation
 
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; yield one report, none if stopped on the way."""
-        started = time.perf_counter()
+        started = _clock()
         with held() as deliver:
             with self._averaged():
-                stopped = lambda: deliver() or stop()
+                stopped = self._counted(lambda: deliver() or stop())
                 found = self.measure(self.network, self.valid, stopped) if len(self.valid) else None
+            self.validating = None
             if len(self.valid) and found is None:
                 return
             self.release()
-            self._validations.append(time.perf_counter() - started)
+            self._validations.append(_clock() - started)
             self.seconds += self._validations[-1]
             improved = self._judge(found)
             if epoch_ended and found is not None:
                 self.waited = 0 if improved else self.waited + 1
                 self.schedule.validated(found.value)
                 self.optimizer.validated(found.value)
-            self.validated_step = self.step
+            self.last_value = None if found is None else found.value
+            self.validated_step, self._validated_at = self.step, self.seconds
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
@@ -282,6 +309,16 @@ class Trainer:
             "improved": improved,
         }
         yield Report(**{**vars(last), **fresh, "measures": measures})
+
+    def _counted(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a `stop` for a validation, which asks it before each chunk: `validating` is the share done by then."""
+        chunks, size = itertools.count(), max(1, len(self.valid))
+
+        def stopped() -> bool:
+            self.validating = min(1.0, next(chunks) / size)
+            return stop()
+
+        return stopped
 
     def _judge(self, found: Validation | None) -> bool:
         """Keep the validated parameters if they are the best so far, and tell whether they are. DivergenceError."""
@@ -311,6 +348,10 @@ class Trainer:
             kernels.assign(live, moving)
 
     # ------------------------------------------------------------ storing and going on
+
+    def present(self) -> np.ndarray:
+        """Return the parameters that a validation would judge now."""
+        return self.network.kernels.host(self.optimizer.averaged(self.network.parameters))
 
     def keep(self) -> np.ndarray:
         """Return the best validated parameters, or before any validation the present ones, if whole."""
@@ -345,6 +386,7 @@ class Trainer:
             self.network.kernels.assign(array, tensors[name])
         for name in PLACE:
             setattr(self, name, facts[name])
+        self._validated_at = self.seconds
         alone = {} if self.best_loss is None else {"loss": self.best_loss}
         self.best_measures = dict(facts.get("best_measures", alone))
         self.schedule.load_state_dict(facts["schedule"])
@@ -375,6 +417,11 @@ class Trainer:
     @staticmethod
     def _misfit(name: str) -> TrainingError:
         return TrainingError(f"the checkpoint's {name} does not fit this model.")
+
+
+def _clock() -> float:
+    """Return seconds of a clock that stands still while kernels are compiled."""
+    return time.perf_counter() - compiled_seconds()
 
 
 def by_loss(network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> Validation | None:

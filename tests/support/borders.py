@@ -88,6 +88,7 @@ CALLS = {
         {"state": None, "stop": (), "until_end": False, "n": 3, "temperature": 1.0, "top_k": 0, "seed": 1, "backend": b},
     ),
     "generate_many": lambda b: (MODEL.generate_many, ["ab"], {"state": None, "n": 3, "num_samples": 2, "backend": b}),
+    "draw": lambda b: (MODEL.draw, ["ab"], {"state": None, "n": 3, "num_samples": 2, "backend": b}),
     "generate_novel": lambda b: (MODEL.generate_novel, ["ab"], {"corpus": "abc", "n": 3, "num_samples": 1, "backend": b}),
     "beam": lambda b: (
         MODEL.beam, ["ab"],

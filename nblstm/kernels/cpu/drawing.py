@@ -39,15 +39,19 @@ def _forbid_repeats(z, spare, history, h0, length, size, V):
 
 
 @jit
-def _penalise(z, seen, history, start, stop, penalty, V):
-    """z of every token in history[start:stop], once: divided by the penalty where positive, else multiplied"""
+def _penalise(z, times, history, start, stop, filters, V):
+    """z of every token in history[start:stop], once: divided by the penalty where positive, else multiplied, and less"""
+    penalty = filters.repetition_penalty
     for v in range(V):
-        seen[v] = 0
+        times[v] = 0
+    for i in range(start, stop):
+        times[history[i]] += 1
     for i in range(start, stop):
         v = history[i]
-        if seen[v] == 0:
-            seen[v] = 1
+        if times[v] > 0:
             z[v] = z[v] / penalty if z[v] > 0 else z[v] * penalty
+            z[v] -= filters.presence_penalty + filters.frequency_penalty * times[v]
+            times[v] = 0
 
 
 @jit
@@ -155,9 +159,9 @@ def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, ro
         z[token] = -np.inf
     if filters.no_repeat_ngram > 0:
         _forbid_repeats(z, spare, history, h0, length, filters.no_repeat_ngram, V)
-    if filters.repetition_penalty != 1:
+    if filters.repetition_penalty != 1 or filters.presence_penalty != 0 or filters.frequency_penalty != 0:
         window = min(length, filters.repetition_window) if filters.repetition_window > 0 else length
-        _penalise(z, spare, history, h0 + length - window, h0 + length, filters.repetition_penalty, V)
+        _penalise(z, spare, history, h0 + length - window, h0 + length, filters, V)
     best = 0
     for v in range(V):
         if z[v] > z[best]:

@@ -27,6 +27,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 
 from nblstm.interrupts import held
+from nblstm.kernels.compiling import counted
 
 PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
 NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
@@ -214,7 +215,7 @@ def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
     """Compiling with signals held back: LLVM calls back into Python, where an exception raised by one would be lost."""
 
     def compiled(signature: Any) -> Any:
-        with held():
+        with held(), counted():
             return compile(signature)
 
     return compiled

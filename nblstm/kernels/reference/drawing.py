@@ -13,7 +13,8 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
 
     1. no token that would repeat no_repeat_ngram tokens of the history, unless that leaves none;
     2. repetition_penalty: the logit of each token in the last repetition_window of the history (0: all of it) is
-       divided by it where positive, else multiplied (Keskar et al. 2019, section 4.1);
+       divided by it where positive, else multiplied (Keskar et al. 2019, section 4.1); then it loses presence_penalty,
+       and frequency_penalty for each time that the token is there;
     3. temperature 0: the most likely token, the first of equals, and done; else softmax(logits / temperature);
     4. top_k: the k most likely (Fan et al. 2018);
     5. top_p: the most likely until together they have at least top_p (Holtzman et al. 2020, section 3.1);
@@ -35,10 +36,10 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
     any_lost = lost.any()
     if any_lost:
         z[lost], most[lost] = 0, 0
-    if filters.no_repeat_ngram > 0 or filters.repetition_penalty != 1:
+    if filters.no_repeat_ngram > 0 or filters.penalises:
         for row, before in zip(z, history):
             _forbid_repeats(row, before, filters.no_repeat_ngram)
-            _penalise(row, before[-filters.repetition_window :], filters.repetition_penalty)  # [-0:] is all of it
+            _penalise(row, before[-filters.repetition_window :], filters)  # [-0:] is all of it
         most = z.max(axis=1, keepdims=True)
     if filters.temperature == 0:
         tokens[...] = np.where(lost, -1, z.argmax(axis=1))
@@ -77,10 +78,12 @@ def _forbid_repeats(z, history, size):
         z[...] = allowed
 
 
-def _penalise(z, history, penalty):
-    """z of every token in the history: divided by the penalty where positive, else multiplied. z (V,)."""
-    seen = np.unique(history)
+def _penalise(z, history, filters):
+    """z of every token in the history: divided by repetition_penalty where positive, else multiplied, and less. z (V,)."""
+    seen, times = np.unique(history, return_counts=True)
+    penalty = filters.repetition_penalty
     z[seen] = np.where(z[seen] > 0, z[seen] / penalty, z[seen] * penalty)
+    z[seen] -= filters.presence_penalty + filters.frequency_penalty * times
 
 
 def best(keys, weights, goal):

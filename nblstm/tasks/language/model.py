@@ -20,16 +20,19 @@ from nblstm.kernels import fastest
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.nn.state import State
 from nblstm.tasks.language.config import LanguageConfig
-from nblstm.tasks.language.writing import NovelTexts, SampleBatch, TextStream
+from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
 from nblstm.text.vocabulary import checked
 
 if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
+    from typing_extensions import Unpack
+
     from nblstm.adapting import AdaptingNetwork
     from nblstm.generation.beam import Hypothesis
     from nblstm.generation.cowriter import CoWriter
     from nblstm.scoring import Score
+    from nblstm.tasks.typed import BeamSettings, SampleSettings, WriteSettings
 
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
@@ -94,7 +97,7 @@ class LanguageModel(TextModel):
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
-        **settings: Any,
+        **settings: Unpack[SampleSettings],
     ) -> TextStream:  # fmt: skip
         """Generate the text that follows the prompt, in pieces as it is made; "".join(...) is the whole.
 
@@ -107,14 +110,21 @@ class LanguageModel(TextModel):
 
     def generate_many(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
-        **settings: Any,
+        **settings: Unpack[SampleSettings],
     ) -> list[str]:  # fmt: skip
         """Generate num_samples texts that follow the prompt, as one batch; arguments as in `generate`."""
-        return self._batch(prompt, state, stop, until_end, settings).finish()
+        return self._batch(prompt, state, stop, until_end, dict(settings)).finish()
+
+    def draw(
+        self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
+        **settings: Unpack[SampleSettings],
+    ) -> list[DrawnText]:  # fmt: skip
+        """Generate as `generate_many` does: the texts with their log-probabilities and the seed, also where none was given."""
+        return self._batch(prompt, state, stop, until_end, dict(settings)).draw()
 
     def generate_novel(
         self, prompt: str = "", *, corpus: str, state: State | None = None, stop: str | Sequence[str] = (),
-        until_end: bool = False, **settings: Any,
+        until_end: bool = False, **settings: Unpack[SampleSettings],
     ) -> NovelTexts:  # fmt: skip
         """Generate as `generate_many` does, but only texts that do not occur in the corpus, after the prompt.
 
@@ -122,7 +132,7 @@ class LanguageModel(TextModel):
         place in it; line ends are alike (see `nblstm.text.lines`), and so are blanks where the model knows only words.
         Up to NOVEL_TRIES rounds of num_samples texts are tried; then there may be fewer than num_samples.
         """
-        texts = self._batch(prompt, state, stop, until_end, settings)
+        texts = self._batch(prompt, state, stop, until_end, dict(settings))
         edge = "" if self.vocabulary.end_id is None else "\n"
         comparable = lambda text: edge + self.vocabulary.canonical(normalized(text)) + edge
         found, skipped, corpus = [], 0, comparable(checks.a(str, "corpus", corpus))
@@ -152,7 +162,7 @@ class LanguageModel(TextModel):
         *,
         state: State | None = None,
         on_progress: Callable[[int], None] | None = None,
-        **settings: Any,
+        **settings: Unpack[BeamSettings],
     ) -> list[BeamText]:
         """Search the num_samples most likely texts that follow the prompt, the best first; distinct, so maybe fewer.
 
@@ -163,10 +173,11 @@ class LanguageModel(TextModel):
         """
         from nblstm.generation.beam import BeamSearch, StopStrings, distinct, text_after
 
-        if "report" in settings:
+        asked: dict[str, Any] = dict(settings)
+        if "report" in asked:
             warnings.warn("beam(report=...) is now on_progress=...", DeprecationWarning, stacklevel=2)
-            on_progress = settings.pop("report")
-        config = BeamConfig.from_dict(settings)
+            on_progress = asked.pop("report")
+        config = BeamConfig.from_dict(asked)
         ids, before = self.encode(prompt), self._checked_state(state)
         if on_progress is not None and not callable(on_progress):
             raise ConfigError(f"on_progress must be a function or None, got {type(on_progress).__name__}.")
@@ -286,7 +297,7 @@ class LanguageModel(TextModel):
         statistics = {} if self.statistics is None else named_tensors(self.statistics, self.config)
         return replace(super()._file(), statistics=statistics)
 
-    def cowriter(self, **settings: Any) -> CoWriter:
+    def cowriter(self, **settings: Unpack[WriteSettings]) -> CoWriter:
         """Start a text to be written together: give it keys and ask for the model's continuations.
 
         settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,11 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
 from nblstm.training.text_trainer import fitted, make_trainer
 from nblstm.training.trainer import Trainer
+
+
+def reading_as(known: Vocabulary, reading: TextConfig) -> TextConfig:
+    """Return the text's settings for a vocabulary that grows: its own but for which tokens it takes."""
+    return text_of(known, replace(reading, min_count=1, max_vocab=None))
 
 
 class LanguageRun(TaskRun):
@@ -71,6 +77,18 @@ class LanguageRun(TaskRun):
     def reading_of(self, known: Vocabulary, reading: TextConfig) -> TextConfig:
         """Return the text's settings for a vocabulary that is given. ConfigError if they ask for another one."""
         return text_of(known, reading)
+
+    def extended(
+        self, known: Vocabulary, reading: TextConfig, places: Places, notify: Notify
+    ) -> tuple[Vocabulary, TextConfig]:
+        """Return the vocabulary with the text's other tokens behind its own, chosen by min_count and max_vocab."""
+        how = replace(reading_as(known, reading), min_count=reading.min_count, max_vocab=None)
+        found = self.read(places, how, None, None, lambda message: None).vocabulary
+        new = [token for token in found.tokens if token not in set(known.tokens)]
+        room = None if reading.max_vocab is None else max(0, reading.max_vocab - len(known))
+        larger = replace(known, tokens=(*known.tokens, *new[:room]))
+        notify(f"the vocabulary grows by {len(larger) - len(known):,} tokens to {len(larger):,}.")
+        return larger, reading_as(known, reading)
 
     def check_known(self, known: Vocabulary, shape: TokenStackConfig, reading: TextConfig, recipe: TrainConfig) -> None:
         """Raise ConfigError unless network, training and text fit the vocabulary."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,11 +18,26 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
+@dataclass(frozen=True)
+class DrawnText:
+    """A text that `LanguageModel.draw` has drawn.
+
+    log_probability: in nats, of the text behind the prompt as the model finds it, without temperature and filters; an
+    end token that ended it is included. tokens: how many these are. seed: the one that all texts of the call have.
+    """
+
+    text: str
+    log_probability: float
+    tokens: int
+    seed: int
+
+
 class _TextDecoder:
-    """Decodes one text as its ids come, until its end or a stop string. over: whether that has come."""
+    """Decodes one text as its ids come, until its end or a stop string. over: whether that has come. ids: up to an end."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: list[int], stops: tuple[str, ...]) -> None:
         self.decoder, self.end, self.stops, self.over = vocabulary.decoder(), vocabulary.end_id, Stops(stops), False
+        self.ids: list[int] = []
         for token in prompt:
             self.decoder.feed(token)
 
@@ -30,7 +46,9 @@ class _TextDecoder:
         if self.over:
             return ""
         if self.end in ids:
+            self.ids += ids[: ids.index(self.end) + 1]
             return self.stops.feed("".join(map(self.decoder.feed, ids[: ids.index(self.end)]))) + self.flush()
+        self.ids += ids
         text = self.stops.feed("".join(map(self.decoder.feed, ids)))
         self.over = self.stops.found
         return text
@@ -54,7 +72,11 @@ class SampleBatch:
         Stops(stops)  # ConfigError now, not at the first piece
         self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
         self.backend = sampler.choose_backend(model.config, config, len(prompt))
-        self.random = np.random.default_rng(config.seed)
+        self.seed = fresh_seed() if config.seed is None else config.seed
+        self.random = np.random.default_rng(self.seed)
+        self._bias, never = sampler.biases(model.vocabulary, config.logit_bias)
+        self._never = [*model.vocabulary.never_written, *never]
+        self._texts: list[_TextDecoder] = []  # of the last call of `pieces`
         self._start: State | None = None
 
     @property
@@ -68,16 +90,30 @@ class SampleBatch:
         """Yield the next piece of each text, then the text still held back. Each call writes new texts."""
         vocabulary, before = self.model.vocabulary, self.prompt.tolist()
         texts = [_TextDecoder(vocabulary, before, self.stops) for _ in range(self.config.num_samples)]
-        banned = vocabulary.never_written
+        self._texts = texts
         network = self.model.network(self.backend)
         over = lambda n: texts[n].over
-        for piece in sampler.generate(network, self.start, self.config, self.random, banned, self.prompt, over):
+        for piece in sampler.generate(
+            network, self.start, self.config, self.random, self._never, self.prompt, over, self._bias
+        ):
             yield [text.feed(row) for text, row in zip(texts, piece.tolist())]
         yield [text.flush() for text in texts]
 
     def finish(self) -> list[str]:
         """Write new texts, whole."""
         return ["".join(parts) for parts in zip(*self.pieces())]
+
+    def draw(self) -> list[DrawnText]:
+        """Write new texts, whole, each with its probability."""
+        return [self._judged(text, drawn) for text, drawn in zip(self.finish(), self._texts)]
+
+    def _judged(self, text: str, drawn: _TextDecoder) -> DrawnText:
+        """Find the probability of a text; one that a stop string has cut is read anew."""
+        from nblstm.scoring import following_losses  # which who only writes does not need
+
+        ids = self.model.encode(text) if drawn.stops.found else np.array(drawn.ids, np.int64)
+        nats = following_losses(self.model.network(self.backend), self.start, ids)
+        return DrawnText(text, -float(nats.sum(dtype=np.float64)), len(ids), self.seed)
 
 
 class TextStream(Iterator[str]):
@@ -97,6 +133,11 @@ class TextStream(Iterator[str]):
         """Read the text so far, and return the state after it and the prompt, as `LanguageModel.state` gives it."""
         batch = self._batch
         return batch.model.state_after(batch.model.encode("".join(self._written)), batch.start, batch.backend)
+
+
+def fresh_seed() -> int:
+    """Draw a seed that nobody has asked for, to be told to who wants the same text again."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
 
 
 class NovelTexts(NamedTuple):

@@ -225,7 +225,9 @@ class TranslateConfig(Config):
     min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
     typical_p: float = 1.0  # draw from the tokens of most typical surprise that together have this probability
     repetition_penalty: float = 1.0  # divides the positive logits of tokens that were there, multiplies the negative
-    repetition_window: int = 64  # tokens that the penalty looks back; 0: all
+    repetition_window: int = 64  # tokens that the penalties look back; 0: all
+    presence_penalty: float = 0.0  # what the logit of a token that was there loses
+    frequency_penalty: float = 0.0  # what it loses for each time that the token was there
     no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
     seed: int | None = None  # None draws a fresh one
     replace_unknown: bool = True  # put the source's word in the place of <unk>, where attention knows it

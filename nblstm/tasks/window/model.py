@@ -102,7 +102,8 @@ class MLPLanguageModel(ArticleModel):
     def score(self, text: str) -> Score:
         """Score as `ArticleModel.score` does."""
         vocabulary, c = self._trained(), self.config
-        judged = utf8(checked(text)) if vocabulary.level == "byte" else checked(text)
+        judged = vocabulary.read(text)
+        judged = utf8(judged) if vocabulary.level == "byte" else judged
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
         ids = np.concatenate([vocabulary.encode(judged), ends]).astype(np.int32)
         nats, rows = np.empty(len(ids), c.dtype), self._rows(c)
