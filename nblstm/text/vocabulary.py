@@ -169,6 +169,10 @@ class Vocabulary(ABC):
         """The ids that generated text never holds: <unk>, unless there is nothing else."""
         return [] if self.unk_id is None or len(self) == 1 else [self.unk_id]
 
+    def token_bytes(self, id: int) -> bytes:
+        """Return the UTF-8 of a token by itself."""
+        return utf8(self.tokens[id])
+
     @property
     def dtype(self) -> np.dtype:
         """The smallest unsigned integer type that holds every id."""
@@ -284,6 +288,9 @@ class Bytes(Vocabulary):
     def encode(self, text: str | bytes) -> np.ndarray:
         """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(checked(text)), np.uint8).astype(self.dtype)
+
+    def token_bytes(self, id: int) -> bytes:
+        return bytes((id,)) if id < len(self.TOKENS) else super().token_bytes(id)
 
     def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self._texts)
