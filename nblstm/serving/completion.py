@@ -14,7 +14,6 @@ from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
 from nblstm.nn.state import State
 from nblstm.reporting.surprisal import RankedSurprisals, surprisals
-from nblstm.scoring import start_id
 from nblstm.serving.protocol import CompletionRequest, Piece, Token
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.text.batches import Chunk
@@ -91,7 +90,7 @@ class Completion:
         """Read the prompt as `LanguageModel.state` does: the state after it, and its surprisals where they are asked for."""
         ids, state, ranked = self.ids, self.network.initial_state(), []
         if not len(ids) or self.model.vocabulary.end_id is not None:
-            ids = np.concatenate([[start_id(self.model.vocabulary)], ids])
+            ids = np.concatenate([[self.model.vocabulary.start_id], ids])
         for start in range(0, len(ids), sampler.READ):
             with turn():
                 piece, targets = ids[start : start + sampler.READ], ids[start + 1 : start + sampler.READ + 1]

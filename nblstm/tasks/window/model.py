@@ -102,9 +102,9 @@ class MLPLanguageModel(ArticleModel):
     def score(self, text: str) -> Score:
         """Score as `ArticleModel.score` does."""
         vocabulary, c = self._trained(), self.config
-        judged = utf8(checked(text)) if vocabulary.level == "byte" else checked(text)
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
-        ids = np.concatenate([vocabulary.encode(judged), ends]).astype(np.int32)
+        ids = np.concatenate([vocabulary.encode(checked(text)), ends]).astype(np.int32)
+        judged = utf8(text) if vocabulary.by_bytes else text
         nats, rows = np.empty(len(ids), c.dtype), self._rows(c)
         for first in range(0, len(ids), rows):
             places = np.arange(first, min(first + rows, len(ids)))
