@@ -218,7 +218,7 @@ def test_a_prompt_alone_is_judged(server, model):
     """max_tokens 0 with echo: what evaluation programs ask for."""
     (choice,) = completed(server, prompt="To be", max_tokens=0, echo=True, logprobs=0)["choices"]
     assert choice["text"] == "To be" and choice["logprobs"]["token_logprobs"][0] is None
-    assert sum(choice["logprobs"]["token_logprobs"][1:]) == pytest.approx(-model.score("To be").nats, abs=1e-4)
+    assert sum(choice["logprobs"]["token_logprobs"][1:]) == pytest.approx(-model.score("To be", "numpy").nats, abs=1e-4)
 
 
 def test_unknown_characters_are_told_of(server):

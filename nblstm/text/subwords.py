@@ -31,7 +31,7 @@ from nblstm.text.vocabulary import END, Bytes, Vocabulary, checked, utf8
 PIECE = re.compile(r" ?\w(?:\w|['’](?=\w)){0,31}| ?[^\w\s]{1,32}|\s")  # every character belongs to exactly one match
 MOST_BYTES = 256  # of a token; a piece has at most 33 characters of 4 bytes
 LEARNED_FROM = 200_000  # different pieces, the most frequent ones: more take minutes and change little
-FEWEST = 2  # pairs of neighbours that a token must join in the text
+LEAST_PAIRS = 2  # pairs of neighbours that a token must join in the text
 REMEMBERED = 1 << 18  # pieces whose tokens are kept
 
 Ranks = Mapping[bytes, int]  # token -> id
@@ -126,8 +126,8 @@ class SubwordLearner:
     """Counts the pieces of a text; `vocabulary()` learns tokens from them. Made by `Vocabulary.counter`."""
 
     def __init__(self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool) -> None:
-        """max_vocab: most tokens; None: DEFAULT_SUBWORDS. min_count: a token joins so many pairs at least, and FEWEST."""
-        self.tokenizer, self.least, self.ends = tokenizer, max(FEWEST, min_count), ends
+        """max_vocab: most tokens; None: DEFAULT_SUBWORDS. min_count: a token joins so many pairs at least, and LEAST_PAIRS."""
+        self.tokenizer, self.least, self.ends = tokenizer, max(LEAST_PAIRS, min_count), ends
         self.specials = (*Bytes.TOKENS, END) if ends else Bytes.TOKENS
         most = DEFAULT_SUBWORDS if max_vocab is None else max_vocab
         self.room = most - len(self.specials)
