@@ -34,7 +34,8 @@ def weights_to_decode(network: Network) -> Any:
         weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         weights["head.weight"], weights["head.bias"],
     )  # fmt: skip
-    return network.kernels.decode_weights(net, network.threads)
+    with checks.quiet():
+        return network.kernels.decode_weights(net, network.threads)
 
 
 class Decoder:
