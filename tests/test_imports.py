@@ -19,8 +19,11 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 # Room -> the rooms it may import from, itself apart. Every room may import those of EVERYWHERE.
 BELOW = {
     "cli": {
-        "adapting", "config", "convert", "exporting", "files", "generation", "kernels", "nn", "reporting", "scoring", "tasks",
-        "text", "training",
+        "adapting", "config", "convert", "exporting", "files", "generation", "kernels", "nn", "reporting", "scoring",
+        "serving", "tasks", "text", "training",
+    },
+    "serving": {
+        "checks", "config", "exporting", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text",
     },
     "exporting": {"checks", "config", "files", "nn", "reporting", "scoring", "tasks", "text"},
     "convert": {"checks", "config", "files", "nn", "tasks", "text"},
