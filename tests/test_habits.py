@@ -209,6 +209,7 @@ def test_training_is_quiet_unless_it_is_asked_to_talk(corpus, capfd):
     )  # fmt: skip
     out, shown = capfd.readouterr()
     assert out == "" and reports and messages and all(message in shown for message in messages)
+    assert "validating" not in shown  # where nothing is redrawn
     assert "model   LSTM 1 x 8" in shown and "epoch  1.00 step" in shown
 
 
