@@ -12,7 +12,7 @@ from nblstm.cli.progress import Progress, speed
 
 from nblstm.errors import ConfigError
 
-UNITS = {"char": "character", "word": "word", "byte": "byte"}  # what a token is called, by level
+UNITS = {"char": "character", "word": "word", "byte": "byte", "subword": "sub-word"}  # what a token is called, by level
 QUICK = 2.0  # seconds without a word before progress is shown
 NARROWEST = 10  # characters of a column
 

@@ -32,6 +32,7 @@ COMMANDS = {  # name -> module
     "info": "info",
     "export": "export",
     "import": "import_",
+    "serve": "serve",
     "warmup": "warmup",
 }
 USAGE, FAILURE = 2, 1

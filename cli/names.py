@@ -59,6 +59,7 @@ COMMANDS = {  # elsewhere -> here
     **dict.fromkeys(("rank", "logprob"), "score"),
     **dict.fromkeys(("compile",), "warmup"),
     **dict.fromkeys(("draw", "curves"), "plot"),
+    **dict.fromkeys(("server", "api", "web"), "serve"),
 }
 PREFIX = "NBLSTM_"
 SWITCHES = {"NBLSTM_TILES", "NBLSTM_TEST_SECONDS", "NBLSTM_DOCS"}  # environment variables that are no options

@@ -128,7 +128,9 @@ def setting(config: type, name: str, text: str, *flags: str) -> Callable[[Any], 
     return _option(field, f"{text}{_default(field, 'default')}", flags)
 
 
-def run_setting(name: str, text: str, type: Any = None, **attributes: Any) -> Callable[[Any], Any]:
+def run_setting(
+    name: str, text: str, type: Any = None, flags: tuple[str, ...] = (), **attributes: Any
+) -> Callable[[Any], Any]:
     """Return a click option for a setting of runs, as `setting` does. Defaults are shown of each task that differs."""
     from nblstm.tasks.registry import RUNS, settings_of, verb_of
 
@@ -139,7 +141,7 @@ def run_setting(name: str, text: str, type: Any = None, **attributes: Any) -> Ca
     first, *others = fields.items()
     text += _default(first[1], "default")
     text += "".join(_default(field, verb) for verb, field in others if field.default != first[1].default)
-    return _option(first[1], text, (), type, **attributes)
+    return _option(first[1], text, flags, type, **attributes)
 
 
 def _default(field: dataclasses.Field, word: str) -> str:

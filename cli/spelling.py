@@ -17,9 +17,15 @@ def in_options(message: str, command: click.Command) -> str:
     for option in command.params:
         if not isinstance(option, click.Option) or not option.name:
             continue
-        name, flag = rf"(?<![\w./-]){option.name}", max(option.opts, key=len)
+        name, flag = rf"(?<![\w./-]){option.name}", _flag(option)
         message = re.sub(rf"{name}=True\b", flag, message)
         message = re.sub(rf'{name}="?([^\s",;]+)"?', rf"{flag} \1", message)
         alone = rf"{name}(?![\w/=-]|\.\w)" if "_" in option.name else rf"^{name}(?= (must|is|needs|comes) )"
         message = re.sub(alone, flag, message)
     return message
+
+
+def _flag(option: click.Option) -> str:
+    """Choose the flag of an option that is its name, else its longest."""
+    own = "--" + (option.name or "").replace("_", "-")
+    return own if own in option.opts else max(option.opts, key=len)

@@ -14,7 +14,7 @@ from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given,
 from nblstm.cli.signals import check, exit_code
 from nblstm.cli.spelling import in_options
 
-from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, HEADS, LEVELS
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, DEFAULT_SUBWORDS, HEADS, LEVELS
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
@@ -79,7 +79,9 @@ class _Train(Command):
 @run_setting("min_count", "Rarer tokens become <unk>.")
 @run_setting(
     "max_vocab",
-    f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}]",
+    f"Keep the most frequent tokens, <unk> (and <end>) included.  [default: {DEFAULT_MAX_VOCAB}; of sub-words "
+    f"{DEFAULT_SUBWORDS}]",
+    flags=("--vocab-size",),
 )
 @run_setting("encoding", "Encoding of the files.")
 @run_setting("newline", "lf reads CRLF and CR as LF; keep as they are.  [default: lf, at byte level keep]")

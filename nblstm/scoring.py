@@ -109,7 +109,7 @@ class Surprisals:
     @property
     def tokens(self) -> list[str]:
         """The tokens as strings, as they stand in the text even where the vocabulary does not know them."""
-        tokens = list(self.vocabulary.split(self.text))
+        tokens = [] if self.vocabulary.by_bytes else list(self.vocabulary.split(self.text))
         return tokens + [self.vocabulary.tokens[id] for id in self.ids[len(tokens) :]]  # an end token has no text
 
     @property
@@ -186,14 +186,14 @@ def stream(
     for text in chunks:
         text, ids = _encode(vocabulary, text)
         if last is None and len(ids):
-            text, ids, last = _drop_first(vocabulary, text), ids[1:], ids[:1]
+            text, ids, last = _drop_first(vocabulary, text, int(ids[0])), ids[1:], ids[:1]
         nats, state = _read_on(network, last, ids, state, len(utf8(text)), on_progress)
         last = ids[-1:] if len(ids) else last
         yield Surprisals(text, ids, nats, vocabulary)
     if alone and vocabulary.end_id is not None:
         end = np.full(1, vocabulary.end_id, np.int32)
         nats, _ = _read_on(network, last, end, state, 0, on_progress)
-        yield Surprisals(b"" if vocabulary.level == "byte" else "", end, nats, vocabulary)
+        yield Surprisals(b"" if vocabulary.by_bytes else "", end, nats, vocabulary)
 
 
 def _fill_in(
@@ -225,16 +225,16 @@ def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> I
 
 
 def _encode(vocabulary: Vocabulary, text: Text) -> tuple[Text, np.ndarray]:
-    """Return (the text as it is read, as bytes at byte level; its ids (M,) int32)."""
+    """Return (the text as it is read, as bytes where tokens are; its ids (M,) int32)."""
     text = vocabulary.read(text)
-    text = utf8(text) if vocabulary.level == "byte" else text
-    return text, vocabulary.encode(text).astype(np.int32)
+    ids = vocabulary.encode(text).astype(np.int32)
+    return utf8(text) if vocabulary.by_bytes else text, ids
 
 
-def _drop_first(vocabulary: Vocabulary, text: Text) -> Text:
+def _drop_first(vocabulary: Vocabulary, text: Text, first_id: int) -> Text:
     """Return a text without its first token and what stands before that."""
     if isinstance(text, bytes):
-        return text[1:]
+        return text[len(vocabulary.token_bytes(first_id)) :]
     first = vocabulary.split(text)[0]
     return text[text.index(first) + len(first) :]
 
@@ -354,7 +354,7 @@ class _TokenText:
     def score(self, nats: float) -> Score:
         """Return the score of all tokens but the first, which is given."""
         text, _ = _encode(self.vocabulary, self.first or "")
-        scored = _drop_first(self.vocabulary, text)
+        scored = _drop_first(self.vocabulary, text, int(self.ids[0]))
         characters = self.characters - (num_characters(text) - num_characters(scored))
         size = self.size - (len(utf8(text)) - len(utf8(scored)))
         return Score(

@@ -19,16 +19,20 @@ CLI = PACKAGE / "cli" if (PACKAGE / "cli").is_dir() else ROOT / "cli"
 # Room -> the rooms it may import from, itself apart. Every room may import those of EVERYWHERE.
 BELOW = {
     "cli": {
-        "config", "convert", "exporting", "files", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text",
-        "training",
+        "adapting", "config", "convert", "exporting", "files", "generation", "kernels", "nn", "reporting", "scoring",
+        "serving", "tasks", "text", "training",
+    },
+    "serving": {
+        "checks", "config", "exporting", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text",
     },
     "exporting": {"checks", "config", "files", "nn", "reporting", "scoring", "tasks", "text"},
     "convert": {"checks", "config", "files", "nn", "tasks", "text"},
     "reporting": {"config", "files", "kernels", "nn", "scoring", "tasks", "text"},
-    "tasks": {"checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},
+    "tasks": {"adapting", "checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},
     "training": {"checks", "config", "files", "kernels", "nn", "scoring", "text"},
     "generation": {"checks", "config", "kernels", "nn", "text"},
     "scoring": {"checks", "config", "kernels", "nn", "text"},
+    "adapting": {"checks", "config", "nn", "text"},
     "files": {"checks", "config", "nn", "text"},
     "nn": {"checks", "config", "kernels"},
     "text": {"checks", "config", "kernels"},

@@ -1,5 +1,6 @@
 """The article's two programs: they learn, predict, write, end, are stored and refused, each as it says."""
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -341,3 +342,15 @@ def test_the_examples_run(name, tmp_path, python):
     outcome = python(script, tmp_path / "text", 1)
     assert outcome.code == 0, outcome.err
     assert "MLPLanguageModel: MLP 128" in outcome.out and "TextGenerator: LSTM 1 x" in outcome.out and outcome.err == ""
+
+
+@each("name", ["translation", "shortening", "captions", "chat"])
+def test_the_examples_of_translators_run(name, tmp_path, monkeypatch, capsys):
+    """Each learns pairs that it makes, and shows what it makes of others."""
+    script = Path(nblstm.__file__).parent.parent / "examples" / f"{name}.py"
+    if not script.exists():
+        pytest.skip("not run from a checkout")
+    monkeypatch.setattr(nblstm.Translator, "DEFAULTS", {"steps": 3})
+    runpy.run_path(str(script))["main"](None)
+    said = capsys.readouterr()
+    assert "LSTM 1 x 64, bidirectional" in said.out and said.err == ""

@@ -26,11 +26,15 @@ NOT_FLAGS = {
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 
 VERBS = set(
-    """Add Advance Apply Break Build Call Change Check Choose Clip Close Compile Compute Continue Convert Copy Count Cut
+    """Add Advance Answer Apply Break Build Call Change Check Choose Clip Close Compile Compute Continue Convert Copy Count Cut
     Decode Delete Describe Draw Encode End Escape Estimate Evaluate Find Finish Fit Flush Format Generate Give Go Hear Hold
     Import Join Judge Keep Lay Learn Leave Lend Let List Load Lock Look Make Mark Mask Measure Merge Mix Move Name Note Open
     Pack Parse Predict Prepare Print Put Quote Raise Read Record Release Remember Render Replace Report Resume Return Run
+<<<<<<< HEAD
     Round Save Say Scale Score Search Select Set Show Silence Sort Spell Split Start Step Stop Take Tell Tie Train Translate Turn Type Undo Update
+=======
+    Round Save Say Scale Score Search Select Serve Set Show Silence Sort Spell Split Start Step Stop Take Tell Tie Train Turn Type Undo Update
+>>>>>>> f74374b (nblstm serve: a model behind HTTP, as OpenAI's clients ask for completions)
     Use Wait Warn Write Yield Zero""".split()
 )
 

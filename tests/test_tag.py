@@ -72,7 +72,8 @@ def test_a_run_goes_on_and_starts_from_a_model(folder, command):
     assert command("train", "--resume", "--epochs", "3", "-o", "parts.safetensors", "-q").code == 0
     whole, parts = (nblstm.load(f"{name}.safetensors") for name in ("whole", "parts"))
     assert (whole.parameters == parts.parameters).all() and whole.config == parts.config
-    assert command(*asked, "--init-from", "model.safetensors", "--steps", "1", "-o", "more.safetensors").code == 0
+    more = ["--task", "tag", "--init-from", "model.safetensors", "--steps", "1", "-o", "more.safetensors", "-q"]
+    assert command("train", "places.conll", *more).code == 0
     assert nblstm.load("more.safetensors").vocabulary == nblstm.load("model.safetensors").vocabulary
     Path("vectors.txt").write_text("rom 5 6 7\nin 1 2 3\n", encoding="utf-8")
     new = ["--vectors", "vectors.txt", "--steps", "1", "--lr", "1e-9", "-o", "new.safetensors"]
@@ -91,7 +92,7 @@ def test_a_run_goes_on_and_starts_from_a_model(folder, command):
     ("x", ["tag", "bad.conll", "--token-column", "0"], USAGE, ["--token-column must be"]),
     ("x", ["train", "places.conll", *SMALL, "--head", "cell"], USAGE, ["--head must be one of crf, softmax"]),
     ("x", ["train", "places.conll", *SMALL, "--bptt", "3"], USAGE, ["bptt"]),
-    ("x", ["score", "bad.conll"], FAILURE, ["another task"]), ("x", ["report"], USAGE, ["tagging"]),
+    ("x", ["score", "bad.conll"], FAILURE, ["tagger of words"]), ("x", ["report"], USAGE, ["tagging"]),
 ])  # fmt: skip
 def test_wrong_is_refused_in_a_line(text, args, code, words, folder, command):
     """File and line of what is wrong in files; options that a tagger does not have."""

@@ -11,6 +11,7 @@ from test_translation import make_network
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError, TextError
 from nblstm.nn.encoder_decoder import Pairs
+from nblstm.nn.parameters import views
 from nblstm.tasks.translation.batches import Encoded, PairedTexts, Vectors, encoded_sources, encoded_targets
 from nblstm.tasks.translation.config import TranslateConfig
 from nblstm.tasks.translation.decoding import Translating, largest_of_rows
@@ -314,6 +315,37 @@ def test_reproducible_and_stopped_early():
     validated = [report for report in reports if report.validated]
     assert len(validated) < 60 and all(0 <= report.measures["bleu"] <= 100 for report in validated)
     assert translator.training["valid_loss"] == min(report.valid_loss for report in validated)
+
+
+def test_words_of_sources_begin_with_vectors(files, folder, command):
+    """Those of a file, in the library and in a run; embedding_size is theirs; sources that are numbers have none."""
+    (folder / "words.txt").write_text("1 1 2 3\n2 4 5 6\n")
+    settings = {**SMALL, "steps": 1, "epochs": None, "lr": 1e-9, "optimizer": "sgd"}
+    translator = nblstm.Translator(**settings).fit(*files, vectors="words.txt")
+    outcome = command(
+        "train",
+        "--task",
+        "translate",
+        "pairs.tsv",
+        "--vectors",
+        "words.txt",
+        *FEW,
+        "--steps",
+        1,
+        "--lr",
+        1e-9,
+        "-o",
+        "new.safetensors",
+    )
+    assert outcome.code == 0, outcome.err
+    for model in (translator, nblstm.load("new.safetensors")):
+        named, tokens = views(model.parameters, model.config), model.source_vocabulary.tokens
+        assert model.config.embedding_size == 3
+        close(named["encoder.embedding.weight"][tokens.index(" 2")], np.array([4, 5, 6], np.float32), 1e-5)
+    with pytest.raises(ConfigError, match="embedding_size must be 3"):
+        nblstm.Translator(**settings, embedding_size=5).fit(*files, vectors="words.txt")
+    with pytest.raises(ConfigError, match="numbers have no words"):
+        nblstm.Translator(**settings, attention="none").fit(np.ones((3, 2)), ["a", "b", "c"], vectors="words.txt")
 
 
 def test_pairs_that_are_too_long_are_told():

@@ -114,7 +114,7 @@ def test_literal_unk_is_the_unknown_word():
 @each(
     "arguments, message",
     [
-        (dict(level="letter"), "level must be one of char, word, byte, got 'letter'."),
+        (dict(level="letter"), "level must be one of char, word, byte, subword, got 'letter'."),
         (dict(level="word", tokenizer="x"), "tokenizer must be one of default, whitespace, got 'x'."),
         (dict(level="char", min_count=0), "min_count must be at least 1, got 0."),
         (dict(level="char", max_vocab=1), "max_vocab must be at least 2 (<unk> and one token), got 1."),

@@ -109,7 +109,7 @@ def test_vectors_that_do_not_fit_are_refused(here, command):
             ["--task", "classify", "--vectors", "vectors.txt", "--init-from", "model.safetensors"],
             ["leave it out"],
         ),
-        (USAGE, ["--vectors", "vectors.txt"], ["--vectors is for task classify, not for language"]),
+        (USAGE, ["--vectors", "vectors.txt"], ["--vectors is for task classify", "not for language"]),
         (FAILURE, ["--task", "classify", "--vectors", "none.txt"], ["none.txt cannot be read"]),
     ):
         assert_refused(command("train", "data.tsv", *args, "-o", "n.safetensors", "-q"), code, *words)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from nblstm.config.checks import Config, at_least, check_types, fraction, one_of
 from nblstm.errors import ConfigError
 
-LEVELS = ("char", "word", "byte")
+LEVELS = ("char", "word", "byte", "subword")
 TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file")
 NEWLINES = ("keep", "lf")
 PADDINGS = ("pre", "post")
+DEFAULT_SUBWORDS = 4000  # tokens of a new vocabulary of sub-words
 DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head
 
 
@@ -19,10 +20,10 @@ DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the
 class TextConfig(Config):
     """How text becomes tokens and is split; stored in the checkpoint."""
 
-    level: str = "char"  # char | word | byte
+    level: str = "char"  # char | word | byte | subword
     tokenizer: str = "default"  # default | whitespace, at word level
     min_count: int = 1  # tokens that are rarer become <unk>
-    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None means DEFAULT_MAX_VOCAB
+    max_vocab: int | None = None  # most tokens, <unk> (and <end>) included; None: DEFAULT_MAX_VOCAB (_SUBWORDS)
     encoding: str = "utf-8"  # of the files; byte level reads them as they are
     newline: str | None = None  # keep | lf: CRLF and CR are read as LF; None means lf, at byte level keep
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation

@@ -28,6 +28,8 @@ def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Voca
     if isinstance(found, dict) and "tokens" in found and "level" in found:
         ours = Vocabulary.from_dict(found)
         return ours, list(range(len(ours)))
+    if level == "subword":
+        raise ModelFileError(f"{path} must hold what Vocabulary.to_dict gives, for level subword.")
     tokens = _in_order(found, path)
     if level == "byte":
         if len(tokens) != 256:

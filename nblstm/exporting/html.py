@@ -6,8 +6,6 @@ script alone, by their hashes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 from html import escape
@@ -16,6 +14,7 @@ from nblstm.exporting import html_source as source
 from nblstm.exporting import packing
 from nblstm.exporting.plan import Plan
 from nblstm.reporting import theme
+from nblstm.reporting.parts import content_policy, surprise_key
 from nblstm.tasks.classification.model import TextClassifier
 
 WRITER_SCRIPT = source.ENGINE + source.WRITER + source.BARS + source.PAGE_SCRIPT
@@ -42,7 +41,7 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">
+<meta http-equiv="Content-Security-Policy" content="{content_policy(style, script)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
@@ -69,9 +68,6 @@ CLASSIFIER_BODY = """\
 
 def _writer_body() -> str:
     """What a person sees of a language model."""
-    limits = ["0", *map(str, theme.SURPRISE_BITS)]
-    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
-    key = "".join(f'<li class="u{k}">{text}</li>' for k, text in enumerate(names))
     return f"""\
 <main>
 <div>
@@ -85,13 +81,7 @@ def _writer_body() -> str:
 </div>
 <section class="card"><h2>Surprise: <span id="note"></span></h2>
 <div id="view" role="group" aria-label="The text, tinted by surprise"></div>
-<ul class="key" aria-label="Bits of surprise">{key}</ul></section>
+{surprise_key()}</section>
 </div>
 <aside class="card"><h2>What comes next</h2><ul id="bars" aria-label="The most likely next tokens"></ul></aside>
 </main>"""
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing may be loaded; of styles and scripts, those with these hashes may be used."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"

@@ -206,15 +206,16 @@ class CoWriter:
     def _start(self, line: str, tokens: list[int]) -> tuple[int, str, np.ndarray]:
         """Return (tokens of the line to start after, the text typed after them, ids (M,) that may come first).
 
-        At word level the last word may be unfinished: the search starts before it, with the words that start so.
+        Of words and sub-words the last one may be unfinished: the search starts before it, with those that start so.
         """
-        known, words = len(tokens), self.vocabulary.level == "word"
-        spaced = words and self.vocabulary.tokenizer == "whitespace"  # tokens leave the spaces out
+        known, words = len(tokens), self.vocabulary.level in ("word", "subword")
+        spaced = self.vocabulary.level == "word" and self.vocabulary.tokenizer == "whitespace"  # no spaces in tokens
         if words and known and not (spaced and line.endswith(" ")):
             part = self.vocabulary.split(line)[-1]
             longer = [id for id in self._inside.tolist() if self.vocabulary.tokens[id].startswith(part)]
             if longer:
-                return known - 1, (" " if spaced and known > 1 else "") + part, np.array(longer)
+                typed = part.encode("latin-1").decode("utf-8", "replace") if self.vocabulary.by_bytes else part
+                return known - 1, (" " if spaced and known > 1 else "") + typed, np.array(longer)
         return known, " " if spaced and line.endswith(" ") and known else "", self._inside
 
     def _text(self, before: list[int], typed: str, tokens: np.ndarray) -> str:

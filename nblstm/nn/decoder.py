@@ -43,7 +43,8 @@ def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperat
         weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         head, head_bias,
     )  # fmt: skip
-    return network.kernels.decode_weights(net, network.threads)
+    with checks.quiet():
+        return network.kernels.decode_weights(net, network.threads)
 
 
 class Decoder:

@@ -13,6 +13,7 @@ from nblstm.reporting.cells import ReadableCell
 from nblstm.reporting.charts import share_scatter
 from nblstm.reporting.copying import Span
 from nblstm.reporting.history import EarlyText
+from nblstm.reporting.parts import surprise_key
 from nblstm.reporting.report import FAIR, TEXTS_EACH, ModelReport, Sample
 from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, page_of, verdict_cards
 from nblstm.reporting.tokens import label, pieces
@@ -170,19 +171,11 @@ def _surprise(report: ModelReport) -> str:
     return (
         f"<p>The start of {html_text(reading.name)}, tinted by how little the model expected each {unit} after those "
         f"before it: {reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
-        f'arrow keys to see what was expected in its place.</p>{_surprise_key()}<div class="beside"><div class="reading" '
+        f'arrow keys to see what was expected in its place.</p>{surprise_key()}<div class="beside"><div class="reading" '
         f'role="group" aria-label="Text" data-surprise="surprise-data" data-panel="surprise-panel">'
         f'{_visible(reading.pieces[0])}{tokens}</div><aside class="panel" id="surprise-panel" aria-live="polite" '
         f'aria-label="What was expected"></aside></div>{_data("surprise-data", _surprise_data(report, count))}'
     )
-
-
-def _surprise_key() -> str:
-    """Render the legend of the tints: their bits."""
-    limits = ["0", *map(str, theme.SURPRISE_BITS)]
-    names = [f"{low}–{high}" for low, high in zip(limits, limits[1:])] + [f"{limits[-1]} bits and more"]
-    items = "".join(f'<li class="u{k}">{name}</li>' for k, name in enumerate(names))
-    return f'<ul class="key" aria-label="Bits of surprise">{items}</ul>'
 
 
 def _surprise_data(report: ModelReport, count: int) -> dict[str, list]:

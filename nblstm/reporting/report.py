@@ -138,8 +138,8 @@ def make_report(
 
 
 def unit_of(model: LanguageModel) -> str:
-    """Name the model's unit: "character", "byte" or "word"."""
-    return {"char": "character", "word": "word", "byte": "byte"}[model.vocabulary.level]
+    """Name the model's unit: "character", "byte", "word" or "sub-word"."""
+    return {"char": "character", "word": "word", "byte": "byte", "subword": "sub-word"}[model.vocabulary.level]
 
 
 # ------------------------------------------------------------------------------------------- texts

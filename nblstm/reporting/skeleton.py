@@ -6,14 +6,13 @@ load anything and to run any script but the one it came with.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from html import escape
 
 from nblstm.reporting.curves import loss_chart, panels
 from nblstm.reporting.metrics import Metrics
+from nblstm.reporting.parts import content_policy
 from nblstm.reporting.script import SCRIPT
 from nblstm.reporting.style import page_style
 from nblstm.reporting.tokens import printable
@@ -35,7 +34,7 @@ def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]], 
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(style, SCRIPT)}">
+<meta http-equiv="Content-Security-Policy" content="{content_policy(style, SCRIPT)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{name}: report</title>
 <style>{style}</style>
@@ -49,12 +48,6 @@ def page_of(title: str, summary: str, sections: Sequence[tuple[str, str, str]], 
 </body>
 </html>
 """
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: nothing is loaded; styles and scripts with these hashes are used."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
 
 
 def _of_day(modified: float | None) -> str:

@@ -30,7 +30,9 @@ def label(vocabulary: Vocabulary, id: int) -> str:
     """Return a token by itself, in a few visible letters."""
     if id == vocabulary.end_id:
         return END_LABEL
-    piece = _byte(id) if vocabulary.level == "byte" else vocabulary.tokens[id]
+    piece = vocabulary.tokens[id]
+    if vocabulary.by_bytes:
+        piece = vocabulary.token_bytes(id).decode("utf-8", "backslashreplace")
     return "".join(MARKS.get(letter, letter) for letter in printable(piece[:40]))
 
 

@@ -1,9 +1,10 @@
 """Corpus: files, folders, standard input and .gz to token ids on disk, split for training and validation.
 
-A corpus may be larger than memory. It is read in chunks of about a million characters: once, or where a part of it is
-kept for validation twice, first for its length (standard input, which can be read once, is copied to a temporary file).
-Its ids live in nameless temporary files that are mapped into memory and vanish with the last reference to them, however
-the program ends. What is read twice must be the same both times: a file that something else writes to is noticed.
+A corpus may be larger than memory. It is read in chunks of about a million characters: once; where a part of it is kept
+for validation also for its length; where sub-words are learned from it also for those. (Standard input, which can be
+read once, is copied to a temporary file.) Its ids live in nameless temporary files that are mapped into memory and vanish
+with the last reference to them, however the program ends. What is read again must be the same each time: a file that
+something else writes to is noticed.
 
 It is one stream of text, or many documents (`nblstm.text.documents`), whose ids then stand one after the other with
 the vocabulary's <end> before, between and behind them.
@@ -39,6 +40,7 @@ from nblstm.text.counting import TokenCounter
 from nblstm.text.documents import split
 from nblstm.text.kinds import BEGIN, check_kind, encoding_advice, is_binary, marked_encoding
 from nblstm.text.lines import translated
+from nblstm.text.subwords import PIECE, SubwordLearner
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 CHUNK = 1 << 20  # bytes read, and about the characters handed on, at a time
@@ -568,7 +570,7 @@ def load_corpus(
     names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
     newline: "lf" reads CRLF and CR as LF, "keep" as they are; None means "lf", at byte level "keep".
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
-    stream's characters (of the bytes at byte level; at word level the split moves back to the last border of two
+    stream's characters (of the bytes at byte level; of words and sub-words the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
     training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless
     one is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
@@ -579,7 +581,7 @@ def load_corpus(
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
     if vocabulary is None:
-        most = DEFAULT_MAX_VOCAB if max_vocab is None else max_vocab
+        most = DEFAULT_MAX_VOCAB if max_vocab is None and level != "subword" else max_vocab
         encoder = Vocabulary.counter(level, tokenizer, min_count, most, documents is not None)
     else:
         _check_ends(vocabulary, documents)
@@ -589,13 +591,17 @@ def load_corpus(
     paths, valid_paths = (texts_in(_listed(part), include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(_listed(paths), _listed(valid_paths), None if level == "byte" else encoding, open_files)
+        parts: Callable[[], tuple[Iterable, Iterable]]
         if texts[1] or valid_fraction == 0:
-            train, valid = reading(texts[0]), reading(texts[1]) if texts[1] else ()
+            parts = lambda: (reading(texts[0]), reading(texts[1]) if texts[1] else ())
         else:
-            border = _BORDERS[split_at](tokenizer) if level == "word" and documents is None else _anywhere
+            border = _border(level, tokenizer, split_at) if documents is None else _anywhere
             position = int(sum(map(len, reading(texts[0]))) * (1 - valid_fraction))
-            reading.changed = 0
-            train, valid = _cut(reading(texts[0]), position, border)
+            parts = lambda: _cut(reading(texts[0]), position, border)
+        if isinstance(encoder, SubwordLearner):
+            encoder = _learned(encoder, parts()[0])
+        reading.changed = 0
+        train, valid = parts()
         trained = TokenFile(encoder, train)
         chosen = trained.vocabulary
         if chosen.newline != reading.newline:
@@ -744,11 +750,21 @@ def _last_token_border(chunk: str, place: int, pattern: re.Pattern[str]) -> int:
     return place
 
 
-# by name: where a chunk of a stream of words may be cut, given the tokenizer
-_BORDERS: dict[str, Callable[[str], Callable[[Any, int], int]]] = {
-    "token": lambda tokenizer: partial(_last_token_border, pattern=PATTERNS[tokenizer]),
-    "line": lambda tokenizer: lambda chunk, place: _token_border(chunk[:place]),
-}
+def _border(level: str, tokenizer: str, split_at: str) -> Callable[[Any, int], int]:
+    """Choose where a chunk of a stream may be cut: for words at a "token" or a "line"."""
+    if level not in ("word", "subword"):
+        return _anywhere
+    if split_at == "line":
+        return lambda chunk, place: _token_border(chunk[:place])
+    return partial(_last_token_border, pattern=PIECE if level == "subword" else PATTERNS[tokenizer])
+
+
+def _learned(learner: SubwordLearner, chunks: Iterable) -> Vocabulary:
+    """Learn the sub-words of a text: its chunks, or lists of documents."""
+    for chunk in chunks:
+        for text in [chunk] if isinstance(chunk, str) else chunk:
+            learner.count(text)
+    return learner.vocabulary()
 
 
 def _cut(chunks: Iterator, position: int, border: Callable[[Any, int], int]) -> tuple[Iterator, Iterator]:

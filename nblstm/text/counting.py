@@ -54,6 +54,10 @@ class TokenCounter(ABC):
         """Count a text's tokens and return their provisional ids, (tokens,) of `dtype`."""
         return self.encode_all([text])[0]
 
+    def count(self, text: str) -> None:
+        """Count a text's tokens."""
+        self.encode_all([text])
+
     def encode_all(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Count several texts: (their ids one after the other, (tokens,) of `dtype`; their lengths (texts,) int64)."""
         ids, lengths = self._encode_all([checked(text, str) for text in texts])

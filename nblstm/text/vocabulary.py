@@ -1,4 +1,4 @@
-"""Vocabulary: text to token ids and back, by character, byte or word.
+"""Vocabulary: text to token ids and back, by character, byte, word or sub-word.
 
 | level | a token is                                  | `<unk>` | decode(encode(text)) == text            |
 |-------|---------------------------------------------|---------|-----------------------------------------|
@@ -6,6 +6,7 @@
 | byte  | a byte of the UTF-8 encoding                | none    | always (a lone surrogate is replaced)   |
 | word  | a match of the tokenizer's pattern          | id 0    | if every word is known, and, with the   |
 |       |                                             |         | whitespace tokenizer, if it is canonical |
+| subword | bytes of a word that often stand together | none    | as at byte level, see `nblstm.text.subwords` |
 
 Both word tokenizers cut the text into matches of a pattern. `default` loses nothing: a word or a punctuation mark
 takes one blank before it along, any other white space is a token of its own. `whitespace` is for text that is
@@ -13,7 +14,7 @@ tokenised already, such as WikiText: what stands between blanks is a word, a new
 a run of blanks (tabs and carriage returns are blanks) becomes one space, blanks next to a newline or at an end of
 the text go. Text without any of those is canonical.
 
-A vocabulary for documents (`ends`) has one token more, `<end>`: id 1 behind <unk>, at byte level 256 behind the bytes.
+A vocabulary for documents (`ends`) has one token more, `<end>`: id 1 behind <unk>, or 256 behind the bytes.
 It stands between documents, read first and predicted last. No text encodes to it, and it decodes to nothing.
 
 Where `newline` is "lf", every line end of a text is "\\n" before it is cut into tokens; see `nblstm.text.lines`.
@@ -21,7 +22,6 @@ Where `newline` is "lf", every line end of a text is "\\n" before it is cut into
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 import sys
@@ -37,10 +37,12 @@ import numpy as np
 from nblstm import checks
 from nblstm.config.text import LEVELS, NEWLINES, TOKENIZERS
 from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError
+from nblstm.text.decoders import SpacingDecoder, TokenDecoder, Utf8Decoder
 from nblstm.text.lines import normalized, translated
 
 if TYPE_CHECKING:
     from nblstm.text.counting import TokenCounter
+    from nblstm.text.subwords import SubwordLearner
 
 UNK = "<unk>"
 END = "<end>"
@@ -76,6 +78,7 @@ class Vocabulary(ABC):
     _texts: ClassVar[tuple[str, ...]]
     level: ClassVar[str]
     unk_id: ClassVar[int | None] = 0
+    by_bytes: ClassVar[bool] = False  # whether a token may be less than a character
     END_PLACE: ClassVar[int] = 1  # the id of <end>, if it is there
 
     def __post_init__(self) -> None:
@@ -110,7 +113,8 @@ class Vocabulary(ABC):
 
         Tokens seen fewer than min_count times are left out, and so are the rarest ones beyond a vocabulary of
         max_vocab tokens (<unk> and <end> included). Characters are ordered by code point, words by falling count and
-        then by code point. At byte level the chunks are not read. ends: for documents, with a token <end>.
+        then by code point. At byte level the chunks are not read. Sub-words are learned as `nblstm.text.subwords` says,
+        DEFAULT_SUBWORDS of them unless max_vocab says it. ends: for documents, with a token <end>.
         Raises ConfigError if an argument is out of its range.
         """
         counter = Vocabulary.counter(level, tokenizer, min_count, max_vocab, ends)
@@ -118,16 +122,17 @@ class Vocabulary(ABC):
         if isinstance(counter, Vocabulary):
             return counter
         for chunk in chunks:
-            counter.encode(chunk)
+            counter.count(chunk)
         return counter.vocabulary()
 
     @staticmethod
     def counter(
         level: str, tokenizer: str = "default", min_count: int = 1, max_vocab: int | None = None, ends: bool = False
-    ) -> TokenCounter | Vocabulary:
+    ) -> TokenCounter | SubwordLearner | Vocabulary:
         """Make the counter that encodes a text while its vocabulary is being built, as `build` builds it.
 
-        At byte level that is the vocabulary itself, which nothing is counted for. ConfigError as `build`.
+        At byte level that is the vocabulary itself, which nothing is counted for. Of sub-words it is what learns them:
+        it cannot encode. ConfigError as `build`.
         """
         from nblstm.text.counting import COUNTERS
 
@@ -140,6 +145,10 @@ class Vocabulary(ABC):
             raise ConfigError(f"max_vocab must be {rule}, got {max_vocab!r:.40}.")
         if level == "byte":
             return Bytes((*Bytes.TOKENS, *specials[1:]), tokenizer, ends)  # there is no <unk>
+        if level == "subword":
+            from nblstm.text.subwords import SubwordLearner
+
+            return SubwordLearner(tokenizer, min_count, max_vocab, ends)
         return COUNTERS[level](tokenizer, min_count, max_vocab, ends)
 
     @abstractmethod
@@ -183,6 +192,10 @@ class Vocabulary(ABC):
     def never_written(self) -> list[int]:
         """The ids that generated text never holds: <unk>, unless there is nothing else."""
         return [] if self.unk_id is None or len(self) == 1 else [self.unk_id]
+
+    def token_bytes(self, id: int) -> bytes:
+        """Return the UTF-8 of a token by itself."""
+        return utf8(self.tokens[id])
 
     @property
     def dtype(self) -> np.dtype:
@@ -240,7 +253,7 @@ class Vocabulary(ABC):
         if len(set(tokens)) != len(tokens):
             twice = next(token for token, count in Counter(tokens).items() if count > 1)
             raise ModelFileError(f"the vocabulary's tokens must be distinct, but {twice[:40]!r} is there twice.")
-        kind, ends = _KINDS[level], "end_id" in fields
+        kind, ends = _kind(level), "end_id" in fields
         if ends:
             _check_end(fields["end_id"], kind.END_PLACE, tokens)
         kind._check(tokens, ends)
@@ -294,7 +307,9 @@ class Bytes(Vocabulary):
 
     level = "byte"
     unk_id = None
+    by_bytes = True
     TOKENS = tuple(map(chr, range(256)))
+    BYTES = (*(bytes((byte,)) for byte in range(256)), b"")  # of each id; <end> has none
     END_PLACE = len(TOKENS)
 
     def split(self, text: str | bytes) -> Sequence[str]:
@@ -304,8 +319,11 @@ class Bytes(Vocabulary):
         """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(self.read(text)), np.uint8).astype(self.dtype)
 
+    def token_bytes(self, id: int) -> bytes:
+        return self.BYTES[id] or super().token_bytes(id)
+
     def decoder(self) -> TokenDecoder:
-        return Utf8Decoder(self._texts)
+        return Utf8Decoder(self.BYTES)
 
     @staticmethod
     def _check(tokens: list[str], ends: bool) -> None:
@@ -330,51 +348,13 @@ class Words(Vocabulary):
         return SpacingDecoder(self._texts) if self.tokenizer == "whitespace" else TokenDecoder(self._texts)
 
 
-_KINDS: dict[str, type[Vocabulary]] = {kind.level: kind for kind in (Characters, Words, Bytes)}
+def _kind(level: str) -> type[Vocabulary]:
+    """Return the vocabularies of a level."""
+    if level == "subword":
+        from nblstm.text.subwords import Subwords
 
-
-class TokenDecoder:
-    """Ids in, text out, one at a time: the joined results of every `feed` and the last `flush` are the decoded text.
-
-    tokens: the text of each id; that of <end> is empty.
-    """
-
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self._tokens = tokens
-
-    def feed(self, id: int) -> str:
-        """Return the text that is certain now that this id has come; it may be empty."""
-        return self._tokens[id]
-
-    def flush(self) -> str:
-        """Return the text still held back; the stream ends here."""
-        return ""
-
-
-class SpacingDecoder(TokenDecoder):
-    """Puts one space between two words, none next to a newline or where a document begins."""
-
-    _before = "\n"
-
-    def feed(self, id: int) -> str:
-        before, self._before = self._before, self._tokens[id] or "\n"
-        if not self._tokens[id]:
-            return ""
-        return self._before if "\n" in (before, self._before) else " " + self._before
-
-
-class Utf8Decoder(TokenDecoder):
-    """Holds back the bytes of an unfinished character; bytes that are not UTF-8 become U+FFFD."""
-
-    def __init__(self, tokens: Sequence[str]) -> None:
-        super().__init__(tokens)
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def feed(self, id: int) -> str:
-        return self._utf8.decode(bytes((id,))) if self._tokens[id] else self.flush()
-
-    def flush(self) -> str:
-        return self._utf8.decode(b"", final=True)
+        return Subwords
+    return next(kind for kind in (Characters, Words, Bytes) if kind.level == level)
 
 
 def _check_choices(level: Any, tokenizer: Any, error: type[NblstmError]) -> None:

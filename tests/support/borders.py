@@ -155,6 +155,11 @@ CALLS = {
         lambda *a, **k: nblstm.TextClassifier(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
         [["a b", "b c", "c d"] * 4, ["x", "y", "x"] * 4], {"valid": None, "vectors": None},
     ),
+    "TextClassifier.predict_proba": lambda b: (CLASSIFIER.predict_proba, [["a b"], b, 1], {}),
+    "TextClassifier.predict": lambda b: (CLASSIFIER.predict, [["a b"], b, 1], {}),
+    "TextClassifier.score": lambda b: (CLASSIFIER.score, [["a b"], CLASSIFIER.classes_[:1], b, 1], {}),
+    "TextClassifier.evaluate": lambda b: (CLASSIFIER.evaluate, [["a b"], CLASSIFIER.classes_[:1], b, 1], {}),
+    "TextClassifier.save": lambda b: (CLASSIFIER.save, ["classifier.safetensors"], {}),
     "TextClassifier.contributions": lambda b: (CLASSIFIER.contributions, [["a b"]], {"backend": b, "threads": 1}),
     "ClassifierConfig": lambda b: (
         nblstm.ClassifierConfig, [], {"vocab_size": 5, "labels": ("x", "y"), "hidden_size": 3, "pooling": "mean"},

@@ -77,14 +77,14 @@ def originals(folder, trained):
     paths = {
         name: Path(folder, f"{name}.safetensors")
         for name in (
-            "char", "word", "byte", "masked", "window", "series", "classifier", "numbers", "translator", "tagger", "state",
+            "char", "word", "byte", "subword", "masked", "window", "series", "classifier", "numbers", "translator", "tagger", "state",
             "run",
             "classifier-run",
         )
     }  # fmt: skip
     for level, options in {
         "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
-        "byte": {"cell": "rnn", "num_layers": 2, "residual": True},
+        "byte": {"cell": "rnn", "num_layers": 2, "residual": True}, "subword": {"cell": "gru"},
     }.items():  # fmt: skip
         vocabulary = Vocabulary.build([TEXT], level, ends=level == "word")
         config = LanguageConfig(len(vocabulary), hidden_size=4, dropout=0.0, **{"num_layers": 1, **options})

@@ -220,7 +220,8 @@ def _decode(tags, came_from, best, emissions, chain, packed, share):
             now[j] = emissions[n * K + j] + begin[j]
         for t in range(1, counts[n]):
             row = (offsets[t] + n) * K
-            before[:] = now
+            for j in range(K):
+                before[j] = now[j]
             # best_t[j] = e_t[j] + max over i of best_{t-1}[i] + A[i, j]
             for j in range(K):
                 now[j], came_from[row + j] = before[0] + transitions[j], 0

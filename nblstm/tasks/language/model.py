@@ -258,15 +258,15 @@ class LanguageModel(TextModel):
 
         how = AdaptConfig.from_dict(settings)
         if how.rate is None and how.rule != "sgd" and self.statistics is not None:
-            how = replace(how, **self._kept_rate())
+            how = replace(how, rate=self._kept_rate())
         chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
         return AdaptingNetwork(self.config, self.parameters, self.statistics, how, chosen, threads)
 
-    def _kept_rate(self) -> dict[str, Any]:
-        """Return the rate that `with_best_rate` has kept; a file may hold anything there."""
+    def _kept_rate(self) -> float | None:
+        """Return the rate that `with_best_rate` has kept, or None; a file may hold anything there."""
         kept = self.training.get("adapt")
         rate = kept.get("rate") if isinstance(kept, dict) else None
-        return {"rate": float(rate)} if isinstance(rate, (int, float)) and is_number(rate) and rate > 0 else {}
+        return float(rate) if isinstance(rate, (int, float)) and is_number(rate) and rate > 0 else None
 
     def adapt(self, text: str, backend: str = "auto", threads: int = 0, **settings: Any) -> LanguageModel:
         """Return a model that has read a text, and learned from it; arguments as in `adapting`. This one stays as it is."""

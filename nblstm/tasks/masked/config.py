@@ -66,5 +66,7 @@ class MaskedConfig(TokenStackConfig):
 
 def check_masking(level: str) -> None:
     """Raise ConfigError for a level without a token that replaces a masked one."""
-    if level == "byte":
-        raise ConfigError("bidirectional hides tokens behind <unk>, which level byte does not have; choose another.")
+    if level in ("byte", "subword"):
+        raise ConfigError(
+            f"bidirectional hides tokens behind <unk>, which level {level} does not have; choose another."
+        )

@@ -264,20 +264,27 @@ class Translating:
 def log_total(logits: np.ndarray) -> np.ndarray:
     """Compute log sum exp of each row of logits (R, V): (R,) float64."""
     peak = logits.max(axis=1)
-    return peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1, dtype=np.float64))
+    return peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1).astype(np.float64))
 
 
 def largest_of_rows(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Find (log p, tokens) of the `count` most likely tokens of each row of logits (R, V), the likeliest first.
 
-    At least `count` of a row are as large as the count-th largest of the maxima of blocks: the others need no sorting.
+    At least `count` of a row are as large as the count-th largest of the maxima of blocks: the others need no sorting, and
+    blocks whose maximum is less need not be looked at.
     """
     (R, V), count = logits.shape, min(count, logits.shape[1])
     block = max(1, V // (BLOCKS * count))
-    maxima = logits[:, : V // block * block].reshape(R, -1, block).max(axis=2)
-    rows, tokens = np.nonzero(logits >= np.partition(maxima, -count, axis=1)[:, -count, None])
+    blocks = logits[:, : V // block * block].reshape(R, -1, block)
+    maxima = blocks.max(axis=2)
+    limits = np.partition(maxima, -count, axis=1)[:, -count]
+    rows, places = np.nonzero(maxima >= limits[:, None])
+    inner, within = np.nonzero(blocks[rows, places] >= limits[rows, None])
+    last_rows, last = np.nonzero(logits[:, V // block * block :] >= limits[:, None])  # behind the last block
+    tokens = np.concatenate([places[inner] * block + within, last + V // block * block])
+    rows = np.concatenate([rows[inner], last_rows])
     order = np.lexsort((tokens, -logits[rows, tokens], rows))
-    firsts = np.searchsorted(rows, np.arange(R))
+    firsts = np.searchsorted(rows[order], np.arange(R))
     best = order[firsts[:, None] + np.arange(count)]
     chosen = logits[rows[best], tokens[best]].astype(np.float64)
     return chosen - log_total(logits)[:, None], tokens[best]

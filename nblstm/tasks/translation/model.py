@@ -18,6 +18,7 @@ from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import validation_loss
 from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.run import sized
 from nblstm.tasks.translation.batches import PairedTexts
 from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
 from nblstm.tasks.translation.measures import TranslationScores, corpus_bleu
@@ -34,7 +35,8 @@ from nblstm.tasks.translation.pairs import (
 from nblstm.tasks.translation.settings import TRANSLATOR_SETTINGS, PairedTextConfig
 from nblstm.tasks.translation.training import PAIRS_AT_ONCE, PairedCorpus, translator_facts, translator_trainer
 from nblstm.tasks.translation.writing import Translation, source_tokens, write_translations
-from nblstm.text.vocabulary import check_vocabulary, checked
+from nblstm.text.vectors import WordVectors, read_vectors
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
 from nblstm.training.trainer import Report, Trainer
 
 FEW = 20  # sources that NumPy translates before numba is there
@@ -75,6 +77,7 @@ class Translator(Estimator):
         targets: Iterable[str],
         *,
         valid: tuple[Any, Iterable[str]] | None = None,
+        vectors: str | os.PathLike[str] | None = None,
         on_report: Callable[[Report], None] = lambda report: None,
         on_message: Callable[[str], None] = lambda message: None,
         stop: Callable[[], bool] = lambda: False,
@@ -82,10 +85,11 @@ class Translator(Estimator):
         """Learn the targets of sources from the start; return the model itself.
 
         sources: texts, or numbers (texts, D), such as the features of images, with attention="none". targets: a text each.
-        valid: (sources, targets) to validate with in place of a share of these. on_report is called after every update and
-        every validation with a Report, whose losses are nats a token (of a validation its measures hold BLEU, too);
-        on_message with sentences for the user. Training ends early once stop() is true; where an interrupt or an error ends
-        it after its first update, what was learned is kept. Needs numba to be quick.
+        valid: (sources, targets) to validate with in place of a share of these. vectors: a file of word vectors, as
+        word2vec and GloVe write them, that words of the sources begin with; embedding_size is theirs then. on_report is
+        called after every update and every validation with a Report, whose losses are nats a token (of a validation its
+        measures hold BLEU, too); on_message with sentences for the user. Training ends early once stop() is true; where
+        an interrupt or an error ends it after its first update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting, TextError for what is no text, TrainingError if training diverges.
         """
         learned = checked_pairs(sources, targets, "targets")
@@ -95,9 +99,13 @@ class Translator(Estimator):
         recipe, text = TranslatorTraining(**self.of(TranslatorTraining)), PairedTextConfig(**self.of(PairedTextConfig))
         if given is None:
             learned, given = split_pairs(learned, text.valid_fraction, recipe.seed)
-        corpus = PairedCorpus(vocabularies_of(learned, text), learned, given)
-        config = TranslatorConfig(**sizes_of(corpus.vocabularies, learned[0]), **self.of(TranslatorConfig))
-        trainer = translator_trainer(config, initial_translator(config, recipe.seed), recipe, corpus, on_message)
+        vocabularies = vocabularies_of(learned, text)
+        found = None if vectors is None else _vectors(vectors, vocabularies[0])
+        corpus = PairedCorpus(vocabularies, learned, given, found)
+        shape = sized(self.of(TranslatorConfig), found)
+        config = TranslatorConfig(**sizes_of(vocabularies, learned[0]), **shape)
+        parameters = initial_translator(config, recipe.seed, found)
+        trainer = translator_trainer(config, parameters, recipe, corpus, on_message)
         try:
             for report in trainer.run(stop):
                 on_report(report)
@@ -247,6 +255,13 @@ class Translator(Estimator):
     def load(cls, path: str | os.PathLike[str]) -> Translator:
         """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
         return model_from(cls, load_model(path, [TranslatorConfig]), path)
+
+
+def _vectors(path: Any, vocabulary: Vocabulary | None) -> WordVectors:
+    """Read the vectors of the sources' words. ConfigError for sources that have none."""
+    if vocabulary is None:
+        raise ConfigError("sources that are numbers have no words; leave vectors out.")
+    return read_vectors(path, vocabulary)
 
 
 def _how(settings: dict[str, Any]) -> TranslateConfig:

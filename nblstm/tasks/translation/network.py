@@ -12,6 +12,7 @@ from nblstm.nn.network import Network
 from nblstm.nn.parameters import draw_parameter, views
 from nblstm.tasks.classification.network import EMBEDDING_SCALE
 from nblstm.tasks.translation.config import TranslatorConfig
+from nblstm.text.vectors import WordVectors, place_vectors
 
 
 class TranslationNetwork(Network):
@@ -22,8 +23,11 @@ class TranslationNetwork(Network):
         super().__init__(config, parameters, *args, **keywords)
 
 
-def initial_translator(config: TranslatorConfig, seed: int) -> np.ndarray:
-    """Draw new parameters (num_parameters,) as `nblstm.nn.parameters.initial` does, but smaller vectors of tokens."""
+def initial_translator(config: TranslatorConfig, seed: int, vectors: WordVectors | None = None) -> np.ndarray:
+    """Draw new parameters (num_parameters,) as `nblstm.nn.parameters.initial` does, but smaller vectors of tokens.
+
+    vectors: what some words of the sources begin with.
+    """
     flat, random = np.zeros(config.num_parameters, config.dtype), np.random.default_rng([seed, 0])
     for name, array in views(flat, config).items():
         bare = name.removeprefix("encoder.").removeprefix("decoder.")
@@ -32,4 +36,6 @@ def initial_translator(config: TranslatorConfig, seed: int) -> np.ndarray:
         draw_parameter(random, bare, array, config, bool(config.tied))
         if bare == "embedding.weight" and not config.tied:
             array *= EMBEDDING_SCALE
+    if vectors is not None:
+        place_vectors(views(flat, config)["encoder.embedding.weight"], vectors)
     return flat

@@ -10,7 +10,16 @@ import numpy as np
 
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.fields import OBJECT, optional
-from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, check_vocabulary_of_run, text_of
+from nblstm.tasks.run import (
+    Notify,
+    Places,
+    TaskEvaluation,
+    TaskRun,
+    check_vocabulary_of_run,
+    sized,
+    text_of,
+    vectors_of,
+)
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.tasks.translation.model import Translator
 from nblstm.tasks.translation.network import initial_translator
@@ -36,7 +45,7 @@ class TranslatorRun(TaskRun):
 
     def fields(self, material: PairedCorpus, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the network's config: the settings, and the vocabularies' sizes."""
-        return {**network, **sizes_of(material.vocabularies, material.train[0])}
+        return {**sized(network, material.vectors), **sizes_of(material.vocabularies, material.train[0])}
 
     def read(
         self, places: Places, reading: PairedTextConfig, recipe: Any, known: Vocabularies | None, notify: Notify
@@ -47,7 +56,16 @@ class TranslatorRun(TaskRun):
             raise TextError("there is no pair to train on; name a file with some, or source and target.")
         if not any(places[name] for name in ("valid", "valid_source", "valid_target")):
             train, valid = split_pairs(train, reading.valid_fraction, recipe.seed)
-        return PairedCorpus(vocabularies_of(train, reading) if known is None else known, train, valid)
+        vocabularies = vocabularies_of(train, reading) if known is None else known
+        assert vocabularies[0] is not None  # sources in files are texts
+        vectors = vectors_of(places.get("vectors", ()), vocabularies[0], known is not None, notify)
+        return PairedCorpus(vocabularies, train, valid, vectors)
+
+    def read_again(
+        self, places: Places, reading: PairedTextConfig, recipe: Any, known: Vocabularies, fingerprint: str
+    ) -> PairedCorpus:
+        """Read the pairs of a run that goes on, whose words have their vectors already."""
+        return super().read_again({**places, "vectors": ()}, reading, recipe, known, fingerprint)
 
     def stored(self, material: PairedCorpus) -> dict[str, Any]:
         """Return the vocabularies; the sources' is null where both sides share one."""
@@ -93,7 +111,7 @@ class TranslatorRun(TaskRun):
 
     def initial(self, shape: TranslatorConfig, recipe: Any, material: PairedCorpus) -> np.ndarray:
         """Draw new parameters."""
-        return initial_translator(shape, recipe.seed)
+        return initial_translator(shape, recipe.seed, material.vectors)
 
     def trainer(
         self, shape: TranslatorConfig, parameters: np.ndarray, recipe: Any, material: PairedCorpus, notify: Notify

@@ -33,5 +33,5 @@ TRANSLATOR_SETTINGS = RunSettings(
     given=frozenset(
         {"vocab_size", "source_vocab_size", "source_size", "shared", "head", "learned_state", "documents", "include"}
     ),
-    places=("corpus", "valid", "source", "target", "valid_source", "valid_target"),
+    places=("corpus", "valid", "source", "target", "valid_source", "valid_target", "vectors"),
 )  # fmt: skip

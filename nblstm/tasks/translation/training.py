@@ -23,6 +23,7 @@ from nblstm.tasks.translation.network import TranslationNetwork
 from nblstm.tasks.translation.pairs import PairsOfTexts, Vocabularies, encoded_pairs, some_of
 from nblstm.tasks.translation.writing import write_translations
 from nblstm.text.batches import Chunk
+from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.trainer import Measure, Trainer, Validation
 
@@ -38,6 +39,7 @@ class PairedCorpus:
     vocabularies: Vocabularies
     train: PairsOfTexts
     valid: PairsOfTexts
+    vectors: WordVectors | None = None  # that some words of the sources begin with
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -64,7 +64,7 @@ def _translation(read: tuple[str, ...], found: Found, vocabulary: Vocabulary) ->
         for place in np.flatnonzero(found.tokens == vocabulary.unk_id):
             tokens[place] = read[int(attention[place, :-1].argmax())]
     shown = tokens[:-1] if len(tokens) and found.tokens[-1] == vocabulary.end_id else tokens
-    text = vocabulary.decode(found.tokens) if vocabulary.level == "byte" else _joined(shown, vocabulary)
+    text = vocabulary.decode(found.tokens) if vocabulary.by_bytes else _joined(shown, vocabulary)
     return Translation(text.strip(), tuple(tokens), read, attention, found.log_probability, found.score)
 
 

@@ -102,10 +102,10 @@ class MLPLanguageModel(ArticleModel):
     def score(self, text: str) -> Score:
         """Score as `ArticleModel.score` does."""
         vocabulary, c = self._trained(), self.config
-        judged = vocabulary.read(text)
-        judged = utf8(judged) if vocabulary.level == "byte" else judged
         ends = [] if vocabulary.end_id is None else [vocabulary.end_id]
-        ids = np.concatenate([vocabulary.encode(judged), ends]).astype(np.int32)
+        ids = np.concatenate([vocabulary.encode(checked(text)), ends]).astype(np.int32)
+        judged = vocabulary.read(text)
+        judged = utf8(judged) if vocabulary.by_bytes else judged
         nats, rows = np.empty(len(ids), c.dtype), self._rows(c)
         for first in range(0, len(ids), rows):
             places = np.arange(first, min(first + rows, len(ids)))
