@@ -253,9 +253,9 @@ class RunShown:
         self._listen()
 
     def stop(self) -> bool:
-        """Show how far a validation is, where one is under way; KeyboardInterrupt if a signal has come."""
+        """Show on a terminal how far a validation is, where one is under way; KeyboardInterrupt if a signal has come."""
         share = None if self.session is None else self.session.trainer.validating
-        if share is not None:
+        if share is not None and self.progress.in_place:
             self.progress.tell("validating", share, f"{math.floor(100 * share)} %")
         return check()
 

@@ -209,6 +209,7 @@ def test_training_is_quiet_unless_it_is_asked_to_talk(corpus, capfd):
     )  # fmt: skip
     out, shown = capfd.readouterr()
     assert out == "" and reports and messages and all(message in shown for message in messages)
+    assert "validating" not in shown  # where nothing is redrawn
     assert "model   LSTM 1 x 8" in shown and "epoch  1.00 step" in shown
 
 
@@ -315,7 +316,7 @@ def test_a_vocabulary_that_cannot_grow(corpus, settings, words):
 @each("ask", [["eval"], ["score"], ["score", "--by", "file"], ["report", "-n", 5, "--text"]], ids=str)
 def test_of_a_folder_what_is_text_is_read(command, folder, ask):
     """As in training: a picture is skipped, and said to be; the text is that of the files alone."""
-    (folder / "texts" / "more").mkdir(parents=True)
+    (folder / "texts" / "more").mkdir(parents=True, exist_ok=True)
     (folder / "texts" / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     (folder / "texts" / "more" / "a.txt").write_text(VERSE * 3)
     shown = command(*ask, "texts")
