@@ -66,7 +66,7 @@ class Subwords(Vocabulary):
         return np.fromiter(self._numbers(text), self.dtype)
 
     def _numbers(self, text: str) -> Any:
-        return chain.from_iterable(map(self._ids_of.__getitem__, PIECE.findall(checked(text, str))))
+        return chain.from_iterable(map(self._ids_of.__getitem__, PIECE.findall(self.read(checked(text, str)))))
 
     def token_bytes(self, id: int) -> bytes:
         return self._bytes[id] or super().token_bytes(id)
