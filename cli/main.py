@@ -33,6 +33,7 @@ COMMANDS = {  # name -> module
     "export": "export",
     "import": "import_",
     "serve": "serve",
+    "forecast": "forecast",
     "warmup": "warmup",
 }
 USAGE, FAILURE = 2, 1

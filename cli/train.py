@@ -181,10 +181,14 @@ class _Train(Command):
     help="Keep the models of so many validations, those with the least loss, which is in their names.",
 )  # fmt: skip
 @click.option("--sample", type=click.IntRange(0), default=0, help="Show so many tokens of text after each validation.")
+@click.option(
+    "--tensorboard", metavar="DIR", type=FILE, help="Write curves there, too (pip install 'nblstm[tensorboard]')."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int, quiet: bool, **settings: Any,
+    extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int,
+    tensorboard: str | None, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
 
@@ -204,7 +208,7 @@ def command(
     if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
     progress, context = Progress(sys.stderr, quiet), click.get_current_context()
-    run = RunShown(progress)
+    run = RunShown(progress, None if tensorboard is None else _event_files(tensorboard))
 
     try:
         train(
@@ -222,10 +226,19 @@ def command(
     return _conclude(run.session, run.first, run.stopped, progress)
 
 
+def _event_files(folder: str) -> Any:
+    """Begin event files in a folder."""
+    from nblstm.reporting.tensorboard import EventFiles
+
+    return EventFiles(folder)
+
+
 class RunShown:
     """The run that the command has started. first: the step it began with; stopped: by a signal."""
 
-    def __init__(self, progress: Any) -> None:
+    def __init__(self, progress: Any, events: Any = None) -> None:
+        """events: files for TensorBoard that the reports are written to as well."""
+        self.events = events
         self.progress, self.session, self.first, self.stopped = progress, None, 0, False
         self.told = False  # that kernels are compiled
 
@@ -249,6 +262,8 @@ class RunShown:
 
     def render(self, report: Any) -> None:
         """Show a report; when kernels are compiled after it, that is told."""
+        if self.events is not None:
+            self.events.write(report)
         _render(self.session, report, self.progress)
         self._listen()
 
@@ -273,6 +288,8 @@ class RunShown:
 
     def end(self) -> None:
         """Leave the terminal, and the kernels, as they were."""
+        if self.events is not None:
+            self.events.close()
         jit = sys.modules.get("nblstm.kernels.cpu.jit")
         if jit is not None and hasattr(jit, "KernelCache"):
             jit.KernelCache.on_compile = None

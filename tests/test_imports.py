@@ -27,7 +27,7 @@ BELOW = {
     },
     "exporting": {"checks", "config", "files", "nn", "reporting", "scoring", "tasks", "text"},
     "convert": {"checks", "config", "files", "nn", "tasks", "text"},
-    "reporting": {"config", "files", "kernels", "nn", "scoring", "tasks", "text"},
+    "reporting": {"checks", "config", "files", "kernels", "nn", "scoring", "tasks", "text", "training"},
     "tasks": {"adapting", "checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},
     "training": {"checks", "config", "files", "kernels", "nn", "scoring", "text"},
     "generation": {"checks", "config", "kernels", "nn", "text"},

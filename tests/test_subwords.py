@@ -1,5 +1,6 @@
 """Sub-words: learned and cut as a plain reference does, without loss, and as good a level as any other."""
 
+import dataclasses
 import json
 import random
 from collections import Counter
@@ -154,12 +155,12 @@ def test_a_corpus_is_read_for_its_tokens_first(tmp_path):
     corpus = load_corpus(tmp_path / "a.txt", level="subword", max_vocab=290, valid_fraction=0.3)
     train, valid = (corpus.vocabulary.decode(ids) for ids in (corpus.train, corpus.valid))
     assert train + valid == text and len(valid) >= 0.3 * len(text)
-    assert corpus.vocabulary == learned(train, 290) and corpus.train_characters == len(train)
+    assert corpus.vocabulary.tokens == learned(train, 290).tokens and corpus.train_characters == len(train)
     np.testing.assert_array_equal(corpus.train, corpus.vocabulary.encode(train))
     again = load_corpus(tmp_path / "a.txt", level="subword", max_vocab=290, valid_fraction=0.3)
     assert again.fingerprint == corpus.fingerprint
     alone = load_corpus(tmp_path / "a.txt", valid_paths=tmp_path / "a.txt", level="subword", max_vocab=290)
-    assert alone.vocabulary == learned(text, 290)
+    assert alone.vocabulary.tokens == learned(text, 290).tokens
 
 
 def test_documents_have_ends(tmp_path):
@@ -258,3 +259,11 @@ def test_the_commands(command, tmp_path, monkeypatch):
     assert "nats" in table and table.count("\n") > 3
     assert "level subword" in command("info").out
     assert command("report", "--corpus", "corpus.txt", "-n", 20).code == 0
+
+
+def test_line_ends_are_read_as_the_vocabulary_reads_them():
+    """As at every other level: CRLF and CR as LF, or as they are."""
+    vocabulary = learned(VERSE)
+    read = dataclasses.replace(vocabulary, newline="lf")
+    assert read.encode("a\r\nb\rc").tolist() == read.encode("a\nb\nc").tolist() == vocabulary.encode("a\nb\nc").tolist()
+    assert vocabulary.decode(vocabulary.encode("a\r\nb")) == "a\r\nb"

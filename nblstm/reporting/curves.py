@@ -1,4 +1,4 @@
-"""Loss curves of one or several runs, as a chart."""
+"""Curves as charts: the losses of one or several runs; a series and its forecast."""
 
 from __future__ import annotations
 
@@ -85,3 +85,15 @@ def distinct_names(runs: Sequence[Metrics]) -> list[str]:
     """Return the runs' names; those that several share get their place in the list."""
     names = [run.name for run in runs]
     return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names, start=1)]
+
+
+def forecast_chart(names: Sequence[str], series: np.ndarray, forecast: np.ndarray) -> str:
+    """Draw the columns of a series (T, D), thin, and behind them their forecast (n, D), with dots: an <svg>."""
+    T, colors = len(series), len(LIGHT.runs)
+    curves, legend = [], []
+    for k, name in enumerate(names):
+        run = k % colors
+        curves.append(Curve(np.arange(1, T + 1), series[:, k], run))
+        curves.append(Curve(np.arange(T + 1, T + len(forecast) + 1), forecast[:, k], run, bold=True))
+        legend.append((name, run, True))
+    return line_chart(curves, [*legend, ("thin: the series, dotted: its forecast", 0, False)], "row", "value")
