@@ -15,7 +15,7 @@ from typing import Any
 import common
 import numpy as np
 
-SEED, BATCHES = 0, 30
+SEED, BATCHES = 0, 12
 
 
 def tag(args: Any) -> list[dict[str, Any]]:

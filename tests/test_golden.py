@@ -67,6 +67,12 @@ def test_a_stored_model_of_series_predicts_what_it_did(backend):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_stored_tagger_tags_as_it_did(backend):
+    """Tags, F1 and accuracy."""
+    same(golden.of_tagger(backend), NUMBERS["tagger"], SINGLE)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
 def test_a_stored_classifier_decides_as_it_did(backend):
     """Probabilities, and what moved the decisions."""
     same(golden.of_classifier(backend), NUMBERS["classifier"], SINGLE)

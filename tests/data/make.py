@@ -53,6 +53,19 @@ def series_model(output, folder):
     nblstm.SeriesModel(**settings).fit(golden.waves()).save(output)
 
 
+def tagger(output, folder):
+    """A tagger."""
+    settings = {
+        "hidden_size": 6,
+        "char_hidden_size": 3,
+        "char_embedding_size": 4,
+        "epochs": 12,
+        "lr": 0.05,
+        "threads": 1,
+    }
+    nblstm.Tagger(**settings, batch_size=4).fit(*golden.TAGGED, valid=golden.TAGGED).save(output)
+
+
 def classifier(output, folder):
     """A classifier."""
     texts, labels = nblstm.read_labelled(golden.LABELLED)
@@ -92,6 +105,7 @@ FILES = {
     "window.safetensors": windowed_model,
     "series.safetensors": series_model,
     "classifier.safetensors": classifier,
+    "tagger.safetensors": tagger,
     "translator.safetensors": translator,
     **{f"{name}.checkpoint.safetensors": partial(checkpoint, name) for name in golden.RUNS},
 }
@@ -101,6 +115,7 @@ NUMBERS = {
     "window": lambda folder: golden.of_windowed_model(),
     "series": lambda folder: golden.of_series_model("numpy"),
     "classifier": lambda folder: golden.of_classifier("numpy"),
+    "tagger": lambda folder: golden.of_tagger("numpy"),
     "translator": lambda folder: golden.of_translator("numpy"),
     **{
         f"losses of {name}": lambda folder, kind=kind: golden.trained(kind, folder)[1]

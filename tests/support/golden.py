@@ -107,6 +107,22 @@ def of_windowed_model():
     }
 
 
+TAGGED = (
+    [["Rome", "is", "in", "Italy"], ["we", "like", "New", "York", "Oslo"], ["in", "it", "rain"]] * 4,
+    [["I-LOC", "O", "O", "I-LOC"], ["O", "O", "I-LOC", "I-LOC", "B-LOC"], ["O", "O", "O"]] * 4,
+)
+
+
+def of_tagger(backend):
+    """All that the stored tagger says."""
+    model = nblstm.load(DATA / "tagger.safetensors")
+    measured = model.evaluate(*TAGGED, backend)
+    return {
+        "tags": model.predict([["Oslo", "is", "in", "Norway"], ["New", "York", "Rome"], ["rain"]], backend),
+        "f1": measured.f1, "accuracy": measured.accuracy, "loss": model.training["valid_loss"],
+    }  # fmt: skip
+
+
 def of_classifier(backend):
     """All that the stored classifier says."""
     model, texts = nblstm.load(DATA / "classifier.safetensors"), ["a lovely day", "", "darkness unseen winds of day"]
