@@ -21,7 +21,7 @@ class TaggerTraining(Recipe):
     unknown_fraction: float = 0.5  # share of the updates in which a word that was seen once is read as <unk>
     monitor: str = "f1"  # f1 | accuracy | loss: by which in validation the best weights are kept; f1 needs spans
     batch_size: int = 16
-    lr: float | None = 2e-3
+    lr: float | None = 3e-3
     warmup: int = 0
     on_divergence: str = "stop"  # type: ignore[misc] # stop | rollback, of a run with files
 
