@@ -39,7 +39,7 @@ SECONDS = 600  # that a block may take
 RUNNABLE = ("sh", "python")
 NUMBER = re.compile(r"[-−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 COMMENT = re.compile(r"<!-- (run|not run|exits|output): (.*) -->")
-PROGRESS = re.compile(r"(epoch|# tokens)\b.* # % .*")  # a line that a terminal overwrites
+PROGRESS = re.compile(r"(epoch|validating|# tokens)\b.*# %( .*)?")  # a line that a terminal overwrites
 SHORTENED = re.compile(r"warning only # update.*")  # of runs that are longer on the page
 VERSE = """ROMEO:
 To be, or not to be: that is the question.

@@ -13,7 +13,7 @@ from nblstm.text.corpus import load_corpus, read_documents
 from nblstm.text.documents import split
 from nblstm.text.vocabulary import END, LEVELS, UNK, Vocabulary
 
-ENDS = {"char": 1, "word": 1, "byte": 256}
+ENDS = {"char": 1, "word": 1, "byte": 256, "subword": 256}
 
 
 @pytest.fixture

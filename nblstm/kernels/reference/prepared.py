@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm.kernels.cells.functions import noticed
+
 SIGMOIDS = {"lstm": ((0, 1, 3), (2,)), "gru": ((0, 1), (2,))}  # the gates that are sigmoids, and the others
 TABLE_SIZE = 1 << 20  # numbers that a table may have beyond the weights it replaces
 
@@ -102,7 +104,7 @@ def decode_prepared(state, tokens, work):
             joined[:, :D], joined[:, D:] = x, h[k]
             np.dot(joined, weights, out=z)
             z += bias
-        step(z, h[k], c[k], work.half)
+        step(noticed(z), h[k], c[k], work.half)
         x = h[k] + x if net.residual and x is not None and x.shape == h[k].shape else h[k]
     top[...] = np.concatenate([x, c[-1]], axis=1) if net.with_memory else x
     if len(logits):
