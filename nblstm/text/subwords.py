@@ -68,8 +68,8 @@ class Subwords(Vocabulary):
     def _numbers(self, text: str) -> Any:
         return chain.from_iterable(map(self._ids_of.__getitem__, PIECE.findall(self.read(checked(text, str)))))
 
-    def token_bytes(self, id: int) -> bytes:
-        return self._bytes[id] or super().token_bytes(id)
+    def _bytes_of(self, id: int) -> bytes:
+        return self._bytes[id] or super()._bytes_of(id)
 
     def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self._bytes)

@@ -162,6 +162,7 @@ class Vocabulary(ABC):
 
     def read_pieces(self, pieces: Iterable[Any]) -> Iterable[Any]:
         """Return as `read` the text that is given in pieces, which then split no line end."""
+        pieces = map(checked, checks.items("pieces", pieces))
         return translated(pieces) if self.newline == "lf" else pieces
 
     def canonical(self, text: str) -> str:
@@ -194,7 +195,10 @@ class Vocabulary(ABC):
         return [] if self.unk_id is None or len(self) == 1 else [self.unk_id]
 
     def token_bytes(self, id: int) -> bytes:
-        """Return the UTF-8 of a token by itself."""
+        """Return the UTF-8 of a token by itself. ConfigError for an id that there is not."""
+        return self._bytes_of(checks.whole("id", id, 0, len(self) - 1))
+
+    def _bytes_of(self, id: int) -> bytes:
         return utf8(self.tokens[id])
 
     @property
@@ -319,8 +323,8 @@ class Bytes(Vocabulary):
         """Return the bytes of the text's UTF-8 encoding, or the bytes given, (tokens,) of `dtype`."""
         return np.frombuffer(utf8(self.read(text)), np.uint8).astype(self.dtype)
 
-    def token_bytes(self, id: int) -> bytes:
-        return self.BYTES[id] or super().token_bytes(id)
+    def _bytes_of(self, id: int) -> bytes:
+        return self.BYTES[id] or super()._bytes_of(id)
 
     def decoder(self) -> TokenDecoder:
         return Utf8Decoder(self.BYTES)

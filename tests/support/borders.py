@@ -122,6 +122,9 @@ CALLS = {
     "Vocabulary.decode": lambda b: (VOCABULARY.decode, [[1]], {}),
     "Vocabulary.unknown": lambda b: (VOCABULARY.unknown, ["a"], {}),
     "Vocabulary.split": lambda b: (VOCABULARY.split, ["a"], {}),
+    "Vocabulary.read": lambda b: (VOCABULARY.read, ["a"], {}),
+    "Vocabulary.read_pieces": lambda b: (lambda pieces: list(VOCABULARY.read_pieces(pieces)), [["a", "b"]], {}),
+    "Vocabulary.token_bytes": lambda b: (VOCABULARY.token_bytes, [1], {}),
     "pad_sequences": lambda b: (
         nblstm.pad_sequences, [[[1]], 3], {"dtype": "int32", "padding": "pre", "truncating": "pre", "value": 0},
     ),
