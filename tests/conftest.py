@@ -130,22 +130,34 @@ def command(capfd):
 
 @pytest.fixture(scope="session", autouse=True)
 def simulator_run(request, tmp_path_factory):
-    """The tests of the GPU kernels in numba's simulator, beside all others: the process, and the file of what it says.
+    """The tests of the GPU kernels in numba's simulator: a function that returns the process, and the file of what it says.
 
-    None where `test_in_the_simulator`, which looks at them, does not run.
+    They run beside all others, from the start; where several processes run the tests (`pytest -n 2`), from when they are
+    asked for. None where `test_in_the_simulator`, which looks at them, does not run.
     """
     asked = any(item.name == "test_in_the_simulator" for item in request.session.items)
     if not asked or os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0":
         yield None
         return
-    said = tmp_path_factory.mktemp("simulator") / "said"
-    args = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).with_name("test_cuda.py"))]
-    with open(said, "wb") as file:
-        variables = environment(NUMBA_ENABLE_CUDASIM="1")
-        process = subprocess.Popen(args, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    yield process, said
-    process.kill()
-    process.wait()
+    started = []
+
+    def start():
+        if not started:
+            said = tmp_path_factory.mktemp("simulator") / "said"
+            file = Path(__file__).with_name("test_cuda.py")
+            args = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", str(file)]
+            with open(said, "wb") as output:
+                variables = environment(NUMBA_ENABLE_CUDASIM="1")
+                process = subprocess.Popen(args, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            started.append((process, said))
+        return started[0]
+
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        start()
+    yield start
+    for process, _ in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def simulator(monkeypatch):
 @pytest.mark.skipif(THERE, reason="this is the process with a card, or the simulator")
 def test_in_the_simulator(simulator_run):
     """Everything below passes in numba's simulator."""
-    process, said = simulator_run
+    process, said = simulator_run()
     code, out = process.wait(600), said.read_text(encoding="utf-8")
     assert code == 0, out[-3000:]
     assert " passed" in out and "failed" not in out
