@@ -167,7 +167,7 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
     outcome = command("eval", "-m", "b.safetensors", "corpus.txt")
     assert "read in spans of 256 tokens" in outcome.err and "one in 7 at a time" in outcome.err
     refused = command("eval", "-m", "b.safetensors", "--streams", 4, "corpus.txt")
-    assert refused.code == 2 and "--streams is for models that read from left to right" in refused.err
+    assert refused.code == 2 and "--streams and --windows are for models that read from left to right" in refused.err
 
 
 # ---------------------------------------------------------------- refusing

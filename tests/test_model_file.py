@@ -1,6 +1,7 @@
 """Model files and checkpoints: what goes in comes out, and what does not belong is named."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -147,6 +148,7 @@ def test_a_checkpoint_is_not_a_model(path):
     save_checkpoint(path, {}, {})
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a training checkpoint, not a model")):
         load(path)
+    os.remove(path)  # which a model does not replace
     store(path, *a_model())
     with pytest.raises(ModelFileError, match=re.escape(f"{path} is a model, not a training checkpoint")):
         load_checkpoint(path)

@@ -58,7 +58,7 @@ def test_naughty_strings_are_a_corpus(tmp_path, level, tokenizer):
     """Together, and as lines, they come back from their ids, but for what the whitespace tokenizer does not keep."""
     text = "\n".join(string for string in STRINGS if "\0" not in string) + "\n"
     (tmp_path / "a").write_bytes(text.encode())
-    corpus = load_corpus(tmp_path / "a", level=level, tokenizer=tokenizer, valid_fraction=0)
+    corpus = load_corpus(tmp_path / "a", level=level, tokenizer=tokenizer, valid_fraction=0, newline="keep")
     assert corpus.train_unknown <= text.count("<unk>")  # what is spelt so is read so
     if tokenizer == "default" and level != "char":
         assert corpus.vocabulary.decode(corpus.train) == text

@@ -17,6 +17,7 @@ import nblstm
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, named_tensors
 from nblstm.nn.pooling import POOLINGS
+from nblstm.remembered import remembered
 from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.tasks.classification.network import initial_classifier
 from nblstm.tasks.language.config import LanguageConfig
@@ -284,6 +285,24 @@ def test_nothing_holds_a_lock_to_remember_a_value():
     """functools.cached_property, which has a lock for the whole process before Python 3.12, is used nowhere."""
     package = Path(nblstm.__file__).parent
     assert [path for path in package.rglob("*.py") if "cached_property" in path.read_text(encoding="utf-8")] == []
+
+
+def test_a_remembered_value_is_computed_once_and_is_one_for_all():
+    """Two callers that compute it at once get the same object, and later ones do not compute it."""
+    both, computed = threading.Barrier(2), []
+
+    class Thing:
+        @remembered
+        def value(self):
+            """What it is."""
+            computed.append(1)
+            both.wait(30)
+            return object()
+
+    thing = Thing()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: thing.value, range(2))
+    assert first is second is thing.value and len(computed) == 2 and Thing.value.__doc__ == "What it is."
 
 
 def test_a_crowd_leaves_few_buffers_behind():

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nblstm.kernels import fastest
 from nblstm.kernels.packed import indices
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.parameters import views
+from nblstm.remembered import remembered
 from nblstm.tasks.classification.batches import LabelledTexts, as_read, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.labels import weights_of_classes
@@ -48,7 +49,7 @@ class LabelledCorpus:
     valid: LabelledPart
     vectors: WordVectors | None = None  # that some words begin with
 
-    @cached_property
+    @remembered
     def fingerprint(self) -> str:
         """Hex digest of the vocabulary, the classes, the texts and their labels."""
         digest = hashlib.blake2b(digest_size=16)

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from nblstm.config.text import DEFAULT_MAX_VOCAB
 from nblstm.kernels import fastest
 from nblstm.nn.spelling import SpelledWords
+from nblstm.remembered import remembered
 from nblstm.tasks.tagging.batches import TaggedSentences, looked_up, occurrences
 from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.network import TaggerNetwork, validated_tags
@@ -61,7 +62,7 @@ class TaggedCorpus:
     valid: TaggedPart
     vectors: WordVectors | None = None  # that some words begin with
 
-    @cached_property
+    @remembered
     def fingerprint(self) -> str:
         """Hex digest of everything."""
         digest = hashlib.blake2b(digest_size=16)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields
-from functools import cached_property
 from typing import Any, ClassVar
 
 from nblstm.config.checks import MAX_SIZE, MAX_TOKENS, Config, at_least, at_most, check_types, fraction, one_of
@@ -16,6 +15,7 @@ from nblstm.kernels import Filters
 from nblstm.kernels.cells import Cell
 from nblstm.nn.attention import SCORES, attention_shapes
 from nblstm.nn.encoder import bridge_shapes
+from nblstm.remembered import remembered
 
 ATTENTIONS = (*SCORES, "none")
 MONITORS_OF_TRANSLATION = ("loss", "bleu")
@@ -108,14 +108,14 @@ class TranslatorConfig(StackConfig):
 
     # ------------------------------------------------------------ its two stacks
 
-    @cached_property
+    @remembered
     def encoder(self) -> SideConfig | None:
         """The stack that reads sources; None where they are vectors."""
         if self.source_size:
             return None
         return self._side(self.source_vocab_size, both_directions=self.bidirectional, output_dropout=self.dropout)
 
-    @cached_property
+    @remembered
     def decoder(self) -> SideConfig:
         """The stack that reads targets."""
         return self._side(self.vocab_size, fed=self.head_size if self.input_feeding else 0, output_dropout=0.0)

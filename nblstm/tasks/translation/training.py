@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from nblstm.errors import ConfigError
 from nblstm.kernels import fastest
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
+from nblstm.remembered import remembered
 from nblstm.scoring import validation_loss
 from nblstm.tasks.translation.batches import Encoded, PairedTexts, Sources, Vectors
 from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
@@ -46,7 +46,7 @@ class PairedCorpus:
         """That of the targets."""
         return self.vocabularies[1]
 
-    @cached_property
+    @remembered
     def fingerprint(self) -> str:
         """Hex digest of the vocabularies and the pairs."""
         digest = hashlib.blake2b(digest_size=16)

@@ -1,0 +1,21 @@
+"""remembered: a property that is computed once. functools.cached_property takes a lock for it before Python 3.12."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class remembered(Generic[T]):  # used as a decorator
+    """A property whose value stays on the object. Two threads that ask at once may both compute it; one value is kept."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        """Return the value: computed now, unless it was before (then the object's own attribute is found first)."""
+        if instance is None:
+            return self  # type: ignore[return-value]
+        return vars(instance).setdefault(self.name, self.compute(instance))
