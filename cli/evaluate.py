@@ -99,12 +99,11 @@ def command(
     precision, recall and F1 of spans on tagged words.
     """
     from nblstm.scoring import worse_than_guessing
-    from nblstm.text.corpus import rereadable, texts_in
 
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
     loaded = [trained_model(model) for model in models]
-    reading = given(
+    columns = given(
         {
             "text_column": text_column,
             "label_column": label_column,
@@ -116,28 +115,13 @@ def command(
     if any(run_of_model(model).MEASURES for model in loaded):
         others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
         refuse({**others, "streams": streams if streams > 1 else None})
-        return measured(files, targets, list(zip(models, loaded)), reading, json, **how, **asked)
-    refuse({**reading, **asked, "target": targets or None})
+        return measured(files, targets, list(zip(models, loaded)), columns, json, **how, **asked)
+    refuse({**columns, **asked, "target": targets or None})
     name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
     _check(name, kind, streams, windows, loaded)
     if adapt is not None:
         check_adapts(loaded, streams if windows is None else 2)
-    rows: list[dict[str, Any]] = []
-    with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
-        texts = all(model.vocabulary.level != "byte" for model in loaded)
-        tell = lambda message: say(message, err=True)
-        listed = [texts_in([file], "*", "char" if texts else "byte", tell) for file in files]
-        for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
-            for path, model in zip(models, loaded):
-                if adapt is None:
-                    score, said = _scored(model, sources, name, kind or "line", streams, windows, reading, **how)
-                else:
-                    score, said = _dynamically(model, sources, name, kind or "line", adapt, reading, **how)
-                if score.tokens == 0:
-                    raise TextError(
-                        f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
-                    )
-                rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
+    rows = _rows(files, models, loaded, name, kind or "line", streams, windows, adapt, **how)
     if json:
         echo_json({"protocol": name, "files": rows})
         return
@@ -147,6 +131,32 @@ def command(
     _table(rows, {model.vocabulary.level for model in loaded})
     if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
         say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
+
+
+def _rows(
+    files: Sequence[str], models: Sequence[str], loaded: Sequence[Any], name: str, kind: str, streams: int,
+    windows: int | None, adapt: dict[str, Any] | None, **how: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Score every file by every model: a row for each, those of a file together."""
+    from nblstm.text.corpus import rereadable, texts_in
+
+    rows: list[dict[str, Any]] = []
+    with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
+        texts = all(model.vocabulary.level != "byte" for model in loaded)
+        tell = lambda message: say(message, err=True)
+        listed = [texts_in([file], "*", "char" if texts else "byte", tell) for file in files]
+        for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
+            for path, model in zip(models, loaded):
+                if adapt is None:
+                    score, said = _scored(model, sources, name, kind, streams, windows, reading, **how)
+                else:
+                    score, said = _dynamically(model, sources, name, kind, adapt, reading, **how)
+                if score.tokens == 0:
+                    raise TextError(
+                        f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
+                    )
+                rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
+    return rows
 
 
 def _check(name: str, kind: str | None, streams: int, windows: int | None, loaded: Sequence[Any]) -> None:
