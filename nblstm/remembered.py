@@ -1,4 +1,4 @@
-"""remembered: a property that is computed once. functools.cached_property takes a lock for it before Python 3.12."""
+"""remembered: a property that is computed once, without the lock that the standard library's has before Python 3.12."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def following_losses(network: Network, state: State, ids: np.ndarray) -> np.ndar
     if not len(ids):
         return np.empty(0, network.config.dtype)
     ids = ids.astype(np.int32)
-    z = checks.distributions(network.logits(state.top), "behind the state")[0].astype(np.float64)
+    z = checks.distributions(network.logits(state.features), "behind the state")[0].astype(np.float64)
     z -= z.max()
     first = np.log(np.exp(z).sum()) - z[ids[0]]  # -log softmax
     rest, _ = _read_on(network, ids[:1], ids[1:], state, 0, _no_progress)

@@ -127,9 +127,9 @@ VERBS = {
     "generate_many": lambda b, s: MODEL.generate_many("", state=s, n=9, seed=3, num_samples=3, backend=b),
     "beam": lambda b, s: MODEL.beam("", state=s, n=4, beam=4, num_samples=4, backend=b),
     "state": lambda b, s: [array.tolist() for array in vars(MODEL.state("cd", s, b)).values()],
-    "read": lambda b, s: MODEL.network(b).read(Chunk.rectangle(*np.ones((2, 2, 1), int), False), s).top.tolist(),
+    "read": lambda b, s: MODEL.network(b).read(Chunk.rectangle(*np.ones((2, 2, 1), int), False), s).features.tolist(),
     "losses": lambda b, s: MODEL.network(b).losses(Chunk.rectangle(*np.ones((2, 2, 1), int), False), s)[0].tolist(),
-    "logits": lambda b, s: MODEL.network(b).logits(s.top).tolist(),
+    "logits": lambda b, s: MODEL.network(b).logits(s.features).tolist(),
 }
 
 
@@ -257,7 +257,7 @@ def test_a_network_refuses_a_chunk_that_does_not_fit(part, backend):
 @backends
 def test_a_decoder_writes_only_to_what_it_can(backend):
     """A state, logits or a history that cannot be written to in place is refused, not copied and lost."""
-    decoder, logits = MODEL.network(backend).decoder(), MODEL.network(backend).logits(STATE.top)
+    decoder, logits = MODEL.network(backend).decoder(), MODEL.network(backend).logits(STATE.features)
     history, uniform, banned = np.zeros((1, 4), np.int64), np.zeros((2, 1)), np.zeros(1, np.int64)
     good = [history, 1, STATE.copy(), logits, uniform, banned, Filters()]
     bad = {

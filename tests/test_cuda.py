@@ -263,7 +263,7 @@ def test_loss_and_gradient(name):
         for k, network in enumerate(networks):
             gradient = network.kernels.zeros_like(network.parameters)
             loss, states[k] = network.loss_and_gradient(gradient, chunk_of(config, seed=step), states[k], 5, step)
-            found.append((loss, *map(network.kernels.host, (gradient, states[k].h, states[k].c, states[k].top))))
+            found.append((loss, *map(network.kernels.host, (gradient, states[k].h, states[k].c, states[k].features))))
         for mine, theirs in zip(*found):
             close(mine, theirs, 1e-5)
 
@@ -293,7 +293,7 @@ def test_losses_and_logits():
     (losses, state), (expected, other) = (n.losses(chunk, n.initial_state(2)) for n in (mine, theirs))
     assert type(losses) is type(state.h) is np.ndarray
     close(losses, expected)
-    close(mine.logits(state.top), theirs.logits(other.top))
+    close(mine.logits(state.features), theirs.logits(other.features))
 
 
 @needs_card

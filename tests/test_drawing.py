@@ -69,7 +69,7 @@ def test_a_bias_is_added_to_the_logits(model, backend):
     """Shares of many first tokens follow softmax(logits + bias); what has -100 never comes; the same on both backends."""
     bias = {"e": 3.0, " ": -100, "t": -1.5}
     texts = model.generate_many("Shall", n=1, num_samples=4000, seed=1, logit_bias=bias, backend=backend)
-    logits = model.network("numpy").logits(model.state("Shall").top)[0].astype(float)
+    logits = model.network("numpy").logits(model.state("Shall").features)[0].astype(float)
     tokens = model.vocabulary.tokens
     logits += [bias.get(token, 0.0) for token in tokens]
     p = np.where([token in (" ", "<unk>") for token in tokens], 0, np.exp(logits))

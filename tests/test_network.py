@@ -14,6 +14,7 @@ from nblstm.kernels.cells import KINDS as CELLS
 from nblstm.nn.inputs import unique_tokens
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial, views
+from nblstm.nn.state import State
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
 
@@ -104,9 +105,9 @@ def test_decoding_one_token_at_a_time_equals_scoring(variant, N, backend, dtype)
     logits = np.concatenate([decode(row, state) for row in chunk.tokens.reshape(-1, N)])  # state is overwritten
     logits, rows = logits.astype(np.float64), np.arange(len(losses))
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[rows, chunk.targets]
-    for actual, value in [(losses, expected), (state.h, after.h), (state.c, after.c), (state.top, after.top)]:
+    for actual, value in [(losses, expected), (state.h, after.h), (state.c, after.c), (state.features, after.features)]:
         close(actual, value, TOLERANCE[dtype])
-    close(network.logits(state.top), logits[-N:], TOLERANCE[dtype])
+    close(network.logits(state.features), logits[-N:], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -358,3 +359,10 @@ def test_a_wrong_number_of_threads_is_named(threads):
     config = LanguageConfig(**SHAPE)
     with pytest.raises(ConfigError, match="threads must be a whole number from 0 to 4,096, got"):
         Network(config, initial(config, 0), "numpy", threads)
+
+
+def test_the_features_of_a_state_have_their_old_name_too():
+    """For one more version, with a warning."""
+    state = State.zeros(LanguageConfig(5, hidden_size=3))
+    with pytest.warns(DeprecationWarning, match="State.top is now State.features"):
+        assert state.top is state.features

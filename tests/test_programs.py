@@ -158,7 +158,7 @@ def test_the_generator_predicts_many_texts_as_each_alone():
     alone = np.concatenate([program.predict([sequence]) for sequence in sequences])
     np.testing.assert_allclose(program.predict(sequences), alone, atol=1e-6)
     state = program.model.state(program.vocabulary.decode(sequences[1]))
-    logits = program.model.network().logits(state.top)
+    logits = program.model.network().logits(state.features)
     np.testing.assert_allclose(alone[1], np.exp(logits[0]) / np.exp(logits[0]).sum(), atol=1e-6)
 
 

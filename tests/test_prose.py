@@ -25,6 +25,7 @@ NOT_FLAGS = {
     "nblstm/exporting/py_source.py",
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 
+PROPERTIES = ("property", "remembered")  # decorators
 VERBS = set(
     """Add Advance Answer Apply Break Build Call Change Check Choose Clip Close Compile Compute Continue Convert Copy Count Cut
     Decode Delete Describe Draw Encode End Escape Estimate Evaluate Find Finish Fit Flush Format Generate Give Go Hear Hold
@@ -112,7 +113,9 @@ def public_functions(tree: ast.AST) -> Iterator[tuple[ast.FunctionDef, str]]:
         if isinstance(node, ast.ClassDef):
             yield from public_functions(node)
         elif isinstance(node, FUNCTIONS) and not node.name.startswith("_"):
-            is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+            is_property = any(
+                word in ast.unparse(decorator) for decorator in node.decorator_list for word in PROPERTIES
+            )
             text = ast.get_docstring(node)
             if text and not is_property:
                 yield node, text

@@ -1,6 +1,7 @@
 """What editors complete: the types of settings and of public names are those that there are."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,11 @@ def test_a_type_checker_finds_wrong_settings(tmp_path):
         'nblstm.train("a", hidden_size="x")\nm = nblstm.LanguageModel.load("a")\nm.generate("a", temprature=1)\n'
     )
     (tmp_path / "a.py").write_text(code)
+    parent = Path(nblstm.__file__).parents[1]
+    beside = {} if parent.name == "site-packages" else {"MYPYPATH": str(parent)}  # where it is installed, mypy finds it
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent", tmp_path / "a.py"],
-        capture_output=True, text=True, cwd=Path(nblstm.__file__).parents[1], timeout=300,
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **beside}, timeout=300,
     )  # fmt: skip
     lines = [line.split(":")[1] for line in done.stdout.splitlines() if "error" in line and "a.py:" in line]
     assert sorted(set(lines)) == ["3", "4", "6"], done.stdout

@@ -120,7 +120,7 @@ class BeamSearch:
         self._history = np.empty((2, 0, B), np.int64)  # the parent and the token of every place, at each step
         self._decoder, self._state = network.decoder(B, None, temperature), state.take(np.zeros(B, np.int64))
         self._logits = np.repeat(
-            network.logits(state.top) / np.dtype(network.config.dtype).type(temperature), B, axis=0
+            network.logits(state.features) / np.dtype(network.config.dtype).type(temperature), B, axis=0
         )
         if first is not None:
             self._logits[:, np.setdiff1d(np.arange(V), first)] = -np.inf

@@ -44,7 +44,7 @@ def generate(
     N, decoder = config.num_samples, network.decoder(config.num_samples, bias)
     filters, forbidden = _filters(config), np.array(banned, np.int64)
     state = state.take(np.zeros(N, np.intp))
-    logits, going, made = network.logits(state.top), np.arange(N), 0
+    logits, going, made = network.logits(state.features), np.arange(N), 0
     if bias is not None:
         logits += bias.astype(logits.dtype)
     history = _History(N, np.empty(0, np.int64) if prompt is None else prompt, config)

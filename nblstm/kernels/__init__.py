@@ -156,7 +156,7 @@ class DecoderState(NamedTuple):
 
     h: np.ndarray  # (L, N, H)
     c: np.ndarray  # (L, N, H or 0)
-    top: np.ndarray  # (N, F): what the head sees
+    features: np.ndarray  # (N, F): what the head sees
     logits: np.ndarray  # (N, V) of the next token; (0, V) where they are not wanted
 
 

@@ -126,4 +126,4 @@ class Decoder:
 
 def _with_logits(state: State, logits: np.ndarray) -> DecoderState:
     """Return the state as the kernels read and write it."""
-    return DecoderState(state.h, state.c, state.top, logits)
+    return DecoderState(state.h, state.c, state.features, logits)

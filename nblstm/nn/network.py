@@ -231,7 +231,7 @@ class Network:
 
     def _on_host(self, state: State) -> State:
         """Return the state in NumPy arrays."""
-        return State(*map(self.kernels.host, (state.h, state.c, state.top)))
+        return State(*map(self.kernels.host, (state.h, state.c, state.features)))
 
     def decoder(self, num_texts: int = 1, bias: np.ndarray | None = None, temperature: float = 1.0) -> Decoder:
         """Make a decoder, which reads a batch of up to num_texts texts token by token; for one thread at a time.
@@ -248,7 +248,7 @@ class Network:
         return Decoder(self, packed, num_texts)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Return the head's outputs (M, V) for features (M, head_size), such as state.top."""
+        """Return the head's outputs (M, V) for features (M, head_size), such as state.features."""
         c = self.config
         if not hasattr(features, "copy_to_host"):
             features = checks.in_form("features", features, (*getattr(features, "shape", ())[:1], c.head_size), c.dtype)

@@ -90,7 +90,7 @@ class RecurrentStack:
         for layer in range(c.num_layers):
             inputs = Inputs(self._layer(tape, run, layer, inputs), None, 0)
         tape.features = self._beside_memory(tape, run, inputs.x) if c.head == "cell" else inputs.x
-        kernels.embedding_forward(after.top, last_rows(offsets), tape.features, tape.backend.threads)
+        kernels.embedding_forward(after.features, last_rows(offsets), tape.features, tape.backend.threads)
         return after
 
     def _works(self, tape: Tape, M: int, N: int, first: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,21 +19,21 @@ from nblstm.kernels.packed import indices
 class State:
     """The memory of N texts.
 
-    h (L, N, H), c (L, N, H or 0): of every layer; L counts both directions of a layer. top (N, F): what the head saw
+    h (L, N, H), c (L, N, H or 0): of every layer; L counts both directions of a layer. features (N, F): what the head saw
     last, from which the next token is drawn. ConfigError unless these are arrays of N texts.
     """
 
     h: np.ndarray
     c: np.ndarray
-    top: np.ndarray
+    features: np.ndarray
 
     def __post_init__(self) -> None:
         shapes = [
-            tuple(getattr(array, "shape", ())) for array in (self.h, self.c, self.top)
+            tuple(getattr(array, "shape", ())) for array in (self.h, self.c, self.features)
         ]  # a card's arrays have one
         sizes = list(map(len, shapes))
         if sizes != [3, 3, 2] or shapes[0][:2] != shapes[1][:2] or shapes[0][1] != shapes[2][0]:
-            raise ConfigError(f"a state must be arrays h (L, N, H), c (L, N, C) and top (N, F), got {shapes}.")
+            raise ConfigError(f"a state must be arrays h (L, N, H), c (L, N, C) and features (N, F), got {shapes}.")
 
     @classmethod
     def zeros(cls, config: StackConfig, batch_size: int = 1) -> State:
@@ -44,7 +45,7 @@ class State:
     def first(self, num_texts: int) -> State:
         """Return the state of the first num_texts texts, a view of this one. ConfigError if there are fewer."""
         checks.whole("num_texts", num_texts, 0, self.num_texts)
-        return State(self.h[:, :num_texts], self.c[:, :num_texts], self.top[:num_texts])
+        return State(self.h[:, :num_texts], self.c[:, :num_texts], self.features[:num_texts])
 
     def take(self, texts: Sequence[int] | np.ndarray) -> State:
         """Copy the state of the texts named, each as often as it is named. C-contiguous, unlike h[:, texts].
@@ -52,16 +53,22 @@ class State:
         texts: whole numbers from 0 to N - 1, else ConfigError.
         """
         texts = indices(checks.ids("texts", texts, self.num_texts))
-        return State(self.h.take(texts, axis=1), self.c.take(texts, axis=1), self.top.take(texts, axis=0))
+        return State(self.h.take(texts, axis=1), self.c.take(texts, axis=1), self.features.take(texts, axis=0))
 
     def copy(self) -> State:
         """Copy the state: the copy shares no memory with this one."""
-        return State(self.h.copy(), self.c.copy(), self.top.copy())
+        return State(self.h.copy(), self.c.copy(), self.features.copy())
+
+    @property
+    def top(self) -> np.ndarray:
+        """The features, by the name that they had before; it works for one more version."""
+        warnings.warn("State.top is now State.features", DeprecationWarning, stacklevel=2)
+        return self.features
 
     @property
     def num_texts(self) -> int:
         """N."""
-        return self.top.shape[0]
+        return self.features.shape[0]
 
     def of(self, config: StackConfig, num_texts: int | None = None) -> State:
         """Return the state as a network's kernels read it, see `checks.in_form`. ConfigError for another network's.
@@ -89,6 +96,6 @@ class State:
 
 
 def state_shapes(config: StackConfig, num_texts: int) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of h, c and top of so many texts."""
+    """Return the shapes of h, c and features of so many texts."""
     L, cell, N = len(config.cells), config.cells[0], num_texts
     return (L, N, cell.output_size), (L, N, cell.memory_size), (N, config.head_size)

@@ -134,7 +134,7 @@ class Completion:
         if self.request.logprobs is None:
             return lambda drawn: [None] * N
         state = state.take(np.zeros(N, np.intp))
-        before = self.network.logits(state.top)
+        before = self.network.logits(state.features)
         rows = max(1, LOGITS_AT_ONCE // (N * V))
 
         def judge(drawn: np.ndarray) -> list[RankedSurprisals | None]:

@@ -141,8 +141,8 @@ def _add_inputs(state, outputs, layer, reading, embedding, reader, j0, j1, share
 
 
 @jit
-def _read_head(logits, tops, top, memory, c, reader, v0, v1, share):
-    """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at tops[top:] and c at memory[c:], (N, H) both."""
+def _read_head(logits, outputs, place, memory, c, reader, v0, v1, share):
+    """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at outputs[place:] and c at memory[c:], (N, H) both."""
     (L, _, H, V, F, _), n0, n1, part = reader.sizes, share.start, share.stop, share.part
     packed, offsets, _, _, z = reader.net
     head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
@@ -151,7 +151,7 @@ def _read_head(logits, tops, top, memory, c, reader, v0, v1, share):
             for j in range(0, PANEL, LANES):
                 store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
         panel, weight = Block(z, scratch, PANEL), head + p * F * PANEL
-        multiply_64(panel, rows, Factor(tops, top + n0 * H, H, 0, 1, H), packed, weight)
+        multiply_64(panel, rows, Factor(outputs, place + n0 * H, H, 0, 1, H), packed, weight)
         if F > H:
             multiply_64(panel, rows, Factor(memory, c + n0 * H, H, 0, 1, H), packed, weight + H * PANEL)
         for r in range(rows):
@@ -249,20 +249,20 @@ def decode(state, tokens, work, threads):
 
 def put_state(state, work, at):
     """h goes to states[at:]; returns the units' memory, flat: c itself, or a copy of h where there is none."""
-    h, c, top, _ = state
+    h, c, features, _ = state
     work["states"][at : at + h.size] = h.reshape(-1)
     if work["residual"]:
-        _outputs(h, work)[...] = top[:, : h.shape[2]]
+        _outputs(h, work)[...] = features[:, : h.shape[2]]
     return (c if c.size else h.copy()).reshape(-1)
 
 
 def take_state(state, work, at):
-    """h becomes what stands at states[at:], top what the head sees."""
-    h, c, top, _ = state
+    """h becomes what stands at states[at:], features what the head sees."""
+    h, c, features, _ = state
     H = h.shape[2]
     h[...] = work["states"][at : at + h.size].reshape(h.shape)
-    top[:, :H] = _outputs(h, work) if work["residual"] else h[-1]
-    top[:, H:] = c[-1, :, : top.shape[1] - H]
+    features[:, :H] = _outputs(h, work) if work["residual"] else h[-1]
+    features[:, H:] = c[-1, :, : features.shape[1] - H]
 
 
 def _outputs(h, work):

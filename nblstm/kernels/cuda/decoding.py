@@ -46,11 +46,11 @@ class _StateOnCard:
     """A `DecoderState` on the device while tokens are read."""
 
     def __init__(self, state: DecoderState) -> None:
-        h, c, top, logits = state
+        h, c, features, logits = state
         layers = range(len(h))
         self.N, self.h, self.c = h.shape[1], [array(h[k]) for k in layers], [self._there(c[k]) for k in layers]
         self.h_next = [empty((self.N, h.shape[2]), np.float32) for _ in layers]
-        self.top, self.logits = empty(tuple(top.shape), np.float32), self._there(logits)
+        self.features, self.logits = empty(tuple(features.shape), np.float32), self._there(logits)
 
     @staticmethod
     def _there(x: np.ndarray) -> Any:
@@ -68,16 +68,16 @@ class _StateOnCard:
             packed = Packed(x, None, self.h[k], self.c[k], offsets)
             recurrent_forward(Outputs(y, None, h, self.c[k]), works[k], packed, weights, cell, 1)
             self.h[k], self.h_next[k], x = h, self.h[k], y
-        assign(self.top, x)
+        assign(self.features, x)
         if len(self.logits):
             linear_forward(self.logits, (), x, net.head_weight, net.head_bias, 1)
 
     def back(self, state: DecoderState) -> None:
         """Copy everything to the NumPy arrays that it came from."""
-        h, c, top, logits = state
+        h, c, features, logits = state
         for k in range(len(h)):
             h[k], c[k] = host(self.h[k]), host(self.c[k])
-        top[...], logits[...] = host(self.top), host(self.logits)
+        features[...], logits[...] = host(self.features), host(self.logits)
 
 
 def generate(history, length, state, uniform, banned, filters, work, threads):

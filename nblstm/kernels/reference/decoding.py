@@ -33,13 +33,13 @@ def decode(state, tokens, work, threads):
     """
     if isinstance(work, PreparedWork):
         return decode_prepared(state, tokens, work)
-    (h, c, top, logits), x = state, work.embedding[tokens]
+    (h, c, features, logits), x = state, work.embedding[tokens]
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
         h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
         x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
-    top[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
+    features[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
     if len(logits):
-        linear_forward(logits, (), top, work.head_weight, work.head_bias, threads)
+        linear_forward(logits, (), features, work.head_weight, work.head_bias, threads)
 
 
 def generate(history, length, state, uniform, banned, filters, work, threads):

@@ -90,7 +90,7 @@ def _columns(cell: Any, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.
 
 def decode_prepared(state, tokens, work):
     """See `decode`."""
-    (h, c, top, logits), prepared, N = state, work.prepared, len(tokens)
+    (h, c, features, logits), prepared, N = state, work.prepared, len(tokens)
     net, z, x = prepared.net, work.z[:N], None
     step = lstm_step if net.cells[0].kind == "lstm" else gru_step
     if prepared.table is None:
@@ -106,9 +106,9 @@ def decode_prepared(state, tokens, work):
             z += bias
         step(noticed(z), h[k], c[k], work.half)
         x = h[k] + x if net.residual and x is not None and x.shape == h[k].shape else h[k]
-    top[...] = np.concatenate([x, c[-1]], axis=1) if net.with_memory else x
+    features[...] = np.concatenate([x, c[-1]], axis=1) if net.with_memory else x
     if len(logits):
-        np.matmul(top, prepared.head, out=logits)
+        np.matmul(features, prepared.head, out=logits)
         logits += net.head_bias
 
 

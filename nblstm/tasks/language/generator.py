@@ -60,7 +60,7 @@ class TextGenerator(ArticleModel):
             alike = np.flatnonzero(lengths == length)
             for numbers in np.split(alike, range(PREDICT_TEXTS, len(alike), PREDICT_TEXTS)):
                 state = self._read(np.stack([texts[number] for number in numbers], axis=1))
-                found[numbers] = probabilities(network.logits(state.top))
+                found[numbers] = probabilities(network.logits(state.features))
         return found
 
     def _before(self, ids: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # searching is imported where it is used: a text that is draw
     from nblstm.scoring import Score
     from nblstm.tasks.typed import BeamSettings, SampleSettings, WriteSettings
 
+STATE_TENSORS = {"h": "h", "c": "c", "features": "top"}  # name of a state's array -> that of its tensor in a file
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
@@ -88,12 +89,14 @@ class LanguageModel(TextModel):
 
     def save_state(self, path: str | os.PathLike[str], state: State) -> None:
         """Write a state to a file that only this model will read. ModelFileError if it cannot be written."""
-        save_state(path, vars(self._checked_state(checks.a(State, "state", state))), self.fingerprint)
+        arrays = vars(self._checked_state(checks.a(State, "state", state)))
+        save_state(path, {STATE_TENSORS[name]: array for name, array in arrays.items()}, self.fingerprint)
 
     def load_state(self, path: str | os.PathLike[str]) -> State:
         """Read the state in a file. ModelFileError if it is missing, damaged, or another model's."""
-        shapes = {name: array.shape for name, array in vars(State.zeros(self.config)).items()}
-        return State(**load_state(path, self.fingerprint, shapes, self.config.dtype))
+        shapes = {STATE_TENSORS[name]: array.shape for name, array in vars(State.zeros(self.config)).items()}
+        tensors = load_state(path, self.fingerprint, shapes, self.config.dtype)
+        return State(**{name: tensors[stored] for name, stored in STATE_TENSORS.items()})
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,
