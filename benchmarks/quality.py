@@ -31,7 +31,7 @@ from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.registry import split_settings
 from nblstm.tasks.session import Session
 from nblstm.text.batches import Chunk, Streams
-from nblstm.text.corpus import read_chunks
+from nblstm.text.reading import read_chunks
 from nblstm.training.schedules import make_schedule
 
 WORD_LEVEL = {"hidden_size": 200, "dropout": 0.5, "input_dropout": 0.5, "output_dropout": 0.5, "tie": True}

@@ -45,7 +45,7 @@ def command(corpus: Sequence[str], model: str, output: str | None, valid: str | 
 
 def _beginning(paths: Sequence[str], encoding: str) -> Iterator[str]:
     """Yield the text of files up to MOST_CHARACTERS."""
-    from nblstm.text.corpus import read_text
+    from nblstm.text.reading import read_text
 
     left = MOST_CHARACTERS
     for piece in read_text(tuple(paths), encoding):

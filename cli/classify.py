@@ -53,8 +53,8 @@ def _judged(loaded: Any, file: str, encoding: str, how: dict[str, Any]) -> Itera
 
 def lines_of(file: str, encoding: str) -> Iterator[str]:
     """Yield the lines of a file, or of standard input (-), without their ends."""
-    from nblstm.text.corpus import read_text
     from nblstm.text.lines import lines, unsplit
+    from nblstm.text.reading import read_text
 
     return _without_last_empty(lines(unsplit(read_text([file], encoding))))
 

@@ -138,7 +138,7 @@ def _rows(
     windows: int | None, adapt: dict[str, Any] | None, **how: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Score every file by every model: a row for each, those of a file together."""
-    from nblstm.text.corpus import rereadable, texts_in
+    from nblstm.text.sources import rereadable, texts_in
 
     rows: list[dict[str, Any]] = []
     with Reading(files, len(loaded)) as reading, ExitStack() as open_files:
@@ -181,7 +181,7 @@ def _scored(
 ) -> tuple[Any, str]:  # fmt: skip
     """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
-    from nblstm.text.corpus import read_chunks
+    from nblstm.text.reading import read_chunks
 
     vocabulary = model.vocabulary
     if name == "documents":
@@ -206,7 +206,7 @@ def _dynamically(
 ) -> tuple[Any, str]:
     """Return the score of a file, or of a folder's, by a network that learns from it, and the protocol in words."""
     from nblstm import scoring
-    from nblstm.text.corpus import read_chunks
+    from nblstm.text.reading import read_chunks
 
     network, vocabulary = model.adapting(**how, **adapt), model.vocabulary
     if name == "documents":

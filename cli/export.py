@@ -55,7 +55,7 @@ def _measure(model: Any, path: str, encoding: str) -> Callable[[Any], float]:
     """What says how good a model of this kind is on a file, which is read here."""
     from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.classification.reading import read_labelled
-    from nblstm.text.corpus import read_text
+    from nblstm.text.reading import read_text
 
     if isinstance(model, TextClassifier):
         texts, names = read_labelled(path, encoding=encoding)

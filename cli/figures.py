@@ -88,8 +88,8 @@ def dynamic(network: Any) -> str:
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield ({"file", "line"}, text) of every document (a line, or a blank-line one); bytes at byte level."""
-    from nblstm.text.corpus import read_each
     from nblstm.text.documents import numbered
+    from nblstm.text.reading import read_each
 
     for file, chunks in read_each(files, level, encoding):
         for line, text in numbered(chunks, kind, file):

@@ -61,7 +61,7 @@ def command(context: click.Context, model: str, output: str, demo: bool, **setti
     """
     from nblstm.reporting.history import read_history
     from nblstm.reporting.metrics import read_metrics
-    from nblstm.tasks.session import history_path, metrics_path
+    from nblstm.tasks.outputs import history_path, metrics_path
     from nblstm.text.demo import DEMO
 
     if demo and settings["corpus"]:

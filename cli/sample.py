@@ -184,7 +184,7 @@ def _write_novel(model: Any, prompt: str, shown: str, corpus: str, asked: dict[s
 
 def _read(paths: tuple[str, ...], apart: bool = False) -> str:
     """Read the text of a prompt file or a corpus. apart: no line goes on from one file into the next."""
-    from nblstm.text.corpus import read_each, read_text
+    from nblstm.text.reading import read_each, read_text
 
     if not apart:
         return "".join(read_text(paths))

@@ -73,7 +73,7 @@ def command(
     output is a JSON object.
     """
     from nblstm.scoring import NOTHING
-    from nblstm.text.corpus import text_source, texts_in
+    from nblstm.text.sources import text_source, texts_in
 
     files, models = texts_and_models(files, [] if model is None else [model])
     if len(models) > 1:
@@ -136,7 +136,7 @@ def _judged_texts(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
 def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, encoding: str, **how: Any) -> Iterator:
     """Yield (place, the judged pieces) of every file, each a stream of its own."""
     from nblstm.scoring import stream
-    from nblstm.text.corpus import read_each
+    from nblstm.text.reading import read_each
 
     for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
         network, chunks = loaded.scorer(chunks, **how)
@@ -156,7 +156,7 @@ def _judged_while_learning(
 ) -> Iterator:
     """Yield (place, the judged pieces) of every text in its order: from each the network learns for those behind it."""
     from nblstm.scoring import stream
-    from nblstm.text.corpus import read_each
+    from nblstm.text.reading import read_each
 
     places: Iterable[tuple[Place, Any]] = (
         (({"file": file}, chunks) for file, chunks in read_each(files, vocabulary.level, encoding))

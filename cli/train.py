@@ -197,7 +197,7 @@ def command(
     """
     from nblstm.cli.progress import Progress
 
-    from nblstm.tasks.session import train
+    from nblstm.tasks.train import train
     from nblstm.text.demo import DEMO
 
     asked = given(settings)

@@ -79,8 +79,8 @@ def command(model: str, prompt: str | None, file: str | None, escape: bool, **se
 
 def _opened(file: str) -> str:
     """Return the text of a file, each line end as a newline; of one that is not there yet, nothing."""
-    from nblstm.text.corpus import read_text
     from nblstm.text.lines import normalized
+    from nblstm.text.reading import read_text
 
     check_folder(file)
     return normalized("".join(read_text(file))) if os.path.exists(file) and os.path.getsize(file) else ""

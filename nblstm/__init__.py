@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__version__": "nblstm.version",
-    "train": "nblstm.tasks.session",
+    "train": "nblstm.tasks.train",
     "load": "nblstm.tasks.registry",
     "export": "nblstm.exporting.files",
     "LanguageModel": "nblstm.tasks.language.model",

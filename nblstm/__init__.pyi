@@ -27,10 +27,10 @@ from nblstm.tasks.masked.model import MaskedLanguageModel as MaskedLanguageModel
 from nblstm.tasks.registry import load as load
 from nblstm.tasks.series.config import SeriesConfig as SeriesConfig
 from nblstm.tasks.series.model import SeriesModel as SeriesModel
-from nblstm.tasks.session import train as train
 from nblstm.tasks.tagging.config import TaggerConfig as TaggerConfig
 from nblstm.tasks.tagging.model import Tagger as Tagger
 from nblstm.tasks.tagging.reading import read_tagged as read_tagged
+from nblstm.tasks.train import train as train
 from nblstm.tasks.translation.config import TranslateConfig as TranslateConfig
 from nblstm.tasks.translation.config import TranslatorConfig as TranslatorConfig
 from nblstm.tasks.translation.model import Translator as Translator

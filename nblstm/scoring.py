@@ -174,7 +174,7 @@ def stream(
 ) -> Iterator[Surprisals]:
     """Judge a text of any length, piece by piece: the state is carried from its first token to its last.
 
-    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.corpus.read_chunks` gives them.
+    chunks: the text in pieces (bytes at byte level) that split no token, as `nblstm.text.reading.read_chunks` gives them.
     alone: whether it is a document of its own, read after `start_id` and with an end token if the model has one;
     else its first token is given. A text that is filled in comes in pieces of whole spans.
     """
@@ -338,7 +338,7 @@ class _TokenText:
     """A text as ids in a temporary file, and what a score counts of it. TextError if there is no room for the file."""
 
     def __init__(self, vocabulary: Vocabulary, chunks: Iterable[Text]) -> None:
-        from nblstm.text.corpus import TokenFile
+        from nblstm.text.token_file import TokenFile
 
         self.vocabulary, self.size, self.characters = vocabulary, 0, 0
         self.first: Text | None = None
@@ -425,7 +425,7 @@ def validation_streams(ids: np.ndarray) -> Sequence[Chunk]:
 
 
 def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk]:
-    """Put documents in batches, as in `nblstm.text.corpus.TokenFile`; nothing without one."""
+    """Put documents in batches, as in `nblstm.text.token_file.TokenFile`; nothing without one."""
     if len(offsets) < 2:
         return ()
     return Buckets(

@@ -466,7 +466,7 @@ def test_a_folder_that_cannot_be_written_to(refused, folder, monkeypatch):
     def forbidden(dir):
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr("nblstm.tasks.session.tempfile.TemporaryFile", forbidden)
+    monkeypatch.setattr("nblstm.tasks.outputs.tempfile.TemporaryFile", forbidden)
     refused(USAGE, ["Permission denied", "another output"], "train", "corpus.txt", "-o", "new.safetensors")
 
 

@@ -24,17 +24,10 @@ from nblstm.config import TextConfig, TrainConfig
 from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import (
-    CHUNK,
-    Source,
-    load_corpus,
-    read_bytes,
-    read_chunks,
-    read_documents,
-    read_each,
-    read_text,
-    rereadable,
-)  # fmt: skip
+from nblstm.text import sources
+from nblstm.text.corpus import load_corpus
+from nblstm.text.reading import read_bytes, read_chunks, read_documents, read_each, read_text
+from nblstm.text.sources import CHUNK, Source, rereadable
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, devices and mappings")
@@ -89,7 +82,7 @@ def test_files_are_joined_and_each_drops_its_mark(write):
 
 def test_only_the_first_block_of_a_file_drops_a_mark(write, monkeypatch):
     """A mark that happens to come first in a later block of bytes is text."""
-    monkeypatch.setattr(corpus_module, "CHUNK", 6)
+    monkeypatch.setattr(sources, "CHUNK", 6)
     assert text_of(write("a", "\ufeffabc\ufeffabc\ufeff")) == "abc\ufeffabc\ufeff"
 
 
@@ -153,7 +146,7 @@ def test_no_token_spans_two_chunks(write, monkeypatch, tokenizer, separator):
     vocabulary = Vocabulary.build([text], "word", tokenizer)
     path = write("a", text)
     for size in range(20, 40):
-        monkeypatch.setattr(corpus_module, "CHUNK", size)
+        monkeypatch.setattr(sources, "CHUNK", size)
         chunks = list(read_text(path))
         assert len(chunks) > 5
         ids = np.concatenate([vocabulary.encode(chunk) for chunk in chunks])
@@ -336,7 +329,7 @@ def test_split_is_contiguous_by_characters(write):
 def test_training_and_validation_text_join_to_the_text(write, monkeypatch, level, fraction):
     """Nothing is lost or read twice at the split, wherever it falls in a chunk."""
     text = "".join(f"line {i % 7}, naïve\n" for i in range(40))
-    monkeypatch.setattr(corpus_module, "CHUNK", 64)
+    monkeypatch.setattr(sources, "CHUNK", 64)
     known = Vocabulary.build([text], level)
     corpus = load_corpus(write("a", text), valid_fraction=fraction, level=level, vocabulary=known)
     assert known.decode(np.concatenate([corpus.train, corpus.valid])) == text
@@ -430,7 +423,7 @@ def test_fingerprint_does_not_depend_on_chunks(write, monkeypatch):
     """A resumed run may read the same text in other pieces."""
     path = write("a", "the cat sat on the mat. " * 50)
     whole = load_corpus(path, level="word").fingerprint
-    monkeypatch.setattr(corpus_module, "CHUNK", 50)
+    monkeypatch.setattr(sources, "CHUNK", 50)
     assert load_corpus(path, level="word").fingerprint == whole
 
 
@@ -571,7 +564,7 @@ def test_words_are_split_where_the_fraction_says(write, text, tokenizer):
 def test_the_split_is_the_last_border_of_two_tokens(write, monkeypatch, tokenizer, fraction):
     """It is where the tokens' own ends say, computed from the whole text, wherever the chunks end."""
     text = "don't ,naïve\t\t(中文字，中)  x_y\r\n.\ra 'b''c " * 9
-    monkeypatch.setattr(corpus_module, "CHUNK", 29)
+    monkeypatch.setattr(sources, "CHUNK", 29)
     corpus, place = word_corpus(write, text, tokenizer, fraction)
     tokens = list(PATTERNS[tokenizer].finditer(text))
     borders = {p for p in range(len(text) + 1) if not any(t.start() < p < t.end() for t in tokens)}
@@ -621,7 +614,7 @@ class CountedFile(io.FileIO):
 @pytest.mark.parametrize("level", ["char", "word", "byte"])
 def test_a_text_is_read_at_most_twice(write, tmp_path, monkeypatch, level, documents, held_out):
     """A new run, one from a model, one resumed: once, and once more for the length of what a share is kept of."""
-    monkeypatch.setattr(corpus_module, "_file_source", lambda path: Source(str(path), partial(CountedFile, path)))
+    monkeypatch.setattr(sources, "_file_source", lambda path: Source(str(path), partial(CountedFile, path)))
     text = "one two, three\n\nfour\n" * 40
     paths = [write(f"texts/{name}.txt", text) for name in "ab"]
     valid = [write("valid.txt", "three one\n")] if held_out == "a file" else []
@@ -678,7 +671,7 @@ def plain_ids(parts, level, documents, min_count, max_vocab):
 )
 def test_ids_are_those_of_a_plain_count(write, monkeypatch, level, distinct, documents, min_count, max_vocab):
     """Whatever type the ids take on the way, wherever chunks end: tokens by rank, ids by place, the rest unknown."""
-    monkeypatch.setattr(corpus_module, "CHUNK", 1 << 12)
+    monkeypatch.setattr(sources, "CHUNK", 1 << 12)
     monkeypatch.setattr(corpus_module, "MOST_UNKNOWN", 1.0)
     numbers = [*range(distinct), *range(0, distinct, 3), *range(20)]
     token = (lambda k: chr(0x4E00 + k)) if level == "char" else (lambda k: f"w{k}")
@@ -764,7 +757,7 @@ def test_a_text_that_changes_between_two_passes(level, then):
 
 def test_a_file_that_grows_between_two_passes(write, monkeypatch):
     """A log that is still written to; a new file in a folder does not count, as files are listed once."""
-    path, cut = write("folder/a.log", "a line\n" * 50), corpus_module._cut
+    path, cut = write("folder/a.log", "a line\n" * 50), corpus_module.cut_in_two
 
     def grown(*arguments):
         with open(path, "a") as file:
@@ -775,10 +768,10 @@ def test_a_file_that_grows_between_two_passes(write, monkeypatch):
         write("folder/b.log", "not there at first")
         return cut(*arguments)
 
-    monkeypatch.setattr(corpus_module, "_cut", joined)
+    monkeypatch.setattr(corpus_module, "cut_in_two", joined)
     assert load_corpus(os.path.dirname(path)).train_unknown == 0
     os.remove(os.path.join(os.path.dirname(path), "b.log"))
-    monkeypatch.setattr(corpus_module, "_cut", grown)
+    monkeypatch.setattr(corpus_module, "cut_in_two", grown)
     assert "a.log has changed while it was read" in message_of(load_corpus, path)
 
 

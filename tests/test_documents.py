@@ -8,9 +8,10 @@ import pytest
 from support.cases import each
 
 from nblstm.errors import ConfigError, ModelFileError, TextError
-from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import load_corpus, read_documents
+from nblstm.text import sources
+from nblstm.text.corpus import load_corpus
 from nblstm.text.documents import split
+from nblstm.text.reading import read_documents
 from nblstm.text.vocabulary import END, LEVELS, UNK, Vocabulary
 
 ENDS = {"char": 1, "word": 1, "byte": 256, "subword": 256}
@@ -66,7 +67,7 @@ def test_a_files_end_ends_a_document(write, monkeypatch):
     """Files are never joined, empty ones are none, and documents come in lists of about CHUNK characters."""
     paths = [write("a", "one\ntwo"), write("b", "\n"), write("c", "\ufeffthree\n")]
     assert list(read_documents(paths, "char", "line")) == [["one", "two", "three"]]
-    monkeypatch.setattr(corpus_module, "CHUNK", 4)
+    monkeypatch.setattr(sources, "CHUNK", 4)
     assert list(read_documents(paths, "byte", "line")) == [[b"one", b"two"], ["\ufeffthree".encode()]]
     with pytest.raises(TextError, match="the text is empty"):
         list(read_documents(paths[1], "char", "line"))
@@ -129,7 +130,7 @@ def test_the_fingerprint_tells_documents_apart(write, monkeypatch, level):
     options = {"documents": "line", "level": level, "vocabulary": Vocabulary.build(["ab\nc\na\nbc"], level, ends=True)}
     whole = load_corpus(path, **options).fingerprint
     assert whole != load_corpus(other, **options).fingerprint
-    monkeypatch.setattr(corpus_module, "CHUNK", 7)
+    monkeypatch.setattr(sources, "CHUNK", 7)
     assert load_corpus(path, **options).fingerprint == whole
 
 

@@ -8,8 +8,9 @@ from support.naughty import STRINGS, encoded, first_bad_byte, sequences
 
 import nblstm
 from nblstm.errors import TextError
-from nblstm.text import corpus as corpus_module
-from nblstm.text.corpus import load_corpus, read_chunks, read_text
+from nblstm.text import sources
+from nblstm.text.corpus import load_corpus
+from nblstm.text.reading import read_chunks, read_text
 from nblstm.text.vocabulary import Vocabulary, num_characters
 
 LEVELS = pytest.mark.parametrize(
@@ -20,7 +21,7 @@ LEVELS = pytest.mark.parametrize(
 @pytest.mark.parametrize("size", [1, 2, 3, 1 << 20])
 def test_utf8_is_read_or_refused_at_its_first_bad_byte(tmp_path, monkeypatch, size):
     """By the table of the Unicode standard: well-formed text comes as it is, else the byte is named, however blocks end."""
-    monkeypatch.setattr(corpus_module, "CHUNK", size)
+    monkeypatch.setattr(sources, "CHUNK", size)
     for name, data in sequences().items():
         for before, behind in ((b"", b""), ("aé€".encode(), b"b\n")):
             content = before + data + behind

@@ -31,11 +31,8 @@ VERBS = set(
     Decode Delete Describe Draw Encode End Escape Estimate Evaluate Find Finish Fit Flush Format Generate Give Go Hear Hold
     Import Join Judge Keep Lay Learn Leave Lend Let List Load Lock Look Make Mark Mask Measure Merge Mix Move Name Note Open
     Pack Parse Predict Prepare Print Put Quote Raise Read Record Release Remember Render Replace Report Resume Return Run
-<<<<<<< HEAD
-    Round Save Say Scale Score Search Select Set Show Silence Sort Spell Split Start Step Stop Take Tell Tie Train Translate Turn Type Undo Update
-=======
-    Round Save Say Scale Score Search Select Serve Set Show Silence Sort Spell Split Start Step Stop Take Tell Tie Train Turn Type Undo Update
->>>>>>> f74374b (nblstm serve: a model behind HTTP, as OpenAI's clients ask for completions)
+    Round Save Say Scale Score Search Select Serve Set Show Silence Sort Spell Split Start Step Stop Take Tell Tie Train Translate
+    Turn Type Undo Update
     Use Wait Warn Write Yield Zero""".split()
 )
 

@@ -14,8 +14,9 @@ from nblstm.config import TextConfig
 from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError, TrainingError
 from nblstm.files import safetensors
 from nblstm.files.model_file import load_checkpoint
+from nblstm.tasks import metrics_file
 from nblstm.tasks import session as session_module
-from nblstm.tasks.session import COLUMNS
+from nblstm.tasks.metrics_file import COLUMNS
 
 TINY = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "threads": 1}
 FILES = ["model.checkpoint.safetensors", "model.metrics.csv", "model.safetensors"]
@@ -215,7 +216,7 @@ def test_metrics_on_a_full_disk_warn_once(here, monkeypatch):
             if row is not COLUMNS:
                 raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(session_module.csv, "writer", lambda file: Full())
+    monkeypatch.setattr(metrics_file.csv, "writer", lambda file: Full())
     messages = []
     train(steps=4, on_message=messages.append)
     assert len(messages) == 1 and "model.metrics.csv" in messages[0]

@@ -9,7 +9,7 @@ from support.commands import FAILURE, USAGE, assert_refused
 
 import nblstm
 from nblstm.errors import ConfigError, TextError
-from nblstm.text import corpus as corpus_module
+from nblstm.text import sources
 from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary
 
@@ -41,7 +41,7 @@ def test_words_of_other_forms(tmp_path, monkeypatch):
     """The exact form goes before the lower-case one, the first of two lines counts, a word may hold blanks."""
     path = tmp_path / "vectors"
     path.write_text("film 1 1\nFilm 2 2\nfilm 3 3\n. . . 4 4\n")
-    monkeypatch.setattr(corpus_module, "CHUNK", 5)  # as they are read in pieces
+    monkeypatch.setattr(sources, "CHUNK", 5)  # as they are read in pieces
     found = by_word(read_vectors(str(path), WORDS))
     assert found == {" film": [1, 1], " Film": [2, 2]}
     letters = Vocabulary.build(["ab"], "char")

@@ -26,8 +26,10 @@ from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
 from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
 from nblstm.tasks.language.model import LanguageModel
-from nblstm.text.corpus import TokenFile, fingerprint_of, read_chunks, read_documents, texts_in
 from nblstm.text.demo import DEMO, demo_source
+from nblstm.text.reading import read_chunks, read_documents
+from nblstm.text.sources import texts_in
+from nblstm.text.token_file import TokenFile, fingerprint_of
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
 FAIR = 1.0  # the temperature at which samples have the model's own distribution: the one to compare with real text

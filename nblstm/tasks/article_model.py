@@ -22,7 +22,8 @@ from nblstm.kernels.reference.head import log_softmax
 from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
 from nblstm.tasks.estimator import Estimator, model_from, renamed
-from nblstm.text.corpus import Corpus, Source, load_corpus
+from nblstm.text.corpus import Corpus, load_corpus
+from nblstm.text.sources import Source
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
 from nblstm.training.facts import training_facts
 from nblstm.training.trainer import Report, Trainer

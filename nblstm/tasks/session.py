@@ -7,48 +7,33 @@ model.metrics.csv              a row a second, and one for every validation
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
-import math
 import os
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nblstm import checks, kernels
-from nblstm.config import MAX_ROLLBACKS, MAX_SIZE, MAX_TOKENS, Recipe
+from nblstm import kernels
+from nblstm.config import MAX_ROLLBACKS, Recipe
 from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
-from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
-from nblstm.files.model_file import CHECKPOINT, check_same_kind, save_checkpoint
-from nblstm.files.safetensors import check_replaceable
+from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
 from nblstm.tasks.checkpoint import read_checkpoint
-from nblstm.tasks.in_memory import files_of
 from nblstm.tasks.keeping import EarlyTexts, Snapshots
-from nblstm.tasks.registry import RUNS, load, run_named, run_of, split_settings, stored_run, verb_of
+from nblstm.tasks.metrics_file import MetricsFile
+from nblstm.tasks.outputs import check_existing, check_folder, checkpoint_path, history_path, locked, metrics_path
+from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
-from nblstm.text.corpus import STDIN
 from nblstm.text.demo import DEMO
+from nblstm.text.sources import STDIN
 from nblstm.training.trainer import Report, Trainer
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from nblstm.tasks.typed import TrainSettings
-
 OUTPUT = "model.safetensors"
-BAR = (
-    "nblstm.cli.train",
-    "run_on_stderr",
-)  # what makes the bar of a verbose run; it lies above, and is imported when asked for
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
 LIMITS = ("epochs", "steps", "minutes")
@@ -61,10 +46,6 @@ RESUMABLE = (
     "device",
     "precision",
 )  # what may differ when a run goes on
-COLUMNS = (
-    "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",
-    "valid_loss",
-)  # fmt: skip
 
 
 class Session:
@@ -81,12 +62,12 @@ class Session:
         self.task, self.output, self.facts, self.material, self.trainer = task, output, facts, material, trainer
         self.on_message, self.lock = on_message, lock
         self.saved_step = trainer.step
-        self.checkpoint, self.metrics = checkpoint_path(output), metrics_path(output)
+        self.checkpoint = checkpoint_path(output)
+        self._rows = MetricsFile(metrics_path(output), task.MEASURES, on_message)
         self.keep = self.sample = 0  # models of validations that are kept, tokens that are written after each
         self.first_step = trainer.step
         self._snapshots: Snapshots | None = None
         self._texts: EarlyTexts | None = None
-        self._rows_fail = False  # whether the last row of metrics could not be written
         self._model_fails = False  # whether the last model could not be written
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
         if slow:
@@ -125,7 +106,7 @@ class Session:
         recipe = run.SETTINGS.recipe() if config is None else config
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_folder(output)
-        with _lock(output) as lock:
+        with locked(output) as lock:
             check_existing(output, overwrite, run.SETTINGS.network.KEY)
             kernels.load(recipe.device)
             if extend_vocabulary and init_from is None:
@@ -175,7 +156,7 @@ class Session:
         writes to the output.
         """
         output = Path(output)
-        with _lock(output) as lock:
+        with locked(output) as lock:
             tensors, facts = read_checkpoint(checkpoint_path(output))
             try:
                 run = stored_run(facts)
@@ -237,7 +218,7 @@ class Session:
 
     def _attempt(self, stop: Callable[[], bool]) -> Generator[Report, None, bool]:
         """Train to the end, or until training diverges and is taken back to the checkpoint; tell whether it is."""
-        rows = self._metrics_file()
+        self._rows.open(self.trainer.step)
         saved = written = time.monotonic()
         try:
             for report in self.trainer.run(stop):
@@ -250,7 +231,7 @@ class Session:
                     self._save_now_or_later(self.save)
                     saved = now
                 if report.validated or now - written > METRICS_SECONDS:
-                    self._write(rows, report)
+                    self._rows.write(report)
                     written = now
                 yield report
         except DivergenceError as error:
@@ -259,8 +240,7 @@ class Session:
             self._roll_back(error)
             return True
         finally:
-            with contextlib.suppress(OSError):
-                rows.close()
+            self._rows.close()
         return False
 
     def _after_validation(self, report: Report) -> Report:
@@ -348,125 +328,6 @@ class Session:
         except ModelFileError as error:
             self.on_message(f"warning: not saved: {error}")
 
-    # ------------------------------------------------------------ metrics
-
-    def _metrics_file(self) -> Any:
-        """Open the metrics file: new, or on resume cut off after the checkpoint's step."""
-        mode = "r+" if self.trainer.step and self.metrics.exists() else "w"
-        try:
-            file = open(self.metrics, mode, newline="", encoding="utf-8", errors="replace")  # noqa: SIM115
-            end = 0
-            while mode == "r+" and _is_kept(file.readline(), self.trainer.step):
-                end = file.tell()
-            file.seek(end)
-            file.truncate()
-            if end == 0:
-                csv.writer(file).writerow(COLUMNS + tuple(self.task.MEASURES))
-            file.flush()
-            return file
-        except OSError as error:
-            raise ModelFileError(f"{self.metrics} cannot be written: {error.strerror or error}.") from None
-
-    def _write(self, file: Any, report: Report) -> None:
-        """Add a row; the first of several in a row that fail is worth a warning."""
-        try:
-            values = [getattr(report, name) for name in COLUMNS] + list(map(report.measures.get, self.task.MEASURES))
-            csv.writer(file).writerow(map(_cell, values))
-            file.flush()
-            self._rows_fail = False
-        except OSError as error:
-            if not self._rows_fail:
-                self.on_message(f"warning: {self.metrics} cannot be written: {error.strerror or error}.")
-            self._rows_fail = True
-
-
-def checkpoint_path(output: Path) -> Path:
-    """Return the path of a run's checkpoint."""
-    return output.with_name(f"{output.stem}.checkpoint{output.suffix}")
-
-
-def metrics_path(output: Path) -> Path:
-    """Return the path of a run's metrics."""
-    return output.with_name(f"{output.stem}.metrics.csv")
-
-
-def history_path(output: Path) -> Path:
-    """Return the path of what a run's model wrote while it was trained."""
-    return output.with_name(f"{output.stem}.samples.jsonl")
-
-
-def _is_kept(line: str, step: int) -> bool:
-    """Tell whether a line of metrics is whole and not after `step`."""
-    first = line.partition(",")[0]
-    return line.endswith("\n") and (first == COLUMNS[0] or (first.isdecimal() and int(first) <= step))
-
-
-def _cell(value: Any) -> Any:
-    """Return a value of a report as the metrics show it: an unknown one is empty."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else value
-
-
-def check_folder(output: Path) -> None:
-    """Raise ConfigError, before any work, for an output that cannot be written."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; make it, or choose another output.")
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; choose a file as output.")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
-    if output.exists() and not output.is_file():
-        raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
-    if output.stem.endswith(".checkpoint"):
-        raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
-
-
-def check_existing(output: Path, overwrite: bool, key: str) -> None:
-    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files.
-
-    key: of the model to be written, see `NetworkConfig.KEY`.
-    """
-    existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
-    if existing and not overwrite:
-        raise ConfigError(
-            f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
-        )
-    for path, kind in ((output, key), (checkpoint_path(output), CHECKPOINT)):
-        check_same_kind(path, kind)
-    _check_metrics(metrics_path(output))
-    for path in existing:
-        check_replaceable(path)
-        if not os.access(path, os.W_OK):
-            raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
-
-
-def _check_metrics(path: Path) -> None:
-    """Raise ModelFileError if there is a file that no run has written."""
-    begin = b""
-    if path.is_file():
-        with contextlib.suppress(OSError), open(path, "rb") as file:  # whoever writes tells of errors
-            begin = file.readline(1000)
-    if begin and not begin.startswith(",".join(COLUMNS[:2]).encode()):
-        raise ModelFileError(f"{path} exists and holds no metrics of a run; it is not replaced, choose another output.")
-
-
-@contextlib.contextmanager
-def _lock(output: Path) -> Iterator[Lock]:
-    """Lock a run's files; an error in the block releases them. The leftovers of killed runs are swept first."""
-    lock = Lock(output)
-    try:
-        if lock.effective:
-            for path in (output, checkpoint_path(output)):
-                sweep(path)
-        yield lock
-    except BaseException:
-        lock.release()
-        raise
-
 
 def _absolute(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:
     """Return the absolute paths of every place of a task. ConfigError for an empty path, or a place it does not have."""
@@ -509,137 +370,3 @@ def _changed(config: Any, changes: dict[str, Any], others: Mapping[str, Any], as
     if any(name in changes for name in LIMITS):
         changes = {**dict.fromkeys(LIMITS), **changes}
     return dataclasses.replace(config, **changes)
-
-
-def train(
-    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    output: str | os.PathLike[str] = OUTPUT,
-    *,
-    valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    resume: bool = False,
-    init_from: str | os.PathLike[str] | None = None,
-    extend_vocabulary: bool = False,
-    overwrite: bool = False,
-    keep: int = 0,
-    sample: int = 0,
-    on_start: Callable[[Session], None] = lambda session: None,
-    on_report: Callable[[Report], None] = lambda report: None,
-    on_message: Callable[[str], None] = lambda message: None,
-    stop: Callable[[], bool] = lambda: False,
-    task: str | None = None,
-    text: str | None = None,
-    texts: Iterable[str] | None = None,
-    verbose: bool = False,
-    **settings: Unpack[TrainSettings],
-) -> Any:
-    """Train a model on files, save it at `output`, and return the best one.
-
-    corpus, valid: a file or folder, or several. text, texts: in place of a corpus, one stream in memory, or documents.
-    task: "language" (None) or "classify", whose files have lines of text TAB label, or of fastText's form, or are tables
-    with text_column and label_column. settings: fields of the task's configs (TextConfig, LanguageConfig and TrainConfig,
-    with bidirectional=True MaskedConfig; for "classify" those of TextClassifier), such as level="word", hidden_size=128,
-    epochs=3. resume: go on with the run at `output`. init_from: a model whose shape, vocabulary and weights to start from;
-    extend_vocabulary: add the tokens of the text that it does not have.
-    keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
-    the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
-    verbose: show a bar on standard error, in notebooks, too. on_start is called with the Session before the first update,
-    on_report after every update with a Report, on_message with sentences for the user; training ends early once stop()
-    is true.
-    KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
-    Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
-    """
-    checks.whole("keep", keep, 0, MAX_SIZE), checks.whole("sample", sample, 0, MAX_TOKENS)
-    asked: dict[str, Any] = dict(settings)
-    with contextlib.ExitStack() as given:
-        if text is not None or texts is not None:
-            if checks.paths("corpus", corpus):
-                raise ConfigError("corpus names files, and text or texts are in memory; give one of them.")
-            corpus, how = given.enter_context(files_of(text, texts))
-            asked = {**how, **asked}
-        shown = given.enter_context(_shown(verbose, on_start, on_report, on_message, stop))
-        session = _begun(
-            checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task, asked,
-            resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite, shown.on_message,
-        )  # fmt: skip
-        with session:
-            if sample:
-                session.task.check_writes(session.trainer.network.config)
-            session.keep, session.sample = keep, sample
-            shown.on_start(session)
-            with contextlib.closing(session.run(shown.stop)) as reports:
-                for report in reports:
-                    shown.on_report(report)
-    return session.model()
-
-
-def _begun(
-    paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
-    init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
-    on_message: Callable[[str], None],
-) -> Session:  # fmt: skip
-    """Start the session of a run, or take it up again."""
-    asked = None if task is None else run_named(task)
-    if resume:
-        check_resume(init_from, overwrite or extend_vocabulary)
-        changes, places = _parted(settings)
-        return Session.resume(
-            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message
-        )
-    named, reading, model, config, others = split_settings(settings, asked or "language")
-    kinds = run_of(named).SETTINGS
-    return Session.start(
-        paths, output, valid=valid, task=named, places=_paths(others), text=kinds.reading(**reading), model=model,
-        config=kinds.recipe(**config), init_from=init_from, extend_vocabulary=extend_vocabulary,
-        overwrite=overwrite, on_message=on_message,
-    )  # fmt: skip
-
-
-class _Callbacks(NamedTuple):
-    """What a run calls."""
-
-    on_start: Callable[[Session], None]
-    on_report: Callable[[Report], None]
-    on_message: Callable[[str], None]
-    stop: Callable[[], bool]
-
-
-@contextlib.contextmanager
-def _shown(verbose: bool, *callbacks: Any) -> Iterator[_Callbacks]:
-    """Give the callbacks of a run for a block, those of a bar on standard error before them where it is verbose."""
-    theirs = _Callbacks(*callbacks)
-    if not checks.a(bool, "verbose", verbose):
-        yield theirs
-        return
-    bar = getattr(import_module(BAR[0]), BAR[1])()
-
-    def both(name: str, first: Callable[[Any], Any]) -> Callable[[Any], None]:
-        return lambda value: (first(value), getattr(theirs, name)(value))[1]
-
-    try:
-        yield _Callbacks(
-            both("on_start", bar.start), both("on_report", bar.render), both("on_message", bar.message),
-            lambda: bar.stop() or theirs.stop(),
-        )  # fmt: skip
-    finally:
-        bar.end()
-
-
-def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Part the settings of a run that goes on into (changes, places). ConfigError for a name that no task has."""
-    kinds = [run_of(task).SETTINGS for task in RUNS]
-    for name in settings:
-        if not any(name in kind.names() for kind in kinds):
-            raise ConfigError(f"there is no setting {name!r}.")
-    places = {name: value for name, value in settings.items() if any(name in kind.places for kind in kinds)}
-    return {name: value for name, value in settings.items() if name not in places}, _paths(places)
-
-
-def _paths(places: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the paths of every place. ConfigError for what is none."""
-    return {name: checks.paths(name, value) for name, value in places.items()}
-
-
-def check_resume(init_from: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """Raise ConfigError if a run is to be resumed and started at once."""
-    if init_from is not None or overwrite:
-        raise ConfigError("resume=True goes on with a run; it cannot be combined with init_from or overwrite=True.")

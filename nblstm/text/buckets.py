@@ -77,7 +77,7 @@ def padding(lengths: np.ndarray, boundaries: Sequence[int]) -> float:
 class Buckets:
     """Documents in buckets: a source of training, and with one bucket and seed None of validation.
 
-    ids (tokens,), offsets (documents + 1,): as in `nblstm.text.corpus.TokenFile`; ids are never copied as a whole.
+    ids (tokens,), offsets (documents + 1,): as in `nblstm.text.token_file.TokenFile`; ids are never copied as a whole.
     boundaries: rising lengths; none make one bucket. bptt: steps of a chunk; longer documents take several, with the
     state carried. batch_size: texts of a batch, or if tokens_per_batch is not None, as many as fill so many tokens of
     a chunk at their bucket's longest length, but at least one. seed: of the order; None keeps texts in that of their

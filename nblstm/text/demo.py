@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from nblstm.text.corpus import Source
+from nblstm.text.sources import Source
 
 DEMO = ":demo:"  # stands for the demo text in a list of paths
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
-from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, unsplit
+from nblstm.text.reading import read_each
 from nblstm.text.vocabulary import Vocabulary
 
 HEADER = re.compile(r"\d+ (\d+)\s*")  # of word2vec

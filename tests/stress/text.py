@@ -21,8 +21,10 @@ from support.naughty import STRINGS, first_bad_byte, sequences
 
 from nblstm.errors import TextError
 from nblstm.generation.stops import Stops
-from nblstm.text import corpus
+from nblstm.text import sources
+from nblstm.text.corpus import load_corpus
 from nblstm.text.lines import lines, lines_with_ends, normalized, unsplit, without_end
+from nblstm.text.reading import read_text
 from nblstm.text.vocabulary import PATTERNS, Bytes, num_characters
 
 
@@ -40,7 +42,7 @@ def cut(draw, text):
 
 def source(data):
     """The bytes as a file."""
-    return corpus.Source("a", lambda: io.BytesIO(data))
+    return sources.Source("a", lambda: io.BytesIO(data))
 
 
 def utf8(draw):
@@ -49,10 +51,10 @@ def utf8(draw):
     for _ in range(draw.randrange(4)):
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     data = bytes(data[draw.randrange(len(data)) :])
-    corpus.CHUNK = draw.choice([1, 2, 3, 7, 1 << 20])
+    sources.CHUNK = draw.choice([1, 2, 3, 7, 1 << 20])
     place = first_bad_byte(data)
     try:
-        text = "".join(corpus.read_text(source(data)))
+        text = "".join(read_text(source(data)))
         check(place is None and text.encode() == data.removeprefix(b"\xef\xbb\xbf"), data, text)
         check(num_characters(data) == len(data.decode()), data)
     except TextError as error:
@@ -83,13 +85,13 @@ def word_split(draw):
         draw.choice(["a", "b'c", " ", "\t", "\n", "\r\n", "中", ",", "é9"]) for _ in range(draw.randrange(9, 200))
     )
     tokenizer, fraction = draw.choice(["default", "whitespace"]), draw.random() * 0.9
-    corpus.CHUNK = draw.choice([16, 64, 1 << 20])
+    sources.CHUNK = draw.choice([16, 64, 1 << 20])
     try:
-        found = corpus.load_corpus(source(text.encode()), level="word", tokenizer=tokenizer, valid_fraction=fraction)
+        found = load_corpus(source(text.encode()), level="word", tokenizer=tokenizer, valid_fraction=fraction)
     except TextError:
         return
     place = int(len(text) * (1 - fraction)) if fraction else len(text)
-    if len("".join(text.split())) != len(text) and corpus.CHUNK >= len(text):
+    if len("".join(text.split())) != len(text) and sources.CHUNK >= len(text):
         tokens = [token.span() for token in PATTERNS[tokenizer].finditer(text)]
         borders = [
             p for p in range(place + 1) if not any(a < p < b for a, b in tokens) and text[p - 1 : p + 1] != "\r\n"

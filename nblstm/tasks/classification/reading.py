@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
-from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, lines_with_ends, unsplit
+from nblstm.text.reading import read_each
 
 FASTTEXT = "__label__"
 

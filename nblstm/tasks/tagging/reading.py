@@ -19,8 +19,8 @@ from nblstm import checks
 from nblstm.config.checks import said
 from nblstm.errors import TextError
 from nblstm.tasks.tagging.settings import TaggedTextConfig
-from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, unsplit
+from nblstm.text.reading import read_each
 
 DOCUMENT = "-DOCSTART-"
 COMMENT = re.compile(r"#\s*[^\s=]+\s*=")  # of CoNLL-U: "# text = ..."

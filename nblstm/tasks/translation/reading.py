@@ -16,8 +16,8 @@ from typing import Any
 
 from nblstm import checks
 from nblstm.errors import TextError
-from nblstm.text.corpus import read_each
 from nblstm.text.lines import lines, unsplit
+from nblstm.text.reading import read_each
 
 
 def read_pairs(paths: Any, encoding: str = "utf-8") -> tuple[list[str], list[str]]:

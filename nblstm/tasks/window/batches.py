@@ -36,7 +36,7 @@ class Windows:
         self, ids: np.ndarray, offsets: np.ndarray | None, window: int, padding: str, start: int, batch_size: int,
         seed: int | None,
     ) -> None:  # fmt: skip
-        """ids, offsets: of a stream or of documents, as in `nblstm.text.corpus.TokenFile`. start: see `windows_before`.
+        """ids, offsets: of a stream or of documents, as in `nblstm.text.token_file.TokenFile`. start: see `windows_before`.
 
         seed: the order of an epoch is a function of it and of the epoch's number; None leaves the text's. It takes 8
         bytes a token.

@@ -1,0 +1,81 @@
+"""Outputs of a run: which files stand side by side, and whether they may be written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nblstm.errors import ConfigError
+from nblstm.files.atomic import sweep
+from nblstm.files.lock import Lock
+from nblstm.files.model_file import CHECKPOINT, check_same_kind
+from nblstm.files.safetensors import check_replaceable
+from nblstm.tasks.metrics_file import check_metrics
+
+
+def checkpoint_path(output: Path) -> Path:
+    """Return the path of a run's checkpoint."""
+    return output.with_name(f"{output.stem}.checkpoint{output.suffix}")
+
+
+def metrics_path(output: Path) -> Path:
+    """Return the path of a run's metrics."""
+    return output.with_name(f"{output.stem}.metrics.csv")
+
+
+def history_path(output: Path) -> Path:
+    """Return the path of what a run's model wrote while it was trained."""
+    return output.with_name(f"{output.stem}.samples.jsonl")
+
+
+def check_folder(output: Path) -> None:
+    """Raise ConfigError, before any work, for an output that cannot be written."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}; make it, or choose another output.")
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; choose a file as output.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
+    if output.exists() and not output.is_file():
+        raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
+    if output.stem.endswith(".checkpoint"):
+        raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
+
+
+def check_existing(output: Path, overwrite: bool, key: str) -> None:
+    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files.
+
+    key: of the model to be written, see `NetworkConfig.KEY`.
+    """
+    existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
+    if existing and not overwrite:
+        raise ConfigError(
+            f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
+        )
+    for path, kind in ((output, key), (checkpoint_path(output), CHECKPOINT)):
+        check_same_kind(path, kind)
+    check_metrics(metrics_path(output))
+    for path in existing:
+        check_replaceable(path)
+        if not os.access(path, os.W_OK):
+            raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[Lock]:
+    """Lock a run's files; an error in the block releases them. The leftovers of killed runs are swept first."""
+    lock = Lock(output)
+    try:
+        if lock.effective:
+            for path in (output, checkpoint_path(output)):
+                sweep(path)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
