@@ -85,11 +85,13 @@ def word_split(draw):
         draw.choice(["a", "b'c", " ", "\t", "\n", "\r\n", "中", ",", "é9"]) for _ in range(draw.randrange(9, 200))
     )
     tokenizer, fraction = draw.choice(["default", "whitespace"]), draw.random() * 0.9
-    sources.CHUNK = draw.choice([16, 64, 1 << 20])
+    sources.CHUNK, newline = draw.choice([16, 64, 1 << 20]), draw.choice(["keep", "lf"])
+    how = {"tokenizer": tokenizer, "valid_fraction": fraction, "newline": newline}
     try:
-        found = load_corpus(source(text.encode()), level="word", tokenizer=tokenizer, valid_fraction=fraction)
+        found = load_corpus(source(text.encode()), level="word", **how)
     except TextError:
         return
+    text = text if newline == "keep" else text.replace("\r\n", "\n")
     place = int(len(text) * (1 - fraction)) if fraction else len(text)
     if len("".join(text.split())) != len(text) and sources.CHUNK >= len(text):
         tokens = [token.span() for token in PATTERNS[tokenizer].finditer(text)]
