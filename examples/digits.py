@@ -1,6 +1,6 @@
 """Digits: an image is a text of 64 tokens, its rows one behind the other, and a language model writes the lower half.
 
-The images are scikit-learn's scanned digits if it is installed, others drawn here if not.
+The images are scikit-learn's scanned digits if it is installed (the extra "examples"), others drawn here if not.
 
 python examples/digits.py [EPOCHS [PICTURE.pgm]]
 """
@@ -68,15 +68,16 @@ def main(epochs: int = 30, picture: str = "digits.pgm") -> None:
     images, source = digits()
     texts, half = [text_of(image) for image in images], SIZE * SIZE // 2
     model = nblstm.TextGenerator(
-        hidden_size=128, dropout=0.2, output_dropout=0.2, epochs=epochs, lr=0.005, batch_size=32
-    )
+        hidden_size=128, dropout=0.2, output_dropout=0.2, epochs=epochs, lr=0.005, batch_size=32,
+        bptt=SIZE * SIZE + 1,  # an image and its end are learned in one update
+    )  # fmt: skip
     model.fit(texts[UNSEEN:])
     nats = sum(model.score(text).nats for text in texts[:UNSEEN]) / (UNSEEN * SIZE * SIZE)
     print(f"{model.config.description}, {len(texts) - UNSEEN} {source}: {nats:.3f} nats a pixel of {UNSEEN} others")
     rows = []
-    for seed, text in enumerate(texts[:4]):
+    for seed, text in enumerate(texts[: UNSEEN : UNSEEN // 4]):
         upper = text[:half]
-        lower = model.model.generate_many(upper, n=half, num_samples=WRITTEN, temperature=0.7, seed=seed)
+        lower = model.model.generate_many(upper, n=half, num_samples=WRITTEN, temperature=0.5, seed=seed)
         rows.append([text, *(upper + each for each in lower)])
         grids = [[text.ljust(SIZE * SIZE)[start:][:SIZE] for text in rows[-1]] for start in range(0, SIZE * SIZE, SIZE)]
         print(*("   ".join("".join(2 * grey for grey in row) for row in grid).rstrip() for grid in grids), sep="\n")
