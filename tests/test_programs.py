@@ -1,6 +1,7 @@
 """The article's two programs: they learn, predict, write, end, are stored and refused, each as it says."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nblstm.files import safetensors
 
 VERSE = "the cat sat on the mat. "
 DOCUMENTS = ["anna", "bob", "otto"]
+TRANSLATORS = ["translation", "shortening", "captions", "chat"]  # the examples of Translator
 NETWORKS = {MLPLanguageModel: {"window": 8, "hidden_size": 32, "dropout": 0.2}, TextGenerator: {"hidden_size": 16}}
 TRAINING = {
     MLPLanguageModel: {"batch_size": 32, "lr": 0.01},
@@ -332,25 +334,50 @@ def test_a_wrong_temperature_is_named(programs, kind):
 # ---------------------------------------------------------------- the examples
 
 
-@pytest.mark.parametrize("name", ["names", "shakespeare"])
+EXAMPLES = Path(nblstm.__file__).parent.parent / "examples"
+in_checkout = pytest.mark.skipif(not EXAMPLES.exists(), reason="not run from a checkout")
+
+
+@in_checkout
+@each("name", ["names", "shakespeare"])
 def test_the_examples_run(name, tmp_path, python):
     """Each learns a small file and shows what both programs make of it."""
-    script = Path(nblstm.__file__).parent.parent / "examples" / f"{name}.py"
-    if not script.exists():
-        pytest.skip("not run from a checkout")
     (tmp_path / "text").write_text("\n".join(["quinn", "mary", "anna", "otto", "ROMEO:"] * 12))
-    outcome = python(script, tmp_path / "text", 1)
+    outcome = python(EXAMPLES / f"{name}.py", tmp_path / "text", 1)
     assert outcome.code == 0, outcome.err
     assert "MLPLanguageModel: MLP 128" in outcome.out and "TextGenerator: LSTM 1 x" in outcome.out and outcome.err == ""
 
 
-@each("name", ["translation", "shortening", "captions", "chat"])
-def test_the_examples_of_translators_run(name, tmp_path, monkeypatch, capsys):
-    """Each learns pairs that it makes, and shows what it makes of others."""
-    script = Path(nblstm.__file__).parent.parent / "examples" / f"{name}.py"
-    if not script.exists():
-        pytest.skip("not run from a checkout")
-    monkeypatch.setattr(nblstm.Translator, "DEFAULTS", {"steps": 3})
-    runpy.run_path(str(script))["main"](None)
-    said = capsys.readouterr()
-    assert "LSTM 1 x 64, bidirectional" in said.out and said.err == ""
+@in_checkout
+@each(
+    "name, kind, said",
+    [
+        *((name, nblstm.Translator, "LSTM 1 x 64, bidirectional") for name in TRANSLATORS),
+        ("sentiment", nblstm.TextClassifier, "reviews that are new"),
+        ("entities", nblstm.Tagger, "sentences that are new"),
+    ],
+)
+def test_the_examples_of_other_tasks_run(name, kind, said, monkeypatch, capsys):
+    """Each learns what it makes, and shows what the model makes of others."""
+    monkeypatch.setattr(kind, "DEFAULTS", {**kind.DEFAULTS, "steps": 3})
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](None)
+    shown = capsys.readouterr()
+    assert said in shown.out and shown.err == ""
+
+
+@in_checkout
+@each("installed", [False, True])
+def test_digits_are_completed(installed, tmp_path, monkeypatch, capsys):
+    """The upper halves of four digits are written on, shown as text and stored as a picture, with and without sklearn."""
+    if installed:
+        pytest.importorskip("sklearn.datasets")
+    else:
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(TextGenerator, "DEFAULTS", {**TextGenerator.DEFAULTS, "steps": 3, "threads": 1})
+    runpy.run_path(str(EXAMPLES / "digits.py"))["main"](None, str(tmp_path / "digits.pgm"))
+    shown = capsys.readouterr().out
+    assert ("1597 scanned digits" if installed else "1800 digits drawn here") in shown and "█" in shown
+    size = (5 * 10 * 8, 4 * 10 * 8)  # five framed images a row, four rows, 8 points a pixel
+    content = (tmp_path / "digits.pgm").read_bytes()
+    header = b"P5 %d %d 255\n" % size
+    assert content.startswith(header) and len(content) == len(header) + size[0] * size[1]

@@ -484,6 +484,21 @@ def test_the_best_weights_are_kept_and_training_stops_early(monitor):
         assert model.score(*valid) == pytest.approx(best)
 
 
+@each(
+    "tags",
+    [
+        np.ma.array([1.0], mask=[True]), [np.ma.masked], [np.array(3)], [np.array("O")],
+        [np.ma.array(["O", "O"], mask=[False, True])], [["O", np.ma.masked]],
+    ],
+)  # fmt: skip
+def test_masked_tags_are_refused_by_score_and_evaluate(model, tags):
+    """What holds something masked, or is an array of no dimension, is no list of tags; an array with a mask of nothing is."""
+    for ask in (model.score, model.evaluate, model.fit):
+        with pytest.raises(ConfigError, match=r"tags\[0\] must"):
+            ask([["in", "is"]], tags)
+    assert model.evaluate([["in", "is"]], [np.ma.array(["O", "O"], mask=False)]).words == 2
+
+
 def test_validation_measures_what_evaluate_does(model):
     """Loss, accuracy and F1 over chunks; None if stopped."""
     sentences, tags = places(7)

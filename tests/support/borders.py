@@ -17,6 +17,7 @@ from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale
+from nblstm.tasks.tagging.network import initial_tagger
 from nblstm.tasks.translation.network import initial_translator
 
 BACKENDS = ["numpy", *(["cpu"] if importlib.util.find_spec("numba") else [])]
@@ -53,8 +54,16 @@ def make_classifier():
     return nblstm.TextClassifier.of_parameters(config, ENDING, initial(config, 0), {})
 
 
+def make_tagger():
+    words = nblstm.Vocabulary.from_dict({"level": "word", "tokenizer": "whitespace", "tokens": ["<unk>", "a", "b"]})
+    tags = ("O", "B-X", "I-X", "E-X", "S-X")
+    config = nblstm.TaggerConfig(3, tags=tags, scheme="iob2", characters="ab", hidden_size=3, char_hidden_size=2)
+    return nblstm.Tagger.of_parameters(config, words, initial_tagger(config, 0), {})
+
+
 ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
 MODEL, SERIES, TRANSLATOR, CLASSIFIER = make_model(), make_series(), make_translator(), make_classifier()
+TAGGER = make_tagger()
 PREPARED = MODEL.with_statistics(np.ones(CONFIG.num_parameters, np.float32))
 STATE = MODEL.state("ab")
 
@@ -194,6 +203,10 @@ CALLS = {
         lambda *a, **k: nblstm.Tagger(hidden_size=3, threads=1).fit(*a, stop=lambda: True, **k),
         [[["a", "b"], ["c"]] * 4, [["O", "I-X"], ["O"]] * 4], {"valid": None, "vectors": None},
     ),
+    "Tagger.predict": lambda b: (TAGGER.predict, [[["a", "b"]], b, 1], {}),
+    "Tagger.score": lambda b: (TAGGER.score, [[["a", "b"]], [["O", "B-X"]], b, 1], {}),
+    "Tagger.evaluate": lambda b: (TAGGER.evaluate, [[["a", "b"]], [["O", "B-X"]], b, 1], {}),
+    "Tagger.save": lambda b: (TAGGER.save, ["tagger.safetensors"], {}),
     "TaggerConfig": lambda b: (
         nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
     ),

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 try:
-    from hypothesis import given
+    from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
+
+    # on a machine with other work an example may take any time
+    settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any speed")
 except ImportError:
 
     class _Strategies:

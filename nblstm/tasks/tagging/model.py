@@ -235,15 +235,17 @@ def tagged_part(sentences: Any, tags: Any) -> TaggedPart:
     if len(marked) != len(read):
         raise ConfigError(f"tags must be as many lists as the sentences, got {len(marked):,} and {len(read):,}.")
     for number, (words, own) in enumerate(zip(read, marked)):
-        several = not isinstance(own, (str, bytes)) and hasattr(own, "__len__") and hasattr(own, "__iter__")
-        if not several or not all(isinstance(tag, str) and tag for tag in own):
+        several = not isinstance(own, (str, bytes)) and hasattr(own, "__len__")
+        found = list(checks.items(f"tags[{number}]", own)) if several else []
+        if not several or not all(isinstance(tag, str) and tag for tag in found):
             raise ConfigError(f"tags[{number}] must hold strings that are not empty, got {said(own)}.")
-        if len(own) != len(words):
+        if len(found) != len(words):
             raise ConfigError(
-                f"sentences[{number}] has {len(words):,} words and {len(own):,} tags; give one for each word."
+                f"sentences[{number}] has {len(words):,} words and {len(found):,} tags; give one for each word."
             )
+        marked[number] = list(map(str, found))
     kept = [k for k, words in enumerate(read) if words]
-    return TaggedPart([list(read[k]) for k in kept], [list(map(str, marked[k])) for k in kept])
+    return TaggedPart([list(read[k]) for k in kept], [marked[k] for k in kept])
 
 
 def check_tags(tags: Iterable[Sequence[str]], config: TaggerConfig) -> None:
