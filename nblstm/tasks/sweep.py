@@ -28,14 +28,14 @@ from nblstm.training.trainer import BEST_MEASURES, Report
 
 SWEEP_RECORD = "sweep.json"
 MAX_RUNS = 1000  # more are a typing error
-LONGEST = 120  # characters of a run's name; a longer one ends in its digest
+LONGEST_NAME = 120  # characters of a run's name; a longer one ends in its digest
 TOKENS = ("level", "tokenizer", "min_count", "max_vocab", "lowercase", "zero_digits")  # how a text becomes tokens
 BEGUN, FINISHED, DIVERGED = STATES = ("begun", "finished", "diverged")
 RECORDED = {
     "asked": OBJECT, "state": Rule(f"one of {', '.join(STATES)}", lambda value: value in STATES),
     "fingerprint": STRING, "measures": BEST_MEASURES, "epochs": AMOUNT, "steps": COUNT, "seconds": AMOUNT,
 }  # fmt: skip
-NOTHING: dict[str, Any] = {
+NOT_YET: dict[str, Any] = {
     "state": BEGUN, "fingerprint": "", "measures": {}, "epochs": 0.0, "steps": 0, "seconds": 0.0,
 }  # fmt: skip
 
@@ -84,7 +84,8 @@ class Sweep:
             kind = run_of(named)
             made = kind.SETTINGS.recipe(**recipe)
             kind.check(kind.SETTINGS.reading(**reading), kind.draft(network), made)
-            tasks.add(named), devices.add(made.device)
+            tasks |= {named}
+            devices |= {made.device}
         fixed = kind.SETTINGS.reading.names() | {"mask_fraction"}
         fixed -= set() if kind.UNIT == "token" else set(TOKENS)
         for name in ["bidirectional"] if len(tasks) > 1 else filter(fixed.__contains__, names):
@@ -164,7 +165,7 @@ class Sweep:
 
     def is_done(self, one: SweptRun) -> bool:
         """Tell whether a run has ended by itself, and its model is there."""
-        return self.records.get(one.name, NOTHING)["state"] != BEGUN and one.output.exists()
+        return self.records.get(one.name, NOT_YET)["state"] != BEGUN and one.output.exists()
 
     def _train(
         self, one: SweptRun, on_start: Callable[[Session], None], on_report: Callable[[Report], None],
@@ -181,7 +182,7 @@ class Sweep:
         asked = _Stop(stop)
         how: dict[str, Any] = {"on_start": started, "on_report": on_report, "on_message": on_message, "stop": asked}
         begun = one.name in self.records
-        self._record(one, NOTHING)
+        self._record(one, NOT_YET)
         state = FINISHED
         try:
             if begun and checkpoint_path(one.output).exists():
@@ -257,14 +258,16 @@ def swept_name(varied: Mapping[str, Any]) -> str:
     said_so = {name: swept_value(value) for name, value in varied.items()}
     plain = "_".join(f"{name.replace('_', '-')}-{value}" for name, value in said_so.items())
     name = re.sub(r"[^A-Za-z0-9._+-]", "-", plain)
-    if name == plain and len(name) <= LONGEST:
+    if name == plain and len(name) <= LONGEST_NAME:
         return name
-    return f"{name[:LONGEST]}-{hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()}"
+    return f"{name[:LONGEST_NAME]}-{hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()}"
 
 
 def swept_value(value: Any) -> str:
-    """Return a value as it is typed: yes, no, a word or a number."""
-    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
+    """Return a value as it is typed: yes, no, a word or a number, 0 of 0.0."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def read_sweep(path: Path) -> dict[str, dict[str, Any]]:
