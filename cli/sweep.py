@@ -38,7 +38,10 @@ class _Values(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(self.one.convert(word.strip(), param, ctx) for word in value.split(","))
+        words = [word.strip() for word in value.split(",")]
+        if "" in words:
+            self.fail(f"{value!r} lacks a value beside a comma; write it as in 1,2,3.", param, ctx)
+        return tuple(self.one.convert(word, param, ctx) for word in words)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")

@@ -78,6 +78,7 @@ def test_what_cannot_vary(vary, words):
     [
         (["--hidden-size", "8,0"], ["--hidden-size must be at least 1, got 0"]),
         (["--hidden-size", "8,x"], ["'x' is not a valid integer"]),
+        (["--tie", "yes,"], ["'yes,' lacks a value beside a comma"]),
         (["--cell", "lstm,transformer"], ["'transformer' is not one of"]),
         (["--cell", "lstm,gru", "--peepholes", "yes"], ["peepholes is for lstm, not for gru"]),
         (["--hidden-size", "8"], ["needs a setting that varies"]),
