@@ -19,6 +19,7 @@ from nblstm.version import __version__
 
 COMMANDS = {  # name -> module
     "train": "train",
+    "sweep": "sweep",
     "sample": "sample",
     "write": "write",
     "score": "score",

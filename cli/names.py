@@ -54,6 +54,7 @@ COMMANDS = {  # elsewhere -> here
     **dict.fromkeys(("generate", "gen", "predict", "infer", "inference", "run", "complete", "completion"), "sample"),
     **dict.fromkeys(("fit", "finetune", "fine-tune", "learn", "resume"), "train"),
     **dict.fromkeys(("evaluate", "test", "validate", "perplexity", "ppl"), "eval"),
+    **dict.fromkeys(("grid", "grid-search", "tune", "hyperparameters"), "sweep"),
     **dict.fromkeys(("interactive", "chat", "cowrite"), "write"),
     **dict.fromkeys(("show", "describe", "inspect", "summary"), "info"),
     **dict.fromkeys(("rank", "logprob"), "score"),

@@ -39,8 +39,8 @@ def check_folder(path: str) -> None:
         raise ConfigError(f"{path} cannot be written; name another file.")
 
 
-def write(path: str, text: str) -> None:
-    """Write the text in one step and say so on stderr. NblstmError if it cannot be written."""
+def write(path: str, text: str, quiet: bool = False) -> None:
+    """Write the text in one step and say so on stderr, unless quiet. NblstmError if it cannot be written."""
     if path == STDOUT:
         sys.stdout.write(text)
         return
@@ -50,4 +50,5 @@ def write(path: str, text: str) -> None:
     data = text.encode("utf-8")
     with replacing(path) as file:
         file.write(data)
-    say(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)
+    if not quiet:
+        say(f"{verb} {path} ({len(data) / 1000:.0f} kB)", err=True)

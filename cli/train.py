@@ -31,7 +31,7 @@ OF_SOME = "Options of several tasks"
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
 
 
-class _Train(Command):
+class TrainCommand(Command):
     """The command, whose help parts the options by the tasks that have them."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -49,7 +49,7 @@ class _Train(Command):
                 formatter.write_dl(records)
 
 
-@click.command("train", cls=_Train)
+@click.command("train", cls=TrainCommand)
 @click.argument("corpus", nargs=-1, metavar="CORPUS...", type=FILE)
 @click.option(
     "-o", "--output", default=MODEL, show_default=True, metavar="FILE", type=FILE, help="Model file to write."
@@ -373,7 +373,7 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         progress.line("done    the run had reached its limit before; go on with more --epochs, --steps or --minutes")
     if trainer.best_measures:
         progress.line(f"best    valid {session.task.best(trainer.best_measures)}")
-    for warning in _doubts(session, stopped):
+    for warning in doubts(session, stopped):
         progress.line(f"warning {warning}")
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
@@ -384,7 +384,7 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     return exit_code()
 
 
-def _doubts(session: Any, stopped: bool) -> Iterator[str]:
+def doubts(session: Any, stopped: bool) -> Iterator[str]:
     """Yield what speaks against a model that has just been trained. stopped: by a signal, so that it may go on."""
     trainer = session.trainer
     if trainer.step < FEW_UPDATES and not stopped:
