@@ -189,7 +189,7 @@ def _draw(sweep: Any, measured: Sequence[Any], quiet: bool) -> None:
     from nblstm.reporting.charts import standalone
     from nblstm.reporting.curves import loss_chart
     from nblstm.reporting.metrics import read_metrics
-    from nblstm.tasks.session import metrics_path
+    from nblstm.tasks.outputs import metrics_path
 
     runs = [read_metrics(metrics_path(one.output)) for one in measured[:CURVES]]
     title = f"the best {len(runs)} of {len(measured)} runs" if len(runs) < len(measured) else ""

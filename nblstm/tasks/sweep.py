@@ -21,9 +21,11 @@ from nblstm.errors import ConfigError, DivergenceError, ModelFileError, Training
 from nblstm.files.atomic import replacing
 from nblstm.files.fields import AMOUNT, COUNT, OBJECT, STRING, Rule, fault
 from nblstm.files.lock import Lock
+from nblstm.tasks.outputs import check_folder, checkpoint_path
 from nblstm.tasks.registry import run_named, run_of, split_settings, verb_of
-from nblstm.tasks.session import Session, check_folder, checkpoint_path, train
-from nblstm.text.corpus import STDIN
+from nblstm.tasks.session import Session
+from nblstm.tasks.train import train
+from nblstm.text.sources import STDIN
 from nblstm.training.trainer import BEST_MEASURES, Report
 
 SWEEP_RECORD = "sweep.json"
