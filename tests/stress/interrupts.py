@@ -2,9 +2,9 @@
 
     python tests/stress/interrupts.py --seed 0 --count 100
 
-Half of the runs compile their kernels, half save and validate all the time. Each must end with 130 or 143 (or by the signal, while Python starts), with a model
-and a checkpoint that load or with none, without a traceback, a temporary file or a lock. Shown is how long each took from
-the signal to its end, which is for a quiet machine to judge.
+Half of the runs compile their kernels, half save and validate all the time. Each must end with 130 or 143 (or by the
+signal, while Python starts), with a model and a checkpoint that load or with none, without a traceback, a temporary file
+or a lock. Shown is how long each took from the signal to its end, which is for a quiet machine to judge.
 """
 
 import random
