@@ -454,6 +454,7 @@ def test_threads_share_a_model(model):
     """Many at once, on both backends, find what one finds."""
     sentences = places()[0]
     expected, wrong = model.predict(sentences, "numpy"), []
+    assert model.predict(sentences, "cpu") == expected
 
     def ask(number):
         for backend in ("numpy", "cpu"):
