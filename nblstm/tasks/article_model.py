@@ -21,7 +21,7 @@ from nblstm.interrupts import held
 from nblstm.kernels.reference.head import log_softmax
 from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
-from nblstm.tasks.estimator import Estimator, model_from, renamed
+from nblstm.tasks.estimator import Estimator, model_from, renamed, run_to_end
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.text.sources import Source
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
@@ -87,14 +87,7 @@ class ArticleModel(Estimator, ABC):
         corpus = load_corpus(sources, **asked.to_dict(), notify=on_message)
         config = self.NETWORK.from_dict({"vocab_size": len(corpus.vocabulary), **self.of(self.NETWORK)})
         trainer = self._trainer(config, train, corpus, on_message)
-        try:
-            for report in trainer.run(stop):
-                on_report(report)
-        except BaseException:
-            if trainer.step:
-                self._learn(config, corpus, trainer)
-            raise
-        self._learn(config, corpus, trainer)
+        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
         return self
 
     def _train(self, text: str | Sequence[str], **keywords: Any) -> Any:

@@ -10,11 +10,14 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import ModelFile
+
+if TYPE_CHECKING:
+    from nblstm.training.trainer import Report, Trainer
 
 E = TypeVar("E", bound="Estimator")
 
@@ -139,6 +142,23 @@ def _called_on_class(name: str) -> Callable[..., Any]:
         return getattr(owner(**keywords), name)(*args, **passed)
 
     return call
+
+
+def run_to_end(
+    trainer: Trainer, stop: Callable[[], bool], on_report: Callable[[Report], None], learn: Callable[[], None]
+) -> None:
+    """Let a trainer run, then call `learn`, which takes what it has found.
+
+    Where an interrupt or an error ends the run after its first update, `learn` is called before that is raised again.
+    """
+    try:
+        for report in trainer.run(stop):
+            on_report(report)
+    except BaseException:
+        if trainer.step:
+            learn()
+        raise
+    learn()
 
 
 def model_from(model: Any, file: ModelFile, path: Any) -> Any:

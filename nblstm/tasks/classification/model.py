@@ -32,7 +32,7 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.estimator import Estimator, model_from, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
@@ -112,14 +112,7 @@ class TextClassifier(Estimator):
         config = ClassifierConfig(len(vocabulary), **names, **sized(self.of(ClassifierConfig), found))
         parameters = initial_parameters(config, recipe, corpus)
         trainer = classifier_trainer(config, parameters, recipe, corpus, on_message)
-        try:
-            for report in trainer.run(stop):
-                on_report(report)
-        except BaseException:
-            if trainer.step:
-                self._learn(config, corpus, trainer)
-            raise
-        self._learn(config, corpus, trainer)
+        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
         return self
 
     def _learn(self, config: ClassifierConfig, corpus: LabelledCorpus, trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ from nblstm.interrupts import held
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import backend_for
-from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.estimator import Estimator, model_from, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.tagging.batches import TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig
@@ -91,14 +91,7 @@ class Tagger(Estimator):
         config = TaggerConfig(**{**sized(self.of(TaggerConfig), found), **corpus.fields})
         check_tags(held_out.tags, config)
         trainer = tagger_trainer(config, initial_tagger(config, recipe.seed, found), recipe, corpus, on_message)
-        try:
-            for report in trainer.run(stop):
-                on_report(report)
-        except BaseException:
-            if trainer.step:
-                self._learn(config, corpus, trainer)
-            raise
-        self._learn(config, corpus, trainer)
+        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
         return self
 
     def _learn(self, config: TaggerConfig, corpus: TaggedCorpus, trainer: Trainer) -> None:

@@ -17,7 +17,7 @@ from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, flatten, named_tensors
 from nblstm.scoring import validation_loss
-from nblstm.tasks.estimator import Estimator, model_from
+from nblstm.tasks.estimator import Estimator, model_from, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.translation.batches import PairedTexts
 from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
@@ -106,14 +106,7 @@ class Translator(Estimator):
         config = TranslatorConfig(**sizes_of(vocabularies, learned[0]), **shape)
         parameters = initial_translator(config, recipe.seed, found)
         trainer = translator_trainer(config, parameters, recipe, corpus, on_message)
-        try:
-            for report in trainer.run(stop):
-                on_report(report)
-        except BaseException:
-            if trainer.step:
-                self._learn(config, corpus, trainer)
-            raise
-        self._learn(config, corpus, trainer)
+        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
         return self
 
     def _learn(self, config: TranslatorConfig, corpus: PairedCorpus, trainer: Trainer) -> None:
