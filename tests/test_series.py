@@ -503,3 +503,17 @@ def test_a_config_survives_its_dictionary(model):
     assert SeriesConfig.from_dict(model.config.to_dict()) == dataclasses.replace(model.config)
     with pytest.raises(ConfigError, match="no field 'predicts'"):
         nblstm.LanguageConfig.from_dict(model.config.to_dict())
+
+
+def test_what_an_interrupted_fit_has_learned_is_kept():
+    """The interrupt comes through, and the model answers."""
+    model, seen = nblstm.SeriesModel(hidden_size=3, steps=20, threads=1), []
+
+    def interrupt(report):
+        seen.append(report)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(np.arange(60.0) % 5, on_report=interrupt)
+    assert model.predict(np.arange(10.0) % 5, "numpy").shape[0] == 10

@@ -13,11 +13,12 @@ from nblstm import checks
 from nblstm.arrays import is_listed, real_numbers
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.interrupts import held
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters, initial
 from nblstm.nn.state import State
-from nblstm.tasks.estimator import Estimator, method_of_instances, model_from
+from nblstm.tasks.estimator import Estimator, method_of_instances, model_from, run_to_end
 from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Training, in_order, validation
 from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
 from nblstm.tasks.series.network import series_network
@@ -107,7 +108,8 @@ class SeriesModel(Estimator):
         dates and complex numbers are refused.
         targets: what to predict at every step, (T, K) or (T,), a list as series is; None: the series' next values.
         on_report is called after every update with a Report, whose losses are mean squared errors of numbers scaled to
-        deviation 1; training ends early once stop() is true. Needs numba to be quick.
+        deviation 1; training ends early once stop() is true; where an interrupt or an error ends it after its first
+        update, what was learned is kept. Needs numba to be quick.
         Raises ConfigError for a wrong setting or series, TrainingError if training diverges.
         """
         read, wanted = _pairs(series, targets)
@@ -124,10 +126,14 @@ class SeriesModel(Estimator):
         network = series_network(config, initial(config, recipe.seed), fastest(), recipe.threads)
         source = Training(table, ends, recipe.batch_size, recipe.bptt, recipe.seed)
         trainer = Trainer(network, recipe, source, validation(table, ends))
-        for report in trainer.run(stop):
-            on_report(report)
-        facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.recipe()}
-        return self._take(config, trainer.keep(), inputs, outputs, facts)
+
+        def learn() -> None:
+            facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.recipe()}
+            with held():
+                self._take(config, trainer.keep(), inputs, outputs, facts)
+
+        run_to_end(trainer, stop, on_report, learn)
+        return self
 
     def _take(
         self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
