@@ -1,10 +1,13 @@
 """A whole training step on an NVIDIA card in float32, beside PyTorch's cuDNN LSTM on the same weights and chunk.
 
-    python benchmarks/cuda.py [--only 2x256 2x512] [--batches 64 128 256] [--precision single half] [--repeat 5]
-    python benchmarks/cuda.py --kernels
+    python benchmarks/gpu.py [--only 2x256 2x512] [--batches 64 128 256] [--precision single half] [--repeat 5]
+    python benchmarks/gpu.py --kernels
+    python benchmarks/gpu.py --beside-cpu 200
 
-Before anything is timed, loss and gradient must equal PyTorch's. --kernels: bandwidth and FLOP rate of single kernels
-against what a copy and a product of PyTorch's reach on the same card. Without a card it says so and ends.
+Before anything is timed, loss and gradient must equal PyTorch's, which runs twice: with products in float32, and with
+products whose factors are rounded to TensorFloat-32 (its own choice). --kernels: bandwidth and FLOP rate of single
+kernels against what a copy and a product of PyTorch's reach on the same card. --beside-cpu: so many training steps on
+the card and on the CPU, and by how much their losses differ at most. Without a card it says so and ends.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import common  # first: it sets the environment that the others read  # isort: skip
 
@@ -24,14 +26,20 @@ from train import CLIP, LR, Case
 from nblstm.config import TrainConfig
 from nblstm.errors import DeviceError
 from nblstm.kernels import AdamSettings, load
+from nblstm.kernels.cells import KINDS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, initial
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.text.batches import Streams
+from nblstm.text.demo import demo_source
+from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.optimizers import make_optimizer
+from nblstm.training.trainer import Trainer
 
-FOLDER = str(Path(__file__).resolve().parent)
 SIZES = {"2x256": (2, 256), "2x512": (2, 512), "2x1024": (2, 1024), "3x1152": (3, 1152)}
 BPTT, WARM, TURN = 64, 3, 20  # tokens of a chunk; untimed calls; timed calls of a round
-TOLERANCE = 1e-3  # of losses and gradients: PyTorch's products may round to TensorFloat-32
+TOLERANCE = 1e-4  # of losses and gradients in float32
+ROUNDED = "torch, tf32"
 
 
 class Training:
@@ -67,16 +75,22 @@ class TorchOnCard:
         self.model = TorchModel(case.shape, initial(case.shape, 0)).cuda()
         self.training = TorchTraining(self.model, LR, CLIP)
 
+    def _choose(self, rounded: bool) -> None:
+        """Whether factors of products are rounded to TensorFloat-32."""
+        self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = rounded
+
     def gradient(self) -> tuple[float, np.ndarray]:
         """The loss of the first chunk and its gradient, in nblstm's order."""
+        self._choose(False)
         loss, _ = self.model.loss(*self.chunk, None)
         loss.backward()
         named = dict(self.model.named_parameters())
         names = self.model.config.shapes
         return loss.item(), flatten({name: named[name].grad.cpu().numpy() for name in names}, self.model.config)
 
-    def step(self) -> float:
+    def step(self, rounded: bool) -> float:
         """One update; reading the loss waits for the card."""
+        self._choose(rounded)
         return self.training.step(*self.chunk)
 
 
@@ -113,7 +127,7 @@ def measure(name: str, batch: int, args, with_torch: bool, wait: Callable[[], No
     if with_torch:
         theirs = TorchOnCard(case)
         check(f"{name}, batch {batch}", case, theirs)
-        calls["torch"] = theirs.step
+        calls |= {"torch": lambda: theirs.step(False), ROUNDED: lambda: theirs.step(True)}
     seconds = median_seconds(calls, args.repeat, wait)
     return {"model": name, "batch": batch, "seconds": seconds, "tokens": case.tokens}
 
@@ -167,7 +181,7 @@ def print_kernels(cuda, args, with_torch: bool, wait: Callable[[], None]) -> Non
 
 def print_steps(args, with_torch: bool, wait: Callable[[], None]) -> None:
     """Time and speed of training steps."""
-    contestants = [*args.precision, *(["torch"] if with_torch else [])]
+    contestants = [*args.precision, *(["torch", ROUNDED] if with_torch else [])]
     rows = []
     for name in common.chosen(SIZES, args.only):
         for batch in args.batches:
@@ -177,6 +191,30 @@ def print_steps(args, with_torch: bool, wait: Callable[[], None]) -> None:
             rows.append([name, f"{batch} x {BPTT}", *cells, *speeds])
     columns = [f"{contestant} {unit}" for unit in ("ms", "tokens/s") for contestant in contestants]
     show(["model", "batch x bptt", *columns], rows, args.json)
+
+
+def print_differences(args) -> None:
+    """Losses of a run on the card beside those of the same run on the CPU, for each cell that a card computes."""
+    rows = []
+    for cell, kind in KINDS.items():
+        if not kind.cuda:
+            continue
+        losses = {device: losses_of(cell, device, args) for device in ("cpu", "cuda")}
+        apart = np.abs(np.subtract(*losses.values()))
+        rows.append([cell, *(f"{each[-1]:.6f}" for each in losses.values()), f"{apart.max():.1e}"])
+    show(["cell", f"loss of step {args.beside_cpu} on the CPU", "on the card", "largest difference"], rows, args.json)
+
+
+def losses_of(cell: str, device: str, args) -> np.ndarray:
+    """The training losses (steps,) of a run on the demo's text."""
+    with demo_source().open() as file:
+        text = file.read().decode()
+    vocabulary = Vocabulary.build([text], "char")
+    config = LanguageConfig(len(vocabulary), cell=cell, hidden_size=args.hidden_size, num_layers=2)
+    recipe = TrainConfig(batch_size=args.batches[0], bptt=args.bptt, steps=args.beside_cpu)
+    streams = Streams(vocabulary.encode(text), recipe.batch_size, recipe.bptt)
+    trainer = Trainer(Network(config, initial(config, 0), device, args.threads), recipe, streams)
+    return np.array([report.loss for report in trainer.run() if not report.validated])
 
 
 def show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
@@ -193,21 +231,24 @@ def main() -> None:
     p.add_argument("--batches", nargs="*", type=int, default=[64, 128, 256])
     p.add_argument("--precision", nargs="*", choices=["single", "half"], default=["single"])
     p.add_argument("--kernels", action="store_true", help="single kernels instead of training steps")
+    p.add_argument("--beside-cpu", type=int, metavar="STEPS", help="compare losses with the CPU's instead")
+    p.add_argument("--bptt", type=int, default=50, help="with --beside-cpu (default %(default)s)")
+    p.add_argument("--hidden-size", type=int, default=128, help="with --beside-cpu (default %(default)s)")
     args = p.parse_args()
-    sys.path.remove(FOLDER)  # where this file would hide NVIDIA's package, which is called cuda, too
     try:
         cuda = load("cuda")
     except DeviceError as error:
         sys.exit(f"no GPU to measure: {error}")
-    sys.path.append(FOLDER)
-    if cuda.SIMULATED:
+    if args.beside_cpu:
+        return print_differences(args)
+    if cuda.device.SIMULATED:
         sys.exit("no GPU to measure: this is numba's simulator, whose times mean nothing.")
     with_torch = False
     if common.installed(args.peers):
         import torch
 
         with_torch = torch.cuda.is_available()
-    wait = cuda.cuda.synchronize
+    wait = cuda.device.cuda.synchronize
     print(f"{cuda.describe()[0]}; PyTorch {'beside it' if with_torch else 'left out'}", file=sys.stderr)
     print_kernels(cuda, args, with_torch, wait) if args.kernels else print_steps(args, with_torch, wait)
 
