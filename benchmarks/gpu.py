@@ -12,10 +12,11 @@ the card and on the CPU, and by how much their losses differ at most. Without a 
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import common  # first: it sets the environment that the others read  # isort: skip
@@ -182,26 +183,30 @@ def print_kernels(cuda, args, with_torch: bool, wait: Callable[[], None]) -> Non
 def print_steps(args, with_torch: bool, wait: Callable[[], None]) -> None:
     """Time and speed of training steps."""
     contestants = [*args.precision, *(["torch", ROUNDED] if with_torch else [])]
-    rows = []
-    for name in common.chosen(SIZES, args.only):
-        for batch in args.batches:
-            row = measure(name, batch, args, with_torch, wait)
-            cells = [f"{1e3 * row['seconds'][c]:.2f}" for c in contestants]
-            speeds = [f"{row['tokens'] / row['seconds'][c]:,.0f}" for c in contestants]
-            rows.append([name, f"{batch} x {BPTT}", *cells, *speeds])
+
+    def row(name: str, batch: int) -> list[str]:
+        measured = measure(name, batch, args, with_torch, wait)
+        seconds, tokens = [measured["seconds"][c] for c in contestants], measured["tokens"]
+        return [
+            name,
+            f"{batch} x {BPTT}",
+            *(f"{1e3 * s:.2f}" for s in seconds),
+            *(f"{tokens / s:,.0f}" for s in seconds),
+        ]
+
     columns = [f"{contestant} {unit}" for unit in ("ms", "tokens/s") for contestant in contestants]
+    rows = (row(name, batch) for name in common.chosen(SIZES, args.only) for batch in args.batches)
     show(["model", "batch x bptt", *columns], rows, args.json)
 
 
 def print_differences(args) -> None:
     """Losses of a run on the card beside those of the same run on the CPU, for each cell that a card computes."""
-    rows = []
-    for cell, kind in KINDS.items():
-        if not kind.cuda:
-            continue
-        losses = {device: losses_of(cell, device, args) for device in ("cpu", "cuda")}
-        apart = np.abs(np.subtract(*losses.values()))
-        rows.append([cell, *(f"{each[-1]:.6f}" for each in losses.values()), f"{apart.max():.1e}"])
+
+    def row(cell: str) -> list[str]:
+        losses = [losses_of(cell, device, args) for device in ("cpu", "cuda")]
+        return [cell, *(f"{each[-1]:.6f}" for each in losses), f"{np.abs(np.subtract(*losses)).max():.1e}"]
+
+    rows = (row(cell) for cell, kind in KINDS.items() if kind.cuda)
     show(["cell", f"loss of step {args.beside_cpu} on the CPU", "on the card", "largest difference"], rows, args.json)
 
 
@@ -217,12 +222,13 @@ def losses_of(cell: str, device: str, args) -> np.ndarray:
     return np.array([report.loss for report in trainer.run() if not report.validated])
 
 
-def show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
-    """A Markdown table, or a JSON list."""
+def show(header: list[str], rows: Iterable[list[str]], as_json: bool) -> None:
+    """A Markdown table, each row as soon as it is there, or a JSON list."""
     if as_json:
         print(json.dumps([dict(zip(header, row)) for row in rows], indent=2))
         return
-    print("\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]))
+    for cells in itertools.chain([header, ["---"] * len(header)], rows):
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:

@@ -41,18 +41,11 @@ CELLS = {
 
 
 @pytest.fixture(autouse=True)
-def simulator(monkeypatch):
-    """The simulator polls its threads: they should not wait for it long. Its shared arrays are made by one of them."""
+def simulator():
+    """The simulator polls its threads: they should not wait for it long."""
     if not cuda.device.SIMULATED:
         yield
         return
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
-
-    def array(self, shape, dtype):  # numba's own looks first and stores later: two threads may get two arrays
-        caller = sys._getframe(1)
-        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, dtype))
-
-    monkeypatch.setattr(FakeCUDAShared, "array", array)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield

@@ -19,8 +19,7 @@ from nblstm.errors import DeviceError
 package_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks have small grids
 SIMULATED = bool(package_config.ENABLE_CUDASIM)  # kernels run as Python: no vector loads, one block at a grid's barrier
 THREADS = 16 if SIMULATED else 256  # of most blocks; in the simulator everything is smaller by a fixed factor
-TILE, DEPTH = (16, 4) if SIMULATED else (64, 16)  # of a product: a block's rows and columns, how far it walks at a time
-PADDED = TILE + 4  # a row of a tile in shared memory
+TILE, DEPTH = (16, 8) if SIMULATED else (64, 16)  # of a product: a block's rows and columns, how far it walks at a time
 UNITS, TEXTS, REACH = (4, 8, 8) if SIMULATED else (16, 32, 32)  # of a recurrent step: the same, THREADS = UNITS^2
 EACH = TEXTS // UNITS  # texts of a thread, which has one unit
 COLUMNS, PARTS = (4, 4) if SIMULATED else (32, 8)  # of a sum of columns: columns of a block, threads of each
@@ -55,6 +54,11 @@ def device(function: Any) -> Any:
     return cuda.jit(device=True)(function)
 
 
+def large_kernel(function: Any) -> Any:
+    """Compile a kernel of many variables, of which two blocks shall fit on a multiprocessor (of 65,536 registers)."""
+    return cuda.jit(function) if SIMULATED else cuda.jit(max_registers=32768 // THREADS)(function)
+
+
 @device
 def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow; NaN where x is not finite, as in `nblstm.kernels.cpu.functions`"""
@@ -72,36 +76,66 @@ def tanh(x):
 
 
 if SIMULATED:
+    import sys
 
-    def _load_four(array, offset):
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    def _shared_array(self, shape, dtype, alignment=None):
+        """one array for all threads of a block and line; numba's own may make two, where two threads ask at once"""
+        caller = sys._getframe(1)
+        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, dtype))
+
+    FakeCUDAShared.array = _shared_array
+
+    def load_four(array, offset):
         return array[offset], array[offset + 1], array[offset + 2], array[offset + 3]
+
+    def store_four(array, offset, a, b, c, d):
+        array[offset], array[offset + 1], array[offset + 2], array[offset + 3] = a, b, c, d
 
 else:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
     from numba.cuda.types import types as kinds
 
+    def _address_of_four(context, builder, array_type, array, offset):
+        data = context.make_array(array_type)(context, builder, array).data
+        lanes = ir.VectorType(data.type.pointee, 4)
+        return builder.bitcast(builder.gep(data, [offset]), lanes.as_pointer()), lanes
+
     @intrinsic
-    def _load_four(typingctx, array, offset):
+    def load_four(typingctx, array, offset):
         """array[offset : offset + 4] by one load; its address is a multiple of its size"""
         element, size = array.dtype, array.dtype.bitwidth // 8
 
         def codegen(context, builder, sig, args):
-            data = context.make_array(sig.args[0])(context, builder, args[0]).data
-            lanes = ir.VectorType(data.type.pointee, 4)
-            address = builder.bitcast(builder.gep(data, [args[1]]), lanes.as_pointer())
-            four = builder.load(address, align=4 * size)
+            four = builder.load(_address_of_four(context, builder, sig.args[0], *args)[0], align=4 * size)
             numbers = [builder.extract_element(four, ir.IntType(32)(k)) for k in range(4)]
             return context.make_tuple(builder, sig.return_type, numbers)
 
         return kinds.UniTuple(element, 4)(array, kinds.intp), codegen
+
+    @intrinsic
+    def store_four(typingctx, array, offset, a, b, c, d):
+        """array[offset : offset + 4] = a, b, c, d by one store; its address is a multiple of its size"""
+        size = array.dtype.bitwidth // 8
+
+        def codegen(context, builder, sig, args):
+            address, lanes = _address_of_four(context, builder, sig.args[0], *args[:2])
+            four = ir.Constant(lanes, ir.Undefined)
+            for k, number in enumerate(args[2:]):
+                four = builder.insert_element(four, number, ir.IntType(32)(k))
+            builder.store(four, address, align=4 * size)
+            return context.get_dummy_value()
+
+        return kinds.void(array, kinds.intp, *[array.dtype] * 4), codegen
 
 
 @device
 def _four_aligned(array, offset, count):
     """array[offset : offset + 4] as float32, or zeros where count, the elements that are there, is not positive."""
     if count > 0:
-        p, q, r, s = _load_four(array, offset)
+        p, q, r, s = load_four(array, offset)
         return np.float32(p), np.float32(q), np.float32(r), np.float32(s)
     return np.float32(0), np.float32(0), np.float32(0), np.float32(0)
 

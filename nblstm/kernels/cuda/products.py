@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nblstm.kernels.cuda.device import COLUMNS, DEPTH, LOADS, PADDED, PARTS, THREADS, TILE, device, is_aligned
+from nblstm.kernels.cuda.device import COLUMNS, DEPTH, PARTS, THREADS, TILE, device, is_aligned
+from nblstm.kernels.cuda.tiles import make_tile
 
 
 def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) -> Any:
@@ -16,43 +17,22 @@ def _make_product(a_by_rows: bool, b_by_rows: bool, ending: Any, aligned: bool) 
     a_by_rows: whether A is stored as (M, K), else (K, M); b_by_rows: B as (N, K), else (K, N).
     ending(c, o, sum, bias, n) stores an element of C at o. aligned: whether rows can be read four elements at a time.
     """
-    four = LOADS[aligned]
-
-    @device
-    def fill(tile, x, by_rows, first, count, k0, K):
-        """tile[k, m] = X[first + m, k0 + k], four elements a thread; beyond the matrix zeros"""
-        t = cuda.threadIdx.x
-        if by_rows:
-            m, k = t // (DEPTH // 4), t % (DEPTH // 4) * 4
-            p, q, r, s = four(x, (first + m) * K + k0 + k, K - k0 - k if first + m < count else 0)
-            tile[k, m], tile[k + 1, m], tile[k + 2, m], tile[k + 3, m] = p, q, r, s
-        else:
-            k, m = t // (TILE // 4), t % (TILE // 4) * 4
-            p, q, r, s = four(x, (k0 + k) * count + first + m, count - first - m if k0 + k < K else 0)
-            tile[k, m], tile[k, m + 1], tile[k, m + 2], tile[k, m + 3] = p, q, r, s
+    accumulate = make_tile(TILE, TILE, TILE, DEPTH, (a_by_rows, b_by_rows), aligned)
 
     @cuda.jit
     def product(c, a, b, bias, M, N, K):
-        left = cuda.shared.array((DEPTH, PADDED), np.float32)
-        right = cuda.shared.array((DEPTH, PADDED), np.float32)
         sums = cuda.local.array((4, 4), np.float32)
-        m0, n0 = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
-        row, column = cuda.threadIdx.x // (TILE // 4) * 4, cuda.threadIdx.x % (TILE // 4) * 4
         for i in range(4):
             for j in range(4):
                 sums[i, j] = np.float32(0)
-        for k0 in range(0, K, DEPTH):
-            fill(left, a, a_by_rows, m0, M, k0, K)
-            fill(right, b, b_by_rows, n0, N, k0, K)
-            cuda.syncthreads()
-            for k in range(DEPTH):
-                for i in range(4):
-                    for j in range(4):
-                        sums[i, j] += left[k, row + i] * right[k, column + j]
-            cuda.syncthreads()
+        m0, n0 = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
+        left = (a, m0 * K, K, M - m0, 0) if a_by_rows else (a, m0, M, M - m0, 0)
+        right = (b, n0 * K, K, N - n0, 0) if b_by_rows else (b, n0, N, N - n0, 0)
+        accumulate(sums, K, left, right)
+        row, column = m0 + cuda.threadIdx.x // (TILE // 4) * 4, n0 + cuda.threadIdx.x % (TILE // 4) * 4
         for i in range(4):
             for j in range(4):
-                m, n = m0 + row + i, n0 + column + j
+                m, n = row + i, column + j
                 if m < M and n < N:
                     ending(c, m * N + n, sums[i, j], bias, n)
 
