@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ class Workspace:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._arrays: dict[str, np.ndarray] = {}
+        self._views: dict[str, np.ndarray] = {}  # the last one of each name: on a card one takes long to make
         self._works: dict[str, tuple[tuple[int, ...], Any]] = {}
         self._parts: dict[str, Workspace] = {}
 
@@ -37,10 +39,14 @@ class Workspace:
 
     def array(self, name: str, *shape: int, dtype: Any = None) -> np.ndarray:
         """Return an uninitialised array, of the backend's dtype unless another is named; the same one for a name."""
-        size, kept = int(np.prod(shape)), self._arrays.get(name)
+        view = self._views.get(name)
+        if view is not None and view.shape == shape:
+            return view
+        size, kept = math.prod(shape), self._arrays.get(name)
         if kept is None or kept.size < size:
             kept = self._arrays[name] = self.backend.kernels.empty((size,), dtype or self.backend.dtype)
-        return kept[:size].reshape(shape)
+        view = self._views[name] = kept[:size].reshape(shape)
+        return view
 
     def work(self, name: str, make: Callable[..., Any], *sizes: int) -> Any:
         """Return the work of `make(*sizes)`, replaced by a larger one where it is too small."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,37 @@ def host(x: Any) -> np.ndarray:
 
 
 def on_card(x: Any) -> Any:
-    """x on the device as (x.size,): copied there where it is a NumPy array."""
-    return (cuda.to_device(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x).reshape(x.size)
+    """x on the device as (x.size,): copied there where it is a NumPy array. Making a view takes as long as a launch."""
+    if isinstance(x, np.ndarray):
+        return cuda.to_device(np.ascontiguousarray(x).reshape(-1))
+    if x.ndim > 1 and "flat_view" not in vars(x):
+        x.flat_view = x.reshape(x.size)
+    return x if x.ndim == 1 else x.flat_view
+
+
+def part(flat: Any, count: int) -> Any:
+    """flat[:count]"""
+    return flat if flat.size == count else flat[:count]
 
 
 def ids_on_card(numbers: Any) -> Any:
     """Integers on the device, (size,) int64."""
-    return on_card(np.asarray(numbers, np.int64) if isinstance(numbers, (np.ndarray, list)) else numbers)
+    return on_card(np.asarray(numbers, np.int64) if isinstance(numbers, np.ndarray) else numbers)
+
+
+def constant_on_card(x: Any) -> Any:
+    """on_card of what no kernel writes to: the same numbers are copied once, which else waits for the card."""
+    return _constant(x.tobytes(), x.dtype.str) if isinstance(x, np.ndarray) else on_card(x)
+
+
+def constant_ids(numbers: np.ndarray) -> Any:
+    """ids_on_card of what no kernel writes to and comes again, such as where the steps begin."""
+    return constant_on_card(np.asarray(numbers, np.int64))
+
+
+@lru_cache(maxsize=32)
+def _constant(content: bytes, dtype: str) -> Any:
+    return cuda.to_device(np.frombuffer(content, dtype))
 
 
 def copy_back(y: Any, flat: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from nblstm.kernels import LOGITS_BYTES
-from nblstm.kernels.cuda.arrays import array, copy_back, empty, ids_on_card, launch, on_card
+from nblstm.kernels.cuda.arrays import constant_on_card, copy_back, empty, ids_on_card, launch, on_card
 from nblstm.kernels.cuda.device import ROW_THREADS, ROWS, device
 from nblstm.kernels.cuda.products import add_column_sums, input_product, linear_product, weight_product
 
@@ -127,13 +127,8 @@ softmax_gradient_work = softmax_work
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
     """See reference.softmax_losses."""
     (M, D), V, out = x.shape, len(bias), on_card(losses)
-    x_, W, b, ids, ones = (
-        on_card(x),
-        on_card(weight),
-        on_card(bias),
-        ids_on_card(targets),
-        array(np.ones(V, np.float32)),
-    )
+    x_, W, b, ids = on_card(x), on_card(weight), on_card(bias), ids_on_card(targets)
+    ones = constant_on_card(np.ones(V, np.float32))
     for start, stop in _turns(M, work.size // V):
         n = stop - start
         linear_product(work, x_[start * D : stop * D], W, b, n, V, D)
@@ -146,17 +141,19 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
 def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads):
     """See reference.softmax_losses_and_gradient."""
     (M, D), V, out, (targets, scales, classes, smoothing) = x.shape, len(bias), on_card(losses), loss
-    x_, W, b, ids, counts = on_card(x), on_card(weight), on_card(bias), ids_on_card(targets), on_card(scales)
+    x_, W, b, ids, counts = on_card(x), on_card(weight), on_card(bias), ids_on_card(targets), constant_on_card(scales)
     dx_, dW, db = on_card(dx), on_card(dweight), on_card(dbias)
-    kinds_ = on_card(np.ones(V, np.float32) if classes is None else classes)
+    kinds_ = constant_on_card(np.ones(V, np.float32) if classes is None else classes)
     for start, stop in _turns(M, work.size // V):
-        n, rows = stop - start, slice(start * D, stop * D)
-        linear_product(work, x_[rows], W, b, n, V, D)
+        n = stop - start
+        read, found = (x_, dx_) if n == M else (x_[start * D : stop * D], dx_[start * D : stop * D])
+        rows = [array if n == M else array[start:stop] for array in (out, ids, counts)]
+        linear_product(work, read, W, b, n, V, D)
         _softmax[-(-n // ROWS), (ROW_THREADS, ROWS)](
-            out[start:stop], work, ids[start:stop], counts[start:stop], kinds_, np.float32(smoothing), n, V, True
+            rows[0], work, rows[1], rows[2], kinds_, np.float32(smoothing), n, V, True
         )
-        input_product(dx_[rows], work, W, W, n, D, V)
-        weight_product(dW, work, x_[rows], W, V, D, n)
+        input_product(found, work, W, W, n, D, V)
+        weight_product(dW, work, read, W, V, D, n)
         add_column_sums(db, work, n, V)
     for result, flat in ((losses, out), (dx, dx_), (dweight, dW), (dbias, db)):
         copy_back(result, flat)

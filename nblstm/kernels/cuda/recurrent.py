@@ -15,7 +15,18 @@ from numba import cuda
 from nblstm.errors import DeviceError
 from nblstm.kernels import reference
 from nblstm.kernels.cells.kind import Cell, CellKind, CudaFunctions
-from nblstm.kernels.cuda.arrays import copy_as, copy_back, empty, fill_with, ids_on_card, launch, on_card
+from nblstm.kernels.cuda.arrays import (
+    constant_ids,
+    constant_on_card,
+    copy_as,
+    copy_back,
+    empty,
+    fill_with,
+    ids_on_card,
+    launch,
+    on_card,
+    part,
+)
 from nblstm.kernels.cuda.device import SIMULATED, TEXTS, THREADS, UNITS, is_aligned
 from nblstm.kernels.cuda.elementwise import embedding_backward, gather
 from nblstm.kernels.cuda.fallback import backward_on_host, forward_on_host
@@ -47,12 +58,23 @@ def _run(kernels: tuple[Any, Any], grid: tuple[int, int], args: tuple[Any, ...],
     one, all_ = kernels
     way = 1 if stop > first else -1
     if abs(stop - first) > 1:
-        all_ = all_.specialize(*args, first, stop)
+        all_ = _for_types_of(all_, args, first, stop)
         if grid[0] * grid[1] <= _most_blocks(all_):
             all_[grid, THREADS](*args, first, stop)
             return
     for t in range(first, stop, way):
         one[grid, THREADS](*args, t, t + way)
+
+
+_SPECIALISED: dict[tuple[Any, ...], Any] = {}  # (kernel, element types) -> the kernel for them
+
+
+def _for_types_of(kernel: Any, args: tuple[Any, ...], first: int, stop: int) -> Any:
+    """The kernel for arguments of these types; numba's own way to it takes longer than a launch."""
+    kinds = kernel, *(array.dtype for arrays in args for array in arrays)
+    if kinds not in _SPECIALISED:
+        _SPECIALISED[kinds] = kernel.specialize(*args, first, stop)
+    return _SPECIALISED[kinds]
 
 
 def _most_blocks(kernel: Any) -> int:
@@ -99,7 +121,7 @@ def _grid(N: int, H: int) -> tuple[int, int]:
 
 def _memory(c: Any, N: int, H: int) -> Any:
     """The c (N, H) that a kernel reads; zeros for a cell that has none."""
-    return on_card(c) if c.size else on_card(np.zeros((N, H), np.float32))
+    return on_card(c) if c.size else constant_on_card(np.zeros(N * H, np.float32))
 
 
 def recurrent_forward(outputs, work, packed, weights, cell, threads):
@@ -109,7 +131,7 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
         return forward_on_host(outputs, work, packed, weights, cell, threads)
     (y, cs, hn, cn), (x, index, h0, c0, offsets) = outputs, packed
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
-    wide, out, gates = G * H, on_card(y), work["gates"][: M * G * H]
+    wide, out, gates = G * H, on_card(y), part(work["gates"], M * G * H)
     projected = gates if index is None else work["table"]
     W, b = on_card(weights["weight_ih"]), on_card(weights["bias_ih"])
     linear_product(projected, on_card(x), W, b, len(x), wide, x.shape[1])  # a = W x + b_ih
@@ -117,11 +139,11 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
         launch(gather, M * wide, gates, ids_on_card(index), projected, wide)  # a[index]
     before, memory = on_card(h0), _memory(c0, N, H)
     work["c0"] = memory  # the way back needs it, too
-    (U, b_hh), memories = _recurrent(weights, wide), work["cs"][: M * H]
-    layer = tuple(Layer(out, memories, gates, work["inner"], before, memory, U, b_hh, ids_on_card(offsets)))
+    (U, b_hh), memories = _recurrent(weights, wide), part(work["cs"], M * H)
+    layer = tuple(Layer(out, memories, gates, work["inner"], before, memory, U, b_hh, constant_ids(offsets)))
     kernels = steps_of(cell.definition, functions, True, is_aligned(H, U, out, before))
     _run(kernels, _grid(N, H), (layer,), 0, len(offsets) - 1)
-    last = ids_on_card(last_rows(offsets))
+    last = constant_ids(last_rows(offsets))
     for state, rows in ((hn, out), (cn, memories)):
         if state.size:
             end = on_card(state)
@@ -143,12 +165,12 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     M, N, G, H = len(y), int(offsets[1]), cell.gates, cell.hidden_size
     wide, T = G * H, len(offsets) - 1
     U, b_hh = _recurrent(weights, wide)
-    da = work["da"][: M * wide]
-    db = work["db"][: M * wide] if functions.apart else da
+    da = part(work["da"], M * wide)
+    db = part(work["db"], M * wide) if functions.apart else da
     dh_flat, dc_flat, y_flat, h_flat = on_card(dh), _memory(dc, N, H), on_card(y), on_card(h0)
     layer = Layer(
-        y_flat, work["cs"][: M * H], work["gates"][: M * wide], work["inner"], h_flat, work["c0"], U, b_hh,
-        ids_on_card(offsets),
+        y_flat, part(work["cs"], M * H), part(work["gates"], M * wide), work["inner"], h_flat, work["c0"], U, b_hh,
+        constant_ids(offsets),
     )  # fmt: skip
     args = tuple(Slopes(dh_flat, dc_flat, da, db, on_card(dy))), tuple(layer)
     _run(steps_of(cell.definition, functions, False, is_aligned(H, U, db)), _grid(N, H), args, T - 1, -2)
@@ -158,7 +180,7 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     rows = M
     if index is not None:
         rows, placed = len(x), da
-        da = work["table"][: rows * wide]
+        da = part(work["table"], rows * wide)
         launch(fill_with, rows * wide, da, np.float32(0))
         embedding_backward(da.reshape(rows, wide), placed.reshape(M, wide), index, threads)  # a[index]
     _add_gradients(grads, "ih", da, on_card(x), rows, wide, x.shape[1])  # a = W x + b_ih
@@ -173,7 +195,7 @@ def _recurrent(weights: Any, wide: int) -> tuple[Any, Any]:
     """U and its bias on the card; without a U an array that nobody reads, and zeros."""
     if "weight_hh" in weights:
         return on_card(weights["weight_hh"]), on_card(weights["bias_hh"])
-    return on_card(np.zeros(4, np.float32)), on_card(np.zeros(wide, np.float32))
+    return constant_on_card(np.zeros(4, np.float32)), constant_on_card(np.zeros(wide, np.float32))
 
 
 def _shifted(before: Any, y: Any, h0: Any, offsets: np.ndarray, H: int) -> Any:
@@ -182,7 +204,7 @@ def _shifted(before: Any, y: Any, h0: Any, offsets: np.ndarray, H: int) -> Any:
     steps = np.repeat(np.arange(T), indices(np.diff(offsets)))[N:]
     follows = offsets[steps - 1] + np.arange(N, int(offsets[-1])) - offsets[steps]
     launch(copy_as, N * H, before, h0)
-    launch(gather, len(follows) * H, before[N * H :], ids_on_card(follows), y, H)
+    launch(gather, len(follows) * H, before[N * H :], constant_ids(follows), y, H)
     return before
 
 
