@@ -71,6 +71,21 @@ def test_without_a_card_one_line_says_what_is_missing(command, folder):
     assert outcome.code == 1 and outcome.err.count("\n") == 1 and "cuda" in outcome.err
 
 
+def test_a_package_that_cannot_compile_is_a_device_error(monkeypatch):
+    """One line with what it said, as where NumPy is newer than it knows."""
+
+    class Broken:
+        def __getitem__(self, sizes):
+            raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+    monkeypatch.setattr(cuda.device, "SIMULATED", False)
+    monkeypatch.setattr(cuda.device.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(cuda.device.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda.device, "_nothing", Broken())
+    with pytest.raises(DeviceError, match="row_stack.*or choose cpu"):
+        cuda.require()
+
+
 def test_the_contract_is_kept():
     """The same functions with the same argument names as the specification."""
     for name in [*CONTRACT, "array", "empty", "zeros_like", "assign", "host"]:

@@ -27,6 +27,11 @@ ROW_THREADS, ROWS = (4, 2) if SIMULATED else (32, 4)  # of the softmax: threads 
 SUM_BLOCKS = 256  # most partial sums of `squared_norm`
 
 
+@cuda.jit
+def _nothing():
+    """do nothing"""
+
+
 def require() -> None:
     """DeviceError, in one line, unless kernels can run here."""
     if SIMULATED:
@@ -38,6 +43,13 @@ def require() -> None:
         )
     if not cuda.is_available():
         raise DeviceError("device cuda found no NVIDIA card, or no driver for it, on this machine; choose cpu.")
+    try:
+        _nothing[1, 1]()
+    except Exception as error:  # whatever the package raises where it does not fit NumPy, the compiler or the driver
+        said = " ".join(str(error).split())
+        raise DeviceError(
+            f'device cuda cannot run a kernel here ({said:.200}): pip install --upgrade "nblstm[cuda]", or choose cpu.'
+        ) from error
 
 
 def describe() -> tuple[str, int | None]:
