@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -68,6 +69,9 @@ def parser(description: str | None, repeat: int, peers: Sequence[str] = ()) -> a
         p.add_argument("--repeat", type=int, default=repeat, metavar="N", help="rounds (default %(default)s)")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     if peers:
+        p.add_argument("--together", action="store_true", help="all in one process, rather than each in one of its own")
+        p.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)  # what a contestant's process is started with
+    if peers:
         p.add_argument(
             "--peers", nargs="*", choices=peers, default=list(peers),
             help="whom to measure beside us, of those installed (default: all); nothing is ever installed",
@@ -97,26 +101,78 @@ def chosen(models: Mapping[str, Any], only: Sequence[str] | None) -> dict[str, A
 def interleaved(contestants: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
     """Seconds per call, one number a round: every round gives each contestant one turn, A B, B A, A B ...
 
-    A machine that slows down in the middle then slows both. A turn is a pause, an untimed call that warms the caches
-    and wakes the threads, and as many timed calls as fill TURN.
+    A machine that slows down in the middle then slows both.
     """
-    calls = {name: _calls_in_a_turn(call) for name, call in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(repeat):
-        for name in list(contestants)[:: 1 if turn % 2 == 0 else -1]:
-            call = contestants[name]
-            time.sleep(SETTLE)
-            call()
-            started = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            times[name].append((time.perf_counter() - started) / calls[name])
+    return _in_rounds({name: Turn(call).seconds for name, call in contestants.items()}, repeat)
+
+
+def in_processes(contestants: Mapping[str, Sequence[str]], repeat: int) -> dict[str, list[float]]:
+    """The same of contestants that have a process each, as their users have: one's threads do not disturb another's.
+
+    contestants: name -> the arguments after --serve, with which this program makes its call and gives it to `serve`.
+    """
+    asked = [argument for argument in sys.argv[1:] if argument != "--json"]
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, sys.argv[0], *asked, "--serve", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name, arguments in contestants.items()
+    }  # fmt: skip
+    try:
+        for process in processes.values():  # they are warm before the first turn
+            _answer(process)
+        return _in_rounds({name: lambda p=process: _asked(p) for name, process in processes.items()}, repeat)
+    finally:
+        for process in processes.values():
+            process.stdin.close()
+            process.wait()
+
+
+def serve(call: Callable[[], Any]) -> None:
+    """Be the process of a contestant: a line on standard input is a turn, whose seconds are the answer."""
+    turn = Turn(call)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(turn.seconds(), flush=True)
+
+
+def _asked(process: subprocess.Popen) -> float:
+    process.stdin.write("turn\n")
+    process.stdin.flush()
+    return float(_answer(process))
+
+
+def _answer(process: subprocess.Popen) -> str:
+    line = process.stdout.readline()
+    if not line:
+        sys.exit("a contestant's process has ended early; what it said stands above")
+    return line
+
+
+def _in_rounds(turns: Mapping[str, Callable[[], float]], repeat: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(repeat):
+        for name in list(turns)[:: 1 if number % 2 == 0 else -1]:
+            times[name].append(turns[name]())
     return times
 
 
-def _calls_in_a_turn(call: Callable[[], Any]) -> int:
-    seconds = min(timed(call) for _ in range(2))
-    return max(1, round(TURN / max(seconds, 1e-9)))
+class Turn:
+    """A turn: a pause, an untimed call that warms the caches and wakes the threads, as many timed calls as fill TURN."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.calls = max(1, round(TURN / max(min(timed(call) for _ in range(2)), 1e-9)))
+
+    def seconds(self) -> float:
+        """Seconds of a call."""
+        time.sleep(SETTLE)
+        self.call()
+        started = time.perf_counter()
+        for _ in range(self.calls):
+            self.call()
+        return (time.perf_counter() - started) / self.calls
 
 
 def timed(call: Callable[[], Any]) -> float:

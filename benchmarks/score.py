@@ -120,47 +120,71 @@ def torch_lines(model: Any, vocabulary: Vocabulary, lines: list[str]) -> Callabl
 # ---------------------------------------------------------------- one row
 
 
-def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
-    """Check a job, then time it: seconds a round of every contestant, and what they mean."""
-    shape, N = shape_of(name), JOBS[job]
-    parameters = initial(shape, 0)
-    network = Network(shape, parameters, "cpu", args.threads)
-    lines = lines_of(TOKENS)
-    vocabulary = Vocabulary.build([chr(code) for code in range(48, 112)], "char")
-    ids = np.random.default_rng(1).integers(0, V, (TOKENS // max(N, 1) + 1, max(N, 1)), np.int32)
-    ours = streams(network, ids) if N else judged_lines(network, vocabulary, lines)
-    contestants, error, tokens = {"nblstm": ours}, None, ours().size
-    if with_torch:
+class Task:
+    """What a job is of: a model, and the text it reads."""
+
+    def __init__(self, name: str, job: str, threads: int) -> None:
+        self.shape, self.N, self.threads = shape_of(name), JOBS[job], threads
+        self.parameters = initial(self.shape, 0)
+        self.lines = lines_of(TOKENS)
+        self.vocabulary = Vocabulary.build([chr(code) for code in range(48, 112)], "char")
+        size = TOKENS // max(self.N, 1) + 1, max(self.N, 1)
+        self.ids = np.random.default_rng(1).integers(0, V, size, np.int32)
+
+    def call(self, who: str) -> Callable[[], Any]:
+        """What a contestant does, ready to be called."""
+        return {"nblstm": self._ours, "torch": self._torch}.get(who, lambda: self.limits("torch" in who)[who][0])()
+
+    def _ours(self) -> Callable[[], np.ndarray]:
+        network = Network(self.shape, self.parameters, "cpu", self.threads)
+        return streams(network, self.ids) if self.N else judged_lines(network, self.vocabulary, self.lines)
+
+    def _torch(self) -> Callable[[], np.ndarray]:
         import torch
         from torch_peer import TorchModel
 
-        torch.set_num_threads(args.threads)
-        model = TorchModel(shape, parameters).eval()
-        contestants["torch"] = torch_streams(model, ids) if N else torch_lines(model, vocabulary, lines)
-        sums = [call().sum(dtype=np.float64) for call in contestants.values()]
+        torch.set_num_threads(self.threads)
+        model = TorchModel(self.shape, self.parameters).eval()
+        return torch_streams(model, self.ids) if self.N else torch_lines(model, self.vocabulary, self.lines)
+
+    def limits(self, with_torch: bool) -> dict[str, tuple[Callable[[], Any], float]]:
+        """Name -> (a call, its work) of what the limit of the job is measured with."""
+        if self.N == 1:
+            size = 4 * self.shape.hidden_size**2 * np.dtype(self.shape.dtype).itemsize
+            return {"read": limits.read_contestant(size, self.threads)}
+        return limits.product_contestants(self.threads, with_torch)
+
+
+def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
+    """Check a job, then time it: seconds a round of every contestant, and what they mean."""
+    task = Task(name, job, args.threads)
+    calls, error = {"nblstm": task.call("nblstm")}, None
+    tokens = calls["nblstm"]().size
+    if with_torch:
+        calls["torch"] = task.call("torch")
+        sums = [call().sum(dtype=np.float64) for call in calls.values()]
         error = common.require_close(f"{name}, {job}: sum of the losses", *sums, TOLERANCE)
-    best, unit, work = limit_of(shape, N, tokens, args.threads, with_torch)
-    times = common.interleaved({**contestants, **{key: call for key, (call, _) in best.items()}}, args.repeat)
+    best = task.limits(with_torch)
+    if args.together:
+        times = common.interleaved({**calls, **{key: call for key, (call, _) in best.items()}}, args.repeat)
+    else:
+        times = common.in_processes({key: [name, job, key] for key in [*calls, *best]}, args.repeat)
     fastest = [max(best[key][1] / times[key][turn] for key in best) for turn in range(args.repeat)]
+    unit, work = work_of(task, tokens)
     return {
         "model": name, "job": job, "seconds": times, "error": error,
         "ratios": common.ratios(times["torch"], times["nblstm"]) if with_torch else [],
-        "tokens_per_second": {key: tokens / common.median(times[key]) for key in contestants},
+        "tokens_per_second": {key: tokens / common.median(times[key]) for key in calls},
         "limit": unit, "share": common.median(work / t / b for t, b in zip(times["nblstm"], fastest)),
     }  # fmt: skip
 
 
-def limit_of(shape: LanguageConfig, N: int, tokens: int, threads: int, with_torch: bool) -> tuple[dict, str, float]:
-    """(contestants to measure the limit with, its name, how much of it the job takes)."""
-    if N == 1:
-        size = 4 * shape.hidden_size**2 * np.dtype(shape.dtype).itemsize
-        return (
-            {"read": limits.read_contestant(size, threads)},
-            "reading weights",
-            float(size * shape.num_layers * tokens),
-        )
-    operations = limits.training_operations(shape, tokens, min(tokens, V)) / 3  # a third of it is the forward pass
-    return limits.product_contestants(threads, with_torch), "products", operations
+def work_of(task: Task, tokens: int) -> tuple[str, float]:
+    """(the name of the job's limit, how much of it the job takes)."""
+    if task.N == 1:
+        size = 4 * task.shape.hidden_size**2 * np.dtype(task.shape.dtype).itemsize
+        return "reading weights", float(size * task.shape.num_layers * tokens)
+    return "products", limits.training_operations(task.shape, tokens, min(tokens, V)) / 3  # the forward pass
 
 
 def rendered(row: dict[str, Any]) -> dict[str, str]:
@@ -178,6 +202,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(MODELS)}")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
     args = parser.parse_args()
+    if args.serve:
+        name, job, who = args.serve
+        return common.serve(Task(name, job, args.threads).call(who))
     with_torch = "torch" in common.installed(args.peers)
     names = common.chosen(MODELS, args.only)
     rows = [measure(name, job, args, with_torch) for name in names for job in args.jobs]

@@ -115,3 +115,13 @@ def test_a_gradient_that_is_not_finite_teaches_nothing(model):
     except nblstm.NblstmError:
         return
     assert np.isfinite(adapted.parameters).all()
+
+
+@each("name", [name for name in nblstm.LanguageConfig.names() if name.endswith("dropout")])
+def test_no_dropout_is_drawn_while_a_model_learns_from_what_it_reads(name):
+    """A model trained with any kind of dropout learns as one of the same weights without it."""
+    one = {"hidden_size": 6, "num_layers": 2, "dtype": "float64", "dropout": 0.0}
+    noisy, still = (nblstm.LanguageConfig(len(VOCABULARY), **one | extra) for extra in ({name: 0.4}, {}))
+    nats = [nblstm.LanguageModel(c, VOCABULARY, initial(still, 0), {}).prepared(TEXT, "numpy") for c in (noisy, still)]
+    nats = [model.dynamic_score(TEXT, "numpy", rule="sgd").nats for model in nats]
+    assert nats[0] == nats[1]

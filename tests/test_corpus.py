@@ -803,3 +803,13 @@ def test_a_document_too_long_to_hold(write, monkeypatch):
         message = message_of(load_corpus, path, documents=kind)
         assert message.startswith(f"{path} has a document at line ") and "longer than 1,000 characters" in message
     assert len(load_corpus(path, valid_fraction=0).train) == 1007
+
+
+@pytest.mark.parametrize("task", ["language", "classify", "tag", "translate"])
+def test_an_encoding_that_python_does_not_know_is_a_sentence(task, tmp_path):
+    """Whatever reads the files."""
+    (tmp_path / "corpus.txt").write_text("a b\tx\nb a\ty\n" * 5, encoding="utf-8")
+    with pytest.raises(TextError, match="encoding must be one that Python knows"):
+        nblstm.train(tmp_path / "corpus.txt", tmp_path / "m.safetensors", task=task, encoding="klingon", steps=1)
+    with pytest.raises(TextError, match="(no|least)"):
+        nblstm.train([], tmp_path / "m.safetensors", task=task, steps=1)

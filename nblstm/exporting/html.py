@@ -10,15 +10,16 @@ import json
 import os
 from html import escape
 
+from nblstm.exporting import html_engine as engine
 from nblstm.exporting import html_source as source
 from nblstm.exporting import packing
+from nblstm.exporting.page_parts import BARS, EXPORT_STYLE, WRITING, WRITING_BODY
 from nblstm.exporting.plan import Plan
-from nblstm.reporting import theme
-from nblstm.reporting.parts import content_policy, surprise_key
+from nblstm.reporting.parts import content_policy
 from nblstm.tasks.classification.model import TextClassifier
 
-WRITER_SCRIPT = source.ENGINE + source.WRITER + source.BARS + source.PAGE_SCRIPT
-CLASSIFIER_SCRIPT = source.ENGINE + source.CLASSIFIER_ENGINE + source.BARS + source.CLASSIFIER_PAGE_SCRIPT
+WRITER_SCRIPT = engine.ENGINE + engine.WRITER + WRITING + source.PAGE_SCRIPT
+CLASSIFIER_SCRIPT = engine.ENGINE + engine.CLASSIFIER_ENGINE + BARS + source.CLASSIFIER_PAGE_SCRIPT
 
 
 def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
@@ -26,10 +27,7 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
     c, vocabulary = plan.model.config, plan.model.vocabulary
     classifies = isinstance(plan.model, TextClassifier)
     script = CLASSIFIER_SCRIPT if classifies else WRITER_SCRIPT
-    title, style = (
-        escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode()),
-        f"{source.EXPORT_SHAPES}\n{theme.both(source.EXPORT_COLORS)}",
-    )
+    title = escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode())
     data = {
         "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
         "vectors": packing.vectors(plan),
@@ -41,14 +39,14 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{content_policy(style, script)}">
+<meta http-equiv="Content-Security-Policy" content="{content_policy(EXPORT_STYLE, script)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{style}</style>
+<style>{EXPORT_STYLE}</style>
 </head>
 <body>
 <header><h1>{title}</h1><p class="soft">{escape(facts)}. It runs in this page; nothing is sent anywhere.</p></header>
-{CLASSIFIER_BODY if classifies else _writer_body()}
+{CLASSIFIER_BODY if classifies else WRITING_BODY}
 <script type="application/json" id="model">{model}</script>
 <script>{script}</script>
 </body>
@@ -63,25 +61,4 @@ CLASSIFIER_BODY = """\
 <div class="controls"><button id="clear" class="quiet">Clear</button></div>
 </div>
 <aside class="card"><h2>What it is</h2><ul id="bars" class="wide" aria-label="The most probable labels"></ul></aside>
-</main>"""
-
-
-def _writer_body() -> str:
-    """What a person sees of a language model."""
-    return f"""\
-<main>
-<div>
-<textarea id="text" aria-label="Text" placeholder="Type, or let it begin." spellcheck="false"></textarea>
-<div class="controls">
-<button id="go">Go on</button><button id="clear" class="quiet">Clear</button>
-<label>Temperature <span id="shown">0.80</span>
-<input id="temperature" type="range" min="0" max="1.5" step="0.05" value="0.8"></label>
-<label>Tokens <input id="count" inputmode="numeric" value="200"></label>
-<label>Seed <input id="seed" inputmode="numeric" placeholder="random"></label>
-</div>
-<section class="card"><h2>Surprise: <span id="note"></span></h2>
-<div id="view" role="group" aria-label="The text, tinted by surprise"></div>
-{surprise_key()}</section>
-</div>
-<aside class="card"><h2>What comes next</h2><ul id="bars" aria-label="The most likely next tokens"></ul></aside>
 </main>"""

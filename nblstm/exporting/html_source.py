@@ -1,311 +1,11 @@
-"""The page of `nblstm.exporting.html`: its script, in parts, and its style.
-
-The engine knows no page: it is a function of the constants. The rest lets a person write with it, or sort texts.
-"""
-
-ENGINE = r"""
-"use strict";
-
-// Base64 as an array of a kind of numbers, little-endian.
-function numbers(Kind, text) {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  return new Kind(bytes.buffer);
-}
-
-function floats(bfloats) {
-  return new Float32Array(Uint32Array.from(bfloats, (half) => half << 16).buffer);
-}
-
-// The numbers of a matrix, row by row; a stored row has `stride` of them.
-function unpacked(weights, [rows, columns, stride, text, scales]) {
-  if (weights === "float32") return Float64Array.from(numbers(Float32Array, text));
-  if (weights === "bfloat16") return Float64Array.from(floats(numbers(Uint16Array, text)));
-  if (weights === "int8") {
-    const scale = numbers(Float32Array, scales);
-    return Float64Array.from(numbers(Int8Array, text), (number, k) => Math.fround(number * scale[Math.floor(k / stride)]));
-  }
-  const scale = floats(numbers(Uint16Array, scales)), packed = numbers(Uint8Array, text);
-  return Float64Array.from({ length: 2 * packed.length }, (_, k) => {
-    const byte = packed[16 * (k >> 5) + (k & 15)];
-    return ((k & 16 ? byte >> 4 : byte & 15) - 8) * scale[k >> 5];
-  });
-}
-
-// A matrix as it is multiplied with: of four rows at a time, of which there is a multiple, column after column.
-function matrix(flat, [rows, columns, stride]) {
-  const fours = new Float64Array(Math.ceil(rows / 4) * 4 * columns);
-  for (let row = 0, place; row < rows; row++) {
-    place = (row >> 2) * 4 * columns + (row & 3);
-    for (let k = 0; k < columns; k++) fours[place + 4 * k] = flat[row * stride + k];
-  }
-  return { rows, columns, fours };
-}
-
-// y += matrix x. One place moves through the matrix, so that it is read once, in order.
-function product(y, { rows, columns, fours }, x) {
-  for (let row = 0, place = 0; row < rows; row += 4) {
-    let a = 0, b = 0, c = 0, d = 0;
-    for (let k = 0; k < columns; k++) {
-      const n = x[k];
-      a += fours[place] * n;
-      b += fours[place + 1] * n;
-      c += fours[place + 2] * n;
-      d += fours[place + 3] * n;
-      place += 4;
-    }
-    y[row] += a; // what lies behind the last row is not there, and is not written
-    y[row + 1] += b;
-    y[row + 2] += c;
-    y[row + 3] += d;
-  }
-}
-
-const sigmoid = (x) => 1 / (1 + Math.exp(-x));
-const tanh = (x) => 1 - 2 / (1 + Math.exp(2 * x)); // in half the time of Math.tanh
-
-// gain (x - mean) / deviation + bias
-function normalized(x, gain, bias) {
-  const mean = x.reduce((a, b) => a + b) / x.length;
-  const scale = 1 / Math.sqrt(x.reduce((sum, n) => sum + (n - mean) ** 2, 0) / x.length + 1e-5);
-  return x.map((n, k) => (n - mean) * scale * gain[k] + (bias ? bias[k] : 0));
-}
-
-// y *= tanh(c)
-function squash(y, c, v) {
-  if (v.gain_c) c = normalized(c, v.gain_c, v.bias_c);
-  for (let k = 0; k < y.length; k++) y[k] *= tanh(c[k]);
-}
-
-// z = W x + b, u = U h; v: the vectors of the cell. y and c are written.
-const CELLS = {
-  // i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)
-  "lstm"(y, z, u, h, c, v) {
-    const H = y.length, p = v.peepholes;
-    for (let k = 0; k < H; k++) {
-      const i = z[k] + u[k] + (p ? p[k] * c[k] : 0), f = z[H + k] + u[H + k] + (p ? p[H + k] * c[k] : 0);
-      c[k] = sigmoid(f) * c[k] + sigmoid(i) * tanh(z[2 * H + k] + u[2 * H + k]);
-      y[k] = sigmoid(z[3 * H + k] + u[3 * H + k] + (p ? p[2 * H + k] * c[k] : 0));
-    }
-    squash(y, c, v);
-  },
-  // c = u (f c + i g) + (1 - u) c
-  "update-lstm"(y, z, u, h, c, v) {
-    const H = y.length, at = (gate, k) => z[gate * H + k] + u[gate * H + k];
-    for (let k = 0; k < H; k++) {
-      const made = sigmoid(at(1, k)) * c[k] + sigmoid(at(0, k)) * tanh(at(2, k)), update = sigmoid(at(4, k));
-      c[k] = update * made + (1 - update) * c[k];
-      y[k] = sigmoid(at(3, k));
-    }
-    squash(y, c, v);
-  },
-  // r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h
-  "gru"(y, z, u, h, c, v) {
-    const H = y.length;
-    for (let k = 0; k < H; k++) {
-      const reset = sigmoid(z[k] + u[k]), update = sigmoid(z[H + k] + u[H + k]);
-      y[k] = (1 - update) * tanh(z[2 * H + k] + reset * (u[2 * H + k] + v.hidden_bias[k])) + update * h[k];
-    }
-  },
-  // u = sigmoid(z); h = (1 - u) h + u n
-  "mingru"(y, z, u, h) {
-    for (let k = 0; k < y.length; k++) y[k] = h[k] + sigmoid(z[k]) * (z[y.length + k] - h[k]);
-  },
-  "tanh"(y, z, u) {
-    for (let k = 0; k < y.length; k++) y[k] = tanh(z[k] + u[k]);
-  },
-  "relu"(y, z, u) {
-    for (let k = 0; k < y.length; k++) y[k] = Math.max(0, z[k] + u[k]);
-  },
-};
-
-const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
-const LETTER = "\\p{L}\\p{N}_";
-const PATTERNS = {
-  default: `[ ]?[${LETTER}]+(?:['\u2019][${LETTER}]+)*|[ ]?[^${LETTER}${SPACE}]|[${SPACE}]`,
-  whitespace: `[^${SPACE}]+|\\n`,
-};
-
-class Network {
-  constructor({ config, tokens, matrices, vectors }) {
-    const count = config.layers * (config.directions || 1), table = matrices.tokens || matrices.head;
-    const made = (name) => matrix(unpacked(config.weights, matrices[name]), matrices[name]);
-    const vector = (name) => Float64Array.from(numbers(Float32Array, vectors[name]));
-    this.config = config;
-    this.tokens = tokens;
-    this.table = { columns: table[1], stride: table[2], flat: unpacked(config.weights, table) };
-    this.m = {}; // those of no cell; a cell's are in `cells`, their number taken off
-    this.v = {};
-    this.cells = Array.from({ length: count }, () => ({ m: {}, v: {} }));
-    const place = (name) => [/\d/.test(name) ? this.cells[Number(name.match(/\d+$/)[0])] : this, name.replace(/\d+$/, "")];
-    for (const name in matrices) if (name !== "tokens") { const [home, own] = place(name); home.m[own] = made(name); }
-    for (const name in vectors) { const [home, own] = place(name); home.v[own] = vector(name); }
-    this.P = this.v.h.length / count;
-    this.ids = new Map(tokens.map((token, id) => [token, id]));
-    if (config.end !== null) this.ids.delete(tokens[config.end]);
-    this.cell = CELLS[config.cell === "rnn" ? config.nonlinearity : config.cell];
-    this.pattern = config.level === "word" ? new RegExp(PATTERNS[config.tokenizer], "gu") : null;
-    this.y = new Float64Array(config.hidden);
-    this.z = new Float64Array(5 * config.hidden);
-    this.u = new Float64Array(5 * config.hidden);
-  }
-
-  // What the first layer reads: (a token's vector, null), or (null, the pre-activations that a table holds).
-  read(token) {
-    const { columns, stride, flat } = this.table, rows = this.config.table_rows;
-    if (rows) return [null, flat.subarray(token * rows * stride, (token + 1) * rows * stride)];
-    return [flat.subarray(token * stride, token * stride + columns), null];
-  }
-
-  // The parts of `state` that belong to a cell.
-  part(state, cell) {
-    const H = this.config.hidden, { h, c } = state;
-    return [h.subarray(cell * this.P, (cell + 1) * this.P), c.length ? c.subarray(cell * H, (cell + 1) * H) : null];
-  }
-
-  // A step of a cell: its inputs are x, or the pre-activations z; h and c become the next.
-  step(cell, x, z, h, c) {
-    const { m, v } = this.cells[cell];
-    if (x) {
-      z = this.z.subarray(0, m.input.rows);
-      if (v.gain_ih) z.fill(0);
-      else z.set(v.bias);
-      product(z, m.input, x);
-      if (v.gain_ih) z = normalized(z, v.gain_ih, v.bias);
-    }
-    let u = this.u;
-    if (m.recurrent) {
-      u = u.subarray(0, m.recurrent.rows).fill(0);
-      product(u, m.recurrent, h);
-      if (v.gain_hh) u = normalized(u, v.gain_hh, null);
-    }
-    this.cell(this.y, z, u, h, c, v);
-    if (m.projection) product(h.fill(0), m.projection, this.y);
-    else h.set(this.y);
-  }
-
-  probabilities(logits) {
-    const most = logits.reduce((a, b) => Math.max(a, b)), weights = logits.map((z) => Math.exp(z - most));
-    const total = weights.reduce((a, b) => a + b);
-    return weights.map((w) => w / total);
-  }
-
-  // The ids of a text's tokens; 0, <unk>, for those that are not known.
-  encode(text) {
-    if (this.config.level === "byte") return Array.from(new TextEncoder().encode(text));
-    const found = this.pattern ? text.match(this.pattern) || [] : Array.from(text);
-    return found.map((token) => this.ids.get(token) || 0);
-  }
-}
-"""
-
-WRITER = r"""
-class Model extends Network {
-  // The state before a text: what `feed` changes.
-  start() {
-    return { h: this.v.h.slice(), c: this.v.c.slice(), top: null };
-  }
-
-  feed(state, token) {
-    const { layers, residual, head } = this.config;
-    let [x, z] = this.read(token), c;
-    for (let layer = 0; layer < layers; layer++) {
-      let h;
-      [h, c] = this.part(state, layer);
-      const below = x;
-      this.step(layer, x, z, h, c);
-      x = h.slice();
-      if (residual && below && below.length === x.length) for (let k = 0; k < x.length; k++) x[k] += below[k];
-    }
-    state.top = head === "cell" ? Float64Array.of(...x, ...c) : x;
-  }
-
-  logits(state) {
-    const logits = this.v.head_bias.slice();
-    product(logits, this.m.head, state.top);
-    return logits;
-  }
-
-  // The text of a token behind another one, or behind nothing (null). Of bytes, see `texts`.
-  text(before, id) {
-    const { level, tokenizer, end } = this.config, token = id === end ? "" : this.tokens[id];
-    if (level !== "word" || tokenizer !== "whitespace") return token;
-    const last = before === null || before === end ? "\n" : this.tokens[before];
-    return last === "\n" || token === "\n" || !token ? token : " " + token;
-  }
-
-  // What each of some ids adds to the text; a character of several bytes comes with its last.
-  texts(ids) {
-    if (this.config.level !== "byte") return ids.map((id, k) => this.text(k ? ids[k - 1] : null, id));
-    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-    return ids.map((id, k) => decoder.decode(Uint8Array.of(id), { stream: k + 1 < ids.length }));
-  }
-
-  // The next token; temperature 0 takes the most likely.
-  draw(logits, temperature, random) {
-    const banned = this.config.banned;
-    let most = -Infinity, best = 0;
-    logits.forEach((z, id) => { if (id !== banned && z > most) { most = z; best = id; } });
-    if (!(temperature > 0)) return best;
-    const weights = logits.map((z, id) => (id === banned ? 0 : Math.exp((z - most) / temperature)));
-    const goal = random.random() * weights.reduce((a, b) => a + b);
-    let total = 0;
-    for (let id = 0; id < weights.length; id++) {
-      total += weights[id];
-      if (total > goal) return id;
-    }
-    return best;
-  }
-}
-
-// NumPy's default_rng(seed).random(): PCG64, seeded by SeedSequence.
-class Random {
-  constructor(seed) {
-    const u32 = (n) => BigInt.asUintN(32, n), words = [];
-    let hash = 0x43B0D7E5n, rest = BigInt(seed);
-    do { words.push(u32(rest)); rest >>= 32n; } while (rest > 0n);
-    const hashed = (word, multiplier) => {
-      word ^= hash;
-      hash = u32(hash * multiplier);
-      word = u32(word * hash);
-      return word ^ (word >> 16n);
-    };
-    const pool = [0, 1, 2, 3].map((k) => hashed(words[k] || 0n, 0x931E8875n));
-    const mix = (place, word) => {
-      const mixed = u32(0xCA01F9DDn * pool[place] - 0x4973F715n * hashed(word, 0x931E8875n));
-      pool[place] = mixed ^ (mixed >> 16n);
-    };
-    for (let k = 0; k < 4; k++) for (let j = 0; j < 4; j++) if (j !== k) mix(j, pool[k]);
-    for (const word of words.slice(4)) for (let j = 0; j < 4; j++) mix(j, word);
-    hash = 0x8B51F9DDn;
-    const made = Array.from({ length: 8 }, (_, k) => hashed(pool[k % 4], 0x58F38DEDn));
-    const wide = (k) => (made[k + 1] << 96n) | (made[k] << 64n) | (made[k + 3] << 32n) | made[k + 2];
-    this.step = BigInt.asUintN(128, (wide(4) << 1n) | 1n);
-    this.state = 0n;
-    this.advance();
-    this.state += wide(0);
-    this.advance();
-  }
-
-  advance() {
-    this.state = BigInt.asUintN(128, this.state * 0x2360ED051FC65DA44385DF649FCCF645n + this.step);
-  }
-
-  random() {
-    this.advance();
-    const mixed = (this.state >> 64n) ^ BigInt.asUintN(64, this.state), turn = this.state >> 122n;
-    const turned = BigInt.asUintN(64, (mixed >> turn) | (mixed << (64n - turn)));
-    return Number(turned >> 11n) / 9007199254740992;
-  }
-}
-"""
+"""The scripts of the pages of `nblstm.exporting.html`, which let a person write with a model, or sort texts."""
 
 PAGE_SCRIPT = r"""
 // ---------------------------------------------------------------- the page
 
 function show(model) {
-  const at = (id) => document.getElementById(id);
   const box = at("text"), view = at("view"), bars = at("bars"), go = at("go"), note = at("note");
-  const start = model.config.start, always = model.config.end !== null, limits = [1, 2, 4, 6, 9];
+  const start = model.config.start, always = model.config.end !== null;
   let ids = [], states = [], bits = [], random = null, left = 0, timer = 0, seen = null;
 
   // What has been read of the first `count` tokens, as one state; states[k] is that behind token k.
@@ -341,23 +41,14 @@ function show(model) {
   }
 
   function draw() {
-    const texts = model.texts(ids), marks = texts.map((text, k) => {
-      const mark = document.createElement("b");
-      mark.className = "u" + limits.filter((limit) => bits[k] >= limit).length;
-      mark.textContent = text.replace(/\n/g, "\u21b5\n");
-      mark.title = bits[k].toFixed(2) + " bits";
-      return mark;
-    });
-    view.replaceChildren(...marks);
-    const mean = bits.length ? bits.reduce((a, b) => a + b) / bits.length : 0;
-    note.textContent = ids.length ? `${ids.length} tokens, ${mean.toFixed(2)} bits each` : "nothing is written yet";
+    view.replaceChildren(...model.texts(ids).map((text, k) => markOf(text, bits[k])));
+    note.textContent = summary(bits);
     drawBars();
   }
 
   function label(id) {
     if (id === model.config.end) return "end";
-    const text = model.config.level === "byte" && id > 126 ? "0x" + id.toString(16) : model.tokens[id];
-    return text === "\n" ? "\u21b5" : text === "\t" ? "\u21e5" : text.replace(/ /g, "\u2423");
+    return model.config.level === "byte" && id > 126 ? "0x" + id.toString(16) : spelled(model.tokens[id]);
   }
 
   function drawBars() {
@@ -375,7 +66,7 @@ function show(model) {
   }
 
   function write() {
-    const until = performance.now() + 12, temperature = Number(at("temperature").value);
+    const until = performance.now() + 12, { temperature } = asked();
     while (left > 0 && performance.now() < until) {
       const state = ids.length ? states[ids.length - 1] : origin;
       const id = model.draw(model.logits(state), temperature, random);
@@ -395,13 +86,13 @@ function show(model) {
 
   go.addEventListener("click", () => {
     if (left > 0) return stop();
-    const seed = at("seed").value.trim();
+    const { seed, count } = asked();
     if (seed !== seen || !random) {
       const fresh = () => crypto.getRandomValues(new Uint32Array(1))[0];
       random = new Random(/^\d+$/.test(seed) ? seed : fresh());
       seen = seed;
     }
-    left = Math.max(1, Math.min(10000, Math.round(Number(at("count").value)) || 200));
+    left = count;
     go.textContent = "Stop";
     box.readOnly = true;
     write();
@@ -413,9 +104,6 @@ function show(model) {
     reread();
     box.focus();
   });
-  at("temperature").addEventListener("input", () => {
-    at("shown").textContent = Number(at("temperature").value).toFixed(2);
-  });
   box.addEventListener("input", reread);
   reread();
 }
@@ -423,68 +111,11 @@ function show(model) {
 if (typeof document !== "undefined") show(new Model(JSON.parse(document.getElementById("model").textContent)));
 """
 
-CLASSIFIER_ENGINE = r"""
-class Classifier extends Network {
-  // The probability of every label of a text.
-  classify(text) {
-    const { level, max_length, end } = this.config;
-    const trimmed = () => text.replace(new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g"), "");
-    const ids = this.encode(level === "word" ? " " + trimmed() : text).slice(0, max_length);
-    return this.probabilities(this.logits(ids.length ? ids : [end]));
-  }
-
-  // The logits of the labels of a text, at least one token.
-  logits(ids) {
-    const { layers, directions, residual, pooling } = this.config, { P } = this, T = ids.length;
-    let rows = ids.map((id) => this.read(id));
-    for (let layer = 0; layer < layers; layer++) {
-      const outputs = ids.map(() => new Float64Array(directions * P));
-      for (let way = 0; way < directions; way++) {
-        const cell = layer * directions + way, [h, c] = this.part({ h: this.v.h.slice(), c: this.v.c.slice() }, cell);
-        for (let k = 0; k < T; k++) {
-          const t = way ? T - 1 - k : k; // the second direction reads from the end
-          this.step(cell, ...rows[t], h, c);
-          outputs[t].set(h, way * P);
-        }
-      }
-      const sum = (y, x) => (residual && x && x.length === y.length ? y.map((n, k) => n + x[k]) : y);
-      rows = outputs.map((y, t) => [sum(y, rows[t][0]), null]);
-    }
-    const logits = this.v.head_bias.slice();
-    product(logits, this.m.head, this[pooling](rows.map((row) => row[0])));
-    return logits;
-  }
-
-  last(rows) {
-    return rows[0].map((n, k) => (k < this.P ? rows[rows.length - 1][k] : n));
-  }
-
-  mean(rows) {
-    return rows.reduce((sum, row) => sum.map((n, k) => n + row[k])).map((n) => n / rows.length);
-  }
-
-  max(rows) {
-    return rows.reduce((most, row) => most.map((n, k) => Math.max(n, row[k])));
-  }
-
-  // The sum of a x, a = softmax of query . tanh(W x + b).
-  attention(rows) {
-    const scores = rows.map((row) => {
-      const hidden = this.v.attention_bias.slice();
-      product(hidden, this.m.attention, row);
-      return hidden.reduce((sum, n, k) => sum + tanh(n) * this.v.query[k], 0);
-    });
-    const shares = this.probabilities(scores);
-    return rows[0].map((_, k) => rows.reduce((sum, row, t) => sum + shares[t] * row[k], 0));
-  }
-}
-"""
-
 CLASSIFIER_PAGE_SCRIPT = r"""
 // ---------------------------------------------------------------- the page
 
 function show(model) {
-  const at = (id) => document.getElementById(id), box = at("text"), bars = at("bars");
+  const box = at("text"), bars = at("bars");
 
   function draw() {
     const shares = Array.from(model.classify(box.value), (p, k) => [p, model.config.labels[k]]);
@@ -506,74 +137,3 @@ function show(model) {
 
 if (typeof document !== "undefined") show(new Classifier(JSON.parse(document.getElementById("model").textContent)));
 """
-
-BARS = r"""
-// A row of a chart: a name, a bar and a percentage.
-function barOf(name, p) {
-  const item = document.createElement("li");
-  const part = (kind, text) => {
-    const made = document.createElement("span");
-    made.className = kind;
-    made.textContent = text;
-    return made;
-  };
-  const bar = part("bar", ""), track = part("track", "");
-  bar.style.width = (100 * p).toFixed(1) + "%";
-  track.append(bar);
-  item.append(part("label", name), track, part("p", (100 * p).toFixed(1) + " %"));
-  return item;
-}
-"""
-
-EXPORT_COLORS = """\
-:root { background: @paper; color: @ink; }
-.soft, label, h2 { color: @soft; }
-.card, textarea, input { background: @card; border-color: @line; color: @ink; }
-button { background: @accent; color: @paper; border-color: @accent; }
-button.quiet { background: @card; color: @ink; border-color: @line; }
-:focus-visible { outline-color: @accent; }
-.bar { background: @accent; } .track { background: @paper; }
-input[type=range] { accent-color: @accent; }
-.u0 { background: @u0; } .u1 { background: @u1; } .u2 { background: @u2; }
-.u3 { background: @u3; } .u4 { background: @u4; } .u5 { background: @u5; }"""
-
-EXPORT_SHAPES = """\
-*, *::before, *::after { box-sizing: border-box; }
-:root { color-scheme: light dark; font: 16px/1.6 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; max-width: 66rem; padding: 2.5rem clamp(1rem, 4vw, 3rem) 3rem; overflow-wrap: break-word; }
-h1 { font-family: Charter, "Bitstream Charter", "Sitka Text", Cambria, Georgia, serif; font-weight: 600;
-  font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.2; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
-h2 { font-size: 0.9rem; font-weight: 600; margin: 0 0 0.6rem; }
-header { margin-bottom: 1.5rem; } header p { margin: 0; }
-main { display: grid; grid-template-columns: minmax(0, 1fr) 18rem; gap: 1.25rem; align-items: start; }
-.card, textarea { border: 1px solid; border-radius: 10px; padding: 1.1rem 1.25rem; min-width: 0; }
-textarea { display: block; width: 100%; min-height: 10rem; resize: vertical; line-height: 1.55; }
-textarea, #view, .label { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  font-size: 0.9rem; }
-.controls { display: flex; flex-wrap: wrap; gap: 0.8rem 1rem; align-items: end; margin: 1rem 0 1.25rem; }
-label { display: block; font-size: 0.875rem; }
-label input { display: block; margin-top: 0.15rem; }
-input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 5.5rem; }
-input[type=range] { padding: 0; width: 8.5rem; height: 2.1rem; border: 0; background: none; }
-button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
-  min-width: 6rem; }
-:focus-visible { outline: 2px solid; outline-offset: 2px; }
-#view { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.75; min-height: 3rem; }
-#view b { font-weight: 400; padding: 0.12em 0; }
-ul { list-style: none; padding: 0; margin: 0; }
-#bars li { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
-  padding: 0.15rem 0; }
-.label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-#bars.wide li { grid-template-columns: minmax(0, 1fr) 5rem 4rem; }
-.wide .label { white-space: normal; overflow-wrap: anywhere; }
-.track { height: 0.6rem; border-radius: 2px; }
-.bar { display: block; height: 100%; border-radius: 2px; min-width: 1px; }
-.p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
-.key { display: flex; flex-wrap: wrap; gap: 0.3rem; margin-top: 0.9rem; font-size: 0.875rem; }
-.key li { padding: 0.1rem 0.6rem; border-radius: 4px; }
-aside { position: sticky; top: 1rem; }
-@media (max-width: 46rem) {
-  body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }
-  .controls label, .controls button { flex: 1 1 7rem; } input, input[type=range] { width: 100%; }
-}"""

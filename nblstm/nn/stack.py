@@ -232,18 +232,17 @@ class RecurrentStack:
     def _cell_backward(self, tape: Tape, of_cell, number: int, dx, dy, dcs, dstate) -> None:
         """Add one cell's gradients; dx and dstate are overwritten."""
         c, run, backend = self.config, tape.body_kept, tape.backend
-        wanted = of_cell
-        if c.weight_dropout > 0:
+        wanted, noise = of_cell, tape.noise if c.weight_dropout > 0 else None
+        if noise is not None:
             wanted = {**of_cell, "weight_hh": np.zeros_like(of_cell["weight_hh"])}
         packed = self._packed(tape, run, number, run.inputs[number // c.directions])
         backend.kernels.recurrent_backward(
             dx, wanted, Outputs(dy, dcs, *dstate), run.outputs[number], run.works[number], packed, run.weights[number],
             c.cells[number], backend.threads,
         )  # fmt: skip
-        if c.weight_dropout > 0:
-            assert tape.noise is not None  # as in every backward pass
+        if noise is not None:
             dropped = wanted["weight_hh"]
-            tape.noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
+            noise.drop(dropped, dropped, c.weight_dropout, RECURRENT + number)
             of_cell["weight_hh"] += dropped
 
     def _learn_state(self, grads: Gradients, number: int, dstate: tuple[np.ndarray, np.ndarray], fresh: bool) -> None:

@@ -1,7 +1,13 @@
 """The script of a server's page."""
 
-SERVED_SCRIPT = r"""
+from nblstm.exporting.page_parts import WRITING
+
+SERVED_SCRIPT = (
+    """
 "use strict";
+"""
+    + WRITING
+    + r"""
 
 // Events of a stream, as the objects in their data, out of pieces of text that are cut anywhere.
 class Events {
@@ -33,50 +39,30 @@ class Reading {
 }
 
 function show() {
-  const at = (id) => document.getElementById(id), limits = [1, 2, 4, 6, 9];
   const box = at("text"), view = at("view"), bars = at("bars"), go = at("go"), note = at("note"), head = at("head");
-  let asked = null, timer = 0, writing = false, next = {};
-
-  function element(name, className, content) {
-    const made = document.createElement(name);
-    made.className = className;
-    made.textContent = content;
-    return made;
-  }
+  let asking = null, timer = 0, writing = false, next = {};
 
   function drawBars(title, best) {
     head.textContent = title;
     const sorted = Object.entries(best || {}).sort((a, b) => b[1] - a[1]);
-    bars.replaceChildren(...sorted.map(([name, nats]) => {
-      const item = document.createElement("li"), track = element("span", "track", ""), bar = element("span", "bar", "");
-      const label = name.replace(/\n/g, "\u21b5").replace(/\t/g, "\u21e5").replace(/ /g, "\u2423");
-      bar.style.width = (100 * Math.exp(nats)).toFixed(1) + "%";
-      track.append(bar);
-      item.append(element("span", "label", label), track, element("span", "p", (100 * Math.exp(nats)).toFixed(1) + " %"));
-      return item;
-    }));
+    bars.replaceChildren(...sorted.map(([name, nats]) => barOf(spelled(name), Math.exp(nats))));
   }
 
   function draw(reading) {
-    let sum = 0;
     const marks = reading.pieces().map(([text, token]) => {
-      sum += token.bits;
-      const level = limits.filter((limit) => token.bits >= limit).length;
-      const mark = element("b", "u" + level, text.replace(/\n/g, "\u21b5\n"));
-      mark.title = token.bits.toFixed(2) + " bits";
+      const mark = markOf(text, token.bits);
       mark.addEventListener("pointerenter", () => { if (token.best) drawBars("Expected in its place", token.best); });
       mark.addEventListener("pointerleave", () => drawBars("What comes next", next));
       return mark;
     });
     view.replaceChildren(...marks);
-    const count = marks.length;
-    note.textContent = count ? `${count} tokens, ${(sum / count).toFixed(2)} bits each` : "nothing is written yet";
+    note.textContent = summary(reading.tokens.map((token) => token.bits));
   }
 
   // Ask the server; `take` is given each piece. Another question ends this one.
   async function ask(question, take) {
-    if (asked) asked.abort();
-    const mine = asked = new AbortController();
+    if (asking) asking.abort();
+    const mine = asking = new AbortController();
     try {
       const answer = await fetch("/v1/completions", {
         method: "POST", headers: { "Content-Type": "application/json" }, signal: mine.signal,
@@ -114,11 +100,8 @@ function show() {
   }
 
   async function write() {
-    const reading = new Reading(), seed = at("seed").value.trim();
-    const question = {
-      max_tokens: Math.max(1, Math.min(10000, Math.round(Number(at("count").value)) || 200)),
-      temperature: Number(at("temperature").value),
-    };
+    const reading = new Reading(), { count, temperature, seed } = asked();
+    const question = { max_tokens: count, temperature };
     if (/^\d{1,15}$/.test(seed)) question.seed = Number(seed);
     clearTimeout(timer);
     writing = box.readOnly = true;
@@ -134,15 +117,12 @@ function show() {
     if (done) judge();
   }
 
-  go.addEventListener("click", () => { if (writing) asked.abort(); else write(); });
+  go.addEventListener("click", () => { if (writing) asking.abort(); else write(); });
   at("clear").addEventListener("click", () => {
-    if (asked) asked.abort();
+    if (asking) asking.abort();
     box.value = "";
     judge();
     box.focus();
-  });
-  at("temperature").addEventListener("input", () => {
-    at("shown").textContent = Number(at("temperature").value).toFixed(2);
   });
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(judge, 250); });
   judge();
@@ -150,3 +130,4 @@ function show() {
 
 if (typeof document !== "undefined") show();
 """
+)

@@ -24,7 +24,11 @@ def read_bytes(paths: Paths) -> Iterator[bytes]:
 
 
 def read_each(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[tuple[str, Iterator]]:
-    """Read the files one by one: (name, chunks as `read_chunks` gives them). Files without any text are left out."""
+    """Read the files one by one: (name, chunks as `read_chunks` gives them). Files without any text are left out.
+
+    TextError as of `read_text`, but not if no file has any text.
+    """
+    _check_encoding(encoding)
     for source in find_sources(paths):
         chunks = filter(None, blocks_of(source) if level == "byte" else cut_at_tokens(pieces_of(source, encoding)))
         for first in chunks:

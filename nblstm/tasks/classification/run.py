@@ -70,6 +70,8 @@ class ClassifierRun(TaskRun):
             labelled_in(places[name], reading.text_column, reading.label_column, reading.encoding)
             for name in ("corpus", "valid")
         )
+        if not corpus.texts:
+            raise TextError("there is no labelled text to train on; name a file with some.")
         classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
         train, held_out = (
             LabelledPart(read.texts, labels_of(read, classes, places[name]))
