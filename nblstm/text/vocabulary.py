@@ -42,7 +42,6 @@ from nblstm.text.lines import normalized, translated
 
 if TYPE_CHECKING:
     from nblstm.text.counting import TokenCounter
-    from nblstm.text.subwords import SubwordLearner
 
 UNK = "<unk>"
 END = "<end>"
@@ -128,11 +127,10 @@ class Vocabulary(ABC):
     @staticmethod
     def counter(
         level: str, tokenizer: str = "default", min_count: int = 1, max_vocab: int | None = None, ends: bool = False
-    ) -> TokenCounter | SubwordLearner | Vocabulary:
+    ) -> TokenCounter | Vocabulary:
         """Make the counter that encodes a text while its vocabulary is being built, as `build` builds it.
 
-        At byte level that is the vocabulary itself, which nothing is counted for. Of sub-words it is what learns them:
-        it cannot encode. ConfigError as `build`.
+        At byte level that is the vocabulary itself, which nothing is counted for. ConfigError as `build`.
         """
         from nblstm.text.counting import COUNTERS
 
