@@ -31,7 +31,8 @@ from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.demo import DEMO
 from nblstm.text.sources import STDIN
-from nblstm.training.trainer import Report, Trainer
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch

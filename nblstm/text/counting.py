@@ -17,18 +17,8 @@ from typing import ClassVar
 import numpy as np
 
 from nblstm.kernels.packed import indices
-from nblstm.text.vocabulary import (
-    END,
-    NUM_CODE_POINTS,
-    PATTERNS,
-    UNK,
-    Characters,
-    Vocabulary,
-    Words,
-    checked,
-    code_points,
-    num_items,
-)  # fmt: skip
+from nblstm.text.strings import checked, code_points, num_items
+from nblstm.text.vocabulary import END, NUM_CODE_POINTS, PATTERNS, UNK, Characters, Vocabulary, Words
 
 
 class TokenCounter(ABC):

@@ -28,7 +28,8 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.kernels.packed import indices
 from nblstm.text.counting import WordCounter
 from nblstm.text.decoders import TokenDecoder, Utf8Decoder
-from nblstm.text.vocabulary import END, Bytes, Vocabulary, checked, utf8
+from nblstm.text.strings import checked, utf8
+from nblstm.text.vocabulary import END, Bytes, Vocabulary
 
 PIECE = re.compile(r" ?\w(?:\w|['’](?=\w)){0,31}| ?[^\w\s]{1,32}|\s")  # every character belongs to exactly one match
 MOST_BYTES = 256  # of a token; a piece has at most 33 characters of 4 bytes
