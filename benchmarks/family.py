@@ -24,7 +24,8 @@ from nblstm.scoring import validation_streams
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Streams
 from nblstm.text.corpus import Corpus, load_corpus
-from nblstm.training.trainer import Report, Trainer
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {  # a callable is asked for its value with the hidden size
     "lstm": {}, "gru": {"cell": "gru"}, "rnn, tanh": {"cell": "rnn"},

@@ -26,6 +26,7 @@ from nblstm.tasks.session import Session
 from nblstm.text import corpus as corpus_module
 from nblstm.text import sources
 from nblstm.text.corpus import load_corpus
+from nblstm.text.kinds import BEGIN
 from nblstm.text.reading import read_bytes, read_chunks, read_documents, read_each, read_text
 from nblstm.text.sources import CHUNK, Source, rereadable
 from nblstm.text.vocabulary import PATTERNS, Vocabulary
@@ -504,6 +505,7 @@ def test_ids_are_read_only_and_survive_release(write):
 GROWTH = """
 import sys
 from nblstm.text.corpus import load_corpus
+from nblstm.text.kinds import BEGIN
 
 def peak():
     with open("/proc/self/status") as status:
@@ -609,34 +611,76 @@ class CountedFile(io.FileIO):
         return block
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """reads(run) is how often each file is opened while run() makes a session and saves it, and the bytes read of it."""
+    monkeypatch.setattr(sources, "_file_source", lambda path: Source(str(path), partial(CountedFile, path)))
+
+    def reads(run):
+        CountedFile.opened.clear(), CountedFile.bytes_read.clear()
+        with run() as session:
+            session.save()
+        return dict(CountedFile.opened), dict(CountedFile.bytes_read)
+
+    return reads
+
+
 @pytest.mark.parametrize("held_out", ["a share", "a file", "nothing"])
 @pytest.mark.parametrize("documents", [None, "line", "blank-line", "file"])
-@pytest.mark.parametrize("level", ["char", "word", "byte"])
-def test_a_text_is_read_at_most_twice(write, tmp_path, monkeypatch, level, documents, held_out):
-    """A new run, one from a model, one resumed: once, and once more for the length of what a share is kept of."""
-    monkeypatch.setattr(sources, "_file_source", lambda path: Source(str(path), partial(CountedFile, path)))
+@pytest.mark.parametrize("level", ["char", "word", "byte", "subword"])
+def test_a_text_is_read_at_most_twice(write, tmp_path, reads, level, documents, held_out):
+    """A new run, one from a model, one whose vocabulary grows, one resumed: once, and once more for a share's length."""
     text = "one two, three\n\nfour\n" * 40
     paths = [write(f"texts/{name}.txt", text) for name in "ab"]
     valid = [write("valid.txt", "three one\n")] if held_out == "a file" else []
     times = 2 if held_out == "a share" else 1
     shape = {"hidden_size": 8, "num_layers": 1}
     settings = TextConfig(level=level, documents=documents, valid_fraction=0.0 if held_out == "nothing" else 0.5)
+    chosen = settings if level == "byte" else dataclasses.replace(settings, min_count=2, max_vocab=270)
     train = TrainConfig(batch_size=2, bptt=8)
 
-    def starts(name, **options):
-        return lambda: Session.start(paths, tmp_path / name, valid=valid, config=train, text=settings, **options)
+    def starts(name, text=settings, **options):
+        return lambda: Session.start(paths, tmp_path / name, valid=valid, config=train, text=text, **options)
 
+    new = tmp_path / "new.safetensors"
     runs = {
-        "new": starts("new.safetensors", model=shape),
-        "from a model": starts("from.safetensors", init_from=tmp_path / "new.safetensors"),
-        "resumed": lambda: Session.resume(tmp_path / "new.safetensors"),
+        "new": starts("new.safetensors", chosen, model=shape),
+        "from a model": starts("from.safetensors", init_from=new),
+        "growing": starts("grown.safetensors", chosen, init_from=new, extend_vocabulary=True),
+        "resumed": lambda: Session.resume(new),
     }
     for name, run in runs.items():
-        CountedFile.opened.clear(), CountedFile.bytes_read.clear()
-        with run() as session:
-            session.save()
-        assert CountedFile.opened == {"a.txt": times, "b.txt": times, **({"valid.txt": 1} if valid else {})}, name
-        assert CountedFile.bytes_read["a.txt"] == times * len(text), name
+        opened, size = reads(run)
+        assert opened == {"a.txt": times, "b.txt": times, **({"valid.txt": 1} if valid else {})}, name
+        assert size["a.txt"] == times * len(text), name
+
+
+def test_of_a_folder_first_bytes_are_looked_at(write, tmp_path, reads):
+    """Whether its files hold text is told by these; then it is read as a file is."""
+    text = b"one two three four\n" * (2 * CHUNK // 19)
+    write("texts/a.txt", text)
+    settings = {"text": TextConfig(valid_fraction=0.5), "model": {"hidden_size": 8, "num_layers": 1}}
+    _, size = reads(lambda: Session.start([str(tmp_path / "texts")], tmp_path / "m.safetensors", **settings))
+    assert size == {"a.txt": 2 * len(text) + BEGIN}
+
+
+@each(
+    "task, name, text",
+    [
+        ("classification", "corpus", "good one\tup\nbad one\tdown\n"), ("tagging", "corpus", "Ann NAME\nruns VERB\n\n"),
+        ("translation", "corpus", "one two\teins zwei\nthree\tdrei\n"),
+    ],
+)  # fmt: skip
+def test_examples_are_read_once(write, tmp_path, reads, task, name, text):
+    """Also where a share of them is kept for validation: there are few enough to be held."""
+    path, output = write(f"{task}.txt", text * 10), tmp_path / f"{task}.safetensors"
+    shape = {"hidden_size": 8, "num_layers": 1, "embedding_size": 8}
+    for run in (
+        lambda: Session.start([path], output, task=task, model=shape, overwrite=True),
+        lambda: Session.start([path], tmp_path / "other.safetensors", task=task, init_from=output, overwrite=True),
+        lambda: Session.resume(output),
+    ):
+        assert reads(run) == ({f"{task}.txt": 1}, {f"{task}.txt": 10 * len(text)})
 
 
 def test_standard_input_is_read_once(monkeypatch):

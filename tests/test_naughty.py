@@ -11,7 +11,8 @@ from nblstm.errors import TextError
 from nblstm.text import sources
 from nblstm.text.corpus import load_corpus
 from nblstm.text.reading import read_chunks, read_text
-from nblstm.text.vocabulary import Vocabulary, num_characters
+from nblstm.text.strings import num_characters
+from nblstm.text.vocabulary import Vocabulary
 
 LEVELS = pytest.mark.parametrize(
     "level, tokenizer", [("char", "default"), ("byte", "default"), ("word", "default"), ("word", "whitespace")]

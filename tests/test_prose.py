@@ -20,8 +20,12 @@ NOT_FLAGS = {
     "nblstm/reporting/style.py",
     "nblstm/reporting/theme.py",
     "nblstm/reporting/recipe.py",
+    "nblstm/exporting/c_products.py",
     "nblstm/exporting/c_source.py",
+    "nblstm/exporting/c_steps.py",
+    "nblstm/exporting/c_texts.py",
     "nblstm/exporting/c_classifier_source.py",
+    "nblstm/exporting/py_classifier_source.py",
     "nblstm/exporting/py_source.py",
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 

@@ -66,7 +66,7 @@ def test_the_score_does_not_depend_on_the_cut(model, backend, pieces):
 def test_the_score_does_not_depend_on_the_chunks_inside(model, monkeypatch):
     """How many tokens the network takes at once is its own affair."""
     whole = model.score(TEXT, "cpu").nats
-    monkeypatch.setattr(scoring, "rows_at_once", lambda config: 8)
+    monkeypatch.setattr(scoring.amounts, "rows_at_once", lambda config: 8)
     assert model.score(TEXT, "cpu").nats == pytest.approx(whole, rel=1e-6)
 
 
@@ -180,10 +180,10 @@ def test_lines_do_not_depend_on_their_neighbours(precise, backend, rows, window,
     """Whatever is read side by side, in whatever pieces, each line scores as when it is alone."""
     lines = [*LINES * 20, "x" * 300]
     alone = [precise.surprisals(line, backend).nats for line in lines]
-    monkeypatch.setattr(scoring, "rows_at_once", lambda config: rows)
-    monkeypatch.setattr(scoring, "WINDOW", window)
-    monkeypatch.setattr(scoring, "FEWEST_STREAMS", 1)
-    monkeypatch.setattr(scoring, "MOST_STREAMS", streams)
+    monkeypatch.setattr(scoring.amounts, "rows_at_once", lambda config: rows)
+    monkeypatch.setattr(scoring.texts, "WINDOW", window)
+    monkeypatch.setattr(scoring.amounts, "FEWEST_STREAMS", 1)
+    monkeypatch.setattr(scoring.amounts, "MOST_STREAMS", streams)
     network = precise.network(backend)
     for nats, found in zip(alone, scoring.judge(network, precise.vocabulary, lines), strict=True):
         np.testing.assert_allclose(found.nats, nats, rtol=0, atol=1e-12)
@@ -203,7 +203,7 @@ def test_a_line_end_behind_a_line_is_not_part_of_it(model):
 
 def test_lines_are_taken_as_they_are_needed(model, monkeypatch):
     """The first score comes after a window of characters, not after the last line."""
-    monkeypatch.setattr(scoring, "WINDOW", 100)
+    monkeypatch.setattr(scoring.texts, "WINDOW", 100)
     taken = []
     lines = (taken.append(number) or "Shall I " for number in itertools.count())
     next(model.score_lines(lines, "numpy"))
@@ -254,8 +254,8 @@ def test_scores_add_up():
 @pytest.mark.parametrize("streams", [1, 3])
 def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, monkeypatch):
     """N streams cost what N texts do that share a token at each cut; the rest goes on where the last one ended."""
-    monkeypatch.setattr(scoring, "SHORTEST_SCORED", 20)
-    monkeypatch.setattr(scoring, "rows_at_once", lambda config: 10)
+    monkeypatch.setattr(scoring.parts, "SHORTEST_SCORED", 20)
+    monkeypatch.setattr(scoring.amounts, "rows_at_once", lambda config: 10)
     length = (len(TEXT) - 1) // streams
     cuts = [*range(0, streams * length, length), len(TEXT) - 1]
     parts = [TEXT[start : end + 1] for start, end in zip(cuts, [*cuts[1:-1], cuts[-1]])]
@@ -269,7 +269,7 @@ def test_parallel_streams_are_pieces_read_from_the_zero_state(precise, streams, 
 @each("window, rows", [(7, 10), (7, 40), (1, 3), (500, 10)])
 def test_windows_are_read_from_nothing(window, rows, precise, monkeypatch):
     """Each costs what its text does alone, the token before given; the last one is shorter."""
-    monkeypatch.setattr(scoring, "rows_at_once", lambda config: rows)
+    monkeypatch.setattr(scoring.amounts, "rows_at_once", lambda config: rows)
     parts = [TEXT[start : start + window + 1] for start in range(0, len(TEXT) - 1, window)]
     expected = sum((precise.score(part) for part in parts), scoring.NOTHING)
     score = scoring.score_in_windows(precise.network("cpu"), precise.vocabulary, [TEXT[:30], TEXT[30:]], window)

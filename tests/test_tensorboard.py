@@ -7,7 +7,7 @@ from support.commands import assert_refused
 
 from nblstm.errors import ConfigError
 from nblstm.reporting.tensorboard import EventFiles
-from nblstm.training.trainer import Report
+from nblstm.training.report import Report
 
 VALUES = {
     "epoch": 1.0,

@@ -134,7 +134,7 @@ def their_nats(peer, ids):
 def test_the_score_of_a_text_equals_pytorchs(dtype, backend, rows, monkeypatch):
     """10,000 tokens as one stream, whatever the chunks: to 1e-6 nats in all, in float32 to 1e-4."""
     tolerance = 1e-6 if dtype == "float64" else 1e-4
-    monkeypatch.setattr(scoring, "rows_at_once", lambda config: rows)
+    monkeypatch.setattr(scoring.amounts, "rows_at_once", lambda config: rows)
     model, text, peer = judged(dtype)
     assert model.score(text, backend).nats == pytest.approx(float(their_nats(peer, model.encode(text))), abs=tolerance)
 

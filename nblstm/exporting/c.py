@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
-from nblstm.exporting import c_classifier_source as classifier_source
-from nblstm.exporting import c_source as source
+from nblstm.exporting import c_classifier_source, c_products, c_source, c_steps, c_texts
 from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.classification.network import ClassifierNetwork
@@ -33,19 +32,19 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     classifies = isinstance(plan.model, TextClassifier)
     kernels = filled(vectors, kind) + filled(product, kind)
     if plan.weights == "int4":
-        kernels = kernels.replace("\n/* y (count", source.NIBBLE + "\n/* y (count", 1)
-    step = filled(source.STEP, {"step": source.STEP_CODE + ("" if classifies else source.FEED)})
+        kernels = kernels.replace("\n/* y (count", c_products.NIBBLE + "\n/* y (count", 1)
+    step = filled(c_steps.STEP, {"step": c_steps.STEP_CODE + ("" if classifies else c_steps.FEED)})
     parts = [
-        filled(classifier_source.CLASSIFIER_HEAD if classifies else source.HEAD, values),
-        source.BITS, source.BFLOAT if plan.weights in ("bfloat16", "int4") else "", kind["types"], kernels,
+        filled(c_classifier_source.CLASSIFIER_HEAD if classifies else c_source.HEAD, values),
+        c_products.BITS, c_products.BFLOAT if plan.weights in ("bfloat16", "int4") else "", kind["types"], kernels,
         _vectors_of(plan), *_text(plan.model.vocabulary, classifies),
         filled(step, values),
     ]  # fmt: skip
     if classifies:
         parts += [_labels(plan.model.config.labels), *_classifying(plan, values)]
-        parts.append(filled(classifier_source.CLASSIFIER_MAIN, _reference(plan)))
+        parts.append(filled(c_classifier_source.CLASSIFIER_MAIN, _reference(plan)))
     else:
-        parts += [source.SAMPLE, filled(source.MAIN, _reference(plan))]
+        parts += [c_source.SAMPLE, filled(c_source.MAIN, _reference(plan))]
     return _prefixed("".join(parts), name)
 
 
@@ -70,8 +69,12 @@ def _prefixed(text: str, name: str) -> str:
 def _kernels(weights: str) -> tuple[str, str, dict[str, str]]:
     """(the vectors, the product, what is filled in) of a kind of weights."""
     if weights.startswith("int"):
-        return source.INT_VECTORS, source.INT_PRODUCT, source.INT8 if weights == "int8" else source.INT4
-    return source.FLOAT_VECTORS, source.FLOAT_PRODUCT, source.FLOAT32 if weights == "float32" else source.BFLOAT16
+        return c_products.INT_VECTORS, c_products.INT_PRODUCT, c_products.INT8 if weights == "int8" else c_products.INT4
+    return (
+        c_products.FLOAT_VECTORS,
+        c_products.FLOAT_PRODUCT,
+        c_products.FLOAT32 if weights == "float32" else c_products.BFLOAT16,
+    )
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -103,20 +106,20 @@ def _step(plan: Plan) -> dict[str, Any]:
         read = "nblstm_rows(@row@, &nblstm_tokens, token, 1);"
     kind = c.nonlinearity if c.cell == "rnn" else "peepholes" if c.peepholes else c.cell
     apart = c.cell == "gru" or (c.layer_norm and c.cell != "mingru")
-    squash = source.NORMALIZED_MEMORY if c.layer_norm else ""
+    squash = c_steps.NORMALIZED_MEMORY if c.layer_norm else ""
     adds_first = int(c.embedding_size == c.output_size)
-    carried = filled(source.RESIDUAL, {"first": "1" if adds_first else "layer"}) if c.residual else source.PLAIN
+    carried = filled(c_steps.RESIDUAL, {"first": "1" if adds_first else "layer"}) if c.residual else c_steps.PLAIN
     memory = "state->c + layer * NBLSTM_H" if c.cells[0].has_memory else "0"
     needs_tanh = kind not in ("mingru", "relu") or getattr(c, "pooling", "") == "attention"
     return {
         "widest": widest, "pre": max(plan.table_rows * GROUP, c.cells[0].gates * c.hidden_size),
         "read": filled(f"    {read}", {"row": "x"}), "products": _products(plan, apart),
         "other": " float b[NBLSTM_GATES * NBLSTM_H];" if apart else "",
-        "cell": filled(source.CELLS_CODE[kind], {"squash": squash}),
-        "output": source.PROJECTED if c.proj_size else source.OUTPUT_CODE, "carry": carried,
+        "cell": filled(c_steps.CELLS_CODE[kind], {"squash": squash}),
+        "output": c_steps.PROJECTED if c.proj_size else c_steps.OUTPUT_CODE, "carry": carried,
         "first_input": "layer ? x : 0" if plan.table_rows else "x", "memory": memory,
-        "functions": (source.SIGMOID if c.cell != "rnn" else "") + (source.TANH if needs_tanh else "")
-        + (source.NORMALIZE if c.layer_norm else ""),
+        "functions": (c_steps.SIGMOID if c.cell != "rnn" else "") + (c_steps.TANH if needs_tanh else "")
+        + (c_steps.NORMALIZE if c.layer_norm else ""),
         "beside": _beside(c) if c.head == "cell" else "",
     }  # fmt: skip
 
@@ -128,12 +131,12 @@ def _products(plan: Plan, apart: bool) -> str:
     """
     c, found = plan.model.config, []
     if any("input" in layer.matrices for layer in plan.layers):
-        normalized, begin = (source.NORMALIZED_INPUT, "0.0f") if c.layer_norm else ("", "l->bias[i]")
-        found.append(filled(source.PRODUCT_OF_INPUT, {"begin": begin, "normalized": normalized}))
+        normalized, begin = (c_steps.NORMALIZED_INPUT, "0.0f") if c.layer_norm else ("", "l->bias[i]")
+        found.append(filled(c_steps.PRODUCT_OF_INPUT, {"begin": begin, "normalized": normalized}))
     if "recurrent" in plan.layers[0].matrices:
-        joined = source.HIDDEN_BIAS if c.cell == "gru" else source.SUM_OF_BOTH
-        normalized = source.NORMALIZED_RECURRENT if c.layer_norm else ""
-        code = source.RECURRENT_APART if apart else source.RECURRENT_CODE
+        joined = c_steps.HIDDEN_BIAS if c.cell == "gru" else c_steps.SUM_OF_BOTH
+        normalized = c_steps.NORMALIZED_RECURRENT if c.layer_norm else ""
+        code = c_steps.RECURRENT_APART if apart else c_steps.RECURRENT_CODE
         found.append(filled(code, {"joined": joined, "normalized": normalized}))
     return "\n".join(found)
 
@@ -148,8 +151,8 @@ def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
     """What reads a text and finds its label."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     spaces, words = vocabulary.level == "word", vocabulary.level == "word" and vocabulary.tokenizer == "default"
-    trim = classifier_source.TRIM if spaces else ""
-    trim += classifier_source.NOTHING_BUT_BLANKS if words else ""
+    trim = c_classifier_source.TRIM if spaces else ""
+    trim += c_classifier_source.NOTHING_BUT_BLANKS if words else ""
     memory = c.cells[0].memory_size
     residual = " + (layer ? x[first + i] : 0.0f)" if c.embedding_size != c.output_size else " + x[first + i]"
     read = values["read"].replace("(x,", "(row,").replace("    ", " " * 16, 1)
@@ -157,10 +160,10 @@ def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
         "read": read, "memory_size": max(1, memory), "residual": residual if c.residual else "",
         "memory_place": "cell * NBLSTM_H + i" if memory else "0",
         "given": "layer ? x : 0" if plan.table_rows else "x",
-        "pooling": filled(classifier_source.LAYER_OUTPUTS, values) + classifier_source.POOLINGS_CODE[c.pooling],
+        "pooling": filled(c_classifier_source.LAYER_OUTPUTS, values) + c_classifier_source.POOLINGS_CODE[c.pooling],
     }  # fmt: skip
-    reading = filled(classifier_source.READ_TEXT, {"trim": trim, "first": ", !count" if words else ""})
-    return [reading, filled(classifier_source.CLASSIFY, {**values, **own})]
+    reading = filled(c_classifier_source.READ_TEXT, {"trim": trim, "first": ", !count" if words else ""})
+    return [reading, filled(c_classifier_source.CLASSIFY, {**values, **own})]
 
 
 def _labels(labels: Iterable[str]) -> str:
@@ -260,22 +263,22 @@ def _text(vocabulary: Vocabulary, classifies: bool) -> list[str]:
     size = "uint16_t" if offsets[-1] < 1 << 16 else "uint32_t"
     parts = [array("uint8_t", "bytes", map(str, data)), array(size, "offsets", map(str, offsets.tolist()))]
     if not classifies:
-        parts.append(filled(source.TEXT_CODE, {"spacing": source.SPACING if spaced else ""}))
+        parts.append(filled(c_texts.TEXT_CODE, {"spacing": c_texts.SPACING if spaced else ""}))
     blank = classifies and vocabulary.level == "word" and not spaced
     values = {
-        "linkage": "static " if classifies else "", "skip": source.SKIP if spaced else "",
-        "blank": source.BLANK if blank else "", "blank_parameter": ", int blank" if blank else "",
+        "linkage": "static " if classifies else "", "skip": c_texts.SKIP if spaced else "",
+        "blank": c_texts.BLANK if blank else "", "blank_parameter": ", int blank" if blank else "",
         "blank_value": ", blank" if blank else "",
     }  # fmt: skip
     if vocabulary.level == "byte":
-        return [*(parts[2:] if classifies else parts), filled(source.ENCODE_BYTES, values)]
-    parts.append(filled(source.FIND, values))
+        return [*(parts[2:] if classifies else parts), filled(c_texts.ENCODE_BYTES, values)]
+    parts.append(filled(c_texts.FIND, values))
     if vocabulary.level == "char":
-        return [*parts, filled(source.ENCODE_CHARS, values)]
+        return [*parts, filled(c_texts.ENCODE_CHARS, values)]
     if not spaced:
         parts.append(array("uint32_t", "letter", map(str, _ranges(r"\w"))))
     parts.append(array("uint32_t", "space", map(str, _ranges(r"\s"))))
-    return [*parts, source.RANGES, filled(source.ENCODE_SPACED if spaced else source.ENCODE_WORDS, values)]
+    return [*parts, c_texts.RANGES, filled(c_texts.ENCODE_SPACED if spaced else c_texts.ENCODE_WORDS, values)]
 
 
 def _bytes(vocabulary: Vocabulary, id: int, spaced: bool) -> bytes:

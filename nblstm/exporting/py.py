@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from nblstm.exporting import packing
+from nblstm.exporting import packing, py_classifier_source
 from nblstm.exporting import py_source as source
 from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
@@ -31,7 +31,7 @@ def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
     }  # fmt: skip
     doc, code = source.LANGUAGE_DOC, source.LANGUAGE_CODE
     if isinstance(plan.model, TextClassifier):
-        doc, code = source.CLASSIFIER_DOC, source.CLASSIFIER_CODE
+        doc, code = py_classifier_source.CLASSIFIER_DOC, py_classifier_source.CLASSIFIER_CODE
     return filled(doc + source.NETWORK_CODE + code + source.CONSTANTS_CODE, values)
 
 

@@ -33,7 +33,8 @@ from nblstm.kernels.reference.searching import over, rank, score
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.lines import count_ends
-from nblstm.text.vocabulary import Vocabulary, utf8
+from nblstm.text.strings import utf8
+from nblstm.text.vocabulary import Vocabulary
 
 NOISE = 1 << 20  # numbers that a stochastic beam draws ahead
 CONTEXT = 4  # tokens before others that may change their text: a word a blank, three bytes a character

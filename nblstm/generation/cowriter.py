@@ -15,7 +15,8 @@ from nblstm.generation.sampler import read_ids
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.lines import LINE_END
-from nblstm.text.vocabulary import Vocabulary, checked
+from nblstm.text.strings import checked
+from nblstm.text.vocabulary import Vocabulary
 
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
 DIVERSITY = 0.5  # nats: see BeamConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from nblstm import checks
 from nblstm.errors import ConfigError, ReportError
-from nblstm.training.trainer import Report
+from nblstm.training.report import Report
 
 EVERY = 10  # updates between two events of the training loss
 

@@ -24,9 +24,11 @@ from nblstm.scoring import Score
 from nblstm.tasks.estimator import Estimator, model_from, renamed, run_to_end
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.text.sources import Source
-from nblstm.text.vocabulary import Vocabulary, check_vocabulary, utf8
+from nblstm.text.strings import utf8
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 from nblstm.training.facts import training_facts
-from nblstm.training.trainer import Report, Trainer
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 NAME = "a text in memory"  # where facts and messages name a file
 

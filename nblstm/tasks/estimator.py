@@ -17,7 +17,8 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import ModelFile
 
 if TYPE_CHECKING:
-    from nblstm.training.trainer import Report, Trainer
+    from nblstm.training.report import Report
+    from nblstm.training.trainer import Trainer
 
 E = TypeVar("E", bound="Estimator")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
 from nblstm.text.lines import LINE_END
-from nblstm.text.vocabulary import checked
+from nblstm.text.strings import checked
 
 
 @contextmanager

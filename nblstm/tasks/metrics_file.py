@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nblstm.errors import ModelFileError
-from nblstm.training.trainer import Report
+from nblstm.training.report import Report
 
 COLUMNS = (
     "step", "epoch", "tokens", "seconds", "lr", "loss", "smooth_loss", "gradient_norm", "tokens_per_second",

@@ -110,8 +110,8 @@ class TaskRun(ABC):
         """Return the reading's settings with those that `known` gives. ConfigError if they ask for others."""
         return reading
 
-    def extended(self, known: Any, reading: Any, places: Places, notify: Notify) -> tuple[Any, Any]:
-        """Return what a model knows and what the places hold beside it, and the reading's settings with it."""
+    def read_growing(self, places: Places, reading: Any, recipe: Any, known: Any, notify: Notify) -> tuple[Any, Any]:
+        """Read the material by what a model knows and what the places hold beside it; return it, and `reading_of` that."""
         raise ConfigError(f"extend_vocabulary is for language models, not for task {self.TASK}; leave it out.")
 
     def check_known(self, known: Any, shape: Any, reading: Any, recipe: Any) -> None:  # noqa: B027

@@ -31,7 +31,8 @@ from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.demo import DEMO
 from nblstm.text.sources import STDIN
-from nblstm.training.trainer import Report, Trainer
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
@@ -117,10 +118,10 @@ class Session:
             known = run.known_of_model(base) if base else None
             stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
             if extend_vocabulary:
-                known, reading = run.extended(known, reading, stored_places, on_message)
-            elif base:
-                reading = run.reading_of(known, reading)
-            material = run.read(stored_places, reading, recipe, known, on_message)
+                material, reading = run.read_growing(stored_places, reading, recipe, known, on_message)
+            else:
+                reading = run.reading_of(known, reading) if base else reading
+                material = run.read(stored_places, reading, recipe, known, on_message)
             shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
             if extend_vocabulary:
                 shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))

@@ -26,7 +26,7 @@ from nblstm.tasks.registry import run_named, run_of, split_settings, verb_of
 from nblstm.tasks.session import Session
 from nblstm.tasks.train import train
 from nblstm.text.sources import STDIN
-from nblstm.training.trainer import BEST_MEASURES, Report
+from nblstm.training.report import BEST_MEASURES, Report
 
 SWEEP_RECORD = "sweep.json"
 MAX_RUNS = 1000  # more are a typing error

@@ -18,7 +18,8 @@ from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters
 from nblstm.text.lines import without_end
-from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
+from nblstm.text.strings import checked
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 
 if TYPE_CHECKING:  # scoring is imported where it is used: a text that is written starts sooner without
     from nblstm.scoring import Score, Surprisals, Text

@@ -14,7 +14,7 @@ from nblstm.errors import ConfigError
 from nblstm.tasks.in_memory import files_of
 from nblstm.tasks.registry import RUNS, run_named, run_of, split_settings
 from nblstm.tasks.session import OUTPUT, Session
-from nblstm.training.trainer import Report
+from nblstm.training.report import Report
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

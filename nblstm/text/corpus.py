@@ -1,7 +1,7 @@
 """Corpus: the text of files to token ids on disk, split for training and validation.
 
-A corpus may be larger than memory. It is read in chunks of about a million characters: once; where a part of it is kept
-for validation also for its length; where sub-words are learned from it also for those.
+A corpus may be larger than memory. It is read in chunks of about a million characters: once, and where a part of it is
+kept for validation once more, for its length. (That of a folder's files their first bytes are looked at is not counted.)
 
 It is one stream of text, or many documents (`nblstm.text.documents`), whose ids then stand one after the other with
 the vocabulary's <end> before, between and behind them.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,7 +22,6 @@ from nblstm.text.cutting import anywhere, border_of, cut_in_two
 from nblstm.text.lines import translated
 from nblstm.text.reading import read_chunks, read_documents
 from nblstm.text.sources import AnyPath, Paths, Source, rereadable, texts_in
-from nblstm.text.subwords import SubwordLearner
 from nblstm.text.token_file import TokenFile, fingerprint_of
 from nblstm.text.vocabulary import Vocabulary
 
@@ -73,6 +72,7 @@ def load_corpus(
     include: str = "*",
     newline: str | None = None,
     vocabulary: Vocabulary | None = None,
+    choose: Callable[[Vocabulary], Vocabulary] | None = None,
     split_at: str = "token",
     notify: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
@@ -85,7 +85,8 @@ def load_corpus(
     stream's characters (of the bytes at byte level; of words and sub-words the split moves back to the last border of two
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
     training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless
-    one is given: it is used as it is, and its level is the level. notify: told in a sentence what the user should know.
+    one is given: it is used as it is, and its level is the level. choose: called with the vocabulary that was built,
+    returns the one to use, which may have other tokens as well. notify: told in a sentence what the user should know.
     Raises TextError if a text cannot be read or changes meanwhile, the training text has fewer than 2 tokens or nearly
     none that the vocabulary knows, or the disk is full, and ConfigError if a setting is out of its range, or the
     vocabulary is for documents and the text a stream.
@@ -96,45 +97,27 @@ def load_corpus(
         most = DEFAULT_MAX_VOCAB if max_vocab is None and level != "subword" else max_vocab
         encoder = Vocabulary.counter(level, tokenizer, min_count, most, documents is not None)
     else:
-        _check_ends(vocabulary, documents)
+        check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
         newline = vocabulary.newline
     reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
     paths, valid_paths = (texts_in(part, include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
-        texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
-        parts: Callable[[], tuple[Iterable, Iterable]]
-        if texts[1] or valid_fraction == 0:
-            parts = lambda: (reading(texts[0]), reading(texts[1]) if texts[1] else ())
+        texts, valid_texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
+        if valid_texts or valid_fraction == 0:
+            train, valid = reading(texts), reading(valid_texts) if valid_texts else iter(())
         else:
             border = border_of(level, tokenizer, split_at) if documents is None else anywhere
-            position = int(sum(map(len, reading(texts[0]))) * (1 - valid_fraction))
-            parts = lambda: cut_in_two(reading(texts[0]), position, border)
-        if isinstance(encoder, SubwordLearner):
-            encoder = _learned(encoder, parts()[0])
-        reading.changed = 0
-        train, valid = parts()
-        trained = TokenFile(encoder, train)
-        chosen = trained.vocabulary
-        if chosen.newline != reading.newline:
-            chosen = replace(chosen, newline=reading.newline)
-        corpus = Corpus(chosen, trained, TokenFile(chosen, valid))
+            train, valid = cut_in_two(reading(texts), int(reading.length(texts) * (1 - valid_fraction)), border)
+        trained = TokenFile(encoder, train, lambda found: (choose or _same)(reading.vocabulary(found)))
+        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid))
     _check_length(corpus)
-    if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
-        raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
     _check_known(corpus, vocabulary is not None)
     if reading.changed:
         ends = f"{reading.changed:,} line end{'s' * (reading.changed != 1)}"
         notify(f'{ends} of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.')
-    num_tokens = len(corpus.vocabulary)
-    if vocabulary is None and max_vocab is None and num_tokens == DEFAULT_MAX_VOCAB and corpus.train_unknown:
-        notify(
-            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {corpus.train_unknown:,} others of "
-            "the training text become <unk>; set max_vocab for more or fewer."
-        )
-    elif vocabulary is not None and corpus.train_unknown > UNKNOWN_TOLD * corpus.train_tokens:
-        share = 100 * corpus.train_unknown / corpus.train_tokens
-        notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
+    is_given = vocabulary is not None or choose is not None
+    _tell_unknown(corpus, is_given, not is_given and max_vocab is None, notify)
     return corpus
 
 
@@ -158,6 +141,8 @@ def _check_length(corpus: Corpus) -> None:
 
 def _check_known(corpus: Corpus, given: bool) -> None:
     """Raise TextError if nearly all of the training text is unknown to the vocabulary, which may have been given."""
+    if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
+        raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
     unknown, tokens = corpus.train_unknown, corpus.train_tokens
     if unknown > MOST_UNKNOWN * tokens:
         found = f"{unknown:,} of the training text's {tokens:,} tokens are not in the vocabulary"
@@ -168,7 +153,25 @@ def _check_known(corpus: Corpus, given: bool) -> None:
         )
 
 
-def _check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
+def _same(found: Vocabulary) -> Vocabulary:
+    """Return the vocabulary itself."""
+    return found
+
+
+def _tell_unknown(corpus: Corpus, is_given: bool, is_default: bool, notify: Callable[[str], None]) -> None:
+    """Tell that many tokens are not in a vocabulary that is given, or that the room that there is by default is full."""
+    unknown, num_tokens = corpus.train_unknown, len(corpus.vocabulary)
+    if is_default and num_tokens == DEFAULT_MAX_VOCAB and unknown:
+        notify(
+            f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {unknown:,} others of "
+            "the training text become <unk>; set max_vocab for more or fewer."
+        )
+    elif is_given and unknown > UNKNOWN_TOLD * corpus.train_tokens:
+        share = 100 * unknown / corpus.train_tokens
+        notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
+
+
+def check_ends(vocabulary: Vocabulary, documents: str | None) -> None:
     """Raise ConfigError unless the vocabulary has a token <end> where there are documents, and only there."""
     if vocabulary.ends and documents is None:
         raise ConfigError("documents must say what a text of its own is: the vocabulary has a token <end> for them.")
@@ -204,17 +207,17 @@ class _Reading:
         texts = read_documents(sources, self.level, self.documents, self.encoding)
         return map(self._translated, texts) if self.newline == "lf" else texts
 
+    def vocabulary(self, found: Vocabulary) -> Vocabulary:
+        """Return the vocabulary for a text that is read so."""
+        return found if found.newline == self.newline else replace(found, newline=self.newline)
+
+    def length(self, sources: list[Source]) -> int:
+        """Count what is to be cut in two: characters (bytes at byte level), or documents."""
+        return sum(map(len, replace(self)(sources)))
+
     def _translated(self, texts: list) -> list:
         """Translate documents, each a text of its own."""
         return [text[:0].join(translated([text], self._count)) for text in texts]
 
     def _count(self, ends: int) -> None:
         self.changed += ends
-
-
-def _learned(learner: SubwordLearner, chunks: Iterable) -> Vocabulary:
-    """Learn the sub-words of a text: its chunks, or lists of documents."""
-    for chunk in chunks:
-        for text in [chunk] if isinstance(chunk, str) else chunk:
-            learner.count(text)
-    return learner.vocabulary()

@@ -1,40 +1,35 @@
 """Counting: a text encoded before its vocabulary is known, so that it is read once for both.
 
-Every token gets a provisional id where it first occurs, behind those of <unk> and <end>, which are the vocabulary's.
-Once all have been counted the vocabulary is chosen, and a table takes the provisional ids to its own.
+Every token gets a provisional id where it first occurs, behind those of <unk> and <end>. Once all have been counted the
+vocabulary is chosen, and a table takes the provisional ids to its own. (What is counted may be more than a token: the
+pieces that sub-words are learned from are, and each becomes several ids.)
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import chain, compress, count
+from collections.abc import Callable, Sequence
+from itertools import chain, compress, count, repeat
+from typing import ClassVar
 
 import numpy as np
 
 from nblstm.kernels.packed import indices
-from nblstm.text.vocabulary import (
-    END,
-    NUM_CODE_POINTS,
-    PATTERNS,
-    UNK,
-    Characters,
-    Vocabulary,
-    Words,
-    checked,
-    code_points,
-    num_items,
-)  # fmt: skip
+from nblstm.text.strings import checked, code_points, num_items
+from nblstm.text.vocabulary import END, NUM_CODE_POINTS, PATTERNS, UNK, Characters, Vocabulary, Words
 
 
 class TokenCounter(ABC):
     """Encodes and counts the tokens of a text as they come; `vocabulary()` chooses among them. Made by `token_counter`.
 
-    unk_id, end_id: as a vocabulary's. dtype: the smallest unsigned integer type that holds every provisional id so far.
+    end_id: the provisional id of <end>, None where texts have no ends. dtype: the smallest unsigned integer type that
+    holds every provisional id so far. one_to_one: whether each becomes one id of the vocabulary.
     """
 
     unk_id = 0
+    one_to_one: ClassVar[bool] = True
 
     def __init__(self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool) -> None:
         self.tokenizer, self.min_count, self.max_vocab, self.ends = tokenizer, min_count, max_vocab, ends
@@ -74,16 +69,17 @@ class TokenCounter(ABC):
     def vocabulary(self) -> Vocabulary:
         """Choose the vocabulary of what has been counted; see `Vocabulary.build`."""
 
-    def final_ids(self, vocabulary: Vocabulary) -> np.ndarray:
-        """Return the id in a chosen vocabulary of every provisional one, (provisional ids,) of its dtype."""
+    def final_ids(self, vocabulary: Vocabulary) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what takes provisional ids (ids,) to those in a vocabulary that has been chosen, of its dtype."""
         table, first = np.zeros(len(self), vocabulary.dtype), len(self.specials)  # what was not chosen is <unk>, 0
-        table[:first] = np.arange(first)
-        table[self._places(vocabulary.tokens[first:])] = np.arange(first, len(vocabulary))
-        return table
+        places = self._places(vocabulary.tokens[first:])
+        table[places] = np.arange(first, len(vocabulary))
+        table[:first] = np.arange(first)  # where tokens of the vocabulary that were not counted have gone, too
+        return table.__getitem__
 
     @abstractmethod
     def _places(self, tokens: Sequence[str]) -> np.ndarray:
-        """Find the provisional ids of tokens, (tokens,) integers."""
+        """Find the provisional ids of tokens, (tokens,) integers; 0 for those that have none."""
 
     def _most_frequent(self, tokens: Sequence[str]) -> list[str]:
         """Select by min_count and max_vocab, by falling count, then by code point.
@@ -135,10 +131,13 @@ class CharacterCounter(TokenCounter):
 
 
 class WordCounter(TokenCounter):
-    """Counts words."""
+    """Counts the matches of a pattern: words, by the tokenizer's."""
 
-    def __init__(self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool) -> None:
+    def __init__(
+        self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool, pattern: re.Pattern[str] | None = None
+    ) -> None:
         super().__init__(tokenizer, min_count, max_vocab, ends)
+        self._pattern = pattern or PATTERNS[tokenizer]
         # word -> provisional id, given when it is first asked for
         self._ids: defaultdict[str, int] = defaultdict(count(len(self.specials)).__next__)
         self._ids.update(dict.fromkeys(self.specials, self.unk_id))  # WikiText spells its unknown words so
@@ -147,17 +146,21 @@ class WordCounter(TokenCounter):
         return len(self._ids)
 
     def _encode_all(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        words = list(map(PATTERNS[self.tokenizer].findall, texts))
+        words = list(map(self._pattern.findall, texts))
         lengths = num_items(words)
         ids = np.fromiter(map(self._ids.__getitem__, chain.from_iterable(words)), np.int64, count=int(lengths.sum()))
         return ids.astype(self.dtype), lengths
 
+    def _words(self) -> list[str]:
+        """List what has been counted, by provisional id, without the specials."""
+        return list(self._ids)[len(self.specials) :]
+
     def vocabulary(self) -> Vocabulary:
-        kept = self._most_frequent(list(self._ids)[len(self.specials) :])
+        kept = self._most_frequent(self._words())
         return Words((*self.specials, *kept), self.tokenizer, self.ends)
 
     def _places(self, tokens: Sequence[str]) -> np.ndarray:
-        return np.fromiter(map(self._ids.__getitem__, tokens), np.intp, count=len(tokens))
+        return np.fromiter(map(self._ids.get, tokens, repeat(0)), np.intp, count=len(tokens))
 
 
 COUNTERS: dict[str, type[TokenCounter]] = {"char": CharacterCounter, "word": WordCounter}

@@ -11,7 +11,8 @@ from nblstm import checks
 from nblstm.arrays import converting, refuse_masked
 from nblstm.config import MAX_TOKENS, PADDINGS
 from nblstm.errors import ConfigError, TextError
-from nblstm.text.vocabulary import Vocabulary, checked
+from nblstm.text.strings import checked
+from nblstm.text.vocabulary import Vocabulary
 
 
 def texts_to_sequences(vocabulary: Vocabulary, texts: Iterable[str]) -> list[list[int]]:

@@ -148,7 +148,7 @@ def texts_in(paths: Paths, include: str, level: str, notify: Callable[[str], Non
 
 def _begin(source: Source) -> bytes:
     """The first BEGIN bytes of a file."""
-    return next(blocks_of(source), b"")[:BEGIN]
+    return next(blocks_of(source, BEGIN), b"")
 
 
 def _file_source(path: Path) -> Source:
@@ -190,11 +190,11 @@ def _unreadable(name: Any, error: OSError) -> TextError:
 # ---- sources -> bytes and text
 
 
-def blocks_of(source: Source) -> Iterator[bytes]:
-    """Read the bytes of one file, up to CHUNK at a time. TextError if they are others than the last time."""
+def blocks_of(source: Source, size: int | None = None) -> Iterator[bytes]:
+    """Read the bytes of one file, up to `size` (CHUNK) at a time. TextError if they are others than the last time."""
     try:
         with source.open() as stream:
-            for number, block in enumerate(iter(partial(stream.read, CHUNK), None)):
+            for number, block in enumerate(iter(partial(stream.read, size or CHUNK), None)):
                 _check_unchanged(source, number, block)
                 if not block:
                     return

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -25,8 +25,11 @@ import numpy as np
 
 from nblstm.config.text import DEFAULT_SUBWORDS
 from nblstm.errors import ConfigError, ModelFileError
+from nblstm.kernels.packed import indices
+from nblstm.text.counting import WordCounter
 from nblstm.text.decoders import TokenDecoder, Utf8Decoder
-from nblstm.text.vocabulary import END, Bytes, Vocabulary, checked, utf8
+from nblstm.text.strings import checked, utf8
+from nblstm.text.vocabulary import END, Bytes, Vocabulary
 
 PIECE = re.compile(r" ?\w(?:\w|['’](?=\w)){0,31}| ?[^\w\s]{1,32}|\s")  # every character belongs to exactly one match
 MOST_BYTES = 256  # of a token; a piece has at most 33 characters of 4 bytes
@@ -122,30 +125,43 @@ def join(parts: list[bytes], ranks: Ranks) -> list[bytes]:
     return parts
 
 
-class SubwordLearner:
+class SubwordLearner(WordCounter):
     """Counts the pieces of a text; `vocabulary()` learns tokens from them. Made by `Vocabulary.counter`."""
+
+    one_to_one = False
 
     def __init__(self, tokenizer: str, min_count: int, max_vocab: int | None, ends: bool) -> None:
         """max_vocab: most tokens; None: DEFAULT_SUBWORDS. min_count: a token joins so many pairs at least, and LEAST_PAIRS."""
-        self.tokenizer, self.least, self.ends = tokenizer, max(LEAST_PAIRS, min_count), ends
-        self.specials = (*Bytes.TOKENS, END) if ends else Bytes.TOKENS
+        super().__init__(tokenizer, min_count, max_vocab, ends, PIECE)
+        self.least, self.first = max(LEAST_PAIRS, min_count), (*Bytes.TOKENS, END) if ends else Bytes.TOKENS
         most = DEFAULT_SUBWORDS if max_vocab is None else max_vocab
-        self.room = most - len(self.specials)
+        self.room = most - len(self.first)
         if self.room < 0:
-            raise ConfigError(f"max_vocab must be at least {len(self.specials)} at level subword, got {most!r:.40}.")
-        self._pieces: Counter[str] = Counter()
-
-    def count(self, text: str) -> None:
-        """Count the pieces of a text, or of a part of it that begins and ends between two tokens."""
-        self._pieces.update(PIECE.findall(checked(text, str)))
+            raise ConfigError(f"max_vocab must be at least {len(self.first)} at level subword, got {most!r:.40}.")
 
     def vocabulary(self) -> Vocabulary:
         """Learn the tokens from what has been counted."""
-        pieces = list(self._pieces.items())
+        pieces = list(zip(self._words(), self._counts[len(self.specials) :].tolist()))
         if len(pieces) > LEARNED_FROM:
             pieces = sorted(pieces, key=lambda item: (-item[1], item[0]))[:LEARNED_FROM]
         joint = [token.decode("latin-1") for token in _Learning(pieces).run(self.room, self.least)]
-        return Subwords((*self.specials, *joint), self.tokenizer, self.ends)
+        return Subwords((*self.first, *joint), self.tokenizer, self.ends)
+
+    def final_ids(self, vocabulary: Vocabulary) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what puts a piece's tokens, ids of a vocabulary that has been chosen, in the place of its provisional id."""
+        ids, lengths = vocabulary.encode_all(self._words())
+        if vocabulary.end_id is not None:
+            ids, lengths = np.insert(ids, 0, vocabulary.end_id), np.insert(lengths, 0, 1)
+        lengths = np.insert(lengths, 0, 0)  # nothing is <unk>
+        ends = np.cumsum(lengths)
+
+        def in_tokens(pieces: np.ndarray) -> np.ndarray:
+            counts = indices(lengths[pieces])
+            # token k of a piece is ids[end - count + k]
+            places = np.arange(counts.sum()) + np.repeat(ends[pieces] - np.cumsum(counts), counts)
+            return ids[places]
+
+        return in_tokens
 
 
 class _Learning:

@@ -9,6 +9,7 @@ import hashlib
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,26 +31,30 @@ class TokenFile:
     digest: hash of the ids, bytes. As <end> stands nowhere else, it tells the offsets apart too.
     """
 
-    def __init__(self, encoder: Vocabulary | TokenCounter, chunks: Iterable) -> None:
+    def __init__(
+        self,
+        encoder: Vocabulary | TokenCounter,
+        chunks: Iterable,
+        choose: Callable[[Vocabulary], Vocabulary] = lambda found: found,
+    ) -> None:
         """Encode the chunks (lists of documents if there is an <end>), each read once. TextError if there is no room.
 
-        encoder: a vocabulary, or what counts the tokens for a new one, which is then chosen.
+        encoder: a vocabulary, or what counts the tokens for a new one. choose: makes another of that which was found.
         """
-        self.characters = self.unknown = 0
-        self._hash, self._unk_id = hashlib.blake2b(), encoder.unk_id
-        steps = [np.zeros(1, np.int64)]  # before the first document none
-        encoded = self._stream(encoder, chunks) if encoder.end_id is None else self._documents(encoder, chunks, steps)
+        self.characters = self.unknown = self._count = 0
+        self._hash, self._ends = hashlib.blake2b(), [np.empty(0, np.int64)]
+        encoded = self._stream(encoder, chunks) if encoder.end_id is None else self._documents(encoder, chunks)
         with sources.disk_room(), tempfile.TemporaryFile() as file:
             if isinstance(encoder, TokenCounter):
-                self.vocabulary = self._counted(encoder, encoded, file)
+                self._count_and_write(encoder, encoded, choose, file)
             else:
-                self.vocabulary = encoder
+                self.vocabulary = choose(encoder)
                 file.writelines(self._recorded(ids).data for ids in encoded)
             file.flush()
             size = file.tell()
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
         self.ids = np.frombuffer(self._map or b"", self.vocabulary.dtype)
-        self.offsets = None if encoder.end_id is None else np.cumsum(np.concatenate(steps))
+        self.offsets = None if self.vocabulary.end_id is None else np.concatenate(self._ends)
         self.digest = self._hash.digest()
 
     def _stream(self, encoder: Vocabulary | TokenCounter, chunks: Iterable) -> Iterator[np.ndarray]:
@@ -57,33 +62,42 @@ class TokenFile:
             self.characters += len(chunk)
             yield encoder.encode(chunk)
 
-    def _documents(
-        self, encoder: Vocabulary | TokenCounter, chunks: Iterable[list], steps: list[np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """Give an <end>, then each document's ids and an <end>, their number added to steps; not of empty ones."""
+    def _documents(self, encoder: Vocabulary | TokenCounter, chunks: Iterable[list]) -> Iterator[np.ndarray]:
+        """Give an <end>, then each document's ids and an <end>; nothing for empty ones."""
         yield np.array([encoder.end_id], encoder.dtype)
         for texts in chunks:
             self.characters += sum(map(len, texts))
             ids, lengths = encoder.encode_all(texts)
-            lengths = lengths[lengths > 0]
-            steps.append(lengths + 1)
             end: Any = encoder.end_id
-            yield np.insert(ids, np.cumsum(lengths), end)
+            yield np.insert(ids, np.cumsum(lengths[lengths > 0]), end)
 
-    def _counted(self, counter: TokenCounter, encoded: Iterable[np.ndarray], file: BinaryIO) -> Vocabulary:
-        """Write provisional ids to the file, choose the vocabulary, and put its ids in their place."""
-        provisional = _IdFile(file)
-        for ids in encoded:
-            provisional.append(ids)
-        vocabulary = counter.vocabulary()
-        final_ids = counter.final_ids(vocabulary)
-        provisional.rewrite(final_ids.dtype, lambda ids: self._recorded(final_ids[ids]))
-        return vocabulary
+    def _count_and_write(
+        self,
+        counter: TokenCounter,
+        encoded: Iterable[np.ndarray],
+        choose: Callable[[Vocabulary], Vocabulary],
+        file: BinaryIO,
+    ) -> None:
+        """Write provisional ids down, choose the vocabulary, and write its ids to the file, in their place if they fit."""
+        with nullcontext(file) if counter.one_to_one else tempfile.TemporaryFile() as place:
+            provisional = _IdFile(place)
+            for ids in encoded:
+                provisional.append(ids)
+            self.vocabulary = choose(counter.vocabulary())
+            final_ids = counter.final_ids(self.vocabulary)
+            if counter.one_to_one:
+                provisional.widen(self.vocabulary.dtype)
+                provisional.rewrite(self.vocabulary.dtype, lambda ids: self._recorded(final_ids(ids)))
+            else:
+                file.writelines(self._recorded(final_ids(ids)).data for ids in provisional.blocks())
 
     def _recorded(self, ids: np.ndarray) -> np.ndarray:
-        """Count the unknown ones of ids as they are written, and hash them."""
-        if self._unk_id is not None:
-            self.unknown += int(np.count_nonzero(ids == self._unk_id))
+        """Hash ids as they are written, count the unknown ones, and note where each <end> stands."""
+        if self.vocabulary.unk_id is not None:
+            self.unknown += int(np.count_nonzero(ids == self.vocabulary.unk_id))
+        if self.vocabulary.end_id is not None:
+            self._ends.append(self._count + np.flatnonzero(ids == self.vocabulary.end_id))
+        self._count += len(ids)
         self._hash.update(ids.data)
         return ids
 
@@ -110,10 +124,25 @@ class _IdFile:
 
     def append(self, ids: np.ndarray) -> None:
         """Write ids behind the others, which become as wide as these are."""
-        if ids.dtype.itemsize > self.dtype.itemsize:
-            self.rewrite(ids.dtype, lambda block: block.astype(ids.dtype))
+        self.widen(ids.dtype)
         self.file.write(ids.astype(self.dtype, copy=False).data)
         self.count += len(ids)
+
+    def widen(self, dtype: np.dtype) -> None:
+        """Make all ids as wide as a type, unless they are."""
+        if dtype.itemsize > self.dtype.itemsize:
+            self.rewrite(dtype, lambda block: block.astype(dtype))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Read all ids, CHUNK at a time."""
+        self.file.seek(0)
+        for start in range(0, self.count, sources.CHUNK):
+            yield self._block(start)
+
+    def _block(self, start: int) -> np.ndarray:
+        """Read up to CHUNK ids from here on, which are number `start` and those behind it."""
+        size = min(sources.CHUNK, self.count - start)
+        return np.frombuffer(self.file.read(size * self.dtype.itemsize), self.dtype)
 
     def rewrite(self, dtype: np.dtype, change: Callable[[np.ndarray], np.ndarray]) -> None:
         """Put change(ids), of dtype, in the place of all ids, CHUNK at a time; in order, unless they become wider."""
@@ -121,9 +150,9 @@ class _IdFile:
         starts = range(0, self.count, sources.CHUNK)
         for start in reversed(starts) if new > old else starts:  # nothing is overwritten before it is read
             self.file.seek(start * old)
-            block = self.file.read(min(sources.CHUNK, self.count - start) * old)
+            block = self._block(start)
             self.file.seek(start * new)
-            self.file.write(change(np.frombuffer(block, self.dtype)).data)
+            self.file.write(change(block).data)
         self.file.seek(self.count * new)
         self.file.truncate()
         self.dtype = dtype

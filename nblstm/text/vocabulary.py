@@ -27,7 +27,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,13 +36,13 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.config.text import LEVELS, NEWLINES, TOKENIZERS
-from nblstm.errors import ConfigError, ModelFileError, NblstmError, TextError
+from nblstm.errors import ConfigError, ModelFileError, NblstmError
 from nblstm.text.decoders import SpacingDecoder, TokenDecoder, Utf8Decoder
 from nblstm.text.lines import normalized, translated
+from nblstm.text.strings import checked, code_points, num_items, utf8
 
 if TYPE_CHECKING:
     from nblstm.text.counting import TokenCounter
-    from nblstm.text.subwords import SubwordLearner
 
 UNK = "<unk>"
 END = "<end>"
@@ -128,11 +128,10 @@ class Vocabulary(ABC):
     @staticmethod
     def counter(
         level: str, tokenizer: str = "default", min_count: int = 1, max_vocab: int | None = None, ends: bool = False
-    ) -> TokenCounter | SubwordLearner | Vocabulary:
+    ) -> TokenCounter | Vocabulary:
         """Make the counter that encodes a text while its vocabulary is being built, as `build` builds it.
 
-        At byte level that is the vocabulary itself, which nothing is counted for. Of sub-words it is what learns them:
-        it cannot encode. ConfigError as `build`.
+        At byte level that is the vocabulary itself, which nothing is counted for. ConfigError as `build`.
         """
         from nblstm.text.counting import COUNTERS
 
@@ -383,36 +382,3 @@ def check_vocabulary(kind: type, config: Any, vocabulary: Any) -> Any:
         raise ConfigError(f"vocab_size is {config.vocab_size}, but the vocabulary has {len(vocabulary)} tokens.")
     config.check_level(vocabulary.level)
     return config
-
-
-def num_items(items: Sequence[Sized]) -> np.ndarray:
-    """Count the items of each, (items,) int64."""
-    return np.fromiter(map(len, items), np.int64, count=len(items))
-
-
-def checked(text: Any, kind: type | tuple[type, ...] = (str, bytes)) -> Any:
-    """Return the text. TextError if it is none of this kind."""
-    if not isinstance(text, kind):
-        raise TextError(f"a text must be a string, got {type(text).__name__}.")
-    return text
-
-
-def utf8(text: str | bytes) -> bytes:
-    """Return the text's UTF-8 encoding, lone surrogates included; bytes as they are."""
-    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-
-
-def num_characters(text: str | bytes) -> int:
-    """Count the characters of a text: code points, of bytes those of the UTF-8 text that they are.
-
-    Of bytes every one that does not go on with a character (0x80 to 0xBF do) counts as one, so the counts of pieces add
-    up wherever they are cut; where bytes are not UTF-8, this is what is counted.
-    """
-    if isinstance(text, str):
-        return len(text)
-    return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
-
-
-def code_points(text: str) -> np.ndarray:
-    """Return the text's code points, (len(text),) uint32; lone surrogates included."""
-    return np.frombuffer(checked(text, str).encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))

@@ -5,78 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nblstm.config import Recipe, is_number
+from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
-from nblstm.files.fields import AMOUNT, COUNT, Rule, fault, optional
+from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
-from nblstm.scoring import validation_loss
 from nblstm.text.batches import Chunk, Epochs
 from nblstm.training import optimizers, schedules
 from nblstm.training.optimizers import make_optimizer
+from nblstm.training.report import BEST_MEASURES, Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
-BEST_MEASURES = Rule(
-    "an object of finite numbers", lambda value: isinstance(value, dict) and all(map(is_number, value.values()))
-)
-
-
-class Validation(NamedTuple):
-    """What a validation has found: value, least where the network is best, and the measures that are shown.
-
-    measures: "loss", the mean of a target in nats, and by name what else a task measures.
-    """
-
-    value: float
-    measures: dict[str, float]
-
-
-Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], Validation | None]  # (network, validation, stop)
-
-
 PLACE = {  # where training stands, as it is stored
     **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
     "best_loss": optional(AMOUNT), "seconds": AMOUNT,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Report:
-    """Progress and loss of training after an update or, where `validated` is set, after a validation."""
-
-    step: int  # updates made
-    epoch: float  # passes over the training text, with a fraction
-    progress: float  # share of the training that is done, in [0, 1]
-    tokens: int  # tokens read
-    seconds: float  # spent training and validating, over all sessions of the run; of each but its first update
-    seconds_left: float | None  # estimate; None before there is one
-    tokens_per_second: float  # of the updates, smoothed
-    lr: float  # learning rate of the last update
-    loss: float  # of the last update's chunk, nats per token
-    smooth_loss: float  # loss, averaged over about the last 50 updates
-    gradient_norm: float  # before clipping
-    validated: bool = False  # an epoch (or the training) has ended, or the validation text was read inside of one
-    valid_loss: float | None = None  # nats per token; None without a validation text
-    improved: bool = False  # the validation is the best so far; without a validation text, always
-    sample: str | None = None  # what the model then wrote, where a session was asked for it
-    measures: Mapping[str, float] = field(default_factory=dict)  # what else the task measures in validation
-
-    def __repr__(self) -> str:
-        valid = "" if self.valid_loss is None else f", validation loss {self.valid_loss:.4f}{' (best)' * self.improved}"
-        pace = f"{self.tokens_per_second:,.0f} tokens a second"
-        return f"<Report: step {self.step:,}, epoch {self.epoch:.2f}, loss {self.smooth_loss:.4f}{valid}, {pace}>"
 
 
 class Trainer:
@@ -422,12 +376,6 @@ class Trainer:
 def _clock() -> float:
     """Return seconds of a clock that stands still while kernels are compiled."""
     return time.perf_counter() - compiled_seconds()
-
-
-def by_loss(network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> Validation | None:
-    """Measure the loss alone."""
-    loss = validation_loss(network, valid, stop)
-    return None if loss is None else Validation(loss, {"loss": loss})
 
 
 def check_facts(facts: dict[str, Any], config: Recipe) -> None:

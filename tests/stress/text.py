@@ -25,7 +25,8 @@ from nblstm.text import sources
 from nblstm.text.corpus import load_corpus
 from nblstm.text.lines import lines, lines_with_ends, normalized, unsplit, without_end
 from nblstm.text.reading import read_text
-from nblstm.text.vocabulary import PATTERNS, Bytes, num_characters
+from nblstm.text.strings import num_characters
+from nblstm.text.vocabulary import PATTERNS, Bytes
 
 
 def check(holds, *what):

@@ -34,9 +34,11 @@ from nblstm.tasks.classification.training import (
 )
 from nblstm.tasks.estimator import Estimator, model_from, run_to_end
 from nblstm.tasks.run import sized
+from nblstm.text.strings import checked
 from nblstm.text.vectors import read_vectors
-from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
-from nblstm.training.trainer import Report, Trainer
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 
 class TextClassifier(Estimator):

@@ -19,7 +19,7 @@ from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.vectors import WordVectors, place_vectors
 from nblstm.text.vocabulary import Vocabulary
-from nblstm.training.trainer import Validation
+from nblstm.training.report import Validation
 
 EMBEDDING_SCALE = 0.1  # standard deviation of the numbers of a new embedding
 

@@ -23,7 +23,7 @@ from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
-from nblstm.text.vocabulary import checked
+from nblstm.text.strings import checked
 
 if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
     from typing_extensions import Unpack

@@ -19,17 +19,12 @@ from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
 from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, text_of
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.buckets import padding
-from nblstm.text.corpus import Corpus, load_corpus
+from nblstm.text.corpus import Corpus, check_ends, load_corpus
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
 from nblstm.training.text_trainer import fitted, make_trainer
 from nblstm.training.trainer import Trainer
-
-
-def reading_as(known: Vocabulary, reading: TextConfig) -> TextConfig:
-    """Return the text's settings for a vocabulary that grows: its own but for which tokens it takes."""
-    return text_of(known, replace(reading, min_count=1, max_vocab=None))
 
 
 class LanguageRun(TaskRun):
@@ -78,17 +73,22 @@ class LanguageRun(TaskRun):
         """Return the text's settings for a vocabulary that is given. ConfigError if they ask for another one."""
         return text_of(known, reading)
 
-    def extended(
-        self, known: Vocabulary, reading: TextConfig, places: Places, notify: Notify
-    ) -> tuple[Vocabulary, TextConfig]:
-        """Return the vocabulary with the text's other tokens behind its own, chosen by min_count and max_vocab."""
-        how = replace(reading_as(known, reading), min_count=reading.min_count, max_vocab=None)
-        found = self.read(places, how, None, None, lambda message: None).vocabulary
-        new = [token for token in found.tokens if token not in set(known.tokens)]
-        room = None if reading.max_vocab is None else max(0, reading.max_vocab - len(known))
-        larger = replace(known, tokens=(*known.tokens, *new[:room]))
-        notify(f"the vocabulary grows by {len(larger) - len(known):,} tokens to {len(larger):,}.")
-        return larger, reading_as(known, reading)
+    def read_growing(
+        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary, notify: Notify
+    ) -> tuple[Corpus, TextConfig]:
+        """Load the corpus with the text's other tokens behind the vocabulary's, chosen by min_count and max_vocab."""
+        check_ends(known, reading.documents)
+
+        def grown(found: Vocabulary) -> Vocabulary:
+            old, room = set(known.tokens), None if reading.max_vocab is None else max(0, reading.max_vocab - len(known))
+            new = [token for token in found.tokens if token not in old]
+            larger = replace(known, tokens=(*known.tokens, *new[:room]))
+            notify(f"the vocabulary grows by {len(larger) - len(known):,} tokens to {len(larger):,}.")
+            return larger
+
+        stored = text_of(known, replace(reading, min_count=1, max_vocab=None))
+        how = replace(stored, min_count=reading.min_count)
+        return self.read(places, how, recipe, None, notify, choose=grown), stored
 
     def check_known(self, known: Vocabulary, shape: TokenStackConfig, reading: TextConfig, recipe: TrainConfig) -> None:
         """Raise ConfigError unless network, training and text fit the vocabulary."""

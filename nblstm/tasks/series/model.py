@@ -23,7 +23,8 @@ from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Train
 from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
 from nblstm.tasks.series.network import series_network
 from nblstm.text.batches import Chunk
-from nblstm.training.trainer import Report, Trainer
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 FORECAST_NUMBERS = 10_000_000  # that one call of `forecast` returns at most
 

@@ -16,7 +16,8 @@ from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.settings import TaggedTextConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets, best_boundaries, rows_of
-from nblstm.text.vocabulary import Vocabulary, code_points, num_items
+from nblstm.text.strings import code_points, num_items
+from nblstm.text.vocabulary import Vocabulary
 
 DIGIT = re.compile(r"\d")
 

@@ -25,9 +25,11 @@ from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger
 from nblstm.tasks.tagging.settings import GIVEN_BY_DATA, TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import rewritten, scheme_of
 from nblstm.tasks.tagging.training import TaggedCorpus, TaggedPart, corpus_of, tagger_facts, tagger_trainer
+from nblstm.text.strings import checked
 from nblstm.text.vectors import read_vectors
-from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
-from nblstm.training.trainer import Report, Trainer
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 
 class Tagger(Estimator):

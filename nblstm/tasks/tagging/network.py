@@ -21,7 +21,7 @@ from nblstm.tasks.tagging.measures import TagCounts
 from nblstm.tasks.tagging.spans import allowed_chain
 from nblstm.text.batches import Chunk
 from nblstm.text.vectors import WordVectors, place_vectors
-from nblstm.training.trainer import Validation
+from nblstm.training.report import Validation
 
 WORD_SCALE = 0.1  # standard deviation of the numbers of a new word's vector
 

@@ -35,9 +35,11 @@ from nblstm.tasks.translation.pairs import (
 from nblstm.tasks.translation.settings import TRANSLATOR_SETTINGS, PairedTextConfig
 from nblstm.tasks.translation.training import PAIRS_AT_ONCE, PairedCorpus, translator_facts, translator_trainer
 from nblstm.tasks.translation.writing import Translation, source_tokens, write_translations
+from nblstm.text.strings import checked
 from nblstm.text.vectors import WordVectors, read_vectors
-from nblstm.text.vocabulary import Vocabulary, check_vocabulary, checked
-from nblstm.training.trainer import Report, Trainer
+from nblstm.text.vocabulary import Vocabulary, check_vocabulary
+from nblstm.training.report import Report
+from nblstm.training.trainer import Trainer
 
 FEW = 20  # sources that NumPy translates before numba is there
 

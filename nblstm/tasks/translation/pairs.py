@@ -13,7 +13,8 @@ from nblstm.tasks.classification.batches import as_read
 from nblstm.tasks.translation.batches import Encoded, Sources, Vectors, encoded_sources, encoded_targets
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.tasks.translation.settings import PairedTextConfig
-from nblstm.text.vocabulary import Vocabulary, checked
+from nblstm.text.strings import checked
+from nblstm.text.vocabulary import Vocabulary
 
 PairsOfTexts = tuple[list[str] | np.ndarray, list[str]]
 Vocabularies = tuple[Vocabulary | None, Vocabulary]  # of sources, None for vectors, and of targets

@@ -25,7 +25,8 @@ from nblstm.tasks.translation.writing import write_translations
 from nblstm.text.batches import Chunk
 from nblstm.text.vectors import WordVectors
 from nblstm.text.vocabulary import Vocabulary
-from nblstm.training.trainer import Measure, Trainer, Validation
+from nblstm.training.report import Measure, Validation
+from nblstm.training.trainer import Trainer
 
 PAIRS_AT_ONCE = 64  # pairs
 MEASURED = 1000  # pairs of a validation that are translated

@@ -20,7 +20,8 @@ from nblstm.tasks.window.network import initial_windows, window_network
 from nblstm.text.batches import Chunk
 from nblstm.text.corpus import Corpus
 from nblstm.text.sequences import pad_sequences
-from nblstm.text.vocabulary import Vocabulary, checked, utf8
+from nblstm.text.strings import checked, utf8
+from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.text_trainer import weigh_targets
 from nblstm.training.trainer import Trainer
 
