@@ -26,9 +26,11 @@ from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, Verdict, copy_verdict, fit_verdict
 from nblstm.scoring import VALIDATION_STREAMS, validation_documents, validation_loss, validation_streams
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.text.corpus import named_columns
 from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.reading import read_chunks, read_documents
 from nblstm.text.sources import texts_in
+from nblstm.text.tables import Columns
 from nblstm.text.token_file import TokenFile, fingerprint_of
 
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0, 1.2)
@@ -200,6 +202,7 @@ class _HowRead:
     encoding: str
     documents: str
     include: str
+    columns: Columns | None
 
 
 def _how_read(model: LanguageModel, encoding: str | None, documents: str | None) -> _HowRead:
@@ -209,10 +212,11 @@ def _how_read(model: LanguageModel, encoding: str | None, documents: str | None)
         {name: value for name, value in stored.items() if isinstance(value, str)} if isinstance(stored, dict) else {}
     )
     kind = known.get("documents", "line")
+    chosen = documents or (kind if kind in DOCUMENTS else "line")
+    named = [known.get(name) if chosen == "row" else None for name in ("text_column", "context_column")]
     return _HowRead(
-        encoding or known.get("encoding", "utf-8"), documents or (kind if kind in DOCUMENTS else "line"),
-        known.get("include") or "*",
-    )  # fmt: skip
+        encoding or known.get("encoding", "utf-8"), chosen, known.get("include") or "*", named_columns(chosen, *named)
+    )
 
 
 def _ids(
@@ -226,7 +230,7 @@ def _ids(
     if vocabulary.end_id is None:
         chunks = iter(vocabulary.read_pieces(read_chunks(files, vocabulary.level, how.encoding)))
     else:
-        chunks = read_documents(files, vocabulary.level, how.documents, how.encoding)
+        chunks = read_documents(files, vocabulary.level, how.documents, how.encoding, how.columns)
     ids = TokenFile(vocabulary, chunks).ids
     if len(ids) < 2:
         raise TextError(f"{_named(paths)} has fewer than 2 tokens; the first is given, so there is nothing to score.")

@@ -23,6 +23,7 @@ from nblstm.text.lines import translated
 from nblstm.text.reading import read_chunks, read_documents
 from nblstm.text.sources import AnyPath, Paths, Source, rereadable, texts_in
 from nblstm.text.subwords import SubwordLearner
+from nblstm.text.tables import Columns
 from nblstm.text.token_file import TokenFile, fingerprint_of
 from nblstm.text.vocabulary import Vocabulary
 
@@ -40,9 +41,12 @@ class Corpus:
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
     train_fingerprint: `fingerprint_of` the ids of the training text.
+    contexts: those of the documents, in order; none where they have none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile, contexts: Iterable[str] = ()
+    ) -> None:  # fmt: skip
         self.vocabulary = vocabulary
         self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
         self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown
@@ -51,7 +55,7 @@ class Corpus:
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
         self.train_fingerprint = fingerprint_of(train.digest)
-        self._files = (train, valid)
+        self.contexts, self._files = tuple(sorted(contexts)), (train, valid)
 
     def release(self) -> None:
         """Give back the memory of the ids read so far; call it now and then when going through a large corpus."""
@@ -74,12 +78,16 @@ def load_corpus(
     newline: str | None = None,
     vocabulary: Vocabulary | None = None,
     split_at: str = "token",
+    text_column: str | None = None,
+    context_column: str | None = None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
-    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. include: a pattern of the
-    names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
+    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. text_column: of "row", the
+    column that is the text of a document; context_column: the one that stands above it, in a line of its own.
+    include: a pattern of the names that files in folders have, such as *.txt; but at byte level, those that hold no
+    text are left out.
     newline: "lf" reads CRLF and CR as LF, "keep" as they are; None means "lf", at byte level "keep".
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; of words and sub-words the split moves back to the last border of two
@@ -92,6 +100,7 @@ def load_corpus(
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
+    columns = named_columns(documents, text_column, context_column)
     if vocabulary is None:
         most = DEFAULT_MAX_VOCAB if max_vocab is None and level != "subword" else max_vocab
         encoder = Vocabulary.counter(level, tokenizer, min_count, most, documents is not None)
@@ -99,7 +108,7 @@ def load_corpus(
         _check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
         newline = vocabulary.newline
-    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
+    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"), columns)
     paths, valid_paths = (texts_in(part, include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
@@ -118,7 +127,7 @@ def load_corpus(
         chosen = trained.vocabulary
         if chosen.newline != reading.newline:
             chosen = replace(chosen, newline=reading.newline)
-        corpus = Corpus(chosen, trained, TokenFile(chosen, valid))
+        corpus = Corpus(chosen, trained, TokenFile(chosen, valid), () if columns is None else columns.contexts)
     _check_length(corpus)
     if len(corpus.vocabulary) == (2 if corpus.vocabulary.ends else 1):
         raise TextError("no token of the training text occurs min_count times; lower min_count or add text.")
@@ -136,6 +145,15 @@ def load_corpus(
         share = 100 * corpus.train_unknown / corpus.train_tokens
         notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
     return corpus
+
+
+def named_columns(documents: str | None, text_column: str | None, context_column: str | None) -> Columns | None:
+    """Return the columns that make documents of rows; None for others. ConfigError where one of these lacks the other."""
+    if documents == "row" and text_column is not None:
+        return Columns(text_column, context_column)
+    if documents == "row" or text_column is not None or context_column is not None:
+        raise ConfigError("documents=row and text_column belong together, and context_column to them; give both.")
+    return None
 
 
 def _check_length(corpus: Corpus) -> None:
@@ -195,13 +213,14 @@ class _Reading:
     encoding: str
     documents: str | None
     newline: str
+    columns: Columns | None = None
     changed: int = 0
 
     def __call__(self, sources: list[Source]) -> Iterator:
         if self.documents is None:
             chunks = read_chunks(sources, self.level, self.encoding)
             return translated(chunks, self._count) if self.newline == "lf" else chunks
-        texts = read_documents(sources, self.level, self.documents, self.encoding)
+        texts = read_documents(sources, self.level, self.documents, self.encoding, self.columns)
         return map(self._translated, texts) if self.newline == "lf" else texts
 
     def _translated(self, texts: list) -> list:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nblstm.config import TextConfig, TrainConfig
+from nblstm.config import TrainConfig
 from nblstm.config.runs import RunSettings
+from nblstm.config.text import CorpusConfig
 from nblstm.errors import ConfigError
 from nblstm.tasks.language.config import LanguageConfig
 
@@ -30,5 +31,5 @@ class _LanguageSettings(RunSettings):
 
 
 LANGUAGE_SETTINGS = _LanguageSettings(
-    TextConfig, LanguageConfig, TrainConfig, demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
+    CorpusConfig, LanguageConfig, TrainConfig, demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
 )
