@@ -373,7 +373,13 @@ def contrast(a, b):
 def test_text_is_legible_on_every_background(palette):
     """4.5 to 1 for all text (level AA), 3 to 1 for curves, dots and what marks a verdict."""
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    for background in [palette.paper, palette.card, *theme.surprise_tints(palette), *theme.cell_tints(palette)]:
+    for background in [
+        palette.paper,
+        palette.card,
+        *theme.surprise_tints(palette),
+        *theme.cell_tints(palette),
+        *theme.kind_tints(palette),
+    ]:
         assert contrast(palette.ink, background) >= 4.5, background
     for background in (palette.paper, palette.card):
         assert contrast(palette.soft, background) >= 4.5 and contrast(palette.accent, background) >= 4.5
