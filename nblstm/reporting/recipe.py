@@ -34,6 +34,7 @@ def command_line(model: Any) -> str | None:
     words += _options(_shape(model.config), _shape(type(model.config)(vocab_size=model.config.vocab_size)))
     words += ["--bidirectional"] * (model.config.directions == 2)
     defaults = TrainConfig(optimizer=train.optimizer).to_dict()
+    defaults["even_chunks"] = train.even_chunks  # no option
     limited = dict.fromkeys(RUN_LIMITS) if train.steps or train.minutes else {}
     words += _options(train.to_dict(), {**defaults, "optimizer": TrainConfig.optimizer, **limited})
     return " ".join(words)

@@ -11,6 +11,8 @@ from nblstm.config.text import CorpusConfig
 from nblstm.errors import ConfigError
 from nblstm.tasks.language.config import LanguageConfig
 
+GIVEN_BY_TEXT = frozenset({"vocab_size", "even_chunks"})
+
 
 class _LanguageSettings(RunSettings):
     """The settings of a language model; bidirectional=True is the task "masked"."""
@@ -31,5 +33,9 @@ class _LanguageSettings(RunSettings):
 
 
 LANGUAGE_SETTINGS = _LanguageSettings(
-    CorpusConfig, LanguageConfig, TrainConfig, demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
+    CorpusConfig,
+    LanguageConfig,
+    TrainConfig,
+    given=GIVEN_BY_TEXT,
+    demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0},
 )
