@@ -37,6 +37,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # elsewhere, without dashes -> here: th
     **dict.fromkeys(("n-predict", "predict", "max-new-tokens", "max-tokens", "num-predict", "tokens"), ("-n",)),
     **dict.fromkeys(("start", "start-text", "primetext", "prime", "p", "prefix", "seed-text", "text"), PROMPTS),
     **dict.fromkeys(("f", "file"), ("--prompt-file",)),
+    **dict.fromkeys(("context-label", "context-labels", "label"), ("--context", "--context-column")),
     **dict.fromkeys(("r", "reverse-prompt"), ("--stop",)),
     **dict.fromkeys(("s",), ("--seed",)),
     **dict.fromkeys(("repeat-penalty",), ("--repetition-penalty",)),

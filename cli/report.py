@@ -19,11 +19,11 @@ from nblstm.cli.shown import say
 from nblstm.config import DOCUMENTS
 from nblstm.errors import ConfigError, ReportError
 
-OF_LANGUAGE = ("report", "make_report"), ("page", "render")
 REPORTS = {  # task -> module and name of what makes its report, and of what renders it
-    "language": OF_LANGUAGE,
-    "masked": OF_LANGUAGE,
+    "language": (("report", "make_report"), ("page", "render")),
+    "masked": (("masked_report", "make_masked_report"), ("page", "render")),
     "classification": (("classifier_report", "make_classifier_report"), ("classifier_page", "classifier_page")),
+    "tagging": (("tagger_report", "make_tagger_report"), ("tagger_page", "tagger_page")),
     "translation": (("translator_report", "make_translator_report"), ("translator_page", "translator_page")),
 }
 HTML = (("<!doctype html",), "an HTML page")
@@ -46,6 +46,8 @@ HTML = (("<!doctype html",), "an HTML page")
 )  # fmt: skip
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
+@run_setting("token_column", "Of a tagger's file: the column of the words, from 1 on, or from -1 backwards.")
+@run_setting("tag_column", "And the column of the tags.")
 @click.option("--target", metavar="FILE", type=FILE, help="Of a translator: the targets of --text, line by line.")
 @click.option("--encoding", type=ENCODING, help="Encoding of the texts.  [default: as in training, or utf-8]")
 @click.option("--demo", is_flag=True, help="The text it was trained on is that of nblstm train --demo.")
@@ -54,10 +56,11 @@ def command(context: click.Context, model: str, output: str, demo: bool, **setti
     """Write one HTML page about a model: what it is, learned, writes and looks at, and what to do next.
 
     The page needs no network and no other file. It shows the loss curves if the run's .metrics.csv is beside the model,
-    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. Of a
-    classifier it shows, with labelled texts (--text), the confusion matrix, the calibration and which words moved a
-    decision; of a translator, with pairs (--text), how good it is and where its words came from. An HTML page that is
-    at the output is replaced; any other file there is left alone.
+    and with the training text and an unseen one how well it fits, whether it copies, and what surprises it. (A model that
+    reads both ways writes nothing: its page has no samples.) Of a classifier it shows, with labelled texts (--text), the
+    confusion matrix, the calibration and which words moved a decision; of a translator, with pairs (--text), how good it
+    is and where its words came from; of a tagger, with tagged words (--text), what it finds, confuses and misses. An HTML
+    page that is at the output is replaced; any other file there is left alone.
     """
     from nblstm.reporting.history import read_history
     from nblstm.reporting.metrics import read_metrics

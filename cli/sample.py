@@ -29,6 +29,9 @@ from nblstm.errors import ConfigError, NblstmError
     "--prompt-file", metavar="FILE", type=FILE, help="Go on from the text of a file, or - for standard input."
 )
 @click.option(
+    "--context", metavar="TEXT", help="What to write to, of a model trained with --context-column: a label, say."
+)
+@click.option(
     "--echo/--no-echo", default=None, help="Write the prompt before the text.  [default: echo, except with -n 0]"
 )
 @escape_option
@@ -66,9 +69,9 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @beam_options
 def command(
-    model: str, prompt: str | None, prompt_file: str | None, echo: bool | None, escape: bool, state: str | None,
-    save_state: str | None, stop: tuple[str, ...], until_end: bool, logit_bias: tuple[dict[str, float], ...],
-    novel: tuple[str, ...], output: str | None, json: bool, **settings: Any,
+    model: str, prompt: str | None, prompt_file: str | None, context: str | None, echo: bool | None,
+    escape: bool, state: str | None, save_state: str | None, stop: tuple[str, ...], until_end: bool,
+    logit_bias: tuple[dict[str, float], ...], novel: tuple[str, ...], output: str | None, json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Let a model write. Text goes to stdout as it is made, the prompt first.
 
@@ -89,18 +92,19 @@ def command(
     _check(config, prompt, prompt_file, save_state, novel, output, json, several=len(configs) > 1)
     text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
     loaded = writer(model)
-    warn_of_unknown(loaded, text)
+    read = text if context is None else _in_context(loaded, context, text, state, novel)
+    warn_of_unknown(loaded, read)
     shown = text if (config.n > 0 if echo is None else echo) else ""
     before = None if state is None else loaded.load_state(state)
     corpus = _read(novel, apart=loaded.vocabulary.end_id is not None) if novel else None
     with _going_to(output):
         if search:
-            return write_beam(loaded, text, shown, before, search, scores, json)
+            return write_beam(loaded, read, shown, before, search, scores, json)
         for each in configs:
             if len(configs) > 1 and not json:
                 sys.stdout.write(f"temperature {each.temperature:g}\n")
             asked = {**each.to_dict(), "state": before, "stop": stop, "until_end": until_end}
-            _draw(loaded, text, shown, asked, corpus, save_state, json)
+            _draw(loaded, read, shown, asked, corpus, save_state, json)
 
 
 def _check(
@@ -118,6 +122,13 @@ def _check(
         check_folder(output)
         if os.path.exists(output):
             raise ConfigError(f"{output} exists and is not replaced; choose another -o.")
+
+
+def _in_context(model: Any, context: str, prompt: str, state: str | None, novel: tuple[str, ...]) -> str:
+    """Return the prompt below its context. ConfigError for options that leave no place for one."""
+    if state is not None or novel:
+        raise ConfigError("--context begins a text of its own; leave out --state and --novel.")
+    return model.in_context(context, prompt)
 
 
 @contextmanager

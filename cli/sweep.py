@@ -25,7 +25,7 @@ CHART = "loss.svg"  # in the folder
 CURVES = 8  # that have colours of their own
 WHOLE = {  # options that are one value, commas and all
     "valid", "source", "target", "valid_source", "valid_target", "vectors", "token_weights", "class_weights", "buckets",
-    "include", "encoding", "text_column", "label_column",
+    "include", "encoding", "text_column", "label_column", "context_column",
 }  # fmt: skip
 
 

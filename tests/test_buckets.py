@@ -313,3 +313,21 @@ def test_packed_chunks_hold_every_step_once(most_rows, steps):
     assert found == rows
     assert steps is None or all(size == steps for size in sizes[:-1])
     assert most_rows != 7 or steps or sizes == [1, 2, 3]
+
+
+@each("longest, bptt, expected", [(65, 64, [33, 32]), (64, 64, [64]), (130, 64, [44, 44, 42]), (9, 2, [2, 2, 2, 2, 1])])
+def test_chunks_of_long_documents_are_of_like_lengths(longest, bptt, expected):
+    """As many as bptt calls for, whatever their border; a document a step longer than bptt has no chunk of a single step."""
+    chunks = list(make_buckets([longest] * 3, bptt=bptt, even=True).epoch(0))
+    assert [len(chunk.offsets) - 1 for chunk in chunks] == expected
+    assert [chunk.fresh for chunk in chunks] == [True] + [False] * (len(expected) - 1)
+    assert len(list(make_buckets([longest] * 3, bptt=bptt).epoch(0))) == len(expected)
+
+
+def test_even_chunks_read_every_document_once():
+    """Of unequal lengths: the tokens of all chunks are those of the documents."""
+    ids, offsets = documents([3, 9, 17, 17, 30, 5])
+    chunks = list(Buckets(ids, offsets, (), 8, 3, even=True).epoch(1))
+    read = np.sort(np.concatenate([chunk.targets for chunk in chunks]))
+    np.testing.assert_array_equal(read, np.sort(ids[1:]))
+    assert max(len(chunk.offsets) - 1 for chunk in chunks) <= 8

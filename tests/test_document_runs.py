@@ -125,3 +125,43 @@ def test_documents_are_learnt_to_their_ends():
         file.write("abcd\n" * 300)
     model = nblstm.train("same", **{**TINY, "hidden_size": 16, "dropout": 0.0, "lr": 0.03}, epochs=3)
     assert model.training["valid_loss"] < 0.1
+
+
+def repeated(count, seed=0):
+    """Words of four letters, written four times."""
+    random = np.random.default_rng(seed)
+    return ["".join(random.choice(list("abcdef"), 4)) * 4 for _ in range(count)]
+
+
+def test_documents_a_step_longer_than_a_chunk_are_learnt():
+    """16 letters and an end, 16 steps a chunk: hardly worse than learned whole. (With an update for each single end, after
+    as many epochs, the loss was twice that.)"""
+    settings = {
+        "hidden_size": 24,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "batch_size": 16,
+        "threads": 1,
+        "epochs": 8,
+        "lr": 0.02,
+    }
+    losses = [
+        nblstm.train(texts=repeated(400), output=f"m{bptt}", bptt=bptt, **settings).training["valid_loss"]
+        for bptt in (16, 17)
+    ]
+    assert losses[0] < 1.1 * losses[1]
+
+
+def test_runs_of_before_go_on_with_their_chunks():
+    """A checkpoint that does not speak of even chunks has others; new runs have even ones, and neither is a setting."""
+    from nblstm.files.model_file import load_checkpoint, save_checkpoint
+    from nblstm.tasks.session import Session
+
+    nblstm.train("lines", steps=3, **TINY)
+    tensors, facts = load_checkpoint("model.checkpoint.safetensors")
+    assert facts["config"].pop("even_chunks") is True
+    save_checkpoint("model.checkpoint.safetensors", tensors, facts)
+    with Session.resume("model.safetensors", changes={"steps": 5}) as session:
+        assert session.trainer.source.even is False
+    with pytest.raises(ConfigError, match="even_chunks"):
+        nblstm.train("lines", output="other", even_chunks=True, **TINY)

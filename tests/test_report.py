@@ -93,7 +93,7 @@ def test_a_report_of_the_demo_brings_its_text(command, tmp_path, monkeypatch):
     """--demo is the text of train --demo, with which --corpus makes no sense."""
     monkeypatch.chdir(tmp_path)
     command("train", "--demo", "--hidden-size", 8, "--num-layers", 1, "--steps", 1, "-q")
-    monkeypatch.setattr("nblstm.reporting.report._loss", lambda model, ids: 1.0)
+    monkeypatch.setattr("nblstm.reporting.report.mean_loss", lambda model, ids: 1.0)
     shown = command("report", "--demo", "-n", 5)
     assert shown.code == 0 and "reading the demo text" in shown.err
     assert_refused(command("report", "--demo", "--corpus", "a"), USAGE, "--demo", "--corpus")
@@ -373,7 +373,13 @@ def contrast(a, b):
 def test_text_is_legible_on_every_background(palette):
     """4.5 to 1 for all text (level AA), 3 to 1 for curves, dots and what marks a verdict."""
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    for background in [palette.paper, palette.card, *theme.surprise_tints(palette), *theme.cell_tints(palette)]:
+    for background in [
+        palette.paper,
+        palette.card,
+        *theme.surprise_tints(palette),
+        *theme.cell_tints(palette),
+        *theme.kind_tints(palette),
+    ]:
         assert contrast(palette.ink, background) >= 4.5, background
     for background in (palette.paper, palette.card):
         assert contrast(palette.soft, background) >= 4.5 and contrast(palette.accent, background) >= 4.5
@@ -518,7 +524,7 @@ def test_the_loss_is_the_mean_surprise(tmp_path, documents):
 
 def test_documents_kept_for_validation_are_held_out(tmp_path, monkeypatch):
     """They begin with the end of the last one that was trained on; losses of long texts are those of whole documents."""
-    monkeypatch.setattr("nblstm.reporting.report.EXCERPT_TOKENS", 60)
+    monkeypatch.setattr("nblstm.reporting.texts.EXCERPT_TOKENS", 60)
     (tmp_path / "text.txt").write_text("".join(f"line {k} of many\n" for k in range(1000)))
     model = nblstm.train(tmp_path / "text.txt", tmp_path / "m.safetensors", hidden_size=8, steps=2, documents="line")
     report = make_report(tmp_path / "m.safetensors", model, corpus=[str(tmp_path / "text.txt")], n=20)

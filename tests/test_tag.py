@@ -95,7 +95,7 @@ def test_a_run_goes_on_and_starts_from_a_model(folder, command):
     ("x", ["tag", "bad.conll", "--token-column", "0"], USAGE, ["--token-column must be"]),
     ("x", ["train", "places.conll", *SMALL, "--head", "cell"], USAGE, ["--head must be one of crf, softmax"]),
     ("x", ["train", "places.conll", *SMALL, "--bptt", "3"], USAGE, ["bptt"]),
-    ("x", ["score", "bad.conll"], FAILURE, ["tagger of words"]), ("x", ["report"], USAGE, ["tagging"]),
+    ("x", ["score", "bad.conll"], FAILURE, ["tagger of words"]),
 ])  # fmt: skip
 def test_wrong_is_refused_in_a_line(text, args, code, words, folder, command):
     """File and line of what is wrong in files; options that a tagger does not have."""

@@ -9,7 +9,7 @@ from nblstm.errors import ConfigError
 
 LEVELS = ("char", "word", "byte", "subword")
 TOKENIZERS = ("default", "whitespace")
-DOCUMENTS = ("line", "blank-line", "file")
+DOCUMENTS = ("line", "blank-line", "file", "row")
 NEWLINES = ("keep", "lf")
 PADDINGS = ("pre", "post")
 DEFAULT_SUBWORDS = 4000  # tokens of a new vocabulary of sub-words
@@ -28,7 +28,7 @@ class TextConfig(Config):
     newline: str | None = None  # keep | lf: CRLF and CR are read as LF; None means lf, at byte level keep
     valid_fraction: float = 0.1  # share of the text (or of the documents), at its end, kept for validation
     include: str = "*"  # names that files in folders have, such as *.txt
-    documents: str | None = None  # line | blank-line | file: each a text of its own; None: one stream of text
+    documents: str | None = None  # line | blank-line | file | row: each a text of its own; None: one stream of text
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -43,3 +43,26 @@ class TextConfig(Config):
         at_least(self, 1, "min_count")
         at_least(self, 2 if self.documents is None else 3, "max_vocab")
         fraction(self, "valid_fraction")
+
+
+@dataclass(frozen=True)
+class CorpusConfig(TextConfig):
+    """How the text of a language model is read: as a stream, or as documents, which may be the rows of tables."""
+
+    text_column: str | None = None  # of tables: which column is the text of a document, a row
+    context_column: str | None = None  # and which stands above it, in a line of its own
+
+    def __post_init__(self) -> None:
+        if self.documents is None and self.text_column is not None:
+            object.__setattr__(self, "documents", "row")
+        super().__post_init__()
+        if self.documents == "row" and self.text_column is None:
+            raise ConfigError("documents=row needs text_column, the name of the column that has the texts.")
+        if self.documents != "row" and self.text_column is not None:
+            raise ConfigError(f"text_column makes a document of a row, got documents={self.documents}; leave that out.")
+        if self.context_column is not None and self.context_column == self.text_column:
+            raise ConfigError(
+                f"context_column must be another column than the text's, got {self.context_column!r:.40}."
+            )
+        if self.context_column is not None and self.text_column is None:
+            raise ConfigError("context_column stands above the text of a row, and needs text_column.")

@@ -128,6 +128,7 @@ class TrainConfig(TargetWeights):
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
+    even_chunks: bool = False  # documents: longer than bptt in chunks of like lengths, as in every new run; no setting
     on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nblstm.reporting import theme
 from nblstm.reporting.charts import reliability_chart
 from nblstm.reporting.classifier_report import EXAMPLES, FEWEST, ClassifierReport, Decision
+from nblstm.reporting.panels import confusion_table
 from nblstm.reporting.skeleton import facts_list, html_text, learning_curves, page_of, verdict_cards
 from nblstm.tasks.classification.measures import Evaluation
 
@@ -33,21 +34,12 @@ def classifier_page(report: ClassifierReport) -> str:
 
 
 def _confusion(evaluation: Evaluation, text: str) -> str:
-    """Render the matrix, tinted by the share of a row, and the figures of each label."""
-    names = [html_text(f"{label!s:.40}") for label in evaluation.labels]
-    heads = "".join(f"<th scope=col>{name}</th>" for name in [*names, "precision", "recall", "F1"])
-    rows = []
-    for name, counts, *shares in zip(
-        names, evaluation.confusion, evaluation.precision, evaluation.recall, evaluation.f1
-    ):
-        levels = (counts / max(1, counts.sum()) * (len(theme.SURPRISE_BITS))).round().astype(int)
-        cells = "".join(f'<td class="number u{level}">{count:,}</td>' for count, level in zip(counts, levels))
-        figures = "".join(f'<td class="number">{share:.3f}</td>' for share in shares)
-        rows.append(f"<tr><th scope=row>{name}</th>{cells}{figures}</tr>")
+    """Render the matrix, and the figures of each label."""
+    figures = {"precision": evaluation.precision, "recall": evaluation.recall, "F1": evaluation.f1}
     return (
         f"<p>The texts of {html_text(text)}: a row for each label that they have, a column for each that they were given. "
         f"Macro F1 {evaluation.macro_f1:.4f}.</p>"
-        f"<table><tr><th scope=col>label</th>{heads}</tr>{''.join(rows)}</table>"
+        f"{confusion_table('label', list(map(str, evaluation.labels)), evaluation.confusion, figures)}"
     )
 
 

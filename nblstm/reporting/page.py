@@ -30,12 +30,11 @@ def render(report: ModelReport) -> str:
         ("verdict", "Verdict", verdict_cards(report.verdicts)),
         ("model", "Model", facts_list(report.facts) + _command(report.command)),
         ("learning", "Learning", learning_curves(report.metrics) + _early_texts(report.history)),
-        ("samples", "Samples", _samples(report)),
-        ("copying", "Copying", _copying(report)),
         ("surprise", "Surprise", _surprise(report)),
-        ("cells", "Cells", _cells(report)),
-        ("gates", "Gates", _gates(report)),
     ]
+    if report.samples:
+        sections[3:3] = [("samples", "Samples", _samples(report)), ("copying", "Copying", _copying(report))]
+        sections += [("cells", "Cells", _cells(report)), ("gates", "Gates", _gates(report))]
     return page_of(report.name, _summary(report), sections, report.modified)
 
 
@@ -169,13 +168,20 @@ def _surprise(report: ModelReport) -> str:
     levels = np.searchsorted(theme.SURPRISE_BITS, reading.surprisals.bits[: count - 1], side="right")
     tokens = _tokens(reading.pieces[1:count], "u", levels.tolist())
     return (
-        f"<p>The start of {html_text(reading.name)}, tinted by how little the model expected each {unit} after those "
-        f"before it: {reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
+        f"<p>The start of {html_text(reading.name)}, tinted by how little the model expected each {unit} {_seeing(report)}: "
+        f"{reading.surprisals.bits.mean():.2f} bits on average. Point at a {unit}, tap it, or walk with the "
         f'arrow keys to see what was expected in its place.</p>{surprise_key()}<div class="beside"><div class="reading" '
         f'role="group" aria-label="Text" data-surprise="surprise-data" data-panel="surprise-panel">'
         f'{_visible(reading.pieces[0])}{tokens}</div><aside class="panel" id="surprise-panel" aria-live="polite" '
         f'aria-label="What was expected"></aside></div>{_data("surprise-data", _surprise_data(report, count))}'
     )
+
+
+def _seeing(report: ModelReport) -> str:
+    """Tell what the model knew when it was asked for a token."""
+    if report.model.config.directions == 1:
+        return "after those before it"
+    return f"where it was hidden, between those around it ({report.model.config.mask_fraction:.0%} hidden at a time)"
 
 
 def _surprise_data(report: ModelReport, count: int) -> dict[str, list]:

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nblstm.config import TextConfig, TrainConfig
+from nblstm.config import TrainConfig
+from nblstm.config.text import CorpusConfig
 from nblstm.errors import ConfigError
 
 VALUE_CHARACTERS = 60  # characters of a value that are shown
@@ -23,16 +24,17 @@ def command_line(model: Any) -> str | None:
     names, recipe, text = (training.get(name) for name in ("corpus", "config", "text"))
     try:
         train = TrainConfig.from_dict(recipe)
-        reading = TextConfig.from_dict(text or {})
+        reading = CorpusConfig.from_dict(text or {})
     except ConfigError:
         return None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
     words = ["nblstm train", *("--demo" if name == "the demo text" else shlex.quote(name) for name in names)]
-    words += _options(reading.to_dict(), TextConfig().to_dict())
+    words += _options(reading.to_dict(), CorpusConfig().to_dict())
     words += _options(_shape(model.config), _shape(type(model.config)(vocab_size=model.config.vocab_size)))
     words += ["--bidirectional"] * (model.config.directions == 2)
     defaults = TrainConfig(optimizer=train.optimizer).to_dict()
+    defaults["even_chunks"] = train.even_chunks  # no option
     limited = dict.fromkeys(RUN_LIMITS) if train.steps or train.minutes else {}
     words += _options(train.to_dict(), {**defaults, "optimizer": TrainConfig.optimizer, **limited})
     return " ".join(words)

@@ -58,6 +58,7 @@ th { font-size: 0.875rem; }
 td.number { text-align: right; white-space: nowrap; }
 td .label { overflow-wrap: anywhere; }
 figure { margin: 0 0 1rem; }
+.wide { overflow-x: auto; }
 .heat { overflow-x: auto; } .heat th[scope=col] { writing-mode: vertical-rl; padding: 0.35rem; }
 .heat td.number { padding: 0.2rem 0.35rem; min-width: 2rem; }
 figcaption { font-size: 0.9rem; margin-top: 0.6rem; max-width: 44rem; }
@@ -71,6 +72,9 @@ figcaption { font-size: 0.9rem; margin-top: 0.6rem; max-width: 44rem; }
 .reading { columns: 28rem 2; column-gap: 2.5rem; }
 .reading b { font-weight: 400; padding: 0.12em 0; }
 .reading b.here, .reading b:focus { outline: 2px solid; }
+.reading .mark { border-radius: 4px; padding: 0.12em 0.3em; } .reading .mark small { margin-left: 0.4em; }
+.tagged { margin-bottom: 1.2rem; } .tagged .reading { columns: auto; } .tagged th { width: 4rem; }
+table + h3 { margin-top: 1.2rem; }
 [data-surprise] b { cursor: default; }
 .beside { display: grid; grid-template-columns: minmax(0, 1fr) 17rem; gap: 1.25rem; align-items: start; }
 .panel { position: sticky; top: 1rem; min-height: 17rem; }
@@ -119,7 +123,8 @@ def page_style() -> str:
 
 
 def _tints() -> str:
-    """Write a rule for each level of surprise (.u0 ...) and of a cell (.c0 ...), to be filled in by the theme."""
+    """Write a rule for each level of surprise (.u0 ...), of a cell (.c0 ...) and each kind (.t0 ...), for the theme to fill."""
     surprise = [f".u{k} {{ background: @u{k}; }}" for k in range(len(theme.SURPRISE_BITS) + 1)]
     cells = [f".c{k} {{ background: @c{k}; }}" for k in range(2 * theme.CELL_LEVELS + 1)]
-    return "\n".join(surprise + cells)
+    kinds = [f".t{k} {{ background: @t{k}; }}" for k in range(len(theme.LIGHT.runs))]
+    return "\n".join(surprise + cells + kinds)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 SURPRISE_BITS = (1, 2, 4, 6, 9)  # the limits between the levels of surprise, bits
 CELL_LEVELS = 5  # tints on either side of 0
+KIND_SHARE = 0.28  # of the colour of a kind in the background of its spans
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,22 @@ def cell_tints(palette: Palette) -> list[str]:
     return [mix(palette.card, side, k / CELL_LEVELS) for side, k in sides]
 
 
+def kind_tints(palette: Palette) -> list[str]:
+    """Return a background for each of several kinds, as spans of a text are."""
+    return [mix(palette.card, run, KIND_SHARE) for run in palette.runs]
+
+
 def both(rules: str) -> str:
     """Return rules whose {names} are a palette's: for light, and again for dark where the reader prefers it."""
     return f"{_fill(rules, LIGHT)}\n@media (prefers-color-scheme: dark) {{\n{_fill(rules, DARK)}\n}}"
 
 
 def _fill(rules: str, palette: Palette) -> str:
-    """Write the palette's colours over their names: @ink; and so on, @u0; and @c0; for the tints."""
+    """Write the palette's colours over their names: @ink; and so on, @u0;, @c0; and @t0; for the tints."""
     named = {name: getattr(palette, name) for name in Palette.__dataclass_fields__}
     named |= {f"u{k}": tint for k, tint in enumerate(surprise_tints(palette))}
     named |= {f"c{k}": tint for k, tint in enumerate(cell_tints(palette))}
+    named |= {f"t{k}": tint for k, tint in enumerate(kind_tints(palette))}
     rules = rules.replace("@runs", _runs(palette))
     return re.sub(r"@(\w+);", lambda found: f"{named[found[1]]};", rules)
 

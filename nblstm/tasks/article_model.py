@@ -42,7 +42,7 @@ class ArticleModel(Estimator, ABC):
 
     NETWORK: ClassVar[type[NetworkConfig]]
     TRAINING: ClassVar[type[TargetWeights]]
-    GIVEN = frozenset({"vocab_size", "on_divergence"})
+    GIVEN = frozenset({"vocab_size", "on_divergence", "even_chunks"})
 
     def __init__(self, **settings: Any) -> None:
         """settings: see the class. ConfigError for a wrong one."""

@@ -81,7 +81,8 @@ class Buckets:
     boundaries: rising lengths; none make one bucket. bptt: steps of a chunk; longer documents take several, with the
     state carried. batch_size: texts of a batch, or if tokens_per_batch is not None, as many as fill so many tokens of
     a chunk at their bucket's longest length, but at least one. seed: of the order; None keeps texts in that of their
-    lengths.
+    lengths. even: the chunks of a batch have equally many steps; else all but the last have bptt, so that of documents
+    which are a step longer every second chunk is a single step.
     """
 
     def __init__(
@@ -93,8 +94,9 @@ class Buckets:
         batch_size: int,
         tokens_per_batch: int | None = None,
         seed: int | None = 0,
+        even: bool = False,
     ) -> None:
-        self.ids, self.boundaries, self.bptt, self.seed = ids, list(boundaries), bptt, seed
+        self.ids, self.boundaries, self.bptt, self.seed, self.even = ids, list(boundaries), bptt, seed, even
         self.starts, self.lengths = offsets[:-1], np.diff(offsets)
         buckets = bucket_of(self.lengths, self.boundaries)
         order = np.lexsort((-self.lengths, buckets))  # the longest of a bucket first
@@ -130,7 +132,7 @@ class Buckets:
             batches += np.array_split(order, -(-len(order) // size))
         if random is not None:
             batches = [batches[k] for k in random.permutation(len(batches))]
-        return Batches(self, batches)
+        return Batches(self, batches, self.even)
 
     def chunk(self, starts: np.ndarray, lengths: np.ndarray, fresh: bool) -> Chunk:
         """Return the chunk of some segments of the text, see `pack`."""
@@ -151,10 +153,12 @@ class Segments(Protocol):
 class Batches(Sequence[Chunk]):
     """The chunks of one epoch: batch after batch, each from its texts' starts to the end of its longest."""
 
-    def __init__(self, source: Segments, batches: list[np.ndarray]) -> None:
-        """batches: the documents of each, (texts,) integers, at least one."""
+    def __init__(self, source: Segments, batches: list[np.ndarray], even: bool = False) -> None:
+        """batches: the documents of each, (texts,) integers, at least one. even: see `Buckets`."""
         self._source, self._batches = source, batches
-        chunks = [-(-int(source.lengths[batch].max()) // source.bptt) for batch in batches]
+        longest = np.array([source.lengths[batch].max() for batch in batches], np.int64)
+        chunks = -(-longest // source.bptt)
+        self._steps = -(-longest // chunks) if even else np.full(len(batches), source.bptt)  # of a chunk of each
         self._ends = np.cumsum(chunks)  # chunks of the batches up to each
 
     def __len__(self) -> int:
@@ -166,11 +170,12 @@ class Batches(Sequence[Chunk]):
             raise IndexError(f"chunk {k} of {len(self)}")
         number = int(np.searchsorted(self._ends, k, side="right"))
         batch, first = self._batches[number], int(self._ends[number - 1]) if number else 0
-        done = (k - first) * self._source.bptt  # steps of this batch before the chunk
+        most = int(self._steps[number])
+        done = (k - first) * most  # steps of this batch before the chunk
         lengths = self._source.lengths[batch]
         order = np.argsort(-lengths, kind="stable")
         order = order[lengths[order] > done]
-        steps = np.minimum(lengths[order] - done, self._source.bptt)
+        steps = np.minimum(lengths[order] - done, most)
         return self._source.chunk(self._source.starts[batch[order]] + done, steps, fresh=done == 0)
 
 

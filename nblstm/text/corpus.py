@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,6 +22,7 @@ from nblstm.text.cutting import anywhere, border_of, cut_in_two
 from nblstm.text.lines import translated
 from nblstm.text.reading import read_chunks, read_documents
 from nblstm.text.sources import AnyPath, Paths, Source, rereadable, texts_in
+from nblstm.text.tables import Columns
 from nblstm.text.token_file import TokenFile, fingerprint_of
 from nblstm.text.vocabulary import Vocabulary
 
@@ -39,9 +40,12 @@ class Corpus:
     train_unknown, valid_unknown: how many of the ids are unk_id.
     fingerprint: hex digest of the vocabulary and all ids, which tells whether a corpus is still the same.
     train_fingerprint: `fingerprint_of` the ids of the training text.
+    contexts: those of the documents, in order; none where they have none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile, contexts: Iterable[str] = ()
+    ) -> None:  # fmt: skip
         self.vocabulary = vocabulary
         self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
         self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown
@@ -50,7 +54,7 @@ class Corpus:
         everything = json.dumps(vocabulary.to_dict()).encode() + train.digest + valid.digest
         self.fingerprint = hashlib.blake2b(everything, digest_size=16).hexdigest()
         self.train_fingerprint = fingerprint_of(train.digest)
-        self._files = (train, valid)
+        self.contexts, self._files = tuple(sorted(contexts)), (train, valid)
 
     def release(self) -> None:
         """Give back the memory of the ids read so far; call it now and then when going through a large corpus."""
@@ -74,12 +78,16 @@ def load_corpus(
     vocabulary: Vocabulary | None = None,
     choose: Callable[[Vocabulary], Vocabulary] | None = None,
     split_at: str = "token",
+    text_column: str | None = None,
+    context_column: str | None = None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
-    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. include: a pattern of the
-    names that files in folders have, such as *.txt; but at byte level, those that hold no text are left out.
+    documents: their kind (see `nblstm.text.documents`); None reads the text as one stream. text_column: of "row", the
+    column that is the text of a document; context_column: the one that stands above it, in a line of its own.
+    include: a pattern of the names that files in folders have, such as *.txt; but at byte level, those that hold no
+    text are left out.
     newline: "lf" reads CRLF and CR as LF, "keep" as they are; None means "lf", at byte level "keep".
     The validation text is that of valid_paths, or without any the last valid_fraction of the documents, or of the
     stream's characters (of the bytes at byte level; of words and sub-words the split moves back to the last border of two
@@ -93,6 +101,7 @@ def load_corpus(
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"valid_fraction must be at least 0 and less than 1, got {valid_fraction}.")
+    columns = named_columns(documents, text_column, context_column)
     if vocabulary is None:
         most = DEFAULT_MAX_VOCAB if max_vocab is None and level != "subword" else max_vocab
         encoder = Vocabulary.counter(level, tokenizer, min_count, most, documents is not None)
@@ -100,7 +109,7 @@ def load_corpus(
         check_ends(vocabulary, documents)
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
         newline = vocabulary.newline
-    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"))
+    reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"), columns)
     paths, valid_paths = (texts_in(part, include, level, notify) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts, valid_texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
@@ -110,7 +119,8 @@ def load_corpus(
             border = border_of(level, tokenizer, split_at) if documents is None else anywhere
             train, valid = cut_in_two(reading(texts), int(reading.length(texts) * (1 - valid_fraction)), border)
         trained = TokenFile(encoder, train, lambda found: (choose or _same)(reading.vocabulary(found)))
-        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid))
+        contexts = () if columns is None else columns.contexts
+        corpus = Corpus(trained.vocabulary, trained, TokenFile(trained.vocabulary, valid), contexts)
     _check_length(corpus)
     _check_known(corpus, vocabulary is not None)
     if reading.changed:
@@ -119,6 +129,15 @@ def load_corpus(
     is_given = vocabulary is not None or choose is not None
     _tell_unknown(corpus, is_given, not is_given and max_vocab is None, notify)
     return corpus
+
+
+def named_columns(documents: str | None, text_column: str | None, context_column: str | None) -> Columns | None:
+    """Return the columns that make documents of rows; None for others. ConfigError where one of these lacks the other."""
+    if documents == "row" and text_column is not None:
+        return Columns(text_column, context_column)
+    if documents == "row" or text_column is not None or context_column is not None:
+        raise ConfigError("documents=row and text_column belong together, and context_column to them; give both.")
+    return None
 
 
 def _check_length(corpus: Corpus) -> None:
@@ -198,13 +217,14 @@ class _Reading:
     encoding: str
     documents: str | None
     newline: str
+    columns: Columns | None = None
     changed: int = 0
 
     def __call__(self, sources: list[Source]) -> Iterator:
         if self.documents is None:
             chunks = read_chunks(sources, self.level, self.encoding)
             return translated(chunks, self._count) if self.newline == "lf" else chunks
-        texts = read_documents(sources, self.level, self.documents, self.encoding)
+        texts = read_documents(sources, self.level, self.documents, self.encoding, self.columns)
         return map(self._translated, texts) if self.newline == "lf" else texts
 
     def vocabulary(self, found: Vocabulary) -> Vocabulary:

@@ -5,6 +5,7 @@
 | line       | a line                                                                     |
 | blank-line | lines up to one or more empty ones                                         |
 | file       | a file                                                                     |
+| row        | a row of a table, see `nblstm.text.tables`                                 |
 
 The line end (see `nblstm.text.lines`) behind a document is not part of it, but of a file; those inside stay as they
 are. A line of nothing but white space is empty, and an empty document is none. A document is held in memory whole.
@@ -38,12 +39,12 @@ def numbered(pieces: Iterable[AnyStr], kind: str, name: str) -> Iterator[tuple[i
 
 
 def _by_line(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
-    found = enumerate(lines(_bounded(pieces, name, longest)), 1)
+    found = enumerate(lines(bounded(pieces, name, longest)), 1)
     return (numbered_line for numbered_line in found if numbered_line[1].strip())
 
 
 def _by_blank_line(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tuple[int, AnyStr]]:
-    found = enumerate(lines_with_ends(_bounded(pieces, name, longest)), 1)
+    found = enumerate(lines_with_ends(bounded(pieces, name, longest)), 1)
     for empty, group in groupby(found, key=lambda numbered_line: not numbered_line[1].strip()):
         if not empty:
             number, text = _joined(group, name, longest)
@@ -59,7 +60,7 @@ def _by_file(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[tupl
 _KINDS = {"line": _by_line, "blank-line": _by_blank_line, "file": _by_file}
 
 
-def _bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyStr]:
+def bounded(pieces: Iterable[AnyStr], name: str, longest: int) -> Iterator[AnyStr]:
     """Yield the pieces, no line end split. TextError after `longest` characters without one."""
     line, length = 1, 0
     for piece in unsplit(pieces):

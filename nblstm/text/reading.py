@@ -10,6 +10,8 @@ from nblstm.errors import TextError
 from nblstm.text.cutting import cut_at_tokens, gathered
 from nblstm.text.documents import split
 from nblstm.text.sources import Paths, Source, blocks_of, find_sources, pieces_of
+from nblstm.text.tables import Columns, row_documents
+from nblstm.text.vocabulary import utf8
 
 
 def read_chunks(paths: Paths, level: str, encoding: str = "utf-8") -> Iterator[str] | Iterator[bytes]:
@@ -51,16 +53,21 @@ def read_text(paths: Paths, encoding: str = "utf-8") -> Iterator[str]:
 
 
 def read_documents(
-    paths: Paths, level: str, kind: str, encoding: str = "utf-8"
+    paths: Paths, level: str, kind: str, encoding: str = "utf-8", columns: Columns | None = None
 ) -> Iterator[list[str]] | Iterator[list[bytes]]:
     """Read the files' documents of a kind (see `nblstm.text.documents`), in lists of about CHUNK characters.
 
-    They are what a vocabulary of this level encodes: bytes at byte level, else str. Raises as `read_text` does.
+    They are what a vocabulary of this level encodes: bytes at byte level, else str. columns: what makes a document of a
+    row. Raises as `read_text` does.
     """
     _check_encoding(encoding)
     sources = find_sources(paths)
     documents: Iterator[Any]
-    if level == "byte":
+    if columns is not None:
+        tables = (row_documents(source.name, pieces_of(source, encoding), columns) for source in sources)
+        documents = chain.from_iterable(tables)
+        documents = map(utf8, documents) if level == "byte" else documents
+    elif level == "byte":
         documents = chain.from_iterable(split(blocks_of(source), kind, source.name) for source in sources)
     else:
         documents = chain.from_iterable(split(pieces_of(source, encoding), kind, source.name) for source in sources)

@@ -23,9 +23,12 @@ from nblstm.training.trainer import Trainer
 
 
 def fitted(config: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]) -> TrainConfig:
-    """Return the config with a batch that the text can fill; of documents a batch may simply hold fewer."""
+    """Return the config with a batch that the text can fill; of documents a batch may simply hold fewer.
+
+    Chunks of documents are of like lengths in every new run; those of older ones go on as they began.
+    """
     if corpus.train_offsets is not None:
-        return config
+        return dataclasses.replace(config, even_chunks=True)
     batch_size, bptt, message = fit(len(corpus.train), config.batch_size, config.bptt)
     if message:
         on_message(message)
@@ -94,5 +97,5 @@ def _buckets(ids: np.ndarray, offsets: np.ndarray, config: TrainConfig) -> Bucke
         boundaries = best_boundaries(np.diff(offsets), config.num_buckets or DEFAULT_BUCKETS)
     return Buckets(
         ids, offsets, boundaries, config.bptt, config.batch_size, config.tokens_per_batch,
-        config.seed,
+        config.seed, config.even_chunks,
     )  # fmt: skip

@@ -64,6 +64,7 @@ def make_tagger():
 ENDING = nblstm.Vocabulary.build(["abc "], "char", ends=True)
 MODEL, SERIES, TRANSLATOR, CLASSIFIER = make_model(), make_series(), make_translator(), make_classifier()
 TAGGER = make_tagger()
+CONTEXTUAL = nblstm.LanguageModel(CONFIG, VOCABULARY, MODEL.parameters, {"text": {"context_column": "a"}})
 PREPARED = MODEL.with_statistics(np.ones(CONFIG.num_parameters, np.float32))
 STATE = MODEL.state("ab")
 
@@ -92,6 +93,7 @@ CALLS = {
     "state": lambda b: (MODEL.state, ["ab", None, b], {}),
     "save_state": lambda b: (MODEL.save_state, ["kept.state", STATE], {}),
     "load_state": lambda b: (MODEL.load_state, ["none.state"], {}),
+    "in_context": lambda b: (CONTEXTUAL.in_context, ["a", "ab"], {}),
     "generate": lambda b: (
         lambda *a, **k: "".join(MODEL.generate(*a, **k)), ["ab"],
         {"state": None, "stop": (), "until_end": False, "n": 3, "temperature": 1.0, "top_k": 0, "seed": 1, "backend": b},

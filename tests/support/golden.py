@@ -3,6 +3,7 @@
 Everything is found through few names of the package, all imported here, so that whoever renames one changes it here.
 """
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,7 +250,8 @@ MORE = {  # whose parameters are stored as a few numbers
     "rmsprop": {"optimizer": "rmsprop", "schedule": "exponential", "lr_decay": 0.5, "clip_value": 0.01},
     "warm-up": {"schedule": "cosine", "warmup": 4, "weight_decay": 0.1, "clip": 0.5},
     "token weights": {"token_weights": {"e": 0.25, "a": 2.0}},
-    "buckets": {"documents": "line", "buckets": "20,44", "tokens_per_batch": 24, "bptt": 8},
+    "buckets": {"documents": "line", "buckets": "20,44", "tokens_per_batch": 24, "bptt": 8, "even_chunks": False},
+    "even chunks": {"documents": "line", "buckets": "20,44", "tokens_per_batch": 24, "bptt": 8},
     "bytes": {"level": "byte", "num_layers": 3, "residual": True, "cell": "rnn"},
     "rare words": {"level": "word", "tokenizer": "whitespace", "min_count": 2, "cell": "update-lstm", "tie": True},
 }  # fmt: skip
@@ -264,12 +266,20 @@ UPDATES = {"hidden_size": 6, "dtype": "float64", "batch_size": 4, "bptt": 8, "th
 
 
 def trained(settings, folder, kernels=None):
-    """The trainer after 12 updates with NumPy, and their losses. It reads the corpus whole and validates on it."""
+    """The trainer after 12 updates with NumPy, and their losses. It reads the corpus whole and validates on it.
+
+    settings: those of `nblstm.train`, and even_chunks=False of runs that began before chunks of documents were even.
+    """
+    settings = dict(settings)
+    even = settings.pop("even_chunks", True)
     task, text, model, config, _ = split_settings({"schedule": "constant", **UPDATES, **settings})
     session = Session.start(
         [str(CORPUS)], folder / "unused.safetensors", valid=[str(CORPUS)], task=task, text=TextConfig(**text), model=model,
         config=TrainConfig(**config), overwrite=True,
     )  # fmt: skip
+    if not even:
+        recipe, network = dataclasses.replace(session.trainer.config, even_chunks=False), session.trainer.network
+        session.trainer = session.task.trainer(network.config, network.parameters, recipe, session.material, print)
     with_numpy(session.trainer, kernels)
     reports = [report for report in session.trainer.run() if not report.validated]
     return session.trainer, [report.loss for report in reports]

@@ -5,19 +5,19 @@
 | `text TAB label`        | split at its last tab                                           |
 | `__label__x text`       | fastText's form                                                 |
 
-A table is CSV whose first row names the columns, or the same with tabs in place of commas. Empty lines are left out.
+A table is CSV, TSV or JSONL (`nblstm.text.tables`). Empty lines are left out.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
-from nblstm.text.lines import lines, lines_with_ends, unsplit
+from nblstm.text.lines import lines, unsplit
 from nblstm.text.reading import read_each
+from nblstm.text.tables import read_rows
 
 FASTTEXT = "__label__"
 
@@ -52,11 +52,8 @@ def labelled_in(
         raise ConfigError(f"text_column and label_column must be two columns, got {text_column!r:.40} for both.")
     result = LabelledLines([], [], [])
     for name, pieces in read_each(paths, "word", encoding):
-        whole = unsplit(pieces)
-        found = (
-            _of_lines(name, whole) if text_column is None else _of_table(name, whole, text_column, str(label_column))
-        )
-        for number, text, label in found:
+        columns = () if text_column is None else (text_column, str(label_column))
+        for number, (text, label) in read_rows(name, pieces, columns) if columns else _of_lines(name, unsplit(pieces)):
             if not text.strip() or not label.strip():
                 raise TextError(
                     f"{name}, line {number}: there is no {'text' if label.strip() else 'label'}; add or remove it."
@@ -67,8 +64,8 @@ def labelled_in(
     return result
 
 
-def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, text, label) of lines that have both."""
+def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (line, (text, label)) of lines that have both."""
     for number, line in enumerate(lines(pieces), 1):
         if line.startswith(FASTTEXT):
             label, _, text = line.removeprefix(FASTTEXT).partition(" ")
@@ -76,40 +73,11 @@ def _of_lines(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, str]
                 raise TextError(
                     f"{name}, line {number}: there are several labels, and a text has one; remove the others."
                 )
-            yield number, text, label
+            yield number, (text, label)
         elif "\t" in line:
             text, _, label = line.rpartition("\t")
-            yield number, text, label
+            yield number, (text, label)
         elif line.strip():
             raise TextError(
                 f"{name}, line {number}: there must be a tab between text and label, or {FASTTEXT} before it."
             )
-
-
-def _of_table(name: str, pieces: Iterable[str], text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, text, label) of a table's rows below its header."""
-    given = lines_with_ends(pieces)
-    header = next(given)
-    delimiter = "\t" if "\t" in header else ","
-    try:
-        columns = next(csv.reader([header], delimiter=delimiter), [])
-    except csv.Error as error:
-        raise TextError(f"{name}, line 1: this is no row of a table: {error}.") from None
-    for column in (text_column, label_column):
-        if columns.count(column) != 1:
-            raise TextError(
-                f"{name}: its first row must name the column {column!r:.40} once, got {', '.join(columns)[:80]!r}."
-            )
-    places, number = [columns.index(text_column), columns.index(label_column)], 2
-    rows = csv.reader(given, delimiter=delimiter, strict=True)
-    try:
-        for row in rows:
-            if row and len(row) != len(columns):
-                raise TextError(
-                    f"{name}, line {number}: there must be {len(columns)} columns, as in the first, got {len(row)}."
-                )
-            if row:
-                yield number, *(row[place] for place in places)  # type: ignore[misc]
-            number = rows.line_num + 2
-    except csv.Error as error:
-        raise TextError(f"{name}, line {number}: this is no row of a table: {error}.") from None

@@ -24,6 +24,7 @@ from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, Te
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.lines import normalized
 from nblstm.text.strings import checked
+from nblstm.text.tables import in_context, one_line
 
 if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
     from typing_extensions import Unpack
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # searching is imported where it is used: a text that is draw
     from nblstm.tasks.typed import BeamSettings, SampleSettings, WriteSettings
 
 STATE_TENSORS = {"h": "h", "c": "c", "features": "top"}  # name of a state's array -> that of its tensor in a file
+CONTEXTS_SHOWN = 8  # in a message
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
@@ -97,6 +99,26 @@ class LanguageModel(TextModel):
         shapes = {STATE_TENSORS[name]: array.shape for name, array in vars(State.zeros(self.config)).items()}
         tensors = load_state(path, self.fingerprint, shapes, self.config.dtype)
         return State(**{name: tensors[stored] for name, stored in STATE_TENSORS.items()})
+
+    def in_context(self, context: str, prompt: str = "") -> str:
+        """Return a prompt that has this context, for a model of documents that have one (context_column).
+
+        ConfigError for a model without contexts, or a context that none of its documents had.
+        """
+        line, known = one_line(checks.a(str, "context", context)), self._contexts()
+        if known is None:
+            raise ConfigError("the documents of this model have no contexts; train one with context_column.")
+        if not line or (known and line not in known):
+            shown = ", ".join(known[:CONTEXTS_SHOWN]) + (", ..." if len(known) > CONTEXTS_SHOWN else "")
+            raise ConfigError(f"context must be one that the model has read ({shown or 'any'}), got {context!r:.40}.")
+        return in_context(line, checked(prompt, str))
+
+    def _contexts(self) -> list[str] | None:
+        """Return the contexts that are known, none where they were too many to keep; None for a model without."""
+        text, known = (self.training.get(name) for name in ("text", "contexts"))
+        if not isinstance(text, dict) or not text.get("context_column"):
+            return None
+        return [each for each in known if isinstance(each, str)] if isinstance(known, list) else []
 
     def generate(
         self, prompt: str = "", *, state: State | None = None, stop: str | Sequence[str] = (), until_end: bool = False,

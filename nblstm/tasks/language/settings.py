@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nblstm.config import TextConfig, TrainConfig
+from nblstm.config import TrainConfig
 from nblstm.config.runs import RunSettings
+from nblstm.config.text import CorpusConfig
 from nblstm.errors import ConfigError
 from nblstm.tasks.language.config import LanguageConfig
+
+GIVEN_BY_TEXT = frozenset({"vocab_size", "even_chunks"})
 
 
 class _LanguageSettings(RunSettings):
@@ -30,5 +33,9 @@ class _LanguageSettings(RunSettings):
 
 
 LANGUAGE_SETTINGS = _LanguageSettings(
-    TextConfig, LanguageConfig, TrainConfig, demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0}
+    CorpusConfig,
+    LanguageConfig,
+    TrainConfig,
+    given=GIVEN_BY_TEXT,
+    demo={"hidden_size": 128, "dropout": 0.2, "minutes": 1.0},
 )

@@ -45,6 +45,16 @@ class TagEvaluation:
     right_words: int
     by_type: dict[str, SpanMeasures]
 
+    @classmethod
+    def of(
+        cls, expected: Iterable[Sequence[str]], found: Iterable[Sequence[str]], types: Iterable[str] = ()
+    ) -> TagEvaluation:
+        """Measure the tags that were found for sentences by the true ones; types: those told even if none has them."""
+        counts = TagCounts()
+        for tags, mine in zip(expected, found):
+            counts.add(tags, mine)
+        return counts.evaluation(types)
+
     @property
     def accuracy(self) -> float:
         """The share of the words whose tag was found."""

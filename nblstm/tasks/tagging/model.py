@@ -20,7 +20,7 @@ from nblstm.tasks.estimator import Estimator, model_from, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.tagging.batches import TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig
-from nblstm.tasks.tagging.measures import TagCounts, TagEvaluation
+from nblstm.tasks.tagging.measures import TagEvaluation
 from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger
 from nblstm.tasks.tagging.settings import GIVEN_BY_DATA, TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import rewritten, scheme_of
@@ -160,10 +160,8 @@ class Tagger(Estimator):
         check_tags(part.tags, self.config)
         if not any(map(len, part.sentences)):
             raise ConfigError("there is nothing to measure without words; give one at least.")
-        scheme, counts = scheme_of(part.tags), TagCounts()
-        for expected, found in zip(part.tags, self.predict(part.sentences, backend, threads)):
-            counts.add(expected, rewritten(found, scheme))
-        return counts.evaluation(self.config.types)
+        scheme, found = scheme_of(part.tags), self.predict(part.sentences, backend, threads)
+        return TagEvaluation.of(part.tags, (rewritten(tags, scheme) for tags in found), self.config.types)
 
     def _fitted(self) -> None:
         """Raise ConfigError before there is a model."""

@@ -50,9 +50,9 @@ class TaggerRun(TaskRun):
     ) -> TaggedCorpus:
         """Read tagged words. TextError names file and line of a tag that only words of validation have."""
         found, held_out = (tagged_in(places[name], reading) for name in ("corpus", "valid"))
-        train, valid = _checked(found, places["corpus"]), TaggedPart(held_out.sentences, held_out.tags)
+        train, valid = checked_part(found, places["corpus"]), TaggedPart(held_out.sentences, held_out.tags)
         if places["valid"]:
-            valid = _checked(held_out, places["valid"])
+            valid = checked_part(held_out, places["valid"])
         else:
             train, valid = train.split(reading.valid_fraction, recipe.seed)
         if known is None:
@@ -150,7 +150,7 @@ class TaggerRun(TaskRun):
     ) -> TaskEvaluation:  # fmt: skip
         """Measure spans and accuracy. TextError names file and line of a tag that is not known."""
         lines = tagged_in(places["corpus"], reading)
-        part = _checked(lines, places["corpus"])
+        part = checked_part(lines, places["corpus"])
         check_tags_of_lines(lines, model.config)
         found = model.evaluate(part.sentences, part.tags, backend, threads)
         return TaskEvaluation(found.facts(), found.lines())
@@ -164,7 +164,7 @@ class TaggerRun(TaskRun):
         return "tag"
 
 
-def _checked(lines: TaggedLines, paths: Sequence[str]) -> TaggedPart:
+def checked_part(lines: TaggedLines, paths: Sequence[str]) -> TaggedPart:
     """Return the sentences of files. TextError if there are none."""
     if not lines.sentences:
         raise TextError(f"there is no tagged word in {', '.join(paths)}; name a file with some.")
