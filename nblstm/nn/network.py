@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import ModuleType
@@ -13,9 +14,10 @@ from nblstm import checks
 from nblstm.config import PRECISIONS, NetworkConfig
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
+from nblstm.nn.adaptive import softmax_head
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import Decoder, weights_to_decode
-from nblstm.nn.heads import Head, SoftmaxHead
+from nblstm.nn.heads import Head
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
 from nblstm.nn.parameters import Gradients, check_parameters, views
@@ -59,8 +61,9 @@ class Body(Protocol):
         """Add the gradients of the body's parameters; return those of its inputs and of its first state."""
 
 
-Parts = tuple[type, type, type]  # an Input, a Body and a Head, each made of (config, weights by name)
-LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, SoftmaxHead)
+Make = Callable[[Any, Any], Any]  # of (config, weights by name)
+Parts = tuple[Make, Make, Make]  # that make an Input, a Body and a Head
+LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, softmax_head)
 
 
 class Network:
