@@ -6,14 +6,20 @@ from support.cases import each
 from support.gradients import check_gradient
 from support.networks import BACKENDS, make_chunk, make_network
 
+from nblstm.config import BeamConfig
 from nblstm.config.adaptive import best_cutoffs, parse_cutoffs, zipf_cutoffs
 from nblstm.errors import ConfigError
+from nblstm.generation.beam import BeamSearch
+from nblstm.kernels import Filters
+from nblstm.nn.adaptive import Cluster
 from nblstm.nn.parameters import views
 from nblstm.nn.tape import Tape
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
+from nblstm.text.vocabulary import Words
 
 SHAPE = {"vocab_size": 90, "hidden_size": 19, "head": "adaptive", "cutoffs": "7,30,71"}
+NONE = np.zeros(0, np.int64)
 
 
 def chunk_of_all_clusters(config, T=5, N=4):
@@ -150,3 +156,103 @@ def test_only_words_are_ordered_by_frequency(level):
     """Other vocabularies do not stand by falling counts, so their models have no adaptive head."""
     with pytest.raises(ConfigError, match=f"for words, .* not for level {level}"):
         LanguageConfig(2000, head="adaptive").check_level(level)
+
+
+def everything(decoder):
+    """The decoder, that looks into every cluster."""
+    decoder._wanted = lambda count, banned: 0
+    return decoder
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_decoder_gives_log_probabilities(backend):
+    """Token by token the logits are log p of all tokens, as the network reads them at once; then bias and temperature."""
+    network = make_network(backend, **SHAPE)
+    chunk, state = make_chunk(network.config, 3, 2)
+    expected, after = network.outputs(chunk, state)
+    bias = np.random.default_rng(2).normal(size=90)
+    for how, told in (({}, lambda z: z), ({"bias": bias, "temperature": 0.7}, lambda z: (z + bias) / 0.7)):
+        decoder, own = network.decoder(2, **how), state.copy()
+        for t, tokens in enumerate(chunk.tokens.reshape(3, 2)):
+            np.testing.assert_allclose(decoder(tokens, own), told(expected[2 * t : 2 * t + 2]), rtol=1e-12)
+        np.testing.assert_allclose(own.features, after.features, rtol=1e-12)
+    np.testing.assert_allclose(network.logits(own.features), expected[-2:], rtol=1e-12)
+
+
+FILTERS = {
+    "plain": {}, "greedy": {"temperature": 0.0}, "top": {"top_k": 3}, "cold top": {"temperature": 0.5, "top_k": 20},
+    "nucleus": {"top_p": 0.8, "min_p": 0.01}, "typical": {"typical_p": 0.7}, "warm": {"temperature": 1.5},
+    "not repeating": {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "presence_penalty": 0.5},
+    "greedy, not repeating": {"temperature": 0.0, "repetition_penalty": 1.4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@each("name", FILTERS)
+@each("banned", [[], [0], [0, 50]])
+def test_looking_into_few_clusters_draws_what_looking_into_all_draws(backend, name, banned):
+    """The same numbers find the same tokens, with every filter and where a cluster's token is banned; so do the logits after."""
+    network = make_network(backend, **SHAPE)
+    network.parameters[...] *= 3
+    N, K = 3, 40
+    _, state = make_chunk(network.config, 1, N)
+    uniform = np.random.default_rng(4).random((K, N))
+    banned, filters, found = np.array(banned, np.int64), Filters(**FILTERS[name]), []
+    for decoder in (network.decoder(N), everything(network.decoder(N))):
+        own, history = state.copy(), np.zeros((N, K), np.int64)
+        logits = network.logits(own.features)
+        decoder.generate(history, 0, own, logits, uniform, banned, filters)
+        found.append((history, logits))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-9)
+    assert (found[0][0] >= 0).all() and not np.isin(found[0][0], banned).any()
+
+
+def test_plain_drawing_follows_the_distribution():
+    """20,000 first tokens: the share of each is its probability, of the shortlist and of every cluster."""
+    network = make_network("numpy", **SHAPE)
+    N = 20_000
+    state = make_chunk(network.config, 1, 1)[1].take(np.zeros(N, np.int64))
+    history, logits = np.zeros((N, 1), np.int64), network.logits(state.features)
+    p = np.exp(logits[0])
+    network.decoder(N).generate(history, 0, state, logits, np.random.default_rng(8).random((1, N)), NONE, Filters())
+    share = np.bincount(history[:, 0], minlength=90) / N
+    assert (np.abs(share - p) < 5 * np.sqrt(p / N)).all()
+
+
+def test_logits_that_are_no_distribution_draw_nothing():
+    """A text whose weights overflow gets -1, by whichever way a token is drawn."""
+    network = make_network("numpy", **SHAPE)
+    network.weights["head.head.bias"][:] = np.nan
+    for filters in (Filters(), Filters(temperature=0.0), Filters(top_p=0.5)):
+        state = make_chunk(network.config, 1, 2)[1]
+        history, logits = np.zeros((2, 1), np.int64), network.logits(state.features)
+        network.decoder(2).generate(history, 0, state, logits, np.full((1, 2), 0.5), NONE, filters)
+        assert (history == -1).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@each(
+    "settings",
+    [{}, {"groups": 2, "diversity": 2.0}, {"groups": 4, "diversity": 0.3}, {"stochastic": True}, {"temperature": 0.3}],
+)
+def test_a_search_of_few_clusters_finds_what_one_of_all_finds(backend, settings, monkeypatch):
+    """The same hypotheses in the same order, their log-probabilities alike: best ones, groups, samples; few clusters are read."""
+    network, found, looked = make_network(backend, **SHAPE), [], []
+    network.parameters[...] *= 3
+    vocabulary = Words(("<unk>", *map(str, range(89))))
+    temperature = settings.get("temperature", 1.0)
+    config = BeamConfig(beam=4, n=6, seed=1, **{name: s for name, s in settings.items() if name != "temperature"})
+    inside = Cluster.logits
+    monkeypatch.setattr(Cluster, "logits", lambda self, x: (looked.append(len(x)), inside(self, x))[1])
+    for change in (lambda decoder: decoder, everything):
+        search = BeamSearch(network, vocabulary, make_chunk(network.config, 1, 1)[1], config, temperature=temperature)
+        change(search._decoder)
+        looked.clear()
+        while not search.done:
+            search.step()
+        found.append(([(h.tokens.tolist(), h.log_probability) for h in search.hypotheses()], sum(looked)))
+    assert [tokens for tokens, _ in found[0][0]] == [tokens for tokens, _ in found[1][0]]
+    np.testing.assert_allclose([p for _, p in found[0][0]], [p for _, p in found[1][0]], rtol=1e-9)
+    of_model = not config.stochastic and temperature == 1
+    assert found[0][1] < found[1][1] if of_model else found[0][1] == found[1][1]

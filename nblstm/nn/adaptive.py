@@ -14,13 +14,14 @@ layer and of a softmax, whichever backend has them; those of `kernels.reference`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nblstm.kernels import CrossEntropy
-from nblstm.kernels.reference.head import log_softmax
+from nblstm.kernels.reference.head import linear_forward, log_softmax
 from nblstm.nn.heads import Head, SoftmaxHead
 from nblstm.nn.linear import Linear
 from nblstm.nn.parameters import Gradients
@@ -39,6 +40,19 @@ class Cluster(NamedTuple):
     projection: Linear  # P: (F_i, F)
     vectors: Linear  # W: (V_i, F_i)
 
+    @property
+    def span(self) -> slice:
+        """Where its tokens stand."""
+        return slice(self.start, self.stop)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Return W P x (M, V_i) of x (M, F), an array of its own: by NumPy, as nothing is packed for a few rows."""
+        for layer in (self.projection, self.vectors):
+            y = np.empty((len(x), len(layer.weight)), x.dtype)
+            linear_forward(y, (), x, layer.weight, layer.bias, 1)
+            x = y
+        return x
+
 
 class AdaptiveHead(SoftmaxHead):
     """-log p(target), in nats, as the module says. classes as in `SoftmaxHead`; there is no label smoothing."""
@@ -46,6 +60,7 @@ class AdaptiveHead(SoftmaxHead):
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.classes, self.smoothing = config, None, 0.0
         self.top = Linear(weights, "head.head")
+        self.weight, self.bias = self.top.weight, self.top.bias
         _, self.shortlist, *ends = config.edges
         self.clusters = [
             Cluster(i, *edges, Linear(weights, f"head.tail.{i}.0"), Linear(weights, f"head.tail.{i}.1"))
@@ -56,20 +71,28 @@ class AdaptiveHead(SoftmaxHead):
 
     def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
         """Return log p (M, V) of every token, an array of its own."""
-        return self.log_probabilities(scratch, self.top.forward(scratch, x), x)
-
-    def log_probabilities(self, scratch: Workspace, top: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Return log p (M, V) of every token. top (M, K + clusters): the outputs of the first layer."""
-        y, log_top = np.empty((len(x), self.config.num_outputs), self.config.dtype), log_softmax(top)
-        y[:, : self.shortlist] = log_top[:, : self.shortlist]
-        for cluster in self.clusters:
-            inside = log_softmax(self._logits(scratch, cluster, x))
-            np.add(inside, log_top[:, self.shortlist + cluster.number, None], out=y[:, cluster.start : cluster.stop])
+        y = np.empty((len(x), self.config.num_outputs), self.config.dtype)
+        self.log_probabilities(y, self.top.forward(scratch, x), x)
         return y
 
-    def _logits(self, scratch: Workspace, cluster: Cluster, x: np.ndarray) -> np.ndarray:
-        """Return W_i P_i x (M, V_i), an array of the scratch."""
-        return cluster.vectors.forward(scratch, cluster.projection.forward(scratch, x))
+    def log_probabilities(self, y: np.ndarray, top: np.ndarray, x: np.ndarray, wanted: int = 0) -> None:
+        """Write log p (M, V) of every token of x (M, F) to y. top (M, K + clusters): the outputs of the first layer.
+
+        wanted: how many of each row's largest must be right, where others need not be: a cluster that is less likely
+        than all of these is not looked into, and its tokens share its probability. 0: all are right.
+        """
+        log_top = log_softmax(top)
+        y[:, : self.shortlist] = log_top[:, : self.shortlist]
+        for cluster in self.clusters:
+            start, mass, inside = cluster.start, log_top[:, self.shortlist + cluster.number, None], y[:, cluster.span]
+            inside[...] = mass - y.dtype.type(math.log(inside.shape[1]))
+            rows = np.arange(len(x))
+            if 0 < wanted <= start:
+                rows = np.flatnonzero(
+                    mass[:, 0] >= np.partition(y[:, :start], start - wanted, axis=1)[:, start - wanted]
+                )
+            if len(rows):
+                inside[rows] = log_softmax(cluster.logits(x[rows])) + mass[rows]
 
     # ------------------------------------------------------------ losses
 

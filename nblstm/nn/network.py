@@ -14,7 +14,8 @@ from nblstm import checks
 from nblstm.config import PRECISIONS, NetworkConfig
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
-from nblstm.nn.adaptive import softmax_head
+from nblstm.nn.adaptive import AdaptiveHead, softmax_head
+from nblstm.nn.adaptive_decoder import AdaptiveDecoder
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import Decoder, weights_to_decode
 from nblstm.nn.heads import Head
@@ -243,12 +244,18 @@ class Network:
         divided by, above 0. Holds until the parameters change. Its packed weights are one copy for all decoders of a
         temperature where they are constant; threads that ask at once may pack them twice, to the same bits.
         """
+        if isinstance(self.head, AdaptiveHead):
+            return AdaptiveDecoder(self, self._packed_weights(None, 1.0), num_texts, bias, temperature)
+        return Decoder(self, self._packed_weights(bias, temperature), num_texts)
+
+    def _packed_weights(self, bias: np.ndarray | None, temperature: float) -> Any:
+        """Return the weights of a decoder, shared where that may be."""
         if bias is not None or not self.constant:
-            return Decoder(self, weights_to_decode(self, bias, temperature), num_texts)
+            return weights_to_decode(self, bias, temperature)
         packed = self._packed.get(temperature)
         if packed is None:
             packed = self._packed.setdefault(temperature, weights_to_decode(self, None, temperature))
-        return Decoder(self, packed, num_texts)
+        return packed
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return the head's outputs (M, V) for features (M, head_size), such as state.features."""
