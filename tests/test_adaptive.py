@@ -138,7 +138,7 @@ def test_cutoffs_follow_the_counts():
     [
         ({"vocab_size": 999}, "at least 1,000 tokens, and the vocabulary has 999; choose head linear, or set cutoffs"),
         ({"vocab_size": 90, "cutoffs": "7,7"}, "cutoffs must be up to 10 rising whole numbers"),
-        ({"vocab_size": 90, "cutoffs": "7,90"}, "less than vocab_size"),
+        ({"vocab_size": 90, "cutoffs": "7,90"}, "less than vocab_size, 90, got '7,90'"),
         ({"vocab_size": 90, "cutoffs": "0,9"}, "from 1 on"), ({"vocab_size": 90, "cutoffs": "seven"}, "got 'seven'"),
         ({"vocab_size": 90, "cutoffs": ",".join(map(str, range(1, 12)))}, "up to 10"),
         ({"vocab_size": 2000, "tie": True}, "tie needs one vector of a size"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +34,17 @@ def parse_cutoffs(cutoffs: str, vocab_size: int) -> tuple[int, ...]:
         found = tuple(map(int, cutoffs.split(",", MAX_CUTOFFS)))
     except ValueError:
         found = ()
-    if not 0 < len(found) <= MAX_CUTOFFS or not all(low < high for low, high in zip((0, *found), (*found, vocab_size))):
-        rule = f'must be up to {MAX_CUTOFFS} rising whole numbers from 1 on, less than vocab_size, such as "2000,10000"'
-        raise ConfigError(f"cutoffs {rule}, got {said(cutoffs)} for {vocab_size:,} tokens.")
+    if not 0 < len(found) <= MAX_CUTOFFS or not all(low < high for low, high in zip((0, *found), found)):
+        rule = f'must be up to {MAX_CUTOFFS} rising whole numbers from 1 on, such as "2000,10000"'
+        raise ConfigError(f"cutoffs {rule}, got {said(cutoffs)}.")
+    if found[-1] >= vocab_size:
+        raise ConfigError(f"cutoffs must be less than vocab_size, {vocab_size}, got {said(cutoffs)}.")
     return found
+
+
+def fewest_tokens(cutoffs: Any) -> int:
+    """Return how many tokens a vocabulary has at least that these cutoffs, or None, are meant for."""
+    return 1 + max([FEWEST_TOKENS, *map(int, re.findall(r"\d{1,9}", str(cutoffs)))])
 
 
 def best_cutoffs(counts: np.ndarray) -> str:

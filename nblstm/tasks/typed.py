@@ -28,6 +28,7 @@ class TrainSettings(TypedDict, total=False):
     class_weights: dict[str, Any] | str | None
     clip: float
     clip_value: float
+    cutoffs: str | None
     decay_after: int
     device: str
     documents: str | None
