@@ -149,6 +149,10 @@ class TrainCommand(Command):
 @run_setting("nesterov", "For sgd: look ahead along the momentum.")
 @run_setting("averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
 @run_setting("weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
+@run_setting(
+    "lazy_embedding",
+    "For adam, adamw: leave the vectors of tokens that an update's text lacks, and their moments, as they are.",
+)
 @run_setting("label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
 @click.option(
     "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",

@@ -157,18 +157,18 @@ class Network:
     # ------------------------------------------------------------ training
 
     def loss_and_gradient(
-        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int, cleared: bool = False
     ) -> tuple[float, State]:
         """Return the mean loss of a chunk (`nblstm.text.batches.Chunk`), weighted by chunk.weights, and the next state.
 
-        gradient (num_parameters,): overwritten with that of the mean loss. state: that of the chunk's texts before it,
-        see `before`. All dropout is a function of (seed, step).
+        gradient (num_parameters,): overwritten with that of the mean loss; cleared: it is zeros already. state: that of
+        the chunk's texts before it, see `before`. All dropout is a function of (seed, step).
         """
         chunk, state = self._checked(chunk, state)
         with self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, Noise(self.kernels, seed, step, self.threads))
             after = self._forward(tape, chunk.tokens, state)
-            return self._backward(tape, gradient, chunk), after
+            return self._backward(tape, gradient, chunk, cleared), after
 
     def losses_and_gradient(self, gradient: np.ndarray, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """Return the loss of every row of a chunk (M,), as `losses` does, and the state after it; the gradient, too.
@@ -183,11 +183,12 @@ class Network:
             self._backward(tape, gradient, chunk)
             return losses, after
 
-    def _backward(self, tape: Tape, gradient: np.ndarray, chunk: Any) -> float:
+    def _backward(self, tape: Tape, gradient: np.ndarray, chunk: Any, cleared: bool = False) -> float:
         """Return the mean loss of a chunk that has been read; overwrite the gradient with that of it."""
         if isinstance(gradient, np.ndarray):  # one on a card is the trainer's own
             checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
-        self.kernels.clear(gradient, self.threads)
+        if not cleared:
+            self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
         loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
         dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)

@@ -46,6 +46,7 @@ class TrainSettings(TypedDict, total=False):
     label_column: str | None
     label_smoothing: float
     layer_norm: bool
+    lazy_embedding: bool
     learned_state: bool
     level: str
     lowercase: bool

@@ -66,6 +66,11 @@ class LanguageRun(TaskRun):
             raise ConfigError(
                 "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
             )
+        if recipe.lazy_embedding and (shape.tie or shape.directions > 1):
+            reason = (
+                "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"
+            )
+            raise ConfigError(f"lazy_embedding is not for {reason}; leave it out.")
         if recipe.device == "cuda":
             check_card(shape)
 
