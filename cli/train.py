@@ -14,11 +14,12 @@ from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given,
 from nblstm.cli.signals import check, exit_code
 from nblstm.cli.spelling import in_options
 
-from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, DEFAULT_SUBWORDS, HEADS, LEVELS
+from nblstm.config import DEFAULT_BUCKETS, DEFAULT_MAX_VOCAB, DEFAULT_SUBWORDS, LEVELS
 from nblstm.errors import ConfigError
 from nblstm.nn.pooling import POOLINGS
 from nblstm.reporting.durations import duration_text
 from nblstm.tasks.classification.config import MONITORS
+from nblstm.tasks.language.config import LANGUAGE_HEADS
 from nblstm.tasks.registry import VERBS, run_named, settings_of, verbs_having
 from nblstm.tasks.tagging.config import TAG_HEADS
 from nblstm.tasks.tagging.settings import TAG_MONITORS
@@ -121,10 +122,15 @@ class TrainCommand(Command):
 @run_setting("max_characters", "Characters of a word that are read, from its start.")
 @run_setting(
     "head",
-    "What the output layer sees: the last layer's output (linear), or its cell state as well (cell); of a tagger "
-    "whether tags are chosen together (crf) or each by itself (softmax).",
-    type=click.Choice([*HEADS, *TAG_HEADS]),
+    "What the output layer sees: the last layer's output (linear), or its cell state as well (cell); of a language model "
+    "of words adaptive: rare words in clusters, many times faster; of a tagger whether tags are chosen together (crf) or "
+    "each by itself (softmax).",
+    type=click.Choice([*LANGUAGE_HEADS, *TAG_HEADS]),
 )
+@run_setting(
+    "cutoffs", "Of an adaptive head: how many of the most frequent words come before each cluster, as in 2000,10000; "
+    "without it the text's counts choose.", metavar="N,N...",
+)  # fmt: skip
 @run_setting("embedding_size", "Size of a token's vector; 0 means the hidden size.")
 @run_setting("tie", "Let the output layer share the embedding's weights.")
 @run_setting("dropout", "Between layers: share of the outputs zeroed while training.")
@@ -144,6 +150,10 @@ class TrainCommand(Command):
 @run_setting("nesterov", "For sgd: look ahead along the momentum.")
 @run_setting("averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
 @run_setting("weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
+@run_setting(
+    "lazy_embedding",
+    "For adam, adamw: leave the vectors of tokens that an update's text lacks, and their moments, as they are.",
+)
 @run_setting("label_smoothing", "Share of a target's probability spread over all tokens; not in validation.")
 @click.option(
     "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",

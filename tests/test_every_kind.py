@@ -20,6 +20,7 @@ KINDS = {
     "noise": ["--weight-dropout", "0.3", "--embedding-dropout", "0.2", "--input-dropout", "0.1"],
     "mingru": ["--cell", "mingru", "--residual", "--input-dropout", "0.1"],
     "mogrifier": ["--cell", "mogrifier-lstm", "--mogrifier-rounds", "3", "--tie", "--embedding-size", "8"],
+    "adaptive": ["--head", "adaptive", "--cutoffs", "5,12", "--level", "word", "--lazy-embedding"],
     "smoothing": ["--label-smoothing", "0.1"],
     "bidirectional": ["--bidirectional", "--cell", "gru", "--residual", "--embedding-size", "16"],
     "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],

@@ -26,6 +26,7 @@ from nblstm.errors import ConfigError
 OPTIMIZERS = {  # optimizer -> the settings that it has beside those of all
     "adam": (), "adamw": (), "sgd": ("momentum", "nesterov"), "rmsprop": (), "asgd": ("averaging_patience",),
 }  # fmt: skip
+LAZY_OPTIMIZERS = ("adam", "adamw")  # that may leave the vectors of tokens that do not occur
 SCHEDULES = {  # schedule -> the settings that it has
     "constant": (), "exponential": ("lr_decay",), "step": ("lr_decay", "decay_after"),
     "plateau": ("lr_decay", "decay_after"), "cosine": ("warmup",),
@@ -66,6 +67,7 @@ class Recipe(Config):
     device: ClassVar[str] = "cpu"  # what computes, where a task has no choice
     precision: ClassVar[str] = "single"
     on_divergence: ClassVar[str] = "stop"
+    lazy_embedding: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -129,6 +131,7 @@ class TrainConfig(TargetWeights):
     num_buckets: int | None = None  # documents: how many of the best; None means DEFAULT_BUCKETS
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
     even_chunks: bool = False  # documents: longer than bptt in chunks of like lengths, as in every new run; no setting
+    lazy_embedding: bool = False  # type: ignore[misc] # of tokens that a chunk lacks, vectors and moments stay as they are
     on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
@@ -143,6 +146,12 @@ class TrainConfig(TargetWeights):
         one_of(self, "device", DEVICES)
         one_of(self, "precision", PRECISIONS)
         one_of(self, "on_divergence", ON_DIVERGENCE)
+        if self.lazy_embedding and self.optimizer not in LAZY_OPTIMIZERS:
+            raise ConfigError(
+                f"lazy_embedding is for {' or '.join(LAZY_OPTIMIZERS)}, not for {self.optimizer}; leave it out."
+            )
+        if self.lazy_embedding and self.device == "cuda":
+            raise ConfigError("lazy_embedding is not for device cuda; choose cpu, or leave it out.")
         if self.precision == "half" and self.device != "cuda":
             raise ConfigError("precision half is for device cuda; choose precision single.")
         if self.boundaries is not None and self.num_buckets is not None:

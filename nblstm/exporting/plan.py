@@ -152,6 +152,8 @@ def check_exportable(model: Any, format: str) -> None:
         )
     if isinstance(model, TextClassifier) and not model.__sklearn_is_fitted__():
         raise ConfigError("this TextClassifier has learnt nothing yet; call fit or load first.")
+    if model.config.head == "adaptive":
+        raise ConfigError(f"format {format} has no adaptive head; train one with head linear.")
     if model.vocabulary.level == "subword" and format != "onnx":
         raise ConfigError(f"format {format} cannot cut a text into sub-words, level subword; train at another level.")
 

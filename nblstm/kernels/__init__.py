@@ -117,7 +117,7 @@ class DecoderWeights(NamedTuple):
     layers: list[dict[str, np.ndarray]]  # the weights of every layer, by the names of Cell.shapes
     residual: bool  # a layer's input is added to its output where their sizes match
     with_memory: bool  # the head sees the last layer's c beside its output
-    head_weight: np.ndarray  # (V, F)
+    head_weight: np.ndarray  # (V, F); of an adaptive head its first layer's, with fewer rows
     head_bias: np.ndarray  # (V,)
 
 

@@ -30,17 +30,17 @@ def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperat
 
     bias (V,): what is added to the head's. temperature: what all logits are divided by then.
     """
-    c, weights = network.config, network.weights
+    c = network.config
     check_writes(c)
     body: Any = network.body  # a stack
-    head, head_bias = weights["head.weight"], weights["head.bias"]
+    head, head_bias = network.head.weight, network.head.bias
     if bias is not None:
         head_bias = head_bias + bias.astype(c.dtype)
     if temperature != 1:
         scale = np.dtype(c.dtype).type(temperature)
         head, head_bias = head / scale, head_bias / scale
     net = DecoderWeights(
-        weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
+        network.weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         head, head_bias,
     )  # fmt: skip
     with checks.quiet():
@@ -68,8 +68,12 @@ class Decoder:
             np.empty((N if want_logits else 0, V), self.config.dtype),
         )
         with checks.quiet():
-            self.kernels.decode(_with_logits(state, logits), tokens, self.work, self.threads)
+            self._decode(_with_logits(state, logits), tokens)
         return checks.distributions(logits, "behind these tokens") if want_logits else logits
+
+    def _decode(self, at: DecoderState, tokens: np.ndarray) -> None:
+        """Read checked tokens (N,)."""
+        self.kernels.decode(at, tokens, self.work, self.threads)
 
     def _check_state(self, state: State) -> int:
         """Return the number of texts of a state that will be written to. ConfigError if it is not of this decoder's."""
@@ -101,8 +105,14 @@ class Decoder:
         checks.ids("history", history[:, :length], V)
         checks.in_place("uniform", uniform, (K, N), np.float64)
         with checks.quiet():
-            at = _with_logits(state, logits)
-            self.kernels.generate(history, length, at, uniform, banned, filters, self.work, self.threads)
+            self._generate(history, length, _with_logits(state, logits), uniform, banned, filters)
+
+    def _generate(
+        self, history: np.ndarray, length: int, at: DecoderState, uniform: np.ndarray, banned: np.ndarray,
+        filters: Filters,
+    ) -> None:  # fmt: skip
+        """Draw and read checked tokens."""
+        self.kernels.generate(history, length, at, uniform, banned, filters, self.work, self.threads)
 
     def search(
         self, parents: np.ndarray, tokens: np.ndarray, start: int, hypotheses: Hypotheses, state: State, logits: np.ndarray,
@@ -121,7 +131,14 @@ class Decoder:
             checks.ids("tokens", tokens[start - 1], V + 1)
         with checks.quiet():
             history, at = History(parents, tokens, start), _with_logits(state, logits)
-            return self.kernels.search(history, hypotheses, at, noise, banned, beam, self.work, self.threads)
+            return self._search(history, hypotheses, at, noise, banned, beam)
+
+    def _search(
+        self, history: History, hypotheses: Hypotheses, at: DecoderState, noise: np.ndarray, banned: np.ndarray,
+        beam: Beam,
+    ) -> int:  # fmt: skip
+        """Take checked steps of a search."""
+        return self.kernels.search(history, hypotheses, at, noise, banned, beam, self.work, self.threads)
 
 
 def _with_logits(state: State, logits: np.ndarray) -> DecoderState:

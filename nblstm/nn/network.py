@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import ModuleType
@@ -13,9 +14,11 @@ from nblstm import checks
 from nblstm.config import PRECISIONS, NetworkConfig
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
+from nblstm.nn.adaptive import AdaptiveHead, softmax_head
+from nblstm.nn.adaptive_decoder import AdaptiveDecoder
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import Decoder, weights_to_decode
-from nblstm.nn.heads import Head, SoftmaxHead
+from nblstm.nn.heads import Head
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
 from nblstm.nn.parameters import Gradients, check_parameters, views
@@ -59,8 +62,9 @@ class Body(Protocol):
         """Add the gradients of the body's parameters; return those of its inputs and of its first state."""
 
 
-Parts = tuple[type, type, type]  # an Input, a Body and a Head, each made of (config, weights by name)
-LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, SoftmaxHead)
+Make = Callable[[Any, Any], Any]  # of (config, weights by name)
+Parts = tuple[Make, Make, Make]  # that make an Input, a Body and a Head
+LANGUAGE: Parts = (TokenEmbedding, RecurrentStack, softmax_head)
 
 
 class Network:
@@ -153,18 +157,18 @@ class Network:
     # ------------------------------------------------------------ training
 
     def loss_and_gradient(
-        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int, cleared: bool = False
     ) -> tuple[float, State]:
         """Return the mean loss of a chunk (`nblstm.text.batches.Chunk`), weighted by chunk.weights, and the next state.
 
-        gradient (num_parameters,): overwritten with that of the mean loss. state: that of the chunk's texts before it,
-        see `before`. All dropout is a function of (seed, step).
+        gradient (num_parameters,): overwritten with that of the mean loss; cleared: it is zeros already. state: that of
+        the chunk's texts before it, see `before`. All dropout is a function of (seed, step).
         """
         chunk, state = self._checked(chunk, state)
         with self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, Noise(self.kernels, seed, step, self.threads))
             after = self._forward(tape, chunk.tokens, state)
-            return self._backward(tape, gradient, chunk), after
+            return self._backward(tape, gradient, chunk, cleared), after
 
     def losses_and_gradient(self, gradient: np.ndarray, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """Return the loss of every row of a chunk (M,), as `losses` does, and the state after it; the gradient, too.
@@ -179,11 +183,12 @@ class Network:
             self._backward(tape, gradient, chunk)
             return losses, after
 
-    def _backward(self, tape: Tape, gradient: np.ndarray, chunk: Any) -> float:
+    def _backward(self, tape: Tape, gradient: np.ndarray, chunk: Any, cleared: bool = False) -> float:
         """Return the mean loss of a chunk that has been read; overwrite the gradient with that of it."""
         if isinstance(gradient, np.ndarray):  # one on a card is the trainer's own
             checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
-        self.kernels.clear(gradient, self.threads)
+        if not cleared:
+            self.kernels.clear(gradient, self.threads)
         grads = views(gradient, self.config)
         loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
         dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)
@@ -240,12 +245,18 @@ class Network:
         divided by, above 0. Holds until the parameters change. Its packed weights are one copy for all decoders of a
         temperature where they are constant; threads that ask at once may pack them twice, to the same bits.
         """
+        if isinstance(self.head, AdaptiveHead):
+            return AdaptiveDecoder(self, self._packed_weights(None, 1.0), num_texts, bias, temperature)
+        return Decoder(self, self._packed_weights(bias, temperature), num_texts)
+
+    def _packed_weights(self, bias: np.ndarray | None, temperature: float) -> Any:
+        """Return the weights of a decoder, shared where that may be."""
         if bias is not None or not self.constant:
-            return Decoder(self, weights_to_decode(self, bias, temperature), num_texts)
+            return weights_to_decode(self, bias, temperature)
         packed = self._packed.get(temperature)
         if packed is None:
             packed = self._packed.setdefault(temperature, weights_to_decode(self, None, temperature))
-        return Decoder(self, packed, num_texts)
+        return packed
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return the head's outputs (M, V) for features (M, head_size), such as state.features."""

@@ -36,7 +36,8 @@ def initial(config: StackConfig, seed: int) -> np.ndarray:
 
     Cells and head: uniform in +-1/sqrt(H), PyTorch's rule; biases and learned state zero, but for the biases that the
     cell's kind names, such as the forget gate's; gains one. Embedding: normal, standard deviation 1 (PyTorch's rule), or
-    uniform as the head's where it is the head.
+    uniform as the head's where it is the head. The tokens of an adaptive head's clusters: uniform in +-1/sqrt(F), F the
+    numbers of their vectors.
 
     What reads a layer's outputs starts `output_scale` times as large, a number of the cell's kind. That of an LSTM takes
     the default network's loss after 4 epochs of Tiny Shakespeare from 1.61 to 1.53.
@@ -59,6 +60,7 @@ def draw_parameter(random: np.random.Generator, name: str, array: np.ndarray, co
         array[...] = 1
     elif array.ndim == 2 and not name.startswith("initial_state"):
         scale = cell.definition.output_scale if _reads_outputs(name) else 1
+        bound = array.shape[1] ** -0.5 if _is_of_cluster(name) else bound
         array[...] = scale * random.uniform(-bound, bound, array.shape)
 
 
@@ -72,7 +74,14 @@ def grown(flat: np.ndarray, config: NetworkConfig, into: np.ndarray, larger: Net
 
 def _reads_outputs(name: str) -> bool:
     """Tell whether a weight is multiplied with a recurrent layer's outputs, its own recurrence apart."""
-    return name == "head.weight" or (name.startswith("rnn.weight_ih") and "_l0" not in name)
+    if name.startswith("head."):
+        return not _is_of_cluster(name)
+    return name.startswith("rnn.weight_ih") and "_l0" not in name
+
+
+def _is_of_cluster(name: str) -> bool:
+    """Tell whether a weight holds the vectors of a cluster of an adaptive head."""
+    return name.startswith("head.tail.") and name.endswith(".1.weight")
 
 
 def check_parameters(config: NetworkConfig, parameters: Any, finite: bool = True) -> np.ndarray:

@@ -29,6 +29,7 @@ class TrainSettings(TypedDict, total=False):
     clip: float
     clip_value: float
     context_column: str | None
+    cutoffs: str | None
     decay_after: int
     device: str
     documents: str | None
@@ -46,6 +47,7 @@ class TrainSettings(TypedDict, total=False):
     label_column: str | None
     label_smoothing: float
     layer_norm: bool
+    lazy_embedding: bool
     learned_state: bool
     level: str
     lowercase: bool

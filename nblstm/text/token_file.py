@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from nblstm.kernels.packed import indices
 from nblstm.text import sources
 from nblstm.text.counting import TokenCounter
 from nblstm.text.vocabulary import Vocabulary
@@ -156,3 +157,11 @@ class _IdFile:
         self.file.seek(self.count * new)
         self.file.truncate()
         self.dtype = dtype
+
+
+def count_ids(ids: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Count how often each id is there, (vocab_size,) int64; ids, which may be a file, are read CHUNK at a time."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(ids), sources.CHUNK):
+        counts += np.bincount(indices(ids[start : start + sources.CHUNK]), minlength=vocab_size)
+    return counts

@@ -34,9 +34,10 @@ class Optimizer:
         self.moments = {name: zeros_like(parameters) for name in self.names}
 
     def update(
-        self, kernels: ModuleType, w: np.ndarray, g: np.ndarray, lr: float, step: int, scale: float, threads: int
-    ) -> None:
-        """Update w (num_parameters,) in place, along scale * g; step counts from 1."""
+        self, kernels: ModuleType, w: np.ndarray, g: np.ndarray, lr: float, step: int, scale: float, threads: int,
+        moments: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Update w in place, along scale * g; step counts from 1. moments: those of w, also updated; None: `self.moments`."""
         raise NotImplementedError
 
     def averaged(self, w: np.ndarray) -> np.ndarray:
@@ -68,19 +69,22 @@ class Adam(Optimizer):
 
     names = ("m", "v")
 
-    def update(self, kernels, w, g, lr, step, scale, threads):
-        self._update(kernels, w, g, lr, step, scale, threads, self.config.weight_decay, 0.0)
+    def update(self, kernels, w, g, lr, step, scale, threads, moments=None):
+        self._update(kernels, w, g, lr, step, scale, threads, moments, self.config.weight_decay, 0.0)
 
-    def _update(self, kernels, w, g, lr, step, scale, threads, weight_decay, decoupled):
-        settings = AdamSettings(lr, **ADAM, weight_decay=weight_decay, decoupled=decoupled)
-        kernels.adam(w, self.moments["m"], self.moments["v"], g, settings, step, scale, threads)
+    def _update(self, kernels, w, g, lr, step, scale, threads, moments, weight_decay, decoupled):
+        settings, moments = (
+            AdamSettings(lr, **ADAM, weight_decay=weight_decay, decoupled=decoupled),
+            moments or self.moments,
+        )
+        kernels.adam(w, moments["m"], moments["v"], g, settings, step, scale, threads)
 
 
 class AdamW(Adam):
     """Adam whose weight decay does not pass through the moments (Loshchilov & Hutter 2019)."""
 
-    def update(self, kernels, w, g, lr, step, scale, threads):
-        self._update(kernels, w, g, lr, step, scale, threads, 0.0, self.config.weight_decay)
+    def update(self, kernels, w, g, lr, step, scale, threads, moments=None):
+        self._update(kernels, w, g, lr, step, scale, threads, moments, 0.0, self.config.weight_decay)
 
 
 class SGD(Optimizer):
@@ -88,9 +92,9 @@ class SGD(Optimizer):
 
     names = ("m",)
 
-    def update(self, kernels, w, g, lr, step, scale, threads):
-        c = self.config
-        kernels.sgd(w, self.moments["m"], g, lr, c.momentum, c.nesterov, c.weight_decay, scale, threads)
+    def update(self, kernels, w, g, lr, step, scale, threads, moments=None):
+        c, moments = self.config, moments or self.moments
+        kernels.sgd(w, moments["m"], g, lr, c.momentum, c.nesterov, c.weight_decay, scale, threads)
 
 
 class ASGD(Optimizer):
@@ -109,11 +113,12 @@ class ASGD(Optimizer):
         self.losses: list[float] = []  # of all validations so far
         self.count: int | None = None  # of the parameters in the mean; None before averaging
 
-    def update(self, kernels, w, g, lr, step, scale, threads):
-        kernels.sgd(w, self.moments["m"], g, lr, 0.0, False, self.config.weight_decay, scale, threads)
+    def update(self, kernels, w, g, lr, step, scale, threads, moments=None):
+        moments = moments or self.moments
+        kernels.sgd(w, moments["m"], g, lr, 0.0, False, self.config.weight_decay, scale, threads)
         if self.count is not None:
             self.count += 1
-            kernels.average(self.moments["mean"], w, 1 / self.count, threads)
+            kernels.average(moments["mean"], w, 1 / self.count, threads)
 
     def averaged(self, w: np.ndarray) -> np.ndarray:
         return self.moments["mean"] if self.count else w
@@ -130,9 +135,10 @@ class RMSprop(Optimizer):
 
     names = ("v",)
 
-    def update(self, kernels, w, g, lr, step, scale, threads):
+    def update(self, kernels, w, g, lr, step, scale, threads, moments=None):
+        moments = moments or self.moments
         kernels.rmsprop(
-            w, self.moments["v"], g, lr, **RMSPROP, weight_decay=self.config.weight_decay, scale=scale, threads=threads
+            w, moments["v"], g, lr, **RMSPROP, weight_decay=self.config.weight_decay, scale=scale, threads=threads
         )
 
 

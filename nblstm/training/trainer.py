@@ -20,6 +20,7 @@ from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Epochs
 from nblstm.training import optimizers, schedules
+from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.report import BEST_MEASURES, Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
@@ -57,6 +58,8 @@ class Trainer:
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
         self.schedule = make_schedule(config)
         self.gradient = kernels.zeros_like(network.parameters)
+        self.extent = Extent.lazy(network.config) if config.lazy_embedding else Extent()  # of the update under way
+        self._changed = self.extent  # since the last update that was made
         self.state = network.initial_state()
         self.best = kernels.zeros_like(network.parameters)  # best validated; before that, of the last loss
         kernels.assign(self.best, network.parameters)
@@ -72,6 +75,7 @@ class Trainer:
         self.seconds = 0.0
         self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
+        self._how = {"cleared": True} if config.lazy_embedding else {}  # the gradient is
         self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
         self._validated_at = 0.0  # the value of `seconds` after the last validation of this session, or at its begin
         self._validations: list[float] = []  # the seconds that each has taken
@@ -140,15 +144,18 @@ class Trainer:
         started = _clock()
         chunk = self.chunks[self.chunk_number]
         before = self.network.before(chunk, self.state)
-        loss, state = self.network.loss_and_gradient(self.gradient, chunk, before, self.config.seed, self.step)
+        changed = self._extend(chunk)
+        loss, state = self.network.loss_and_gradient(
+            self.gradient, chunk, before, self.config.seed, self.step, **self._how
+        )
         norm = self._clip(loss)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         with held():
             if self.best_loss is None:  # wherever this update leads, these were good
-                self.network.kernels.assign(self.best, self.network.parameters)
+                changed.assign(self.network.kernels, self.best, self.network.parameters)
             self.whole = False
             self._move(lr, norm)
-            self.state = state
+            self.state, self._changed = state, self.extent
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
@@ -156,17 +163,38 @@ class Trainer:
             self.whole = True
         return report
 
+    def _extend(self, chunk: Chunk) -> Extent:
+        """Take up the extent of an update by a chunk, and return that of the last one, whose gradient is cleared.
+
+        Until the update is made, everything may have changed.
+        """
+        changed, self._changed = self._changed, self._changed.everything()
+        if self.config.lazy_embedding:
+            changed.clear(self.network.kernels, self.gradient, self.network.threads)
+        self.extent = changed.reading(chunk.tokens)
+        return changed
+
     def _move(self, lr: float, norm: float) -> None:
         """Let the optimizer update the parameters. norm: the gradient's. DivergenceError unless they are sane then."""
         network = self.network
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # of an absurd rate
-            self.optimizer.update(
-                network.kernels, network.parameters, self.gradient, lr, self.step + 1, scale, network.threads
-            )
+            self._optimize(lr, scale)
             length = self._norm(network.parameters)
         if not math.isfinite(length):
             raise self._diverged(f"the norm of the weights is {length}", self.step + 1)
+
+    def _optimize(self, lr: float, scale: float) -> None:
+        """Update the parameters and the moments inside the extent."""
+        network, optimizer, parts = self.network, self.optimizer, self.extent.parts
+        changed = [network.parameters, *optimizer.moments.values()]
+        inside = [parts(array) for array in changed]
+        for g, w, *moments in zip(parts(self.gradient), *inside):
+            optimizer.update(
+                network.kernels, w, g, lr, self.step + 1, scale, network.threads, dict(zip(optimizer.moments, moments))
+            )
+        for array, found in zip(changed, inside):
+            self.extent.put(array, found)
 
     def _next_chunk(self) -> None:
         """Move on by a chunk, behind the last to the next epoch."""
@@ -179,7 +207,10 @@ class Trainer:
         """Clip single values if asked; the gradient's norm. DivergenceError unless it and the loss are sane."""
         kernels, threads = self.network.kernels, self.network.threads
         if self.config.clip_value and math.isfinite(loss):
-            kernels.clip_values(self.gradient, self.config.clip_value, threads)
+            parts = self.extent.parts(self.gradient)
+            for part in parts:
+                kernels.clip_values(part, self.config.clip_value, threads)
+            self.extent.put(self.gradient, parts)
         norm = self._norm(self.gradient)
         if not (loss < LOST and math.isfinite(norm)):
             thing = f"the loss is {loss:g}" if not loss < LOST else f"the norm of the gradient is {norm}"
@@ -187,8 +218,9 @@ class Trainer:
         return norm
 
     def _norm(self, x: np.ndarray) -> float:
-        """Return the norm of x (num_parameters,); not finite if a number in it is not."""
-        return math.sqrt(self.network.kernels.squared_norm(x, self.network.threads))
+        """Return the norm of x (num_parameters,) inside the extent; not finite if a number in it is not."""
+        squared_norm, threads = self.network.kernels.squared_norm, self.network.threads
+        return math.sqrt(sum(squared_norm(part, threads) for part in self.extent.parts(x)))
 
     def _diverged(self, thing: str, step: int) -> DivergenceError:
         """Put the last good parameters back, and return the error to raise."""
@@ -338,6 +370,7 @@ class Trainer:
                 raise self._misfit(name)
         for name, array in self._of_one_shape().items():
             self.network.kernels.assign(array, tensors[name])
+        self._changed = self._changed.everything()
         for name in PLACE:
             setattr(self, name, facts[name])
         self._validated_at = self.seconds

@@ -33,7 +33,7 @@ NUMBERS, PARAMETERS = DATA / "golden.json", DATA / "parameters.npz"
 
 # ---------------------------------------------------------------- stored models
 
-LANGUAGE_MODELS = ("model", "documents", "masked", "words", "bytes", "subwords")
+LANGUAGE_MODELS = ("model", "documents", "masked", "words", "bytes", "subwords", "adaptive")
 STATE = "model.state.safetensors"
 SETTINGS = {  # how the stored models were trained
     "model": {"hidden_size": 10, "dropout": 0.1, "steps": 60},
@@ -45,6 +45,9 @@ SETTINGS = {  # how the stored models were trained
     },
     "bytes": {"hidden_size": 4, "embedding_size": 3, "level": "byte", "cell": "rnn", "layer_norm": True, "steps": 40},
     "subwords": {"hidden_size": 6, "level": "subword", "max_vocab": 280, "num_layers": 1, "steps": 40},
+    "adaptive": {
+        "hidden_size": 16, "level": "word", "num_layers": 1, "head": "adaptive", "cutoffs": "20,60,100", "steps": 40,
+    },
 }  # fmt: skip
 SMALL = {"batch_size": 4, "bptt": 16, "lr": 0.02, "seed": 3, "threads": 1}
 TEXT_TO_SCORE = "So long as thou art more lovely than a day,\nI love thee."

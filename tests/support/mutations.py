@@ -80,6 +80,7 @@ def originals(folder, trained):
             "char", "word", "byte", "subword", "masked", "window", "series", "classifier", "numbers", "translator", "tagger", "state",
             "run",
             "classifier-run",
+            "adaptive",
         )
     }  # fmt: skip
     for level, options in {
@@ -89,6 +90,9 @@ def originals(folder, trained):
         vocabulary = Vocabulary.build([TEXT], level, ends=level == "word")
         config = LanguageConfig(len(vocabulary), hidden_size=4, dropout=0.0, **{"num_layers": 1, **options})
         LanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths[level])
+    vocabulary = Vocabulary.build([TEXT], "word")
+    config = LanguageConfig(len(vocabulary), hidden_size=8, num_layers=1, head="adaptive", cutoffs="2,4")
+    LanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths["adaptive"])
     vocabulary = Vocabulary.build([TEXT], "char")
     config = MaskedConfig(len(vocabulary), hidden_size=4, num_layers=1)
     MaskedLanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths["masked"])

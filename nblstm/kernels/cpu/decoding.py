@@ -34,7 +34,7 @@ class Reader(NamedTuple):
     """What `decode_work` has made ready, for N texts."""
 
     net: tuple
-    sizes: tuple  # (L, E, H, V, F, residual)
+    sizes: tuple  # (L, E, H, V, F, residual), V those of the head
     N: int
 
 
@@ -78,7 +78,7 @@ def decode_weights(net, threads):
     kept = min(V, KEPT_BYTES // (P * S * packed.itemsize))
     table, (weight, bias) = np.empty(P * kept * S, packed.dtype), (packed[offsets[0] :], packed[offsets[2] :])
     parallel_for(threads, layout.project, kept, table, embedding, weight, bias, P, kept, E)
-    sizes = L, E, H, V, F, net.residual
+    sizes = L, E, H, len(net.head_weight), F, net.residual  # an adaptive head's first layer has fewer rows than V
     return {"layout": layout, "sizes": sizes, "net": (packed, offsets, embedding, table)}
 
 

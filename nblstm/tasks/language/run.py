@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
+from nblstm.config.adaptive import best_cutoffs, fewest_tokens
 from nblstm.config.runs import RunSettings
+from nblstm.errors import ConfigError
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
@@ -21,6 +23,7 @@ from nblstm.tasks.text_model import TextModel
 from nblstm.text.buckets import padding
 from nblstm.text.corpus import Corpus, check_ends, load_corpus
 from nblstm.text.demo import DEMO, demo_source
+from nblstm.text.token_file import count_ids
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
 from nblstm.training.text_trainer import fitted, make_trainer
@@ -38,10 +41,31 @@ class LanguageRun(TaskRun):
 
     # ------------------------------------------------------------ settings
 
+    def draft(self, network: Mapping[str, Any]) -> Any:
+        """Make the network's config of settings before anything is read. ConfigError for a wrong one."""
+        tokens = fewest_tokens(network.get("cutoffs")) if network.get("head") == "adaptive" else 2
+        return super().draft({"vocab_size": tokens, **network})
+
+    def fields(self, material: Corpus, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the network's config; the clusters of an adaptive head are chosen by the text's counts."""
+        fields = super().fields(material, network)
+        if network.get("head") == "adaptive" and network.get("cutoffs") is None:
+            fields["cutoffs"] = best_cutoffs(count_ids(material.train, len(material.vocabulary)))
+        return fields
+
     def check(self, reading: TextConfig, shape: TokenStackConfig, recipe: TrainConfig) -> None:
         """Raise ConfigError for settings of documents without any, a level or a card that the network cannot have."""
         recipe.check_documents(reading.documents)
         shape.check_level(reading.level)
+        if shape.head == "adaptive" and recipe.label_smoothing > 0:
+            raise ConfigError(
+                "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
+            )
+        if recipe.lazy_embedding and (shape.tie or shape.directions > 1):
+            reason = (
+                "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"
+            )
+            raise ConfigError(f"lazy_embedding is not for {reason}; leave it out.")
         if recipe.device == "cuda":
             check_card(shape)
 
@@ -125,6 +149,8 @@ class LanguageRun(TaskRun):
         yield "text", f"{train}, {valid}, vocabulary {len(material.vocabulary):,}"
         if material.train_offsets is not None:
             yield from _buckets(trainer.source)
+        if trainer.network.config.head == "adaptive":
+            yield "head", _clusters(trainer.network.config.edges, unit)
 
     def batches(self, recipe: TrainConfig) -> str:
         """Say how large a batch is, and how far gradients reach."""
@@ -158,6 +184,12 @@ def _size(ids: Any, offsets: Any, unit: str) -> str:
     if offsets is None:
         return f"{len(ids):,} {unit}"
     return f"{len(offsets) - 1:,} documents of {len(ids) - len(offsets):,} {unit}"
+
+
+def _clusters(edges: Sequence[int], unit: str) -> str:
+    """Tell how an adaptive head cuts the vocabulary."""
+    sizes = [f"{size:,}" for size in np.diff(edges)]
+    return f"adaptive: a shortlist of {sizes[0]} {unit}, cluster{'s' * (len(sizes) > 2)} of {', '.join(sizes[1:])}"
 
 
 def _buckets(buckets: Any) -> Iterator[tuple[str, str]]:

@@ -27,13 +27,13 @@ class MaskedNetwork(Network):
     span = SPAN
 
     def loss_and_gradient(
-        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int
+        self, gradient: np.ndarray, chunk: Any, state: State, seed: int, step: int, cleared: bool = False
     ) -> tuple[float, State]:
         """Compute as `Network.loss_and_gradient` does, the loss of this update's masked tokens, config.mask_fraction."""
         noise = Noise(self.kernels, seed, step, self.threads)
         hidden = noise.factors((len(chunk.targets),), np.dtype("float32"), 1 - self.config.mask_fraction, HIDDEN) > 0
         hidden[step % len(hidden)] = True  # at least one
-        return super().loss_and_gradient(gradient, hide(chunk, hidden), state, seed, step)
+        return super().loss_and_gradient(gradient, hide(chunk, hidden), state, seed, step, cleared)
 
     def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
         """Return -log p of every token of a chunk (M,) where it is masked, and the state after the chunk, unmasked.

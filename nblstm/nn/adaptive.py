@@ -1,0 +1,162 @@
+"""AdaptiveHead: a softmax over a large vocabulary in clusters, exactly normalised (Grave et al. 2017).
+
+The tokens stand by falling frequency. The first K, the shortlist, and one logit for each cluster of others are the
+outputs of a linear layer; a token of cluster i is likely as its cluster is, times its share of that (eq. 12):
+
+    p(v | x) = softmax(W x + b)[v]                                           v < K
+    p(v | x) = softmax(W x + b)[K + i] softmax(W_i P_i x)[v - start_i]       v in cluster i
+
+P_i (F_i, F) makes x shorter, F_i = F // SHRINK^(i + 1), and neither it nor W_i has a bias. These are the conventions and
+the names of torch.nn.AdaptiveLogSoftmaxWithLoss with head_bias=True. A row's loss takes the products of the shortlist
+and of one cluster at most: rows are grouped by the cluster of their target. All is made of the kernels of a linear
+layer and of a softmax, whichever backend has them; those of `kernels.reference` are its specification.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nblstm.kernels import CrossEntropy
+from nblstm.kernels.reference.head import linear_forward, log_softmax
+from nblstm.nn.heads import Head, SoftmaxHead
+from nblstm.nn.linear import Linear
+from nblstm.nn.parameters import Gradients
+from nblstm.nn.tape import Tape
+from nblstm.nn.workspace import Workspace
+
+ROUND = 256  # rows: the scratch of a cluster holds a multiple, as every batch has another number
+
+
+class Cluster(NamedTuple):
+    """The tokens start ... stop of a vocabulary."""
+
+    number: int
+    start: int
+    stop: int
+    projection: Linear  # P: (F_i, F)
+    vectors: Linear  # W: (V_i, F_i)
+
+    @property
+    def span(self) -> slice:
+        """Where its tokens stand."""
+        return slice(self.start, self.stop)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Return W P x (M, V_i) of x (M, F), an array of its own: by NumPy, as nothing is packed for a few rows."""
+        for layer in (self.projection, self.vectors):
+            y = np.empty((len(x), len(layer.weight)), x.dtype)
+            linear_forward(y, (), x, layer.weight, layer.bias, 1)
+            x = y
+        return x
+
+
+class AdaptiveHead(SoftmaxHead):
+    """-log p(target), in nats, as the module says. classes as in `SoftmaxHead`; there is no label smoothing."""
+
+    def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
+        self.config, self.classes, self.smoothing = config, None, 0.0
+        self.top = Linear(weights, "head.head")
+        self.weight, self.bias = self.top.weight, self.top.bias
+        _, self.shortlist, *ends = config.edges
+        self.clusters = [
+            Cluster(i, *edges, Linear(weights, f"head.tail.{i}.0"), Linear(weights, f"head.tail.{i}.1"))
+            for i, edges in enumerate(zip((self.shortlist, *ends), ends))
+        ]
+
+    # ------------------------------------------------------------ all tokens
+
+    def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
+        """Return log p (M, V) of every token, an array of its own."""
+        y = np.empty((len(x), self.config.num_outputs), self.config.dtype)
+        self.log_probabilities(y, self.top.forward(scratch, x), x)
+        return y
+
+    def log_probabilities(self, y: np.ndarray, top: np.ndarray, x: np.ndarray, wanted: int = 0) -> None:
+        """Write log p (M, V) of every token of x (M, F) to y. top (M, K + clusters): the outputs of the first layer.
+
+        wanted: how many of each row's largest must be right, where others need not be: a cluster that is less likely
+        than all of these is not looked into, and its tokens share its probability. 0: all are right.
+        """
+        log_top = log_softmax(top)
+        y[:, : self.shortlist] = log_top[:, : self.shortlist]
+        for cluster in self.clusters:
+            start, mass, inside = cluster.start, log_top[:, self.shortlist + cluster.number, None], y[:, cluster.span]
+            inside[...] = mass - y.dtype.type(math.log(inside.shape[1]))
+            rows = np.arange(len(x))
+            if 0 < wanted <= start:
+                rows = np.flatnonzero(
+                    mass[:, 0] >= np.partition(y[:, :start], start - wanted, axis=1)[:, start - wanted]
+                )
+            if len(rows):
+                inside[rows] = log_softmax(cluster.logits(x[rows])) + mass[rows]
+
+    # ------------------------------------------------------------ losses
+
+    def losses(self, tape: Tape, targets: np.ndarray) -> np.ndarray:
+        """Return -log p(target) (M,)."""
+        x, scratch, (kernels, threads, dtype, _) = tape.features, tape.scratch, tape.backend
+        losses, work = np.empty(len(x), dtype), self._softmax_work(scratch, kernels.softmax_work, self.top, len(x))
+        kernels.softmax_losses(losses, work, x, self._top_targets(targets), self.top.weight, self.top.bias, threads)
+        for cluster, rows, inputs in self._by_cluster(scratch, x, targets):
+            h = cluster.projection.forward(scratch, inputs)
+            inside, (_, _, _, _, layer) = scratch.array("losses of a cluster", len(rows)), cluster
+            work = self._softmax_work(scratch, kernels.softmax_work, layer, len(rows))
+            own = targets[rows] - np.int32(cluster.start)
+            kernels.softmax_losses(inside, work, h, own, layer.weight, layer.bias, threads)
+            losses[rows] += inside
+        return losses
+
+    def _losses_and_gradient(self, scratch: Workspace, losses, dx, grads: Gradients, x, targets, scales) -> None:
+        if self.classes is not None:
+            scales = scales * self.classes[targets]
+        self._softmax(scratch, losses, dx, grads, self.top, x, self._top_targets(targets), scales)
+        for cluster, rows, inputs in self._by_cluster(scratch, x, targets):
+            layer, h = cluster.vectors, cluster.projection.forward(scratch, inputs)
+            inside, dh = scratch.array("losses of a cluster", len(rows)), scratch.array("dh of a cluster", *h.shape)
+            self._softmax(scratch, inside, dh, grads, layer, h, targets[rows] - np.int32(cluster.start), scales[rows])
+            losses[rows] += inside  # log p = log p(cluster) + log p(token in it)
+            dx[rows] += cluster.projection.backward(scratch, grads, dh, inputs)
+        if self.classes is not None:
+            losses *= self.classes[targets]
+
+    def _softmax(self, scratch: Workspace, losses, dx, grads: Gradients, layer: Linear, x, targets, scales) -> None:
+        """Overwrite losses and dx, and add the gradients of a layer behind which is a softmax."""
+        kernels, threads, _, _ = scratch.backend
+        work = self._softmax_work(scratch, kernels.softmax_gradient_work, layer, len(x))
+        dbias = grads[f"{layer.name}.bias"] if layer.is_biased else scratch.array("no bias", len(layer.bias))
+        kernels.softmax_losses_and_gradient(
+            losses, dx, grads[f"{layer.name}.weight"], dbias, work, x, CrossEntropy(targets, scales), layer.weight,
+            layer.bias, threads,
+        )  # fmt: skip
+
+    def _softmax_work(self, scratch: Workspace, kernel: Any, layer: Linear, rows: int) -> Any:
+        """Return the work of one of the softmax's kernels for a layer."""
+        (V, D), (_, threads, dtype, _) = layer.weight.shape, scratch.backend
+        room = -(-rows // ROUND) * ROUND
+        return scratch.work(f"{kernel.__name__} {layer.name}", lambda M: kernel(M, D, V, dtype, threads), room)
+
+    def _top_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Return what the first layer should predict: a token of the shortlist, or K + i."""
+        clusters = np.searchsorted([cluster.start for cluster in self.clusters], targets, side="right")
+        return np.where(clusters > 0, self.shortlist + clusters - 1, targets).astype(np.int32)
+
+    def _by_cluster(
+        self, scratch: Workspace, x: np.ndarray, targets: np.ndarray
+    ) -> Iterator[tuple[Cluster, np.ndarray, np.ndarray]]:
+        """Yield the clusters that have targets: (cluster, its rows (R,), x of these (R, F), an array of the scratch)."""
+        kernels, threads, _, _ = scratch.backend
+        for cluster in self.clusters:
+            rows = np.flatnonzero((cluster.start <= targets) & (targets < cluster.stop))
+            if len(rows):
+                inputs = scratch.array("x of a cluster", len(rows), x.shape[1])
+                kernels.embedding_forward(inputs, rows, x, threads)
+                yield cluster, rows, inputs
+
+
+def softmax_head(config: Any, weights: Mapping[str, np.ndarray]) -> Head:
+    """Make the head of a network that predicts tokens, as its config says."""
+    return (AdaptiveHead if config.head == "adaptive" else SoftmaxHead)(config, weights)
