@@ -155,8 +155,15 @@ def _rows(
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
                     )
-                rows.append({"model": path, "file": file, "protocol": said, **figures(score)})
+                rows.append(
+                    {"model": path, "file": file, "protocol": said, **figures(score), **_of_words(model, score)}
+                )
     return rows
+
+
+def _of_words(model: Any, score: Any) -> dict[str, float | None]:
+    """Return what compares models with those of papers; a model that fills in predicts no text that could be compared."""
+    return {"perplexity_per_word": None if model.config.directions == 2 else score.perplexity_per_word}
 
 
 def _check(name: str, kind: str | None, streams: int, windows: int | None, loaded: Sequence[Any]) -> None:
@@ -225,9 +232,9 @@ def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:
     for said in protocols:
         read_so = [f"{found['model']} on {found['file']}" for found in rows if found["protocol"] == said]
         say(f"protocol{' of ' + ', '.join(read_so) if len(protocols) > 1 else ''}: {said}", err=True)
-    columns, several = heads(levels), len({found["model"] for found in rows}) > 1
+    columns, several = [*heads(levels), "perplexity/word"], len({found["model"] for found in rows}) > 1
     width = max(len(found["model"]) for found in rows)
     say(row(columns, columns, *(["model".ljust(width)] if several else []), "file"))
     for found in rows:
-        model, file, _, *values = found.values()
+        model, file, _, *values = ("-" if value is None else value for value in found.values())
         say(row(columns, values, *([model.ljust(width)] if several else []), file))

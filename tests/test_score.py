@@ -208,9 +208,13 @@ def test_models_side_by_side(command, lines, words):
         assert row["nats_per_token"] == pytest.approx(score.loss, rel=1e-6)
         assert row["bits_per_byte"] == pytest.approx(score.bits_per_byte, rel=1e-6)
         assert row["unknown"] == score.unknown
+        assert row["perplexity_per_word"] == pytest.approx(score.perplexity_per_word, rel=1e-6)
     outcome = command(*args)
     heads, *table = outcome.out.splitlines()
-    assert heads.split() == "nats/token perplexity bits/character bits/byte tokens unknown model file".split()
+    assert (
+        heads.split()
+        == "nats/token perplexity bits/character bits/byte tokens unknown perplexity/word model file".split()
+    )
     assert [tuple(row.split()[-2:]) for row in table] == [pair[::-1] for pair in pairs]
     assert "an unknown token hides its spelling" in outcome.err and outcome.err.count("protocol: ") == 1
 
@@ -321,6 +325,25 @@ def test_an_empty_file_in_a_folder_is_left_out(command, folder, by):
     assert (nothing.code, nothing.err.splitlines()[-1]) == (
         FAILURE, f"Error: there is nothing to score in texts/a: all {'files' if by == 'file' else 'lines'} are empty."
     )  # fmt: skip
+
+
+def test_perplexity_per_word_counts_words_and_line_ends(command, folder):
+    """Whatever the tokens are, however the file is cut; the first token is given, and with it a word of one token."""
+    (folder / "text.txt").write_text("A cat sat.\n  no  dog\tsat\n" * 30, encoding="utf-8")  # 6 words and 2 line ends
+    shape = {"hidden_size": 4, "num_layers": 1, "batch_size": 2, "bptt": 4, "steps": 2}
+    for level, words in (("char", 239), ("byte", 239), ("word", 239)):
+        nblstm.train("text.txt", f"{level}.safetensors", level=level, **shape)
+        for how in ([], ["--streams", "3"], ["--windows", "16"]):
+            (row,) = json.loads(command("eval", "text.txt", "-m", f"{level}.safetensors", "--json", *how).out)["files"]
+            nats = row["nats_per_token"] * row["tokens"]
+            assert row["perplexity_per_word"] == pytest.approx(math.exp(nats / words), rel=1e-5), (level, how)
+    nblstm.train("text.txt", "lines.safetensors", documents="line", **shape)
+    model = nblstm.load("lines.safetensors")
+    assert [model.surprisals(text).score.words for text in ("A cat sat.", "", " a")] == [4, 1, 2]  # and the end token
+    nblstm.train("text.txt", "both.safetensors", bidirectional=True, **shape)
+    (row,) = json.loads(command("eval", "text.txt", "-m", "both.safetensors", "--json").out)["files"]
+    assert row["perplexity_per_word"] is None
+    assert command("eval", "text.txt", "-m", "both.safetensors").out.splitlines()[1].split()[-2] == "-"
 
 
 def test_bits_per_character_of_a_byte_model(command, folder):

@@ -113,17 +113,18 @@ def test_unknown_tokens_are_counted():
 
 def test_figures_of_a_worked_example():
     """40 bits over 20 tokens, 80 characters and 160 bytes."""
-    score = Score(nats=40 * math.log(2), tokens=20, characters=80, bytes=160, unknown=0)
+    score = Score(nats=40 * math.log(2), tokens=20, characters=80, bytes=160, unknown=0, words=10)
     assert score.loss == pytest.approx(2 * math.log(2))
     assert score.perplexity == pytest.approx(4.0)
     assert score.bits_per_character == pytest.approx(0.5)
     assert score.bits_per_byte == pytest.approx(0.25)
+    assert score.perplexity_per_word == pytest.approx(16.0)
 
 
 def test_figures_of_nothing():
     """Where nothing was scored there is no mean, and no crash; a perplexity too large for a float is infinite."""
     nothing = Score(0.0, 0, 0, 0, 0)
-    assert all(math.isnan(x) for x in (nothing.loss, nothing.bits_per_character, nothing.bits_per_byte))
+    assert all(math.isnan(x) for x in (nothing.loss, nothing.bits_per_character, nothing.perplexity_per_word))
     assert Score(1e6, 10, 10, 10, 0).perplexity == math.inf
 
 
@@ -245,7 +246,7 @@ def test_surprisals_show_what_is_unknown_and_the_end():
 
 def test_scores_add_up():
     """Two texts together have the sum of nats and of everything counted."""
-    assert Score(1.0, 2, 3, 4, 5) + Score(0.5, 1, 1, 1, 1) == Score(1.5, 3, 4, 5, 6)
+    assert Score(1.0, 2, 3, 4, 5, 6) + Score(0.5, 1, 1, 1, 1, 1) == Score(1.5, 3, 4, 5, 6, 7)
 
 
 # ---------------------------------------------------------------- parallel streams, progress, backends

@@ -13,7 +13,7 @@ from nblstm.scoring.results import NOTHING, OnProgress, Score, Text, no_progress
 from nblstm.scoring.streams import read_on, text_and_ids, without_first
 from nblstm.scoring.validation import SHORTEST_SCORED
 from nblstm.text.batches import Chunk, Streams
-from nblstm.text.strings import num_characters, utf8
+from nblstm.text.strings import num_characters, num_words, utf8
 from nblstm.text.vocabulary import Vocabulary
 
 
@@ -23,7 +23,7 @@ class _TokenText:
     def __init__(self, vocabulary: Vocabulary, chunks: Iterable[Text]) -> None:
         from nblstm.text.token_file import TokenFile  # which a score of a text in memory does not need
 
-        self.vocabulary, self.size, self.characters = vocabulary, 0, 0
+        self.vocabulary, self.size, self.characters, self.words = vocabulary, 0, 0, 0
         self.first: Text | None = None
         self.file = TokenFile(vocabulary, self._counted(vocabulary.read_pieces(chunks)))
         self.ids = self.file.ids
@@ -31,6 +31,7 @@ class _TokenText:
     def _counted(self, chunks: Iterable[Text]) -> Iterator[Text]:
         for text in chunks:
             self.size, self.characters = self.size + len(utf8(text)), self.characters + num_characters(text)
+            self.words += num_words(text)
             self.first = text if self.first is None else self.first
             yield text
 
@@ -40,9 +41,9 @@ class _TokenText:
         scored = without_first(self.vocabulary, text, int(self.ids[0]))
         characters = self.characters - (num_characters(text) - num_characters(scored))
         size = self.size - (len(utf8(text)) - len(utf8(scored)))
-        return Score(
-            nats, len(self.ids) - 1, characters, size, self.file.unknown - int(self.ids[0] == self.vocabulary.unk_id)
-        )
+        words = self.words - (num_words(text) - num_words(scored))
+        unknown = self.file.unknown - int(self.ids[0] == self.vocabulary.unk_id)
+        return Score(nats, len(self.ids) - 1, characters, size, unknown, words)
 
 
 def score_in_streams(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nblstm.text.strings import num_characters, utf8
+from nblstm.text.strings import num_characters, num_words, utf8
 from nblstm.text.vocabulary import Vocabulary
 
 Text = str | bytes
@@ -30,6 +30,7 @@ class Score:
     characters: int  # characters they stand for, see `num_characters`; an end token stands for none
     bytes: int  # UTF-8 bytes they stand for
     unknown: int  # scored tokens that the vocabulary does not have
+    words: int = 0  # words and line ends they stand for, see `num_words`, and end tokens
 
     def __repr__(self) -> str:
         return (
@@ -60,6 +61,12 @@ class Score:
     def bits_per_byte(self) -> float:
         """Bits (nats / ln 2) per UTF-8 byte"""
         return self.nats / math.log(2) / self.bytes if self.bytes else math.nan
+
+    @property
+    def perplexity_per_word(self) -> float:
+        """Exponential of nats per word and line end; comparable between tokenizations, and with those of papers"""
+        per_word = self.nats / self.words if self.words else math.nan
+        return math.exp(per_word) if not per_word >= 700 else math.inf
 
 
 NOTHING = Score(0.0, 0, 0, 0, 0)
@@ -98,7 +105,9 @@ class Surprisals:
     def score(self) -> Score:
         """The sum."""
         nats, unknown = float(self.nats.sum(dtype=np.float64)), int(np.count_nonzero(self.unknown))
-        return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown)
+        ends = 0 if self.vocabulary.end_id is None else int(np.count_nonzero(self.ids == self.vocabulary.end_id))
+        words = num_words(self.text) + ends
+        return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown, words)
 
 
 def worse_than_guessing(loss: float | None, vocab_size: int) -> str | None:
