@@ -167,7 +167,7 @@ def _check(name: str, kind: str | None, streams: int, windows: int | None, loade
         raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
     if windows is not None and (name == "documents" or streams > 1):
         raise ConfigError("--windows are cut from a stream; leave out --documents, --protocol documents and --streams.")
-    if (streams > 1 or windows is not None) and any(model.config.directions == 2 for model in loaded):
+    if (streams > 1 or windows is not None) and any(model.NETWORK.span for model in loaded):
         raise ConfigError(
             "--streams and --windows are for models that read from left to right; a bidirectional one reads spans."
         )
