@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
@@ -28,6 +28,8 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.registry import run_of_model
 from nblstm.tasks.translation.config import TranslateConfig
 
+COLUMNS = ("text_column", "label_column", "token_column", "tag_column")
+DECODING = ("beam", "length_penalty")
 STREAM = "one stream per file, state carried from its first token to its last, the first token given"
 SPANS = "one stream per file, read in spans of {} tokens, the state carried from left to right"
 WINDOWS = "windows of {} tokens, each read from nothing, the first token of the file given"
@@ -82,13 +84,7 @@ def command(
     windows: int | None,
     adapt: dict[str, Any] | None,
     json: bool,
-    text_column: str | None,
-    label_column: str | None,
-    token_column: int | None,
-    tag_column: int | None,
     targets: Sequence[str],
-    beam: int | None,
-    length_penalty: float | None,
     **how: Any,
 ) -> None:
     """Print how good models are on files (- is standard input).
@@ -98,44 +94,62 @@ def command(
     and calibration on labelled texts; of a translator perplexity, exact match and BLEU on pairs; of a tagger accuracy and
     precision, recall and F1 of spans on tagged words.
     """
-    from nblstm.scoring import worse_than_guessing
-
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
     loaded = [trained_model(model) for model in models]
-    columns = given(
-        {
-            "text_column": text_column,
-            "label_column": label_column,
-            "token_column": token_column,
-            "tag_column": tag_column,
-        }
-    )
-    asked = given({"beam": beam, "length_penalty": length_penalty})
+    columns, decoding = (given({each: how.pop(each) for each in names}) for names in (COLUMNS, DECODING))
     if any(run_of_model(model).MEASURES for model in loaded):
         others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
         refuse({**others, "streams": streams if streams > 1 else None})
-        return measured(files, targets, list(zip(models, loaded)), columns, json, **how, **asked)
-    refuse({**columns, **asked, "target": targets or None})
-    name = name or ("documents" if kind or any(model.vocabulary.end_id is not None for model in loaded) else "stream")
-    _check(name, kind, streams, windows, loaded)
+        return measured(files, targets, list(zip(models, loaded)), columns, json, **how, **decoding)
+    refuse({**columns, **decoding, "target": targets or None})
+    asked = _Protocol(name, kind, streams, windows).of(loaded)
     if adapt is not None:
         check_adapts(loaded, streams if windows is None else 2)
-    rows = _rows(files, models, loaded, name, kind or "line", streams, windows, adapt, **how)
+    rows = _rows(files, models, loaded, asked, adapt, **how)
     if json:
-        echo_json({"protocol": name, "files": rows})
-        return
-    for found, model in zip(rows, loaded * len(files)):  # the rows of a file stand together, one for each model
-        if (doubt := worse_than_guessing(found["nats_per_token"], len(model.vocabulary))) is not None:
-            say(f"warning: {found['model']} on {found['file']}: {doubt}.", err=True)
-    _table(rows, {model.vocabulary.level for model in loaded})
-    if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
-        say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
+        echo_json({"protocol": asked.name, "files": rows})
+    else:
+        _show(rows, loaded)
+
+
+class _Protocol(NamedTuple):
+    """How texts are read to be judged: as a stream or documents of a kind, in parallel streams, or windows of tokens."""
+
+    name: str | None
+    kind: str | None
+    streams: int
+    windows: int | None
+
+    def of(self, loaded: Sequence[Any]) -> _Protocol:
+        """Return what is meant for these models. ConfigError if the options contradict each other or a model."""
+        have_ends = any(model.vocabulary.end_id is not None for model in loaded)
+        name = self.name or ("documents" if self.kind or have_ends else "stream")
+        if name == "stream" and self.kind:
+            raise ConfigError("--documents needs --protocol documents.")
+        if name == "documents" and self.streams > 1:
+            raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
+        if self.windows is not None and (name == "documents" or self.streams > 1):
+            raise ConfigError(
+                "--windows are cut from a stream; leave out --documents, --protocol documents and --streams."
+            )
+        if self.in_parts and any(model.NETWORK.span for model in loaded):
+            raise ConfigError(
+                "--streams and --windows are for models that read from left to right; a bidirectional one reads spans."
+            )
+        if name == "stream" and have_ends:
+            raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
+        return self._replace(name=name, kind=self.kind or "line")
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether a text is cut into parts that are read at once."""
+        return self.streams > 1 or self.windows is not None
 
 
 def _rows(
-    files: Sequence[str], models: Sequence[str], loaded: Sequence[Any], name: str, kind: str, streams: int,
-    windows: int | None, adapt: dict[str, Any] | None, **how: Any,
+    files: Sequence[str], models: Sequence[str], loaded: Sequence[Any], asked: _Protocol, adapt: dict[str, Any] | None,
+    **how: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Score every file by every model: a row for each, those of a file together."""
     from nblstm.text.sources import rereadable, texts_in
@@ -148,9 +162,9 @@ def _rows(
         for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
                 if adapt is None:
-                    score, said = _scored(model, sources, name, kind, streams, windows, reading, **how)
+                    score, said = _scored(model, sources, asked, reading, **how)
                 else:
-                    score, said = _dynamically(model, sources, name, kind, adapt, reading, **how)
+                    score, said = _dynamically(model, sources, asked, adapt, reading, **how)
                 if score.tokens == 0:
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
@@ -163,67 +177,61 @@ def _rows(
 
 def _of_words(model: Any, score: Any) -> dict[str, float | None]:
     """Return what compares models with those of papers; a model that fills in predicts no text that could be compared."""
-    return {"perplexity_per_word": None if model.config.directions == 2 else score.perplexity_per_word}
+    return {"perplexity_per_word": score.perplexity_per_word if model.config.causal else None}
 
 
-def _check(name: str, kind: str | None, streams: int, windows: int | None, loaded: Sequence[Any]) -> None:
-    """Raise ConfigError if the options contradict each other or a model."""
-    if name == "stream" and kind:
-        raise ConfigError("--documents needs --protocol documents.")
-    if name == "documents" and streams > 1:
-        raise ConfigError("--streams needs --protocol stream; documents are read side by side anyway.")
-    if windows is not None and (name == "documents" or streams > 1):
-        raise ConfigError("--windows are cut from a stream; leave out --documents, --protocol documents and --streams.")
-    if (streams > 1 or windows is not None) and any(model.config.directions == 2 for model in loaded):
-        raise ConfigError(
-            "--streams and --windows are for models that read from left to right; a bidirectional one reads spans."
-        )
-    if name == "stream" and any(model.vocabulary.end_id is not None for model in loaded):
-        raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
-
-
-def _scored(
-    model: Any, files: Any, name: str, kind: str, streams: int, windows: int | None, reading: Reading, encoding: str,
-    **how: Any,
-) -> tuple[Any, str]:  # fmt: skip
+def _scored(model: Any, files: Any, asked: _Protocol, reading: Reading, encoding: str, **how: Any) -> tuple[Any, str]:
     """Return the score of a file, or of a folder's, under a protocol, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.reading import read_chunks
 
-    vocabulary = model.vocabulary
-    if name == "documents":
-        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
+    vocabulary, windows = model.vocabulary, asked.windows
+    if asked.name == "documents":
+        texts = (text for _, text in documents(files, asked.kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
         judged = scoring.judge(network, vocabulary, texts, reading.update)
-        return sum((text.score for text in judged), scoring.NOTHING), protocol(model, kind)
-    network, chunks = model.scorer(
-        read_chunks(files, vocabulary.level, encoding), side_by_side=streams > 1 or windows is not None, **how
-    )
+        return sum((text.score for text in judged), scoring.NOTHING), protocol(model, asked.kind)
+    chunks = read_chunks(files, vocabulary.level, encoding)
+    network, chunks = model.scorer(chunks, side_by_side=asked.in_parts, **how)
     if windows is not None:
         return scoring.score_in_windows(network, vocabulary, chunks, windows, reading.update), WINDOWS.format(windows)
-    if streams > 1:
-        score, used = scoring.score_in_streams(network, vocabulary, chunks, streams, reading.update)
+    if asked.streams > 1:
+        score, used = scoring.score_in_streams(network, vocabulary, chunks, asked.streams, reading.update)
         return score, STREAMS.format(used) if used > 1 else STREAM
     said = f"{SPANS.format(network.span)}; {filling_in(model.config)}" if network.span else STREAM
     return scoring.score(network, vocabulary, chunks, reading.update), said
 
 
 def _dynamically(
-    model: Any, files: Any, name: str, kind: str, adapt: dict[str, Any], reading: Reading, encoding: str, **how: Any
+    model: Any, files: Any, asked: _Protocol, adapt: dict[str, Any], reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
     """Return the score of a file, or of a folder's, by a network that learns from it, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.reading import read_chunks
 
     network, vocabulary = model.adapting(**how, **adapt), model.vocabulary
-    if name == "documents":
-        texts = (text for _, text in documents(files, kind, vocabulary.level, encoding))
+    if asked.name == "documents":
+        texts = (text for _, text in documents(files, asked.kind, vocabulary.level, encoding))
         judged = (
             piece for text in texts for piece in scoring.stream(network, vocabulary, [text], True, reading.update)
         )
-        return sum((piece.score for piece in judged), scoring.NOTHING), f"{dynamic(network)}; {protocol(model, kind)}"
+        return sum(
+            (piece.score for piece in judged), scoring.NOTHING
+        ), f"{dynamic(network)}; {protocol(model, asked.kind)}"
     chunks = read_chunks(files, vocabulary.level, encoding)
     return scoring.score(network, vocabulary, chunks, reading.update), f"{dynamic(network)}; {STREAM}"
+
+
+def _show(rows: Sequence[dict[str, Any]], loaded: Sequence[Any]) -> None:
+    """Print the rows, and what speaks against them."""
+    from nblstm.scoring import worse_than_guessing
+
+    for found, model in zip(rows, [*loaded] * len(rows)):  # the rows of a file stand together, one for each model
+        if (doubt := worse_than_guessing(found["nats_per_token"], len(model.vocabulary))) is not None:
+            say(f"warning: {found['model']} on {found['file']}: {doubt}.", err=True)
+    _table(rows, {model.vocabulary.level for model in loaded})
+    if len({model.vocabulary for model in loaded}) > 1 and any(found["unknown"] for found in rows):
+        say("note: an unknown token hides its spelling, so models that know fewer tokens look better.", err=True)
 
 
 def _table(rows: Sequence[dict[str, Any]], levels: set[str]) -> None:

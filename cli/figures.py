@@ -58,7 +58,7 @@ def filling_in(config: Any) -> str:
 def protocol(model: Any, kind: str) -> str:
     """Tell how texts that know nothing of each other are scored, in words."""
     vocabulary = model.vocabulary
-    if model.config.directions == 2:
+    if model.NETWORK.span:
         return f"each {KINDS[kind]} on its own; {filling_in(model.config)}"
     if vocabulary.end_id is None:
         rest = "" if kind == "file" else ", the line end behind it is not"

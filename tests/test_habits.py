@@ -45,7 +45,7 @@ def test_validations_inside_an_epoch():
 def test_the_best_model_may_be_one_of_inside_an_epoch(monkeypatch):
     """The weights of the least loss are kept wherever it was found."""
     losses = iter([3.0, 1.0, 2.0, 2.5])
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: next(losses))
     trainer, at = make_trainer(backend="numpy", epochs=1, valid_every=2), {}
     for report in trainer.run():
         at[report.step] = trainer.present().copy()
@@ -56,7 +56,7 @@ def test_validations_by_time(monkeypatch):
     """Each after so many seconds of training since the last; the clock of this test takes a second for each update."""
     clock = iter(range(10**6))
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     trainer = make_trainer(backend="numpy", steps=4 * CHUNKS, valid_every="4s")
     steps = [report.step for report in trainer.run() if report.validated]
     assert steps == [5, 9, 10, 14, 15, 19, 20]  # the first update is not counted; epochs end at 5, 10, 15, 20
@@ -79,7 +79,7 @@ def test_the_time_left_counts_them(monkeypatch):
     """A second for each update and for each validation."""
     clock = iter(range(10**6))
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     reports = [r for r in make_trainer(backend="numpy", epochs=40, valid_every=2).run() if not r.validated]
     half = reports[20 * CHUNKS - 1]
     assert half.seconds_left == pytest.approx(reports[-1].seconds - half.seconds, rel=0.1)

@@ -18,6 +18,7 @@ from nblstm.files.model_file import load_checkpoint
 from nblstm.interrupts import held
 from nblstm.tasks import session as session_module
 from nblstm.tasks.session import Session
+from nblstm.training import report as report_module
 from nblstm.training import trainer as trainer_module
 from nblstm.training.trainer import Trainer
 
@@ -278,8 +279,8 @@ def in_gradient(monkeypatch):
 
 
 def in_validation(monkeypatch):
-    validate = trainer_module.validation_loss
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: (interrupt(), validate(*args))[1])
+    validate = report_module.validation_loss
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: (interrupt(), validate(*args))[1])
 
 
 def in_saving(monkeypatch):

@@ -221,6 +221,16 @@ def test_a_prompt_alone_is_judged(server, model):
     assert sum(choice["logprobs"]["token_logprobs"][1:]) == pytest.approx(-model.score("To be", "numpy").nats, abs=1e-4)
 
 
+def test_a_prompt_of_which_nothing_is_judged(server, monkeypatch):
+    """None, one token, or one more than are read at once; a page asks so as it opens."""
+    monkeypatch.setattr("nblstm.generation.sampler.READ", 4)
+    for prompt in ("", "T", "To be"):
+        (choice,) = completed(server, prompt=prompt, max_tokens=1, temperature=0, echo=True, logprobs=2)["choices"]
+        assert choice["logprobs"]["tokens"] == list(choice["text"]) and len(choice["text"]) == len(prompt) + 1
+        first, *rest = choice["logprobs"]["token_logprobs"]
+        assert (first is None) == bool(prompt) and None not in rest
+
+
 def test_unknown_characters_are_told_of(server):
     """The answer names what the model has never seen."""
     (warning,) = completed(server, prompt="a☃b", max_tokens=1)["warnings"]

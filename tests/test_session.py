@@ -67,7 +67,7 @@ def test_three_files_stand_side_by_side(here):
 def test_the_model_file_holds_the_best_weights(here, monkeypatch):
     """Those of the validation with the lowest loss, while the checkpoint goes on with the last."""
     losses = iter([2.0, 1.0, 3.0])
-    monkeypatch.setattr("nblstm.training.trainer.validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: next(losses))
     weights = []
     keep = lambda report: report.validated and weights.append(nblstm.load("model.safetensors").parameters)
     model = train(epochs=3, on_report=keep)

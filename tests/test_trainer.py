@@ -12,6 +12,7 @@ import nblstm
 from nblstm.config import OPTIMIZERS, SCHEDULES
 from nblstm.errors import TextError, TrainingError
 from nblstm.tasks.language.config import LanguageConfig
+from nblstm.training import report as report_module
 from nblstm.training import trainer as trainer_module
 
 # ---------------------------------------------------------------- going on
@@ -152,7 +153,7 @@ def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
     """Exactly so many updates; the clock of this test takes a second for each."""
     clock = iter(range(10**6))
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     trainer = make_trainer(valid="minutes" not in limits, **limits)  # validating would take a second as well
     trainer._validate = trainer._validate if len(trainer.valid) else lambda stop, epoch_ended=True: iter(())
     updates = [report for report in trainer.run() if not report.validated]
@@ -164,7 +165,7 @@ def test_the_time_left_counts_validations(monkeypatch):
     """At one second an update and one a validation: each epoch that is to come has its updates and its validation."""
     clock = iter(range(10**6))
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: 1.0)
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     reports = [report for report in make_trainer(epochs=4).run() if not report.validated]
     last_of_third = reports[3 * CHUNKS - 1]
     assert last_of_third.seconds_left == pytest.approx((3 * CHUNKS - 1) / 3 + 2)  # the first update is not counted
@@ -198,7 +199,7 @@ def test_tokens_are_counted():
 def scripted(monkeypatch, *losses):
     """Validation finds these losses, one after the other."""
     rest = iter(losses)
-    monkeypatch.setattr(trainer_module, "validation_loss", lambda *args: next(rest))
+    monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: next(rest))
 
 
 def test_patience_stops_and_the_best_weights_are_kept(monkeypatch):
@@ -380,7 +381,7 @@ def test_smoothing_and_weights_are_for_training_alone(settings):
     plain, other = make_trainer(steps=1), make_trainer(steps=1)
     other.network.head.smoothing = settings.get("label_smoothing", 0.0)
     other.network.head.classes = np.array([0, 1, 1, 1, 1, 1, 1], np.float32) if "classes" in settings else None
-    assert trainer_module.validation_loss(plain.network, plain.valid) == trainer_module.validation_loss(
+    assert report_module.validation_loss(plain.network, plain.valid) == report_module.validation_loss(
         other.network, other.valid
     )
     next(plain.run())

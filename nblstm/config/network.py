@@ -133,6 +133,11 @@ class StackConfig(NetworkConfig):
             raise ConfigError(f"proj_size must be less than hidden_size, got {self.proj_size} and {self.hidden_size}.")
 
     @property
+    def causal(self) -> bool:
+        """Whether what is computed at a step depends on it and those before it alone."""
+        return self.directions == 1
+
+    @property
     def output_size(self) -> int:
         """How many numbers a layer hands on, of all its directions."""
         return self.directions * (self.proj_size or self.hidden_size)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check_writes(config: StackConfig) -> None:
     """Raise ConfigError for a network that does not read from left to right alone."""
-    if config.directions > 1:
+    if not config.causal:
         raise ConfigError("a bidirectional model reads whole texts; it cannot write from left to right.")
 
 

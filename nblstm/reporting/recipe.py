@@ -32,7 +32,7 @@ def command_line(model: Any) -> str | None:
     words = ["nblstm train", *("--demo" if name == "the demo text" else shlex.quote(name) for name in names)]
     words += _options(reading.to_dict(), CorpusConfig().to_dict())
     words += _options(_shape(model.config), _shape(type(model.config)(vocab_size=model.config.vocab_size)))
-    words += ["--bidirectional"] * (model.config.directions == 2)
+    words += ["--bidirectional"] * model.config.to_dict().get("bidirectional", False)
     defaults = TrainConfig(optimizer=train.optimizer).to_dict()
     defaults["even_chunks"] = train.even_chunks  # no option
     limited = dict.fromkeys(RUN_LIMITS) if train.steps or train.minutes else {}

@@ -28,7 +28,7 @@ class RankedSurprisals:
 def surprisals(logits: np.ndarray, targets: np.ndarray) -> RankedSurprisals:
     """Return the surprisals of targets (T,), given the logits (T, V) before each."""
     rows = max(1, BLOCK_BYTES // (8 * logits.shape[1]))
-    blocks = [_block(logits[k : k + rows], targets[k : k + rows]) for k in range(0, len(targets), rows)]
+    blocks = [_block(logits[k : k + rows], targets[k : k + rows]) for k in range(0, max(1, len(targets)), rows)]
     return RankedSurprisals(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 

@@ -58,8 +58,8 @@ def stream(
 def _fill_in(
     network: Network, vocabulary: Vocabulary, chunks: Iterable[Text], alone: bool, on_progress: OnProgress
 ) -> Iterator[Surprisals]:
-    """Judge as `stream` does, by a network that reads in both directions."""
-    assert network.span is not None  # as for every network that reads in both directions
+    """Judge as `stream` does, by a network that sees a span of tokens together."""
+    assert network.span is not None
     state, before = network.initial_state(), np.full(1, vocabulary.start_id, np.int32)
     for text, is_last in _cut_in_spans(vocabulary, chunks, network.span):
         ids = text_and_ids(vocabulary, text)[1]

@@ -30,10 +30,10 @@ def per_token(model: TokenStackConfig) -> int:
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
     gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
-    cells = L * model.directions * ((gates + 1) * H + model.cells[0].output_size)
-    cells += L * gates * H if model.directions == 2 else 0
+    apart = L * (model.directions - 1)  # layers whose directions are computed apart, then laid side by side
+    cells = len(model.cells) * ((gates + 1) * H + model.cells[0].output_size) + apart * gates * H
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
-    layers = (noisy + (L if model.residual else 0) + (L if model.directions == 2 else 0)) * F
+    layers = (noisy + (L if model.residual else 0) + apart) * F
     return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
 
 

@@ -245,7 +245,7 @@ def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:
 
 def _read(network: Network, x: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
     """Read a series (T, D) from its start, some steps at a time: (the predictions (steps, K), the state after)."""
-    steps, state = len(x) if network.config.directions == 2 else READ_STEPS, network.initial_state()
+    steps, state = READ_STEPS if network.config.causal else len(x), network.initial_state()
     nothing = np.zeros((len(x), network.config.num_outputs), x.dtype)  # targets that nobody asks for
     for chunk in in_order(SeriesSegments(Table.of([x], [nothing]), [0], [len(x)], steps)):
         rows, state = network.outputs(chunk, network.before(chunk, state))
