@@ -68,6 +68,21 @@ class TorchTagger(nn.Module):
             a = torch.where(mask[:, t, None], step, a)
         return (torch.logsumexp(a + self.end, dim=1) - score).sum() / mask.sum()
 
+    @torch.no_grad()
+    def best(self, words, spellings, spelled, lengths) -> list[list[int]]:
+        """The most probable tags of each sentence (Viterbi)."""
+        e, found = self.emissions(words, spellings, spelled, lengths), []
+        for scores, length in zip(e, lengths.tolist()):
+            a, came_from = self.start + scores[0], []
+            for step in scores[1:length]:
+                best = (a[:, None] + self.transitions).max(dim=0)
+                a, came_from = best.values + step, [*came_from, best.indices]
+            tags = [int((a + self.end).argmax())]
+            for places in reversed(came_from):
+                tags.append(int(places[tags[-1]]))
+            found.append(tags[::-1])
+        return found
+
 
 def padded(chunk: Any) -> tuple[torch.Tensor, ...]:
     """A packed chunk of ours as `TorchTagger` reads it: (words, spellings, their lengths, lengths, tags)."""

@@ -18,8 +18,9 @@ END, PAD = 1, -100  # PAD: of targets, which cross_entropy leaves out
 class TorchTranslator(nn.Module):
     """An LSTM encoder of both directions, a bridge, an LSTM decoder, Luong's general attention, as a user would write them."""
 
-    def __init__(self, config: TranslatorConfig, parameters: np.ndarray) -> None:
+    def __init__(self, config: TranslatorConfig, parameters: np.ndarray, smoothing: float = 0.0) -> None:
         super().__init__()
+        self.smoothing = smoothing  # of the labels, of a call
         c, H, E = config, config.hidden_size, config.embedding_size
         self.config = c
         self.encoder = nn.ModuleDict({
@@ -73,6 +74,10 @@ class TorchTranslator(nn.Module):
         return nn.functional.cross_entropy(
             logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD, label_smoothing=smoothing
         )
+
+    def forward(self, sources: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
+        """Return the mean loss of a batch; see `loss`."""
+        return self.loss(sources, targets, self.smoothing)
 
     @torch.no_grad()
     def search(self, source: torch.Tensor, beam: int, longest: int, alpha: float) -> tuple[float, list[int]]:
