@@ -14,13 +14,13 @@ from nblstm.text.batches import Chunk
 
 
 class TorchModel(nn.Module):
-    """nn.Embedding, nn.LSTM, nn.Linear, as a PyTorch user would write them; weights copied from nblstm's."""
+    """nn.Embedding, nn.LSTM, nn.Linear or an adaptive softmax, as PyTorch users write them; weights copied from nblstm's."""
 
     def __init__(self, config: LanguageConfig, parameters: np.ndarray) -> None:
         super().__init__()
         self.config = config
         V, E, H, L = config.vocab_size, config.embedding_size, config.hidden_size, config.num_layers
-        self.embedding, self.head = nn.Embedding(V, E), nn.Linear(H, V)
+        self.embedding, self.head = nn.Embedding(V, E), _head(config)
         self.rnn = nn.LSTM(E, H, L, dropout=config.dropout if L > 1 else 0.0)
         self.input_dropout, self.dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.output_dropout)
         if config.tie:
@@ -39,6 +39,9 @@ class TorchModel(nn.Module):
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         """The mean loss in nats per token, and the state."""
+        if self.config.head == "adaptive":
+            y, state = self.rnn(self.input_dropout(self.embedding(tokens)), state)
+            return self.head(self.dropout(y).flatten(0, 1), targets.flatten()).loss, state
         logits, state = self(tokens, state)
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), state
 
@@ -46,6 +49,14 @@ class TorchModel(nn.Module):
         """The gradients in nblstm's order (num_parameters,)."""
         named = dict(self.named_parameters())
         return flatten({name: named[name].grad.numpy() for name in self.config.shapes}, self.config)
+
+
+def _head(config: LanguageConfig) -> nn.Module:
+    """nn.Linear, or nn.AdaptiveLogSoftmaxWithLoss of the same clusters."""
+    if config.head != "adaptive":
+        return nn.Linear(config.head_size, config.vocab_size)
+    cutoffs = list(config.edges[1:-1])
+    return nn.AdaptiveLogSoftmaxWithLoss(config.head_size, config.vocab_size, cutoffs, div_value=4.0, head_bias=True)
 
 
 def rectangle(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,13 +6,14 @@ from support.cases import each
 from support.gradients import check_gradient
 from support.networks import BACKENDS, make_chunk, make_network
 
+import nblstm
 from nblstm.config import BeamConfig
 from nblstm.config.adaptive import best_cutoffs, parse_cutoffs, zipf_cutoffs
 from nblstm.errors import ConfigError
 from nblstm.generation.beam import BeamSearch
 from nblstm.kernels import Filters
 from nblstm.nn.adaptive import Cluster
-from nblstm.nn.parameters import views
+from nblstm.nn.parameters import initial, views
 from nblstm.nn.tape import Tape
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
@@ -256,3 +257,57 @@ def test_a_search_of_few_clusters_finds_what_one_of_all_finds(backend, settings,
     np.testing.assert_allclose([p for _, p in found[0][0]], [p for _, p in found[1][0]], rtol=1e-9)
     of_model = not config.stochastic and temperature == 1
     assert found[0][1] < found[1][1] if of_model else found[0][1] == found[1][1]
+
+
+P = 1 / np.arange(1, 4001)
+WORDS = " ".join(f"w{n}" for n in np.random.default_rng(0).choice(4000, 12_000, p=P / P.sum())) + " .\n"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A file of words, of which more than a thousand are distinct."""
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text(WORDS)
+    return path
+
+
+def test_a_run_chooses_the_clusters_by_its_text(words, tmp_path):
+    """The counts of the training text say where the words are cut; the model's file keeps it, and the model writes."""
+    settings = {"level": "word", "hidden_size": 8, "num_layers": 1, "steps": 3, "batch_size": 4, "threads": 1}
+    told = []
+    on_start = lambda session: told.extend(session.task.introduce(session.material, session.trainer))
+    model = nblstm.train(words, tmp_path / "a.safetensors", head="adaptive", on_start=on_start, **settings)
+    counts = np.bincount(model.vocabulary.encode(WORDS[: int(0.9 * len(WORDS))]), minlength=len(model.vocabulary))
+    edges = np.array(model.config.edges)
+    share = np.cumsum(counts)[edges[1:-1] - 1] / counts.sum()
+    assert (share >= np.array([0.6, 0.8, 0.9]) - 0.01)[: len(share)].all() and len(share) >= 2
+    sizes = ", ".join(f"{size:,}" for size in np.diff(edges)[1:])
+    assert ("head", f"adaptive: a shortlist of {edges[1]} words, clusters of {sizes}") in told
+    loaded = nblstm.load(tmp_path / "a.safetensors")
+    assert loaded.config == model.config and "adaptive head" in loaded.config.description
+    text = "".join(loaded.generate(n=5, seed=1, backend="numpy"))
+    assert text == "".join(loaded.generate(n=5, seed=1, backend="cpu")) and text.strip()
+
+
+@each("settings, message", [
+    ({"level": "char"}, "not for level char"), ({"max_vocab": 900}, "at least 1,000 tokens"),
+    ({"label_smoothing": 0.1}, "label_smoothing spreads over all tokens"), ({"device": "cuda"}, "not for device cuda"),
+    ({"cutoffs": "8,4"}, "rising whole numbers"), ({"cutoffs": "8,4000"}, "less than vocab_size"),
+    ({"tie": True}, "tie needs one vector"), ({"bidirectional": True}, "head must be one of linear, cell"),
+    ({"head": "linear", "tie": True, "lazy_embedding": True}, "lazy_embedding is not for tie"),
+    ({"head": "linear", "bidirectional": True, "lazy_embedding": True}, "lazy_embedding is not for bidirectional"),
+])  # fmt: skip
+def test_what_a_run_refuses(words, tmp_path, settings, message):
+    """One sentence, before anything is written."""
+    with pytest.raises(ConfigError, match=message):
+        nblstm.train(words, tmp_path / "a.safetensors", **{"level": "word", "head": "adaptive", "steps": 1, **settings})
+    assert not list(tmp_path.iterdir())
+
+
+@each("format", ["c", "py", "html", "onnx"])
+def test_exports_refuse_it(format, tmp_path):
+    """A sentence says what to train instead."""
+    config = LanguageConfig(90, hidden_size=8, num_layers=1, head="adaptive", cutoffs="9")
+    model = nblstm.LanguageModel(config, Words(("<unk>", *map(str, range(89)))), initial(config, 0), {})
+    with pytest.raises(ConfigError, match=f"format {format} has no adaptive head; train one with head linear"):
+        nblstm.export(model, tmp_path / "model.x", format=format)

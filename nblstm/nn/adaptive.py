@@ -31,6 +31,10 @@ from nblstm.nn.workspace import Workspace
 ROUND = 256  # rows: the scratch of a cluster holds a multiple, as every batch has another number
 
 
+SHARED_CLUSTER = 10_000_000  # multiplications of a cluster, from which on threads share them: half a millisecond
+EXPONENTIAL = 20  # multiplications that a logit costs beside its own
+
+
 class Cluster(NamedTuple):
     """The tokens start ... stop of a vocabulary."""
 
@@ -39,6 +43,11 @@ class Cluster(NamedTuple):
     stop: int
     projection: Linear  # P: (F_i, F)
     vectors: Linear  # W: (V_i, F_i)
+
+    @property
+    def work(self) -> int:
+        """How many multiplications a row costs."""
+        return self.projection.weight.size + self.vectors.weight.size + EXPONENTIAL * len(self.vectors.weight)
 
     @property
     def span(self) -> slice:
@@ -101,12 +110,11 @@ class AdaptiveHead(SoftmaxHead):
         x, scratch, (kernels, threads, dtype, _) = tape.features, tape.scratch, tape.backend
         losses, work = np.empty(len(x), dtype), self._softmax_work(scratch, kernels.softmax_work, self.top, len(x))
         kernels.softmax_losses(losses, work, x, self._top_targets(targets), self.top.weight, self.top.bias, threads)
-        for cluster, rows, inputs in self._by_cluster(scratch, x, targets):
-            h = cluster.projection.forward(scratch, inputs)
-            inside, (_, _, _, _, layer) = scratch.array("losses of a cluster", len(rows)), cluster
-            work = self._softmax_work(scratch, kernels.softmax_work, layer, len(rows))
-            own = targets[rows] - np.int32(cluster.start)
-            kernels.softmax_losses(inside, work, h, own, layer.weight, layer.bias, threads)
+        for rows, inputs, cluster, room in self._by_cluster(scratch, x, targets):
+            h, layer = cluster.projection.forward(room, inputs), cluster.vectors
+            work = self._softmax_work(room, kernels.softmax_work, layer, len(rows))
+            inside, own = room.array("inside", len(rows)), targets[rows] - cluster.start
+            kernels.softmax_losses(inside, work, h, own, layer.weight, layer.bias, room.backend.threads)
             losses[rows] += inside
         return losses
 
@@ -114,12 +122,12 @@ class AdaptiveHead(SoftmaxHead):
         if self.classes is not None:
             scales = scales * self.classes[targets]
         self._softmax(scratch, losses, dx, grads, self.top, x, self._top_targets(targets), scales)
-        for cluster, rows, inputs in self._by_cluster(scratch, x, targets):
-            layer, h = cluster.vectors, cluster.projection.forward(scratch, inputs)
-            inside, dh = scratch.array("losses of a cluster", len(rows)), scratch.array("dh of a cluster", *h.shape)
-            self._softmax(scratch, inside, dh, grads, layer, h, targets[rows] - np.int32(cluster.start), scales[rows])
+        for rows, inputs, cluster, room in self._by_cluster(scratch, x, targets):
+            h = cluster.projection.forward(room, inputs)
+            inside, dh = room.array("inside", len(rows)), room.array("dh", *h.shape)
+            self._softmax(room, inside, dh, grads, cluster.vectors, h, targets[rows] - cluster.start, scales[rows])
             losses[rows] += inside  # log p = log p(cluster) + log p(token in it)
-            dx[rows] += cluster.projection.backward(scratch, grads, dh, inputs)
+            dx[rows] += cluster.projection.backward(room, grads, dh, inputs)
         if self.classes is not None:
             losses *= self.classes[targets]
 
@@ -127,7 +135,7 @@ class AdaptiveHead(SoftmaxHead):
         """Overwrite losses and dx, and add the gradients of a layer behind which is a softmax."""
         kernels, threads, _, _ = scratch.backend
         work = self._softmax_work(scratch, kernels.softmax_gradient_work, layer, len(x))
-        dbias = grads[f"{layer.name}.bias"] if layer.is_biased else scratch.array("no bias", len(layer.bias))
+        dbias = grads[f"{layer.name}.bias"] if layer.is_biased else np.zeros_like(layer.bias)
         kernels.softmax_losses_and_gradient(
             losses, dx, grads[f"{layer.name}.weight"], dbias, work, x, CrossEntropy(targets, scales), layer.weight,
             layer.bias, threads,
@@ -146,15 +154,20 @@ class AdaptiveHead(SoftmaxHead):
 
     def _by_cluster(
         self, scratch: Workspace, x: np.ndarray, targets: np.ndarray
-    ) -> Iterator[tuple[Cluster, np.ndarray, np.ndarray]]:
-        """Yield the clusters that have targets: (cluster, its rows (R,), x of these (R, F), an array of the scratch)."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, Cluster, Workspace]]:
+        """Yield what there is of each cluster that has targets: rows (R,), their x (R, F), itself, and the scratch for it.
+
+        The scratch of little work has one thread: to share it takes longer than to do it.
+        """
         kernels, threads, _, _ = scratch.backend
+        alone = scratch.work("alone", lambda: Workspace(scratch.backend._replace(threads=1)))
         for cluster in self.clusters:
             rows = np.flatnonzero((cluster.start <= targets) & (targets < cluster.stop))
             if len(rows):
-                inputs = scratch.array("x of a cluster", len(rows), x.shape[1])
+                own = alone if len(rows) * cluster.work < SHARED_CLUSTER else scratch
+                inputs = own.array("x of a cluster", len(rows), x.shape[1])
                 kernels.embedding_forward(inputs, rows, x, threads)
-                yield cluster, rows, inputs
+                yield rows, inputs, cluster, own
 
 
 def softmax_head(config: Any, weights: Mapping[str, np.ndarray]) -> Head:

@@ -1,0 +1,145 @@
+"""A whole training step with a large vocabulary: full softmax, adaptive head, lazy embedding, beside PyTorch.
+
+    python benchmarks/vocabulary.py [--threads 2] [--only "2x200, V = 10,000"] [--repeat 5] [--json]
+
+Tokens are drawn by Zipf's law, p = 1 / rank, which also chooses the clusters; PyTorch's adaptive softmax has the same. A
+step is that of `nblstm.training.trainer.Trainer`, behind its first validation: forward, backward, clip, Adam, and a look
+whether the weights are sane; PyTorch's is forward, backward, clip, fused Adam. Before anything is timed, the losses and
+the gradients of both heads must equal PyTorch's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
+
+import common  # first: it sets the environment that the others read  # isort: skip
+
+import numpy as np
+from train import CLIP, LR, TOLERANCE
+
+from nblstm.config import TrainConfig
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial, views
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.text.batches import Chunk
+from nblstm.training.trainer import Trainer
+
+CHUNKS = 8  # that follow each other, so that rows of the embedding are not always the same
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and the chunks it is trained on."""
+
+    num_layers: int
+    hidden_size: int
+    batch_size: int
+    bptt: int
+    vocab_size: int
+
+    def shape(self, head: str) -> LanguageConfig:
+        sizes = {"hidden_size": self.hidden_size, "num_layers": self.num_layers, "dropout": 0.0}
+        return LanguageConfig(self.vocab_size, head=head, **sizes)
+
+    def chunks(self) -> list[Chunk]:
+        """What the steps read."""
+        p = 1 / np.arange(1, self.vocab_size + 1)
+        size = CHUNKS, self.bptt + 1, self.batch_size
+        texts = np.random.default_rng(1).choice(self.vocab_size, size, p=p / p.sum()).astype(np.int32)
+        return [Chunk.rectangle(text[:-1], text[1:], fresh=False) for text in texts]
+
+
+CASES = {
+    f"{name}, V = {V:,}": Case(*sizes, V)
+    for name, sizes in {"2x200": (2, 200, 20, 20), "2x650": (2, 650, 20, 35)}.items()
+    for V in (10_000, 100_000)
+}
+OURS = {"full": ("linear", False), "adaptive": ("adaptive", False), "adaptive, lazy": ("adaptive", True)}
+
+
+class Repeated:
+    """An epoch without end of a few chunks."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self.chunks = chunks * 10_000
+
+    def epoch(self, number: int) -> list[Chunk]:
+        return self.chunks
+
+
+def our_steps(case: Case, head: str, lazy: bool, threads: int) -> Callable[[], object]:
+    """An update by the trainer, as a call."""
+    shape, config = case.shape(head), TrainConfig(lr=LR, clip=CLIP, lazy_embedding=lazy, schedule="constant", epochs=1)
+    trainer = Trainer(Network(shape, initial(shape, 0), "cpu", threads), config, Repeated(case.chunks()))
+    trainer.state = trainer.network.initial_state(case.batch_size)
+    trainer.best_loss = 0.0  # as behind the first validation: weights are not kept at every update
+    reports = trainer.run()
+    return lambda: next(reports)
+
+
+def torch_steps(case: Case, head: str) -> Callable[[], object]:
+    """PyTorch's step, as a call."""
+    from torch_peer import TorchModel, TorchTraining, rectangle
+
+    shape = case.shape(head)
+    theirs, chunks = TorchTraining(TorchModel(shape, initial(shape, 0)), LR, CLIP), cycle(map(rectangle, case.chunks()))
+    return lambda: theirs.step(*next(chunks))
+
+
+def check(name: str, case: Case, head: str, threads: int) -> None:
+    """End the program unless loss and gradients of the first chunk are PyTorch's."""
+    from torch_peer import TorchModel, rectangle
+
+    shape, chunk = case.shape(head), case.chunks()[0]
+    parameters = initial(shape, 0)
+    network, gradient = Network(shape, parameters, "cpu", threads), np.empty_like(parameters)
+    loss, _ = network.loss_and_gradient(gradient, chunk, network.initial_state(case.batch_size), 0, 0)
+    model = TorchModel(shape, parameters)
+    expected, _ = model.loss(*rectangle(chunk), None)
+    expected.backward()
+    common.require_close(f"{name}, {head}: loss", loss, expected.item(), TOLERANCE)
+    ours, theirs = views(gradient, shape), views(model.flat_gradient(), shape)
+    for part in shape.shapes:
+        common.require_close(f"{name}, {head}: gradient of {part}", ours[part], theirs[part], TOLERANCE)
+
+
+def measure(name: str, case: Case, args, with_torch: bool) -> dict:
+    """Check a case, then time it: seconds a step of every contestant."""
+    contestants = {f"nblstm {how}": our_steps(case, *what, args.threads) for how, what in OURS.items()}
+    if with_torch:
+        import torch
+
+        torch.set_num_threads(args.threads)
+        for head in ("linear", "adaptive"):
+            check(name, case, head, args.threads)
+        contestants |= {"torch full": torch_steps(case, "linear"), "torch adaptive": torch_steps(case, "adaptive")}
+    return {"model": name, "seconds": common.interleaved(contestants, args.repeat)}
+
+
+def rendered(row: dict) -> dict[str, str]:
+    """A row of figures as a row of the table."""
+    seconds = row["seconds"]
+    cells = {"model": row["model"], **{f"{who} ms": common.spread(times, 1e3) for who, times in seconds.items()}}
+    best = seconds["nblstm adaptive, lazy"]
+    for peer in ("torch adaptive", "torch full"):
+        if peer in seconds:
+            cells[f"{peer} / best"] = common.spread(common.ratios(seconds[peer], best), digits=2)
+    return cells
+
+
+def main() -> None:
+    parser = common.parser(__doc__, repeat=5, peers=["torch"])
+    parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(map(repr, CASES))}")
+    args = parser.parse_args()
+    with_torch = "torch" in common.installed(args.peers)
+    rows = [measure(name, case, args, with_torch) for name, case in common.chosen(CASES, args.only).items()]
+    common.report(
+        "training step, large vocabularies, float32, dropout 0", args, [rendered(row) for row in rows], (), rows
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
