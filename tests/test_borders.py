@@ -545,11 +545,11 @@ print(KernelCache.refusal, cpu._squares._cache.cache_path if hasattr(cpu, "_squa
 """
 
 
-def cached(folder, home):
+def cached(folder, home, script=CACHED):
     """What a fresh process says of its cache, which should be in `folder`."""
     variables = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(folder), "HOME": str(home)}
     variables.pop("XDG_CACHE_HOME", None)
-    done = subprocess.run([sys.executable, "-c", CACHED], env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout.strip()
 
@@ -571,6 +571,26 @@ def test_a_cache_that_others_can_write_to_is_not_used(others, tmp_path):
     said = cached(folder, tmp_path)
     assert said.startswith(f"the kernel cache {files[0].parent} is not used, as others can write to {tmp_path}")
     assert [path.read_bytes() for path in before if path.suffix == ".nbc"] == [b"not a pickle"] * (len(files) // 2)
+
+
+CALLING = """
+import numpy as np
+from nblstm.kernels import cpu
+x, weight, y = np.arange(6.0).reshape(2, 3), np.ones((4, 3)), np.empty((2, 4))
+cpu.linear_forward(y, cpu.linear_work(2, 3, 4, float, 1), x, weight, np.zeros(4), 1)
+assert y.tolist() == [[3] * 4, [12] * 4]
+print(sum(kernel.stats.cache_hits.total() for kernel in (cpu.head._linear_rows, cpu.products.product)))
+"""
+
+
+@posix
+def test_a_kernel_from_the_cache_finds_the_functions_that_it_calls(tmp_path):
+    """Those that are compiled once for all kernels: from the cache too, or compiled again where their file is lost."""
+    asked = lambda: cached(tmp_path / "cache", tmp_path, CALLING)
+    assert (asked(), asked()) == ("0", "2")
+    for path in (tmp_path / "cache").rglob("products.product-*"):
+        path.unlink()
+    assert (asked(), asked()) == ("1", "2")
 
 
 @posix

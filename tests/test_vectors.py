@@ -6,9 +6,9 @@ from support.cases import each
 
 numba = pytest.importorskip("numba")
 
-from nblstm.kernels.cpu import functions, vectors
+from nblstm.kernels.cpu import functions, tiles, vectors
 from nblstm.kernels.cpu.functions import EXP
-from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
+from nblstm.kernels.cpu.tiles import PANEL, Block, Factor
 from nblstm.kernels.cpu.vectors import LANES
 
 DTYPES = [np.float32, np.float64]
@@ -140,6 +140,16 @@ def test_sum_and_largest_of_the_lanes(dtype):
 
 
 # ---------------------------------------------------------------- the register tile
+
+
+@numba.njit
+def multiply(C, rows, width, A, B, b0):
+    tiles.multiply(C, rows, width, A, B, b0)
+
+
+@numba.njit
+def multiply_transposed(C, rows, width, A, B, b0):
+    tiles.multiply_transposed(C, rows, width, A, B, b0)
 
 
 def product(dtype, rows, width, K, outers, transposed):

@@ -34,10 +34,10 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
     from nblstm.kernels.cpu.functions import sigmoid, tanh
-    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.jit import inlined
     from nblstm.kernels.cpu.vectors import LANES, load, store
 
-    @jit
+    @inlined
     def gru(gates, z, before):
         """r, u = sigmoid(z); n = tanh(W x + r (U h)); h = (1 - u) n + u h_prev. Columns: W x of n, r, u, U h of n."""
         r, u = sigmoid(load(gates, z + LANES)), sigmoid(load(gates, z + 2 * LANES))
@@ -48,7 +48,7 @@ def cpu(cell: Cell) -> CpuFunctions:
         h = (1.0 - u) * n + u * before
         return h, h
 
-    @jit
+    @inlined
     def gru_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `gru`."""
         n, r = load(gates, z), load(gates, z + LANES)

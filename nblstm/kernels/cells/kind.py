@@ -30,7 +30,7 @@ class Panel(NamedTuple):
 
 
 class CpuFunctions(NamedTuple):
-    """The equations of a cell on vectors of 16 units; both functions are compiled by `jit`.
+    """The equations of a cell on vectors of 16 units; both functions are compiled by `inlined`.
 
     Gate g of a unit stands at gates[z + g * Panel.units]; its memory is c where there is one, else h.
     """

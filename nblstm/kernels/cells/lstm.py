@@ -52,10 +52,10 @@ def shapes(cell: Cell):
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
     from nblstm.kernels.cpu.functions import sigmoid, tanh
-    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.jit import inlined
     from nblstm.kernels.cpu.vectors import LANES, load, store
 
-    @jit
+    @inlined
     def lstm(gates, z, before):
         """i, f, o = sigmoid(z), g = tanh(z); c = f c_prev + i g; h = o tanh(c)"""
         i, f = sigmoid(load(gates, z)), sigmoid(load(gates, z + LANES))
@@ -67,7 +67,7 @@ def cpu(cell: Cell) -> CpuFunctions:
         c = f * before + i * g
         return c, o * tanh(c)
 
-    @jit
+    @inlined
     def lstm_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `lstm`."""
         i, f = load(gates, z), load(gates, z + LANES)

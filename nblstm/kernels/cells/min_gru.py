@@ -29,10 +29,10 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions. Panels hold two gates of 32 units."""
     from nblstm.kernels.cpu.functions import sigmoid
-    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.jit import inlined
     from nblstm.kernels.cpu.vectors import LANES, load, store
 
-    @jit
+    @inlined
     def min_gru(gates, z, before):
         """u = sigmoid(z); h = (1 - u) h_prev + u n"""
         u, n = sigmoid(load(gates, z)), load(gates, z + 2 * LANES)
@@ -40,7 +40,7 @@ def cpu(cell: Cell) -> CpuFunctions:
         h = (1.0 - u) * before + u * n
         return h, h
 
-    @jit
+    @inlined
     def min_gru_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `min_gru`."""
         u, n = load(gates, z), load(gates, z + 2 * LANES)

@@ -23,29 +23,29 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
     from nblstm.kernels.cpu.functions import tanh
-    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.jit import inlined
     from nblstm.kernels.cpu.vectors import larger, like, load, step, store
 
-    @jit
+    @inlined
     def tanh_rnn(gates, z, before):
         """h = tanh(z)"""
         h = tanh(load(gates, z))
         return h, h
 
-    @jit
+    @inlined
     def tanh_rnn_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `tanh_rnn`."""
         store(gates, z, (dh + dmemory) * (1.0 - memory * memory))
         return like(dh, 0)
 
-    @jit
+    @inlined
     def relu_rnn(gates, z, before):
         """h = max(0, z); NaN where z is not finite"""
         z = load(gates, z)
         h = larger(like(z, 0), z) + z * 0.0
         return h, h
 
-    @jit
+    @inlined
     def relu_rnn_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `relu_rnn`."""
         store(gates, z, (dh + dmemory) * step(memory))

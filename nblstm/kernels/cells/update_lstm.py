@@ -42,10 +42,10 @@ def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
 def cpu(cell: Cell) -> CpuFunctions:
     """Make the vector functions."""
     from nblstm.kernels.cpu.functions import sigmoid, tanh
-    from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.jit import inlined
     from nblstm.kernels.cpu.vectors import LANES, load, store
 
-    @jit
+    @inlined
     def update_lstm(gates, z, before):
         """cu = f c_prev + i g, u = sigmoid(z); c = u cu + (1 - u) c_prev; the others as in an LSTM"""
         i, f = sigmoid(load(gates, z)), sigmoid(load(gates, z + LANES))
@@ -60,7 +60,7 @@ def cpu(cell: Cell) -> CpuFunctions:
         c = u * cu + (1.0 - u) * before
         return c, o * tanh(c)
 
-    @jit
+    @inlined
     def update_lstm_backward(gates, z, before, memory, dh, dmemory):
         """Differentiate `update_lstm`."""
         i, f = load(gates, z), load(gates, z + LANES)

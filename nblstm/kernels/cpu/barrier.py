@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import PLAIN, jit
+from nblstm.kernels.cpu.jit import PLAIN, inlined, shared
 from nblstm.kernels.cpu.vectors import pointer
 
 SPINS = 20_000  # looks at the counter, some 20 microseconds, before giving way
@@ -79,7 +79,7 @@ def _nanoseconds(typingctx):
     return types.int64(), codegen
 
 
-@jit
+@shared
 def barrier(counter, parts, round_):
     """Wait until all `parts` threads have come here for the round_-th time (from 1)."""
     if parts > 1:
@@ -95,7 +95,7 @@ def barrier(counter, parts, round_):
                 counter[1] += _nanoseconds() - started  # two at once may count as one: it is a hint
 
 
-@jit
+@inlined
 def crowded(counter, part):
     """Part 0 decides, ahead of a barrier, whether all parts should end behind it: counter[2] then says so."""
     if part == 0 and counter[1] > CROWDED:

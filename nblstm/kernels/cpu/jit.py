@@ -11,19 +11,23 @@ can have written to it; else numba's next one is, that below the user's home.
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import os
 import stat
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from llvmlite.binding import ffi
+from llvmlite.binding import add_symbol, ffi
+from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
 from nblstm.interrupts import held
@@ -176,7 +180,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_take_compiler, after_in_parent=_give_compiler, after_in_child=_give_compiler)
 
 
-def jit(function: Callable[..., Any]) -> Any:
+class _Library(JITCodeLibrary):
+    """The code of one function, without what numba does to it twice.
+
+    Its passes over single functions come before those over the module, which begin with the same; each of the functions
+    that are only named, such as Python's, costs as much as one that is there.
+    """
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class _Compiler(Compiler):
+    """numba's compiler, with libraries of ours."""
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function from Python."""
+        self.state.library = _Library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
+def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a kernel on its first call: no GIL, IEEE division, a*b+c contracted, cached on disk.
 
     _nrt: numba counts no references. Whoever calls a kernel holds its arrays, and a kernel makes none; counting them would
@@ -184,7 +209,10 @@ def jit(function: Callable[..., Any]) -> Any:
     """
     if PLAIN:
         return _without_warnings(function)
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)(function)
+    dispatcher = numba.njit(
+        nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False, no_cfunc_wrapper=True, pipeline_class=_Compiler,
+        **options,
+    )(function)  # fmt: skip
     dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
     dispatcher.compile = _uninterrupted(dispatcher.compile)
     try:
@@ -205,20 +233,97 @@ def _without_warnings(function: Callable[..., Any]) -> Any:
     return quiet
 
 
-def named(function: Callable[..., Any], name: str) -> Any:
-    """`jit` of a function that a factory has made, under a name of its own: by it the cache knows which one it is."""
+def named(function: Callable[..., Any], name: str, compile: Callable[..., Any] = jit) -> Any:
+    """`jit`, or `shared`, of a function that a factory has made, under a name of its own: the cache tells it apart by that."""
     function.__name__ = function.__qualname__ = name
-    return jit(function)
+    return compile(function)
+
+
+# ---------------------------------------------------------------- functions that stand alone
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """`jit` of a function that only kernels call, which is compiled into each of them: Python has no way to it."""
+    compiled = jit(function, no_cpython_wrapper=True)
+    if not PLAIN:
+        compiled.add_overload = lambda found: compiled.overloads.update({found.signature.args: found})
+        compiled._compile_for_args = _for_kernels_alone
+    return compiled
+
+
+def _for_kernels_alone(*args: Any, **keywords: Any) -> Any:
+    raise TypeError("only kernels can call this function.")
+
+
+def shared(function: Callable[..., Any]) -> Any:
+    """`inlined` for a long function that many kernels call: compiled once, and no copy into each of them.
+
+    A caller's code holds a name, for which LLVM must know the address before it loads the code (`_Address`). The
+    function must not raise.
+    """
+    compiled = inlined(function)
+    if not PLAIN:
+        _SHARED[f"{function.__module__}.{function.__name__}"] = compiled
+        compiled.get_overload = lambda kinds: _caller(compiled, kinds)
+    return compiled
+
+
+_SHARED: dict[str, Any] = {}  # name -> compiled function
+
+
+class _Address(NamedTuple):
+    """Tells LLVM where a shared function stands that is compiled for these types, when it is called."""
+
+    name: str
+    kinds: tuple[Any, ...]
+
+    @property
+    def symbol(self) -> str:
+        """What callers name it by, in every process."""
+        return f"{self.name}{self.kinds}"
+
+    def __call__(self) -> None:
+        compiled = _SHARED[self.name]
+        compiled.compile(self.kinds)
+        found = compiled.overloads[self.kinds]
+        add_symbol(self.symbol, found.library.get_pointer_to_function(found.fndesc.llvm_func_name))
+
+
+def _caller(compiled: Any, kinds: tuple[Any, ...]) -> Any:
+    """What numba writes a call of a shared function with: the key of its way to do so."""
+    address = _Address(f"{compiled.py_func.__module__}.{compiled.py_func.__name__}", kinds)
+    address()
+
+    def call(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        context.active_code_library._reload_init.add(address)
+        kind = context.call_conv.get_function_type(sig.return_type, sig.args)
+        callee = cgutils.get_or_insert_function(builder.module, kind, address.symbol)
+        return context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)[1]
+
+    compiled.targetctx.insert_func_defn([(call, address, kinds)])
+    return address
 
 
 def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
     """Compiling with signals held back: LLVM calls back into Python, where an exception raised by one would be lost."""
 
     def compiled(signature: Any) -> Any:
-        with held(), counted():
+        with held(), counted(), _garbage_kept():
             return compile(signature)
 
     return compiled
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collect no garbage: looking for it takes a tenth of the time, among the many objects that compiling makes."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def made_once(factory: Callable[[Any], Any]) -> Callable[[Any], Any]:

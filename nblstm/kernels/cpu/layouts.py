@@ -24,14 +24,14 @@ import numpy as np
 
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu.barrier import barrier
-from nblstm.kernels.cpu.jit import jit, named
+from nblstm.kernels.cpu.jit import inlined, named
 from nblstm.kernels.cpu.products import ROWS, product
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_48, multiply_64, multiply_80
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
 from nblstm.kernels.threads import Share
 
 
-@jit
+@inlined
 def units_of(count, share):
     """The share's part of range(count) where several threads share every text; all of it where they do not."""
     if share.parts == 1:

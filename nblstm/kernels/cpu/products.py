@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.jit import inlined, jit, shared
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
 from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store, store_part, transpose
 
@@ -31,7 +31,7 @@ def panels(columns, width=PANEL):
 # ---------------------------------------------------------------- packing
 
 
-@jit
+@shared
 def pack_panel(packed, place, weight, order, w, size, K, p):
     """packed[place + k * columns + g * w + j] = weight[order[g] * size + p * w + j, k]: panel p of x @ weight.T."""
     source, columns = weight.reshape(-1), len(order) * w
@@ -57,7 +57,7 @@ def pack(packed, weight, order, w, size, K, share):
         pack_panel(packed, p * K * len(order) * w, weight, order, w, size, K, p)
 
 
-@jit
+@inlined
 def copy_piece(packed, place, x, source, width):
     """packed[place : place + 64] = x[source : source + width], zeros behind."""
     for i in range(0, PANEL, LANES):
@@ -103,7 +103,7 @@ class Columns(NamedTuple):
     count: int
 
 
-@jit
+@shared
 def product(C, rows, q0, q1, A, B, tail, t0):
     """C += A @ B for `rows` rows and the panels q0 ... q1 of B. The rows of C stand side by side: it has C.step columns.
 
@@ -184,7 +184,7 @@ def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, share):
 MOST_COLUMNS = 80  # of a panel's gates
 
 
-@jit
+@inlined
 def _add_sum(dbias, first, row, size, dz, place, stride, M):
     """dbias[first + row :] += the sum over M rows of 16 columns of dz, those that are below `size`"""
     count = min(LANES, size - row)

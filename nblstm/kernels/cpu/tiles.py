@@ -18,7 +18,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import NO_TILES, jit, named
+from nblstm.kernels.cpu.jit import NO_TILES, named, shared
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
@@ -206,7 +206,7 @@ _gates_48, _gates_80 = _make(48, False, 48), _make(80, False, 80)
 _wide_transposed, _slim_transposed = _make(PANEL, True), _make(16, True)
 
 
-@jit
+@shared
 def multiply(C, rows, width, A, B, b0):
     """C[rows, width] += A[rows, K] @ B[K, width], for K = A.pieces * A.depth >= 1 and width in (16, 32, 48, PANEL).
 
@@ -226,7 +226,7 @@ def _of_gates(band, columns):
     def multiply_gates(C, rows, A, B, b0):
         band(C, rows, A, B, b0)
 
-    return named(multiply_gates, f"multiply_{columns}")
+    return named(multiply_gates, f"multiply_{columns}", shared)
 
 
 multiply_48, multiply_64, multiply_80 = (
@@ -234,7 +234,7 @@ multiply_48, multiply_64, multiply_80 = (
 )
 
 
-@jit
+@shared
 def multiply_transposed(C, rows, width, A, B, b0):
     """C[rows, width] += A[K, rows].T @ B[K, width]: as `multiply`, but for how A stands, see `Factor`."""
     if width == PANEL:
