@@ -175,7 +175,7 @@ def test_eval_names_the_protocol_and_refuses_streams(folder, command):
 
 @each("asked", [
     ["sample", "--prompt", "Shall"], ["sample", "-n", 0], ["sample", "--beam", 3], ["sample", "--num-samples", 2],
-    ["sample", "--novel", "corpus.txt"], ["report"],
+    ["sample", "--novel", "corpus.txt"],
 ], ids=lambda asked: " ".join(map(str, asked)))  # fmt: skip
 def test_what_writes_refuses(folder, command, asked):
     """One sentence, exit code 2, nothing on stdout."""
@@ -184,8 +184,7 @@ def test_what_writes_refuses(folder, command, asked):
         "a bidirectional model reads whole texts; it cannot write from left to right.",
     )
     model.save(folder / "both.safetensors")
-    place = ["both.safetensors"] if asked[0] == "report" else ["-m", "both.safetensors"]
-    refused = command(asked[0], *place, *asked[1:])
+    refused = command(asked[0], "-m", "both.safetensors", *asked[1:])
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.splitlines()[-1] == f"Error: {reason}"
 

@@ -77,8 +77,8 @@ def read_documents(
 def _check_encoding(encoding: str) -> None:
     try:
         "a".encode(encoding)
-    except (LookupError, ValueError):
-        raise TextError(f"encoding must be one that Python knows, such as utf-8, got {encoding!r}.") from None
+    except (LookupError, ValueError, TypeError):
+        raise TextError(f"encoding must be one that Python knows, such as utf-8, got {encoding!r:.40}.") from None
 
 
 def _nonempty(sources: list[Source], chunks: Iterable) -> Iterator:

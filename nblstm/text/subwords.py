@@ -156,9 +156,9 @@ class SubwordLearner(WordCounter):
         ends = np.cumsum(lengths)
 
         def in_tokens(pieces: np.ndarray) -> np.ndarray:
-            counts = indices(lengths[pieces])
+            counts = lengths[pieces]
             # token k of a piece is ids[end - count + k]
-            places = np.arange(counts.sum()) + np.repeat(ends[pieces] - np.cumsum(counts), counts)
+            places = np.arange(counts.sum()) + np.repeat(ends[pieces] - np.cumsum(counts), indices(counts))
             return ids[places]
 
         return in_tokens

@@ -71,7 +71,8 @@ class ClassifierRun(TaskRun):
             for name in ("corpus", "valid")
         )
         if not corpus.texts:
-            raise TextError("there is no labelled text to train on; name a file with some.")
+            where = f" in {', '.join(places['corpus'])}" if places["corpus"] else ""
+            raise TextError(f"there is no labelled text{where}; name a file with some.")
         classes = tuple(sorted(set(corpus.labels)) if known is None else known.classes)
         train, held_out = (
             LabelledPart(read.texts, labels_of(read, classes, places[name]))
