@@ -16,12 +16,11 @@ from nblstm.arrays import refuse_masked
 from nblstm.config import NetworkConfig, TextConfig
 from nblstm.config.training import TargetWeights
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.files.model_file import ModelFile, save_model
 from nblstm.interrupts import held
 from nblstm.kernels.reference.head import log_softmax
-from nblstm.nn.parameters import check_parameters
 from nblstm.scoring import Score
-from nblstm.tasks.estimator import Estimator, model_from, renamed, run_to_end
+from nblstm.tasks.estimator import Estimator, renamed, run_to_end
 from nblstm.text.corpus import Corpus, load_corpus
 from nblstm.text.sources import Source
 from nblstm.text.strings import utf8
@@ -51,7 +50,7 @@ class ArticleModel(Estimator, ABC):
         super().__init__(**settings)
         self.config: Any = None
         self.vocabulary: Vocabulary | None = None
-        self.parameters: np.ndarray | None = None
+        self.parameters: Any = None
         self.training: dict[str, Any] = {}
 
     def check_settings(self) -> None:
@@ -113,8 +112,9 @@ class ArticleModel(Estimator, ABC):
 
     def _take(self, config: Any, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]) -> None:
         """Set config, vocabulary and parameters. ConfigError unless they fit together."""
-        self.config, self.vocabulary = check_vocabulary(self.NETWORK, config, vocabulary), vocabulary
-        self.parameters, self.training = check_parameters(config, parameters), training
+        check_vocabulary(self.NETWORK, config, vocabulary)
+        self.vocabulary = vocabulary
+        self._hold(config, parameters, training)
 
     # ------------------------------------------------------------ asking
 
@@ -141,8 +141,8 @@ class ArticleModel(Estimator, ABC):
 
     def _trained(self) -> Vocabulary:
         """Return the vocabulary. ConfigError before there is one."""
-        if self.vocabulary is None:
-            raise ConfigError(f"this {type(self).__name__} has learnt nothing yet; call fit or load first.")
+        self._fitted()
+        assert self.vocabulary is not None
         return self.vocabulary
 
     def _ids(self, sequences: Iterable[Sequence[int]]) -> list[np.ndarray]:
@@ -157,7 +157,6 @@ class ArticleModel(Estimator, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, atomically. ModelFileError if it cannot be written."""
         vocabulary = self._trained()
-        assert self.parameters is not None
         save_model(path, ModelFile.of(self.config, vocabulary, self.parameters, {}, self.training))
 
     @classmethod
@@ -165,14 +164,9 @@ class ArticleModel(Estimator, ABC):
         """Make the model of a file's content."""
         config = file.config
         assert file.vocabulary is not None  # as this kind of file has one
-        model = cls(**{name: getattr(config, name) for name in config.names() - cls.GIVEN})
+        model = cls(**cls.settings_of(config))
         model._take(config, file.vocabulary, file.parameters, file.training)
         return model
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Any:
-        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return model_from(cls, load_model(path, [cls.NETWORK]), path)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -7,14 +7,18 @@ names of its own. So `sklearn.base.clone`, `GridSearchCV` and `Pipeline` work wi
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from nblstm import checks
 from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.files.model_file import ModelFile
+from nblstm.files.model_file import ModelFile, load_model
+from nblstm.kernels.threads import WORKERS
+from nblstm.nn.parameters import check_parameters
 
 if TYPE_CHECKING:
     from nblstm.training.report import Report
@@ -26,14 +30,17 @@ E = TypeVar("E", bound="Estimator")
 class Estimator:
     """Base of models that are made with settings, then fitted.
 
-    CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts.
+    CONFIGS: the configs whose fields are settings; of those with the same name the first one's default counts. The first
+    is the network's, which its file holds.
     GIVEN: fields that the data give, which are no settings. KIND: what scikit-learn calls it.
     """
 
-    CONFIGS: ClassVar[tuple[type[Config], ...]] = ()
+    CONFIGS: ClassVar[tuple[Any, ...]] = ()
     GIVEN: ClassVar[frozenset[str]] = frozenset()
     DEFAULTS: ClassVar[dict[str, Any]] = {}  # where they differ from the configs', and settings that no config has
     KIND: ClassVar[str] = "regressor"
+    config: Any
+    parameters: Any
 
     def __init__(self, **settings: Any) -> None:
         """settings: fields of CONFIGS. ConfigError for a wrong name; values are checked now, too."""
@@ -62,7 +69,7 @@ class Estimator:
         """Return the name and default of every setting."""
         found: dict[str, Any] = {}
         for config in cls.CONFIGS:
-            for field in dataclasses.fields(config):  # type: ignore[arg-type]
+            for field in dataclasses.fields(config):
                 if field.name not in cls.GIVEN:
                     found.setdefault(field.name, field.default)
         return {**found, **cls.DEFAULTS}
@@ -83,6 +90,44 @@ class Estimator:
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
         return f"{type(self).__name__}({given})"
+
+    # ------------------------------------------------------------ what was learned
+
+    def _hold(self, config: Any, parameters: Any, training: Any) -> None:
+        """Set config, parameters and training, as `fit` and `load` leave them. ConfigError unless they fit together."""
+        self.config, self.parameters = config, check_parameters(config, parameters)
+        self.training = checks.a(dict, "training", training)
+        self._networks: dict[tuple[str, int], Any] = {}
+
+    def _fitted(self) -> None:
+        """Raise ConfigError before there is a model."""
+        if not self.__sklearn_is_fitted__():
+            raise ConfigError(f"this {type(self).__name__} has learnt nothing yet; call fit or load first.")
+
+    def _network(self, backend: str, threads: int) -> Any:
+        """Return the network on a backend, made once."""
+        checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
+        network = self._networks.get((backend, threads))
+        if network is None:
+            network = self._make_network(backend, threads)
+            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
+        return network
+
+    def _make_network(self, backend: str, threads: int) -> Any:
+        """Make the network of these parameters, which never change."""
+        raise NotImplementedError
+
+    @classmethod
+    def settings_of(cls, config: Any) -> dict[str, Any]:
+        """Return the settings that a network's config was made with."""
+        return {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+
+    @classmethod
+    def load(cls: type[E], path: str | os.PathLike[str]) -> E:
+        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
+        return model_from(cls, load_model(path, [cls.CONFIGS[0]]), path)
+
+    # ------------------------------------------------------------ scikit-learn
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether anything was learned or loaded."""

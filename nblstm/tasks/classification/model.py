@@ -11,11 +11,9 @@ import numpy as np
 from nblstm import checks
 from nblstm.config import TextConfig
 from nblstm.errors import ConfigError, TextError
-from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.files.model_file import ModelFile, save_model
 from nblstm.interrupts import held
-from nblstm.kernels.threads import WORKERS
-from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import backend_for
 from nblstm.tasks.article_model import probabilities
 from nblstm.tasks.classification.batches import LabelledTexts, encoded
@@ -32,7 +30,7 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.estimator import Estimator, model_from, run_to_end
+from nblstm.tasks.estimator import Estimator, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.text.strings import checked
 from nblstm.text.vectors import read_vectors
@@ -126,12 +124,12 @@ class TextClassifier(Estimator):
         self, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> TextClassifier:
         """Set config, vocabulary and parameters. ConfigError unless they fit together."""
-        self.config, self.vocabulary = check_vocabulary(ClassifierConfig, config, vocabulary), vocabulary
+        check_vocabulary(ClassifierConfig, config, vocabulary)
         if vocabulary.end_id is None:
             raise ConfigError("the vocabulary of a classifier must have an <end>, which stands for a text of nothing.")
-        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
+        self.vocabulary = vocabulary
+        self._hold(config, parameters, training)
         self.classes_ = np.array(config.classes)
-        self._networks: dict[tuple[str, int], Network] = {}
         return self
 
     # ------------------------------------------------------------ asking
@@ -207,19 +205,8 @@ class TextClassifier(Estimator):
                     found[place] = list(zip(tokens, scores[rows].tolist()))
         return found
 
-    def _fitted(self) -> None:
-        """Raise ConfigError before there is a model."""
-        if not self.__sklearn_is_fitted__():
-            raise ConfigError("this TextClassifier has learnt nothing yet; call fit or load first.")
-
-    def _network(self, backend: str, threads: int) -> Network:
-        """Return the network on a backend, made once."""
-        checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
-        network = self._networks.get((backend, threads))
-        if network is None:
-            network = ClassifierNetwork(self.config, self.parameters, backend, threads, constant=True)
-            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
-        return network
+    def _make_network(self, backend: str, threads: int) -> ClassifierNetwork:
+        return ClassifierNetwork(self.config, self.parameters, backend, threads, constant=True)
 
     # ------------------------------------------------------------ files
 
@@ -241,14 +228,9 @@ class TextClassifier(Estimator):
         cls, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> TextClassifier:
         """Make a fitted model. ConfigError unless these fit together."""
-        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+        fields = cls.settings_of(config)
         model = cls(level=vocabulary.level, tokenizer=vocabulary.tokenizer, **fields)
         return model._take(config, vocabulary, parameters, training)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
-        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return model_from(cls, load_model(path, [ClassifierConfig]), path)
 
 
 def _checked_texts(texts: Any) -> list[str]:

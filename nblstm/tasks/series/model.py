@@ -12,13 +12,13 @@ import numpy as np
 from nblstm import checks
 from nblstm.arrays import is_listed, real_numbers
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.files.model_file import ModelFile, save_model
 from nblstm.interrupts import held
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, initial
+from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
-from nblstm.tasks.estimator import Estimator, method_of_instances, model_from, run_to_end
+from nblstm.tasks.estimator import Estimator, method_of_instances, run_to_end
 from nblstm.tasks.series.batches import READ_STEPS, SeriesSegments, Table, Training, in_order, validation
 from nblstm.tasks.series.config import SeriesConfig, SeriesTraining
 from nblstm.tasks.series.network import series_network
@@ -140,16 +140,14 @@ class SeriesModel(Estimator):
         self, config: SeriesConfig, parameters: np.ndarray, inputs: Scale, targets: Scale, training: dict[str, Any]
     ) -> SeriesModel:
         """Set parameters and scales. ConfigError unless they fit together."""
-        self.config, self.parameters = checks.a(SeriesConfig, "config", config), check_parameters(config, parameters)
+        self._hold(checks.a(SeriesConfig, "config", config), parameters, training)
         self.inputs = checks.a(Scale, "inputs", inputs).of_size(config.num_inputs)
         self.targets = checks.a(Scale, "targets", targets).of_size(config.num_outputs)
-        self.training = checks.a(dict, "training", training)
         return self
 
     def _network(self, backend: str = "numpy", threads: int = 0) -> Network:
         """Make the network. ConfigError before there is one."""
-        if not hasattr(self, "config"):
-            raise ConfigError("this SeriesModel has learnt nothing yet; call fit or load first.")
+        self._fitted()
         return series_network(self.config, self.parameters, backend, threads)
 
     # ------------------------------------------------------------ predicting
@@ -209,7 +207,7 @@ class SeriesModel(Estimator):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
-        self._network()
+        self._fitted()
         scales = {name: getattr(getattr(self, whose), part) for name in self.config.extra_shapes
                   for whose, part in [name.split(".")]}  # fmt: skip
         save_model(path, ModelFile.of(self.config, None, self.parameters, scales, self.training))
@@ -220,13 +218,7 @@ class SeriesModel(Estimator):
         config, scales = file.config, file.extras
         assert isinstance(config, SeriesConfig)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
-        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
-        return cls(**fields)._take(config, file.parameters, inputs, targets, file.training)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SeriesModel:
-        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return model_from(cls, load_model(path, [SeriesConfig]), path)
+        return cls(**cls.settings_of(config))._take(config, file.parameters, inputs, targets, file.training)
 
 
 def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:

@@ -11,12 +11,11 @@ import numpy as np
 from nblstm import checks
 from nblstm.config.checks import said
 from nblstm.errors import ConfigError, TextError
-from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.files.model_file import ModelFile, save_model
 from nblstm.interrupts import held
-from nblstm.kernels.threads import WORKERS
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import backend_for
-from nblstm.tasks.estimator import Estimator, model_from, run_to_end
+from nblstm.tasks.estimator import Estimator, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.tagging.batches import TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig
@@ -105,11 +104,11 @@ class Tagger(Estimator):
         self, config: TaggerConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> Tagger:
         """Set config, vocabulary and parameters. ConfigError unless they fit together."""
-        self.config, self.vocabulary = check_vocabulary(TaggerConfig, config, vocabulary), vocabulary
+        check_vocabulary(TaggerConfig, config, vocabulary)
         if vocabulary.level != "word":
             raise ConfigError(f"the vocabulary of a tagger must be one of words, got level {vocabulary.level}.")
-        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
-        self._networks: dict[tuple[str, int], TaggerNetwork] = {}
+        self.vocabulary = vocabulary
+        self._hold(config, parameters, training)
         return self
 
     # ------------------------------------------------------------ asking
@@ -163,19 +162,8 @@ class Tagger(Estimator):
         scheme, found = scheme_of(part.tags), self.predict(part.sentences, backend, threads)
         return TagEvaluation.of(part.tags, (rewritten(tags, scheme) for tags in found), self.config.types)
 
-    def _fitted(self) -> None:
-        """Raise ConfigError before there is a model."""
-        if not self.__sklearn_is_fitted__():
-            raise ConfigError("this Tagger has learnt nothing yet; call fit or load first.")
-
-    def _network(self, backend: str, threads: int) -> TaggerNetwork:
-        """Return the network on a backend, made once."""
-        checks.whole("threads", threads, 0, WORKERS)
-        network = self._networks.get((backend, threads))
-        if network is None:
-            network = TaggerNetwork(self.config, self.parameters, backend, threads, constant=True)
-            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
-        return network
+    def _make_network(self, backend: str, threads: int) -> TaggerNetwork:
+        return TaggerNetwork(self.config, self.parameters, backend, threads, constant=True)
 
     # ------------------------------------------------------------ files
 
@@ -190,7 +178,7 @@ class Tagger(Estimator):
         cls, config: TaggerConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> Tagger:
         """Make a model of its parts. ConfigError unless they fit together."""
-        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+        fields = cls.settings_of(config)
         return cls(**fields)._take(config, vocabulary, parameters, training)
 
     @classmethod
@@ -198,11 +186,6 @@ class Tagger(Estimator):
         """Make the model of a file's content. ConfigError where it does not fit together."""
         assert isinstance(file.config, TaggerConfig) and file.vocabulary is not None
         return cls.of_parameters(file.config, file.vocabulary, flatten(file.weights, file.config), file.training)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Tagger:
-        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return model_from(cls, load_model(path, [TaggerConfig]), path)
 
 
 def checked_sentences(sentences: Any) -> list[Sequence[str]]:

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from nblstm import checks
 from nblstm.errors import ConfigError
-from nblstm.files.model_file import ModelFile, load_model, save_model
+from nblstm.files.model_file import ModelFile, save_model
 from nblstm.interrupts import held
 from nblstm.kernels import fastest
-from nblstm.kernels.threads import WORKERS
-from nblstm.nn.network import Network
-from nblstm.nn.parameters import check_parameters, flatten, named_tensors
+from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import validation_loss
-from nblstm.tasks.estimator import Estimator, model_from, run_to_end
+from nblstm.tasks.estimator import Estimator, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.translation.batches import PairedTexts
 from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
@@ -121,7 +118,7 @@ class Translator(Estimator):
     ) -> Translator:
         """Set config, vocabularies and parameters. ConfigError unless they fit together."""
         source, target = vocabularies
-        self.config = check_vocabulary(TranslatorConfig, config, target)
+        check_vocabulary(TranslatorConfig, config, target)
         if (0 if source is None else len(source)) != config.source_vocab_size:
             raise ConfigError(f"source_vocab_size is {config.source_vocab_size}, and the sources' vocabulary differs.")
         for vocabulary in (source, target):
@@ -130,8 +127,7 @@ class Translator(Estimator):
                     "the vocabularies of a translator must have an <end>, by which it knows that it is done."
                 )
         self.vocabulary, self.source_vocabulary = target, source
-        self.parameters, self.training = check_parameters(config, parameters), checks.a(dict, "training", training)
-        self._networks: dict[tuple[str, int], Network] = {}
+        self._hold(config, parameters, training)
         return self
 
     # ------------------------------------------------------------ asking
@@ -189,11 +185,6 @@ class Translator(Estimator):
 
     # ------------------------------------------------------------ helpers
 
-    def _fitted(self) -> None:
-        """Raise ConfigError before there is a model."""
-        if not self.__sklearn_is_fitted__():
-            raise ConfigError("this Translator has learnt nothing yet; call fit or load first.")
-
     def _checked_sources(self, sources: Any) -> list[str] | np.ndarray:
         """Return sources of this model. ConfigError or TextError for others."""
         found = checked_sources(sources)
@@ -208,14 +199,8 @@ class Translator(Estimator):
             return backend
         return "numpy" if sources < FEW and not self._networks else fastest()
 
-    def _network(self, backend: str, threads: int) -> Network:
-        """Return the network on a backend, made once."""
-        checks.whole("threads", threads, 0, WORKERS)
-        network = self._networks.get((backend, threads))
-        if network is None:
-            network = TranslationNetwork(self.config, self.parameters, backend, threads, constant=True)
-            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
-        return network
+    def _make_network(self, backend: str, threads: int) -> TranslationNetwork:
+        return TranslationNetwork(self.config, self.parameters, backend, threads, constant=True)
 
     # ------------------------------------------------------------ files
 
@@ -240,16 +225,11 @@ class Translator(Estimator):
     ) -> Translator:
         """Make a fitted model. vocabularies: of sources (None for vectors) and targets. ConfigError unless these fit together."""
         source, target = vocabularies
-        fields = {name: getattr(config, name) for name in config.names() - cls.GIVEN}
+        fields = cls.settings_of(config)
         source_level = None if source is None or source.level == target.level else source.level
         text = {"source_level": source_level, "shared_vocabulary": config.shared}
         model = cls(level=target.level, tokenizer=target.tokenizer, **text, **fields)
         return model._take(config, vocabularies, parameters, training)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Translator:
-        """Read a model from its file. ModelFileError if it is missing, damaged, of another task or a newer version."""
-        return model_from(cls, load_model(path, [TranslatorConfig]), path)
 
 
 def _vectors(path: Any, vocabulary: Vocabulary | None) -> WordVectors:
