@@ -15,6 +15,7 @@ from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 from nblstm.cli.signals import exit_code
 from nblstm.cli.spelling import in_options
+from nblstm.cli.train_shown import RunShown
 
 from nblstm.errors import ConfigError
 from nblstm.tasks.registry import RUNS, settings_of
@@ -130,7 +131,7 @@ class _SweepShown:
     """Shows the runs, each as train does, below a line that names it."""
 
     def __init__(self, sweep: Any, progress: Any) -> None:
-        self.sweep, self.progress, self.run = sweep, progress, train.RunShown(progress)
+        self.sweep, self.progress, self.run = sweep, progress, RunShown(progress)
         if done := len(sweep.done()):
             progress.line(f"{done} of {len(sweep.runs)} runs are done")
 
@@ -138,7 +139,7 @@ class _SweepShown:
         """Name the run that begins."""
         values = ", ".join(f"{head} {value}" for head, value in _varied(one).items())
         self.progress.line(f"run {number} of {len(self.sweep.runs)}: {values}")
-        self.run = train.RunShown(self.progress)
+        self.run = RunShown(self.progress)
 
     def start(self, session: Any) -> None:
         """Tell what is trained on what."""

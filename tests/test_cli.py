@@ -18,7 +18,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from nblstm.cli import names
 from nblstm.cli.escapes import unescaped
 from nblstm.cli.main import nblstm as nblstm_command
-from nblstm.cli.train import _render
+from nblstm.cli.train_shown import _render
 from support.cases import each
 from support.commands import PATIENCE, SMALL, VERSE, assert_refused, environment
 from support.numba import needs_numba

@@ -131,3 +131,21 @@ def test_a_public_docstring_begins_with_a_verb():
         if re.split(r"\W", text, maxsplit=1)[0] not in VERBS
     ]
     assert not wrong, "\n".join(wrong)
+
+
+MOST_LINES, MOST_BODY, MOST_NEST = 400, 40, 60  # of a file; of a function's body; of one that is a kernel's loop nest
+
+
+def test_files_and_functions_are_short():
+    """A file has at most MOST_LINES lines; a body MOST_BODY, of a kernel MOST_NEST, its docstring left out."""
+    long = []
+    for path in sorted([*(ROOT / "nblstm").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]):
+        text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
+        long += [f"{name}: {text.count(chr(10))} lines"] * (text.count("\n") > MOST_LINES)
+        most = MOST_NEST if KERNELS in path.parents else MOST_BODY
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, FUNCTIONS):
+                body = node.body[1 if ast.get_docstring(node) is not None else 0 :]
+                size = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                long += [f"{name}:{node.lineno} {node.name}: {size} lines"] * (size > most)
+    assert not long, "\n".join(long)

@@ -19,7 +19,7 @@ from nblstm.files.safetensors import Entry
 from nblstm.tasks.registry import stored_run
 from nblstm.tasks.run import TaskRun
 from nblstm.training import optimizers
-from nblstm.training.trainer import check_facts
+from nblstm.training.place import check_facts
 
 RUN = {
     "text": OBJECT, "asked": OBJECT, "fingerprint": STRING, "model": OBJECT, "config": OBJECT, "trainer": OBJECT,

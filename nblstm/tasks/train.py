@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nblstm.tasks.typed import TrainSettings
 
 BAR = (
-    "nblstm.cli.train",
+    "nblstm.cli.train_shown",
     "run_on_stderr",
 )  # what makes the bar of a verbose run; it lies above, and is imported when asked for
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nblstm.config import is_number
@@ -42,6 +42,12 @@ class Report:
         valid = "" if self.valid_loss is None else f", validation loss {self.valid_loss:.4f}{' (best)' * self.improved}"
         pace = f"{self.tokens_per_second:,.0f} tokens a second"
         return f"<Report: step {self.step:,}, epoch {self.epoch:.2f}, loss {self.smooth_loss:.4f}{valid}, {pace}>"
+
+    def validated_by(self, found: Validation | None, seconds: float, improved: bool) -> Report:
+        """Return the report of a validation that has come after this one. found: None without a validation text."""
+        measures = {} if found is None else dict(found.measures)
+        loss = measures.pop("loss", None)
+        return replace(self, seconds=seconds, validated=True, valid_loss=loss, improved=improved, measures=measures)
 
 
 class Validation(NamedTuple):

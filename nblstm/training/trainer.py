@@ -13,25 +13,20 @@ import numpy as np
 
 from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
-from nblstm.files.fields import AMOUNT, COUNT, fault, optional
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Epochs
-from nblstm.training import optimizers, schedules
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
-from nblstm.training.report import BEST_MEASURES, Measure, Report, Validation, by_loss
+from nblstm.training.place import TRAINING_PLACE, check_facts
+from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
 SMOOTHING = 0.98  # of the loss and the speed that are shown
-PLACE = {  # where training stands, as it is stored
-    **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
-    "best_loss": optional(AMOUNT), "seconds": AMOUNT,
-}  # fmt: skip
 
 
 class Trainer:
@@ -287,14 +282,7 @@ class Trainer:
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
         )  # fmt: skip
-        measures = {} if found is None else dict(found.measures)
-        fresh = {
-            "seconds": self.seconds,
-            "validated": True,
-            "valid_loss": measures.pop("loss", None),
-            "improved": improved,
-        }
-        yield Report(**{**vars(last), **fresh, "measures": measures})
+        yield last.validated_by(found, self.seconds, improved)
 
     def _counted(self, stop: Callable[[], bool]) -> Callable[[], bool]:
         """Return a `stop` for a validation, which asks it before each chunk: `validating` is the share done by then."""
@@ -358,7 +346,7 @@ class Trainer:
         """Return everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
         remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
         measures = {} if self.best_measures.keys() <= {"loss"} else {"best_measures": self.best_measures}
-        return {**{name: getattr(self, name) for name in PLACE}, **measures, **remembered}
+        return {**{name: getattr(self, name) for name in TRAINING_PLACE}, **measures, **remembered}
 
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
@@ -371,7 +359,7 @@ class Trainer:
         for name, array in self._of_one_shape().items():
             self.network.kernels.assign(array, tensors[name])
         self._changed = self._changed.everything()
-        for name in PLACE:
+        for name in TRAINING_PLACE:
             setattr(self, name, facts[name])
         self._validated_at = self.seconds
         alone = {} if self.best_loss is None else {"loss": self.best_loss}
@@ -409,12 +397,3 @@ class Trainer:
 def _clock() -> float:
     """Return seconds of a clock that stands still while kernels are compiled."""
     return time.perf_counter() - compiled_seconds()
-
-
-def check_facts(facts: dict[str, Any], config: Recipe) -> None:
-    """Raise TrainingError unless `Trainer.facts` may have given these facts, in a run of this config."""
-    broken = fault({"best_measures": {}, **facts}, {**PLACE, "best_measures": BEST_MEASURES})
-    if broken:
-        raise TrainingError(f"the checkpoint does not say where training stands: {broken}.")
-    schedules.SCHEDULE_CLASSES[config.schedule].check_state(facts.get("schedule"), config)
-    optimizers.OPTIMIZER_CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)
