@@ -15,7 +15,7 @@ from nblstm.cli.outputs import check_replaceable, write
 from nblstm.cli.shown import say
 from nblstm.cli.signals import exit_code
 from nblstm.cli.spelling import in_options
-from nblstm.cli.train_shown import RunShown
+from nblstm.cli.train_shown import RunShown, doubts
 
 from nblstm.errors import ConfigError
 from nblstm.tasks.registry import RUNS, settings_of
@@ -154,7 +154,7 @@ class _SweepShown:
         self.run.end()
         if session.trainer.best_measures:
             self.progress.line(f"best    valid {session.task.best(session.trainer.best_measures)}")
-        for warning in train.doubts(session, False):
+        for warning in doubts(session, False):
             self.progress.line(f"warning {warning}")
 
     def stop(self) -> bool:
