@@ -24,7 +24,8 @@ WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 @click.option("--name", default="nblstm", show_default=True, help="What all names of a C header begin with.")
 @click.option(
     "--check", metavar="TEXT",
-    help="Say the loss on this text file, or a classifier's accuracy on its labelled lines, before and after rounding.",
+    help="Say the loss on this text file, a classifier's accuracy on its labelled lines or a tagger's F1 on its tagged words, "
+    "before and after rounding.",
 )  # fmt: skip
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the text file.")
 def command(
@@ -39,6 +40,7 @@ def command(
     from nblstm.exporting.files import export
     from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.registry import load
+    from nblstm.tasks.tagging.model import Tagger
 
     loaded = load(model)
     measure = None if check is None else _measure(loaded, check, encoding)
@@ -46,17 +48,23 @@ def command(
     say(f"saved       {output} ({_size(made.file_bytes)}): {made.weights}, {_size(made.weight_bytes)} of weights")
     if measure is not None:
         before, after = (measure(each) for each in (loaded, made.model))
-        what = "accuracy " if isinstance(loaded, TextClassifier) else "loss     "
-        unit = "" if isinstance(loaded, TextClassifier) else " nats per token"
-        say(f"{what}   {before:.4f}{unit} before, {after:.4f} after")
+        what, unit = {TextClassifier: ("accuracy", ""), Tagger: ("F1", "")}.get(
+            type(loaded), ("loss", " nats per token")
+        )
+        say(f"{what:<9}   {before:.4f}{unit} before, {after:.4f} after")
 
 
 def _measure(model: Any, path: str, encoding: str) -> Callable[[Any], float]:
     """What says how good a model of this kind is on a file, which is read here."""
     from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.classification.reading import read_labelled
+    from nblstm.tasks.tagging.model import Tagger
+    from nblstm.tasks.tagging.reading import read_tagged
     from nblstm.text.reading import read_text
 
+    if isinstance(model, Tagger):
+        sentences, tags = read_tagged(path, encoding=encoding)
+        return lambda each: each.score(sentences, tags)
     if isinstance(model, TextClassifier):
         texts, names = read_labelled(path, encoding=encoding)
         known = dict(zip(model.config.labels, model.config.classes))

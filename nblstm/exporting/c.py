@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
-from nblstm.exporting import c_classifier_source, c_products, c_source, c_steps, c_texts
-from nblstm.exporting.plan import GROUP, Matrix, Plan, rounded
+from nblstm.exporting import c_classifier_source, c_products, c_source, c_steps, c_tagger_source, c_texts
+from nblstm.exporting.plan import GROUP, SPELL, Matrix, Plan, rounded
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.classification.network import ClassifierNetwork
+from nblstm.tasks.tagging.model import Tagger
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
@@ -27,21 +28,27 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the header. file: its name, for the comment. ConfigError for a name that is no identifier of C."""
     if not IDENTIFIER.fullmatch(name):
         raise ConfigError(f"name must be letters, digits and underscores, a letter first, got {name!r:.80}.")
-    values = _facts(plan) | _step(plan) | {"file": commented(file), "name": name}
+    from nblstm.exporting import c_tagger  # which is made of what is here
+
+    values = _facts(plan) | step_of(plan) | {"file": commented(file), "name": name}
     vectors, product, kind = _kernels(plan.weights)
-    classifies = isinstance(plan.model, TextClassifier)
+    classifies, tags = isinstance(plan.model, TextClassifier), isinstance(plan.model, Tagger)
     kernels = filled(vectors, kind) + filled(product, kind)
     if plan.weights == "int4":
         kernels = kernels.replace("\n/* y (count", c_products.NIBBLE + "\n/* y (count", 1)
-    step = filled(c_steps.STEP, {"step": c_steps.STEP_CODE + ("" if classifies else c_steps.FEED)})
+    step = filled(c_steps.STEP, {"step": c_steps.STEP_CODE + ("" if classifies or tags else c_steps.FEED)})
+    head = c_tagger.head_of(plan) if tags else c_classifier_source.CLASSIFIER_HEAD if classifies else c_source.HEAD
     parts = [
-        filled(c_classifier_source.CLASSIFIER_HEAD if classifies else c_source.HEAD, values),
+        filled(head, values),
         c_products.BITS, c_products.BFLOAT if plan.weights in ("bfloat16", "int4") else "", kind["types"], kernels,
-        _vectors_of(plan), *_text(plan.model.vocabulary, classifies),
+        weights_of(plan), *(c_tagger.words_of(plan) if tags else text_of_vocabulary(plan.model.vocabulary, classifies)),
         filled(step, values),
     ]  # fmt: skip
-    if classifies:
-        parts += [_labels(plan.model.config.labels), *_classifying(plan, values)]
+    if tags:
+        parts += c_tagger.tagging_of(plan, values)
+        parts.append(filled(c_tagger_source.TAGGER_MAIN, c_tagger.reference_of(plan)))
+    elif classifies:
+        parts += [label_names(plan.model.config.labels), *_classifying(plan, values)]
         parts.append(filled(c_classifier_source.CLASSIFIER_MAIN, _reference(plan)))
     else:
         parts += [c_source.SAMPLE, filled(c_source.MAIN, _reference(plan))]
@@ -96,11 +103,11 @@ def _facts(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _step(plan: Plan) -> dict[str, Any]:
+def step_of(plan: Plan) -> dict[str, Any]:
     """The pieces of a step: what this network has."""
     c = plan.model.config
     columns = [matrix.shape[1] for name, matrix in plan.matrices.items() if name != "tokens" or not plan.table_rows]
-    widest = max(*columns, c.output_size, c.embedding_size, c.hidden_size)
+    widest = max(*columns, c.output_size, c.input_size, c.hidden_size)
     read = f"nblstm_rows(z, &nblstm_tokens, (long)token * {plan.table_rows}, {plan.table_rows});"
     if not plan.table_rows:
         read = "nblstm_rows(@row@, &nblstm_tokens, token, 1);"
@@ -110,7 +117,8 @@ def _step(plan: Plan) -> dict[str, Any]:
     adds_first = int(c.embedding_size == c.output_size)
     carried = filled(c_steps.RESIDUAL, {"first": "1" if adds_first else "layer"}) if c.residual else c_steps.PLAIN
     memory = "state->c + layer * NBLSTM_H" if c.cells[0].has_memory else "0"
-    needs_tanh = kind not in ("mingru", "relu") or getattr(c, "pooling", "") == "attention"
+    spells = plan.spelling is not None  # by an LSTM
+    needs_tanh = spells or kind not in ("mingru", "relu") or getattr(c, "pooling", "") == "attention"
     return {
         "widest": widest, "pre": max(plan.table_rows * GROUP, c.cells[0].gates * c.hidden_size),
         "read": filled(f"    {read}", {"row": "x"}), "products": _products(plan, apart),
@@ -118,7 +126,7 @@ def _step(plan: Plan) -> dict[str, Any]:
         "cell": filled(c_steps.CELLS_CODE[kind], {"squash": squash}),
         "output": c_steps.PROJECTED if c.proj_size else c_steps.OUTPUT_CODE, "carry": carried,
         "first_input": "layer ? x : 0" if plan.table_rows else "x", "memory": memory,
-        "functions": (c_steps.SIGMOID if c.cell != "rnn" else "") + (c_steps.TANH if needs_tanh else "")
+        "functions": (c_steps.SIGMOID if spells or c.cell != "rnn" else "") + (c_steps.TANH if needs_tanh else "")
         + (c_steps.NORMALIZE if c.layer_norm else ""),
         "beside": _beside(c) if c.head == "cell" else "",
     }  # fmt: skip
@@ -153,26 +161,33 @@ def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
     spaces, words = vocabulary.level == "word", vocabulary.level == "word" and vocabulary.tokenizer == "default"
     trim = c_classifier_source.TRIM if spaces else ""
     trim += c_classifier_source.NOTHING_BUT_BLANKS if words else ""
-    memory = c.cells[0].memory_size
-    residual = " + (layer ? x[first + i] : 0.0f)" if c.embedding_size != c.output_size else " + x[first + i]"
-    read = values["read"].replace("(x,", "(row,").replace("    ", " " * 16, 1)
-    own = {
-        "read": read, "memory_size": max(1, memory), "residual": residual if c.residual else "",
-        "memory_place": "cell * NBLSTM_H + i" if memory else "0",
-        "given": "layer ? x : 0" if plan.table_rows else "x",
-        "pooling": filled(c_classifier_source.LAYER_OUTPUTS, values) + c_classifier_source.POOLINGS_CODE[c.pooling],
-    }  # fmt: skip
     reading = filled(c_classifier_source.READ_TEXT, {"trim": trim, "first": ", !count" if words else ""})
-    return [reading, filled(c_classifier_source.CLASSIFY, {**values, **own})]
+    pooling = c_classifier_source.POOLINGS_CODE[c.pooling]
+    return [reading, layers_read(plan, values), filled(c_classifier_source.CLASSIFY, {**values, "pooling": pooling})]
 
 
-def _labels(labels: Iterable[str]) -> str:
-    """The names of the labels, every byte but letters and digits as an octal number."""
-    quote = lambda name: "".join(
-        chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03o}" for byte in name.encode("utf-8", "replace")
-    )
-    lines = "".join(f'    "{quote(name)}",\n' for name in labels)
+def layers_read(plan: Plan, values: Mapping[str, Any], more: str = "") -> str:
+    """What reads a whole text, layer by layer, in one direction or both. more: read of a token behind its embedding."""
+    c, memory = plan.model.config, plan.model.config.cells[0].memory_size
+    residual = " + (layer ? x[first + i] : 0.0f)" if c.input_size != c.output_size else " + x[first + i]"
+    own = {
+        "read": values["read"].replace("(x,", "(row,").replace("    ", " " * 16, 1) + more, "input": c.input_size,
+        "memory_size": max(1, memory), "memory_place": "cell * NBLSTM_H + i" if memory else "0",
+        "residual": residual if c.residual else "", "given": "layer ? x : 0" if plan.table_rows else "x",
+    }  # fmt: skip
+    return filled(c_classifier_source.READ_LAYERS, {**values, **own})
+
+
+def label_names(labels: Iterable[str]) -> str:
+    """The names of the labels."""
+    lines = "".join(f'    "{quoted(name)}",\n' for name in labels)
     return f"\nstatic const char *const nblstm_labels[] = {{\n{lines}}};\n"
+
+
+def quoted(text: str) -> str:
+    """Write a text as it stands between quotes of C: every byte but letters and digits as an octal number."""
+    data = text.encode("utf-8", "replace")
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03o}" for byte in data)
 
 
 # ---------------------------------------------------------------- constants
@@ -197,7 +212,7 @@ def number(x: float) -> str:
     return f"{text}f" if "e" in text or "." in text else f"{text}.0f"
 
 
-def _numbers(numbers: np.ndarray) -> Iterable[str]:
+def written_numbers(numbers: np.ndarray) -> Iterable[str]:
     flat = numbers.reshape(-1)
     return map(number, flat.tolist()) if flat.dtype == np.float32 else map(str, flat.tolist())
 
@@ -208,32 +223,38 @@ TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "uint16": "ui
 def _matrix(name: str, matrix: Matrix) -> tuple[str, str]:
     """(the arrays of a matrix, its initialiser)."""
     arrays, fields = (
-        array(TYPES[matrix.numbers.dtype.name], f"{name}_w", _numbers(matrix.numbers)),
+        array(TYPES[matrix.numbers.dtype.name], f"{name}_w", written_numbers(matrix.numbers)),
         f"nblstm_{name}_w, ",
     )
     if matrix.scales is not None:
-        arrays += array(TYPES[matrix.scales.dtype.name], f"{name}_scale", _numbers(matrix.scales))
+        arrays += array(TYPES[matrix.scales.dtype.name], f"{name}_scale", written_numbers(matrix.scales))
         fields += f"nblstm_{name}_scale, "
     return arrays, f"{{{fields}{matrix.shape[0]}, {matrix.shape[1]}}}"
 
 
-def _vectors_of(plan: Plan) -> str:
+def weights_of(plan: Plan) -> str:
     """All weights, and the layers that are made of them."""
     text, made = "\n/* " + "-" * 64 + " weights */\n\n", {}
     for name, matrix in plan.matrices.items():
         arrays, made[name] = _matrix(name, matrix)
         text += arrays
     for name, vector in plan.vectors.items():
-        text += array("float", name, _numbers(vector) if vector.size else ["0.0f"])
+        text += array("float", name, written_numbers(vector) if vector.size else ["0.0f"])
     tokens = made.get("tokens", made["head"])
     declared = {"tokens": tokens, "head": made["head"], "attention": made.get("attention")}
     for name, initialiser in declared.items():
         text += f"static const nblstm_matrix nblstm_{name} = {initialiser};\n" if initialiser else ""
+    if plan.spelling is not None:
+        text += f"static const nblstm_matrix nblstm_{SPELL}head = {made[SPELL + 'head']};\n"
+        text += _layers(plan.spelling, made, SPELL).replace("nblstm_layer", f"nblstm_{SPELL}layer")
     return text + _layers(plan, made)
 
 
-def _layers(plan: Plan, made: Mapping[str, str]) -> str:
-    """The array of the layers. made: matrix -> its initialiser. A layer has a field for what one of them has."""
+def _layers(plan: Plan, made: Mapping[str, str], prefix: str = "") -> str:
+    """The array of the layers. made: matrix -> its initialiser. A layer has a field for what one of them has.
+
+    prefix: of the names of their weights.
+    """
     fields = lambda kind: list(dict.fromkeys(name for layer in plan.layers for name in getattr(layer, kind)))
     matrices, vectors = fields("matrices"), fields("vectors")
     none = "{0, 0, 0}" if plan.head.scales is None else "{0, 0, 0, 0}"
@@ -241,8 +262,8 @@ def _layers(plan: Plan, made: Mapping[str, str]) -> str:
     declared += f"    const float *{', *'.join(vectors)};\n" if vectors else ""
     rows = []
     for k, layer in enumerate(plan.layers):
-        parts = [made.get(f"{name}{k}", none) for name in matrices]
-        parts += [f"nblstm_{name}{k}" if name in layer.vectors else "0" for name in vectors]
+        parts = [made.get(f"{prefix}{name}{k}", none) for name in matrices]
+        parts += [f"nblstm_{prefix}{name}{k}" if name in layer.vectors else "0" for name in vectors]
         rows.append(f"    {{{', '.join(parts) or '0'}}},\n")
     declared = declared or "    int nothing;\n"  # one minGRU whose input is in the table
     return (
@@ -254,7 +275,7 @@ def _layers(plan: Plan, made: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------- text
 
 
-def _text(vocabulary: Vocabulary, classifies: bool) -> list[str]:
+def text_of_vocabulary(vocabulary: Vocabulary, classifies: bool) -> list[str]:
     """The vocabulary's bytes and the code that reads and writes them; a classifier writes none."""
     spaced = vocabulary.level == "word" and vocabulary.tokenizer == "whitespace"
     texts = [_bytes(vocabulary, id, spaced) for id in range(len(vocabulary))]
@@ -276,8 +297,8 @@ def _text(vocabulary: Vocabulary, classifies: bool) -> list[str]:
     if vocabulary.level == "char":
         return [*parts, filled(c_texts.ENCODE_CHARS, values)]
     if not spaced:
-        parts.append(array("uint32_t", "letter", map(str, _ranges(r"\w"))))
-    parts.append(array("uint32_t", "space", map(str, _ranges(r"\s"))))
+        parts.append(array("uint32_t", "letter", map(str, code_ranges(r"\w"))))
+    parts.append(array("uint32_t", "space", map(str, code_ranges(r"\s"))))
     return [*parts, c_texts.RANGES, filled(c_texts.ENCODE_SPACED if spaced else c_texts.ENCODE_WORDS, values)]
 
 
@@ -292,7 +313,7 @@ def _bytes(vocabulary: Vocabulary, id: int, spaced: bool) -> bytes:
     return b" " + encoded if spaced and token != "\n" else encoded
 
 
-def _ranges(pattern: str) -> list[int]:
+def code_ranges(pattern: str) -> list[int]:
     """The code points of a class of characters: the first and the last of each range, in rising order."""
     compiled, every = re.compile(pattern), "".join(map(chr, range(0x110000)))
     found = np.fromiter((match.start() for match in compiled.finditer(every)), np.int64)
@@ -323,7 +344,7 @@ def _reference(plan: Plan) -> dict[str, Any]:
     arrays = array("int", "read", map(str, tokens.tolist()))
     if not isinstance(model, TextClassifier):
         arrays += array("int", "asked", map(str, asked.tolist()))
-    arrays += array("float", "reference", _numbers(logits[asked].astype(np.float32)))
+    arrays += array("float", "reference", written_numbers(logits[asked].astype(np.float32)))
     allowed = ALLOWED[plan.weights] * max(1.0, float(np.abs(logits).max()))
     return {"reference": arrays, "allowed": f"{allowed:.3g}"}
 

@@ -83,14 +83,13 @@ TRIM = r"""
 NOTHING_BUT_BLANKS = r"""
     if (text == end) work->tokens[count++] = nblstm_find(" ", 1, 0);"""
 
-CLASSIFY = r"""
-/* The logits (NBLSTM_LABELS) of the first `count` tokens, at least one, in work. */
-static void nblstm_logits(nblstm_work *work, int count, float *logits)
+READ_LAYERS = r"""
+/* The outputs (count, NBLSTM_F) of the last layer behind the first `count` tokens, at least one, in work. */
+static const float *nblstm_read_layers(nblstm_work *work, int count)
 {
-    float row[@widest@], z[@pre@], h[NBLSTM_P], c[@memory_size@], pooled[NBLSTM_F], unit;
-    nblstm_number q[@widest@];
+    float row[@widest@], z[@pre@], h[NBLSTM_P], c[@memory_size@];
     const float *x = row;
-    int layer, cell, k, t, i, n = @embedding@;
+    int layer, cell, k, t, i, n = @input@;
     for (cell = 0; cell < NBLSTM_LAYERS * NBLSTM_DIRECTIONS; cell++) {
         const int backwards = cell % NBLSTM_DIRECTIONS, first = backwards * NBLSTM_P;
         const float *below;
@@ -111,6 +110,19 @@ static void nblstm_logits(nblstm_work *work, int count, float *logits)
             for (i = 0; i < NBLSTM_P; i++) y[first + i] = h[i]@residual@;
         }
     }
+    return work->outputs[(NBLSTM_LAYERS - 1) % @buffers@];
+}
+"""
+
+CLASSIFY = r"""
+/* The logits (NBLSTM_LABELS) of the first `count` tokens, at least one, in work. */
+static void nblstm_logits(nblstm_work *work, int count, float *logits)
+{
+    const float *x = nblstm_read_layers(work, count);
+    float pooled[NBLSTM_F], unit;
+    nblstm_number q[@widest@];
+    int k, t, i;
+    (void)t;
 @pooling@
     unit = nblstm_prepare(pooled, NBLSTM_F, q);
     for (k = 0; k < NBLSTM_LABELS; k++) logits[k] = nblstm_head_bias[k];
@@ -137,7 +149,6 @@ const char *nblstm_label(int label)
 }
 """
 
-LAYER_OUTPUTS = "    x = work->outputs[(NBLSTM_LAYERS - 1) % @buffers@];\n"
 POOLINGS_CODE = {
     "last": """\
     for (i = 0; i < NBLSTM_F; i++) pooled[i] = x[(i < NBLSTM_P ? (long)(count - 1) * NBLSTM_F : 0) + i];""",

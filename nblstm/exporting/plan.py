@@ -23,11 +23,20 @@ from nblstm import checks
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.parameters import cell_views, flatten, views
+from nblstm.nn.spelling import PREFIX, below
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.tagging.model import Tagger
+from nblstm.tasks.tagging.spans import allowed_chain
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm", "mingru")
+EXPORTED = {  # format -> the models that it holds
+    **dict.fromkeys(("py", "html", "onnx"), (LanguageModel, TextClassifier)),
+    "c": (LanguageModel, TextClassifier, Tagger),
+}
+NEVER = -1e30  # the score of tags that may not follow each other
+SPELL = "spell_"  # before the names of the layer that reads characters
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
 ROWS = 4  # a matrix is padded to a multiple of so many rows, which are multiplied at once
 
@@ -78,7 +87,7 @@ class Plan:
     one row, its embedding, where table_rows is 0. It is `head` where the model is tied and has no table.
     """
 
-    model: LanguageModel | TextClassifier
+    model: Any
     weights: str
     tokens: Matrix
     table_rows: int
@@ -88,7 +97,8 @@ class Plan:
     own_vectors: dict[
         str, np.ndarray
     ]  # float32 "head_bias"; "h" (cells, P) and "c" (cells, H or 0), the state before a
-    # text; "attention_bias", "query" (F,)
+    # text; "attention_bias", "query" (F,); of a CRF "start", "end" (K,), "transitions" (K K,)
+    spelling: Plan | None = None  # of the layer that reads a tagger's words; its head holds the vectors of characters
 
     @property
     def matrices(self) -> dict[str, Matrix]:
@@ -100,6 +110,8 @@ class Plan:
             named["attention"] = self.attention
         for k, layer in enumerate(self.layers):
             named |= {f"{name}{k}": matrix for name, matrix in layer.matrices.items()}
+        if self.spelling is not None:
+            named |= {f"{SPELL}{name}": matrix for name, matrix in self.spelling.matrices.items()}
         return named
 
     @property
@@ -108,6 +120,8 @@ class Plan:
         named = dict(self.own_vectors)
         for k, layer in enumerate(self.layers):
             named |= {f"{name}{k}": vector for name, vector in layer.vectors.items()}
+        if self.spelling is not None:
+            named |= {f"{SPELL}{name}": vector for name, vector in self.spelling.vectors.items()}
         return named
 
     @property
@@ -140,18 +154,38 @@ def plan(model: Any, weights: str, format: str) -> Plan:
     else:
         tokens = head if c.tie else pack_weights(named["embedding.weight"], weights)
     attention = pack_weights(named["pooling.weight"], weights) if "pooling.weight" in named else None
-    return Plan(model, weights, tokens, rows, tuple(layers), head, attention, _own_vectors(named, c))
+    spelling = _spelling(model, named, weights) if isinstance(model, Tagger) and c.spelling else None
+    return Plan(model, weights, tokens, rows, tuple(layers), head, attention, _own_vectors(named, c), spelling)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What stands for a model where a plan is of a part of one."""
+
+    config: Any
+
+
+def _spelling(model: Any, named: Mapping[str, np.ndarray], weights: str) -> Plan:
+    """Prepare the layer that reads a word's characters."""
+    config, own = model.config.spelling, below(named)
+    letters = pack_weights(own["embedding.weight"], weights)
+    layers = tuple(_layer(cell, config, weights) for cell in cell_views(own, config))
+    return Plan(_Part(config), weights, letters, 0, layers, letters, None, {})
 
 
 def check_exportable(model: Any, format: str) -> None:
-    """Raise ConfigError for a model that no format holds: one that does not write or classify, or has learnt nothing."""
-    if not isinstance(model, (LanguageModel, TextClassifier)):
+    """Raise ConfigError for a model that the format does not hold, or that has learnt nothing."""
+    if not isinstance(model, EXPORTED[format]):
+        others = [other for other, kinds in EXPORTED.items() if isinstance(model, kinds)]
+        held = "language models that write, text classifiers and taggers"
+        if Tagger not in EXPORTED[format]:
+            held = "language models that write and text classifiers"
         raise ConfigError(
-            f"format {format} holds language models that write and text classifiers, got {type(model).__name__}; train "
-            "one of those."
+            f"format {format} holds {held}, got {type(model).__name__}; "
+            + (f"choose format {', '.join(others)}." if others else "train one of those.")
         )
-    if isinstance(model, TextClassifier) and not model.__sklearn_is_fitted__():
-        raise ConfigError("this TextClassifier has learnt nothing yet; call fit or load first.")
+    if not isinstance(model, LanguageModel) and not model.__sklearn_is_fitted__():
+        raise ConfigError(f"this {type(model).__name__} has learnt nothing yet; call fit or load first.")
     if model.config.head == "adaptive":
         raise ConfigError(f"format {format} has no adaptive head; train one with head linear.")
     if model.vocabulary.level == "subword" and format != "onnx":
@@ -168,7 +202,18 @@ def _own_vectors(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.n
     }
     if "pooling.weight" in named:
         found |= {"attention_bias": named["pooling.bias"], "query": named["pooling.query"]}
+    if "crf.start" in named:
+        found |= _chain(named, config)
     return {name: _float(array) for name, array in found.items()}
+
+
+def _chain(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
+    """The scores of a chain of tags, NEVER where they may not follow each other."""
+    found = {name: named[f"crf.{name}"].copy() for name in ("start", "end", "transitions")}
+    if config.scheme != "none":
+        for name, array in found.items():
+            array[np.isneginf(getattr(allowed_chain(config.tags, "float64"), name))] = NEVER
+    return {name: array.reshape(-1) for name, array in found.items()}
 
 
 def _float(array: np.ndarray) -> np.ndarray:
@@ -181,6 +226,7 @@ def _table_rows(config: Any) -> int:
     rows = -(-G // GROUP)
     # the first layer needs the embedding itself, or what is normalised before its bias
     apart = (config.residual and config.output_size == E) or config.layer_norm or config.directions > 1
+    apart = apart or config.embedding_size != E  # other numbers stand beside it
     return 0 if apart or V * rows * GROUP > (0 if config.tie else V * E) + G * E else rows
 
 
@@ -277,7 +323,7 @@ _PACKERS = {"float32": _float32, "bfloat16": _bfloat16, "int8": _int8, "int4": _
 # ---------------------------------------------------------------- what the numbers make
 
 
-def rounded(prepared: Plan) -> LanguageModel | TextClassifier:
+def rounded(prepared: Plan) -> Any:
     """Make the model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
     model, V = prepared.model, prepared.model.config.vocab_size
     config = replace(model.config, dtype="float32")
@@ -289,13 +335,30 @@ def rounded(prepared: Plan) -> LanguageModel | TextClassifier:
         named["pooling.weight"] = prepared.attention.values
     ours = {"head_bias": "head.bias", "h": "initial_state.h", "c": "initial_state.c"}
     ours |= {"attention_bias": "pooling.bias", "query": "pooling.query"}
-    named |= {ours[name]: vector for name, vector in prepared.own_vectors.items()}
+    named |= {ours[name]: vector for name, vector in prepared.own_vectors.items() if name in ours}
     for number, layer in enumerate(prepared.layers):
         parts = _unpacked(layer, prepared)
         named |= {f"rnn.{name}{config.suffix(number)}": part for name, part in parts.items()}
+    if isinstance(model, Tagger):
+        given = views(model.parameters, model.config)
+        named |= {name: _float(array) for name, array in given.items() if name.startswith("crf.")}
+        named |= _spelled(prepared.spelling)
+        return Tagger.restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
     if isinstance(model, TextClassifier):
         return TextClassifier.restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
     return LanguageModel(config, model.vocabulary, flatten(named, config), dict(model.training))
+
+
+def _spelled(prepared: Plan | None) -> dict[str, np.ndarray]:
+    """The parameters of the layer that reads characters, by nblstm's names; none where there is no such layer."""
+    if prepared is None:
+        return {}
+    named = {f"{PREFIX}embedding.weight": prepared.head.values}
+    for number, layer in enumerate(prepared.layers):
+        suffix = prepared.model.config.suffix(number)
+        parts = _unpacked(layer, prepared)
+        named |= {f"{PREFIX}rnn.{name}{suffix}": part for name, part in parts.items()}
+    return named
 
 
 def _unpacked(layer: Layer, prepared: Plan) -> dict[str, np.ndarray]:

@@ -10,6 +10,9 @@ from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.tagging.config import TaggerConfig
+from nblstm.tasks.tagging.model import Tagger
+from nblstm.tasks.tagging.spans import outputs_of
 from nblstm.text.vocabulary import Vocabulary
 
 HARD = ["\\", "\n", '"', "'", " ", "😀", "é", "€", "?", "/", "*", "<", "\t", "\x01", "’", "`", "%", "{", "$", "@"]
@@ -51,6 +54,32 @@ def classifier(size=60, level="char", tokenizer="default", seed=0, **config):
     parameters += np.random.default_rng(seed).uniform(-0.3, 0.3, len(parameters)).astype(config.dtype)
     return TextClassifier.restore(ModelFile.of(config, tokens, parameters, {}, {}))
 
+
+TAGGED_WORDS = ["in", "new", "york", "élan", "straße", "don't", 'a"b\\', "0,00", "i̇x", "😀", "</p>", "?", "?" * 3, "O0"]
+
+
+def tagger(kinds=("LOC", 'P"?'), seed=0, **config):
+    """A tagger with fresh parameters, whose words and types are hard to quote; kinds: of spans, or with scheme none tags."""
+    tokens = ["<unk>", *(word for word in TAGGED_WORDS if word != "O0")]
+    words = Vocabulary.from_dict({"level": "word", "tokenizer": "whitespace", "tokens": tokens})
+    tags = kinds if config.get("scheme") == "none" else outputs_of(kinds)
+    fields = {"hidden_size": 11, "char_hidden_size": 5, "char_embedding_size": 7, "scheme": "iob2", **config}
+    config = TaggerConfig(len(words), tags=tuple(tags), characters='aeéinoYN0?"\\ß😀', **fields)
+    parameters = 2 * initial(config, seed)
+    parameters += np.random.default_rng(seed).uniform(-0.4, 0.4, len(parameters)).astype(config.dtype)
+    return Tagger.restore(ModelFile.of(config, words, parameters, {}, {}))
+
+
+# Taggers: each scheme and head, with and without spellings, and other cells.
+TAGGERS = {
+    "iob2": {}, "iob1": {"scheme": "iob1", "kinds": ("A", "B", "C")}, "iobes": {"scheme": "iobes"},
+    "names": {"scheme": "none", "kinds": ("DT", "NN", "?\\", "VB")},
+    "softmax": {"head": "softmax", "scheme": "iob1"}, "softmax, names": {"head": "softmax", "scheme": "none", "kinds": ("a", "b")},
+    "no spelling": {"char_hidden_size": 0, "lowercase": False, "zero_digits": False, "max_length": 3},
+    "two layers, residual": {"num_layers": 2, "residual": True, "cell": "gru", "zero_digits": False, "max_characters": 3},
+    "one way": {"bidirectional": False, "cell": "rnn", "nonlinearity": "relu", "lowercase": False, "learned_state": True},
+    "projection": {"proj_size": 4, "layer_norm": True},
+}  # fmt: skip
 
 # Texts that a classifier must cut as nblstm does: nothing, blanks at both ends, one that is too long.
 TEXTS = [
