@@ -27,6 +27,7 @@ class Panel(NamedTuple):
     blocks: int  # numbers that a unit keeps at every step
     inputs: tuple[int, tuple[int, ...]]  # W x + b
     hidden: tuple[int, tuple[int, ...]] | None  # U h + b; None where there is none
+    output: int | None = None  # the block of o, where h = o tanh(c): with layer normalisation c is normalised there
 
 
 class CpuFunctions(NamedTuple):
@@ -125,7 +126,15 @@ class Cell:
     @property
     def compiled(self) -> bool:
         """Whether the CPU kernels compute it."""
-        return self.definition.cpu is not None and not self.is_specified
+        panel = self.definition.panel
+        if panel is None or self.peepholes or self.proj_size:
+            return False
+        return not self.layer_norm or not self.has_memory or panel.output is not None
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the CPU kernels read it token by token, too."""
+        return self.compiled and not self.layer_norm
 
     @property
     def kept_size(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels.cpu import layer_norm
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
 from nblstm.kernels.cpu.products import (
@@ -79,9 +80,13 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
             "inputs": max(QH * M, QD * (unique or M)) * PANEL, "tail": threads * ROWS * LANES,
             "block": threads * MOST_COLUMNS * PANEL,
         }  # fmt: skip
+        own = {"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)}
+        if cell.layer_norm:
+            norms, more = layer_norm.normed_work(layout, cell, M, N, unique or M, dtype)
+            own, sizes = {**own, **norms}, {**sizes, **more}
         for name, size in sizes.items():
             shared[name] = max(size, shared.get(name, 0))
-        works.append({"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)})
+        works.append(own)
     scratch = {name: np.zeros(size, dtype) for name, size in shared.items()}
     return [{**scratch, **work} if work else {} for work in works]
 
@@ -100,18 +105,31 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
     parallel_for(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     if layout.is_recurrent:
         parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+    projected = work["table" if gather else "gates"]
     parallel_for(
-        threads, layout.project, rows, work["table" if gather else "gates"], x.reshape(-1), work["weight_ih"],
-        work["bias"], P, rows, D,
+        threads, layout.project, rows, projected, x.reshape(-1), work["weight_ih"],
+        work["no_bias" if cell.layer_norm else "bias"], P, rows, D,
     )  # fmt: skip
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
-    by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, fair_edges(offsets, threads), y.reshape(-1),
-        work["gates"], work["memory"], tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
-        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], offsets, N, H,
-        steps=min(len(offsets) - 1, FEW_STEPS),
+    given = (
+        y.reshape(-1), work["gates"], work["memory"],
+        tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"],
     )  # fmt: skip
+    edges = fair_edges(offsets, threads)
+    if cell.layer_norm:
+        normed, (column, order) = layer_norm.prepare(work, layout, weights, cell), layout.inputs
+        parallel_for(
+            threads, layer_norm.normalize_inputs, rows, projected, work["normed_ih"], work["scale_ih"], work["gain_ih"],
+            work["bias"], column, layout.S, (H, w, len(order) * w), rows,
+        )  # fmt: skip
+        run_ranges(layer_norm.forward_of(layout), edges, *given, normed, offsets, (N, H))
+    else:
+        by_texts(
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given, offsets, N, H,
+            steps=min(len(offsets) - 1, FEW_STEPS),
+        )  # fmt: skip
     last = last_rows(offsets)
     hn[...] = y[last]
     if cell.has_memory:
@@ -175,38 +193,48 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     if layout.is_recurrent:
         parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
     given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
-    by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), given, gates,
-        work["memory"], work["weight_hh"], offsets, N, H, tail,
-        steps=min(len(offsets) - 1, FEW_STEPS),
-    )  # fmt: skip
+    recurrent = given, gates, work["memory"], work["weight_hh"]
+    edges, dz_hh = fair_edges(offsets, threads), Columns(gates, M, S, column_hh, len(order_hh) * w)
+    if cell.layer_norm:
+        normed = layer_norm.prepare(work, layout, weights, cell)
+        dnorms = layer_norm.NormedSlopes(work["dhidden"], work["dnormed"])
+        run_ranges(layer_norm.backward_of(layout), edges, *recurrent, normed, dnorms, offsets, (N, H), tail)
+        layer_norm.hidden_gradients(grads, work, layout, cell, M, N, threads)
+        dz_hh = Columns(work["dhidden"], M, dz_hh.count, 0, dz_hh.count)
+    else:
+        by_texts(
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, *recurrent, offsets, N, H, tail,
+            steps=min(len(offsets) - 1, FEW_STEPS),
+        )  # fmt: skip
     if cell.has_memory:
         dc[...] = dmemory[:, :H]
     else:
         dh += dmemory[:, :H]
     # both biases have one gradient where their columns are the same
-    same = layout.is_recurrent and column_ih == column_hh
+    same = layout.is_recurrent and column_ih == column_hh and not cell.layer_norm
     if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
         parallel_for(
             threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
             y.reshape(-1), offsets, N, H,
         )  # fmt: skip
-        dbias = grads["bias_hh"]
+        dbias = grads["bias_hh"][: 0 if same or cell.layer_norm else None]
         parallel_for(
-            threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias[:0] if same else dbias,
-            order_hh, w, H, H, tuple(Columns(gates, M, S, column_hh, len(order_hh) * w)), work["inputs"], work["block"],
+            threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias,
+            order_hh, w, H, H, tuple(dz_hh), work["inputs"], work["block"],
         )  # fmt: skip
     dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
         parallel_for(threads, _scatter, P, dz.z, gates, index, S, M, rows)
+    if cell.layer_norm:
+        layer_norm.input_gradients(grads, work, layout, cell, dz, threads)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
-    dbias = np.zeros_like(grads["bias_ih"])
+    dbias = np.zeros_like(grads["bias_ih"])[: 0 if cell.layer_norm else None]
     parallel_for(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
     parallel_for(
         threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, tuple(dz),
         work["inputs"], work["block"],
     )  # fmt: skip
-    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",):
+    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",) if dbias.size else ():
         grads[side] += dbias
     parallel_for(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     parallel_for(
