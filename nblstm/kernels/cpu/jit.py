@@ -29,6 +29,7 @@ from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
 
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import counted
@@ -138,12 +139,17 @@ class KernelCache(FunctionCache):
         return sig, codegen.magic_tuple()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function, or None where the cache has none or cannot be read."""
+        """The compiled function, or None where the cache has none or cannot be read.
+
+        Without `target_context.refresh`, which imports all that numba can compile, and scipy: compiling does so itself.
+        """
+        found = None
         try:
-            found = super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)  # what code from the cache calls
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
         except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
             self._forget()
-            found = None
         if found is None and KernelCache.on_compile is not None:
             announce, KernelCache.on_compile = KernelCache.on_compile, None
             announce()
