@@ -81,4 +81,4 @@ def test_the_parts_that_have_kernels_are_silent():
     """Only what NumPy computes is told of."""
     assert kernels.fallback(Cell("lstm", 2, 2), "cpu") is None
     assert kernels.fallback(Cell("decaying", 2, 2), "numpy") is None
-    assert "with these options" in kernels.fallback(Cell("lstm", 2, 2, peepholes=True), "cpu")
+    assert "with these options" in kernels.fallback(Cell("mogrifier-lstm", 2, 2, layer_norm=True), "cpu")

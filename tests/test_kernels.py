@@ -70,6 +70,23 @@ def test_layer_of_texts_that_end_equals_the_specification(kind, lengths, repeate
     check_layer(Cell(**CELLS[kind], input_size=20, hidden_size=70), lengths, np.float64, repeated)
 
 
+@each("kind", [name for name in SPECIFIED if "mogrifier" not in name])
+def test_layer_with_options_equals_the_specification(kind):
+    """Norms, peepholes and projections: texts that end, sizes that fill no vector and no panel, or just do."""
+    for lengths, D, H, repeated in [([5, 4, 4, 1, 1, 1], 5, 18, False), ([4] * 3, 20, 70, True), ([3, 2], 3, 64, True)]:
+        cell = Cell(**SPECIFIED[kind], input_size=D, hidden_size=H)
+        assert cell.compiled
+        check_layer(cell, lengths, np.float64, repeated)
+
+
+def test_number_of_threads_does_not_change_a_bit_of_a_layer_with_options():
+    """Rows and sums over them belong to one thread each: 1, 2 and 5 threads give the same bits."""
+    cell = Cell(**SPECIFIED["lstm, everything"], input_size=20, hidden_size=70)
+    first, *others = (run_layer(cpu, threads, cell, [6, 5, 5, 4, 2, 1], np.float64, True) for threads in (1, 2, 5))
+    for name, value in first.items():
+        assert all(np.array_equal(value, other[name]) for other in others), name
+
+
 def check_layer(cell, lengths, dtype, repeated):
     """The fast kernels give what the specification gives, in its type."""
     expected = run_layer(reference, 1, cell, lengths, dtype, repeated)

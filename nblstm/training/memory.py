@@ -32,6 +32,10 @@ def per_token(model: TokenStackConfig) -> int:
     gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
     apart = L * (model.directions - 1)  # layers whose directions are computed apart, then laid side by side
     cells = len(model.cells) * ((gates + 1) * H + model.cells[0].output_size) + apart * gates * H
+    if model.cells[0].compiled and model.cells[0].layer_norm:  # norms; shared: gradients of U h and of norm(c)
+        cells += len(model.cells) * 2 * gates * H + (gates + 1) * H
+    if model.cells[0].compiled and model.cells[0].proj_size:  # what is projected; shared: gradients of it and of h
+        cells += len(model.cells) * H + 2 * H
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
     layers = (noisy + (L if model.residual else 0) + apart) * F
     return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)

@@ -27,6 +27,7 @@ class Panel(NamedTuple):
     blocks: int  # numbers that a unit keeps at every step
     inputs: tuple[int, tuple[int, ...]]  # W x + b
     hidden: tuple[int, tuple[int, ...]] | None  # U h + b; None where there is none
+    output: int | None = None  # the block of o, where h = o tanh(c): options come in there
 
 
 class CpuFunctions(NamedTuple):
@@ -119,13 +120,19 @@ class Cell:
 
     @property
     def is_specified(self) -> bool:
-        """Whether it has options that only the specification computes."""
+        """Whether it has options that only the specification decodes, and no kernel of a card computes."""
         return bool(self.layer_norm or self.peepholes or self.proj_size)
 
     @property
     def compiled(self) -> bool:
         """Whether the CPU kernels compute it."""
-        return self.definition.cpu is not None and not self.is_specified
+        panel = self.definition.panel
+        return panel is not None and not (self.is_specified and self.has_memory and panel.output is None)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the CPU kernels read it token by token, too."""
+        return self.compiled and not self.is_specified
 
     @property
     def kept_size(self) -> int:

@@ -70,7 +70,7 @@ def decode_weights(net, threads):
     the first layer reads only its recurrent weights for them.
     """
     layout = layout_of(net.cells[0])  # of all layers
-    if layout is None:
+    if layout is None or not net.cells[0].decoded:
         return reference.decode_weights(net, threads)
     (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     packed, offsets = _packed(net, layout, threads)

@@ -29,6 +29,7 @@ from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
 
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import counted
@@ -138,12 +139,17 @@ class KernelCache(FunctionCache):
         return sig, codegen.magic_tuple()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function, or None where the cache has none or cannot be read."""
+        """The compiled function, or None where the cache has none or cannot be read.
+
+        Without `target_context.refresh`, which imports all that numba can compile, and scipy: compiling does so itself.
+        """
+        found = None
         try:
-            found = super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)  # what code from the cache calls
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
         except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
             self._forget()
-            found = None
         if found is None and KernelCache.on_compile is not None:
             announce, KernelCache.on_compile = KernelCache.on_compile, None
             announce()
@@ -187,6 +193,14 @@ class _Library(JITCodeLibrary):
     that are only named, such as Python's, costs as much as one that is there.
     """
 
+    def __init__(self, codegen: Any, name: str, calls: list[Any]) -> None:
+        super().__init__(codegen, name)
+        self.calls = calls  # the addresses of shared functions that the code needs
+
+    def add_linking_library(self, library: Any) -> None:
+        super().add_linking_library(library)
+        self.calls += [address for address in getattr(library, "calls", ()) if address not in self.calls]
+
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
@@ -196,7 +210,8 @@ class _Compiler(Compiler):
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a function from Python."""
-        self.state.library = _Library(self.state.targetctx.codegen(), func.__qualname__)
+        calls = self.state.reload_init  # what is stored with the code, and called before it is loaded
+        self.state.library = _Library(self.state.targetctx.codegen(), func.__qualname__, calls)
         self.state.library.enable_object_caching()
         return super().compile_extra(func)
 
@@ -214,7 +229,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
         **options,
     )(function)  # fmt: skip
     dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
-    dispatcher.compile = _uninterrupted(dispatcher.compile)
+    dispatcher.compile = _uninterrupted(dispatcher)
     try:
         dispatcher._cache = KernelCache(function)
     except Exception:  # no folder to write to: compile in every process
@@ -295,7 +310,9 @@ def _caller(compiled: Any, kinds: tuple[Any, ...]) -> Any:
     address()
 
     def call(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        context.active_code_library._reload_init.add(address)
+        calls = getattr(context.active_code_library, "calls", [])
+        if address not in calls:
+            calls.append(address)
         kind = context.call_conv.get_function_type(sig.return_type, sig.args)
         callee = cgutils.get_or_insert_function(builder.module, kind, address.symbol)
         return context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)[1]
@@ -304,12 +321,16 @@ def _caller(compiled: Any, kinds: tuple[Any, ...]) -> Any:
     return address
 
 
-def _uninterrupted(compile: Callable[..., Any]) -> Callable[..., Any]:
+def _uninterrupted(dispatcher: Any) -> Callable[..., Any]:
     """Compiling with signals held back: LLVM calls back into Python, where an exception raised by one would be lost."""
+    compile = dispatcher.compile
 
     def compiled(signature: Any) -> Any:
         with held(), counted(), _garbage_kept():
-            return compile(signature)
+            result = compile(signature)
+        for found in dispatcher.overloads.values():
+            found.library.calls = found.reload_init  # that of a library from the cache, too
+        return result
 
     return compiled
 

@@ -178,10 +178,12 @@ class Layout:
 
     name: str
     cell: object  # its equations
+    cell_backward: object
     S: int
     w: int
     inputs: tuple[int, np.ndarray]
     hidden: tuple[int, np.ndarray]
+    output: int  # the block of o, where h = o tanh(c); else -1
     multiply_ih: object  # the product that fills the columns of W x
     multiply_hh: object  # those of U h
     project: object
@@ -217,7 +219,8 @@ def _layout(kind, nonlinearity):
     columns_ih, columns_hh = ((first, len(order) * w) for first, order in (inputs, hidden))
     multiply_ih, multiply_hh = (MULTIPLY[len(order) * w] for _, order in (inputs, hidden))
     return Layout(
-        functions.name, functions.forward, S, w, inputs, hidden, multiply_ih, multiply_hh,
+        functions.name, functions.forward, functions.backward, S, w, inputs, hidden,
+        -1 if kind.panel.output is None else kind.panel.output, multiply_ih, multiply_hh,
         _make_projection(functions.name, S, multiply_ih, *columns_ih),
         _make_forward(functions.name, functions.forward, S, w, multiply_hh, *columns_hh),
         _make_backward(functions.name, functions.backward, S, w, *columns_hh),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nblstm.kernels.cpu import options
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
 from nblstm.kernels.cpu.products import (
@@ -72,16 +73,20 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
             works.append({})
             continue
         S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
-        P, QH, QD = panels(H, w), panels(H), panels(D)
+        P, QH, QD, R = panels(H, w), panels(H), panels(D), cell.output_size
         sizes = {
             "table": P * unique * S, "weight_ih": P * max(D, QD * PANEL) * S,
-            "weight_hh": P * max(H, QH * PANEL) * S, "bias": P * S, "dmemory": N * P * w,
+            "weight_hh": P * max(R, panels(R) * PANEL) * S, "bias": P * S, "dmemory": N * P * w,
             "inputs": max(QH * M, QD * (unique or M)) * PANEL, "tail": threads * ROWS * LANES,
             "block": threads * MOST_COLUMNS * PANEL,
         }  # fmt: skip
+        own = {"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)}
+        if cell.is_specified:
+            kept, more = options.option_work(layout, cell, M, N, unique or M, dtype)
+            own, sizes = {**own, **kept}, {**sizes, **more}
         for name, size in sizes.items():
             shared[name] = max(size, shared.get(name, 0))
-        works.append({"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)})
+        works.append(own)
     scratch = {name: np.zeros(size, dtype) for name, size in shared.items()}
     return [{**scratch, **work} if work else {} for work in works]
 
@@ -92,26 +97,35 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
     if layout is None:
         return specification.recurrent_forward(outputs, work, packed, weights, cell, threads)
     (y, cs, hn, cn), (x, index, h0, c0, offsets) = outputs, packed
-    (rows, D), (M, H), N = x.shape, y.shape, len(h0)
+    (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
     w, gather = layout.w, index is not None
     P = panels(H, w)
     gate_panels(work["bias"], weights, layout, P, H)
     (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
     parallel_for(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     if layout.is_recurrent:
-        parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+        parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, R)
+    projected = work["table" if gather else "gates"]
     parallel_for(
-        threads, layout.project, rows, work["table" if gather else "gates"], x.reshape(-1), work["weight_ih"],
-        work["bias"], P, rows, D,
+        threads, layout.project, rows, projected, x.reshape(-1), work["weight_ih"],
+        work["no_bias" if cell.layer_norm else "bias"], P, rows, D,
     )  # fmt: skip
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
-    by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, fair_edges(offsets, threads), y.reshape(-1),
-        work["gates"], work["memory"], tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
-        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"], offsets, N, H,
-        steps=min(len(offsets) - 1, FEW_STEPS),
+    given = (
+        y.reshape(-1), work["gates"], work["memory"],
+        tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
+        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"],
     )  # fmt: skip
+    edges = fair_edges(offsets, threads)
+    if cell.is_specified:
+        z = projected[: P * rows * layout.S]
+        options.run_forward(edges, given, z, work, layout, offsets, weights, cell, threads, run_ranges)
+    else:
+        by_texts(
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given, offsets, N, H,
+            steps=min(len(offsets) - 1, FEW_STEPS),
+        )  # fmt: skip
     last = last_rows(offsets)
     hn[...] = y[last]
     if cell.has_memory:
@@ -165,7 +179,7 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     if layout is None:
         return specification.recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads)
     (dy, dcs, dh, dc), (x, index, h0, _, offsets) = slopes, packed
-    (rows, D), (M, H), N = x.shape, y.shape, len(h0)
+    (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
     S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
     P, tail, gates = panels(H, w), work["tail"], work["gates"]
     dmemory = work["dmemory"][: N * P * w].reshape(N, P * w)
@@ -173,40 +187,48 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     dy[last_rows(offsets)] += dh  # hn = y at a text's last step
     dh.fill(0)
     if layout.is_recurrent:
-        parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, H)
+        parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, R)
     given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
-    by_texts(
-        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, fair_edges(offsets, threads), given, gates,
-        work["memory"], work["weight_hh"], offsets, N, H, tail,
-        steps=min(len(offsets) - 1, FEW_STEPS),
-    )  # fmt: skip
+    edges, dz_hh = fair_edges(offsets, threads), Columns(gates, M, S, column_hh, len(order_hh) * w)
+    if cell.is_specified:
+        options.run_backward(edges, given, grads, work, layout, offsets, weights, cell, threads, run_ranges)
+        if cell.layer_norm:
+            dz_hh = Columns(work["dhidden"], M, dz_hh.count, 0, dz_hh.count)
+    else:
+        by_texts(
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, given, gates, work["memory"],
+            work["weight_hh"], offsets, N, H, tail,
+            steps=min(len(offsets) - 1, FEW_STEPS),
+        )  # fmt: skip
     if cell.has_memory:
         dc[...] = dmemory[:, :H]
     else:
         dh += dmemory[:, :H]
     # both biases have one gradient where their columns are the same
-    same = layout.is_recurrent and column_ih == column_hh
+    same = layout.is_recurrent and column_ih == column_hh and not cell.layer_norm
     if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
         parallel_for(
             threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
-            y.reshape(-1), offsets, N, H,
+            y.reshape(-1), offsets, N, R,
         )  # fmt: skip
-        dbias = grads["bias_hh"]
+        dbias = grads["bias_hh"][: 0 if same or cell.layer_norm else None]
         parallel_for(
-            threads, weight_gradient, P * panels(H), grads["weight_hh"].reshape(-1), dbias[:0] if same else dbias,
-            order_hh, w, H, H, tuple(Columns(gates, M, S, column_hh, len(order_hh) * w)), work["inputs"], work["block"],
+            threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), dbias,
+            order_hh, w, H, R, tuple(dz_hh), work["inputs"], work["block"],
         )  # fmt: skip
     dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
         parallel_for(threads, _scatter, P, dz.z, gates, index, S, M, rows)
+    if cell.layer_norm:
+        options.input_gradients(grads, work, layout, cell, dz, threads)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
-    dbias = np.zeros_like(grads["bias_ih"])
+    dbias = np.zeros_like(grads["bias_ih"])[: 0 if cell.layer_norm else None]
     parallel_for(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
     parallel_for(
         threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, tuple(dz),
         work["inputs"], work["block"],
     )  # fmt: skip
-    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",):
+    for side in ("bias_ih", "bias_hh") if same else ("bias_ih",) if dbias.size else ():
         grads[side] += dbias
     parallel_for(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
     parallel_for(
