@@ -12,7 +12,6 @@ import numpy as np
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
 from nblstm.config.adaptive import best_cutoffs, fewest_tokens
 from nblstm.config.runs import RunSettings
-from nblstm.errors import ConfigError
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
@@ -26,7 +25,7 @@ from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.token_file import count_ids
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
-from nblstm.training.text_trainer import fitted, make_trainer
+from nblstm.training.text_trainer import check_recipe, fitted, make_trainer
 from nblstm.training.trainer import Trainer
 
 
@@ -57,15 +56,7 @@ class LanguageRun(TaskRun):
         """Raise ConfigError for settings of documents without any, a level or a card that the network cannot have."""
         recipe.check_documents(reading.documents)
         shape.check_level(reading.level)
-        if shape.head == "adaptive" and recipe.label_smoothing > 0:
-            raise ConfigError(
-                "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
-            )
-        if recipe.lazy_embedding and (shape.tie or shape.directions > 1):
-            reason = (
-                "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"
-            )
-            raise ConfigError(f"lazy_embedding is not for {reason}; leave it out.")
+        check_recipe(shape, recipe)
         if recipe.device == "cuda":
             check_card(shape)
 
@@ -119,6 +110,7 @@ class LanguageRun(TaskRun):
         check_vocabulary_of_run(known, shape, reading)
         shape.check_level(known.level)
         recipe.check_documents(reading.documents)
+        check_recipe(shape, recipe)
         _ = recipe.boundaries  # ConfigError for buckets that are none
 
     # ------------------------------------------------------------ training
