@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
-from nblstm.config.adaptive import best_cutoffs, fewest_tokens
+from nblstm.config.adaptive import best_cutoffs
 from nblstm.config.runs import RunSettings
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
@@ -42,8 +42,7 @@ class LanguageRun(TaskRun):
 
     def draft(self, network: Mapping[str, Any]) -> Any:
         """Make the network's config of settings before anything is read. ConfigError for a wrong one."""
-        tokens = fewest_tokens(network.get("cutoffs")) if network.get("head") == "adaptive" else 2
-        return super().draft({"vocab_size": tokens, **network})
+        return super().draft({"vocab_size": self.SETTINGS.network.fewest_tokens(network), **network})
 
     def fields(self, material: Corpus, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the network's config; the clusters of an adaptive head are chosen by the text's counts."""
