@@ -304,6 +304,20 @@ def test_what_a_run_refuses(words, tmp_path, settings, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_starts_from_it_or_learns_in_memory_refuses_it_too(words, tmp_path):
+    """A run from a model's weights, whose head is none of its settings, and `TextGenerator.fit`: before an update is made."""
+    config = LanguageConfig(90, hidden_size=8, num_layers=1, head="adaptive", cutoffs="9")
+    vocabulary = Words(("<unk>", *(f"w{k}" for k in range(89))), "whitespace")
+    nblstm.LanguageModel(config, vocabulary, initial(config, 0), {}).save(tmp_path / "base.safetensors")
+    start = {"init_from": tmp_path / "base.safetensors", "steps": 1}
+    with pytest.raises(ConfigError, match="label_smoothing spreads"):
+        nblstm.train(words, tmp_path / "a.safetensors", **start, label_smoothing=0.1)
+    grown = nblstm.train(words, tmp_path / "a.safetensors", **start, extend_vocabulary=True, lazy_embedding=True)
+    assert grown.config.edges == (0, 9, len(grown.vocabulary)) and len(grown.vocabulary) > 90
+    with pytest.raises(ConfigError, match="not for level char"):
+        nblstm.TextGenerator(head="adaptive", cutoffs="2", steps=1, hidden_size=4).fit("abc " * 50)
+
+
 @each("format", ["c", "py", "html", "onnx"])
 def test_exports_refuse_it(format, tmp_path):
     """A sentence says what to train instead."""

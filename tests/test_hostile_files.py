@@ -250,6 +250,8 @@ CHECKPOINTS = {  # where in the facts -> values that are none
     ("trainer",): [None, [], 3],
     ("config", "lr"): ["x", -1, 10**400],
     ("config", "minutes"): [10**400],
+    ("config", "lazy_embedding"): [1, "yes", None],
+    ("model", "cutoffs"): ["1", 3],
     ("config", "epochs"): [10**30],
     ("config", "buckets"): ["x,y"],
     ("config", "token_weights"): [[], {"a": "x"}, {"a": 10**400}],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -40,11 +38,6 @@ def parse_cutoffs(cutoffs: str, vocab_size: int) -> tuple[int, ...]:
     if found[-1] >= vocab_size:
         raise ConfigError(f"cutoffs must be less than vocab_size, {vocab_size}, got {said(cutoffs)}.")
     return found
-
-
-def fewest_tokens(cutoffs: Any) -> int:
-    """Return how many tokens a vocabulary has at least that these cutoffs, or None, are meant for."""
-    return 1 + max([FEWEST_TOKENS, *map(int, re.findall(r"\d{1,9}", str(cutoffs)))])
 
 
 def best_cutoffs(counts: np.ndarray) -> str:

@@ -51,6 +51,11 @@ class NetworkConfig(Config):
         """Tell whether stored fields are those of this config, among others under the same KEY."""
         return True
 
+    @classmethod
+    def fewest_tokens(cls, fields: Mapping[str, Any]) -> int:
+        """Return the least vocab_size with which fields may be a config, before the data give it: a draft."""
+        return 2
+
     @property
     def extra_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of float64 arrays that stand in the file beside the parameters."""

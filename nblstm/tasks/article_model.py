@@ -55,7 +55,9 @@ class ArticleModel(Estimator, ABC):
 
     def check_settings(self) -> None:
         """Raise ConfigError for a wrong value, or values that exclude each other."""
-        self.NETWORK.from_dict({"vocab_size": 2, **self.of(self.NETWORK)}).check_level(self._settings["level"])
+        network = self.of(self.NETWORK)
+        draft = self.NETWORK.from_dict({"vocab_size": self.NETWORK.fewest_tokens(network), **network})
+        draft.check_level(self._settings["level"])
         TextConfig(**self.of(TextConfig))
         self.TRAINING(**self.of(self.TRAINING))
 

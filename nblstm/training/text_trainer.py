@@ -35,14 +35,29 @@ def fitted(config: TrainConfig, corpus: Corpus, on_message: Callable[[str], None
     return dataclasses.replace(config, batch_size=batch_size, bptt=bptt)
 
 
+def check_recipe(shape: TokenStackConfig, recipe: TrainConfig) -> None:
+    """Raise ConfigError for a recipe that the network's head or embedding cannot have."""
+    if shape.head == "adaptive" and recipe.label_smoothing > 0:
+        raise ConfigError(
+            "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
+        )
+    if recipe.lazy_embedding and (shape.tie or not shape.causal):
+        reason = (
+            "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"
+        )
+        raise ConfigError(f"lazy_embedding is not for {reason}; leave it out.")
+
+
 def make_trainer(
     kind: type[Network], shape: TokenStackConfig, parameters: np.ndarray, config: TrainConfig, corpus: Corpus
 ) -> Trainer:
     """Make the trainer of a network on a corpus.
 
     kind, shape: the network's class and config. parameters (num_parameters,) are the ones it moves. Raises DeviceError
-    if a card has no room.
+    if a card has no room, ConfigError if these do not go together.
     """
+    shape.check_level(corpus.vocabulary.level)
+    check_recipe(shape, config)
     if config.device == "cuda":
         _check_room(shape, config)
     network = kind(shape, parameters, config.device, config.threads, config.precision)

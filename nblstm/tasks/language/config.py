@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nblstm.config.adaptive import cluster_size, parse_cutoffs, zipf_cutoffs
+from nblstm.config.adaptive import FEWEST_TOKENS, cluster_size, parse_cutoffs, zipf_cutoffs
 from nblstm.config.checks import only_with
 from nblstm.config.network import HEADS, TokenStackConfig
 from nblstm.errors import ConfigError
@@ -39,6 +40,13 @@ class LanguageConfig(TokenStackConfig):
     def owns(cls, fields: Mapping[str, Any]) -> bool:
         """Tell whether stored fields are those of this config, not of a masked model."""
         return fields.get("bidirectional") is not True
+
+    @classmethod
+    def fewest_tokens(cls, fields: Mapping[str, Any]) -> int:
+        """Return the least vocab_size with which fields may be a config: with an adaptive head, one that can be cut."""
+        if fields.get("head") != "adaptive":
+            return super().fewest_tokens(fields)
+        return 1 + max([FEWEST_TOKENS, *map(int, re.findall(r"\d{1,9}", str(fields.get("cutoffs"))))])
 
     @property
     def is_adaptive(self) -> bool:

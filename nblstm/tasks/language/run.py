@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
-from nblstm.config.adaptive import best_cutoffs, fewest_tokens
+from nblstm.config.adaptive import best_cutoffs
 from nblstm.config.runs import RunSettings
-from nblstm.errors import ConfigError
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
@@ -26,7 +25,7 @@ from nblstm.text.demo import DEMO, demo_source
 from nblstm.text.token_file import count_ids
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
-from nblstm.training.text_trainer import fitted, make_trainer
+from nblstm.training.text_trainer import check_recipe, fitted, make_trainer
 from nblstm.training.trainer import Trainer
 
 
@@ -43,8 +42,7 @@ class LanguageRun(TaskRun):
 
     def draft(self, network: Mapping[str, Any]) -> Any:
         """Make the network's config of settings before anything is read. ConfigError for a wrong one."""
-        tokens = fewest_tokens(network.get("cutoffs")) if network.get("head") == "adaptive" else 2
-        return super().draft({"vocab_size": tokens, **network})
+        return super().draft({"vocab_size": self.SETTINGS.network.fewest_tokens(network), **network})
 
     def fields(self, material: Corpus, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the network's config; the clusters of an adaptive head are chosen by the text's counts."""
@@ -57,15 +55,7 @@ class LanguageRun(TaskRun):
         """Raise ConfigError for settings of documents without any, a level or a card that the network cannot have."""
         recipe.check_documents(reading.documents)
         shape.check_level(reading.level)
-        if shape.head == "adaptive" and recipe.label_smoothing > 0:
-            raise ConfigError(
-                "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
-            )
-        if recipe.lazy_embedding and (shape.tie or not shape.causal):
-            reason = (
-                "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"
-            )
-            raise ConfigError(f"lazy_embedding is not for {reason}; leave it out.")
+        check_recipe(shape, recipe)
         if recipe.device == "cuda":
             check_card(shape)
 
@@ -119,6 +109,7 @@ class LanguageRun(TaskRun):
         check_vocabulary_of_run(known, shape, reading)
         shape.check_level(known.level)
         recipe.check_documents(reading.documents)
+        check_recipe(shape, recipe)
         _ = recipe.boundaries  # ConfigError for buckets that are none
 
     # ------------------------------------------------------------ training
