@@ -25,6 +25,7 @@ from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
+from nblstm.kernels.reference.int8 import in_floats
 from nblstm.kernels.threads import Share, equal, parallel_for
 
 KEPT_BYTES = 1 << 23  # of projected tokens that stand beside the packed weights
@@ -69,7 +70,7 @@ def decode_weights(net, threads):
     table (P, kept, S): the input projections of the first tokens of the vocabulary, as many as KEPT_BYTES hold, so that
     the first layer reads only its recurrent weights for them.
     """
-    layout = layout_of(net.cells[0])  # of all layers
+    net, layout = in_floats(net), layout_of(net.cells[0])  # of all layers
     if layout is None:
         return reference.decode_weights(net, threads)
     (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size

@@ -1,0 +1,348 @@
+"""int8 weights: the rule that rounds them, the file that holds them, what they say and write, and what is refused."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support.borders import make_model
+from support.cases import each
+from support.mutations import joined, parts
+
+import nblstm
+from nblstm.errors import ConfigError, ModelFileError
+from nblstm.files import safetensors
+from nblstm.kernels import DecoderState, DecoderWeights, Int8, reference
+from nblstm.kernels.cells import Cell
+from nblstm.kernels.reference.int8 import in_floats, product, rounded_activations, steps_of, sums, values
+from nblstm.nn.int8 import matrix_names, pack_tensors, round_rows
+
+KINDS = {  # settings of models whose weights are rounded
+    "lstm": {}, "gru": {"cell": "gru", "tie": True}, "rnn": {"cell": "rnn", "residual": True},
+    "update-lstm": {"cell": "update-lstm", "head": "cell"}, "mingru": {"cell": "mingru", "learned_state": True},
+    "mogrifier": {"cell": "mogrifier-lstm"}, "options": {"peepholes": True, "layer_norm": True, "proj_size": 3},
+}  # fmt: skip
+
+
+def model(seed=0, **settings):
+    """A model of random weights, its biases not zero."""
+    config = nblstm.LanguageConfig(11, **{"hidden_size": 6, "num_layers": 2, "embedding_size": 5, **settings})
+    r = np.random.default_rng(seed)
+    return make_model(config, r.normal(0, 0.7, config.num_parameters).astype(config.dtype))
+
+
+def settings_of(kind):
+    options = KINDS[kind]
+    return {**options, **({"embedding_size": 6} if options.get("tie") or options.get("residual") else {})}
+
+
+# ---------------------------------------------------------------- the rule
+
+
+def test_rows_are_rounded_as_said():
+    """By hand: scales are the largest of a row over 127, but for their last bits; a row of zeros stays zero."""
+    numbers, scales = round_rows(np.array([[127, -63.5, 1, 0.5], [0, 0, 0, 0], [-254, 3, 1, -1.1]], np.float32))
+    assert scales.tolist() == [1, 0, 2]
+    assert numbers.tolist() == [[127, -64, 1, 0], [0, 0, 0, 0], [-127, 2, 0, -1]]  # halves go to the even one
+
+
+@each("size", [1, 1e-3, 1e-30, 1e-38, 1e-42, 1e38, 3.4e38])
+def test_what_is_rounded_is_its_own_rounding(size):
+    """Numbers times scales are exact in float32 and give the same numbers and scales, whatever their size."""
+    matrix = (np.random.default_rng(0).uniform(-1, 1, (60, 37)) * size).astype(np.float32)
+    matrix[3] = 0
+    first = round_rows(matrix)
+    exact = [[Fraction(int(q)) * Fraction(float(s)) for q in row] for row, s in zip(*first)]
+    assert all(Fraction(float(v)) == e for row, es in zip(values(first), exact) for v, e in zip(row, es))
+    again = round_rows(values(first))
+    assert np.array_equal(first.numbers, again.numbers) and first.scales.tobytes() == again.scales.tobytes()
+    assert (np.abs(first.numbers).max(axis=1)[np.arange(60) != 3] == 127).all() or size < 1e-40
+    step = np.maximum(np.abs(matrix).max(axis=1)[:, None] / 127, 2e-42)  # no scale is below that
+    assert (np.abs(values(first) - matrix) <= 0.502 * step).all()
+
+
+@each("K", [1, 2, 515, 516, 517, 650, 1024, 4096, 100_000])
+def test_no_sum_leaves_32_bits(K):
+    """The worst row and the worst weights stay below 2^31, and up to 516 numbers have all of an int16's steps."""
+    assert 127 * steps_of(K) * K < 2**31
+    assert steps_of(K) == 32767 if K <= 516 else steps_of(K) > 32767 * 515 / K
+
+
+def test_products_are_those_of_whole_numbers():
+    """Python's own integers give the same sums, up to the largest, and the scales what they stand for."""
+    r = np.random.default_rng(1)
+    x, weight = r.normal(0, 1, (3, 700)).astype(np.float32), round_rows(r.normal(0, 0.1, (5, 700)))
+    x[2], weight.numbers[4] = np.sign(x[2]) * 9, np.sign(x[2]) * 127  # the largest sum that there is
+    q, units = rounded_activations(x)
+    expected = [[sum(int(a) * int(b) for a, b in zip(row, w)) for w in weight.numbers] for row in q]
+    assert sums(q, weight.numbers).tolist() == expected and expected[2][4] == 127 * steps_of(700) * 700
+    assert np.abs(q).max(axis=1).tolist() == [steps_of(700)] * 3
+    np.testing.assert_allclose(q * units[:, None], x, rtol=0, atol=float(units.max()) * 0.51)
+    close = values(weight).astype(np.float64) @ x.T.astype(np.float64)
+    np.testing.assert_allclose(product(x, weight), close.T, rtol=1e-3, atol=1e-3)
+
+
+def test_activations_that_are_no_numbers_are_noticed():
+    """A row with NaN or infinity gives NaN; zeros and what is next to them give 0; other rows are not touched."""
+    x = np.array([[np.nan, 1], [np.inf, 1], [0, 0], [1e-38, 0], [1, -1]], np.float32)
+    y = product(x, Int8(np.array([[1, 2]], np.int8), np.ones(1, np.float32)))
+    assert np.isnan(y[:2]).all() and y[2:4].tolist() == [[0], [0]] and y[4, 0] == pytest.approx(-1, abs=1e-4)
+
+
+# ---------------------------------------------------------------- models
+
+
+@each("kind", KINDS)
+def test_a_rounded_model_is_close_to_the_first_and_rounds_to_itself(kind):
+    """Matrices move by half a step at most, vectors not at all; nothing is left to round the second time."""
+    before = model(**settings_of(kind))
+    after = before.quantize()
+    assert after.int8 and not before.int8 and np.array_equal(after.quantize().parameters, after.parameters)
+    assert after.fingerprint != before.fingerprint and after.quantize().fingerprint == after.fingerprint
+    old, new, rounded = before._file().weights, after._file().weights, matrix_names(before.config)
+    for name in old:
+        step = np.abs(old[name]).max(axis=-1, keepdims=True) / 127 if name in rounded else 0
+        assert (np.abs(old[name] - new[name]) <= 0.502 * step).all(), name
+    assert {name for name in old if old[name].ndim == 2} - {*rounded} <= {"initial_state.h", "initial_state.c", "rnn.peepholes_l0", "rnn.peepholes_l1"}  # fmt: skip
+
+
+@each("kind", KINDS)
+def test_a_rounded_model_is_saved_and_loaded_bit_by_bit(kind, tmp_path):
+    """Its file has int8 tensors and the scales of their rows, and gives back every parameter."""
+    made = model(**settings_of(kind)).quantize()
+    made.save(tmp_path / "small.safetensors")
+    loaded = nblstm.load(tmp_path / "small.safetensors")
+    assert loaded.int8 and loaded.parameters.tobytes() == made.parameters.tobytes()
+    assert loaded.fingerprint == made.fingerprint
+    tensors, metadata = safetensors.read(tmp_path / "small.safetensors")
+    for name in matrix_names(made.config):
+        assert tensors[name].dtype == np.int8 and tensors[f"{name}_scale"].shape == made.config.shapes[name][:1]
+    document = json.loads(metadata["nblstm"])
+    assert document["format_version"] == 2 and document["weights"] == "int8"
+    loaded.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "small.safetensors").read_bytes()
+
+
+def test_other_programs_read_the_file(tmp_path):
+    """The safetensors package finds integers and scales, whose product is what the model computes with."""
+    numpy = pytest.importorskip("safetensors.numpy")
+    made = model().quantize()
+    made.save(tmp_path / "small.safetensors")
+    tensors = numpy.load_file(tmp_path / "small.safetensors")
+    for name, weight in made._file().weights.items():
+        scale = tensors.get(f"{name}_scale")
+        assert np.array_equal(weight, tensors[name] if scale is None else tensors[name] * scale[:, None])
+
+
+def test_a_model_in_float64_becomes_one_of_float32():
+    """Its loss stays what it was, to what rounding changes."""
+    before = model(dtype="float64", hidden_size=8)
+    after = before.quantize()
+    assert after.config.dtype == "float32" and after.parameters.dtype == np.float32
+    assert after.score("abcdefgh" * 9).loss == pytest.approx(before.score("abcdefgh" * 9).loss, abs=0.05)
+    huge = make_model(before.config, np.full(before.config.num_parameters, 1e300))
+    with pytest.raises(ConfigError, match="parameters must hold finite numbers"):
+        huge.quantize()
+
+
+def test_copies_of_a_rounded_model_stay_rounded(tmp_path):
+    """With statistics, or a rate; what has learned is float32 again."""
+    made = model().quantize()
+    prepared = made.prepared("abcd" * 20, backend="numpy")
+    assert prepared.int8 and prepared.with_statistics(None).int8 and prepared.quantize().statistics is None
+    prepared.save(tmp_path / "prepared.safetensors")
+    loaded = nblstm.load(tmp_path / "prepared.safetensors")
+    assert loaded.int8 and np.array_equal(loaded.statistics, prepared.statistics)
+    assert not made.adapt("abcd" * 20, backend="numpy").int8
+
+
+def test_an_export_keeps_the_integers():
+    """The matrices of a C header in int8 have the numbers and scales of the file; in other formats they are its floats."""
+    from nblstm.exporting.plan import plan
+
+    made = model(hidden_size=40, embedding_size=40, residual=True).quantize()
+    tensors, c = pack_tensors(made.config, made._file().weights), plan(made, "int8", "c")
+    names = {"head": "head.weight", "tokens": "embedding.weight", "input0": "rnn.weight_ih_l0", "recurrent1": "rnn.weight_hh_l1"}  # fmt: skip
+    for ours, name in names.items():
+        R, K = tensors[name].shape
+        assert np.array_equal(c.matrices[ours].numbers[:R, :K], tensors[name])
+        assert c.matrices[ours].scales[:R].tobytes() == tensors[f"{name}_scale"].tobytes()
+    assert np.array_equal(plan(made, "float32", "c").matrices["head"].values, made._file().weights["head.weight"])
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def net(kind, sizes=(11, 5, 6), num_layers=2, residual=False, with_memory=False):
+    """A network of rounded random weights, for decoding; sizes: V, E, H."""
+    (V, E, H), r = sizes, np.random.default_rng(1)
+    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)
+    matrix = lambda *shape: round_rows(new(*shape)) if len(shape) == 2 else new(*shape)
+    cells = [Cell(kind, D, H) for D in [E] + [H] * (num_layers - 1)]
+    layers = [{name: matrix(*shape) for name, shape in cell.shapes.items()} for cell in cells]
+    head = matrix(V, 2 * H if with_memory else H)
+    return DecoderWeights(matrix(V, E), cells, layers, residual, with_memory, head, new(V))
+
+
+def decoded(kernels, made, texts=3, threads=1, steps=6):
+    """(h, c, features, logits) after some tokens of each text. kernels: None for the specification itself."""
+    (V, F), L, cell = made.head_weight.shape, len(made.cells), made.cells[0]
+    shapes = (L, texts, cell.output_size), (L, texts, cell.memory_size), (texts, F), (texts, V)
+    state = DecoderState(*(np.zeros(shape, np.float32) for shape in shapes))
+    module = kernels or reference
+    work = made if kernels is None else module.decode_work(texts, module.decode_weights(made, threads), threads)
+    for tokens in np.random.default_rng(2).integers(0, V, (steps, texts)):
+        module.decode(state, tokens, work, threads)
+    return state
+
+
+NETS = {
+    "lstm": {}, "gru": {"kind": "gru"}, "rnn": {"kind": "rnn"}, "update-lstm": {"kind": "update-lstm"},
+    "mingru": {"kind": "mingru"}, "residual": {"kind": "gru", "residual": True},
+    "residual, cell head": {"kind": "lstm", "residual": True, "with_memory": True},
+}  # fmt: skip
+
+
+@each("name", NETS)
+def test_whole_numbers_say_what_floats_say(name):
+    """Decoding with rounded activations is close to decoding in floats with the same weights, which NumPy does."""
+    made = net(**{"kind": "lstm", **NETS[name]})
+    for exact, whole in zip(decoded(reference, made), decoded(None, made)):
+        np.testing.assert_allclose(whole, exact, rtol=0, atol=3e-3)
+    floats = in_floats(made)
+    assert isinstance(floats.embedding, np.ndarray) and all(
+        isinstance(weight, np.ndarray) for layer in floats.layers for weight in layer.values()
+    )
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The content of a rounded model's file."""
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    model(num_layers=1).quantize().save(path)
+    return path.read_bytes()
+
+
+def changed(path, content, tensor=None, **document):
+    """Write a file with one tensor or parts of its document changed, without a digest; load it."""
+    path.write_bytes(content)
+    tensors, metadata = safetensors.read(path)
+    for name, change in (tensor or {}).items():
+        if change is None:
+            del tensors[name]
+        else:
+            tensors[name] = change(tensors[name].copy()) if name in tensors else change(None)
+    facts = {**json.loads(metadata["nblstm"]), **document}
+    facts = {name: value for name, value in facts.items() if value is not ...}
+    path.unlink()
+    safetensors.write(path, tensors, {"nblstm": json.dumps(facts)})
+    return nblstm.load(path)
+
+
+def put(place, value):
+    def change(tensor):
+        tensor[place] = value
+        return tensor
+
+    return change
+
+
+HEAD, SCALES = "head.weight", "head.weight_scale"
+LIES = {
+    "-128": ({HEAD: put((0, 0), -128)}, "not rounded as int8 weights are"),
+    "a row without 127": ({HEAD: lambda tensor: tensor // 2}, "not rounded as int8 weights are"),
+    "a negative scale": ({SCALES: lambda tensor: -tensor}, "not rounded as int8 weights are"),
+    "a scale of NaN": ({SCALES: put(1, np.nan)}, "not finite"),
+    "an infinite scale": ({SCALES: put(1, np.inf)}, "not finite"),
+    "a scale too large": ({SCALES: put(1, 3e38)}, "not finite"),
+    "a scale with too many bits": ({SCALES: lambda tensor: np.nextafter(tensor, 1, dtype="f4")}, "not rounded as int8"),
+    "no scales": ({SCALES: None}, "lacks the tensor 'head.weight_scale'"),
+    "too few scales": ({SCALES: lambda tensor: tensor[1:]}, "must have shape"),
+    "scales in float64": ({SCALES: lambda tensor: tensor.astype("f8")}, "must be float32 by the config, got float64"),
+    "floats for integers": ({HEAD: lambda tensor: tensor.astype("f4")}, "must be int8 by the config, got float32"),
+    "integers for a bias": ({"head.bias": lambda tensor: tensor.astype("i1")}, "must be float32 by the config, got int8"),
+    "a scale of a bias": ({"head.bias_scale": lambda tensor: np.ones(1, "f4")}, "does not call for"),
+}  # fmt: skip
+
+
+@each("name", LIES)
+def test_lies_about_small_integers_are_refused(name, small, tmp_path):
+    """Whatever is not what rounding gives, in one sentence that names the tensor."""
+    tensors, message = LIES[name]
+    with pytest.raises(ModelFileError, match=message) as caught:
+        changed(tmp_path / "lie.safetensors", small, tensors)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(tmp_path))
+
+
+DOCUMENTS = {
+    "other weights": ({"weights": "int4"}, "its weights must be int8 where they are named, got 'int4'"),
+    "a list": ({"weights": []}, r"its weights must be int8 where they are named, got \[\]"),
+    "null": ({"weights": None}, "its weights must be int8 where they are named, got None"),
+    "no word of it": ({"weights": ...}, "does not call for|must be float32 by the config, got int8"),
+}
+
+
+@each("name", DOCUMENTS)
+def test_a_document_that_says_something_else(name, small, tmp_path):
+    """The document says what the tensors are, or the file is refused."""
+    document, message = DOCUMENTS[name]
+    with pytest.raises(ModelFileError, match=message):
+        changed(tmp_path / "lie.safetensors", small, **document)
+    facts = json.loads(safetensors.read(tmp_path / "lie.safetensors")[1]["nblstm"])
+    with pytest.raises(ModelFileError, match="only language models in float32 have int8 weights"):
+        changed(tmp_path / "lie.safetensors", small, config={**facts["config"], "dtype": "float64"})
+    with pytest.raises(ModelFileError, match="only language models in float32 have int8 weights"):
+        changed(tmp_path / "lie.safetensors", small, config={**facts["config"], "bidirectional": True})
+
+
+def test_every_bit_of_a_file_counts(small, tmp_path):
+    """Some hundred bits and cuts are noticed by the digest."""
+    path = tmp_path / "small.safetensors"
+    for bit in range(0, 8 * len(small), 8 * len(small) // 300 | 1):
+        flipped = bytearray(small)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ModelFileError):
+            nblstm.load(path)
+    for size in range(0, len(small), len(small) // 40):
+        path.write_bytes(small[:size])
+        with pytest.raises(ModelFileError):
+            nblstm.load(path)
+
+
+def test_a_huge_claim_costs_nothing(small, tmp_path):
+    """Shapes are compared with the config before a tensor is read."""
+    header, data = parts(small)
+    document = json.loads(header["__metadata__"]["nblstm"])
+    document["config"]["hidden_size"] = 2000
+    header["__metadata__"] = {"nblstm": json.dumps(document)}
+    (tmp_path / "lie.safetensors").write_bytes(joined(header, data))
+    with pytest.raises(ModelFileError, match="must have shape"):
+        nblstm.load(tmp_path / "lie.safetensors")
+
+
+# ---------------------------------------------------------------- commands
+
+
+def test_the_command_rounds_a_file(command, folder):
+    """A quarter of the file, its loss before and after, and what info, score and sample say of it."""
+    found = command("quantize", "model.safetensors", "-o", "small.safetensors", "--check", "corpus.txt")
+    assert found.code == 0 and "int8" in found.out and "nats per token before" in found.out
+    words = found.out.split("loss")[1].split()
+    assert abs(float(words[0]) - float(words[5])) < 0.02
+    assert " int8" in command("info", "small.safetensors").out
+    assert json.loads(command("info", "small.safetensors", "--json").out)["weights"] == "int8"
+    again = command("quantize", "model.safetensors", "-o", "small.safetensors")
+    assert again.code == 2 and "small.safetensors exists; name another -o, or replace it with --overwrite" in again.err
+    assert command("quantize", "small.safetensors", "-o", "small.safetensors", "--overwrite").code == 0
+    assert command("sample", "-m", "small.safetensors", "-n", "5", "--backend", "numpy").code == 0
+
+
+def test_training_starts_from_a_rounded_model_in_floats(folder):
+    """`init_from` takes its numbers; what is trained is float32."""
+    nblstm.load("model.safetensors").quantize().save("small.safetensors")
+    trained = nblstm.train("corpus.txt", "more.safetensors", init_from="small.safetensors", steps=2, threads=1)
+    assert not trained.int8 and not nblstm.load("more.safetensors").int8
