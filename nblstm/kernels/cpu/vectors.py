@@ -164,6 +164,26 @@ def store_part(typingctx, array, offset, vector, count):
     return types.void(array, types.intp, vector, types.intp), codegen
 
 
+@intrinsic
+def store_rounded(typingctx, array, offset, vector, factor):
+    """array[offset : offset + 16] = vector * factor, int16, to the nearest and of two the even one, for |it| < 2^15
+
+    1.5 * 2^23 added to it, its whole part stands in the low bits; NaN gives any number.
+    """
+
+    def codegen(context, builder, sig, args):
+        array_, offset_, vector_, factor_ = args
+        address = pointer(context, builder, sig.args[0], array_, offset_)
+        magic = ir.Constant(vector_.type, [12582912.0] * LANES)
+        shifted = builder.fadd(builder.fmul(vector_, splat(builder, factor_)), magic)
+        bits = builder.bitcast(shifted, ir.VectorType(_I32, LANES))
+        whole = builder.trunc(bits, ir.VectorType(ir.IntType(16), LANES))
+        builder.store(whole, builder.bitcast(address, whole.type.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, vector.dtype), codegen
+
+
 def _align(kind):
     return kind.dtype.bitwidth // 8
 
@@ -334,6 +354,10 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def store_part(array, offset, vector, count):
         array.reshape(-1)[offset : offset + count] = vector[:count]
+
+    def store_rounded(array, offset, vector, factor):
+        whole = np.rint(np.nan_to_num(vector * factor, posinf=0, neginf=0))
+        array.reshape(-1)[offset : offset + LANES] = whole
 
     def transpose(target, t0, target_step, source, s0, source_step):
         lanes = np.arange(LANES)
