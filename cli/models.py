@@ -23,6 +23,15 @@ def trained_model(path: str) -> Any:
     return load(path, list(RUNS))
 
 
+def rounded(model: Any, weights: str | None) -> Any:
+    """Return a model whose weights are rounded as --weights says. ConfigError for one whose weights are not."""
+    if weights is None:
+        return model
+    if not model.config.may_be_int8:
+        raise ConfigError("only language models that write have int8 weights; leave --weights out.")
+    return model.quantize()
+
+
 def writer(path: str) -> Any:
     """Read a model that can write. ConfigError for one that reads both ways."""
     from nblstm.nn.decoder import check_writes

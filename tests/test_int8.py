@@ -6,13 +6,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from support.borders import make_model
-from support.cases import each
+from support.cases import each, pairs
 from support.mutations import joined, parts
 
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import DecoderState, DecoderWeights, Int8, reference
+from nblstm.kernels import DecoderState, DecoderWeights, Int8, load, reference
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.reference.int8 import in_floats, product, rounded_activations, steps_of, sums, values
 from nblstm.nn.int8 import matrix_names, pack_tensors, round_rows
@@ -139,7 +139,8 @@ def test_a_model_in_float64_becomes_one_of_float32():
     before = model(dtype="float64", hidden_size=8)
     after = before.quantize()
     assert after.config.dtype == "float32" and after.parameters.dtype == np.float32
-    assert after.score("abcdefgh" * 9).loss == pytest.approx(before.score("abcdefgh" * 9).loss, abs=0.05)
+    losses = [each.score("abcdefgh" * 9, backend="numpy").loss for each in (before, after)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
     huge = make_model(before.config, np.full(before.config.num_parameters, 1e300))
     with pytest.raises(ConfigError, match="parameters must hold finite numbers"):
         huge.quantize()
@@ -173,10 +174,10 @@ def test_an_export_keeps_the_integers():
 # ---------------------------------------------------------------- decoding
 
 
-def net(kind, sizes=(11, 5, 6), num_layers=2, residual=False, with_memory=False):
+def net(kind, sizes=(11, 5, 6), num_layers=2, residual=False, with_memory=False, scale=0.5):
     """A network of rounded random weights, for decoding; sizes: V, E, H."""
     (V, E, H), r = sizes, np.random.default_rng(1)
-    new = lambda *shape: r.normal(0, 0.5, shape).astype(np.float32)
+    new = lambda *shape: r.normal(0, scale, shape).astype(np.float32)
     matrix = lambda *shape: round_rows(new(*shape)) if len(shape) == 2 else new(*shape)
     cells = [Cell(kind, D, H) for D in [E] + [H] * (num_layers - 1)]
     layers = [{name: matrix(*shape) for name, shape in cell.shapes.items()} for cell in cells]
@@ -213,6 +214,112 @@ def test_whole_numbers_say_what_floats_say(name):
     assert isinstance(floats.embedding, np.ndarray) and all(
         isinstance(weight, np.ndarray) for layer in floats.layers for weight in layer.values()
     )
+
+
+SHARED = [(1, 1), (1, 2), (5, 2), (9, 3)]  # texts, threads
+SIZES = [(5, 3, 1), (40, 33, 33), (70, 64, 64), (66, 21, 130), (130, 6, 17)]  # V, E, H
+
+
+@each("name, split, kept", pairs(NETS, SHARED, [1 << 23, 0]))
+def test_compiled_decoding_equals_the_specification(name, split, kept, monkeypatch):
+    """State and logits over several steps, at odd sizes, by texts or by units; kept: room for projected tokens, or none.
+
+    Where a last bit of tanh moves a number to the next whole one, the difference is a step of one of K numbers.
+    """
+    cpu = load("cpu")
+    from nblstm.kernels.cpu import decoding, recurrent
+
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
+    for sizes in SIZES:
+        sizes = (sizes[0], sizes[2], sizes[2]) if NETS[name].get("residual") and sizes[2] % 2 else sizes
+        made = net(sizes=sizes, num_layers=3, scale=0.1, **{"kind": "lstm", **NETS[name]})
+        for expected, found in zip(decoded(None, made, texts), decoded(cpu, made, texts, threads)):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+
+
+@each("name", NETS)
+def test_one_token_equals_the_specification_to_the_last_bits(name):
+    """Before anything is rounded twice: the state and logits after a token, from zero."""
+    made = net(sizes=(40, 33, 33), num_layers=1, scale=0.3, **{"kind": "lstm", **NETS[name]})
+    for expected, found in zip(decoded(None, made, steps=1), decoded(load("cpu"), made, steps=1)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    h = decoded(None, made, steps=1).h
+    np.testing.assert_allclose(decoded(load("cpu"), made, steps=1).h, h, rtol=2e-6, atol=2e-7)
+
+
+def test_any_number_of_threads_and_any_table_give_the_same_bits(monkeypatch):
+    """One text alone, its units on three threads, with its tokens projected before or not: the same numbers."""
+    cpu = load("cpu")
+    from nblstm.kernels.cpu import decoding, recurrent
+
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    for name in NETS:
+        made = net(sizes=(20, 130, 130), **{"kind": "lstm", **NETS[name]})
+        expected = decoded(cpu, made, 1, 1)
+        for found in (decoded(cpu, made, 1, 3), decoded(cpu, made, 1, 2)):
+            assert all(np.array_equal(*both) for both in zip(expected, found))
+        with monkeypatch.context() as patch:
+            patch.setattr(decoding, "KEPT_BYTES", 0)
+            assert all(np.array_equal(*both) for both in zip(expected, decoded(cpu, made, 1, 1)))
+
+
+@each("columns", [48, 64, 80])
+@each("K", [1, 2, 3, 4, 5, 127, 516, 1031])
+def test_the_tile_gives_the_exact_sums(columns, K):
+    """Of any depth and any number of rows, up to the largest that there are: the sums of Python's whole numbers, in float32."""
+    load("cpu")
+    from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
+    from nblstm.kernels.cpu.tiles import Block
+
+    r, pairs, most = np.random.default_rng(K), -(-K // 4) * 2, steps_of(K)
+    for rows in (1, 3, 4, 6):
+        q = np.zeros((rows, 2 * pairs), np.int16)
+        q[:, :K] = r.integers(-most, most + 1, (rows, K))
+        weight = np.zeros((columns, 2 * pairs), np.int8)
+        weight[:, :K] = r.integers(-127, 128, (columns, K))
+        q[0, :K], weight[3, :K] = -most, 127  # the largest of all sums
+        packed = np.ascontiguousarray(weight.reshape(columns, pairs, 2).transpose(1, 0, 2))
+        y, ones = np.zeros((rows + 1, columns), np.float32), np.ones(columns, np.float32)
+        x = Activations(q.reshape(-1), 0, 2 * pairs, np.ones(rows, np.float32), 0)
+        MULTIPLY_INT8[columns](
+            Block(y.reshape(-1), 0, columns), rows, x, Int8Panel(packed.reshape(-1), 0, ones, 0, pairs)
+        )
+        expected = [[sum(int(a) * int(b) for a, b in zip(row, w)) for w in weight] for row in q]
+        assert np.array_equal(y[:rows], np.array(expected).astype(np.float32)) and not y[rows].any()
+
+
+@each("K", [1, 15, 16, 33, 700])
+def test_compiled_rounding_equals_the_specification(K):
+    """Every whole number and every unit, with halves, tiny rows, and rows that are not finite."""
+    load("cpu")
+    from nblstm.kernels.cpu.int8 import magnitude, padded, round_row
+
+    x = np.random.default_rng(K).normal(0, 1, (60, K)).astype(np.float32)
+    x[1:9] = np.rint(x[1:9] * 100) / 2  # halves of a step where the largest is a whole number of them
+    x[1:9, 0], x[9], x[10], x[11, -1], x[12, -1] = steps_of(K), 0, 1e-35, np.nan, -np.inf
+    q, units = rounded_activations(x)
+    for row, numbers, unit in zip(x, q, units):
+        whole = np.full(padded(K) + 1, 99, np.int16)
+        found = round_row(whole, 0, row, 0, K, magnitude(row, 0, K), np.float32(steps_of(K)))
+        assert np.float32(found).tobytes() == unit.tobytes() or np.isnan([found, unit]).all()
+        if np.isfinite(unit):
+            assert np.array_equal(whole[:K], numbers) and not whole[K:-1].any() and whole[-1] == 99
+
+
+def test_a_rounded_model_writes_the_same_with_kernels_and_without():
+    """Texts that are drawn, searched and continued: NumPy's floats and the kernels' whole numbers agree."""
+    made = model(hidden_size=40, embedding_size=20).quantize()
+    settings = {"n": 40, "seed": 3, "num_samples": 5}
+    assert made.generate_many("ab", backend="cpu", **settings) == made.generate_many("ab", backend="numpy", **settings)
+    both = [made.beam("ab", n=6, beam=4, num_samples=4, backend=backend) for backend in ("cpu", "numpy")]
+    assert [found.text for found in both[0]] == [found.text for found in both[1]]
+    for one, other in zip(*both):
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+    bias = {"a": -3.0, "b": 2.0}
+    drawn = [made.generate_many("", logit_bias=bias, backend=backend, **settings) for backend in ("cpu", "numpy")]
+    assert drawn[0] == drawn[1]
 
 
 # ---------------------------------------------------------------- hostile files

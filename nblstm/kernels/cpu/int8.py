@@ -14,16 +14,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, Activations, Int8Panel
 from nblstm.kernels.cpu.barrier import barrier, crowded
+from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, Activations, Int8Panel
 from nblstm.kernels.cpu.jit import jit, made_once, named
 from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.products import IN_ORDER, panels
 from nblstm.kernels.cpu.recurrent import gate_panels
 from nblstm.kernels.cpu.tiles import PANEL, Block
-from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load, load_part, store, store_part, store_rounded
+from nblstm.kernels.cpu.vectors import (
+    LANES,
+    lane_max,
+    lane_sum,
+    larger,
+    like,
+    load,
+    load_part,
+    store,
+    store_part,
+    store_rounded,
+)
 from nblstm.kernels.reference.int8 import LEAST, steps_of, values
 from nblstm.kernels.threads import parallel_for
+
+NOTHING = np.empty((0, 0), np.int8)  # the U of cells that have none
 
 
 class Int8Net(NamedTuple):
@@ -33,7 +46,9 @@ class Int8Net(NamedTuple):
     places: np.ndarray  # (2 L + 1,) int64: where each of them begins
     embedding: np.ndarray  # (V, E) float32 flat; empty where no residual layer adds it
     table: np.ndarray  # (P, kept, S) float32 flat: the first layer's projections of the first tokens
-    floats: np.ndarray  # float32: of every layer b (P, S) and the scales of W and U (P, columns), then those of the head
+    floats: (
+        np.ndarray
+    )  # float32: of every layer b (P, S) and the scales of W and U (P, columns), then those of the head
     offsets: np.ndarray  # (3 L + 2,) int64: where each of them begins
     tokens: np.ndarray  # (V, E) int8 flat
     units: np.ndarray  # (V,) float32: what the numbers of a token are in
@@ -46,9 +61,23 @@ class Int8Net(NamedTuple):
 int8_layout = made_once(lambda layout: dataclasses.replace(layout, name=f"{layout.name}_int8", int8=True))
 
 
-def padded(K, multiple=LANES):
-    """K rounded up to whole vectors, or to another multiple."""
-    return -(-K // multiple) * multiple
+@jit
+def padded(K):
+    """K rounded up to whole vectors."""
+    return (K + LANES - 1) // LANES * LANES
+
+
+@jit
+def pairs_of(K):
+    """Pairs of a panel of K rows: K is rounded up to two of them."""
+    return (K + DEPTH_MULTIPLE - 1) // DEPTH_MULTIPLE * (DEPTH_MULTIPLE // 2)
+
+
+@jit
+def row_widths(sizes):
+    """Room for a row of whole numbers: (of what a layer or the head reads, of the state)."""
+    _, E, H, _, F, _ = sizes
+    return padded(max(E, max(H, F))), padded(H)
 
 
 # ---------------------------------------------------------------- packing
@@ -71,28 +100,24 @@ def _pack_pairs(packed, place, numbers, order, w, size, K, pairs, share):
 
 def _packed_matrices(net, layout, threads):
     """(numbers, places) of `Int8Net`."""
-    H, (V, F), w = net.cells[0].hidden_size, net.head_weight.shape, layout.w
+    H, V, w = net.cells[0].hidden_size, len(net.head_bias), layout.w
     orders = layout.inputs[1], layout.hidden[1]
     matrices = [
-        (weights[name].numbers, order, w, H) if len(order) else None
+        (weights[name].numbers if len(order) else NOTHING, order, w, H)
         for weights in net.layers
         for name, order in zip(("weight_ih", "weight_hh"), orders)
-    ] + [(net.head_weight.numbers, IN_ORDER, PANEL, V)]
-    depths = [0 if matrix is None else padded(matrix[0].shape[1], DEPTH_MULTIPLE) for matrix in matrices]
-    sizes = [
-        0 if matrix is None else panels(matrix[3], matrix[2]) * depth * len(matrix[1]) * matrix[2]
-        for matrix, depth in zip(matrices, depths)
     ]
+    matrices.append((net.head_weight.numbers, IN_ORDER, PANEL, V))
+    depths = [int(pairs_of(matrix.shape[1])) for matrix, *_ in matrices]
+    sizes = [2 * depth * panels(size, w) * len(order) * w for depth, (_, order, w, size) in zip(depths, matrices)]
     places = np.cumsum([0, *sizes])
-    numbers = np.empty(places[-1], np.int8)
+    numbers = np.empty(places[-1], np.int8)  # for which NumPy asks for huge pages, unlike np.zeros
     numbers.fill(0)
-    for matrix, depth, place in zip(matrices, depths, places):
-        if matrix is not None:
-            rounded, order, w, size = matrix
-            K = rounded.shape[1]
-            parallel_for(
-                threads, _pack_pairs, panels(size, w), numbers, place, rounded, order, w, size, K, depth // 2
-            )
+    for place, depth, (matrix, order, w, size) in zip(places, depths, matrices):
+        parallel_for(
+            threads, _pack_pairs, panels(size, w) if len(order) else 0, numbers, place, matrix, order, w, size,
+            matrix.shape[1], depth,
+        )  # fmt: skip
     return numbers, places[:-1]
 
 
@@ -135,16 +160,17 @@ def int8_weights(net, layout, threads, kept_bytes):
 
 def int8_scratch(packed, sizes, z, N):
     """The net with room for up to N texts. z: as in `decoding`."""
-    (_, E, H, _, F, _), threads = sizes, len(z)
-    whole = np.empty((threads, N * (padded(max(E, H, F)) + padded(H))), np.int16)
-    return packed._replace(z=z, whole=whole, of_rows=np.empty((threads, 2 * N), np.float32))
+    threads, room = len(z), N * sum(row_widths(sizes))
+    return packed._replace(
+        z=z, whole=np.empty((threads, room), np.int16), of_rows=np.empty((threads, 2 * N), np.float32)
+    )
 
 
 # ---------------------------------------------------------------- rounding
 
 
 @jit
-def _magnitude(x, place, K):
+def magnitude(x, place, K):
     """The largest of |x[place : place + K]|, NaN where one is not finite."""
     most = like(load_part(x, place, min(LANES, K), 0), 0)
     lost = most
@@ -155,7 +181,7 @@ def _magnitude(x, place, K):
 
 
 @jit
-def _round_row(whole, at, x, place, K, most, steps):
+def round_row(whole, at, x, place, K, most, steps):
     """whole[at:] = x[place : place + K] in steps of which `most` has `steps`, zeros behind up to a whole vector; the step."""
     seen = most > LEAST
     factor = steps / most if seen else steps * 0
@@ -170,7 +196,7 @@ def _widen_token(whole, at, net, token, E):
     flat = whole.reshape(-1)
     for k in range(E):
         flat[at + k] = net.tokens[token * E + k]
-    for k in range(at + E, at + (E + LANES - 1) // LANES * LANES):
+    for k in range(at + E, at + padded(E)):
         flat[k] = 0
     return net.units[token]
 
@@ -185,7 +211,7 @@ def _projection(layout):
     def project(net, kept, E, H, share):
         """table[p, token] = W x + b of the tokens start ... stop"""
         part, start, stop, _, _ = share
-        P, pairs, bias, scales = -(-H // w), (E + 3) // 4 * 2, net.offsets[0], net.offsets[1]
+        P, pairs, bias, scales = -(-H // w), pairs_of(E), net.offsets[0], net.offsets[1]
         at, units = part * net.whole.shape[1], net.of_rows.reshape(-1)
         for token in range(start, stop):
             units[part] = _widen_token(net.whole, at, net, token, E)
@@ -206,43 +232,43 @@ def _projection(layout):
 @jit
 def _round_inputs(state, outputs, layer, reading, reader, kept, share):
     """The inputs of a layer and its state, of the part's texts, as whole numbers: see `Int8Net.whole`."""
-    (_, E, H, _, F, _), net, n0 = reader.sizes, reader.net, share.start
+    (_, E, H, _, _, _), net, n0 = reader.sizes, reader.net, share.start
     (tokens, t0, stride), rows, units = reading, share.stop - share.start, net.of_rows.reshape(-1)
-    width, Hp = (max(E, max(H, F)) + LANES - 1) // LANES * LANES, (H + LANES - 1) // LANES * LANES
+    width, Hp = row_widths(reader.sizes)
     at, first, N = share.part * net.whole.shape[1], share.part * net.of_rows.shape[1], reader.N
     for r in range(rows):
         row = (layer * N + n0 + r) * H
         if layer > 0:
             x = outputs + row - N * H
-            units[first + r] = _round_row(
-                net.whole, at + r * width, state.h, x, H, _magnitude(state.h, x, H), net.steps[1]
+            units[first + r] = round_row(
+                net.whole, at + r * width, state.h, x, H, magnitude(state.h, x, H), net.steps[1]
             )
         else:
             token = max(tokens[t0 + (n0 + r) * stride], 0)
             if token >= kept:
                 units[first + r] = _widen_token(net.whole, at + r * width, net, token, E)
         h = state.before + row
-        units[first + N + r] = _round_row(
-            net.whole, at + N * width + r * Hp, state.h, h, H, _magnitude(state.h, h, H), net.steps[1]
+        units[first + N + r] = round_row(
+            net.whole, at + N * width + r * Hp, state.h, h, H, magnitude(state.h, h, H), net.steps[1]
         )
 
 
 @jit
 def _read_int8_head(logits, state, outputs, reader, v0, v1, share):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y (N, H) at state.h[outputs:], c the last layer's memory."""
-    (L, E, H, V, F, _), net, n0, N = reader.sizes, reader.net, share.start, reader.N
+    (L, _, H, V, F, _), net, n0, N = reader.sizes, reader.net, share.start, reader.N
     rows, scratch, units = share.stop - n0, share.part * net.z.shape[1], net.of_rows.reshape(-1)
-    width, pairs = (max(E, max(H, F)) + LANES - 1) // LANES * LANES, (F + 3) // 4 * 2
+    (width, _), pairs = row_widths(reader.sizes), pairs_of(F)
     at, first, c = share.part * net.whole.shape[1], share.part * net.of_rows.shape[1], (L - 1) * N * H
     for r in range(rows):
         y, memory = outputs + (n0 + r) * H, c + (n0 + r) * H
-        most = _magnitude(state.h, y, H)
+        most = magnitude(state.h, y, H)
         if F > H:
-            other = _magnitude(state.memory, memory, H)
+            other = magnitude(state.memory, memory, H)
             most = max(most, other) + (most + other) * 0
-        units[first + r] = _round_row(net.whole, at + r * width, state.h, y, H, most, net.steps[2])
+        units[first + r] = round_row(net.whole, at + r * width, state.h, y, H, most, net.steps[2])
         if F > H:
-            _round_row(net.whole, at + r * width + H, state.memory, memory, H, most, net.steps[2])
+            round_row(net.whole, at + r * width + H, state.memory, memory, H, most, net.steps[2])
     x = Activations(net.whole, at, width, net.of_rows, first)
     scales, bias, head = net.offsets[3 * L], net.offsets[3 * L + 1], net.places[2 * L]
     for p in range(v0, v1):
@@ -269,24 +295,28 @@ def int8_token_reader(layout, add_inputs):
 
     def read_token(logits, state, reading, reader, share, round_):
         """Read a token of each text: see `decoding.token_reader`."""
-        (L, E, H, V, F, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
-        (states, before, after, memory), (tokens, t0, stride), net = state, reading, reader.net
+        (L, E, H, V, _, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
+        (states, _, after, memory), (tokens, t0, stride), net = state, reading, reader.net
         P, PV = -(-H // w), -(-V // PANEL)
         kept = net.table.size // (P * S)
         p0, p1 = units_of(P, share)
         v0, v1 = units_of(PV, share)
         rows, scratch, outputs = share.stop - n0, part * net.z.shape[1], 2 * L * N * H if residual else after
-        width, Hp = (max(E, max(H, F)) + LANES - 1) // LANES * LANES, (H + LANES - 1) // LANES * LANES
-        at, first, pairs_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], (H + 3) // 4 * 2
+        width, Hp = row_widths(reader.sizes)
+        at, first, pairs_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], pairs_of(H)
         h = Activations(net.whole, at + N * width, Hp, net.of_rows, first + N)
         for layer in range(L):
             _round_inputs(state, outputs, layer, reading, reader, kept, share)
             bias, scales_ih, scales_hh = net.offsets[3 * layer], net.offsets[3 * layer + 1], net.offsets[3 * layer + 2]
             weight_ih, weight_hh = net.places[2 * layer], net.places[2 * layer + 1]
-            pairs_ih = ((E if layer == 0 else H) + 3) // 4 * 2
+            pairs_ih = pairs_of(E if layer == 0 else H)
             for p in range(p0, p1):
                 W = Int8Panel(
-                    net.numbers, weight_ih + p * pairs_ih * columns_ih * 2, net.floats, scales_ih + p * columns_ih, pairs_ih
+                    net.numbers,
+                    weight_ih + p * pairs_ih * columns_ih * 2,
+                    net.floats,
+                    scales_ih + p * columns_ih,
+                    pairs_ih,
                 )
                 for r in range(rows):
                     token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a text that is lost
@@ -304,7 +334,11 @@ def int8_token_reader(layout, add_inputs):
                     multiply_ih(Block(net.z, scratch + column_ih, S), rows, x, W)
                 if columns_hh > 0:
                     U = Int8Panel(
-                        net.numbers, weight_hh + p * pairs_hh * columns_hh * 2, net.floats, scales_hh + p * columns_hh, pairs_hh
+                        net.numbers,
+                        weight_hh + p * pairs_hh * columns_hh * 2,
+                        net.floats,
+                        scales_hh + p * columns_hh,
+                        pairs_hh,
                     )
                     multiply_hh(Block(net.z, scratch + column_hh, S), rows, h, U)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):

@@ -17,7 +17,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nblstm.kernels.cpu.jit import NO_TILES, named
-from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Block, Emitter, features, unpacked
+from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, features, unpacked
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 DEPTH_MULTIPLE = 4  # of a product: K is rounded up to it with zeros, two pairs at once
@@ -203,5 +203,7 @@ def _multiply(columns):
     return named(multiply_int8, f"multiply_int8_{columns}")
 
 
-MULTIPLY_INT8 = {columns: _multiply(columns) for columns in _bands}  # C[rows] += A @ B: `Block`, `Activations`, `Int8Panel`
+MULTIPLY_INT8 = {
+    columns: _multiply(columns) for columns in _bands
+}  # C[rows] += A @ B: `Block`, `Activations`, `Int8Panel`
 MULTIPLY_INT8[0] = MULTIPLY_INT8[64]  # of no columns: never called

@@ -168,14 +168,15 @@ def store_part(typingctx, array, offset, vector, count):
 def store_rounded(typingctx, array, offset, vector, factor):
     """array[offset : offset + 16] = vector * factor, int16, to the nearest and of two the even one, for |it| < 2^15
 
-    1.5 * 2^23 added to it, its whole part stands in the low bits; NaN gives any number.
+    With 1.5 * 2^23 added, in one rounding, the whole part stands in the low bits; NaN gives any number.
     """
 
     def codegen(context, builder, sig, args):
         array_, offset_, vector_, factor_ = args
         address = pointer(context, builder, sig.args[0], array_, offset_)
-        magic = ir.Constant(vector_.type, [12582912.0] * LANES)
-        shifted = builder.fadd(builder.fmul(vector_, splat(builder, factor_)), magic)
+        kind = ir.FunctionType(vector_.type, [vector_.type] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        shifted = builder.call(fma, [vector_, splat(builder, factor_), ir.Constant(vector_.type, [12582912.0] * LANES)])
         bits = builder.bitcast(shifted, ir.VectorType(_I32, LANES))
         whole = builder.trunc(bits, ir.VectorType(ir.IntType(16), LANES))
         builder.store(whole, builder.bitcast(address, whole.type.as_pointer()), align=2)
@@ -356,7 +357,7 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
         array.reshape(-1)[offset : offset + count] = vector[:count]
 
     def store_rounded(array, offset, vector, factor):
-        whole = np.rint(np.nan_to_num(vector * factor, posinf=0, neginf=0))
+        whole = np.rint(np.nan_to_num(vector.astype(float) * float(factor), posinf=0, neginf=0))
         array.reshape(-1)[offset : offset + LANES] = whole
 
     def transpose(target, t0, target_step, source, s0, source_step):

@@ -4,7 +4,7 @@ A matrix W (R, K) is `kernels.Int8`: scales[r] * numbers[r], the numbers -127 ..
 is rounded to whole steps of a unit of its own, as many as a sum of K products has room for in 32 bits:
 
     n    = min(32767, (2^31 - 1) // (127 K))                     13 bits and a sign at K = 2,048, 15 and a sign up to 516
-    unit = max |x| / n,  q = round(x * (n / max |x|))            to the nearest, of two the even one
+    unit = max |x| / n,  q = round(x (n / max |x|))              to the nearest, of two the even one; the product is exact
     y[r] = scales[r] unit * sum over k of numbers[r, k] q[k]     the sum is exact
 
 so the order of a sum does not matter, nor does the number of threads. Rows of an `Int8` matrix, such as the vectors of
@@ -31,7 +31,7 @@ def rounded_activations(x):
     n, most = np.float32(steps_of(x.shape[1])), np.abs(x).max(axis=1)
     seen = (most > LEAST) & np.isfinite(most)
     factors = n / np.where(seen, most, 1)
-    q = np.rint(np.where(seen[:, None], x, 0) * factors[:, None])
+    q = np.rint(np.where(seen[:, None], x, 0).astype(np.float64) * factors[:, None].astype(np.float64))
     return q.astype(np.int16), np.where(seen, most / n, np.where(most <= LEAST, np.float32(0), np.float32(np.nan)))
 
 
