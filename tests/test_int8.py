@@ -5,18 +5,21 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from support.borders import make_model
+from support.borders import CLASSIFIER, MASKED, VOCABULARY, make_model
 from support.cases import each, pairs
+from support.commands import assert_refused
 from support.mutations import joined, parts
+from support.rounded import NETS, decoded, rounded_net
 
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import DecoderState, DecoderWeights, Int8, load, reference
-from nblstm.kernels.cells import Cell
+from nblstm.kernels import Int8, load, reference
 from nblstm.kernels.reference.int8 import in_floats, product, rounded_activations, steps_of, sums, values
 from nblstm.nn.int8 import matrix_names, pack_tensors, round_rows
+from nblstm.nn.parameters import initial
 
+MASKED_MODEL = nblstm.MaskedLanguageModel(MASKED, VOCABULARY, initial(MASKED, 0), {})
 KINDS = {  # settings of models whose weights are rounded
     "lstm": {}, "gru": {"cell": "gru", "tie": True}, "rnn": {"cell": "rnn", "residual": True},
     "update-lstm": {"cell": "update-lstm", "head": "cell"}, "mingru": {"cell": "mingru", "learned_state": True},
@@ -174,40 +177,10 @@ def test_an_export_keeps_the_integers():
 # ---------------------------------------------------------------- decoding
 
 
-def net(kind, sizes=(11, 5, 6), num_layers=2, residual=False, with_memory=False, scale=0.5):
-    """A network of rounded random weights, for decoding; sizes: V, E, H."""
-    (V, E, H), r = sizes, np.random.default_rng(1)
-    new = lambda *shape: r.normal(0, scale, shape).astype(np.float32)
-    matrix = lambda *shape: round_rows(new(*shape)) if len(shape) == 2 else new(*shape)
-    cells = [Cell(kind, D, H) for D in [E] + [H] * (num_layers - 1)]
-    layers = [{name: matrix(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    head = matrix(V, 2 * H if with_memory else H)
-    return DecoderWeights(matrix(V, E), cells, layers, residual, with_memory, head, new(V))
-
-
-def decoded(kernels, made, texts=3, threads=1, steps=6):
-    """(h, c, features, logits) after some tokens of each text. kernels: None for the specification itself."""
-    (V, F), L, cell = made.head_weight.shape, len(made.cells), made.cells[0]
-    shapes = (L, texts, cell.output_size), (L, texts, cell.memory_size), (texts, F), (texts, V)
-    state = DecoderState(*(np.zeros(shape, np.float32) for shape in shapes))
-    module = kernels or reference
-    work = made if kernels is None else module.decode_work(texts, module.decode_weights(made, threads), threads)
-    for tokens in np.random.default_rng(2).integers(0, V, (steps, texts)):
-        module.decode(state, tokens, work, threads)
-    return state
-
-
-NETS = {
-    "lstm": {}, "gru": {"kind": "gru"}, "rnn": {"kind": "rnn"}, "update-lstm": {"kind": "update-lstm"},
-    "mingru": {"kind": "mingru"}, "residual": {"kind": "gru", "residual": True},
-    "residual, cell head": {"kind": "lstm", "residual": True, "with_memory": True},
-}  # fmt: skip
-
-
 @each("name", NETS)
 def test_whole_numbers_say_what_floats_say(name):
     """Decoding with rounded activations is close to decoding in floats with the same weights, which NumPy does."""
-    made = net(**{"kind": "lstm", **NETS[name]})
+    made = rounded_net(**{"kind": "lstm", **NETS[name]})
     for exact, whole in zip(decoded(reference, made), decoded(None, made)):
         np.testing.assert_allclose(whole, exact, rtol=0, atol=3e-3)
     floats = in_floats(made)
@@ -216,11 +189,12 @@ def test_whole_numbers_say_what_floats_say(name):
     )
 
 
+COMPILED = ["lstm", "gru", "mingru", "residual, cell head"]  # stress/int8.py has the others, too
 SHARED = [(1, 1), (1, 2), (5, 2), (9, 3)]  # texts, threads
 SIZES = [(5, 3, 1), (40, 33, 33), (70, 64, 64), (66, 21, 130), (130, 6, 17)]  # V, E, H
 
 
-@each("name, split, kept", pairs(NETS, SHARED, [1 << 23, 0]))
+@each("name, split, kept", pairs(COMPILED, SHARED, [1 << 23, 0]))
 def test_compiled_decoding_equals_the_specification(name, split, kept, monkeypatch):
     """State and logits over several steps, at odd sizes, by texts or by units; kept: room for projected tokens, or none.
 
@@ -234,15 +208,15 @@ def test_compiled_decoding_equals_the_specification(name, split, kept, monkeypat
     texts, threads = split
     for sizes in SIZES:
         sizes = (sizes[0], sizes[2], sizes[2]) if NETS[name].get("residual") and sizes[2] % 2 else sizes
-        made = net(sizes=sizes, num_layers=3, scale=0.1, **{"kind": "lstm", **NETS[name]})
+        made = rounded_net(sizes=sizes, num_layers=3, scale=0.1, **{"kind": "lstm", **NETS[name]})
         for expected, found in zip(decoded(None, made, texts), decoded(cpu, made, texts, threads)):
             np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
 
 
-@each("name", NETS)
+@each("name", COMPILED)
 def test_one_token_equals_the_specification_to_the_last_bits(name):
     """Before anything is rounded twice: the state and logits after a token, from zero."""
-    made = net(sizes=(40, 33, 33), num_layers=1, scale=0.3, **{"kind": "lstm", **NETS[name]})
+    made = rounded_net(sizes=(40, 33, 33), num_layers=1, scale=0.3, **{"kind": "lstm", **NETS[name]})
     for expected, found in zip(decoded(None, made, steps=1), decoded(load("cpu"), made, steps=1)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     h = decoded(None, made, steps=1).h
@@ -255,8 +229,8 @@ def test_any_number_of_threads_and_any_table_give_the_same_bits(monkeypatch):
     from nblstm.kernels.cpu import decoding, recurrent
 
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
-    for name in NETS:
-        made = net(sizes=(20, 130, 130), **{"kind": "lstm", **NETS[name]})
+    for name in COMPILED:
+        made = rounded_net(sizes=(20, 130, 130), **{"kind": "lstm", **NETS[name]})
         expected = decoded(cpu, made, 1, 1)
         for found in (decoded(cpu, made, 1, 3), decoded(cpu, made, 1, 2)):
             assert all(np.array_equal(*both) for both in zip(expected, found))
@@ -445,7 +419,26 @@ def test_the_command_rounds_a_file(command, folder):
     again = command("quantize", "model.safetensors", "-o", "small.safetensors")
     assert again.code == 2 and "small.safetensors exists; name another -o, or replace it with --overwrite" in again.err
     assert command("quantize", "small.safetensors", "-o", "small.safetensors", "--overwrite").code == 0
-    assert command("sample", "-m", "small.safetensors", "-n", "5", "--backend", "numpy").code == 0
+    rounded = command("sample", "-m", "small.safetensors", "-n", "5", "--backend", "numpy", "--seed", "1")
+    asked = ["-n", "5", "--backend", "numpy", "--seed", "1", "--weights", "int8"]
+    assert rounded.code == 0 and command("sample", *asked).out == rounded.out
+    for verb in ("eval", "score"):
+        small = command(verb, "corpus.txt", "-m", "small.safetensors", "--backend", "numpy")
+        again = command(verb, "corpus.txt", "--weights", "int8", "--backend", "numpy")
+        assert small.code == 0 and small.out == again.out
+
+
+def test_other_models_are_not_rounded(command, tmp_path, monkeypatch):
+    """Masked models and those of other tasks are refused in one sentence, by the command and by its option."""
+    monkeypatch.chdir(tmp_path)
+    MASKED_MODEL.save("masked.safetensors")
+    CLASSIFIER.save("classes.safetensors")
+    (tmp_path / "text.txt").write_text("abcd" * 5, "utf-8")
+    for name in ("masked", "classes"):
+        assert_refused(command("quantize", f"{name}.safetensors", "-o", "small.safetensors"), 1, name, "another task")
+    assert_refused(
+        command("eval", "text.txt", "-m", "masked.safetensors", "--weights", "int8"), 2, "only language models"
+    )
 
 
 def test_training_starts_from_a_rounded_model_in_floats(folder):
