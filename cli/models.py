@@ -24,11 +24,13 @@ def trained_model(path: str) -> Any:
 
 
 def rounded(model: Any, weights: str | None) -> Any:
-    """Return a model whose weights are rounded as --weights says. ConfigError for one whose weights are not."""
+    """Return a model with weights of a kind, None: as they are. ConfigError for one that has no others."""
     if weights is None:
         return model
     if not model.config.may_be_int8:
-        raise ConfigError("only language models that write have int8 weights; leave --weights out.")
+        raise ConfigError(
+            f"only language models that write have int8 weights, got {type(model).__name__}; use it as it is."
+        )
     return model.quantize()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import click
+from nblstm.cli.models import rounded, trained_model
 from nblstm.cli.names import Command
 from nblstm.cli.options import ENCODING, FILE, MODEL
 from nblstm.cli.shown import say
@@ -27,16 +28,14 @@ def command(model: str, output: str, check: str | None, encoding: str, overwrite
     """
     from nblstm.cli.rounding import measure_on, say_cost, size
 
-    from nblstm.tasks.registry import load
-
     if os.path.exists(output) and not overwrite:
         raise ConfigError(f"{output} exists; name another -o, or replace it with --overwrite.")
-    loaded, before = load(model, ["language"]), os.path.getsize(model)
+    loaded, before = trained_model(model), os.path.getsize(model)
+    made = rounded(loaded, "int8")
     measure = None if check is None else measure_on(loaded, check, encoding)
-    rounded = loaded.quantize()
-    rounded.save(output)
+    made.save(output)
     say(f"saved       {output}: int8, {size(os.path.getsize(output))}, before {size(before)}")
     if loaded.statistics is not None:
         say("note        its gradient statistics are left out; nblstm adapt-prepare makes them again.")
     if measure is not None:
-        say_cost(measure, loaded, rounded)
+        say_cost(measure, loaded, made)

@@ -23,7 +23,7 @@ MASKED_MODEL = nblstm.MaskedLanguageModel(MASKED, VOCABULARY, initial(MASKED, 0)
 KINDS = {  # settings of models whose weights are rounded
     "lstm": {}, "gru": {"cell": "gru", "tie": True}, "rnn": {"cell": "rnn", "residual": True},
     "update-lstm": {"cell": "update-lstm", "head": "cell"}, "mingru": {"cell": "mingru", "learned_state": True},
-    "mogrifier": {"cell": "mogrifier-lstm"}, "options": {"peepholes": True, "layer_norm": True, "proj_size": 3},
+    "mogrifier": {"cell": "mogrifier-lstm"}, "adaptive": {"head": "adaptive", "cutoffs": "4,8"}, "options": {"peepholes": True, "layer_norm": True, "proj_size": 3},
 }  # fmt: skip
 
 
@@ -245,8 +245,11 @@ def test_the_tile_gives_the_exact_sums(columns, K):
     """Of any depth and any number of rows, up to the largest that there are: the sums of Python's whole numbers, in float32."""
     load("cpu")
     from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
+    from nblstm.kernels.cpu.jit import named
     from nblstm.kernels.cpu.tiles import Block
 
+    tile = MULTIPLY_INT8[columns]
+    multiply = named(lambda C, rows, A, B: tile(C, rows, A, B), f"int8_tile_{columns}")
     r, pairs, most = np.random.default_rng(K), -(-K // 4) * 2, steps_of(K)
     for rows in (1, 3, 4, 6):
         q = np.zeros((rows, 2 * pairs), np.int16)
@@ -257,9 +260,7 @@ def test_the_tile_gives_the_exact_sums(columns, K):
         packed = np.ascontiguousarray(weight.reshape(columns, pairs, 2).transpose(1, 0, 2))
         y, ones = np.zeros((rows + 1, columns), np.float32), np.ones(columns, np.float32)
         x = Activations(q.reshape(-1), 0, 2 * pairs, np.ones(rows, np.float32), 0)
-        MULTIPLY_INT8[columns](
-            Block(y.reshape(-1), 0, columns), rows, x, Int8Panel(packed.reshape(-1), 0, ones, 0, pairs)
-        )
+        multiply(Block(y.reshape(-1), 0, columns), rows, x, Int8Panel(packed.reshape(-1), 0, ones, 0, pairs))
         expected = [[sum(int(a) * int(b) for a, b in zip(row, w)) for w in weight] for row in q]
         assert np.array_equal(y[:rows], np.array(expected).astype(np.float32)) and not y[rows].any()
 
@@ -269,6 +270,11 @@ def test_compiled_rounding_equals_the_specification(K):
     """Every whole number and every unit, with halves, tiny rows, and rows that are not finite."""
     load("cpu")
     from nblstm.kernels.cpu.int8 import magnitude, padded, round_row
+    from nblstm.kernels.cpu.jit import jit
+
+    @jit
+    def rounded(whole, row, K, steps):
+        return round_row(whole, 0, row, 0, K, magnitude(row, 0, K), steps)
 
     x = np.random.default_rng(K).normal(0, 1, (60, K)).astype(np.float32)
     x[1:9] = np.rint(x[1:9] * 100) / 2  # halves of a step where the largest is a whole number of them
@@ -276,7 +282,7 @@ def test_compiled_rounding_equals_the_specification(K):
     q, units = rounded_activations(x)
     for row, numbers, unit in zip(x, q, units):
         whole = np.full(padded(K) + 1, 99, np.int16)
-        found = round_row(whole, 0, row, 0, K, magnitude(row, 0, K), np.float32(steps_of(K)))
+        found = rounded(whole, row, K, np.float32(steps_of(K)))
         assert np.float32(found).tobytes() == unit.tobytes() or np.isnan([found, unit]).all()
         if np.isfinite(unit):
             assert np.array_equal(whole[:K], numbers) and not whole[K:-1].any() and whole[-1] == 99
@@ -291,6 +297,9 @@ def test_a_rounded_model_writes_the_same_with_kernels_and_without():
     assert [found.text for found in both[0]] == [found.text for found in both[1]]
     for one, other in zip(*both):
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+    clusters = model(hidden_size=40, **KINDS["adaptive"]).quantize()
+    both = [clusters.generate_many("ab", backend=backend, **settings) for backend in ("cpu", "numpy")]
+    assert both[0] == both[1]
     bias = {"a": -3.0, "b": 2.0}
     drawn = [made.generate_many("", logit_bias=bias, backend=backend, **settings) for backend in ("cpu", "numpy")]
     assert drawn[0] == drawn[1]
@@ -435,9 +444,10 @@ def test_other_models_are_not_rounded(command, tmp_path, monkeypatch):
     CLASSIFIER.save("classes.safetensors")
     (tmp_path / "text.txt").write_text("abcd" * 5, "utf-8")
     for name in ("masked", "classes"):
-        assert_refused(command("quantize", f"{name}.safetensors", "-o", "small.safetensors"), 1, name, "another task")
+        asked = command("quantize", f"{name}.safetensors", "-o", "small.safetensors")
+        assert_refused(asked, 2, "only language models that write have int8 weights")
     assert_refused(
-        command("eval", "text.txt", "-m", "masked.safetensors", "--weights", "int8"), 2, "only language models"
+        command("eval", "text.txt", "-m", "masked.safetensors", "--weights", "int8"), 2, "got MaskedLanguageModel"
     )
 
 

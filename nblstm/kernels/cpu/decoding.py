@@ -98,7 +98,7 @@ def decode_work(N, weights, threads):
     return {
         **weights,
         "residual": residual,
-        "net": int8_scratch(weights["net"], weights["sizes"], z, N) if weights["layout"].int8 else (*weights["net"], z),
+        "net": int8_scratch(weights["net"], z, N) if weights["layout"].int8 else (*weights["net"], z),
         "states": np.empty((3 if residual else 2) * L * N * H, dtype),
         "rows": draw_scratch(V, threads),
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from nblstm.kernels.cpu.barrier import barrier, crowded
 from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, Activations, Int8Panel
-from nblstm.kernels.cpu.jit import jit, made_once, named
+from nblstm.kernels.cpu.jit import jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.products import IN_ORDER, panels
 from nblstm.kernels.cpu.recurrent import gate_panels
@@ -53,31 +53,24 @@ class Int8Net(NamedTuple):
     tokens: np.ndarray  # (V, E) int8 flat
     units: np.ndarray  # (V,) float32: what the numbers of a token are in
     steps: np.ndarray  # (3,) float32: `steps_of` E, H and F
+    pairs: np.ndarray  # (3,) int64: of panels that are multiplied with so many numbers
+    widths: np.ndarray  # (2,) int64: room for a row of what a layer or the head reads, and for one of the state
     z: np.ndarray  # as in `decoding`
-    whole: np.ndarray  # int16, of each part (N, Kp) for inputs, and (N, Hp) for the state; a row of whole vectors
+    whole: np.ndarray  # int16, of each part (N, widths[0]) for inputs, and (N, widths[1]) for the state
     of_rows: np.ndarray  # float32, of each part the units of both: (2 N,)
 
 
 int8_layout = made_once(lambda layout: dataclasses.replace(layout, name=f"{layout.name}_int8", int8=True))
 
 
-@jit
-def padded(K):
-    """K rounded up to whole vectors."""
-    return (K + LANES - 1) // LANES * LANES
+def padded(K, multiple=LANES):
+    """K rounded up to whole vectors, or to another multiple."""
+    return -(-K // multiple) * multiple
 
 
-@jit
 def pairs_of(K):
-    """Pairs of a panel of K rows: K is rounded up to two of them."""
-    return (K + DEPTH_MULTIPLE - 1) // DEPTH_MULTIPLE * (DEPTH_MULTIPLE // 2)
-
-
-@jit
-def row_widths(sizes):
-    """Room for a row of whole numbers: (of what a layer or the head reads, of the state)."""
-    _, E, H, _, F, _ = sizes
-    return padded(max(E, max(H, F))), padded(H)
+    """Pairs of a panel of K rows and the zeros behind."""
+    return padded(K, DEPTH_MULTIPLE) // 2
 
 
 # ---------------------------------------------------------------- packing
@@ -108,7 +101,7 @@ def _packed_matrices(net, layout, threads):
         for name, order in zip(("weight_ih", "weight_hh"), orders)
     ]
     matrices.append((net.head_weight.numbers, IN_ORDER, PANEL, V))
-    depths = [int(pairs_of(matrix.shape[1])) for matrix, *_ in matrices]
+    depths = [pairs_of(matrix.shape[1]) for matrix, *_ in matrices]
     sizes = [2 * depth * panels(size, w) * len(order) * w for depth, (_, order, w, size) in zip(depths, matrices)]
     places = np.cumsum([0, *sizes])
     numbers = np.empty(places[-1], np.int8)  # for which NumPy asks for huge pages, unlike np.zeros
@@ -142,34 +135,34 @@ def _packed_floats(net, layout):
 
 def int8_weights(net, layout, threads, kept_bytes):
     """See `decoding.decode_weights`, of `Int8` matrices. kept_bytes: room for projected tokens."""
-    (V, E), F, L, H = net.embedding.shape, net.head_weight.shape[1], len(net.cells), net.cells[0].hidden_size
+    (V, E), (rows, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     layout, S, P = int8_layout(layout), layout.S, panels(H, layout.w)
     numbers, places = _packed_matrices(net, layout, threads)
     floats, offsets = _packed_floats(net, layout)
     kept, nothing = min(V, kept_bytes // (P * S * 4)), np.empty(0, np.float32)
-    steps = np.array([steps_of(K) for K in (E, H, F)], np.float32)
+    steps, pairs = np.array([steps_of(K) for K in (E, H, F)], np.float32), np.array([pairs_of(K) for K in (E, H, F)])
     embedding = values(net.embedding).reshape(-1) if net.residual else nothing
+    widths = np.array([padded(max(E, H, F)), padded(H)])
     whole, of_rows = np.empty((threads, padded(E)), np.int16), np.empty((threads, 1), np.float32)
     packed = Int8Net(
         numbers, places, embedding, np.empty(P * kept * S, np.float32), floats, offsets,
-        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, nothing[None], whole, of_rows,
+        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, pairs, widths, nothing[None], whole,
+        of_rows,
     )  # fmt: skip
     parallel_for(threads, _projection(layout), kept, packed, kept, E, H)
-    return {"layout": layout, "sizes": (L, E, H, V, F, net.residual), "net": packed}
+    return {"layout": layout, "sizes": (L, E, H, rows, F, net.residual), "net": packed}
 
 
-def int8_scratch(packed, sizes, z, N):
+def int8_scratch(packed, z, N):
     """The net with room for up to N texts. z: as in `decoding`."""
-    threads, room = len(z), N * sum(row_widths(sizes))
-    return packed._replace(
-        z=z, whole=np.empty((threads, room), np.int16), of_rows=np.empty((threads, 2 * N), np.float32)
-    )
+    whole = np.empty((len(z), N * int(packed.widths.sum())), np.int16)
+    return packed._replace(z=z, whole=whole, of_rows=np.empty((len(z), 2 * N), np.float32))
 
 
 # ---------------------------------------------------------------- rounding
 
 
-@jit
+@shared
 def magnitude(x, place, K):
     """The largest of |x[place : place + K]|, NaN where one is not finite."""
     most = like(load_part(x, place, min(LANES, K), 0), 0)
@@ -180,7 +173,7 @@ def magnitude(x, place, K):
     return lane_max(most) + lane_sum(lost)
 
 
-@jit
+@shared
 def round_row(whole, at, x, place, K, most, steps):
     """whole[at:] = x[place : place + K] in steps of which `most` has `steps`, zeros behind up to a whole vector; the step."""
     seen = most > LEAST
@@ -190,14 +183,14 @@ def round_row(whole, at, x, place, K, most, steps):
     return most / steps if not most <= LEAST else most * 0
 
 
-@jit
+@shared
 def _widen_token(whole, at, net, token, E):
     """whole[at:] = the numbers of a token's vector, zeros behind; returns their unit."""
     flat = whole.reshape(-1)
     for k in range(E):
         flat[at + k] = net.tokens[token * E + k]
-    for k in range(at + E, at + padded(E)):
-        flat[k] = 0
+    for k in range(E, 2 * net.pairs[0]):
+        flat[at + k] = 0
     return net.units[token]
 
 
@@ -211,7 +204,7 @@ def _projection(layout):
     def project(net, kept, E, H, share):
         """table[p, token] = W x + b of the tokens start ... stop"""
         part, start, stop, _, _ = share
-        P, pairs, bias, scales = -(-H // w), pairs_of(E), net.offsets[0], net.offsets[1]
+        P, pairs, bias, scales = -(-H // w), net.pairs[0], net.offsets[0], net.offsets[1]
         at, units = part * net.whole.shape[1], net.of_rows.reshape(-1)
         for token in range(start, stop):
             units[part] = _widen_token(net.whole, at, net, token, E)
@@ -229,12 +222,12 @@ def _projection(layout):
 # ---------------------------------------------------------------- reading
 
 
-@jit
+@shared
 def _round_inputs(state, outputs, layer, reading, reader, kept, share):
     """The inputs of a layer and its state, of the part's texts, as whole numbers: see `Int8Net.whole`."""
     (_, E, H, _, _, _), net, n0 = reader.sizes, reader.net, share.start
     (tokens, t0, stride), rows, units = reading, share.stop - share.start, net.of_rows.reshape(-1)
-    width, Hp = row_widths(reader.sizes)
+    width, Hp = net.widths[0], net.widths[1]
     at, first, N = share.part * net.whole.shape[1], share.part * net.of_rows.shape[1], reader.N
     for r in range(rows):
         row = (layer * N + n0 + r) * H
@@ -253,12 +246,12 @@ def _round_inputs(state, outputs, layer, reading, reader, kept, share):
         )
 
 
-@jit
+@shared
 def _read_int8_head(logits, state, outputs, reader, v0, v1, share):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y (N, H) at state.h[outputs:], c the last layer's memory."""
     (L, _, H, V, F, _), net, n0, N = reader.sizes, reader.net, share.start, reader.N
     rows, scratch, units = share.stop - n0, share.part * net.z.shape[1], net.of_rows.reshape(-1)
-    (width, _), pairs = row_widths(reader.sizes), pairs_of(F)
+    width, pairs = net.widths[0], net.pairs[2]
     at, first, c = share.part * net.whole.shape[1], share.part * net.of_rows.shape[1], (L - 1) * N * H
     for r in range(rows):
         y, memory = outputs + (n0 + r) * H, c + (n0 + r) * H
@@ -295,21 +288,21 @@ def int8_token_reader(layout, add_inputs):
 
     def read_token(logits, state, reading, reader, share, round_):
         """Read a token of each text: see `decoding.token_reader`."""
-        (L, E, H, V, _, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
+        (L, _, H, V, _, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
         (states, _, after, memory), (tokens, t0, stride), net = state, reading, reader.net
         P, PV = -(-H // w), -(-V // PANEL)
         kept = net.table.size // (P * S)
         p0, p1 = units_of(P, share)
         v0, v1 = units_of(PV, share)
         rows, scratch, outputs = share.stop - n0, part * net.z.shape[1], 2 * L * N * H if residual else after
-        width, Hp = row_widths(reader.sizes)
-        at, first, pairs_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], pairs_of(H)
+        width, Hp = net.widths[0], net.widths[1]
+        at, first, pairs_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], net.pairs[1]
         h = Activations(net.whole, at + N * width, Hp, net.of_rows, first + N)
         for layer in range(L):
             _round_inputs(state, outputs, layer, reading, reader, kept, share)
             bias, scales_ih, scales_hh = net.offsets[3 * layer], net.offsets[3 * layer + 1], net.offsets[3 * layer + 2]
             weight_ih, weight_hh = net.places[2 * layer], net.places[2 * layer + 1]
-            pairs_ih = pairs_of(E if layer == 0 else H)
+            pairs_ih = net.pairs[0 if layer == 0 else 1]
             for p in range(p0, p1):
                 W = Int8Panel(
                     net.numbers,

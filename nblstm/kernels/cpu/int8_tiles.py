@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import NO_TILES, named
+from nblstm.kernels.cpu.jit import NO_TILES, named, shared
 from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, features, unpacked
 from nblstm.kernels.cpu.vectors import pointer, splat
 
@@ -200,7 +200,7 @@ def _multiply(columns):
     def multiply_int8(C, rows, A, B):
         band(C, rows, A, B)
 
-    return named(multiply_int8, f"multiply_int8_{columns}")
+    return named(multiply_int8, f"multiply_int8_{columns}", shared)
 
 
 MULTIPLY_INT8 = {
