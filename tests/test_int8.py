@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support import golden
 from support.borders import CLASSIFIER, MASKED, VOCABULARY, make_model
 from support.cases import each, pairs
 from support.commands import assert_refused
@@ -23,7 +24,7 @@ MASKED_MODEL = nblstm.MaskedLanguageModel(MASKED, VOCABULARY, initial(MASKED, 0)
 KINDS = {  # settings of models whose weights are rounded
     "lstm": {}, "gru": {"cell": "gru", "tie": True}, "rnn": {"cell": "rnn", "residual": True},
     "update-lstm": {"cell": "update-lstm", "head": "cell"}, "mingru": {"cell": "mingru", "learned_state": True},
-    "mogrifier": {"cell": "mogrifier-lstm"}, "adaptive": {"head": "adaptive", "cutoffs": "4,8"}, "options": {"peepholes": True, "layer_norm": True, "proj_size": 3},
+    "mogrifier": {"cell": "mogrifier-lstm"}, "options": {"peepholes": True, "layer_norm": True, "proj_size": 3},
 }  # fmt: skip
 
 
@@ -297,12 +298,19 @@ def test_a_rounded_model_writes_the_same_with_kernels_and_without():
     assert [found.text for found in both[0]] == [found.text for found in both[1]]
     for one, other in zip(*both):
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
-    clusters = model(hidden_size=40, **KINDS["adaptive"]).quantize()
-    both = [clusters.generate_many("ab", backend=backend, **settings) for backend in ("cpu", "numpy")]
-    assert both[0] == both[1]
     bias = {"a": -3.0, "b": 2.0}
     drawn = [made.generate_many("", logit_bias=bias, backend=backend, **settings) for backend in ("cpu", "numpy")]
     assert drawn[0] == drawn[1]
+
+
+def test_an_adaptive_head_is_rounded_too(tmp_path):
+    """Its shortlist, clusters and projections; it is stored, and writes the same with kernels and without."""
+    made = nblstm.load(golden.DATA / "adaptive.safetensors").quantize()
+    assert {"head.head.weight", "head.tail.0.0.weight", "head.tail.0.1.weight"} <= {*matrix_names(made.config)}
+    made.save(tmp_path / "small.safetensors")
+    assert nblstm.load(tmp_path / "small.safetensors").parameters.tobytes() == made.parameters.tobytes()
+    texts = [made.generate_many("So", n=12, num_samples=4, seed=2, backend=backend) for backend in ("cpu", "numpy")]
+    assert texts[0] == texts[1]
 
 
 # ---------------------------------------------------------------- hostile files
