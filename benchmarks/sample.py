@@ -4,7 +4,9 @@
 
 All get the same weights and must give the same logits; all draw from the same distribution. The peers draw with
 NumPy's cumulative sum on their own memory, which is cheaper than torch.multinomial. PyTorch and ONNX Runtime run on
-one thread or on all, whichever a short trial finds faster, so the peers are at their best.
+one thread or on all, whichever a short trial finds faster, so the peers are at their best. "nblstm int8" has the
+weights rounded as `nblstm quantize` rounds them, and gives the logits of those; "ONNX int8" is what
+onnxruntime.quantization makes of the graph, whose logits are not looked at.
 
 The bandwidth share compares our time with the time it takes just to read the weights that a token needs, from an
 array of that size and on the same threads. Word models draw from a Zipf distribution, as text does.
@@ -13,6 +15,7 @@ array of that size and on the same threads. Word models draw from a Zipf distrib
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -26,6 +29,7 @@ from nblstm.config import SampleConfig
 from nblstm.generation.sampler import generate
 from nblstm.kernels import Filters
 from nblstm.kernels.reference.drawing import draw as specified_draw
+from nblstm.nn.int8 import round_parameters
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial, views
 from nblstm.nn.state import State
@@ -38,6 +42,7 @@ MODELS = {
     "2x650": LanguageConfig(10_000, hidden_size=650),
 }
 TOLERANCE = 1e-4
+INT8, INT8_TOLERANCE = "nblstm int8", 1e-3  # activations are rounded, too
 CHECKED_TOKENS = 20
 ENDLESS = 10**9
 TRIAL_TOKENS = 20
@@ -82,8 +87,10 @@ class Loop:
 class Ours:
     """The package's own generator, which makes the first token here and then more and more in a call."""
 
-    def __init__(self, shape: LanguageConfig, parameters: np.ndarray, N: int, backend: str, threads: int) -> None:
-        self.network = Network(shape, parameters, backend, threads)
+    def __init__(
+        self, shape: LanguageConfig, parameters: np.ndarray, N: int, backend: str, threads: int, int8: bool = False
+    ) -> None:
+        self.network = Network(shape, parameters, backend, threads, constant=True, int8=int8)
         decode, state = self.network.decoder(N), State.zeros(shape, N)
         self.read = lambda tokens: decode(tokens, state)
         config = SampleConfig(n=ENDLESS, num_samples=N)
@@ -156,13 +163,15 @@ def torch_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, cells: b
     return read_with_cells if cells else read_with_lstm
 
 
-def onnx_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int):
+def onnx_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int, int8: bool = False):
     """ONNX Runtime on Gather, one LSTM node a layer, MatMul; inputs and outputs are bound once, states in turns."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     model = onnx_model(shape, parameters, N)
+    if int8:
+        model = onnx_int8(model)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     value = onnxruntime.OrtValue.ortvalue_from_numpy
     size = (1, N, shape.hidden_size)
@@ -188,6 +197,21 @@ def onnx_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: 
         return logits_value.numpy()
 
     return read
+
+
+def onnx_int8(model: bytes) -> bytes:
+    """The graph with its weights as int8, a scale for each column, and activations that are rounded as they come."""
+    import logging
+
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.disable(logging.WARNING)  # it asks for a step before, which such a graph does not need
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/int8.onnx"
+        quantize_dynamic(onnx.load_from_string(model), path, per_channel=True, weight_type=QuantType.QInt8)
+        with open(path, "rb") as file:
+            return file.read()
 
 
 def onnx_model(shape: LanguageConfig, parameters: np.ndarray, N: int) -> bytes:
@@ -226,13 +250,15 @@ def onnx_model(shape: LanguageConfig, parameters: np.ndarray, N: int) -> bytes:
 # ---------------------------------------------------------------- checking
 
 
-def check(name: str, fields: dict[str, list], reference: Callable, shape: LanguageConfig, N: int) -> float:
+def check(
+    name: str, fields: dict[str, list], reference: Callable, shape: LanguageConfig, N: int, tolerance: float = TOLERANCE
+) -> float:
     """All, still at the zero state, give the logits of the reference along the same tokens, or the program ends."""
     tokens = np.random.default_rng(2).integers(0, shape.vocab_size, (CHECKED_TOKENS, N))
     expected = np.stack([reference(row).copy() for row in tokens])
     return max(
         common.require_close(f"{name}: logits of {who}", np.stack([c.read(row).copy() for row in tokens]), expected,
-                             TOLERANCE)
+                             tolerance)
         for who, contestants in fields.items()
         for c in contestants
     )  # fmt: skip
@@ -259,12 +285,14 @@ def field(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int, p
     fields: dict[str, list] = {
         f"nblstm {backend}": [Ours(shape, parameters, N, backend, threads)] for backend in ("cpu", "numpy")
     }
+    fields[INT8] = [Ours(shape, round_parameters(shape, parameters), N, "cpu", threads, int8=True)]
     numbers = sorted({1, threads})
     if "torch" in peers:
         fields["LSTMCell"] = [Loop(torch_reader(shape, parameters, N, True, t), N) for t in numbers]
         fields["torch LSTM"] = [Loop(torch_reader(shape, parameters, N, False, t), N) for t in numbers]
     if "onnx" in peers:
         fields["ONNX"] = [Loop(onnx_reader(shape, parameters, N, t), N) for t in numbers]
+        fields["ONNX int8"] = [Loop(onnx_reader(shape, parameters, N, t, int8=True), N) for t in numbers]
     if "numpy" in peers:
         fields["plain numpy"] = [Loop(numpy_reader(shape, parameters, N), N)]
     return fields
@@ -285,7 +313,10 @@ def measure(name: str, shape: LanguageConfig, N: int, args, peers: list[str]) ->
     started = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
     setup = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
     fields = field(shape, parameters, N, args.threads, peers)
-    error = check(name, fields, numpy_reader(shape, parameters, N), shape, N)
+    exact = {who: each for who, each in fields.items() if "int8" not in who}
+    error = check(name, exact, numpy_reader(shape, parameters, N), shape, N)
+    rounded = numpy_reader(shape, round_parameters(shape, parameters), N)
+    check(name, {INT8: fields[INT8]}, rounded, shape, N, INT8_TOLERANCE)
     contestants = {who: quickest(candidates) for who, candidates in fields.items()}
     size = limits.decoding_bytes(shape)
     read, read_bytes = limits.read_contestant(size, args.threads)
@@ -299,6 +330,7 @@ def measure(name: str, shape: LanguageConfig, N: int, args, peers: list[str]) ->
         "setup_seconds": setup, "weight_bytes": size, "read_gigabytes_per_second": size / common.median(reading) / 1e9,
         "ratios": {who: common.ratios(seconds, times["nblstm cpu"]) for who, seconds in times.items()
                    if not who.startswith("nblstm")},
+        "int8_ratios": {who: common.ratios(seconds, times[INT8]) for who, seconds in times.items() if who != INT8},
         "share_of_bandwidth": common.median(common.ratios(reading, times["nblstm cpu"])),
     }  # fmt: skip
 
@@ -326,6 +358,11 @@ def ratios_of(row: dict[str, Any]) -> dict[str, str]:
         cells |= {"fastest framework": peer, "it / nblstm": common.spread(row["ratios"][peer], digits=2)}
     if "plain numpy" in row["ratios"]:
         cells["plain numpy / nblstm"] = common.spread(row["ratios"]["plain numpy"], digits=2)
+    gains = {who: gain for who, gain in row["int8_ratios"].items() if who != "nblstm numpy"}
+    cells["nblstm / its int8"] = common.spread(gains.pop("nblstm cpu"), digits=2)
+    if gains:
+        best = min(gains, key=lambda who: common.median(gains[who]))
+        cells["fastest peer / int8"] = f"{best} {common.spread(gains[best], digits=2)}"
     return cells | {
         "weights MB": f"{row['weight_bytes'] / 1e6:.2f}", "read GB/s": f"{row['read_gigabytes_per_second']:.0f}",
         "share": f"{row['share_of_bandwidth']:.0%}" if row["texts"] == 1 else "-",

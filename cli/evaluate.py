@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
 from nblstm.cli.measured import measured, refuse
-from nblstm.cli.models import texts_and_models, trained_model
+from nblstm.cli.models import rounded, texts_and_models, trained_model
 from nblstm.cli.names import Command
 from nblstm.cli.options import (
     FILE,
@@ -21,6 +21,7 @@ from nblstm.cli.options import (
     run_setting,
     scoring_options,
     setting,
+    weights_option,
 )
 from nblstm.cli.shown import say
 
@@ -72,6 +73,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 @click.option("--target", "targets", multiple=True, metavar="FILE", type=FILE, help=TARGET)
 @setting(TranslateConfig, "beam", "Of a translator: hypotheses kept at every step.")
 @setting(TranslateConfig, "length_penalty", "And what it has against short translations.")
+@weights_option
 @adapt_options
 @scoring_options
 @json_option
@@ -82,6 +84,7 @@ def command(
     kind: str | None,
     streams: int,
     windows: int | None,
+    weights: str | None,
     adapt: dict[str, Any] | None,
     json: bool,
     targets: Sequence[str],
@@ -96,7 +99,7 @@ def command(
     """
     files, models = texts_and_models(files, models)
     models = models or [MODEL]
-    loaded = [trained_model(model) for model in models]
+    loaded = [rounded(trained_model(model), weights) for model in models]
     columns, decoding = (given({each: how.pop(each) for each in names}) for names in (COLUMNS, DECODING))
     if any(run_of_model(model).MEASURES for model in loaded):
         others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}

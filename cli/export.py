@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 from nblstm.cli.options import ENCODING, MODEL
 from nblstm.cli.shown import say
@@ -37,41 +34,14 @@ def command(
     nblstm export model.safetensors -o model.h
     cc -O3 -march=native -DNBLSTM_MAIN -x c model.h -o model && ./model -n 100
     """
+    from nblstm.cli.rounding import measure_on, say_cost, size
+
     from nblstm.exporting.files import export
-    from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.registry import load
-    from nblstm.tasks.tagging.model import Tagger
 
     loaded = load(model)
-    measure = None if check is None else _measure(loaded, check, encoding)
+    measure = None if check is None else measure_on(loaded, check, encoding)
     made = export(loaded, output, format=format, weights=weights, name=name)
-    say(f"saved       {output} ({_size(made.file_bytes)}): {made.weights}, {_size(made.weight_bytes)} of weights")
+    say(f"saved       {output} ({size(made.file_bytes)}): {made.weights}, {size(made.weight_bytes)} of weights")
     if measure is not None:
-        before, after = (measure(each) for each in (loaded, made.model))
-        what, unit = {TextClassifier: ("accuracy", ""), Tagger: ("F1", "")}.get(
-            type(loaded), ("loss", " nats per token")
-        )
-        say(f"{what:<9}   {before:.4f}{unit} before, {after:.4f} after")
-
-
-def _measure(model: Any, path: str, encoding: str) -> Callable[[Any], float]:
-    """What says how good a model of this kind is on a file, which is read here."""
-    from nblstm.tasks.classification.model import TextClassifier
-    from nblstm.tasks.classification.reading import read_labelled
-    from nblstm.tasks.tagging.model import Tagger
-    from nblstm.tasks.tagging.reading import read_tagged
-    from nblstm.text.reading import read_text
-
-    if isinstance(model, Tagger):
-        sentences, tags = read_tagged(path, encoding=encoding)
-        return lambda each: each.score(sentences, tags)
-    if isinstance(model, TextClassifier):
-        texts, names = read_labelled(path, encoding=encoding)
-        known = dict(zip(model.config.labels, model.config.classes))
-        return lambda each: each.score(texts, [known.get(name, name) for name in names])
-    text = "".join(read_text((path,), encoding))
-    return lambda each: each.score(text).loss
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+        say_cost(measure, loaded, made.model)

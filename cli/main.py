@@ -31,6 +31,7 @@ COMMANDS = {  # name -> module
     "report": "report",
     "plot": "plot",
     "info": "info",
+    "quantize": "quantize",
     "export": "export",
     "import": "import_",
     "serve": "serve",

@@ -23,6 +23,17 @@ def trained_model(path: str) -> Any:
     return load(path, list(RUNS))
 
 
+def rounded(model: Any, weights: str | None) -> Any:
+    """Return a model with weights of a kind, None: as they are. ConfigError for one that has no others."""
+    if weights is None:
+        return model
+    if not model.config.may_be_int8:
+        raise ConfigError(
+            f"only language models that write have int8 weights, got {type(model).__name__}; use it as it is."
+        )
+    return model.quantize()
+
+
 def writer(path: str) -> Any:
     """Read a model that can write. ConfigError for one that reads both ways."""
     from nblstm.nn.decoder import check_writes

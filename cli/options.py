@@ -205,6 +205,12 @@ def scoring_options(command: Any) -> Any:
     return command
 
 
+def weights_option(command: Any) -> Any:
+    """Add --weights: what a language model's weights are rounded to once they are read; None leaves them."""
+    text = "Round a language model's weights first, in memory; nblstm quantize keeps them so."
+    return click.option("--weights", type=click.Choice(("int8",)), help=text)(command)
+
+
 def adapt_options(command: Any) -> Any:
     """Add the options of learning while reading; the command gets them as `adapt`, None without --adapt."""
 

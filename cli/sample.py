@@ -11,9 +11,9 @@ from typing import Any
 import click
 from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.escapes import escape_option, unescaped
-from nblstm.cli.models import writer
+from nblstm.cli.models import rounded, writer
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, LOGIT_BIAS, TEMPERATURES, echo_json, given, model_option, setting
+from nblstm.cli.options import FILE, LOGIT_BIAS, TEMPERATURES, echo_json, given, model_option, setting, weights_option
 from nblstm.cli.outputs import check_folder
 from nblstm.cli.shown import echo, safe_text, say
 
@@ -67,11 +67,13 @@ from nblstm.errors import ConfigError, NblstmError
     "--json", "json", is_flag=True, help="Print a JSON object for each text: text, log_probability, tokens, seed."
 )
 @setting(SampleConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
+@weights_option
 @beam_options
 def command(
     model: str, prompt: str | None, prompt_file: str | None, context: str | None, echo: bool | None,
     escape: bool, state: str | None, save_state: str | None, stop: tuple[str, ...], until_end: bool,
-    logit_bias: tuple[dict[str, float], ...], novel: tuple[str, ...], output: str | None, json: bool, **settings: Any,
+    logit_bias: tuple[dict[str, float], ...], novel: tuple[str, ...], output: str | None, json: bool,
+    weights: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Let a model write. Text goes to stdout as it is made, the prompt first.
 
@@ -91,7 +93,7 @@ def command(
     config = configs[0]
     _check(config, prompt, prompt_file, save_state, novel, output, json, several=len(configs) > 1)
     text = _read((prompt_file,)) if prompt_file is not None else checked(prompt or "")
-    loaded = writer(model)
+    loaded = rounded(writer(model), weights)
     read = text if context is None else _in_context(loaded, context, text, state, novel)
     warn_of_unknown(loaded, read)
     shown = text if (config.n > 0 if echo is None else echo) else ""

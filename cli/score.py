@@ -22,9 +22,18 @@ from nblstm.cli.figures import (
     protocol,
     row,
 )
-from nblstm.cli.models import text_model, texts_and_models
+from nblstm.cli.models import rounded, text_model, texts_and_models
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, MODEL, adapt_options, echo_json, json_option, model_flag, scoring_options
+from nblstm.cli.options import (
+    FILE,
+    MODEL,
+    adapt_options,
+    echo_json,
+    json_option,
+    model_flag,
+    scoring_options,
+    weights_option,
+)
 from nblstm.cli.shown import say
 
 from nblstm.errors import ConfigError, TextError
@@ -52,6 +61,7 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 @click.option(
     "--rank-by", type=click.Choice(list(RANKS)), help="The figure to rank by.  [default: loss (nats per token)]"
 )
+@weights_option
 @adapt_options
 @scoring_options
 @json_option
@@ -63,6 +73,7 @@ def command(
     per_token: bool,
     rank: bool,
     rank_by: str | None,
+    weights: str | None,
     adapt: dict[str, Any] | None,
     json: bool,
     **how: Any,
@@ -83,7 +94,7 @@ def command(
     rank = rank or rank_by is not None
     if rank and per_token:
         raise ConfigError("--rank sorts texts and --per-token lists tokens; give one of them.")
-    loaded = text_model(models[0] if models else MODEL)
+    loaded = rounded(text_model(models[0] if models else MODEL), weights)
     names = [*files, *["--text"] * len(texts)]
     files = texts_in(files, "*", loaded.vocabulary.level, lambda message: say(message, err=True))
     files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]

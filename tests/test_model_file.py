@@ -88,8 +88,8 @@ def test_what_the_file_says(path, document):
 
 def test_a_newer_format(path, document):
     """A file of a later version asks for an upgrade."""
-    rewrite(path, {**document, "format_version": 2})
-    with pytest.raises(ModelFileError, match=r"was written by a newer nblstm \(format 2\); upgrade nblstm"):
+    rewrite(path, {**document, "format_version": 3})
+    with pytest.raises(ModelFileError, match=r"was written by a newer nblstm \(format 3\); upgrade nblstm"):
         load(path)
 
 

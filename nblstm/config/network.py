@@ -32,6 +32,7 @@ class NetworkConfig(Config):
     KEY: ClassVar[str]  # of a model file's metadata under which it stands
     has_vocabulary: ClassVar[bool] = True  # stands beside it in the file
     may_adapt: ClassVar[bool] = False  # the file may hold gradient statistics, to learn while reading
+    may_be_int8: ClassVar[bool] = False  # the file may hold matrices as small integers
     dtype: str  # of parameters and activations
     num_outputs: int  # V: how many numbers the head makes
     tied: ClassVar[dict[str, str]] = {}  # name of a parameter that is another one -> that one

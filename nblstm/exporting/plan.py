@@ -22,6 +22,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile
+from nblstm.nn.int8 import round_rows
 from nblstm.nn.parameters import cell_views, flatten, views
 from nblstm.nn.spelling import PREFIX, below
 from nblstm.tasks.classification.model import TextClassifier
@@ -290,8 +291,7 @@ def _bfloat16(x: np.ndarray) -> Packed:
 
 
 def _int8(x: np.ndarray) -> Packed:
-    scales = np.abs(x).max(axis=1) / np.float32(127)
-    numbers = np.clip(np.rint(x / np.where(scales > 0, scales, 1)[:, None]), -127, 127).astype(np.int8)
+    numbers, scales = round_rows(x)
     return numbers * scales[:, None], numbers, scales
 
 

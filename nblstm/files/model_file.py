@@ -13,7 +13,9 @@ under the key that the config's KEY is, "nblstm" for language models:
 
     {"format_version": 1, "config": its fields, "vocabulary": Vocabulary, "training": facts about how it was made}
 
-and further vocabularies under the names that `NetworkConfig.more_vocabularies` has; or, in a checkpoint, under
+and further vocabularies under the names that `NetworkConfig.more_vocabularies` has. A language model may have small
+integers for its matrices: then its document says "weights": "int8" and format_version 2, every weight is an int8 tensor,
+and beside it stand the scales of its rows, embedding.weight_scale (V,) float32 (`nblstm.nn.int8`). Or, in a checkpoint, under
 "nblstm_checkpoint": {"format_version": 1, "facts": what the trainer needs}. Which tensors
 and facts a checkpoint has is the trainer's business. A state has the tensors h and c (L, 1, H), top (1, F), and
 under "nblstm_state": {"format_version": 1, "fingerprint": that of the model it belongs to}. Beside the document stands
@@ -38,10 +40,12 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
 from nblstm.files.digest import with_digest, without_digest
 from nblstm.files.safetensors import Entry, Header, Path
+from nblstm.nn.int8 import pack_tensors, packed_shapes, unpack_tensors
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read
+FLOATS, SMALL_INTEGERS = 1, 2  # the oldest that holds a file: so older readers refuse only what they cannot read
 MAX_BRACKETS, MAX_COMMAS = 1000, 100_000  # of a document, outside of strings; a vocabulary has a comma for each token
 BYTES_PER_COMMA = 8  # of tensors, at least, where there are more: every token has a row of the head
 STATISTICS = "statistics."
@@ -69,6 +73,7 @@ class ModelFile:
     training: dict[str, Any]  # how it was made: validation loss, steps, corpus, ...; may be empty
     more: dict[str, Vocabulary] = field(default_factory=dict)  # what config.more_vocabularies names
     statistics: dict[str, np.ndarray] = field(default_factory=dict)  # like the weights, not negative; empty: none
+    int8: bool = False  # the matrices are rounded, see `nblstm.nn.int8`, and stored as small integers
 
     @classmethod
     def of(
@@ -89,11 +94,14 @@ def save_model(path: Path, file: ModelFile) -> None:
     config, vocabulary = file.config, file.vocabulary
     _check_parts(config, vocabulary, file.more, path)
     kept = {STATISTICS + name: array for name, array in file.statistics.items()}
-    _check_arrays(config, file.weights, file.extras, kept, path)
-    tensors = {**file.weights, **file.extras, **kept}
+    weights = pack_tensors(config, file.weights) if file.int8 else file.weights
+    _check_arrays(config, weights, file.extras, kept, path, file.int8)
+    tensors = {**weights, **file.extras, **kept}
     _check_finite(tensors, path)
     words = {name: each.to_dict() for name, each in {"vocabulary": vocabulary, **file.more}.items() if each is not None}
     document = {"config": config.to_dict(), **words, "training": dict(file.training)}
+    if file.int8:
+        return _save(path, config.KEY, tensors, {"weights": "int8", **document}, SMALL_INTEGERS)
     _save(path, config.KEY, tensors, document)
 
 
@@ -110,14 +118,45 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
         more = {name: _vocabulary(document, name, path) for name in config.more_vocabularies}
         training = _object(document.get("training", {}), "training", path)
         _check_parts(config, vocabulary, more, path)
-        _check_arrays(config, *_sorted(config, entries), path)
-        return ModelFile(config, vocabulary, {}, {}, training, more)
+        int8 = _is_int8(document, config, path)
+        _check_arrays(config, *_sorted(config, entries), path, int8)
+        return ModelFile(config, vocabulary, {}, {}, training, more, int8=int8)
 
     tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
     _check_finite(tensors, path)
     weights, extras, kept = _sorted(file.config, tensors)
+    if file.int8:
+        weights = _unpacked(file.config, weights, path)
     statistics = {name.removeprefix(STATISTICS): array for name, array in kept.items()}
     return dataclasses.replace(file, weights=weights, extras=extras, statistics=statistics)
+
+
+def _is_int8(document: Mapping[str, Any], config: NetworkConfig, path: Path) -> bool:
+    """Tell whether a document says that matrices are small integers. ModelFileError for anything else that it says."""
+    if "weights" not in document:
+        return False
+    if document["weights"] != "int8":
+        raise ModelFileError(f"{path}: its weights must be int8 where they are named, got {said(document['weights'])}.")
+    if not config.may_be_int8 or config.dtype != "float32":
+        raise ModelFileError(f"{path}: only language models in float32 have int8 weights, and this is another.")
+    return True
+
+
+def _unpacked(config: NetworkConfig, tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Return the weights that small integers and scales make. ModelFileError unless they are as `pack_tensors` makes them."""
+    try:
+        with np.errstate(over="ignore"):
+            weights = unpack_tensors(config, tensors)
+    except MemoryError:
+        raise ModelFileError(f"{path} needs more memory than is free; close other programs.") from None
+    _check_finite(weights, path)
+    for name, tensor in pack_tensors(config, weights).items():
+        if tensor.tobytes() != tensors[name].tobytes():
+            raise ModelFileError(
+                f"{path}: tensor {name!r} is not rounded as int8 weights are, so it stands for nothing exactly; quantize "
+                "the model again."
+            )
+    return weights
 
 
 def _sorted(config: NetworkConfig, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -129,19 +168,23 @@ def _sorted(config: NetworkConfig, tensors: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _check_arrays(
-    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], kept: Mapping[str, Any], path: Path
-) -> None:
+    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], kept: Mapping[str, Any], path: Path,
+    int8: bool = False,
+) -> None:  # fmt: skip
     """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config.
 
-    kept: the statistics, as they are named in a file; may be empty.
+    kept: the statistics, as they are named in a file; may be empty. int8: whether matrices are small integers.
     """
-    check_tensors(weights, config.shapes, path)
+    packed = packed_shapes(config) if int8 else {name: (shape, config.dtype) for name, shape in config.shapes.items()}
+    check_tensors(weights, {name: shape for name, (shape, _) in packed.items()}, path)
     check_tensors(extras, config.extra_shapes, path)
     if kept:
         check_tensors(kept, {STATISTICS + name: shape for name, shape in config.shapes.items()}, path)
-    for arrays, dtype in ((weights, config.dtype), (kept, config.dtype), (extras, "float64")):
+    dtypes = {name: dtype for name, (_, dtype) in packed.items()}
+    dtypes |= dict.fromkeys(kept, config.dtype) | dict.fromkeys(extras, "float64")
+    for arrays in (weights, kept, extras):
         for name, array in arrays.items():
-            if array.dtype != dtype:
+            if array.dtype != (dtype := dtypes[name]):
                 raise ModelFileError(f"{path}: tensor {name!r:.80} must be {dtype} by the config, got {array.dtype}.")
 
 
@@ -227,11 +270,13 @@ def check_same_kind(path: Path, key: str) -> None:
         raise ModelFileError(f"{path} is a {old}; a {new} does not replace it, choose another name.")
 
 
-def _save(path: Path, key: str, tensors: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
+def _save(
+    path: Path, key: str, tensors: Mapping[str, np.ndarray], document: dict[str, Any], version: int = FLOATS
+) -> None:
     """Write tensors and, under the metadata key, the document and its format version; the digest of both."""
     check_same_kind(path, key)
     try:
-        text = json.dumps({"format_version": FORMAT_VERSION, **document}, separators=(",", ":"), allow_nan=False)
+        text = json.dumps({"format_version": version, **document}, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"cannot write {path}: what it should say is not JSON: {error}.") from None
     if not _is_modest(text, sum(tensor.nbytes for tensor in tensors.values())):

@@ -60,7 +60,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,15 +109,30 @@ class AdamSettings(NamedTuple):
     decoupled: float  # the decay of AdamW
 
 
-class DecoderWeights(NamedTuple):
-    """The weights of a network that reads in one direction, as `decode_work` takes them."""
+class Int8(NamedTuple):
+    """A matrix of small integers: row r is scales[r] * numbers[r]."""
 
-    embedding: np.ndarray  # (V, E)
+    numbers: np.ndarray  # (R, K) int8, -127 ... 127
+    scales: np.ndarray  # (R,) float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(R, K)."""
+        return self.numbers.shape
+
+
+class DecoderWeights(NamedTuple):
+    """The weights of a network that reads in one direction, as `decode_weights` takes them.
+
+    All matrices are arrays; or all are `Int8`, of cells that the CPU kernels compute. See `reference.int8`.
+    """
+
+    embedding: Any  # (V, E)
     cells: list[Cell]  # of every layer
-    layers: list[dict[str, np.ndarray]]  # the weights of every layer, by the names of Cell.shapes
+    layers: list[dict[str, Any]]  # the weights of every layer, by the names of Cell.shapes
     residual: bool  # a layer's input is added to its output where their sizes match
     with_memory: bool  # the head sees the last layer's c beside its output
-    head_weight: np.ndarray  # (V, F); of an adaptive head its first layer's, with fewer rows
+    head_weight: Any  # (V, F); of an adaptive head its first layer's, with fewer rows
     head_bias: np.ndarray  # (V,)
 
 

@@ -13,6 +13,7 @@ from nblstm.config import StackConfig
 from nblstm.config.checks import MAX_SIZE
 from nblstm.errors import ConfigError
 from nblstm.kernels import Beam, DecoderState, DecoderWeights, Filters, History, Hypotheses
+from nblstm.nn.int8 import in_int8
 from nblstm.nn.state import State
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperat
         network.weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         head, head_bias,
     )  # fmt: skip
+    if network.int8 and c.cells[0].compiled:
+        net = in_int8(net)
     with checks.quiet():
         return network.kernels.decode_weights(net, network.threads)
 

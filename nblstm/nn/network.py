@@ -75,7 +75,8 @@ class Network:
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
     backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
     as float16, sums and gradients stay float32. threads: 0 means every core. parts: what it is made of. constant: the
-    parameters will never change, so what is derived from them is kept.
+    parameters will never change, so what is derived from them is kept. int8: the matrices are rounded (`nblstm.nn.int8`), and
+    decoders multiply with small integers where there are kernels for it.
 
     While nobody changes the parameters, any number of the caller's threads may read at once: they share the weights,
     and every pass has scratch of its own.
@@ -85,7 +86,7 @@ class Network:
 
     def __init__(
         self, config: Any, parameters: np.ndarray, backend: str = "cpu", threads: int = 0, precision: str = "single",
-        parts: Parts = LANGUAGE, constant: bool = False,
+        parts: Parts = LANGUAGE, constant: bool = False, int8: bool = False,
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         checks.a(NetworkConfig, "config", config)
@@ -103,7 +104,7 @@ class Network:
         self.input: Input = parts[0](config, self.weights)
         self.body: Body = parts[1](config, self.weights)
         self.head: Head = parts[2](config, self.weights)
-        self.constant = constant
+        self.constant, self.int8 = constant, int8
         self._packed: dict[float, Any] = {}  # what decoders share, by temperature
         self._workspaces = Workspaces(self.backend)
 

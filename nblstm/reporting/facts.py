@@ -15,13 +15,18 @@ TRAINING = {  # facts under `training` that are shown, and what they must be; a 
 }  # fmt: skip
 
 
+def type_of_weights(model: Any) -> str:
+    """Name the numbers that a model's matrices are stored as: "float32", "float64" or "int8"."""
+    return "int8" if getattr(model, "int8", False) else model.config.dtype
+
+
 def model_facts(path: str | os.PathLike[str], model: Any) -> list[tuple[str, str]]:
     """Return (name, value) of what the model in a file is, in the order to be read."""
     c, run = model.config, run_of_model(model)
     return [
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
         ("network", f"{c.description}, embedding {c.embedding_size}"),
-        ("parameters", f"{c.num_parameters:,} {c.dtype}"),
+        ("parameters", f"{c.num_parameters:,} {type_of_weights(model)}"),
         (
             "dropout",
             f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output",

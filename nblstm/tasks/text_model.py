@@ -83,9 +83,12 @@ class TextModel:
         checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
         network = self._networks.get((backend, threads))
         if network is None:
-            network = self.NETWORK(self.config, self._given, backend, threads, constant=True)
+            network = self._new_network(backend, threads)
             network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
         return network
+
+    def _new_network(self, backend: str, threads: int) -> Network:
+        return self.NETWORK(self.config, self._given, backend, threads, constant=True)
 
     def encode(self, text: str) -> np.ndarray:
         """Encode a text as token ids (tokens,) int64. TextError if it is none."""
@@ -95,11 +98,15 @@ class TextModel:
     def fingerprint(self) -> str:
         """A digest of all that the model's outputs depend on: config, vocabulary, parameters."""
         if self._fingerprint is None:
-            facts = json.dumps([self.config.to_dict(), self.vocabulary.to_dict()])
+            facts = json.dumps(self._described())
             digest = hashlib.blake2b(facts.encode(), digest_size=16)
             digest.update(self.parameters.view(np.uint8))
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def _described(self) -> list[Any]:
+        """Return what the fingerprint is a digest of, the parameters apart, as JSON values."""
+        return [self.config.to_dict(), self.vocabulary.to_dict()]
 
     # ------------------------------------------------------------ scoring
 

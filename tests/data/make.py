@@ -40,6 +40,11 @@ def state(output, folder):
     model.save_state(output, model.state("Thou art more lovely"))
 
 
+def rounded_model(output, folder):
+    """A stored model of text, its weights rounded."""
+    nblstm.load(golden.DATA / "model.safetensors").quantize().save(output)
+
+
 def windowed_model(output, folder):
     """A windowed model."""
     settings = {"documents": "line", "epochs": 3, "batch_size": 32, "seed": 3, "threads": 1}
@@ -102,6 +107,7 @@ def checkpoint(name, output, folder):
 FILES = {
     **{f"{name}.safetensors": partial(language_model, name) for name in golden.LANGUAGE_MODELS},
     golden.STATE: state,
+    f"{golden.INT8}.safetensors": rounded_model,
     "window.safetensors": windowed_model,
     "series.safetensors": series_model,
     "classifier.safetensors": classifier,
@@ -111,6 +117,7 @@ FILES = {
 }
 NUMBERS = {
     **{name: lambda folder, name=name: golden.of_language_model(name, "numpy") for name in golden.LANGUAGE_MODELS},
+    golden.INT8: lambda folder: golden.of_language_model(golden.INT8, "numpy"),
     "after state": lambda folder: golden.after_state("numpy"),
     "window": lambda folder: golden.of_windowed_model(),
     "series": lambda folder: golden.of_series_model("numpy"),

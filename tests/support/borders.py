@@ -114,6 +114,7 @@ CALLS = {
     "surprisals": lambda b: (MODEL.surprisals, ["ab", b, 1], {}),
     "prepared": lambda b: (MODEL.prepared, ["ab" * 20, b, 1], {}),
     "with_statistics": lambda b: (MODEL.with_statistics, [np.ones(CONFIG.num_parameters, np.float32)], {}),
+    "quantize": lambda b: (MODEL.quantize, [], {}),
     "with_best_rate": lambda b: (PREPARED.with_best_rate, ["abab", b, 1], {}),
     "adapting": lambda b: (PREPARED.adapting, [b, 1], {"rule": "rms", "rate": 1e-3, "decay": 0.0, "segment": 3}),
     "adapt": lambda b: (PREPARED.adapt, ["abab", b, 1], {"rule": "sgd"}),

@@ -34,6 +34,7 @@ NUMBERS, PARAMETERS = DATA / "golden.json", DATA / "parameters.npz"
 # ---------------------------------------------------------------- stored models
 
 LANGUAGE_MODELS = ("model", "documents", "masked", "words", "bytes", "subwords", "adaptive")
+INT8 = "int8"  # "model", its weights rounded
 STATE = "model.state.safetensors"
 SETTINGS = {  # how the stored models were trained
     "model": {"hidden_size": 10, "dropout": 0.1, "steps": 60},

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels import DecoderWeights, Filters, reference
+from nblstm.kernels import DecoderWeights, Filters, Int8, reference
 from nblstm.kernels.cpu.barrier import barrier, crowded
 from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
+from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
 from nblstm.kernels.cpu.jit import jit, made_once, named
 from nblstm.kernels.cpu.layouts import layout_of, units_of
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
@@ -72,6 +73,8 @@ def decode_weights(net, threads):
     layout = layout_of(net.cells[0])  # of all layers
     if layout is None or not net.cells[0].decoded:
         return reference.decode_weights(net, threads)
+    if isinstance(net.head_weight, Int8):
+        return int8_weights(net, layout, threads, KEPT_BYTES)
     (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     packed, offsets = _packed(net, layout, threads)
     P, S, embedding = panels(H, layout.w), layout.S, net.embedding.reshape(-1)
@@ -90,12 +93,12 @@ def decode_work(N, weights, threads):
     """
     if isinstance(weights, DecoderWeights):
         return reference.decode_work(N, weights, threads)
-    (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][0].dtype
+    (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][3].dtype
     z = np.empty((threads, N * max(weights["layout"].S, PANEL)), dtype)
     return {
         **weights,
         "residual": residual,
-        "net": (*weights["net"], z),
+        "net": int8_scratch(weights["net"], z, N) if weights["layout"].int8 else (*weights["net"], z),
         "states": np.empty((3 if residual else 2) * L * N * H, dtype),
         "rows": draw_scratch(V, threads),
     }
@@ -163,6 +166,8 @@ def _read_head(logits, outputs, place, memory, c, reader, v0, v1, share):
 @made_once
 def token_reader(layout):
     """The kernel that reads a token, for networks of one cell."""
+    if layout.int8:
+        return int8_token_reader(layout, _add_inputs)
     cell, multiply_ih, multiply_hh, S, w = layout.cell, layout.multiply_ih, layout.multiply_hh, layout.S, layout.w
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
     columns_ih, columns_hh = len(order_ih) * w, len(order_hh) * w

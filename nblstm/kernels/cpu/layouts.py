@@ -189,6 +189,7 @@ class Layout:
     project: object
     forward: object
     backward: object
+    int8: bool = False  # the token reader multiplies small integers, see `int8`
 
     @property
     def is_recurrent(self) -> bool:

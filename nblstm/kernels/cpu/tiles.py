@@ -46,12 +46,15 @@ class Factor(NamedTuple):
     depth: int
 
 
-def _shape() -> tuple[int, int]:
+def features() -> str:
+    """What the machine that is compiled for has, as LLVM spells it: "+avx2,+fma,..."."""
+    if numba.config.CPU_FEATURES is not None:
+        return numba.config.CPU_FEATURES
+    return ",".join("+" + name for name, on in binding.get_host_cpu_features().items() if on)
+
+
+def _shape(features: str) -> tuple[int, int]:
     """(vector bytes, vectors per row) of a tile of six rows that fits this machine's registers."""
-    features = numba.config.CPU_FEATURES
-    if features is None:
-        host = binding.get_host_cpu_features()
-        features = ",".join("+" + name for name, on in host.items() if on)
     if "+avx512f" in features:
         return 64, 4  # 32 registers: 24 accumulators, 4 of B, 1 of A
     if "+avx2" in features or "+avx" in features:
@@ -61,7 +64,7 @@ def _shape() -> tuple[int, int]:
     return 16, 2  # SSE: 16 registers
 
 
-VECTOR_BYTES, VECTORS = _shape()
+VECTOR_BYTES, VECTORS = _shape(features())
 
 
 def _band(columns: int, transposed: bool, step: int = PANEL):
@@ -77,8 +80,8 @@ def _band(columns: int, transposed: bool, step: int = PANEL):
 
         def codegen(context, builder, sig, args):
             c, rows_, a, b, b0_ = args
-            c, a = _unpacked(context, builder, C, c), _unpacked(context, builder, A, a)
-            emit = _Emitter(builder, C.types[0].dtype, columns, step, transposed, c, a)
+            c, a = unpacked(context, builder, C, c), unpacked(context, builder, A, a)
+            emit = Emitter(builder, C.types[0].dtype, columns, step, transposed, c, a)
             b, done = pointer(context, builder, B, b, b0_), ir.Constant(rows_.type, 0)
             for height in heights:
                 size = ir.Constant(rows_.type, height)
@@ -93,14 +96,14 @@ def _band(columns: int, transposed: bool, step: int = PANEL):
     return band
 
 
-def _unpacked(context, builder, kind, value):
+def unpacked(context, builder, kind, value):
     """A `Block` or `Factor` of LLVM values, the address of its first number in the place of `numbers`."""
     numbers, *offsets = cgutils.unpack_tuple(builder, value)
     offsets = [context.cast(builder, *pair, types.intp) for pair in zip(offsets, kind.types[1:])]
     return kind.instance_class(pointer(context, builder, kind.types[0], numbers, offsets[0]), *offsets)
 
 
-class _Emitter:
+class Emitter:
     """Writes the LLVM of a tile: nested loops over K with the accumulators in phi nodes."""
 
     def __init__(self, builder, dtype, columns, step, transposed, C, A):

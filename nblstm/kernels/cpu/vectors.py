@@ -164,6 +164,27 @@ def store_part(typingctx, array, offset, vector, count):
     return types.void(array, types.intp, vector, types.intp), codegen
 
 
+@intrinsic
+def store_rounded(typingctx, array, offset, vector, factor):
+    """array[offset : offset + 16] = vector * factor, int16, to the nearest and of two the even one, for |it| < 2^15
+
+    With 1.5 * 2^23 added, in one rounding, the whole part stands in the low bits; NaN gives any number.
+    """
+
+    def codegen(context, builder, sig, args):
+        array_, offset_, vector_, factor_ = args
+        address = pointer(context, builder, sig.args[0], array_, offset_)
+        kind = ir.FunctionType(vector_.type, [vector_.type] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        shifted = builder.call(fma, [vector_, splat(builder, factor_), ir.Constant(vector_.type, [12582912.0] * LANES)])
+        bits = builder.bitcast(shifted, ir.VectorType(_I32, LANES))
+        whole = builder.trunc(bits, ir.VectorType(ir.IntType(16), LANES))
+        builder.store(whole, builder.bitcast(address, whole.type.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, vector.dtype), codegen
+
+
 def _align(kind):
     return kind.dtype.bitwidth // 8
 
@@ -334,6 +355,10 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def store_part(array, offset, vector, count):
         array.reshape(-1)[offset : offset + count] = vector[:count]
+
+    def store_rounded(array, offset, vector, factor):
+        whole = np.rint(np.nan_to_num(vector.astype(float) * float(factor), posinf=0, neginf=0))
+        array.reshape(-1)[offset : offset + LANES] = whole
 
     def transpose(target, t0, target_step, source, s0, source_step):
         lanes = np.arange(LANES)

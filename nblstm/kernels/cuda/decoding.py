@@ -15,10 +15,12 @@ from nblstm.kernels.cuda.drawing import allowed_ids, draw_kernel, is_plain
 from nblstm.kernels.cuda.elementwise import embedding_forward
 from nblstm.kernels.cuda.head import linear_forward
 from nblstm.kernels.cuda.recurrent import recurrent_forward, recurrent_work
+from nblstm.kernels.reference.int8 import in_floats
 
 
 def decode_weights(net, threads):
     """Copy the weights to the device. DeviceError for what no kernel computes."""
+    net = in_floats(net)
     if net.residual or net.with_memory:
         raise DeviceError("device cuda has no residual layers and no cell head; choose cpu.")
     on_device = lambda x: array(x) if isinstance(x, np.ndarray) else x

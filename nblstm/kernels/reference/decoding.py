@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.reference.drawing import draw
-from nblstm.kernels.reference.head import linear_forward
+from nblstm.kernels.reference.int8 import in_floats, product, rows_of, values
 from nblstm.kernels.reference.prepared import PreparedWeights, PreparedWork, decode_prepared, prepare, prepare_work
 from nblstm.kernels.reference.recurrent import step
 from nblstm.kernels.threads import not_while_forking
@@ -14,9 +14,10 @@ from nblstm.kernels.threads import not_while_forking
 def decode_weights(net, threads):
     """Make the weights as `decode` reads them: see `prepared`, or here as they are. net: `kernels.DecoderWeights`.
 
-    Any thread may share them. What they were made from must not change while they are in use.
+    Any thread may share them. What they were made from must not change while they are in use. Small integers become
+    floats, which NumPy multiplies faster.
     """
-    return prepare(net)
+    return prepare(in_floats(net))
 
 
 def decode_work(N, weights, threads):
@@ -29,17 +30,18 @@ def decode(state, tokens, work, threads):
     """Read one token of each text, tokens (N,) int64: `kernels.DecoderState` becomes the one after it.
 
     work: of `decode_work`, or `kernels.DecoderWeights`, which the specification decodes; see `recurrent_forward` for the
-    equations.
+    equations, `int8` for products with small integers.
     """
     if isinstance(work, PreparedWork):
         return decode_prepared(state, tokens, work)
-    (h, c, features, logits), x = state, work.embedding[tokens]
+    (h, c, features, logits), x = state, rows_of(work.embedding, tokens)
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
         h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
-        x = h[k] + x if work.residual and x.shape == h[k].shape else h[k]
+        x = h[k] + values(x) if work.residual and x.shape == h[k].shape else h[k]
     features[...] = np.concatenate([x, c[-1]], axis=1) if work.with_memory else x
     if len(logits):
-        linear_forward(logits, (), features, work.head_weight, work.head_bias, threads)
+        logits[...] = product(features, work.head_weight)
+        logits += work.head_bias
 
 
 def generate(history, length, state, uniform, banned, filters, work, threads):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.kernels.cells.functions import normalize, normalize_backward, noticed
+from nblstm.kernels.reference.int8 import product
 from nblstm.kernels.threads import not_while_forking
 
 NAMES = {side: (f"weight_{side}", f"bias_{side}", f"gain_{side}") for side in ("ih", "hh")}
@@ -127,7 +128,7 @@ def preactivation(x, weights, side):
     weight, bias, gain = NAMES[side]
     if weight not in weights:
         return None, None
-    z = x @ weights[weight].T
+    z = product(x, weights[weight])
     if gain not in weights:
         return z + weights[bias], None
     norm = normalize(z)

@@ -23,6 +23,7 @@ class LanguageConfig(TokenStackConfig):
 
     KEY: ClassVar[str] = "nblstm"
     may_adapt: ClassVar[bool] = True
+    may_be_int8: ClassVar[bool] = True
     heads: ClassVar[tuple[str, ...]] = LANGUAGE_HEADS
 
     def check_stack(self) -> None:

@@ -17,6 +17,8 @@ from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_state, save_state
 from nblstm.generation import sampler
 from nblstm.kernels import fastest
+from nblstm.nn.int8 import round_parameters
+from nblstm.nn.network import Network
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.nn.state import State
 from nblstm.tasks.language.config import LanguageConfig
@@ -58,6 +60,7 @@ class LanguageModel(TextModel):
 
     CONFIG = LanguageConfig
     statistics: np.ndarray | None = None  # gradient statistics (num_parameters,), see `prepared`
+    int8: bool = False  # its matrices are rounded to small integers, see `quantize`
 
     def state(self, text: str = "", before: State | None = None, backend: str = "numpy") -> State:
         """Return the state of the model after `text`, to be passed to `generate`.
@@ -243,11 +246,17 @@ class LanguageModel(TextModel):
         network = self.network(fastest() if checks.a(str, "backend", backend) == "auto" else backend, threads)
         return self.with_statistics(gradient_statistics(network, self.encode(text), on_progress))
 
+    def _like(self, training: dict[str, Any]) -> LanguageModel:
+        """Return a model with the same weights and other facts."""
+        model = LanguageModel(self.config, self.vocabulary, self._given, training)
+        model.int8 = self.int8
+        return model
+
     def with_statistics(self, statistics: np.ndarray | None) -> LanguageModel:
         """Return the same model with these gradient statistics (num_parameters,), or with none. ConfigError for others."""
         from nblstm.adapting import check_statistics
 
-        model = LanguageModel(self.config, self.vocabulary, self._given, self.training)
+        model = self._like(self.training)
         model.statistics = None if statistics is None else check_statistics(self.config, statistics)
         return model
 
@@ -269,8 +278,7 @@ class LanguageModel(TextModel):
             losses.append(self.dynamic_score(text, backend, threads, rule="rms", rate=rate).loss)
             on_progress(len(text))
         kept = {"rate": RATES[int(np.argmin(losses))]}
-        model = LanguageModel(self.config, self.vocabulary, self._given, {**self.training, "adapt": kept})
-        return model.with_statistics(self.statistics), losses
+        return self._like({**self.training, "adapt": kept}).with_statistics(self.statistics), losses
 
     def adapting(self, backend: str = "auto", threads: int = 0, **settings: Any) -> AdaptingNetwork:
         """Return a network that learns from what it reads, for `nblstm.scoring`; the model stays as it is.
@@ -309,6 +317,26 @@ class LanguageModel(TextModel):
 
         return score(self.adapting(backend, threads, **settings), self.vocabulary, [checked(text)])
 
+    # ------------------------------------------------------------ small integers
+
+    def quantize(self) -> LanguageModel:
+        """Return the same model with its matrices rounded to int8, a scale for each row: a quarter of the file.
+
+        Its parameters are the float32 numbers that these are, and compiled kernels write with the small integers. It has no
+        gradient statistics; `prepared` finds them again. Learning goes on in float32: `adapt` gives a model that is not
+        rounded.
+        """
+        config = replace(self.config, dtype="float32")
+        model = LanguageModel(config, self.vocabulary, round_parameters(config, self.parameters), self.training)
+        model.int8 = True
+        return model
+
+    def _described(self) -> list[Any]:
+        return [*super()._described(), *(["int8"] if self.int8 else [])]
+
+    def _new_network(self, backend: str, threads: int) -> Network:
+        return self.NETWORK(self.config, self._given, backend, threads, constant=True, int8=self.int8)
+
     # ------------------------------------------------------------ files
 
     @classmethod
@@ -316,11 +344,12 @@ class LanguageModel(TextModel):
         """Make the model of a file's content. ConfigError where it does not fit together."""
         assert file.vocabulary is not None
         model = cls(file.config, file.vocabulary, file.parameters, file.training)
+        model.int8 = file.int8
         return model.with_statistics(flatten(file.statistics, file.config)) if file.statistics else model
 
     def _file(self) -> ModelFile:
         statistics = {} if self.statistics is None else named_tensors(self.statistics, self.config)
-        return replace(super()._file(), statistics=statistics)
+        return replace(super()._file(), statistics=statistics, int8=self.int8)
 
     def cowriter(self, **settings: Unpack[WriteSettings]) -> CoWriter:
         """Start a text to be written together: give it keys and ask for the model's continuations.
