@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from nblstm.cli import ranks
 from nblstm.cli.names import Command
 from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.signals import check, exit_code
@@ -218,15 +219,15 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
     if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
-    progress, context = Progress(sys.stderr, quiet), click.get_current_context()
-    run = RunShown(progress, None if tensorboard is None else _event_files(tensorboard))
+    progress, context = Progress(sys.stderr, quiet or ranks.is_silent()), click.get_current_context()
+    run = RunShown(progress, None if tensorboard is None or ranks.is_silent() else _event_files(tensorboard))
 
     try:
         train(
             corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
             extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start, on_report=run.render,
             on_message=lambda message: progress.line(in_options(message, context.command)),
-            stop=run.stop, **asked,
+            stop=run.stop, mpi=True, **asked,
         )  # fmt: skip
     except KeyboardInterrupt:
         if not run.is_saved:
@@ -234,7 +235,7 @@ def command(
         run.stopped = True
     finally:
         run.end()
-    return _conclude(run.session, run.first, run.stopped, progress)
+    return 0 if ranks.is_silent() else _conclude(run.session, run.first, run.stopped, progress)
 
 
 def _event_files(folder: str) -> Any:
@@ -329,10 +330,16 @@ def _introduce(session: Any, progress: Any) -> None:
     for head, line in session.task.introduce(session.material, trainer):
         progress.line(f"{head:<8}{line}")
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
-    place = f"{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
+    size = session.ranks.size
+    processes = f"{size} processes of " if size > 1 else ""
+    place = (
+        f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
+    )
     progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
     if t.device == "cuda":
         _introduce_card(trainer, progress)
+    if size > 1:  # what is left of them cannot tell it then
+        progress.line(f"ranks   if a process dies, go on with: nblstm train --resume{_where(session.output, ' -o')}")
     if trainer.step:
         progress.line(f"resume  at step {trainer.step:,}, epoch {trainer.epoch:.2f}")
 
@@ -376,7 +383,6 @@ def _render(session: Any, report: Any, progress: Any) -> None:
 def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     """Tell why the run ended, where the model is and what to do next; return the exit code. first: its first step."""
     trainer, output = session.trainer, session.output
-    where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
     if not stopped and trainer.patience_is_over:
         watched = session.task.watched(trainer.config)
         progress.line(f"early   no better {watched} for {trainer.waited} epochs (--patience)")
@@ -389,10 +395,15 @@ def _conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
         name = session.task.next(trainer.network.config)
-        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{where and ' -m' + where}")
+        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{_where(output, ' -m')}")
         return 0
-    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
+    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{_where(output, ' -o')}")
     return exit_code()
+
+
+def _where(output: Any, option: str) -> str:
+    """Return the option that names a run's output in a command, if one is needed."""
+    return "" if str(output) == MODEL else f"{option} {shlex.quote(str(output))}"
 
 
 def doubts(session: Any, stopped: bool) -> Iterator[str]:

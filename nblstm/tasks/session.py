@@ -223,7 +223,11 @@ class Session:
         except TrainingError:
             self._save_now_or_later(self._save_model)
             raise
-        except (GeneratorExit, KeyboardInterrupt, SystemExit) as error:  # the caller has seen enough, or a signal's handler
+        except (
+            GeneratorExit,
+            KeyboardInterrupt,
+            SystemExit,
+        ) as error:  # the caller has seen enough, or a signal's handler
             if self.trainer.step != self.saved_step and self.ranks.all_know(error):
                 self.save()
             raise
@@ -367,7 +371,9 @@ def _join(ranks: Ranks, task: TaskRun, material: Material, trainer: Trainer) -> 
     if text != mine[0]:
         raise TextError("the text is not the one that process 0 has read; give all processes the same files.")
     if weights != mine[1]:
-        raise TrainingError("the first weights are not those of process 0; give all processes the same model and version.")
+        raise TrainingError(
+            "the first weights are not those of process 0; give all processes the same model and version."
+        )
 
 
 def _absolute(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:

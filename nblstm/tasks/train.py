@@ -62,9 +62,9 @@ def train(
     keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
     the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
     verbose: show a bar on standard error, in notebooks, too. mpi: train one model in all processes that MPI has started,
-    which all make this call; process 0 writes the files, and it alone calls on_start, on_report and on_message. on_start is called with the Session before the first update,
-    on_report after every update with a Report, on_message with sentences for the user; training ends early once stop()
-    is true.
+    which all make this call; process 0 writes the files, and it alone calls on_start, on_report and on_message.
+    on_start is called with the Session before the first update, on_report after every update with a Report, on_message
+    with sentences for the user; training ends early once stop() is true.
     KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """

@@ -7,7 +7,7 @@ have: clipping, schedule, optimizer. What depends on a clock follows that of ran
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -24,8 +24,8 @@ from nblstm.text.batches import Chunk
 T = TypeVar("T")
 
 
-class Ranks(ABC):
-    """Base of those that train together. A subclass says how numbers get from one to the other.
+class Ranks:
+    """Base of those that train together: the one process that trains a model by itself.
 
     rank: the number of this one, from 0; size: how many there are. broken: whether this one has left the others by an
     error that they do not know of: they wait for it, so all must be ended.
@@ -34,25 +34,16 @@ class Ranks(ABC):
     rank, size = 0, 1
     broken = False
 
-    @abstractmethod
+    # ------------------------------------------------------------ what all agree on
+
     def sum(self, flat: np.ndarray) -> None:
         """Replace flat (numbers,) by its sum over all ranks, which has the same bits everywhere."""
 
-    @abstractmethod
-    def _gather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in their order."""
-
-    # ------------------------------------------------------------ what all agree on
-
     def exchange(self, value: Any = None, error: NblstmError | None = None) -> list[Any]:
         """Return the values of all ranks, in their order. If any of them brings an error, all raise the first one."""
-        found = self._gather((value, error))
-        errors = [(rank, error) for rank, (_, error) in enumerate(found) if error is not None]
-        if errors:
-            rank, first = errors[0]
-            self._agreed = first if rank == 0 else type(first)(f"process {rank} of {self.size}: {first}")
-            raise self._agreed
-        return [value for value, _ in found]
+        if error is not None:
+            raise error
+        return [value]
 
     def agree(self, value: T) -> T:
         """Return the value that rank 0 has."""
@@ -71,12 +62,73 @@ class Ranks(ABC):
 
     # ------------------------------------------------------------ errors and signals
 
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Let all raise the errors of any, in a block in which they exchange what they have found."""
+        yield
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold signals back, in a block in which all train, until `agreed` asks for them."""
+        yield
+
+    def agreed(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a `stop` that says yes everywhere if one rank does; if one hears a signal, all raise KeyboardInterrupt."""
+        return stop
+
+    def all_know(self, error: BaseException) -> bool:
+        """Tell whether an error is raised by all ranks alike."""
+        return True
+
+    # ------------------------------------------------------------ texts
+
+    def part(self, network: Network, chunk: Chunk) -> Chunk | None:
+        """Return this rank's texts of a chunk, whose gradient is their share of that of the mean loss; None without any."""
+        return chunk
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of this rank's dropout: every rank has masks of its own."""
+        return seed
+
+    def own_state(self, state: State) -> State:
+        """Copy the state of this rank's texts, of the state of all."""
+        return state.copy()
+
+    def whole_state(self, state: State) -> State:
+        """Return the state of all texts, of those that each rank has."""
+        return state
+
+
+ALONE = Ranks()
+
+
+class SeveralRanks(Ranks):
+    """Several that train together. A subclass says how values get from one to the others."""
+
     _agreed: BaseException | None = None  # the error that all raise
-    _deliver: Callable[[], None] = staticmethod(lambda: None)  # lets this process hear the signals that have come
+    _deliver: Callable[[], None] | None = None  # lets this process hear the signals that have come
+
+    @abstractmethod
+    def sum(self, flat: np.ndarray) -> None:
+        """Replace flat (numbers,) by its sum over all ranks, which has the same bits everywhere."""
+
+    @abstractmethod
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in their order."""
+
+    def exchange(self, value: Any = None, error: NblstmError | None = None) -> list[Any]:
+        found = self.gather((value, error))
+        errors = [(rank, error) for rank, (_, error) in enumerate(found) if error is not None]
+        if errors:
+            rank, first = errors[0]
+            self._agreed = first if rank == 0 else type(first)(f"process {rank} of {self.size}: {first}")
+            raise self._agreed
+        return [value for value, _ in found]
+
+    # ------------------------------------------------------------ errors and signals
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
-        """Let all raise, in a block in which they exchange what they have found, the errors of any of them."""
         with self._noticing():
             try:
                 yield
@@ -88,13 +140,11 @@ class Ranks(ABC):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hold signals back, in a block in which all train, until `agreed` asks for them."""
-        with self._noticing(), held() as deliver:
-            self._deliver = deliver
+        with self._noticing(), held() as self._deliver:
             try:
                 yield
             finally:
-                self._deliver = lambda: None
+                self._deliver = None
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -106,16 +156,14 @@ class Ranks(ABC):
             raise
 
     def all_know(self, error: BaseException) -> bool:
-        """Tell whether an error is raised by all ranks alike."""
-        return self.size == 1 or error is self._agreed or isinstance(error, DivergenceError)
+        return error is self._agreed or isinstance(error, DivergenceError)  # of numbers that all have
 
     def agreed(self, stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return a `stop` that says yes everywhere if one rank does; if one hears a signal, all raise KeyboardInterrupt."""
-
         def stopped() -> bool:
             asked, interrupt = False, None
             try:
-                self._deliver()
+                if self._deliver is not None:
+                    self._deliver()
                 asked = stop()
             except BaseException as error:
                 interrupt = error
@@ -130,56 +178,18 @@ class Ranks(ABC):
     # ------------------------------------------------------------ texts
 
     def part(self, network: Network, chunk: Chunk) -> Chunk | None:
-        """Return this rank's texts of a chunk, whose gradient is their share of that of the mean loss; None without any."""
         part = chunk.part(self.rank, self.size)
-        return part if part is None or self.size == 1 else network.share(part, chunk)
+        return None if part is None else network.share(part, chunk)
 
     def seed(self, seed: int) -> int:
-        """Return the seed of this rank's dropout: every rank has masks of its own."""
         return seed if self.rank == 0 else dropout_key(seed, self.rank, RANK)
 
     def own_state(self, state: State) -> State:
-        """Return the state of this rank's texts, of the state of all; an array of its own."""
         return state.take(np.arange(self.rank, state.num_texts, self.size))
 
     def whole_state(self, state: State) -> State:
-        """Return the state of all texts, of those that each rank has."""
         parts = self.exchange((state.h, state.c, state.features))
         return State(*(_interleaved(arrays, axis) for arrays, axis in zip(zip(*parts), (1, 1, 0))))
-
-
-class Alone(Ranks):
-    """The one process that trains a model by itself."""
-
-    def sum(self, flat: np.ndarray) -> None:
-        """Leave the numbers as they are."""
-
-    def _gather(self, value: Any) -> list[Any]:
-        return [value]
-
-    def agreed(self, stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return `stop` itself."""
-        return stop
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Change nothing."""
-        yield
-
-    def part(self, network: Network, chunk: Chunk) -> Chunk | None:
-        """Return the chunk itself."""
-        return chunk
-
-    def own_state(self, state: State) -> State:
-        """Return a copy of the state."""
-        return state.copy()
-
-    def whole_state(self, state: State) -> State:
-        """Return the state itself."""
-        return state
-
-
-ALONE = Alone()
 
 
 def _interleaved(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
