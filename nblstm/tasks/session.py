@@ -124,6 +124,8 @@ class Session:
                 raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
             known = run.known_of_model(base) if base else None
             stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            if ranks.size > 1 and STDIN in sum(stored_places.values(), []):
+                raise ConfigError(f"standard input reaches one of {ranks.size} processes; save the text in a file.")
             if extend_vocabulary:
                 material, reading = run.read_growing(stored_places, reading, recipe, known, on_message)
             else:
@@ -206,6 +208,12 @@ class Session:
             self.lock.release()
 
     # ------------------------------------------------------------ running
+
+    def rehearse(self) -> None:
+        """Let several ranks compile their kernels while signals still end them at once, rank 0 for the cache of all."""
+        if self.ranks.size > 1:
+            self.ranks.lead(self.trainer.rehearse)
+            self.trainer.rehearse()
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Generator[Report, None, None]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.

@@ -90,11 +90,11 @@ def train(
             if sample:
                 session.task.check_writes(session.trainer.network.config)
             session.keep, session.sample = keep, sample
-        with ranks.running():
             shown.on_start(session)
-            with contextlib.closing(session.run(shown.stop)) as reports:
-                for report in reports:
-                    shown.on_report(report)
+            session.rehearse()
+        with ranks.running(), contextlib.closing(session.run(shown.stop)) as reports:
+            for report in reports:
+                shown.on_report(report)
     return session.model()
 
 

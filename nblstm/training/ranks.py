@@ -49,7 +49,7 @@ class Ranks:
         """Return the value that rank 0 has."""
         return self.exchange(value if self.rank == 0 else None)[0]
 
-    def lead(self, work: Callable[[], T]) -> T | None:
+    def lead(self, work: Callable[[], Any]) -> Any:
         """Let rank 0 do some work and return its result, elsewhere None. What goes wrong, all raise."""
         result, error = None, None
         if self.rank == 0:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -95,6 +96,23 @@ class Trainer:
         self.ranks, self.state = ranks, ranks.own_state(self.state)
         if self.measure is by_loss:
             self.measure = partial(by_loss, ranks=ranks)
+
+    def rehearse(self) -> None:
+        """Make an update and read a chunk in validation, both for nothing: kernels are compiled then, and not later."""
+        network, parts = self.network, [self.ranks.part(self.network, self.chunks[self.chunk_number])]
+        if len(self.valid):
+            parts.append(self.ranks.part(network, self.valid[0]))
+        for part in filter(None, parts):
+            state = network.before(replace(part, fresh=True), self.state)
+            network.losses(part, state)
+            network.loss_and_gradient(self.gradient, part, state, self.config.seed, self.step)
+        parameters = network.parameters.copy()
+        optimizer = make_optimizer(self.config, parameters, network.kernels.zeros_like)
+        optimizer.update(
+            network.kernels, parameters, self.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments
+        )
+        self._norm(parameters)
+        network.kernels.clear(self.gradient, network.threads)
 
     # ------------------------------------------------------------ the loop
 

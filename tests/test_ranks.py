@@ -1,0 +1,297 @@
+"""Several processes train one model: what they compute is what one computes, and they stop and fail together."""
+
+import os
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.cases import each
+from support.training import SHAPE, history, make_trainer
+
+import nblstm
+from nblstm.config import TrainConfig
+from nblstm.errors import ConfigError, TextError
+from nblstm.launched import launched_rank
+from nblstm.nn.network import Network
+from nblstm.nn.parameters import initial
+from nblstm.tasks.session import Session
+from nblstm.text.batches import Chunk
+from nblstm.text.buckets import Buckets
+from nblstm.training import mpi
+from nblstm.training.ranks import SeveralRanks
+from nblstm.training.trainer import Trainer
+
+PLAIN = replace(SHAPE, dropout=0.0, input_dropout=0.0, output_dropout=0.0)
+WAIT = 60  # seconds, of a rank for the others
+
+
+class ThreadRanks(SeveralRanks):
+    """Ranks that are threads of one process."""
+
+    def __init__(self, rank, meeting, values):
+        self.rank, self.size, self._meeting, self._values = rank, len(values), meeting, values
+
+    def gather(self, value):
+        self._values[self.rank] = value
+        self._meeting.wait(WAIT)
+        found = list(self._values)
+        self._meeting.wait(WAIT)
+        return found
+
+    def sum(self, flat):
+        parts = self.gather(flat.copy())
+        flat[...] = sum(parts[1:], parts[0])
+
+
+def together(size, work):
+    """Call work(ranks) in so many threads; return what each returns, or has raised."""
+    meeting, values, found = threading.Barrier(size), [None] * size, [None] * size
+
+    def run(rank):
+        try:
+            found[rank] = work(ThreadRanks(rank, meeting, values))
+        except BaseException as error:
+            found[rank] = error
+            if isinstance(error, (AssertionError, threading.BrokenBarrierError)):
+                meeting.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    [thread.start() for thread in threads]
+    [thread.join(WAIT) for thread in threads]
+    return found
+
+
+def streams(**settings):
+    """A trainer of four streams."""
+    return make_trainer(shape=PLAIN, backend="numpy", **{"steps": 50, "lr": 0.01, **settings})
+
+
+def documents(**settings):
+    """A trainer of 23 documents of one to nine tokens, whose last batch in a bucket is small."""
+    random = np.random.default_rng(5)
+    lengths = random.integers(1, 10, 23)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = random.integers(1, PLAIN.vocab_size, offsets[-1] + 1)
+    ids[offsets] = 0
+    config = TrainConfig(**{"batch_size": 5, "bptt": 4, "steps": 50, "lr": 0.01, "seed": 2, **settings})
+    network = Network(PLAIN, initial(PLAIN, 3), "numpy", 1)
+    network.head.classes = np.linspace(0.5, 2, PLAIN.vocab_size, dtype=np.float32)
+    valid = Buckets(ids, offsets, (), 4, 6, seed=None).epoch(0)
+    return Trainer(network, config, Buckets(ids, offsets, [3, 6], 4, config.batch_size, seed=2), valid)
+
+
+def trained(ranks, make, **settings):
+    """Train together; return the trainer and all that was reported."""
+    trainer = make(**settings)
+    trainer.join(ranks)
+    return trainer, history(trainer.run())
+
+
+# ---------------------------------------------------------------- texts are divided
+
+
+def test_parts_of_a_chunk_are_its_texts():
+    """Part r of R has the texts r, r + R, ... of a packed chunk, row by row; of more parts than texts some are none."""
+    lengths = np.array([5, 4, 4, 2, 1])
+    offsets = np.concatenate([[0], np.cumsum([(lengths > t).sum() for t in range(5)])])
+    texts = [[10 * n + t for t in range(length)] for n, length in enumerate(lengths)]
+    rows = np.array([texts[n][t] for t in range(5) for n in range((lengths > t).sum())])
+    chunk = Chunk(rows, rows + 1, offsets, True, rows / 2)
+    for size in (1, 2, 3, 7):
+        for first in range(size):
+            part = chunk.part(first, size)
+            if first >= len(texts):
+                assert part is None
+                continue
+            found = [[] for _ in range(part.num_texts)]
+            for start, stop in zip(part.offsets, part.offsets[1:]):
+                for n, row in enumerate(part.tokens[start:stop]):
+                    found[n].append(row)
+            assert found == texts[first::size]
+            np.testing.assert_array_equal(part.targets, part.tokens + 1)
+            np.testing.assert_array_equal(part.weights, part.tokens / 2)
+            assert part.fresh
+
+
+@pytest.mark.parametrize("make", [streams, documents])
+def test_ranks_equal_one_process(make):
+    """After 50 updates the weights, losses and validations of 2 and 3 ranks are those of one process, to 1e-5."""
+    alone = make()
+    expected = history(alone.run())
+    for size in (2, 3):
+        for trainer, found in together(size, lambda ranks: trained(ranks, make)):
+            np.testing.assert_allclose(trainer.network.parameters, alone.network.parameters, atol=1e-5)
+            assert [row[0] for row in found] == [row[0] for row in expected]
+            np.testing.assert_allclose(
+                [n for row in found for n in row], [n for row in expected for n in row], atol=1e-4, rtol=1e-4
+            )
+
+
+def test_a_rank_may_have_no_text():
+    """More ranks than a batch has documents train as one process does: who has no text adds nothing."""
+    alone = documents(batch_size=3, steps=10, tokens_per_batch=12)
+    history(alone.run())
+    found = together(4, lambda ranks: trained(ranks, documents, batch_size=3, steps=10, tokens_per_batch=12))
+    for trainer, _ in found:
+        np.testing.assert_allclose(trainer.network.parameters, alone.network.parameters, atol=1e-5)
+
+
+def test_ranks_agree_to_the_bit_and_again():
+    """All ranks hold the same bits, a second run has them as well, and dropout is another on every rank."""
+    make = lambda: make_trainer(backend="numpy", steps=12)
+    (one, first), (two, second) = together(2, lambda ranks: trained(ranks, make))
+    (again, third), _ = together(2, lambda ranks: trained(ranks, make))
+    assert first == second == third
+    for other in (two, again):
+        np.testing.assert_array_equal(one.network.parameters, other.network.parameters)
+    assert len({one.ranks.seed(7), two.ranks.seed(7)}) == 2
+
+
+@pytest.mark.parametrize("make", [streams, documents])
+def test_a_run_goes_on_with_another_number_of_ranks(make):
+    """A checkpoint of 3 ranks goes on with 1 and with 2, in the middle of an epoch, as if nothing had been."""
+    whole = make(steps=30)
+    history(whole.run())
+
+    def half(ranks):
+        trainer = make(steps=30)
+        trainer.join(ranks)
+        for report in trainer.run():
+            if report.step == 13:
+                return trainer.tensors(), trainer.facts()
+
+    stored = together(3, half)
+    for tensors, facts in stored[1:]:
+        [np.testing.assert_array_equal(tensors[name], stored[0][0][name]) for name in tensors]
+        assert facts == stored[0][1]
+
+    def on(ranks=None):
+        trainer = make(steps=30)
+        trainer.restore(*stored[0])
+        if ranks is not None:
+            trainer.join(ranks)
+        history(trainer.run())
+        return trainer
+
+    for trainer in [on(), *together(2, on)]:
+        np.testing.assert_allclose(trainer.network.parameters, whole.network.parameters, atol=1e-5)
+
+
+# ---------------------------------------------------------------- they stop and fail together
+
+
+def test_one_stops_all():
+    """A `stop` that says yes on one rank ends the run of all after the same update; a signal raises the same everywhere."""
+
+    def stopped(ranks, how):
+        trainer, asked = streams(), []
+        trainer.join(ranks)
+
+        def stop():
+            asked.append(1)
+            return ranks.rank == 1 and len(asked) > 4 and how()
+
+        try:
+            with ranks.running():
+                for _ in trainer.run(stop):
+                    pass
+        except KeyboardInterrupt:
+            assert not ranks.broken
+            return "interrupted", trainer.step
+        return "stopped", trainer.step
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert len(set(together(2, lambda ranks: stopped(ranks, lambda: True)))) == 1
+    (how, _), *others = found = together(3, lambda ranks: stopped(ranks, interrupt))
+    assert how == "interrupted" and set(others) == {found[0]}
+
+
+def test_an_error_of_one_is_raised_by_all():
+    """What one rank finds wrong before training all raise, under its number; other errors leave the rest waiting."""
+
+    def begin(ranks):
+        with ranks.beginning():
+            ranks.lead(lambda: None)
+            if ranks.rank == 1:
+                raise TextError("no such file.")
+            ranks.agree(3)
+
+    for error in together(3, begin):
+        assert isinstance(error, TextError) and str(error) == "process 1 of 3: no such file."
+
+    def lead(ranks):
+        def work():
+            raise ConfigError("wrong.")
+
+        with ranks.beginning():
+            ranks.lead(work)
+
+    assert {(type(error), str(error)) for error in together(3, lead)} == {(ConfigError, "wrong.")}
+
+    def fail(ranks):
+        with pytest.raises(ZeroDivisionError), ranks.running():
+            1 / 0
+        return ranks.broken
+
+    assert together(2, fail) == [True, True]
+
+
+def test_a_batch_has_a_text_for_every_process():
+    """A batch_size below the number of processes is refused in a sentence."""
+    assert together(4, lambda ranks: streams(steps=1).join(ranks)) == [None] * 4
+    for error in together(5, lambda ranks: streams(steps=1).join(ranks)):
+        assert str(error).startswith("batch_size must be at least 5, as so many processes share a batch, got 4;")
+
+
+def started(folder, **settings):
+    """What a session of two ranks says to a start."""
+    text = folder / "text.txt"
+    text.write_text("to be or not to be\n" * 20, "utf-8")
+
+    def start(ranks):
+        with ranks.beginning():
+            return Session.start([str(text)], folder / "m.safetensors", ranks=ranks, **settings)
+
+    return together(2, start)
+
+
+def test_sessions_that_are_refused(tmp_path):
+    """A task whose batches are not divided, and standard input, are refused by all ranks; nothing is written."""
+    for error in started(tmp_path, task="masked"):
+        assert isinstance(error, ConfigError) and "trains in one process, got 2" in str(error)
+    for error in together(2, lambda ranks: Session.start(["-"], tmp_path / "m.safetensors", ranks=ranks)):
+        assert str(error) == "standard input reaches one of 2 processes; save the text in a file."
+    assert os.listdir(tmp_path) == ["text.txt"]
+
+
+@each(
+    "environment, rank",
+    [
+        ({}, None),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, None),
+        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, 3),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, 0),
+        ({"PMIX_RANK": "2"}, 2),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),
+        ({"PMI_SIZE": "many", "PMI_RANK": "first"}, None),
+    ],
+)
+def test_who_was_started_with_others(environment, rank):
+    """Only what a launcher of MPI says counts: a job of Slurm may run one process."""
+    assert launched_rank(environment) == rank
+
+
+def test_mpi_is_asked_only_where_it_started_several(monkeypatch, tmp_path):
+    """One process trains alone, without mpi4py; several without it get one sentence."""
+    monkeypatch.setattr(mpi, "_world", [])
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setattr(mpi, "launched_rank", lambda: None)
+    assert mpi.world().size == 1
+    monkeypatch.setattr(mpi, "_world", [])
+    monkeypatch.setattr(mpi, "launched_rank", lambda: 1)
+    with pytest.raises(nblstm.DeviceError, match="several processes were started by MPI, and mpi4py cannot be used"):
+        nblstm.train("none", tmp_path / "m.safetensors", mpi=True)
