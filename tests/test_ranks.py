@@ -1,13 +1,21 @@
 """Several processes train one model: what they compute is what one computes, and they stop and fail together."""
 
+import importlib.util
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import finished
 from support.cases import each
+from support.commands import PATIENCE, VERSE, Outcome, environment
 from support.training import SHAPE, history, make_trainer
 
 import nblstm
@@ -295,3 +303,99 @@ def test_mpi_is_asked_only_where_it_started_several(monkeypatch, tmp_path):
     monkeypatch.setattr(mpi, "launched_rank", lambda: 1)
     with pytest.raises(nblstm.DeviceError, match="several processes were started by MPI, and mpi4py cannot be used"):
         nblstm.train("none", tmp_path / "m.safetensors", mpi=True)
+
+
+# ---------------------------------------------------------------- under mpiexec
+
+MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]))
+HAS_MPI = MPIEXEC is not None and importlib.util.find_spec("mpi4py") is not None
+needs_mpi = pytest.mark.skipif(not HAS_MPI, reason="mpi4py or mpiexec is missing: pip install 'nblstm[mpi]'")
+SETTINGS = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "8", "--dropout", "0", "--threads", "1"]
+
+
+def run_together(*args, size=2):
+    """Start the command in so many processes."""
+    command = [MPIEXEC, "-n", size, sys.executable, "-m", "nblstm", *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    return subprocess.Popen([str(arg) for arg in command], env=environment(), text=True, **pipes)
+
+
+def ended(process):
+    """Wait for a command: an Outcome."""
+    out, err = process.communicate(timeout=PATIENCE)
+    return finished(process.returncode, out, err)
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A file of text in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(VERSE * 20, encoding="utf-8")
+    return "text.txt"
+
+
+@needs_mpi
+@pytest.mark.parametrize("documents", [[], ["--documents", "line"]])
+def test_two_processes_train_what_one_does(text, documents, command):
+    """`mpiexec -n 2 nblstm train` writes the weights of one process to 1e-5, the same bits again, and one speaks."""
+    train = ["train", text, "--steps", "50", *SETTINGS, *documents]
+    first = ended(run_together(*train, "-o", "two.safetensors"))
+    assert (first.code, first.out) == (0, "") and first.err.count("\nsaved ") == 1, first
+    assert ended(run_together(*train, "-o", "again.safetensors", "-q")) == Outcome(0, "", "")
+    assert command(*train, "-o", "one.safetensors", "-q").code == 0
+    one, two, again = (nblstm.load(f"{name}.safetensors").parameters for name in ("one", "two", "again"))
+    np.testing.assert_allclose(two, one, atol=1e-5)
+    np.testing.assert_array_equal(two, again)
+
+
+@needs_mpi
+def test_processes_fail_together(text):
+    """A wrong setting, a file that is not there and too small a batch are one sentence and the right code."""
+    for args, code, words in (
+        (["--steps", "none"], 2, "'none' is not a valid integer"),
+        (["missing.txt"], 1, "missing.txt"),
+        (["--batch-size", "1"], 2, "--batch-size must be at least 2, as so many processes share a batch"),
+    ):
+        outcome = ended(run_together("train", text, *args))
+        assert outcome.code == code and words in outcome.err and outcome.err.count("\n") == 1, outcome
+    assert os.listdir() == [text]
+
+
+def begun(text):
+    """Start a long run of two processes; return mpiexec and their ids, once there is a checkpoint."""
+    process = run_together("train", text, "--minutes", "9", *SETTINGS, "--valid-every", "5", "-o", "m.safetensors")
+    deadline = time.monotonic() + PATIENCE
+    while not Path("m.checkpoint.safetensors").exists():
+        assert process.poll() is None and time.monotonic() < deadline, ended(process)
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    mine = [int(line.split()[0]) for line in children if "m nblstm train" in line and "mpiexec" not in line]
+    return process, [pid for pid in mine if os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(".")]
+
+
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are found in /proc")
+
+
+@needs_mpi
+@needs_proc
+def test_a_signal_to_one_process_stops_all(text, command):
+    """SIGINT to one process ends all after the same update, everything saved, and one process goes on from there."""
+    process, children = begun(text)
+    os.kill(children[-1], signal.SIGINT)
+    outcome = ended(process)
+    assert outcome.code == 130 and "\nstopped at step " in outcome.err, outcome
+    step = int(outcome.err.rpartition("stopped at step ")[2].partition(";")[0].replace(",", ""))
+    gone_on = command("train", "--resume", "-o", "m.safetensors", "--steps", step + 2)
+    assert gone_on.code == 0 and f"resume  at step {step:,}," in gone_on.err, gone_on
+
+
+@needs_mpi
+@needs_proc
+def test_a_process_that_is_killed_ends_the_run(text, command):
+    """kill -9 of one process ends the other; the checkpoint is whole, and one process goes on from it."""
+    process, children = begun(text)
+    os.kill(children[-1], signal.SIGKILL)
+    outcome = ended(process)
+    assert outcome.code != 0 and "go on with: nblstm train --resume -o m.safetensors" in outcome.err, outcome
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
+    assert command("train", "--resume", "-o", "m.safetensors", "--steps", "1").code == 0
