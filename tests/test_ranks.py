@@ -28,14 +28,14 @@ from nblstm.tasks.session import Session
 from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets
 from nblstm.training import mpi
-from nblstm.training.ranks import SeveralRanks
+from nblstm.training.ranks import SeveralProcesses
 from nblstm.training.trainer import Trainer
 
 PLAIN = replace(SHAPE, dropout=0.0, input_dropout=0.0, output_dropout=0.0)
 WAIT = 60  # seconds, of a rank for the others
 
 
-class ThreadRanks(SeveralRanks):
+class ThreadRanks(SeveralProcesses):
     """Ranks that are threads of one process."""
 
     def __init__(self, rank, meeting, values):

@@ -54,7 +54,7 @@ class RowHead(Head):
     """A head whose rows have losses that do not depend on each other."""
 
     def total(self, chunk: Any) -> float:
-        """Sum up how much the targets of a chunk count in its mean loss."""
+        """Add up how much the targets of a chunk count in its mean loss."""
         weights = np.ones(len(chunk.targets)) if chunk.weights is None else chunk.weights
         return float(self._counted(weights, chunk.targets).sum(dtype=np.float64))
 

@@ -20,8 +20,8 @@ from nblstm.scoring.validation import (
     VALIDATION_STREAMS,
     validation_documents,
     validation_loss,
-    validation_sums,
     validation_streams,
+    validation_sums,
 )
 
 __all__ = [

@@ -33,7 +33,7 @@ from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.demo import DEMO
 from nblstm.text.sources import STDIN
 from nblstm.text.token_file import fingerprint_of
-from nblstm.training.ranks import ALONE, Ranks
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Report
 from nblstm.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ class Session:
 
     def __init__(
         self, task: TaskRun, output: Path, facts: dict[str, Any], material: Material, trainer: Trainer,
-        on_message: Callable[[str], None], lock: Lock | None, ranks: Ranks = ALONE,
+        on_message: Callable[[str], None], lock: Lock | None, ranks: ProcessGroup = ALONE,
     ) -> None:  # fmt: skip
         self.task, self.output, self.facts, self.material, self.trainer = task, output, facts, material, trainer
         self.on_message, self.lock, self.ranks = on_message, lock, ranks
@@ -97,7 +97,7 @@ class Session:
         extend_vocabulary: bool = False,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
     ) -> Session:
         """Start a new run.
 
@@ -157,7 +157,7 @@ class Session:
         changes: Mapping[str, Any] | None = None,
         task: str | None = None,
         on_message: Callable[[str], None] = lambda message: None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
     ) -> Session:
         """Go on exactly where the checkpoint beside `output` was taken.
 
@@ -361,13 +361,13 @@ class Session:
 
 
 @contextlib.contextmanager
-def _claimed(output: Path, ranks: Ranks) -> Iterator[Lock | None]:
+def _claimed(output: Path, ranks: ProcessGroup) -> Iterator[Lock | None]:
     """Lock a run's files for a block, by rank 0 alone, which is given the lock."""
     with contextlib.ExitStack() as held:
         yield ranks.lead(lambda: held.enter_context(locked(output)))
 
 
-def _join(ranks: Ranks, task: TaskRun, material: Material, trainer: Trainer) -> None:
+def _join(ranks: ProcessGroup, task: TaskRun, material: Material, trainer: Trainer) -> None:
     """Let a trainer train together with those of other ranks. An error unless all have the same to do."""
     if ranks.size > 1 and not task.DIVIDES:
         raise ConfigError(f"task {verb_of(task.TASK)} trains in one process, got {ranks.size}; start one.")

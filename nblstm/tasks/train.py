@@ -15,7 +15,7 @@ from nblstm.tasks.in_memory import files_of
 from nblstm.tasks.registry import RUNS, run_named, run_of, split_settings
 from nblstm.tasks.session import OUTPUT, Session
 from nblstm.training.mpi import world
-from nblstm.training.ranks import ALONE, Ranks
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Report
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _ignore(value: Any) -> None:
 def _begun(
     paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
     init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
-    on_message: Callable[[str], None], ranks: Ranks,
+    on_message: Callable[[str], None], ranks: ProcessGroup,
 ) -> Session:  # fmt: skip
     """Start the session of a run, or take it up again."""
     asked = None if task is None else run_named(task)

@@ -10,12 +10,12 @@ import numpy as np
 from nblstm.errors import DeviceError
 from nblstm.kernels import threads
 from nblstm.launched import launched_rank
-from nblstm.training.ranks import ALONE, Ranks, SeveralRanks
+from nblstm.training.ranks import ALONE, ProcessGroup, SeveralProcesses
 
-_world: list[Ranks] = []  # once it is known
+_world: list[ProcessGroup] = []  # once it is known
 
 
-def world() -> Ranks:
+def world() -> ProcessGroup:
     """Return the ranks that this process is one of; ALONE unless MPI has started several. DeviceError without mpi4py."""
     if not _world:
         _world.append(ALONE if launched_rank() is None else _started())
@@ -34,7 +34,7 @@ def end_others(code: int) -> None:
         ranks.abort(code)
 
 
-def _started() -> Ranks:
+def _started() -> ProcessGroup:
     """Begin with MPI, and share the cores of a machine among its ranks."""
     try:
         from mpi4py import MPI
@@ -50,7 +50,7 @@ def _started() -> Ranks:
     return ranks
 
 
-class MpiRanks(SeveralRanks):
+class MpiRanks(SeveralProcesses):
     """All processes of MPI's world."""
 
     def __init__(self, mpi: Any) -> None:

@@ -21,10 +21,10 @@ from nblstm.nn.noise import RANK, dropout_key
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Ranks:
+class ProcessGroup:
     """Base of those that train together: the one process that trains a model by itself.
 
     rank: the number of this one, from 0; size: how many there are. broken: whether this one has left the others by an
@@ -45,7 +45,7 @@ class Ranks:
             raise error
         return [value]
 
-    def agree(self, value: T) -> T:
+    def agree(self, value: _T) -> _T:
         """Return the value that rank 0 has."""
         return self.exchange(value if self.rank == 0 else None)[0]
 
@@ -99,10 +99,10 @@ class Ranks:
         return state
 
 
-ALONE = Ranks()
+ALONE = ProcessGroup()
 
 
-class SeveralRanks(Ranks):
+class SeveralProcesses(ProcessGroup):
     """Several that train together. A subclass says how values get from one to the others."""
 
     _agreed: BaseException | None = None  # the error that all raise

@@ -11,7 +11,7 @@ from nblstm.files.fields import Rule
 from nblstm.nn.network import Network
 from nblstm.scoring import validation_sums
 from nblstm.text.batches import Chunk
-from nblstm.training.ranks import ALONE, Ranks
+from nblstm.training.ranks import ALONE, ProcessGroup
 
 BEST_MEASURES = Rule(
     "an object of finite numbers", lambda value: isinstance(value, dict) and all(map(is_number, value.values()))
@@ -59,7 +59,7 @@ Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], Validation | 
 
 
 def by_loss(
-    network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE
+    network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False, ranks: ProcessGroup = ALONE
 ) -> Validation | None:
     """Measure the loss alone, each rank that of its texts."""
     found = validation_sums(network, (ranks.part(network, chunk) for chunk in valid), stop)

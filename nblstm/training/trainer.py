@@ -24,7 +24,7 @@ from nblstm.text.batches import Chunk, Epochs
 from nblstm.training import optimizers, schedules
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
-from nblstm.training.ranks import ALONE, Ranks
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import BEST_MEASURES, Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 
@@ -56,7 +56,7 @@ class Trainer:
     ) -> None:
         self.network, self.source, self.valid, self.release = network, source, valid, release
         self.measure = measure or by_loss
-        self.ranks: Ranks = ALONE
+        self.ranks: ProcessGroup = ALONE
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -85,7 +85,7 @@ class Trainer:
         self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
-    def join(self, ranks: Ranks) -> None:
+    def join(self, ranks: ProcessGroup) -> None:
         """Train together with others, who have the same network, config and chunks. ConfigError for too small a batch."""
         batch_size, sized = self.config.batch_size, getattr(self.config, "tokens_per_batch", None) is None
         if sized and batch_size < ranks.size:
@@ -108,9 +108,7 @@ class Trainer:
             network.loss_and_gradient(self.gradient, part, state, self.config.seed, self.step)
         parameters = network.parameters.copy()
         optimizer = make_optimizer(self.config, parameters, network.kernels.zeros_like)
-        optimizer.update(
-            network.kernels, parameters, self.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments
-        )
+        optimizer.update(network.kernels, parameters, self.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments)
         self._norm(parameters)
         network.kernels.clear(self.gradient, network.threads)
 
