@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from nblstm.nn.parameters import initial
 from nblstm.tasks.session import Session
 from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets
+from nblstm.text.corpus import load_corpus
 from nblstm.training import mpi
 from nblstm.training.ranks import SeveralProcesses
 from nblstm.training.trainer import Trainer
@@ -305,6 +307,30 @@ def test_mpi_is_asked_only_where_it_started_several(monkeypatch, tmp_path):
         nblstm.train("none", tmp_path / "m.safetensors", mpi=True)
 
 
+# ---------------------------------------------------------------- a text is read once
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the files of other processes are found in /proc")
+def test_another_process_maps_the_same_ids(tmp_path):
+    """A corpus that is sent to another process holds the same ids, in the same file; without that file it is refused."""
+    path = tmp_path / "text.txt"
+    path.write_text(VERSE * 20, encoding="utf-8")
+    program = (
+        "import pickle, sys; corpus = pickle.load(sys.stdin.buffer); "
+        "print(corpus.fingerprint, *corpus.train[:9], *corpus.valid_offsets[:9])"
+    )
+    corpus = load_corpus([path], documents="line")
+    send = lambda: subprocess.run(
+        [sys.executable, "-c", program], input=sent, env=environment(), capture_output=True, timeout=PATIENCE
+    )
+    sent = pickle.dumps(corpus)
+    expected = " ".join(map(str, [corpus.fingerprint, *corpus.train[:9], *corpus.valid_offsets[:9]]))
+    assert send().stdout.decode().strip() == expected
+    del corpus
+    with pytest.raises(OSError):
+        pickle.loads(sent)
+
+
 # ---------------------------------------------------------------- under mpiexec
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]))
@@ -335,10 +361,9 @@ def text(tmp_path, monkeypatch):
 
 
 @needs_mpi
-@pytest.mark.parametrize("documents", [[], ["--documents", "line"]])
-def test_two_processes_train_what_one_does(text, documents, command):
+def test_two_processes_train_what_one_does(text, command):
     """`mpiexec -n 2 nblstm train` writes the weights of one process to 1e-5, the same bits again, and one speaks."""
-    train = ["train", text, "--steps", "50", *SETTINGS, *documents]
+    train = ["train", text, "--steps", "50", *SETTINGS]
     first = ended(run_together(*train, "-o", "two.safetensors"))
     assert (first.code, first.out) == (0, "") and first.err.count("\nsaved ") == 1, first
     assert ended(run_together(*train, "-o", "again.safetensors", "-q")) == Outcome(0, "", "")
@@ -350,15 +375,24 @@ def test_two_processes_train_what_one_does(text, documents, command):
 
 @needs_mpi
 def test_processes_fail_together(text):
-    """A wrong setting, a file that is not there and too small a batch are one sentence and the right code."""
+    """A file that is not there and too small a batch are one sentence and the right code; nothing is written."""
     for args, code, words in (
-        (["--steps", "none"], 2, "'none' is not a valid integer"),
         (["missing.txt"], 1, "missing.txt"),
         (["--batch-size", "1"], 2, "--batch-size must be at least 2, as so many processes share a batch"),
     ):
         outcome = ended(run_together("train", text, *args))
         assert outcome.code == code and words in outcome.err and outcome.err.count("\n") == 1, outcome
     assert os.listdir() == [text]
+
+
+def test_one_process_speaks_for_all(text, command, monkeypatch):
+    """Of a usage error that all processes make, the first one tells; a command that each runs for itself tells as ever."""
+    monkeypatch.setenv("PMI_SIZE", "2")
+    for rank, told in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("PMI_RANK", rank)
+        outcome = command("train", text, "--steps", "none")
+        assert (outcome.code, outcome.err.count("Error: ")) == (2, told)
+        assert command("sample", "--n", "none").err.count("Error: ") == 1
 
 
 def begun(text):

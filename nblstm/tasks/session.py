@@ -12,6 +12,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Session:
         self._snapshots: Snapshots | None = None
         self._texts: EarlyTexts | None = None
         self._model_fails = False  # whether the last model could not be written
-        _join(ranks, task, material, trainer)
+        _join(ranks, material, trainer)
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
         if slow:
             on_message(slow)
@@ -113,6 +114,7 @@ class Session:
         reading: Any = run.SETTINGS.reading() if text is None else text
         recipe = run.SETTINGS.recipe() if config is None else config
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
+        _check_divides(ranks, run, recipe)
         ranks.lead(lambda: check_folder(output))
         with _claimed(output, ranks) as lock:
             ranks.lead(lambda: check_existing(output, overwrite, run.SETTINGS.network.KEY))
@@ -127,10 +129,12 @@ class Session:
             if ranks.size > 1 and STDIN in sum(stored_places.values(), []):
                 raise ConfigError(f"standard input reaches one of {ranks.size} processes; save the text in a file.")
             if extend_vocabulary:
-                material, reading = run.read_growing(stored_places, reading, recipe, known, on_message)
+                material, reading = ranks.once_per_machine(
+                    partial(run.read_growing, stored_places, reading, recipe, known, on_message)
+                )
             else:
                 reading = run.reading_of(known, reading) if base else reading
-                material = run.read(stored_places, reading, recipe, known, on_message)
+                material = ranks.once_per_machine(partial(run.read, stored_places, reading, recipe, known, on_message))
             shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
             if extend_vocabulary:
                 shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
@@ -178,12 +182,14 @@ class Session:
                 recipe = _changed(
                     run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), stored, facts["asked"]
                 )
+                _check_divides(ranks, run, recipe)
                 kernels.load(recipe.device)
                 known = run.known(facts)
                 moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
-                material = run.read_again(
-                    {name: facts.get(name, []) for name in moved}, reading, recipe, known, facts["fingerprint"]
+                where = {name: facts.get(name, []) for name in moved}
+                material = ranks.once_per_machine(
+                    partial(run.read_again, where, reading, recipe, known, facts["fingerprint"])
                 )
                 if material.fingerprint != facts["fingerprint"]:
                     raise TrainingError(
@@ -367,12 +373,16 @@ def _claimed(output: Path, ranks: ProcessGroup) -> Iterator[Lock | None]:
         yield ranks.lead(lambda: held.enter_context(locked(output)))
 
 
-def _join(ranks: ProcessGroup, task: TaskRun, material: Material, trainer: Trainer) -> None:
+def _check_divides(ranks: ProcessGroup, run: TaskRun, recipe: Recipe) -> None:
+    """Raise ConfigError for what several processes cannot train together."""
+    if ranks.size > 1 and not run.DIVIDES:
+        raise ConfigError(f"task {verb_of(run.TASK)} trains in one process, got {ranks.size}; start one.")
+    if ranks.size > 1 and recipe.device != "cpu":
+        raise ConfigError(f"device must be cpu where several processes train together, got {recipe.device}.")
+
+
+def _join(ranks: ProcessGroup, material: Material, trainer: Trainer) -> None:
     """Let a trainer train together with those of other ranks. An error unless all have the same to do."""
-    if ranks.size > 1 and not task.DIVIDES:
-        raise ConfigError(f"task {verb_of(task.TASK)} trains in one process, got {ranks.size}; start one.")
-    if ranks.size > 1 and trainer.config.device != "cpu":
-        raise ConfigError(f"device must be cpu where several processes train together, got {trainer.config.device}.")
     trainer.join(ranks)
     mine = material.fingerprint, fingerprint_of(trainer.network.parameters)
     text, weights = ranks.agree(mine)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,8 @@ class MpiRanks(SeveralProcesses):
         """mpi: the module mpi4py.MPI."""
         self._mpi, self._comm = mpi, mpi.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.rank, self._comm.size
+        hosts = self._comm.allgather(socket.gethostname())
+        self._machine = self._comm.Split(hosts.index(hosts[self.rank]), self.rank)  # the ranks of this one
 
     def sum(self, flat: np.ndarray) -> None:
         """Replace flat (numbers,) by its sum over all ranks."""
@@ -66,10 +70,25 @@ class MpiRanks(SeveralProcesses):
         """Return the values of all ranks, in their order."""
         return self._comm.allgather(value)
 
+    def once_per_machine(self, work: Callable[[], Any]) -> Any:
+        """Let the first rank of each machine do some work, and send what it makes to the others there.
+
+        What refers to its process, and cannot be looked into from another, those make themselves. An error all raise.
+        """
+        found = work() if self._machine.rank == 0 else None
+        self.exchange()
+        sent = self._machine.bcast(pickle.dumps(found) if self._machine.rank == 0 else None)
+        if self._machine.rank == 0:
+            return found
+        try:
+            return pickle.loads(sent)
+        except OSError:
+            return work()
+
     def neighbours(self) -> int:
         """Count the ranks, this one included, that run on cores of this one."""
-        mine = socket.gethostname(), threads.cores()
-        return sum(host == mine[0] and not mine[1].isdisjoint(cores) for host, cores in self.gather(mine))
+        mine = threads.cores()
+        return sum(not mine.isdisjoint(cores) for cores in self._machine.allgather(mine))
 
     def abort(self, code: int) -> None:
         """End all ranks at once, this one included."""

@@ -60,6 +60,10 @@ class ProcessGroup:
         self.exchange(None, error)
         return result
 
+    def once_per_machine(self, work: Callable[[], _T]) -> _T:
+        """Return what some work makes that need not be done by every rank of a machine."""
+        return work()
+
     # ------------------------------------------------------------ errors and signals
 
     @contextmanager
