@@ -21,6 +21,7 @@ from support.training import SHAPE, history, make_trainer
 
 import nblstm
 from nblstm.config import TrainConfig
+from nblstm.config.training import WIRES
 from nblstm.errors import ConfigError, TextError
 from nblstm.launched import launched_rank
 from nblstm.nn.network import Network
@@ -30,7 +31,7 @@ from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets
 from nblstm.text.corpus import load_corpus
 from nblstm.training import mpi
-from nblstm.training.ranks import SeveralProcesses
+from nblstm.training.ranks import SeveralProcesses, bfloat16, from_bfloat16
 from nblstm.training.trainer import Trainer
 
 PLAIN = replace(SHAPE, dropout=0.0, input_dropout=0.0, output_dropout=0.0)
@@ -137,6 +138,33 @@ def test_ranks_equal_one_process(make):
             np.testing.assert_allclose(
                 [n for row in found for n in row], [n for row in expected for n in row], atol=1e-4, rtol=1e-4
             )
+
+
+def test_bfloat16_rounds_as_torch_does():
+    """To the nearest, to even between two; infinities and NaN stay what they are."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    x = np.frombuffer(random.bytes(40_000), np.float32)
+    x = np.concatenate([x, np.array([0, -0.0, np.inf, -np.inf, np.nan, 1 + 2**-8, 1 + 3 * 2**-8], np.float32)])
+    expected = torch.from_numpy(x).to(torch.bfloat16).to(torch.float32).numpy()
+    np.testing.assert_array_equal(from_bfloat16(bfloat16(x)), expected)
+
+
+def test_gradients_sent_in_bfloat16():
+    """The sum is that of rounded numbers, rounded, the same everywhere; training with it stays near that with float32."""
+
+    def summed(ranks):
+        flat = np.arange(11, dtype=np.float32) / 7 + ranks.rank
+        ranks.sum_in_bfloat16(flat)
+        return flat
+
+    round_ = lambda x: from_bfloat16(bfloat16(x))
+    for flat in together(3, summed):
+        expected = round_(sum(round_(np.arange(11, dtype=np.float32) / 7 + rank) for rank in range(3)))
+        np.testing.assert_array_equal(flat, expected)
+    (exact, _), (rounded, _) = (together(2, lambda ranks: trained(ranks, streams, wire=wire))[0] for wire in WIRES)
+    assert 0 < np.abs(exact.network.parameters - rounded.network.parameters).max() < 0.1
+    assert abs(exact.best_loss - rounded.best_loss) < 0.02
 
 
 def test_a_rank_may_have_no_text():
@@ -367,10 +395,12 @@ def test_two_processes_train_what_one_does(text, command):
     first = ended(run_together(*train, "-o", "two.safetensors"))
     assert (first.code, first.out) == (0, "") and first.err.count("\nsaved ") == 1, first
     assert ended(run_together(*train, "-o", "again.safetensors", "-q")) == Outcome(0, "", "")
+    assert ended(run_together(*train, "-o", "wire.safetensors", "-q", "--wire", "bfloat16")) == Outcome(0, "", "")
     assert command(*train, "-o", "one.safetensors", "-q").code == 0
     one, two, again = (nblstm.load(f"{name}.safetensors").parameters for name in ("one", "two", "again"))
     np.testing.assert_allclose(two, one, atol=1e-5)
     np.testing.assert_array_equal(two, again)
+    assert 0 < np.abs(nblstm.load("wire.safetensors").parameters - one).max() < 0.2
 
 
 @needs_mpi

@@ -50,6 +50,7 @@ RESUMABLE = (
     "threads",
     "device",
     "precision",
+    "wire",
 )  # what may differ when a run goes on
 
 

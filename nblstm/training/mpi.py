@@ -66,6 +66,18 @@ class MpiRanks(SeveralProcesses):
         """Replace flat (numbers,) by its sum over all ranks."""
         self._comm.Allreduce(self._mpi.IN_PLACE, flat)
 
+    def swap(self, parts: np.ndarray) -> np.ndarray:
+        """Return what every rank has for this one: row r of parts (size, numbers) is for rank r."""
+        found = np.empty_like(parts)
+        self._comm.Alltoall(parts, found)
+        return found
+
+    def collect(self, part: np.ndarray) -> np.ndarray:
+        """Return the parts (numbers,) of all ranks, (size, numbers)."""
+        found = np.empty((self.size, len(part)), part.dtype)
+        self._comm.Allgather(part, found)
+        return found
+
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in their order."""
         return self._comm.allgather(value)

@@ -217,7 +217,7 @@ class Trainer:
         if ranks.size > 1:
             parts = self.extent.parts(self.gradient)
             for numbers in parts:
-                ranks.sum(numbers)
+                (ranks.sum if self.config.wire == "float32" else ranks.sum_in_bfloat16)(numbers)
             self.extent.put(self.gradient, parts)
         return sum(ranks.exchange(loss)), state
 
