@@ -6,9 +6,11 @@ import codecs
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
+from nblstm.cli import ranks
 from nblstm.cli.names import meant_command, misspelt_variables
 from nblstm.cli.shown import say
 from nblstm.cli.signals import exit_code, raising
@@ -106,12 +108,18 @@ def run(args: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     REPLACING.used = False
     try:
+        ranks.begin(sys.argv[1:] if args is None else args)
         with raising():
             code = _run(args)
     except KeyboardInterrupt:  # a second one, while the first was told; or one while the handlers change
         code = exit_code()
+    except Exception:
+        if not ranks.has_left():
+            raise
+        code = _fail(traceback.format_exc(), FAILURE)
     _tell_refusal()
     _close_stdout()
+    ranks.end(code, interrupted=code > 128)
     if REPLACING.used:
         _say(f"note: standard output is {sys.stdout.encoding} and lacks some of these characters; '?' stands for each.")
     return code
@@ -142,12 +150,14 @@ def _fail_with(error: NblstmError, message: str) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    _say(f"Error: {' '.join(message.splitlines())}")
+    _say(f"Error: {ranks.name()}{' '.join(message.splitlines())}")
     return code
 
 
 def _say(line: str) -> None:
     """Write a line to standard error, if there is one."""
+    if ranks.is_silent():
+        return
     try:
         say(line, err=True)
     except (OSError, ValueError):

@@ -30,6 +30,7 @@ CHOICES = {  # setting -> the name of its choices in nblstm.config
     "backend": "BACKENDS",
     "device": "DEVICES",
     "precision": "PRECISIONS",
+    "wire": "WIRES",
     "until": "UNTIL",
     "on_divergence": "ON_DIVERGENCE",
 }

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from nblstm.cli import ranks
 from nblstm.cli.names import Command
 from nblstm.cli.options import CLASS_WEIGHTS, FILE, MODEL, TOKEN_WEIGHTS, given, run_setting
 from nblstm.cli.spelling import in_options
@@ -176,6 +177,7 @@ class TrainCommand(Command):
 @run_setting("seed", "Of the initial weights and of dropout.")
 @run_setting("threads", "0 means every core.")
 @run_setting("device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
+@run_setting("wire", "How several processes send gradients to each other; bfloat16 takes half of the time.")
 @run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
 @run_setting(
     "valid_every", "Validate also inside an epoch, after so many updates, or after a time: 90s, 5m, 1h.",
@@ -212,15 +214,15 @@ def command(
         corpus, asked = (DEMO,), {**_demo_settings(settings_of(run_named(task or "language")).demo, asked), **asked}
     if not corpus and not resume and "source" not in asked:
         raise ConfigError("name the text to train on, or try --demo.")
-    progress, context = Progress(sys.stderr, quiet), click.get_current_context()
-    run = RunShown(progress, None if tensorboard is None else _event_files(tensorboard))
+    progress, context = Progress(sys.stderr, quiet or ranks.is_silent()), click.get_current_context()
+    run = RunShown(progress, None if tensorboard is None or ranks.is_silent() else _event_files(tensorboard))
 
     try:
         train(
             corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
             extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start, on_report=run.render,
             on_message=lambda message: progress.line(in_options(message, context.command)),
-            stop=run.stop, **asked,
+            stop=run.stop, mpi=True, **asked,
         )  # fmt: skip
     except KeyboardInterrupt:
         if not run.is_saved:
@@ -228,7 +230,7 @@ def command(
         run.stopped = True
     finally:
         run.end()
-    return conclude(run.session, run.first, run.stopped, progress)
+    return 0 if ranks.is_silent() else conclude(run.session, run.first, run.stopped, progress)
 
 
 def _event_files(folder: str) -> Any:

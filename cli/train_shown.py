@@ -94,10 +94,16 @@ def _introduce(session: Any, progress: Any) -> None:
     for head, line in session.task.introduce(session.material, trainer):
         progress.line(f"{head:<8}{line}")
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
-    place = f"{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
+    size = session.ranks.size
+    processes = f"{size} processes of " if size > 1 else ""
+    place = (
+        f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
+    )
     progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
     if t.device == "cuda":
         _introduce_card(trainer, progress)
+    if size > 1:  # what is left of them cannot tell it then
+        progress.line(f"ranks   if a process dies, go on with: nblstm train --resume{_where(session.output, ' -o')}")
     if trainer.step:
         progress.line(f"resume  at step {trainer.step:,}, epoch {trainer.epoch:.2f}")
 

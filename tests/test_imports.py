@@ -42,10 +42,11 @@ BELOW = {
     "arrays": set(),
     "errors": set(),
     "interrupts": set(),
+    "launched": set(),
     "remembered": set(),
     "version": set(),
 }  # fmt: skip
-EVERYWHERE = {"arrays", "errors", "interrupts", "remembered", "version"}
+EVERYWHERE = {"arrays", "errors", "interrupts", "launched", "remembered", "version"}
 MODULES = sorted([*PACKAGE.rglob("*.py"), *CLI.glob("*.py")])
 MODULES = [path for path in MODULES if path != PACKAGE / "__init__.py" and path != PACKAGE / "__main__.py"]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         OPTIMIZERS,
         PRECISIONS,
         SCHEDULES,
+        WIRES,
         Recipe,
         TrainConfig,
     )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEFAULT_SUBWORDS", "DEVICES", "DOCUMENTS", "DTYPES",
     "HEADS", "LEVELS", "MAX_COUNT", "MAX_ROLLBACKS", "MAX_SIZE", "MAX_TOKENS", "NEWLINES", "NONLINEARITIES",
-    "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS", "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "BeamConfig",
+    "ON_DIVERGENCE", "OPTIMIZERS", "PADDINGS", "PRECISIONS", "SCHEDULES", "TOKENIZERS", "UNTIL", "WIRES", "BeamConfig",
     "NetworkConfig", "Recipe", "SampleConfig", "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig",
     "WriteConfig", "is_number", "said",
 ]  # fmt: skip

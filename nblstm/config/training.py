@@ -34,6 +34,7 @@ SCHEDULES = {  # schedule -> the settings that it has
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("single", "half")
+WIRES = ("float32", "bfloat16")
 ON_DIVERGENCE = ("stop", "rollback")
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
@@ -68,6 +69,7 @@ class Recipe(Config):
     precision: ClassVar[str] = "single"
     on_divergence: ClassVar[str] = "stop"
     lazy_embedding: ClassVar[bool] = False
+    wire: ClassVar[str] = "float32"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -135,6 +137,7 @@ class TrainConfig(TargetWeights):
     on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
+    wire: str = "float32"  # type: ignore[misc] # float32 | bfloat16: how several processes send gradients to each other
     device: str = "cpu"  # type: ignore[misc] # cpu | cuda
     precision: str = "single"  # type: ignore[misc] # single | half: on cuda, of weights and activations as they are stored; sums are single
 
@@ -145,6 +148,7 @@ class TrainConfig(TargetWeights):
         _ = self.valid_interval  # ConfigError for what is none
         one_of(self, "device", DEVICES)
         one_of(self, "precision", PRECISIONS)
+        one_of(self, "wire", WIRES)
         one_of(self, "on_divergence", ON_DIVERGENCE)
         if self.lazy_embedding and self.optimizer not in LAZY_OPTIMIZERS:
             raise ConfigError(

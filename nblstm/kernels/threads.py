@@ -52,12 +52,26 @@ def _pool() -> ThreadPoolExecutor:
     return _pools[0]  # the first one, if two threads made it
 
 
-def available() -> int:
-    """The cores this process may run on."""
+_sharers = 1  # processes that share the cores of this one
+
+
+def cores() -> frozenset[int]:
+    """The numbers of the cores this process may run on."""
     try:
-        return len(os.sched_getaffinity(0))
+        return frozenset(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        return frozenset(range(os.cpu_count() or 1))
+
+
+def share_cores(processes: int) -> None:
+    """Leave to this process its part of the cores that so many processes run on."""
+    global _sharers
+    _sharers = processes
+
+
+def available() -> int:
+    """How many cores this process may use."""
+    return max(1, len(cores()) // _sharers)
 
 
 def parallel_for(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:

@@ -44,7 +44,7 @@ def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperat
         network.weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         head, head_bias,
     )  # fmt: skip
-    if network.int8 and c.cells[0].compiled:
+    if network.int8 and c.cells[0].decoded:
         net = in_int8(net)
     with checks.quiet():
         return network.kernels.decode_weights(net, network.threads)

@@ -41,7 +41,7 @@ class Head(ABC):
     def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
         """Return the mean loss of a chunk, weighted by chunk.weights, and its gradient with respect to tape.features.
 
-        That of the head's own parameters is added to grads.
+        That of the head's own parameters is added to grads. Of a part of a chunk both are its share in those of the whole.
         """
 
     def _work(self, scratch: Workspace, kernel: Any, rows: int) -> Any:
@@ -53,24 +53,32 @@ class Head(ABC):
 class RowHead(Head):
     """A head whose rows have losses that do not depend on each other."""
 
+    def total(self, chunk: Any) -> float:
+        """Add up how much the targets of a chunk count in its mean loss."""
+        weights = np.ones(len(chunk.targets)) if chunk.weights is None else chunk.weights
+        return float(self._counted(weights, chunk.targets).sum(dtype=np.float64))
+
     def loss_and_gradient(self, tape: Tape, grads: Gradients, chunk: Any) -> tuple[float, np.ndarray]:
         """Return the mean loss of a chunk, and its gradient; see `Head`."""
         x, (kernels, threads, dtype, _) = tape.features, tape.backend
         if chunk.weights is None:
-            return self._of_rows(tape.scratch, grads, x, chunk.targets, np.ones(len(x), dtype))
+            return self._of_rows(tape.scratch, grads, x, chunk.targets, np.ones(len(x), dtype), chunk.total)
         rows = np.flatnonzero(chunk.weights)  # the others add nothing
         some, dx = tape.scratch.array("rows of x", len(rows), x.shape[1]), tape.scratch.array("dx of rows", *x.shape)
         kernels.embedding_forward(some, rows, x, threads)
-        loss, d = self._of_rows(tape.scratch, grads, some, chunk.targets[rows], chunk.weights[rows].astype(dtype))
+        weights = chunk.weights[rows].astype(dtype)
+        loss, d = self._of_rows(tape.scratch, grads, some, chunk.targets[rows], weights, chunk.total)
         kernels.clear(dx.reshape(dx.size), threads)
         kernels.embedding_backward(dx, d, rows, threads)
         return loss, dx
 
-    def _of_rows(self, scratch: Workspace, grads: Gradients, x, targets, weights) -> tuple[float, np.ndarray]:
-        """Return the mean loss of x (M, F) and its targets (M,), weighted by (M,), and the gradient of x."""
+    def _of_rows(self, scratch: Workspace, grads: Gradients, x, targets, weights, total) -> tuple[float, np.ndarray]:
+        """Return the mean loss of x (M, F) and its targets (M,), weighted by (M,), and the gradient of x.
+
+        total: what weights are divided by; None for their sum.
+        """
         dtype = scratch.backend.dtype
-        counted = self._counted(weights, targets)
-        total = float(counted.sum(dtype=np.float64))
+        total = float(self._counted(weights, targets).sum(dtype=np.float64)) if total is None else total
         scales = weights / total if total > 0 else np.zeros_like(weights)  # where no target counts, nothing is learnt
         losses, dx = scratch.array("losses", len(x)), scratch.array("dx of head", len(x), x.shape[1])
         self._losses_and_gradient(scratch, losses, dx, grads, x, targets, scales.astype(dtype))

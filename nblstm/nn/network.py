@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import PRECISIONS, NetworkConfig
+from nblstm.config import PRECISIONS, NetworkConfig, is_number
+from nblstm.errors import ConfigError
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
 from nblstm.nn.adaptive import AdaptiveHead, softmax_head
@@ -142,6 +143,11 @@ class Network:
             return self.initial_state(chunk.num_texts)
         return self.body.carried(state.first(chunk.num_texts))
 
+    def share(self, part: Any, chunk: Any) -> Any:
+        """Return a part of a chunk whose loss and gradient are its share in those of the whole chunk."""
+        head: Any = self.head
+        return replace(part, total=head.total(chunk))
+
     def num_targets(self, offsets: np.ndarray) -> int:
         """Count the targets of a packed batch: one a row."""
         return int(offsets[-1])
@@ -151,6 +157,8 @@ class Network:
         offsets = checks.offsets("chunk.offsets", chunk.offsets, len(chunk.tokens))
         count = self.num_targets(offsets)
         weights = None if chunk.weights is None else checks.weights("chunk.weights", chunk.weights, count)
+        if chunk.total is not None and not (is_number(chunk.total) and chunk.total >= 0):
+            raise ConfigError(f"chunk.total must be a finite number of at least 0, got {chunk.total!r:.60}.")
         tokens, targets = self.input.checked(chunk.tokens), self.head.checked(chunk.targets, count)
         chunk = replace(chunk, tokens=tokens, targets=targets, offsets=offsets, weights=weights)
         return chunk, self.body.checked(checks.a(State, "state", state), chunk.num_texts)

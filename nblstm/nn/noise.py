@@ -6,8 +6,8 @@ from types import ModuleType
 
 import numpy as np
 
-INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN, UNKNOWN = (
-    number << 32 for number in range(7)
+INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN, UNKNOWN, RANK = (
+    number << 32 for number in range(8)
 )  # sites; a layer or cell is added
 
 

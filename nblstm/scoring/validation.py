@@ -34,11 +34,21 @@ def validation_loss(
     network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
 ) -> float | None:
     """Compute the mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
+    found = validation_sums(network, chunks, stop)
+    return None if found is None else found[0] / found[1]
+
+
+def validation_sums(
+    network: Network, chunks: Iterable[Chunk | None], stop: Callable[[], bool] = lambda: False
+) -> tuple[float, int] | None:
+    """Compute (nats, tokens) of the chunks, in their order; of None nothing is read. None if stopped."""
     nats, tokens, state = 0.0, 0, network.initial_state()
     for chunk in chunks:
         if stop():
             return None
+        if chunk is None:
+            continue
         losses, state = network.losses(chunk, network.before(chunk, state))
         losses = losses if chunk.weights is None else losses[chunk.weights > 0]
         nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
-    return nats / tokens
+    return nats, tokens

@@ -63,6 +63,19 @@ class MetricsFile:
             self._file.close()
 
 
+class NoMetrics(MetricsFile):
+    """Rows that are written nowhere: another process writes those of the run."""
+
+    def open(self, step: int) -> None:
+        """Open no file."""
+
+    def write(self, report: Report) -> None:
+        """Write no row."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
 def _is_kept(line: str, step: int) -> bool:
     """Tell whether a line of metrics is whole and not after `step`."""
     first = line.partition(",")[0]

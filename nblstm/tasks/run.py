@@ -62,6 +62,7 @@ class TaskRun(ABC):
     MEASURES: ClassVar[Mapping[str, Callable[[float], str]]] = {}  # of a validation beside the loss -> as it is shown
     ASKED: ClassVar[tuple[str, ...]] = ()  # further settings of `evaluate`
     UNIT: ClassVar[str] = "token"  # what a loss is the mean over
+    DIVIDES: ClassVar[bool] = False  # whether the texts of its batches can be divided among several ranks
     MARK: ClassVar[bool] = True  # whether checkpoints name the task; those of format version 1 do not
 
     # ------------------------------------------------------------ settings

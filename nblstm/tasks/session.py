@@ -7,10 +7,12 @@ model.metrics.csv              a row a second, and one for every validation
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,20 @@ import numpy as np
 from nblstm import kernels
 from nblstm.config import MAX_ROLLBACKS, Recipe
 from nblstm.config.checks import Config
-from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
+from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TextError, TrainingError
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.keeping import EarlyTexts, Snapshots
-from nblstm.tasks.metrics_file import MetricsFile
+from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
 from nblstm.tasks.outputs import check_existing, check_folder, checkpoint_path, history_path, locked, metrics_path
 from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.demo import DEMO
 from nblstm.text.sources import STDIN
+from nblstm.text.token_file import fingerprint_of
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Report
 from nblstm.training.trainer import Trainer
 
@@ -46,6 +50,7 @@ RESUMABLE = (
     "threads",
     "device",
     "precision",
+    "wire",
 )  # what may differ when a run goes on
 
 
@@ -58,18 +63,20 @@ class Session:
 
     def __init__(
         self, task: TaskRun, output: Path, facts: dict[str, Any], material: Material, trainer: Trainer,
-        on_message: Callable[[str], None], lock: Lock,
+        on_message: Callable[[str], None], lock: Lock | None, ranks: ProcessGroup = ALONE,
     ) -> None:  # fmt: skip
         self.task, self.output, self.facts, self.material, self.trainer = task, output, facts, material, trainer
-        self.on_message, self.lock = on_message, lock
+        self.on_message, self.lock, self.ranks = on_message, lock, ranks
         self.saved_step = trainer.step
         self.checkpoint = checkpoint_path(output)
-        self._rows = MetricsFile(metrics_path(output), task.MEASURES, on_message)
+        rows = MetricsFile if ranks.rank == 0 else NoMetrics
+        self._rows = rows(metrics_path(output), task.MEASURES, on_message)
         self.keep = self.sample = 0  # models of validations that are kept, tokens that are written after each
         self.first_step = trainer.step
         self._snapshots: Snapshots | None = None
         self._texts: EarlyTexts | None = None
         self._model_fails = False  # whether the last model could not be written
+        _join(ranks, material, trainer)
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
         if slow:
             on_message(slow)
@@ -92,6 +99,7 @@ class Session:
         extend_vocabulary: bool = False,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
+        ranks: ProcessGroup = ALONE,
     ) -> Session:
         """Start a new run.
 
@@ -99,6 +107,7 @@ class Session:
         others. text: how they are read. model: fields of the network's config, without those that the data give.
         config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from.
         extend_vocabulary: add the text's other tokens to that vocabulary. on_message: called with sentences for the user.
+        ranks: those that train together, each with a session that is started alike.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
         """
@@ -106,9 +115,10 @@ class Session:
         reading: Any = run.SETTINGS.reading() if text is None else text
         recipe = run.SETTINGS.recipe() if config is None else config
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
-        check_folder(output)
-        with locked(output) as lock:
-            check_existing(output, overwrite, run.SETTINGS.network.KEY)
+        _check_divides(ranks, run, recipe)
+        ranks.lead(lambda: check_folder(output))
+        with _claimed(output, ranks) as lock:
+            ranks.lead(lambda: check_existing(output, overwrite, run.SETTINGS.network.KEY))
             kernels.load(recipe.device)
             if extend_vocabulary and init_from is None:
                 raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
@@ -117,11 +127,15 @@ class Session:
                 raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
             known = run.known_of_model(base) if base else None
             stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            if ranks.size > 1 and STDIN in sum(stored_places.values(), []):
+                raise ConfigError(f"standard input reaches one of {ranks.size} processes; save the text in a file.")
             if extend_vocabulary:
-                material, reading = run.read_growing(stored_places, reading, recipe, known, on_message)
+                material, reading = ranks.once_per_machine(
+                    partial(run.read_growing, stored_places, reading, recipe, known, on_message)
+                )
             else:
                 reading = run.reading_of(known, reading) if base else reading
-                material = run.read(stored_places, reading, recipe, known, on_message)
+                material = ranks.once_per_machine(partial(run.read, stored_places, reading, recipe, known, on_message))
             shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
             if extend_vocabulary:
                 shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
@@ -135,7 +149,7 @@ class Session:
             if extend_vocabulary:
                 parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
-            return cls(run, output, facts, material, trainer, on_message, lock)
+            return cls(run, output, facts, material, trainer, on_message, lock, ranks)
 
     @classmethod
     def resume(
@@ -148,17 +162,18 @@ class Session:
         changes: Mapping[str, Any] | None = None,
         task: str | None = None,
         on_message: Callable[[str], None] = lambda message: None,
+        ranks: ProcessGroup = ALONE,
     ) -> Session:
         """Go on exactly where the checkpoint beside `output` was taken.
 
         paths, valid, places: where the corpus is now, if it has moved. changes: fields of the recipe, of RESUMABLE.
-        task: that of the run, if it must be this one.
+        task: that of the run, if it must be this one. ranks: those that go on together, however many there were before.
         Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same or another run
         writes to the output.
         """
         output = Path(output)
-        with locked(output) as lock:
-            tensors, facts = read_checkpoint(checkpoint_path(output))
+        with _claimed(output, ranks) as lock:
+            tensors, facts = ranks.agree(ranks.lead(lambda: read_checkpoint(checkpoint_path(output))))
             try:
                 run = stored_run(facts)
                 _check_task(run, task)
@@ -168,12 +183,14 @@ class Session:
                 recipe = _changed(
                     run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), stored, facts["asked"]
                 )
+                _check_divides(ranks, run, recipe)
                 kernels.load(recipe.device)
                 known = run.known(facts)
                 moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
-                material = run.read_again(
-                    {name: facts.get(name, []) for name in moved}, reading, recipe, known, facts["fingerprint"]
+                where = {name: facts.get(name, []) for name in moved}
+                material = ranks.once_per_machine(
+                    partial(run.read_again, where, reading, recipe, known, facts["fingerprint"])
                 )
                 if material.fingerprint != facts["fingerprint"]:
                     raise TrainingError(
@@ -184,15 +201,26 @@ class Session:
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
                 raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None
-            return cls(run, output, facts, material, trainer, on_message, lock)
+            return cls(run, output, facts, material, trainer, on_message, lock, ranks)
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.lock.release()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Let others write, where this rank has the lock."""
+        if self.lock is not None:
+            self.lock.release()
 
     # ------------------------------------------------------------ running
+
+    def rehearse(self) -> None:
+        """Let several ranks compile their kernels while signals still end them at once, rank 0 for the cache of all."""
+        if self.ranks.size > 1:
+            self.ranks.lead(self.trainer.rehearse)
+            self.trainer.rehearse()
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Generator[Report, None, None]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
@@ -210,23 +238,27 @@ class Session:
         except TrainingError:
             self._save_now_or_later(self._save_model)
             raise
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):  # the caller has seen enough, or a signal's handler
-            if self.trainer.step != self.saved_step:
+        except (
+            GeneratorExit,
+            KeyboardInterrupt,
+            SystemExit,
+        ) as error:  # the caller has seen enough, or a signal's handler
+            if self.trainer.step != self.saved_step and self.ranks.all_know(error):
                 self.save()
             raise
         finally:
-            self.lock.release()
+            self._unlock()
 
     def _attempt(self, stop: Callable[[], bool]) -> Generator[Report, None, bool]:
         """Train to the end, or until training diverges and is taken back to the checkpoint; tell whether it is."""
         self._rows.open(self.trainer.step)
-        saved = written = time.monotonic()
+        saved = written = self._now()
         try:
             for report in self.trainer.run(stop):
-                now = time.monotonic()
+                now = self._now()
                 if report.validated and report.improved:
                     self._save_now_or_later(self._save_model)
-                if report.validated:
+                if report.validated and self.ranks.rank == 0:
                     report = self._after_validation(report)
                 if report.validated or now - saved > SAVE_SECONDS:
                     self._save_now_or_later(self.save)
@@ -243,6 +275,10 @@ class Session:
         finally:
             self._rows.close()
         return False
+
+    def _now(self) -> float:
+        """Return seconds of a clock that is the same for all ranks."""
+        return self.ranks.agree(time.monotonic())
 
     def _after_validation(self, report: Report) -> Report:
         """Keep the model, and let it write, where that is asked for; return the report with what it has written."""
@@ -268,7 +304,7 @@ class Session:
 
     def _roll_back(self, error: DivergenceError) -> None:
         """Go back to the last checkpoint with half the rate, which the checkpoint then has, too."""
-        tensors, facts = read_checkpoint(self.checkpoint)
+        tensors, facts = self.ranks.agree(self.ranks.lead(lambda: read_checkpoint(self.checkpoint)))
         config = self.task.SETTINGS.recipe.from_dict(facts["config"])
         self.facts["asked"].setdefault("lr", config.lr)  # a resumed run may still be given it
         self.facts["rollbacks"] = count = self.facts.get("rollbacks", 0) + 1
@@ -286,7 +322,7 @@ class Session:
 
         Where an error has ended an update in its middle, the checkpoint stays, and the model is that of before.
         """
-        if self.trainer.best_loss is None or self._model_fails or not self.output.exists():
+        if self.ranks.agree(self.trainer.best_loss is None or self._model_fails or not self.output.exists()):
             self._save_model()
         if self.trainer.whole:
             self._save_checkpoint()
@@ -301,7 +337,8 @@ class Session:
             "config": self.trainer.config.to_dict(),
             "trainer": self.trainer.facts(),
         }
-        save_checkpoint(self.checkpoint, self.trainer.tensors(), facts)
+        tensors = self.trainer.tensors()
+        self.ranks.lead(lambda: save_checkpoint(self.checkpoint, tensors, facts))
         self.saved_step = self.trainer.step
 
     def model(self) -> Any:
@@ -319,7 +356,7 @@ class Session:
 
     def _save_model(self) -> None:
         self._model_fails = True
-        self.model().save(self.output)
+        self.ranks.lead(lambda: self.model().save(self.output))
         self._model_fails = False
 
     def _save_now_or_later(self, save: Callable[[], None]) -> None:
@@ -328,6 +365,34 @@ class Session:
             save()
         except ModelFileError as error:
             self.on_message(f"warning: not saved: {error}")
+
+
+@contextlib.contextmanager
+def _claimed(output: Path, ranks: ProcessGroup) -> Iterator[Lock | None]:
+    """Lock a run's files for a block, by rank 0 alone, which is given the lock."""
+    with contextlib.ExitStack() as held:
+        yield ranks.lead(lambda: held.enter_context(locked(output)))
+
+
+def _check_divides(ranks: ProcessGroup, run: TaskRun, recipe: Recipe) -> None:
+    """Raise ConfigError for what several processes cannot train together."""
+    if ranks.size > 1 and not run.DIVIDES:
+        raise ConfigError(f"task {verb_of(run.TASK)} trains in one process, got {ranks.size}; start one.")
+    if ranks.size > 1 and recipe.device != "cpu":
+        raise ConfigError(f"device must be cpu where several processes train together, got {recipe.device}.")
+
+
+def _join(ranks: ProcessGroup, material: Material, trainer: Trainer) -> None:
+    """Let a trainer train together with those of other ranks. An error unless all have the same to do."""
+    trainer.join(ranks)
+    mine = material.fingerprint, fingerprint_of(trainer.network.parameters)
+    text, weights = ranks.agree(mine)
+    if text != mine[0]:
+        raise TextError("the text is not the one that process 0 has read; give all processes the same files.")
+    if weights != mine[1]:
+        raise TrainingError(
+            "the first weights are not those of process 0; give all processes the same model and version."
+        )
 
 
 def _absolute(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from nblstm.errors import ConfigError
 from nblstm.tasks.in_memory import files_of
 from nblstm.tasks.registry import RUNS, run_named, run_of, split_settings
 from nblstm.tasks.session import OUTPUT, Session
+from nblstm.training.mpi import world
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Report
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def train(
     text: str | None = None,
     texts: Iterable[str] | None = None,
     verbose: bool = False,
+    mpi: bool = False,
     **settings: Unpack[TrainSettings],
 ) -> Any:
     """Train a model on files, save it at `output`, and return the best one.
@@ -58,13 +61,15 @@ def train(
     extend_vocabulary: add the tokens of the text that it does not have.
     keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
     the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
-    verbose: show a bar on standard error, in notebooks, too. on_start is called with the Session before the first update,
-    on_report after every update with a Report, on_message with sentences for the user; training ends early once stop()
-    is true.
+    verbose: show a bar on standard error, in notebooks, too. mpi: train one model in all processes that MPI has started,
+    which all make this call; process 0 writes the files, and it alone calls on_start, on_report and on_message.
+    on_start is called with the Session before the first update, on_report after every update with a Report, on_message
+    with sentences for the user; training ends early once stop() is true.
     KeyboardInterrupt comes through once the last whole update is saved, so that resume goes on exactly.
     Raises NblstmError: ConfigError for a wrong setting, TextError for the corpus, TrainingError if it diverges.
     """
     checks.whole("keep", keep, 0, MAX_SIZE), checks.whole("sample", sample, 0, MAX_TOKENS)
+    ranks = world() if checks.a(bool, "mpi", mpi) else ALONE
     asked: dict[str, Any] = dict(settings)
     with contextlib.ExitStack() as given:
         if text is not None or texts is not None:
@@ -72,26 +77,35 @@ def train(
                 raise ConfigError("corpus names files, and text or texts are in memory; give one of them.")
             corpus, how = given.enter_context(files_of(text, texts))
             asked = {**how, **asked}
-        shown = given.enter_context(_shown(verbose, on_start, on_report, on_message, stop))
-        session = _begun(
-            checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task, asked,
-            resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite, shown.on_message,
-        )  # fmt: skip
-        with session:
+        callbacks = (on_start, on_report, on_message) if ranks.rank == 0 else (_ignore,) * 3
+        shown = given.enter_context(_shown(verbose and ranks.rank == 0, *callbacks, stop))
+        with ranks.beginning():
+            session = given.enter_context(
+                _begun(
+                    checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task,
+                    asked, resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite,
+                    shown.on_message, ranks,
+                )
+            )  # fmt: skip
             if sample:
                 session.task.check_writes(session.trainer.network.config)
             session.keep, session.sample = keep, sample
             shown.on_start(session)
-            with contextlib.closing(session.run(shown.stop)) as reports:
-                for report in reports:
-                    shown.on_report(report)
+            session.rehearse()
+        with ranks.running(), contextlib.closing(session.run(shown.stop)) as reports:
+            for report in reports:
+                shown.on_report(report)
     return session.model()
+
+
+def _ignore(value: Any) -> None:
+    """Do nothing: process 0 tells."""
 
 
 def _begun(
     paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
     init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
-    on_message: Callable[[str], None],
+    on_message: Callable[[str], None], ranks: ProcessGroup,
 ) -> Session:  # fmt: skip
     """Start the session of a run, or take it up again."""
     asked = None if task is None else run_named(task)
@@ -99,14 +113,15 @@ def _begun(
         check_resume(init_from, overwrite or extend_vocabulary)
         changes, places = _parted(settings)
         return Session.resume(
-            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message
-        )
+            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message,
+            ranks=ranks,
+        )  # fmt: skip
     named, reading, model, config, others = split_settings(settings, asked or "language")
     kinds = run_of(named).SETTINGS
     return Session.start(
         paths, output, valid=valid, task=named, places=_paths(others), text=kinds.reading(**reading), model=model,
         config=kinds.recipe(**config), init_from=init_from, extend_vocabulary=extend_vocabulary,
-        overwrite=overwrite, on_message=on_message,
+        overwrite=overwrite, on_message=on_message, ranks=ranks,
     )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ class TrainSettings(TypedDict, total=False):
     warmup: int
     weight_decay: float
     weight_dropout: float
+    wire: str
     zero_digits: bool
 
 

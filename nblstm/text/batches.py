@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from nblstm.errors import TextError
+from nblstm.kernels.packed import indices
 
 SHORTEST_STREAM = 32  # rather than shorter streams, a small text gives fewer of them
 
@@ -25,6 +26,8 @@ class Chunk:
     fresh: whether the texts start here, from the initial state; else the state of the chunk before goes on, of which
         the first `num_texts` texts are still there.
     weights: (M,) how much each target counts in training, 0 leaves it out; None counts all alike.
+    total: what the weights of all targets sum up to where this is a part of a larger chunk, over which the loss is a
+        mean; None: it is whole.
     """
 
     tokens: np.ndarray
@@ -32,11 +35,25 @@ class Chunk:
     offsets: np.ndarray
     fresh: bool
     weights: np.ndarray | None = None
+    total: float | None = None
 
     @property
     def num_texts(self) -> int:
         """How many texts there are at the first step."""
         return int(self.offsets[1])
+
+    def part(self, first: int, step: int) -> Chunk | None:
+        """Return the chunk of the texts first, first + step, first + 2 step, ...; None if there are none."""
+        texts = np.diff(self.offsets)  # of each time step
+        counts = np.maximum(texts - first + step - 1, 0) // step
+        counts = counts[counts > 0]
+        if not len(counts):
+            return None
+        number = np.arange(len(self.tokens)) - np.repeat(self.offsets[:-1], indices(texts))  # of each row's text
+        rows = np.flatnonzero(number % step == first)
+        weights = None if self.weights is None else self.weights[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64, copy=False)
+        return Chunk(self.tokens[rows], self.targets[rows], offsets, self.fresh, weights)
 
     @classmethod
     def rectangle(cls, tokens: np.ndarray, targets: np.ndarray, fresh: bool) -> Chunk:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, BinaryIO
@@ -52,9 +54,7 @@ class TokenFile:
                 self.vocabulary = choose(encoder)
                 file.writelines(self._recorded(ids).data for ids in encoded)
             file.flush()
-            size = file.tell()
-            self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
-        self.ids = np.frombuffer(self._map or b"", self.vocabulary.dtype)
+            self._map_file(file.fileno())
         self.offsets = None if self.vocabulary.end_id is None else np.concatenate(self._ends)
         self.digest = self._hash.digest()
 
@@ -102,10 +102,38 @@ class TokenFile:
         self._hash.update(ids.data)
         return ids
 
+    def _map_file(self, descriptor: int) -> None:
+        """Map an open file of ids, and keep it open."""
+        size = os.fstat(descriptor).st_size
+        self._map = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else None
+        self._descriptor = os.dup(descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
+        self.ids = np.frombuffer(self._map or b"", self.vocabulary.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process of this machine needs to map the same file, while this one keeps it open."""
+        kept = {name: vars(self)[name] for name in ("vocabulary", "offsets", "characters", "unknown", "digest")}
+        return {**kept, "path": f"/proc/{os.getpid()}/fd/{self._descriptor}", "file": _identity(self._descriptor)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the file of another process. OSError where this one cannot."""
+        path, file = state.pop("path"), state.pop("file")
+        vars(self).update(state)
+        with open(path, "rb", buffering=0) as found:
+            if _identity(found.fileno()) != file:  # processes have other numbers in a container
+                raise FileNotFoundError(f"{path} is another file")
+            self._map_file(found.fileno())
+
     def release(self) -> None:
         """Give back the memory of the pages read so far; they are read again from disk when they are needed."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    """Return what tells an open file from all others of this machine."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def fingerprint_of(ids: np.ndarray | bytes) -> str:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from nblstm.config import is_number
 from nblstm.files.fields import Rule
 from nblstm.nn.network import Network
-from nblstm.scoring import validation_loss
+from nblstm.scoring import validation_sums
 from nblstm.text.batches import Chunk
+from nblstm.training.ranks import ALONE, ProcessGroup
 
 BEST_MEASURES = Rule(
     "an object of finite numbers", lambda value: isinstance(value, dict) and all(map(is_number, value.values()))
@@ -63,7 +64,12 @@ class Validation(NamedTuple):
 Measure = Callable[[Network, Sequence[Chunk], Callable[[], bool]], Validation | None]  # (network, validation, stop)
 
 
-def by_loss(network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False) -> Validation | None:
-    """Measure the loss alone."""
-    loss = validation_loss(network, valid, stop)
-    return None if loss is None else Validation(loss, {"loss": loss})
+def by_loss(
+    network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False, ranks: ProcessGroup = ALONE
+) -> Validation | None:
+    """Measure the loss alone, each rank that of its texts."""
+    found = validation_sums(network, (ranks.part(network, chunk) for chunk in valid), stop)
+    if found is None:
+        return None
+    nats, tokens = map(sum, zip(*ranks.exchange(found)))
+    return Validation(nats / tokens, {"loss": nats / tokens})

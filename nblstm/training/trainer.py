@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nblstm.config import Recipe
-from nblstm.errors import DivergenceError, TrainingError
+from nblstm.errors import ConfigError, DivergenceError, TrainingError
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
@@ -21,6 +23,7 @@ from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.place import TRAINING_PLACE, check_facts
+from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 
@@ -48,6 +51,7 @@ class Trainer:
     ) -> None:
         self.network, self.source, self.valid, self.release = network, source, valid, release
         self.measure = measure or by_loss
+        self.ranks: ProcessGroup = ALONE
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -76,6 +80,33 @@ class Trainer:
         self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
+    def join(self, ranks: ProcessGroup) -> None:
+        """Train together with others, who have the same network, config and chunks. ConfigError for too small a batch."""
+        batch_size, sized = self.config.batch_size, getattr(self.config, "tokens_per_batch", None) is None
+        if sized and batch_size < ranks.size:
+            raise ConfigError(
+                f"batch_size must be at least {ranks.size}, as so many processes share a batch, got {batch_size}; "
+                "raise it, or start fewer processes."
+            )
+        self.ranks, self.state = ranks, ranks.own_state(self.state)
+        if self.measure is by_loss:
+            self.measure = partial(by_loss, ranks=ranks)
+
+    def rehearse(self) -> None:
+        """Make an update and read a chunk in validation, both for nothing: kernels are compiled then, and not later."""
+        network, parts = self.network, [self.ranks.part(self.network, self.chunks[self.chunk_number])]
+        if len(self.valid):
+            parts.append(self.ranks.part(network, self.valid[0]))
+        for part in filter(None, parts):
+            state = network.before(replace(part, fresh=True), self.state)
+            network.losses(part, state)
+            network.loss_and_gradient(self.gradient, part, state, self.config.seed, self.step)
+        parameters = network.parameters.copy()
+        optimizer = make_optimizer(self.config, parameters, network.kernels.zeros_like)
+        optimizer.update(network.kernels, parameters, self.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments)
+        self._norm(parameters)
+        network.kernels.clear(self.gradient, network.threads)
+
     # ------------------------------------------------------------ the loop
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Report]:
@@ -86,6 +117,7 @@ class Trainer:
         of an update, leaves what is not `whole`.
         Raises DivergenceError if a loss, a gradient or a weight is not finite, or absurd: the parameters are then `best`.
         """
+        stop = self.ranks.agreed(stop)
         while True:
             if self.step and self.chunk_number == 0 and self.validated_step != self.step:
                 yield from self._validate(stop)
@@ -138,11 +170,8 @@ class Trainer:
         """Read one chunk, move the parameters once."""
         started = _clock()
         chunk = self.chunks[self.chunk_number]
-        before = self.network.before(chunk, self.state)
         changed = self._extend(chunk)
-        loss, state = self.network.loss_and_gradient(
-            self.gradient, chunk, before, self.config.seed, self.step, **self._how
-        )
+        loss, state = self._learn(chunk)
         norm = self._clip(loss)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         with held():
@@ -154,7 +183,7 @@ class Trainer:
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
-            report = self._reported(loss, norm, lr, len(chunk.tokens), _clock() - started)
+            report = self._reported(loss, norm, lr, len(chunk.tokens), self.ranks.agree(_clock() - started))
             self.whole = True
         return report
 
@@ -168,6 +197,24 @@ class Trainer:
             changed.clear(self.network.kernels, self.gradient, self.network.threads)
         self.extent = changed.reading(chunk.tokens)
         return changed
+
+    def _learn(self, chunk: Chunk) -> tuple[float, State]:
+        """Make the gradient that of a chunk's mean loss; return the loss, and the state of this rank's texts."""
+        network, ranks = self.network, self.ranks
+        part = ranks.part(network, chunk)
+        if part is None:  # more ranks than texts
+            loss, state = 0.0, network.initial_state(0)
+            if not self._how:
+                network.kernels.clear(self.gradient, network.threads)
+        else:
+            before, seed = network.before(part, self.state), ranks.seed(self.config.seed)
+            loss, state = network.loss_and_gradient(self.gradient, part, before, seed, self.step, **self._how)
+        if ranks.size > 1:
+            parts = self.extent.parts(self.gradient)
+            for numbers in parts:
+                (ranks.sum if self.config.wire == "float32" else ranks.sum_in_bfloat16)(numbers)
+            self.extent.put(self.gradient, parts)
+        return sum(ranks.exchange(loss)), state
 
     def _move(self, lr: float, norm: float) -> None:
         """Let the optimizer update the parameters. norm: the gradient's. DivergenceError unless they are sane then."""
@@ -269,7 +316,7 @@ class Trainer:
             if len(self.valid) and found is None:
                 return
             self.release()
-            self._validations.append(_clock() - started)
+            self._validations.append(self.ranks.agree(_clock() - started))
             self.seconds += self._validations[-1]
             improved = self._judge(found)
             if epoch_ended and found is not None:
@@ -333,8 +380,9 @@ class Trainer:
         return self.network.kernels.host(self.network.parameters if present else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return every array that `restore` needs, as a NumPy array."""
-        arrays = {**self._of_one_shape(), "state.h": self.state.h, "state.c": self.state.c}
+        """Return every array that `restore` needs, as a NumPy array: the same for any number of ranks, which all call this."""
+        state = self.ranks.whole_state(self.state)
+        arrays = {**self._of_one_shape(), "state.h": state.h, "state.c": state.c}
         return {name: self.network.kernels.host(array) for name, array in arrays.items()}
 
     def _of_one_shape(self) -> dict[str, np.ndarray]:
@@ -387,7 +435,8 @@ class Trainer:
             fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (len(like), h.shape[1], like.shape[2])
             if not fits or array.dtype != like.dtype:
                 raise self._misfit(name)
-        self.state = State(h.copy(), c.copy(), np.zeros((h.shape[1], self.network.config.head_size), h.dtype))
+        state = State(h, c, np.zeros((h.shape[1], self.network.config.head_size), h.dtype))
+        self.state = self.ranks.own_state(state)
 
     @staticmethod
     def _misfit(name: str) -> TrainingError:

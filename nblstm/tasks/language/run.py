@@ -35,7 +35,7 @@ class LanguageRun(TaskRun):
     TASK = "language"
     SETTINGS: ClassVar[RunSettings] = LANGUAGE_SETTINGS
     FITTED = ("batch_size", "bptt")
-    MARK = False
+    MARK, DIVIDES = False, True
     MODEL: ClassVar[type[TextModel]] = LanguageModel
 
     # ------------------------------------------------------------ settings
