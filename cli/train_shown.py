@@ -144,10 +144,14 @@ def _render(session: Any, report: Any, progress: Any) -> None:
         progress.text(report.sample)
 
 
+def _where(output: Any, option: str) -> str:
+    """Return the option that names a run's output in a command, if one is needed."""
+    return "" if str(output) == MODEL else f"{option} {shlex.quote(str(output))}"
+
+
 def conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     """Tell why the run ended, where the model is and what to do next; return the exit code. first: its first step."""
     trainer, output = session.trainer, session.output
-    where = "" if str(output) == MODEL else f" {shlex.quote(str(output))}"
     if not stopped and trainer.patience_is_over:
         watched = session.task.watched(trainer.config)
         progress.line(f"early   no better {watched} for {trainer.waited} epochs (--patience)")
@@ -160,9 +164,9 @@ def conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
     progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if not stopped:
         name = session.task.next(trainer.network.config)
-        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{where and ' -m' + where}")
+        progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{_where(output, ' -m')}")
         return 0
-    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{where and ' -o' + where}")
+    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{_where(output, ' -o')}")
     return exit_code()
 
 
