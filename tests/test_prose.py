@@ -25,6 +25,7 @@ NOT_FLAGS = {
     "nblstm/exporting/c_steps.py",
     "nblstm/exporting/c_texts.py",
     "nblstm/exporting/c_classifier_source.py",
+    "nblstm/exporting/c_tagger_source.py",
     "nblstm/exporting/py_classifier_source.py",
     "nblstm/exporting/py_source.py",
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments

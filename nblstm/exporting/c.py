@@ -104,7 +104,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 def step_of(plan: Plan) -> dict[str, Any]:
-    """The pieces of a step: what this network has."""
+    """Return the pieces of a step: what this network has."""
     c = plan.model.config
     columns = [matrix.shape[1] for name, matrix in plan.matrices.items() if name != "tokens" or not plan.table_rows]
     widest = max(*columns, c.output_size, c.input_size, c.hidden_size)
@@ -167,7 +167,7 @@ def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
 
 
 def layers_read(plan: Plan, values: Mapping[str, Any], more: str = "") -> str:
-    """What reads a whole text, layer by layer, in one direction or both. more: read of a token behind its embedding."""
+    """Write what reads a whole text, layer by layer, in one direction or both. more: read of a token behind its embedding."""
     c, memory = plan.model.config, plan.model.config.cells[0].memory_size
     residual = " + (layer ? x[first + i] : 0.0f)" if c.input_size != c.output_size else " + x[first + i]"
     own = {
@@ -179,7 +179,7 @@ def layers_read(plan: Plan, values: Mapping[str, Any], more: str = "") -> str:
 
 
 def label_names(labels: Iterable[str]) -> str:
-    """The names of the labels."""
+    """Write the names of the labels."""
     lines = "".join(f'    "{quoted(name)}",\n' for name in labels)
     return f"\nstatic const char *const nblstm_labels[] = {{\n{lines}}};\n"
 
@@ -233,7 +233,7 @@ def _matrix(name: str, matrix: Matrix) -> tuple[str, str]:
 
 
 def weights_of(plan: Plan) -> str:
-    """All weights, and the layers that are made of them."""
+    """Write all weights, and the layers that are made of them."""
     text, made = "\n/* " + "-" * 64 + " weights */\n\n", {}
     for name, matrix in plan.matrices.items():
         arrays, made[name] = _matrix(name, matrix)
@@ -276,7 +276,7 @@ def _layers(plan: Plan, made: Mapping[str, str], prefix: str = "") -> str:
 
 
 def text_of_vocabulary(vocabulary: Vocabulary, classifies: bool) -> list[str]:
-    """The vocabulary's bytes and the code that reads and writes them; a classifier writes none."""
+    """Write the vocabulary's bytes and the code that reads and writes them; a classifier writes none."""
     spaced = vocabulary.level == "word" and vocabulary.tokenizer == "whitespace"
     texts = [_bytes(vocabulary, id, spaced) for id in range(len(vocabulary))]
     offsets = np.cumsum([0, *map(len, texts)])
@@ -314,7 +314,7 @@ def _bytes(vocabulary: Vocabulary, id: int, spaced: bool) -> bytes:
 
 
 def code_ranges(pattern: str) -> list[int]:
-    """The code points of a class of characters: the first and the last of each range, in rising order."""
+    """List the code points of a class of characters: the first and the last of each range, in rising order."""
     compiled, every = re.compile(pattern), "".join(map(chr, range(0x110000)))
     found = np.fromiter((match.start() for match in compiled.finditer(every)), np.int64)
     breaks = np.flatnonzero(np.diff(found) > 1)

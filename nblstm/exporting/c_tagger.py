@@ -30,7 +30,7 @@ SIZES = r"\bNBLSTM_(?=(H|P|GATES)\b)"  # of the layers, in the code of a step
 
 
 def head_of(plan: Plan) -> str:
-    """The declarations; what all headers have is still to be filled in."""
+    """Write the declarations; what all headers have is still to be filled in."""
     c = plan.model.config
     spelling = plan.spelling.model.config.hidden_size if plan.spelling else 0
     fits = c.num_outputs <= 1 << 16
@@ -41,7 +41,7 @@ def head_of(plan: Plan) -> str:
 
 
 def words_of(plan: Plan) -> list[str]:
-    """The words of the vocabulary, how one is looked up, and the characters that are known."""
+    """Write the words of the vocabulary, how one is looked up, and the characters that are known."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     texts = [word.encode("utf-8", "surrogatepass") for word in vocabulary.tokens]
     offsets = np.cumsum([0, *map(len, texts)])
@@ -91,7 +91,7 @@ def _characters(characters: str) -> list[str]:
 
 
 def tagging_of(plan: Plan, values: Mapping[str, Any]) -> list[str]:
-    """What reads a sentence and finds its tags."""
+    """Write what reads a sentence and finds its tags."""
     c, parts = plan.model.config, [label_names(plan.model.config.tags)]
     spell = more = ""
     if plan.spelling is not None:
@@ -100,7 +100,7 @@ def tagging_of(plan: Plan, values: Mapping[str, Any]) -> list[str]:
         names = {"spell_row": step["widest"], "spell_embedding": own.embedding_size, "characters": c.max_characters}
         code = re.sub(SIZES, "NBLSTM_SPELL_", filled(c_steps.STEP_CODE, step))
         parts.append(code.replace("nblstm_step", "nblstm_spell_step").replace("nblstm_layer", "nblstm_spell_layer"))
-        parts.append(filled(c_tagger_source.SPELL, names))
+        parts.append(filled(c_tagger_source.SPELLING, names))
         spell = "        nblstm_spell(words[t], end, work->spelled + (long)t * 2 * NBLSTM_SPELL_H);"
         more = c_tagger_source.READ_SPELLED
     chained, marks = c.head == "crf", c.scheme != "none"
@@ -112,7 +112,7 @@ def tagging_of(plan: Plan, values: Mapping[str, Any]) -> list[str]:
     every = {**values, **names}
     parts += [
         layers_read(plan, values, filled(more, values)),
-        filled(c_tagger_source.SCORES, every),
+        filled(c_tagger_source.TAG_SCORES, every),
         filled(best, every),
     ]
     parts += [filled(c_tagger_source.SPANS, every)] if marks else []
@@ -120,7 +120,7 @@ def tagging_of(plan: Plan, values: Mapping[str, Any]) -> list[str]:
 
 
 def reference_of(plan: Plan) -> dict[str, Any]:
-    """The test's words, and the scores that the rounded weights give them."""
+    """Return the test's words, and the scores that the rounded weights give them."""
     model = rounded(plan)
     words = _test_words(model)
     scores = tag_scores(model, words).astype(np.float32)

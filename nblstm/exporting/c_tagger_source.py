@@ -112,7 +112,7 @@ FOLD_CASE = r"""
             }
         }"""
 
-SPELL = r"""
+SPELLING = r"""
 /* out (2 * NBLSTM_SPELL_H) = what both directions make of a word's characters. */
 static void nblstm_spell(const char *text, const char *end, float *out)
 {
@@ -146,7 +146,7 @@ READ_SPELLED = r"""
                 for (i = 0; i < 2 * NBLSTM_SPELL_H; i++)
                     row[@embedding@ + i] = work->spelled[(long)t * 2 * NBLSTM_SPELL_H + i];"""
 
-SCORES = r"""
+TAG_SCORES = r"""
 /* The scores (count, NBLSTM_TAGS) of the tags of each word, in work. */
 static void nblstm_scores(nblstm_work *work, int count)
 {

@@ -36,7 +36,7 @@ EXPORTED = {  # format -> the models that it holds
     **dict.fromkeys(("py", "html", "onnx"), (LanguageModel, TextClassifier)),
     "c": (LanguageModel, TextClassifier, Tagger),
 }
-NEVER = -1e30  # the score of tags that may not follow each other
+FORBIDDEN = -1e30  # the score of tags that may not follow each other
 SPELL = "spell_"  # before the names of the layer that reads characters
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
 ROWS = 4  # a matrix is padded to a multiple of so many rows, which are multiplied at once
@@ -209,11 +209,11 @@ def _own_vectors(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.n
 
 
 def _chain(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
-    """The scores of a chain of tags, NEVER where they may not follow each other."""
+    """The scores of a chain of tags, FORBIDDEN where they may not follow each other."""
     found = {name: named[f"crf.{name}"].copy() for name in ("start", "end", "transitions")}
     if config.scheme != "none":
         for name, array in found.items():
-            array[np.isneginf(getattr(allowed_chain(config.tags, "float64"), name))] = NEVER
+            array[np.isneginf(getattr(allowed_chain(config.tags, "float64"), name))] = FORBIDDEN
     return {name: array.reshape(-1) for name, array in found.items()}
 
 
