@@ -166,7 +166,7 @@ class ArticleModel(Estimator, ABC):
         """Make the model of a file's content."""
         config = file.config
         assert file.vocabulary is not None  # as this kind of file has one
-        model = cls(**cls.settings_of(config))
+        model = cls(**cls._settings_of(config))
         model._take(config, file.vocabulary, file.parameters, file.training)
         return model
 

@@ -118,7 +118,7 @@ class Estimator:
         raise NotImplementedError
 
     @classmethod
-    def settings_of(cls, config: Any) -> dict[str, Any]:
+    def _settings_of(cls, config: Any) -> dict[str, Any]:
         """Return the settings that a network's config was made with."""
         return {name: getattr(config, name) for name in config.names() - cls.GIVEN}
 

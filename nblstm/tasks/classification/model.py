@@ -228,7 +228,7 @@ class TextClassifier(Estimator):
         cls, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> TextClassifier:
         """Make a fitted model. ConfigError unless these fit together."""
-        fields = cls.settings_of(config)
+        fields = cls._settings_of(config)
         model = cls(level=vocabulary.level, tokenizer=vocabulary.tokenizer, **fields)
         return model._take(config, vocabulary, parameters, training)
 

@@ -218,7 +218,7 @@ class SeriesModel(Estimator):
         config, scales = file.config, file.extras
         assert isinstance(config, SeriesConfig)
         inputs, targets = (Scale(scales[f"{name}.mean"], scales[f"{name}.deviation"]) for name in ("inputs", "targets"))
-        return cls(**cls.settings_of(config))._take(config, file.parameters, inputs, targets, file.training)
+        return cls(**cls._settings_of(config))._take(config, file.parameters, inputs, targets, file.training)
 
 
 def _continue(network: Network, x: np.ndarray, n: int) -> np.ndarray:

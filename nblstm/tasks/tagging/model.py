@@ -178,7 +178,7 @@ class Tagger(Estimator):
         cls, config: TaggerConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]
     ) -> Tagger:
         """Make a model of its parts. ConfigError unless they fit together."""
-        fields = cls.settings_of(config)
+        fields = cls._settings_of(config)
         return cls(**fields)._take(config, vocabulary, parameters, training)
 
     @classmethod

@@ -225,7 +225,7 @@ class Translator(Estimator):
     ) -> Translator:
         """Make a fitted model. vocabularies: of sources (None for vectors) and targets. ConfigError unless these fit together."""
         source, target = vocabularies
-        fields = cls.settings_of(config)
+        fields = cls._settings_of(config)
         source_level = None if source is None or source.level == target.level else source.level
         text = {"source_level": source_level, "shared_vocabulary": config.shared}
         model = cls(level=target.level, tokenizer=target.tokenizer, **text, **fields)
