@@ -49,5 +49,5 @@ def validation_loss(
         losses, state = network.losses(chunk, network.before(chunk, state))
         losses = losses if chunk.weights is None else losses[chunk.weights > 0]
         nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
-    nats, tokens = totals(nats, tokens)
-    return nats / tokens
+    all_nats, all_tokens = totals(nats, tokens)
+    return all_nats / all_tokens
