@@ -93,3 +93,15 @@ def _check_real(found: np.ndarray) -> None:
         for item in found.flat:
             if isinstance(item, WITHOUT_VALUE):
                 raise TypeError(f"it holds {item!r:.40}")
+
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Return the nearest bfloat16 of float32 numbers, as uint16; of two the even one, and of NaN NaN."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(x), np.uint16(0x7FC0), upper.astype(np.uint16))
+
+
+def from_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Return the float32 numbers that bfloat16 numbers, as uint16, are: their upper halves."""
+    return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)

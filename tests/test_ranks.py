@@ -20,6 +20,7 @@ from support.commands import PATIENCE, VERSE, Outcome, environment
 from support.training import SHAPE, history, make_trainer
 
 import nblstm
+from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.config import TrainConfig
 from nblstm.config.training import WIRES
 from nblstm.errors import ConfigError, TextError
@@ -31,7 +32,7 @@ from nblstm.text.batches import Chunk
 from nblstm.text.buckets import Buckets
 from nblstm.text.corpus import load_corpus
 from nblstm.training import mpi
-from nblstm.training.ranks import SeveralProcesses, bfloat16, from_bfloat16
+from nblstm.training.ranks import SeveralProcesses
 from nblstm.training.trainer import Trainer
 
 PLAIN = replace(SHAPE, dropout=0.0, input_dropout=0.0, output_dropout=0.0)
@@ -147,7 +148,7 @@ def test_bfloat16_rounds_as_torch_does():
     x = np.frombuffer(random.bytes(40_000), np.float32)
     x = np.concatenate([x, np.array([0, -0.0, np.inf, -np.inf, np.nan, 1 + 2**-8, 1 + 3 * 2**-8], np.float32)])
     expected = torch.from_numpy(x).to(torch.bfloat16).to(torch.float32).numpy()
-    np.testing.assert_array_equal(from_bfloat16(bfloat16(x)), expected)
+    np.testing.assert_array_equal(from_bfloat16(to_bfloat16(x)), expected)
 
 
 def test_gradients_sent_in_bfloat16():
@@ -158,7 +159,7 @@ def test_gradients_sent_in_bfloat16():
         ranks.sum_in_bfloat16(flat)
         return flat
 
-    round_ = lambda x: from_bfloat16(bfloat16(x))
+    round_ = lambda x: from_bfloat16(to_bfloat16(x))
     for flat in together(3, summed):
         expected = round_(sum(round_(np.arange(11, dtype=np.float32) / 7 + rank) for rank in range(3)))
         np.testing.assert_array_equal(flat, expected)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
+from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.int8 import round_rows
@@ -268,17 +269,6 @@ def pack_weights(matrix: np.ndarray, weights: str) -> Matrix:
 
 
 Packed = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]
-
-
-def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Return the nearest bfloat16 of float32 numbers, as uint16; of two the even one."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
-
-
-def from_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Return the float32 numbers that bfloat16 numbers, as uint16, are."""
-    return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def _float32(x: np.ndarray) -> Packed:

@@ -21,11 +21,10 @@ from nblstm.scoring.validation import (
     validation_documents,
     validation_loss,
     validation_streams,
-    validation_sums,
 )
 
 __all__ = [
     "NOTHING", "SCORED_AT_ONCE", "VALIDATION_STREAMS", "OnProgress", "Score", "Surprisals", "Text", "backend_for",
     "batch_size", "following_losses", "judge", "rows_at_once", "score", "score_in_streams", "score_in_windows", "stream",
-    "validation_documents", "validation_loss", "validation_streams", "validation_sums", "worse_than_guessing",
+    "validation_documents", "validation_loss", "validation_streams", "worse_than_guessing",
 ]  # fmt: skip

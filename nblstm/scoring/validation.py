@@ -31,17 +31,15 @@ def validation_documents(ids: np.ndarray, offsets: np.ndarray) -> Sequence[Chunk
 
 
 def validation_loss(
-    network: Network, chunks: Iterable[Chunk], stop: Callable[[], bool] = lambda: False
+    network: Network,
+    chunks: Iterable[Chunk | None],
+    stop: Callable[[], bool] = lambda: False,
+    totals: Callable[[float, int], Sequence[float]] = lambda nats, tokens: (nats, tokens),
 ) -> float | None:
-    """Compute the mean loss (nats per token) of the chunks, at least one, in their order; None if stopped."""
-    found = validation_sums(network, chunks, stop)
-    return None if found is None else found[0] / found[1]
+    """Compute the mean loss (nats per token) of the chunks, at least one, in their order; None if stopped.
 
-
-def validation_sums(
-    network: Network, chunks: Iterable[Chunk | None], stop: Callable[[], bool] = lambda: False
-) -> tuple[float, int] | None:
-    """Compute (nats, tokens) of the chunks, in their order; of None nothing is read. None if stopped."""
+    totals: adds up what several have found, each of parts of the same chunks; None is an empty part.
+    """
     nats, tokens, state = 0.0, 0, network.initial_state()
     for chunk in chunks:
         if stop():
@@ -51,4 +49,5 @@ def validation_sums(
         losses, state = network.losses(chunk, network.before(chunk, state))
         losses = losses if chunk.weights is None else losses[chunk.weights > 0]
         nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(losses)
-    return nats, tokens
+    all_nats, all_tokens = totals(nats, tokens)
+    return all_nats / all_tokens

@@ -78,7 +78,7 @@ def train(
             corpus, how = given.enter_context(files_of(text, texts))
             asked = {**how, **asked}
         callbacks = (on_start, on_report, on_message) if ranks.rank == 0 else (_ignore,) * 3
-        shown = given.enter_context(_shown(verbose and ranks.rank == 0, *callbacks, stop))
+        shown = given.enter_context(_shown(checks.a(bool, "verbose", verbose) and ranks.rank == 0, *callbacks, stop))
         with ranks.beginning():
             session = given.enter_context(
                 _begun(
@@ -138,7 +138,7 @@ class _Callbacks(NamedTuple):
 def _shown(verbose: bool, *callbacks: Any) -> Iterator[_Callbacks]:
     """Give the callbacks of a run for a block, those of a bar on standard error before them where it is verbose."""
     theirs = _Callbacks(*callbacks)
-    if not checks.a(bool, "verbose", verbose):
+    if not verbose:
         yield theirs
         return
     bar = getattr(import_module(BAR[0]), BAR[1])()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.errors import DivergenceError, NblstmError
 from nblstm.interrupts import held
 from nblstm.nn.network import Network
@@ -51,6 +52,10 @@ class ProcessGroup:
     def agree(self, value: _T) -> _T:
         """Return the value that rank 0 has."""
         return self.exchange(value if self.rank == 0 else None)[0]
+
+    def totals(self, *numbers: float) -> list[float]:
+        """Add up each of some numbers over all ranks, in their order."""
+        return list(map(sum, zip(*self.exchange(numbers))))
 
     def lead(self, work: Callable[[], Any]) -> Any:
         """Let rank 0 do some work and return its result, elsewhere None. What goes wrong, all raise."""
@@ -125,9 +130,9 @@ class SeveralProcesses(ProcessGroup):
 
     def sum_in_bfloat16(self, flat: np.ndarray) -> None:
         sent = np.zeros((self.size, -(-len(flat) // self.size)), np.uint16)
-        sent.reshape(-1)[: len(flat)] = bfloat16(flat)
+        sent.reshape(-1)[: len(flat)] = to_bfloat16(flat)
         mine = np.add.reduce(from_bfloat16(self.swap(sent)), axis=0)  # each rank adds up a part of the numbers
-        flat[...] = from_bfloat16(self.collect(bfloat16(mine))).reshape(-1)[: len(flat)]
+        flat[...] = from_bfloat16(self.collect(to_bfloat16(mine))).reshape(-1)[: len(flat)]
 
     def swap(self, parts: np.ndarray) -> np.ndarray:
         """Return what every rank has for this one: row r of parts (size, numbers) is for rank r."""
@@ -211,18 +216,6 @@ class SeveralProcesses(ProcessGroup):
     def whole_state(self, state: State) -> State:
         parts = self.exchange((state.h, state.c, state.features))
         return State(*(_interleaved(arrays, axis) for arrays, axis in zip(zip(*parts), (1, 1, 0))))
-
-
-def bfloat16(x: np.ndarray) -> np.ndarray:
-    """Round to bfloat16, the upper half of a float32, to even where two are as near; as uint16. NaN stays NaN."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    upper = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-    return np.where(np.isnan(x), np.uint16(0x7FC0), upper)
-
-
-def from_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Return the float32 numbers that bfloat16 ones, as uint16, stand for."""
-    return (x.astype(np.uint32) << 16).view(np.float32)
 
 
 def _interleaved(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nblstm.config import is_number
 from nblstm.files.fields import Rule
 from nblstm.nn.network import Network
-from nblstm.scoring import validation_sums
+from nblstm.scoring import validation_loss
 from nblstm.text.batches import Chunk
 from nblstm.training.ranks import ALONE, ProcessGroup
 
@@ -68,8 +68,5 @@ def by_loss(
     network: Network, valid: Sequence[Chunk], stop: Callable[[], bool] = lambda: False, ranks: ProcessGroup = ALONE
 ) -> Validation | None:
     """Measure the loss alone, each rank that of its texts."""
-    found = validation_sums(network, (ranks.part(network, chunk) for chunk in valid), stop)
-    if found is None:
-        return None
-    nats, tokens = map(sum, zip(*ranks.exchange(found)))
-    return Validation(nats / tokens, {"loss": nats / tokens})
+    loss = validation_loss(network, (ranks.part(network, chunk) for chunk in valid), stop, ranks.totals)
+    return None if loss is None else Validation(loss, {"loss": loss})

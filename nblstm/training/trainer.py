@@ -214,7 +214,7 @@ class Trainer:
             for numbers in parts:
                 (ranks.sum if self.config.wire == "float32" else ranks.sum_in_bfloat16)(numbers)
             self.extent.put(self.gradient, parts)
-        return sum(ranks.exchange(loss)), state
+        return ranks.totals(loss)[0], state
 
     def _move(self, lr: float, norm: float) -> None:
         """Let the optimizer update the parameters. norm: the gradient's. DivergenceError unless they are sane then."""
