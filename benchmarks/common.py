@@ -129,12 +129,12 @@ def in_processes(contestants: Mapping[str, Sequence[str]], repeat: int) -> dict[
             process.wait()
 
 
-def serve(call: Callable[[], Any]) -> None:
-    """Be the process of a contestant: a line on standard input is a turn, whose seconds are the answer."""
+def serve(call: Callable[[], Any], units: int = 1) -> None:
+    """Be the process of a contestant: a line on standard input is a turn, answered with the seconds of a call's unit."""
     turn = Turn(call)
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(turn.seconds(), flush=True)
+        print(turn.seconds() / units, flush=True)
 
 
 def _asked(process: subprocess.Popen) -> float:

@@ -280,22 +280,30 @@ def check_draw(V: int) -> None:
 # ---------------------------------------------------------------- measuring
 
 
-def field(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int, peers: list[str]) -> dict[str, list]:
-    """Everyone who takes part, by name: one contestant, or one for each number of threads to try."""
-    fields: dict[str, list] = {
-        f"nblstm {backend}": [Ours(shape, parameters, N, backend, threads)] for backend in ("cpu", "numpy")
+Makers = dict[str, list[Callable[[], Any]]]  # by name: what makes a contestant, one for each number of threads to try
+
+
+def field(shape: LanguageConfig, parameters: np.ndarray, N: int, threads: int, peers: list[str]) -> Makers:
+    """Everyone who takes part."""
+    makers: Makers = {
+        f"nblstm {backend}": [lambda backend=backend: Ours(shape, parameters, N, backend, threads)]
+        for backend in ("cpu", "numpy")
     }
-    fields[INT8] = [Ours(shape, round_parameters(shape, parameters), N, "cpu", threads, int8=True)]
+    makers[INT8] = [lambda: Ours(shape, round_parameters(shape, parameters), N, "cpu", threads, int8=True)]
     numbers = sorted({1, threads})
+
+    def loops(read: Callable[[int], Callable]) -> list[Callable[[], Any]]:
+        return [lambda t=t: Loop(read(t), N) for t in numbers]
+
     if "torch" in peers:
-        fields["LSTMCell"] = [Loop(torch_reader(shape, parameters, N, True, t), N) for t in numbers]
-        fields["torch LSTM"] = [Loop(torch_reader(shape, parameters, N, False, t), N) for t in numbers]
+        makers["LSTMCell"] = loops(lambda t: torch_reader(shape, parameters, N, True, t))
+        makers["torch LSTM"] = loops(lambda t: torch_reader(shape, parameters, N, False, t))
     if "onnx" in peers:
-        fields["ONNX"] = [Loop(onnx_reader(shape, parameters, N, t), N) for t in numbers]
-        fields["ONNX int8"] = [Loop(onnx_reader(shape, parameters, N, t, int8=True), N) for t in numbers]
+        makers["ONNX"] = loops(lambda t: onnx_reader(shape, parameters, N, t))
+        makers["ONNX int8"] = loops(lambda t: onnx_reader(shape, parameters, N, t, int8=True))
     if "numpy" in peers:
-        fields["plain numpy"] = [Loop(numpy_reader(shape, parameters, N), N)]
-    return fields
+        makers["plain numpy"] = [lambda: Loop(numpy_reader(shape, parameters, N), N)]
+    return makers
 
 
 def quickest(loops: list) -> Any:
@@ -307,23 +315,38 @@ def quickest(loops: list) -> Any:
     return loops[min(range(len(loops)), key=lambda k: common.median(times[str(k)]))]
 
 
+def serve(name: str, N: int, who: str, threads: int) -> None:
+    """Be the process of a contestant, or of what reads as much memory as a token needs."""
+    shape = MODELS[name]
+    if who == "read":
+        return common.serve(limits.read_contestant(limits.decoding_bytes(shape), threads)[0])
+    makers = field(shape, weights_like_text(shape), N, threads, ["torch", "onnx", "numpy"])[who]
+    contestant = quickest([make() for make in makers])
+    return common.serve(contestant.call, contestant.turns)
+
+
 def measure(name: str, shape: LanguageConfig, N: int, args, peers: list[str]) -> dict[str, Any]:
     """Check a model, then time it: seconds per turn of the loop (N tokens), a number a round."""
     parameters = weights_like_text(shape)
     started = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
     setup = common.timed(lambda: Ours(shape, parameters, N, "cpu", args.threads))
-    fields = field(shape, parameters, N, args.threads, peers)
+    makers = field(shape, parameters, N, args.threads, peers)
+    fields = {who: [make() for make in each] for who, each in makers.items()}
     exact = {who: each for who, each in fields.items() if "int8" not in who}
     error = check(name, exact, numpy_reader(shape, parameters, N), shape, N)
     rounded = numpy_reader(shape, round_parameters(shape, parameters), N)
     check(name, {INT8: fields[INT8]}, rounded, shape, N, INT8_TOLERANCE)
-    contestants = {who: quickest(candidates) for who, candidates in fields.items()}
     size = limits.decoding_bytes(shape)
     read, read_bytes = limits.read_contestant(size, args.threads)
-    turns = {who: contestant.turns for who, contestant in contestants.items()}
-    calls = {who: contestant.call for who, contestant in contestants.items()}
-    times = common.interleaved({**calls, "read": read}, args.repeat)
-    times |= {who: [seconds / number for seconds in times[who]] for who, number in turns.items()}
+    if args.together:
+        contestants = {who: quickest(candidates) for who, candidates in fields.items()}
+        turns = {who: contestant.turns for who, contestant in contestants.items()}
+        calls = {who: contestant.call for who, contestant in contestants.items()}
+        times = common.interleaved({**calls, "read": read}, args.repeat)
+        times |= {who: [seconds / number for seconds in times[who]] for who, number in turns.items()}
+    else:
+        del fields, exact
+        times = common.in_processes({who: [name, str(N), who] for who in (*makers, "read")}, args.repeat)
     reading = [seconds * size / read_bytes for seconds in times.pop("read")]
     return {
         "model": name, "texts": N, "seconds": times, "error": error, "compile_seconds": max(0.0, started - setup),
@@ -376,6 +399,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(MODELS)}")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 64], metavar="N", help="texts at once (1 64)")
     args = parser.parse_args()
+    if args.serve:
+        name, N, who = args.serve
+        return serve(name, int(N), who, args.threads)
     peers = common.installed(args.peers)
     if "onnx" in peers and not common.importlib.util.find_spec("onnx"):
         print("onnx, which builds the model for onnxruntime, is not installed: left out", file=common.sys.stderr)

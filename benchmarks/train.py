@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import common  # first: it sets the environment that the others read  # isort: skip
@@ -97,15 +98,15 @@ class Training:
 def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     """Check a case, then time it: seconds a round of every contestant, and what they mean."""
     chunk = case.chunk()
-    ours = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
-    first = common.timed(lambda: ours.step(chunk))
-    contestants = {"nblstm": lambda: ours.step(chunk)}
-    error = None
-    if with_torch:
-        theirs, error = checked_peer(name, case, args.threads)
-        contestants["torch"] = theirs
+    error = check(name, case, args.threads) if with_torch else None
     products = limits.product_contestants(args.threads, with_torch)
-    times = common.interleaved({**contestants, **{key: call for key, (call, _) in products.items()}}, args.repeat)
+    ours, *others = ["nblstm", *(["torch"] if with_torch else []), *products]
+    first = common.timed(call_of(name, ours, args.threads))  # compiles, where nothing has compiled before
+    if args.together:
+        calls = {who: call_of(name, who, args.threads) for who in (ours, *others)}
+        times = common.interleaved(calls, args.repeat)
+    else:
+        times = common.in_processes({who: [name, who] for who in (ours, *others)}, args.repeat)
     operations = limits.training_operations(case.shape, case.tokens, len(np.unique(chunk.tokens)))
     best = [max(products[key][1] / times[key][turn] for key in products) for turn in range(args.repeat)]
     return {
@@ -117,29 +118,44 @@ def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     }  # fmt: skip
 
 
-def checked_peer(name: str, case: Case, threads: int):
-    """PyTorch's step as a call, and the largest error of our gradients: the program ends if it is too large."""
+def call_of(name: str, who: str, threads: int) -> Callable[[], object]:
+    """What a contestant does, ready to be called: a step of a case, or a product."""
+    case = CASES[name]
+    if who == "nblstm":
+        ours, chunk = Training(case.shape, initial(case.shape, 0), case.batch_size, threads), case.chunk()
+        return lambda: ours.step(chunk)
+    if who == "torch":
+        theirs, chunk_of_ids = peer(case, threads)
+        return lambda: theirs.step(*chunk_of_ids)
+    return limits.product_contestants(threads, "torch" in who)[who][0]
+
+
+def peer(case: Case, threads: int):
+    """PyTorch's training, and what it reads."""
     import torch
     from torch_peer import TorchModel, TorchTraining, rectangle
 
     torch.set_num_threads(threads)
-    chunk, parameters = case.chunk(), initial(case.shape, 0)
-    x, y = rectangle(chunk)
-    model = TorchModel(case.shape, parameters)
-    loss, _ = model.loss(x, y, None)
+    return TorchTraining(TorchModel(case.shape, initial(case.shape, 0)), LR, CLIP), rectangle(case.chunk())
+
+
+def check(name: str, case: Case, threads: int) -> float:
+    """The largest error of our gradients beside PyTorch's: the program ends if it is too large."""
+    theirs, (x, y) = peer(case, threads)
+    loss, _ = theirs.model.loss(x, y, None)
     loss.backward()
-    ours = Training(case.shape, parameters.copy(), case.batch_size, threads)
+    chunk, ours = case.chunk(), Training(case.shape, initial(case.shape, 0), case.batch_size, threads)
     our_loss, _ = ours.network.loss_and_gradient(ours.gradient, chunk, ours.state, 0, 0)
     common.require_close(f"{name}: loss", our_loss, loss.item(), TOLERANCE)
-    gradients = views(ours.gradient, case.shape), views(model.flat_gradient(), case.shape)
+    gradients = views(ours.gradient, case.shape), views(theirs.model.flat_gradient(), case.shape)
     error = max(
         common.require_close(f"{name}: gradient of {part}", *(named[part] for named in gradients), TOLERANCE)
         for part in case.shape.shapes
     )
-    theirs = TorchTraining(model, LR, CLIP)
+    theirs, _ = peer(case, threads)
     losses = [(ours.step(chunk), theirs.step(x, y)) for _ in range(STEPS_IN_A_ROW)]
     common.require_close(f"{name}: losses of {STEPS_IN_A_ROW} steps", *zip(*losses), TOLERANCE)
-    return lambda: theirs.step(x, y), error
+    return error
 
 
 def rendered(row: dict) -> dict[str, str]:
@@ -218,6 +234,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.memory_of:
         return train_for_memory(args.memory_of, args.threads)
+    if args.serve:
+        name, who = args.serve
+        return common.serve(call_of(name, who, args.threads))
     with_torch = "torch" in common.installed(args.peers)
     if args.memory:
         return memory(args, with_torch)
