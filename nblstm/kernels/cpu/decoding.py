@@ -20,7 +20,7 @@ from nblstm.kernels import DecoderWeights, Filters, Int8, reference
 from nblstm.kernels.cpu.barrier import barrier, crowded
 from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
-from nblstm.kernels.cpu.jit import jit, made_once, named
+from nblstm.kernels.cpu.jit import jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import layout_of, units_of
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
@@ -224,7 +224,7 @@ def token_reader(layout):
         crowded(share.counter, part)
         barrier(share.counter, share.parts, round_ + L + 1)
 
-    return named(read_token, f"read_token_{layout.name}")
+    return named(read_token, f"read_token_{layout.name}", shared)
 
 
 @made_once
