@@ -134,7 +134,7 @@ def test_a_public_docstring_begins_with_a_verb():
     assert not wrong, "\n".join(wrong)
 
 
-MOST_LINES, MOST_BODY, MOST_NEST = 400, 40, 60  # of a file; of a function's body; of one that is a kernel's loop nest
+MOST_LINES, MOST_BODY, MOST_NEST = 400, 40, 70  # of a file; of a function's body; of one that is a kernel's loop nest
 
 
 def test_files_and_functions_are_short():

@@ -25,33 +25,23 @@ from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TextErro
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
+from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.keeping import EarlyTexts, Snapshots
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
 from nblstm.tasks.outputs import check_existing, check_folder, checkpoint_path, history_path, locked, metrics_path
 from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
-from nblstm.text.demo import DEMO
 from nblstm.text.sources import STDIN
 from nblstm.text.token_file import fingerprint_of
 from nblstm.training.ranks import ALONE, ProcessGroup
+from nblstm.training.rehearsal import rehearse
 from nblstm.training.report import Report
 from nblstm.training.trainer import Trainer
 
 OUTPUT = "model.safetensors"
 SAVE_SECONDS = 60.0  # between two checkpoints inside an epoch
 METRICS_SECONDS = 1.0  # between two rows of metrics
-LIMITS = ("epochs", "steps", "minutes")
-RESUMABLE = (
-    *LIMITS,
-    "patience",
-    "valid_every",
-    "on_divergence",
-    "threads",
-    "device",
-    "precision",
-    "wire",
-)  # what may differ when a run goes on
 
 
 class Session:
@@ -126,7 +116,7 @@ class Session:
             if base is not None and asked:
                 raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
             known = run.known_of_model(base) if base else None
-            stored_places = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+            stored_places = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
             if ranks.size > 1 and STDIN in sum(stored_places.values(), []):
                 raise ConfigError(f"standard input reaches one of {ranks.size} processes; save the text in a file.")
             if extend_vocabulary:
@@ -176,17 +166,17 @@ class Session:
             tensors, facts = ranks.agree(ranks.lead(lambda: read_checkpoint(checkpoint_path(output))))
             try:
                 run = stored_run(facts)
-                _check_task(run, task)
+                check_task(run, task)
                 shape: Any = run.SETTINGS.network.from_dict(facts["model"])
                 reading: Any = run.SETTINGS.reading.from_dict(facts["text"])
                 stored = {**vars(reading), **vars(shape), **facts["model"]}
-                recipe = _changed(
+                recipe = changed_recipe(
                     run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), stored, facts["asked"]
                 )
                 _check_divides(ranks, run, recipe)
                 kernels.load(recipe.device)
                 known = run.known(facts)
-                moved = _absolute({"corpus": paths, "valid": valid, **(places or {})}, run)
+                moved = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
                 where = {name: facts.get(name, []) for name in moved}
                 material = ranks.once_per_machine(
@@ -219,8 +209,8 @@ class Session:
     def rehearse(self) -> None:
         """Let several ranks compile their kernels while signals still end them at once, rank 0 for the cache of all."""
         if self.ranks.size > 1:
-            self.ranks.lead(self.trainer.rehearse)
-            self.trainer.rehearse()
+            self.ranks.lead(lambda: rehearse(self.trainer))
+            rehearse(self.trainer)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Generator[Report, None, None]:
         """Train, and save: the model at every best validation, the checkpoint once a minute and at the end.
@@ -350,7 +340,7 @@ class Session:
         return self._model_of(self.trainer.present(), valid_loss=valid_loss)
 
     def _model_of(self, parameters: np.ndarray, **facts: Any) -> Any:
-        names = {place: list(map(_base_name, self.facts.get(place, []))) for place in self.task.SETTINGS.places}
+        names = {place: list(map(base_name, self.facts.get(place, []))) for place in self.task.SETTINGS.places}
         training = {**self.task.training(names, self.material, self.trainer), "text": self.facts["text"]}
         return self.task.model(self.trainer.network.config, self.material, parameters, {**training, **facts})
 
@@ -393,46 +383,3 @@ def _join(ranks: ProcessGroup, material: Material, trainer: Trainer) -> None:
         raise TrainingError(
             "the first weights are not those of process 0; give all processes the same model and version."
         )
-
-
-def _absolute(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:
-    """Return the absolute paths of every place of a task. ConfigError for an empty path, or a place it does not have."""
-    for name, paths in places.items():
-        if "" in paths:
-            raise ConfigError("a path must not be empty; name a file or a folder.")
-        if paths and name not in run.SETTINGS.places:
-            raise ConfigError(f"{name} is nothing that task {verb_of(run.TASK)} reads; leave it out.")
-    return {
-        name: [path if path in (STDIN, DEMO) else os.path.abspath(path) for path in places.get(name, ())]
-        for name in run.SETTINGS.places
-    }
-
-
-def _base_name(path: str) -> str:
-    """Return the name of a file by which people know it."""
-    return path if path == DEMO else os.path.basename(path)
-
-
-def _check_task(run: TaskRun, task: str | None) -> None:
-    """Raise ConfigError for a task that is not that of the run."""
-    if task is not None and verb_of(run.TASK) != verb_of(task):
-        raise ConfigError(f"task of the run is {verb_of(run.TASK)}, got {verb_of(task)}; leave task out.")
-
-
-def _changed(config: Any, changes: dict[str, Any], others: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
-    """Return the stored recipe with the limits asked for now: a new limit replaces all old ones.
-
-    others: the run's settings of reading and of the network. asked: what was asked for where the recipe was fitted.
-    """
-    stored = {**others, **config.to_dict()}
-    resumable = [name for name in RESUMABLE if name in config.names()]
-    for name, value in changes.items():
-        if name not in resumable and value not in (stored.get(name), asked.get(name)):
-            raise ConfigError(
-                f"{name} is part of the run and stays {stored.get(name)} when it goes on, got {value}; "
-                f"what can change is {', '.join(resumable)}."
-            )
-    changes = {name: value for name, value in changes.items() if name in resumable}
-    if any(name in changes for name in LIMITS):
-        changes = {**dict.fromkeys(LIMITS), **changes}
-    return dataclasses.replace(config, **changes)

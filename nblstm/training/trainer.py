@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,14 +21,14 @@ from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
-from nblstm.training.place import TRAINING_PLACE, check_facts
+from nblstm.training.pace import Pace
+from nblstm.training.place import TRAINING_PLACE, check_arrays, check_facts, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
-SMOOTHING = 0.98  # of the loss and the speed that are shown
 
 
 class Trainer:
@@ -75,9 +74,8 @@ class Trainer:
         self.validating: float | None = None  # the share of a validation that is done, while there is one
         self.whole = True  # the parameters are those of `step`: no error has ended an update in its middle
         self._how = {"cleared": True} if config.lazy_embedding else {}  # the gradient is
-        self._updates, self._smooth_loss, self._pace = 0, 0.0, 0.0
+        self.pace = Pace()
         self._validated_at = 0.0  # the value of `seconds` after the last validation of this session, or at its begin
-        self._validations: list[float] = []  # the seconds that each has taken
         self._report: Report | None = None
 
     def join(self, ranks: ProcessGroup) -> None:
@@ -91,21 +89,6 @@ class Trainer:
         self.ranks, self.state = ranks, ranks.own_state(self.state)
         if self.measure is by_loss:
             self.measure = partial(by_loss, ranks=ranks)
-
-    def rehearse(self) -> None:
-        """Make an update and read a chunk in validation, both for nothing: kernels are compiled then, and not later."""
-        network, parts = self.network, [self.ranks.part(self.network, self.chunks[self.chunk_number])]
-        if len(self.valid):
-            parts.append(self.ranks.part(network, self.valid[0]))
-        for part in filter(None, parts):
-            state = network.before(replace(part, fresh=True), self.state)
-            network.losses(part, state)
-            network.loss_and_gradient(self.gradient, part, state, self.config.seed, self.step)
-        parameters = network.parameters.copy()
-        optimizer = make_optimizer(self.config, parameters, network.kernels.zeros_like)
-        optimizer.update(network.kernels, parameters, self.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments)
-        self._norm(parameters)
-        network.kernels.clear(self.gradient, network.threads)
 
     # ------------------------------------------------------------ the loop
 
@@ -275,33 +258,15 @@ class Trainer:
         )
 
     def _reported(self, loss: float, norm: float, lr: float, tokens: int, seconds: float) -> Report:
-        n = self._updates  # of this session; the first is left out of time and speed, as it may compile kernels
-        self.seconds += seconds if n else 0.0
-        keep_loss, keep_pace = (min(SMOOTHING, max(count, 0) / (max(count, 0) + 1)) for count in (n, n - 1))
-        self._smooth_loss = keep_loss * self._smooth_loss + (1 - keep_loss) * loss
-        self._pace = keep_pace * self._pace + (1 - keep_pace) * seconds / tokens
-        self._updates += 1
+        self.seconds += self.pace.updated(loss, tokens, seconds)
         self._report = Report(
             step=self.step, epoch=self.epoch, progress=self.progress, tokens=self.tokens, seconds=self.seconds,
-            seconds_left=self._seconds_left(), tokens_per_second=1 / self._pace, lr=lr, loss=loss,
-            smooth_loss=self._smooth_loss, gradient_norm=norm,
+            seconds_left=self.pace.seconds_left(self), tokens_per_second=self.pace.tokens_per_second, lr=lr, loss=loss,
+            smooth_loss=self.pace.loss, gradient_norm=norm,
         )  # fmt: skip
         if self.step % RELEASE_STEPS == 0:
             self.release()
         return self._report
-
-    def _seconds_left(self) -> float | None:
-        """Estimate the seconds left: updates take as long as those so far, each epoch ends with a validation like the last."""
-        progress, limit = self.progress, 60 * (self.config.minutes or math.inf)
-        last = self._validations[-1] if self._validations else 0.0
-        if progress == 0:
-            return None
-        if progress == self.seconds / limit:  # the clock will end it, behind it comes one validation
-            return limit - self.seconds + last
-        validations: float = math.ceil(self.epoch / progress - 1e-6) - self.epoch_number + (self.chunk_number == 0)
-        updates, _ = getattr(self.config, "valid_interval", (None, None))
-        validations += self.step * (1 - progress) / progress // updates if updates else 0
-        return (self.seconds - sum(self._validations)) * (1 - progress) / progress + validations * last
 
     # ------------------------------------------------------------ validation
 
@@ -316,8 +281,8 @@ class Trainer:
             if len(self.valid) and found is None:
                 return
             self.release()
-            self._validations.append(self.ranks.agree(_clock() - started))
-            self.seconds += self._validations[-1]
+            self.pace.validations.append(self.ranks.agree(_clock() - started))
+            self.seconds += self.pace.validations[-1]
             improved = self._judge(found)
             if epoch_ended and found is not None:
                 self.waited = 0 if improved else self.waited + 1
@@ -399,11 +364,7 @@ class Trainer:
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
         check_facts(facts, self.config)
-        for name, array in {**self._of_one_shape(), "state.h": None, "state.c": None}.items():
-            if name not in tensors:
-                raise TrainingError(f"the checkpoint has no {name!r}; start the training anew.")
-            if array is not None and (tensors[name].shape != array.shape or tensors[name].dtype != array.dtype):
-                raise self._misfit(name)
+        check_arrays(tensors, {**self._of_one_shape(), "state.h": None, "state.c": None})
         for name, array in self._of_one_shape().items():
             self.network.kernels.assign(array, tensors[name])
         self._changed = self._changed.everything()
@@ -422,7 +383,7 @@ class Trainer:
             self.config = self.optimizer.config = config
             self.schedule = make_schedule(config)
             self.restore(tensors, facts)
-            self.whole, self._updates, self._report = True, 0, None
+            self.whole, self.pace.updates, self._report = True, 0, None
 
     def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
         """Take up the state, and the chunks of the epoch, where the next update goes on."""
@@ -431,16 +392,9 @@ class Trainer:
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
         chunk = self.chunks[self.chunk_number]
         texts = 1 if chunk.fresh else chunk.num_texts  # at least
-        for name, array, like in (("state.h", h, self.state.h), ("state.c", c, self.state.c)):
-            fits = array.ndim == 3 and array.shape[1] >= texts and array.shape == (len(like), h.shape[1], like.shape[2])
-            if not fits or array.dtype != like.dtype:
-                raise self._misfit(name)
+        check_states({"state.h": (h, self.state.h), "state.c": (c, self.state.c)}, texts)
         state = State(h, c, np.zeros((h.shape[1], self.network.config.head_size), h.dtype))
         self.state = self.ranks.own_state(state)
-
-    @staticmethod
-    def _misfit(name: str) -> TrainingError:
-        return TrainingError(f"the checkpoint's {name} does not fit this model.")
 
 
 def _clock() -> float:
