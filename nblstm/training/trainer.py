@@ -268,8 +268,6 @@ class Trainer:
             self.release()
         return self._report
 
-    # ------------------------------------------------------------ validation
-
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; yield one report, none if stopped on the way."""
         started = _clock()
