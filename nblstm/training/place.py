@@ -28,7 +28,7 @@ def check_facts(facts: dict[str, Any], config: Recipe) -> None:
     optimizers.OPTIMIZER_CLASSES[config.optimizer].check_state(facts.get("optimizer"), config)
 
 
-def check_arrays(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> None:
+def check_restorable(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> None:
     """Raise TrainingError unless every array of `like` is there, of its shape and type; None stands for any."""
     for name, array in like.items():
         if name not in tensors:

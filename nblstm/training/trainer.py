@@ -22,7 +22,7 @@ from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.pace import Pace
-from nblstm.training.place import TRAINING_PLACE, check_arrays, check_facts, check_states
+from nblstm.training.place import TRAINING_PLACE, check_restorable, check_facts, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
@@ -362,7 +362,7 @@ class Trainer:
     def restore(self, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on where `tensors` and `facts` were taken. TrainingError if they do not fit this run."""
         check_facts(facts, self.config)
-        check_arrays(tensors, {**self._of_one_shape(), "state.h": None, "state.c": None})
+        check_restorable(tensors, {**self._of_one_shape(), "state.h": None, "state.c": None})
         for name, array in self._of_one_shape().items():
             self.network.kernels.assign(array, tensors[name])
         self._changed = self._changed.everything()
