@@ -22,7 +22,7 @@ from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import make_optimizer
 from nblstm.training.pace import Pace
-from nblstm.training.place import TRAINING_PLACE, check_restorable, check_facts, check_states
+from nblstm.training.place import TRAINING_PLACE, check_facts, check_restorable, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
