@@ -13,7 +13,7 @@ from nblstm.scoring.results import NOTHING, OnProgress, Score, Text, no_progress
 from nblstm.scoring.streams import read_on, text_and_ids, without_first
 from nblstm.scoring.validation import SHORTEST_SCORED
 from nblstm.text.batches import Chunk, Streams
-from nblstm.text.strings import num_characters, num_words, utf8
+from nblstm.text.strings import ends_inside, num_characters, num_words, utf8
 from nblstm.text.vocabulary import Vocabulary
 
 
@@ -25,13 +25,15 @@ class _TokenText:
 
         self.vocabulary, self.size, self.characters, self.words = vocabulary, 0, 0, 0
         self.first: Text | None = None
+        self._inside = False
         self.file = TokenFile(vocabulary, self._counted(vocabulary.read_pieces(chunks)))
         self.ids = self.file.ids
 
     def _counted(self, chunks: Iterable[Text]) -> Iterator[Text]:
         for text in chunks:
             self.size, self.characters = self.size + len(utf8(text)), self.characters + num_characters(text)
-            self.words += num_words(text)
+            self.words += num_words(text, self._inside)
+            self._inside = ends_inside(text, self._inside)
             self.first = text if self.first is None else self.first
             yield text
 

@@ -77,13 +77,14 @@ class Surprisals:
     """A text, or a piece of one, token by token.
 
     text: what the scored tokens stand for. ids (M,) int32: the scored tokens. nats (M,): -log p of each.
-    vocabulary: the one the ids belong to.
+    vocabulary: the one the ids belong to. inside: whether the piece before it ends in a word.
     """
 
     text: Text
     ids: np.ndarray
     nats: np.ndarray
     vocabulary: Vocabulary
+    inside: bool = False
 
     @property
     def bits(self) -> np.ndarray:
@@ -106,7 +107,7 @@ class Surprisals:
         """The sum."""
         nats, unknown = float(self.nats.sum(dtype=np.float64)), int(np.count_nonzero(self.unknown))
         ends = 0 if self.vocabulary.end_id is None else int(np.count_nonzero(self.ids == self.vocabulary.end_id))
-        words = num_words(self.text) + ends
+        words = num_words(self.text, self.inside) + ends
         return Score(nats, len(self.ids), num_characters(self.text), len(utf8(self.text)), unknown, words)
 
 

@@ -13,7 +13,7 @@ from nblstm.nn.state import State
 from nblstm.scoring import amounts
 from nblstm.scoring.results import NOTHING, OnProgress, Score, Surprisals, Text, no_progress
 from nblstm.text.batches import Chunk
-from nblstm.text.strings import utf8
+from nblstm.text.strings import ends_inside, utf8
 from nblstm.text.vocabulary import Vocabulary
 
 
@@ -42,13 +42,15 @@ def stream(
         yield from _fill_in(network, vocabulary, chunks, alone, on_progress)
         return
     state, last = network.initial_state(), np.full(1, vocabulary.start_id, np.int32) if alone else None
+    inside = False
     for text in chunks:
         text, ids = text_and_ids(vocabulary, text)
         if last is None and len(ids):
             text, ids, last = without_first(vocabulary, text, int(ids[0])), ids[1:], ids[:1]
         nats, state = read_on(network, last, ids, state, len(utf8(text)), on_progress)
         last = ids[-1:] if len(ids) else last
-        yield Surprisals(text, ids, nats, vocabulary)
+        yield Surprisals(text, ids, nats, vocabulary, inside)
+        inside = ends_inside(text, inside)
     if alone and vocabulary.end_id is not None:
         end = np.full(1, vocabulary.end_id, np.int32)
         nats, _ = read_on(network, last, end, state, 0, on_progress)
@@ -61,12 +63,14 @@ def _fill_in(
     """Judge as `stream` does, by a network that sees a span of tokens together."""
     assert network.span is not None
     state, before = network.initial_state(), np.full(1, vocabulary.start_id, np.int32)
+    inside = False
     for text, is_last in _cut_in_spans(vocabulary, chunks, network.span):
         ids = text_and_ids(vocabulary, text)[1]
         if is_last and alone and vocabulary.end_id is not None:
             ids = np.append(ids, np.int32(vocabulary.end_id))
         nats, state = read_on(network, before, ids, state, len(utf8(text)), on_progress)
-        yield Surprisals(text, ids, nats, vocabulary)
+        yield Surprisals(text, ids, nats, vocabulary, inside)
+        inside = ends_inside(text, inside)
 
 
 def _cut_in_spans(vocabulary: Vocabulary, chunks: Iterable[Any], span: int) -> Iterator[tuple[str, bool]]:

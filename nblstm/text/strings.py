@@ -38,13 +38,20 @@ def num_characters(text: str | bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(text, np.int8) >= -64))  # 0x80 .. 0xBF are -128 .. -65
 
 
-def num_words(text: str | bytes) -> int:
+def num_words(text: str | bytes, inside: bool = False) -> int:
     """Count the words of a text, which white space of ASCII parts, and its line ends: the tokens of most papers.
 
-    Of pieces that are cut at white space the counts add up.
+    inside: whether the piece of text before it ends in a word (`ends_inside`), which then goes on and is counted there.
     """
     data = utf8(text)
-    return len(data.split()) + data.count(b"\n")
+    goes_on = inside and bool(data) and not data[:1].isspace()
+    return len(data.split()) + data.count(b"\n") - goes_on
+
+
+def ends_inside(text: str | bytes, before: bool = False) -> bool:
+    """Tell whether a piece of text ends in a word; of an empty one what `before` says of the piece before it."""
+    data = utf8(text[-1:])
+    return not data.isspace() if data else before
 
 
 def code_points(text: str) -> np.ndarray:
