@@ -97,16 +97,15 @@ class Training:
 
 def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     """Check a case, then time it: seconds a round of every contestant, and what they mean."""
-    chunk = case.chunk()
+    chunk, first = case.chunk(), common.timed(call_of(name, "nblstm", args.threads))  # compiles, if nothing has before
     error = check(name, case, args.threads) if with_torch else None
     products = limits.product_contestants(args.threads, with_torch)
-    ours, *others = ["nblstm", *(["torch"] if with_torch else []), *products]
-    first = common.timed(call_of(name, ours, args.threads))  # compiles, where nothing has compiled before
+    everyone = ["nblstm", *(["torch"] if with_torch else []), *products]
     if args.together:
-        calls = {who: call_of(name, who, args.threads) for who in (ours, *others)}
+        calls = {who: call_of(name, who, args.threads) for who in everyone}
         times = common.interleaved(calls, args.repeat)
     else:
-        times = common.in_processes({who: [name, who] for who in (ours, *others)}, args.repeat)
+        times = common.in_processes({who: [name, who] for who in everyone}, args.repeat)
     operations = limits.training_operations(case.shape, case.tokens, len(np.unique(chunk.tokens)))
     best = [max(products[key][1] / times[key][turn] for key in products) for turn in range(args.repeat)]
     return {
