@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTLE = 0.05  # seconds of sleep before a turn: thread pools of the others (OpenMP, OpenBLAS) spin on for a while
+SETTLE = 0.3  # seconds of sleep before a turn: thread pools of the others (OpenMP, OpenBLAS) spin on for a while
 TURN = 0.15  # seconds that a timed turn lasts at least
 QUIET = 0.05  # share of the cores that other processes may use
 
