@@ -106,7 +106,7 @@ def command(
         refuse({**others, "streams": streams if streams > 1 else None})
         return measured(files, targets, list(zip(models, loaded)), columns, json, **how, **decoding)
     refuse({**columns, **decoding, "target": targets or None})
-    asked = _Protocol(name, kind, streams, windows).of(loaded)
+    asked = _Protocol(name, kind or "", streams, windows).of(loaded)
     if adapt is not None:
         check_adapts(loaded, streams if windows is None else 2)
     rows = _rows(files, models, loaded, asked, adapt, **how)
@@ -120,7 +120,7 @@ class _Protocol(NamedTuple):
     """How texts are read to be judged: as a stream or documents of a kind, in parallel streams, or windows of tokens."""
 
     name: str | None
-    kind: str | None
+    kind: str  # "" where it is not said
     streams: int
     windows: int | None
 
