@@ -41,7 +41,7 @@ class RunShown:
     def _compiling(self) -> None:
         """Tell that kernels are compiled; that is asked for again once there is other news, on a terminal."""
         if self.progress.in_place or not self.told:
-            self.progress.wait("compiling the kernels for this machine, once: about 10 s of work")
+            self.progress.wait("compiling the kernels for this machine, once: about 5 s of work")
         self.told = True
 
     def render(self, report: Any) -> None:
