@@ -1,4 +1,4 @@
-"""remembered: a property that is computed once, without the lock that the standard library's has before Python 3.12."""
+"""remembered: what is made once, without the lock that the standard library's has before Python 3.12."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ class remembered(Generic[T]):  # used as a decorator
         if instance is None:
             return self  # type: ignore[return-value]
         return vars(instance).setdefault(self.name, self.compute(instance))
+
+
+def kept_under(key: Any, values: dict[Any, T], make: Callable[[], T]) -> T:
+    """Return values[key], made now unless it was before. Two threads that ask at once get the same one."""
+    found = values.get(key)
+    return values.setdefault(key, make()) if found is None else found

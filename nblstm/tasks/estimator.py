@@ -19,6 +19,7 @@ from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import ModelFile, load_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.parameters import check_parameters
+from nblstm.remembered import kept_under
 
 if TYPE_CHECKING:
     from nblstm.training.report import Report
@@ -107,11 +108,7 @@ class Estimator:
     def _network(self, backend: str, threads: int) -> Any:
         """Return the network on a backend, made once."""
         checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
-        network = self._networks.get((backend, threads))
-        if network is None:
-            network = self._make_network(backend, threads)
-            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
-        return network
+        return kept_under((backend, threads), self._networks, lambda: self._make_network(backend, threads))
 
     def _make_network(self, backend: str, threads: int) -> Any:
         """Make the network of these parameters, which never change."""

@@ -17,6 +17,7 @@ from nblstm.files.model_file import ModelFile, load_model, save_model
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import check_parameters
+from nblstm.remembered import kept_under
 from nblstm.text.lines import without_end
 from nblstm.text.strings import checked
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
@@ -81,11 +82,7 @@ class TextModel:
     def network(self, backend: str = "numpy", threads: int = 0) -> Network:
         """Return the network on a backend, "numpy", "cpu" or "cuda" (DeviceError where that cannot run); made once."""
         checks.a(str, "backend", backend), checks.whole("threads", threads, 0, WORKERS)
-        network = self._networks.get((backend, threads))
-        if network is None:
-            network = self._new_network(backend, threads)
-            network = self._networks.setdefault((backend, threads), network)  # the first one, if two threads made it
-        return network
+        return kept_under((backend, threads), self._networks, lambda: self._new_network(backend, threads))
 
     def _new_network(self, backend: str, threads: int) -> Network:
         return self.NETWORK(self.config, self._given, backend, threads, constant=True)
