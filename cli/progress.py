@@ -14,7 +14,7 @@ from nblstm.cli.shown import shown, text_shown
 from nblstm.reporting.durations import duration_text
 
 REDRAW_SECONDS = 0.1  # on a terminal
-LINE_SECONDS = 10.0  # elsewhere; a new epoch gets its line at once
+LINE_SECONDS = 10.0  # elsewhere
 BAR_CELLS = 10
 ERASE = "\r\x1b[K"  # to the line's start, erase to its end
 
@@ -36,7 +36,6 @@ class Progress:
         self.in_place = self._is_terminal() or self._is_notebook()
         self.erase = ERASE if self._is_terminal() else f"\r{' ' * 79}\r"
         self.status: tuple[str, float, str] | None = None  # head, done, tail of the newest update
-        self.epoch: int | None = None
         self.shown = True  # whether the newest update has been written
         self.written_at = -math.inf
         self._waiting: _Wait | None = None
@@ -57,16 +56,14 @@ class Progress:
         """
         done = min(max(done, 0.0), 1.0)
         head = f"epoch {epoch}" + (f"/{epochs}" if epochs else "")
-        new_epoch, self.epoch = epoch != self.epoch, epoch
-        tail = _tail(done, loss, tokens_per_second, seconds_left)
-        self.tell(head, done, tail, at_once=new_epoch and not self.in_place)
+        self.tell(head, done, _tail(done, loss, tokens_per_second, seconds_left))
 
-    def tell(self, head: str, done: float, tail: str = "", at_once: bool = False) -> None:
+    def tell(self, head: str, done: float, tail: str = "") -> None:
         """Tell how far any work is: the text before the bar, the share in [0, 1] done, the text after the bar."""
         self._end_wait()
         self.status, self.shown = (shown(head), done, shown(tail)), False
         waited = self.clock() - self.written_at
-        if at_once or waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
+        if waited >= (REDRAW_SECONDS if self.in_place else LINE_SECONDS):
             self._show()
 
     def line(self, text: str) -> None:
@@ -99,6 +96,7 @@ class Progress:
         """Write above the redrawn line."""
         self._end_wait()
         if not self.in_place:
+            self.shown = True  # nobody misses an update that is older than a line
             self._write(text + "\n")
             return
         self._write(self.erase + text + "\n")

@@ -6,14 +6,19 @@ import re
 
 import click
 
+ALTERNATIVE = r', or [^,;]*?\b(?P<name>[a-z_]+)="[^"]*"[^,;.]*'
+
 
 def in_options(message: str, command: click.Command) -> str:
     """Spell the settings in a message as the options of a command.
 
     hidden_size becomes --hidden-size, resume=True --resume and level="byte" --level byte. A name of one word, such as
     clip, is an option where it has a value, or where the message begins with it ("clip must be ..."); elsewhere it is a
-    word like others.
+    word like others. An alternative at the end of a sentence (`, or read raw bytes with level="byte"`) is left out where
+    the command has no such option.
     """
+    names = {option.name for option in command.params}
+    message = re.sub(ALTERNATIVE, lambda found: found[0] if found["name"] in names else "", message)
     for option in command.params:
         if not isinstance(option, click.Option) or not option.name:
             continue

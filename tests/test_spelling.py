@@ -51,6 +51,13 @@ def test_options_are_those_of_the_command():
     assert in_options(message, options("sample")) == message
 
 
+def test_a_way_out_that_the_command_lacks_is_not_offered():
+    """Only who makes a vocabulary can choose its level; the encoding is chosen by all that read text."""
+    message = 'a.txt is not utf-8 text at byte 3; name its encoding="cp1252", or read raw bytes with level="byte".'
+    assert in_options(message, options("score")) == "a.txt is not utf-8 text at byte 3; name its --encoding cp1252."
+    assert in_options(message, options("train")).endswith("--encoding cp1252, or read raw bytes with --level byte.")
+
+
 def test_the_command_line_spells_and_the_library_does_not(command):
     """The same error, for those who call Python and for those who type."""
     import nblstm as library

@@ -1,8 +1,9 @@
 """Cost: how long a network is expected to take on a backend; one model, one set of measured constants.
 
-A step of N texts takes its calls, and its weights, read once, or its products, whichever takes longer:
+A step of N texts takes its calls, its units, and its weights, read once, or its products, whichever takes longer:
 
-    seconds = layers * LAYER_SECONDS + max(bytes of the parameters / READ_BYTES, 2 * N * parameters / OPERATIONS)
+    seconds = layers * LAYER_SECONDS + N * units * UNIT_SECONDS
+              + max(bytes of the parameters / READ_BYTES, 2 * N * parameters / OPERATIONS)
 
 and DRAW_SECONDS more where a token of each is drawn. What is chosen by it decides how soon a result is there.
 Measured on a 2-core x86-64 server with `benchmarks/sample.py`, `benchmarks/startup.py` and `benchmarks/score.py`.
@@ -20,8 +21,9 @@ from nblstm.kernels import fastest
 
 LAYER_SECONDS = {"numpy": 25e-6, "cpu": 1e-6}  # of one layer's calls, whatever its size
 DRAW_SECONDS = {"numpy": 50e-6, "cpu": 1e-6}  # of drawing the next tokens
+UNIT_SECONDS = {"numpy": 35e-9, "cpu": 6e-9}  # of what one hidden unit does to its sums
 READ_BYTES = {"numpy": 15e9, "cpu": 30e9}  # a second
-OPERATIONS = {"numpy": 70e9, "cpu": 100e9}  # in floating point, a second
+OPERATIONS = {"numpy": 110e9, "cpu": 230e9}  # in floating point, a second
 CPU_START = 0.7  # seconds that the compiled kernels take to start
 
 
@@ -31,7 +33,8 @@ def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> floa
         backend = "numpy"  # whichever it is called
     size = config.num_parameters * np.dtype(config.dtype).itemsize
     products = 2.0 * num_texts * config.num_parameters / OPERATIONS[backend]
-    return len(config.cells) * LAYER_SECONDS[backend] + max(size / READ_BYTES[backend], products)
+    calls = len(config.cells) * (LAYER_SECONDS[backend] + num_texts * config.hidden_size * UNIT_SECONDS[backend])
+    return calls + max(size / READ_BYTES[backend], products)
 
 
 def draw_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:

@@ -37,7 +37,7 @@ class Pace:
         """Estimate the seconds left: updates take as long as those so far, each epoch ends with a validation like the last."""
         progress, limit = trainer.progress, 60 * (trainer.config.minutes or math.inf)
         last = self.validations[-1] if self.validations else 0.0
-        if progress == 0:
+        if progress == 0 or trainer.seconds == 0:  # no update has been timed
             return None
         if progress == trainer.seconds / limit:  # the clock will end it, behind it comes one validation
             return limit - trainer.seconds + last
