@@ -509,6 +509,7 @@ def test_the_page_keeps_to_itself(model):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         assert f"{tag}-src 'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'" in policy
     assert policy.startswith("default-src 'none'; ") and "connect-src 'self'" in policy
+    assert "img-src data:" in policy  # the page's own icon, which a browser would complain of
     assert not re.search(r'(src|href)="(?!data:,)', page) and "innerHTML" not in page and "style=" not in page
 
 

@@ -14,7 +14,9 @@ from nblstm.reporting.tokens import printable
 from nblstm.serving.page_script import SERVED_SCRIPT
 from nblstm.tasks.language.model import LanguageModel
 
-POLICY = content_policy(EXPORT_STYLE, SERVED_SCRIPT, "connect-src 'self'", "base-uri 'none'", "frame-ancestors 'none'")
+POLICY = content_policy(
+    EXPORT_STYLE, SERVED_SCRIPT, "connect-src 'self'", "img-src data:", "base-uri 'none'", "frame-ancestors 'none'"
+)  # an image is the page's icon, which is empty: else a browser asks for one
 
 
 def served_page(model: LanguageModel, name: str) -> bytes:
