@@ -67,7 +67,7 @@ class TrainCommand(Command):
 @click.option(
     "--extend-vocabulary", is_flag=True, help="With --init-from: add the tokens that the model does not have."
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model, which else becomes NAME.1, NAME.2, ...")
 @run_setting("level", "What a token is.")
 @run_setting("source_level", "What a token of the sources is; else as of the targets.", type=click.Choice(LEVELS))
 @run_setting("shared_vocabulary", "Give both sides one vocabulary, and its tokens one vector each.")

@@ -365,15 +365,41 @@ def test_resume_starts_nothing(here, also):
 # ---------------------------------------------------------------- the output
 
 
+def test_an_existing_run_is_kept_under_another_name(here):
+    """With all its files, so that it can be used and resumed; what it becomes is told. A third run finds the next name."""
+    heard = []
+    for steps in (1, 2, 3):
+        train(steps=steps, sample=3, on_message=heard.append)
+    kept = [line for line in heard if line.startswith("what was")]
+    told = "what was model.safetensors is now model.{}.safetensors; overwrite=True replaces it instead."
+    assert kept == [told.format(1), told.format(2)]
+    for name, steps in (("model.1", 1), ("model.2", 2), ("model", 3)):
+        assert nblstm.load(f"{name}.safetensors").training["steps"] == steps
+        assert Path(f"{name}.samples.jsonl").exists() and len(rows(f"{name}.metrics.csv")) == 1
+    assert go_on("model.1.safetensors", steps=4).training["steps"] == 4
+
+
 @pytest.mark.parametrize("existing", ["model.safetensors", "model.checkpoint.safetensors"])
-def test_an_existing_run_is_not_overwritten(here, existing):
-    """Unless it is asked for; the message says so."""
+def test_an_existing_run_is_replaced_where_that_is_asked_for(here, existing):
+    """Whether it has a model, or has only come as far as a checkpoint; otherwise either is kept."""
     safetensors.write(here / existing, {}, {"precious": "weights"})
-    with pytest.raises(ConfigError, match=f"{existing} exists.*resume=True.*overwrite=True"):
-        train(steps=1)
-    assert safetensors.read(here / existing) == ({}, {"precious": "weights"})
-    train(steps=1, overwrite=True)
-    assert nblstm.load("model.safetensors").training["steps"] == 1
+    train(steps=1)
+    kept = existing.replace("model", "model.1", 1)
+    assert safetensors.read(here / kept) == ({}, {"precious": "weights"})
+    train(steps=2, overwrite=True)
+    assert nblstm.load("model.safetensors").training["steps"] == 2
+    assert not [name for name in os.listdir() if name.startswith("model.2")]
+
+
+def test_a_run_that_cannot_start_moves_nothing(here):
+    """A missing text or a wrong setting is noticed before; a model that training starts from may be the output itself."""
+    train(steps=1)
+    for wrong in ({"bptt": -1}, {"corpus": "missing.txt"}, {"valid": "missing.txt"}):
+        with pytest.raises(NblstmError):
+            train(steps=1, **wrong)
+        assert not os.path.exists("model.1.safetensors")
+    again = nblstm.train("corpus.txt", init_from="model.safetensors", steps=1)
+    assert os.path.exists("model.1.safetensors") and again.training["steps"] == 1
 
 
 def test_no_other_file_is_ever_overwritten(here):

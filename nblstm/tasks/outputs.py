@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.atomic import sweep
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import CHECKPOINT, check_same_kind
@@ -48,23 +49,41 @@ def check_folder(output: Path) -> None:
         raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
 
 
-def check_existing(output: Path, overwrite: bool, key: str) -> None:
-    """Raise ConfigError, before any work, for an output that holds another run; ModelFileError for other files.
+def check_existing(output: Path, key: str) -> None:
+    """Raise ConfigError, before any work, for an output that cannot be replaced; ModelFileError for one that is no run.
 
     key: of the model to be written, see `NetworkConfig.KEY`.
     """
-    existing = [path for path in (output, checkpoint_path(output)) if path.exists()]
-    if existing and not overwrite:
-        raise ConfigError(
-            f"{existing[0]} exists; go on with it by resume=True, replace it by overwrite=True, or choose another output."
-        )
     for path, kind in ((output, key), (checkpoint_path(output), CHECKPOINT)):
         check_same_kind(path, kind)
     check_metrics(metrics_path(output))
-    for path in existing:
-        check_replaceable(path)
-        if not os.access(path, os.W_OK):
-            raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
+    for path in (output, checkpoint_path(output)):
+        if path.exists():
+            check_replaceable(path)
+            if not os.access(path, os.W_OK):
+                raise ConfigError(f"{path} is read-only; change its permissions or choose another output.")
+
+
+def set_aside(output: Path, on_message: Callable[[str], None]) -> None:
+    """Keep an earlier run at `output` under another name, model.1.safetensors, say, or .2, and tell it.
+
+    Under that name it can be used and resumed. ModelFileError where the folder does not let us.
+    """
+    names = (lambda output: output), checkpoint_path, metrics_path, history_path
+    if not any(name(output).exists() for name in names[:2]):
+        return
+    for number in itertools.count(1):
+        kept = output.with_name(f"{output.stem}.{number}{output.suffix}")
+        if not any(os.path.lexists(name(kept)) for name in names):
+            break
+    for name in names:
+        try:
+            os.rename(name(output), name(kept))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ModelFileError(f"cannot keep {name(output)} as {name(kept)}: {error.strerror or error}.") from None
+    on_message(f"what was {output} is now {kept}; overwrite=True replaces it instead.")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,15 @@ from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.keeping import EarlyTexts, Snapshots
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
-from nblstm.tasks.outputs import check_existing, check_folder, checkpoint_path, history_path, locked, metrics_path
+from nblstm.tasks.outputs import (
+    check_existing,
+    check_folder,
+    checkpoint_path,
+    history_path,
+    locked,
+    metrics_path,
+    set_aside,
+)
 from nblstm.tasks.registry import load, run_of, stored_run, verb_of
 from nblstm.tasks.run import Material, TaskRun
 from nblstm.text.sources import STDIN
@@ -96,7 +104,8 @@ class Session:
         task: of RUNS; what it takes is in its RunSettings. paths, valid: its places "corpus" and "valid"; places: its
         others. text: how they are read. model: fields of the network's config, without those that the data give.
         config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from.
-        extend_vocabulary: add the text's other tokens to that vocabulary. on_message: called with sentences for the user.
+        extend_vocabulary: add the text's other tokens to that vocabulary. overwrite: replace an earlier run at the output,
+        which is renamed otherwise (`set_aside`). on_message: called with sentences for the user.
         ranks: those that train together, each with a session that is started alike.
         Raises ConfigError, TextError or ModelFileError before anything is written; TrainingError if another run writes
         to the output.
@@ -108,7 +117,7 @@ class Session:
         _check_divides(ranks, run, recipe)
         ranks.lead(lambda: check_folder(output))
         with _claimed(output, ranks) as lock:
-            ranks.lead(lambda: check_existing(output, overwrite, run.SETTINGS.network.KEY))
+            ranks.lead(lambda: check_existing(output, run.SETTINGS.network.KEY))
             kernels.load(recipe.device)
             if extend_vocabulary and init_from is None:
                 raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
@@ -139,6 +148,7 @@ class Session:
             if extend_vocabulary:
                 parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
+            ranks.lead(lambda: overwrite or set_aside(output, on_message))
             return cls(run, output, facts, material, trainer, on_message, lock, ranks)
 
     @classmethod

@@ -58,7 +58,8 @@ def train(
     with text_column and label_column. settings: fields of the task's configs (TextConfig, LanguageConfig and TrainConfig,
     with bidirectional=True MaskedConfig; for "classify" those of TextClassifier), such as level="word", hidden_size=128,
     epochs=3. resume: go on with the run at `output`. init_from: a model whose shape, vocabulary and weights to start from;
-    extend_vocabulary: add the tokens of the text that it does not have.
+    extend_vocabulary: add the tokens of the text that it does not have. overwrite: replace an earlier run at the output;
+    else its files are renamed first, model.safetensors to model.1.safetensors, say.
     keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
     the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
     verbose: show a bar on standard error, in notebooks, too. mpi: train one model in all processes that MPI has started,
