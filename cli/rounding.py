@@ -32,8 +32,11 @@ def say_cost(measure: Callable[[Any], float], before: Any, after: Any) -> None:
     from nblstm.tasks.classification.model import TextClassifier
     from nblstm.tasks.tagging.model import Tagger
 
-    kinds = {TextClassifier: ("accuracy", ""), Tagger: ("F1", "")}
-    what, unit = kinds.get(type(before), ("loss", " nats per token"))
+    what, unit = "loss", " nats per token"
+    if isinstance(before, (TextClassifier, Tagger)):
+        what, unit = "accuracy", ""
+        if isinstance(before, Tagger) and before.config.scheme != "none":
+            what = "F1"
     say(f"{what:<12}{measure(before):.4f}{unit} before, {measure(after):.4f} after")
 
 

@@ -16,6 +16,8 @@ import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.exporting import plan as planning
 from nblstm.exporting.c import reference_logits
+from nblstm.exporting.files import FORMATS
+from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel
 
@@ -250,14 +252,30 @@ def test_text_is_cut_as_the_vocabulary_cuts_it(library, name):
         "  ",
     ]
     for text in ["", " ", "a", *("".join(chance.choices(pieces, k=chance.randint(1, 12))) for _ in range(300))]:
-        data = text.encode()
-        buffer = ctypes.create_string_buffer(data, len(data) + 1)
-        place, token, found = ctypes.addressof(buffer), ctypes.c_int(), []
-        end = place + len(data)
-        while place < end:
-            place = header.nblstm_encode(place, end, ctypes.byref(token))
-            found += [token.value] * (token.value >= 0)
-        assert found == model.encode(text).tolist(), repr(text)
+        assert encoded(header, text) == model.encode(text).tolist(), repr(text)
+
+
+def encoded(header, text):
+    """The ids that a library makes of a text."""
+    data = text.encode()
+    buffer = ctypes.create_string_buffer(data, len(data) + 1)
+    place, token, found = ctypes.addressof(buffer), ctypes.c_int(), []
+    end = place + len(data)
+    while place < end:
+        place = header.nblstm_encode(place, end, ctypes.byref(token))
+        found += [token.value] * (token.value >= 0)
+    return found
+
+
+@pytest.mark.parametrize(
+    "level, tokenizer", [("char", "default"), ("word", "default"), ("word", "whitespace"), ("byte", "default")]
+)
+def test_line_ends_are_read_as_the_vocabulary_reads_them(library, level, tokenizer):
+    """Where newline is "lf", a carriage return is one, alone and before another."""
+    model = language_model(100, level=level, tokenizer=tokenizer, newline="lf")
+    header = library(model, "int8")
+    for text in ("\r", "\r\n", "\r\r\n\n", "a\rb \r\n \rw3\r", " \r", "b \r"):
+        assert encoded(header, text) == model.encode(text).tolist(), repr(text)
 
 
 @needs_compiler
@@ -443,6 +461,25 @@ def test_what_cannot_be_done_is_refused_by_name(tmp_path, format):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_small_integers_are_exported_as_what_they_stand_for(tmp_path, format):
+    """A model of int8 weights gives the file that a model of their numbers in float32 gives."""
+    small = language_model().quantize()
+    plain = LanguageModel(small.config, small.vocabulary, small.parameters, {})
+    for name, model in (("small", small), ("plain", plain)):
+        (tmp_path / name).mkdir()
+        nblstm.export(model, tmp_path / name / "model", format=format)
+    assert (tmp_path / "small" / "model").read_bytes() == (tmp_path / "plain" / "model").read_bytes()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_adaptive_head_is_refused_by_name(tmp_path, format):
+    """Of every format; no file is made."""
+    with pytest.raises(ConfigError, match="adaptive head"):
+        nblstm.export(language_model(300, head="adaptive", cutoffs="20,90"), tmp_path / "x", format=format)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arguments_are_told(tmp_path):
     """An ending that is none, a format, weights, a name that is no identifier, a file that is someone's."""
     model, path = language_model(), tmp_path / "model.h"
@@ -466,3 +503,11 @@ def test_the_command_exports_and_checks(folder, command):
     assert done.code == 0 and "int4" in done.out and "before" in done.out and not done.err
     assert command("export", "-o", "m.x").code == 2
     assert command("export", "nothing.safetensors", "-o", "m.h").code == 1
+
+
+def test_the_command_checks_a_classifier(tmp_path, command):
+    """Its accuracy on labelled lines before and after rounding."""
+    classifier().save(tmp_path / "model.safetensors")
+    (tmp_path / "lines.txt").write_text("Hello\tno\nwhat\tdon't know\n")
+    done = command("export", tmp_path / "model.safetensors", "-o", tmp_path / "m.py", "--check", tmp_path / "lines.txt")
+    assert done.code == 0 and "accuracy " in done.out and not done.err

@@ -9,10 +9,21 @@ import subprocess
 
 import numpy as np
 import pytest
-from support.exported import CLASSIFIERS, NETWORKS, PROMPTS, TEXTS, classifier, language_model
+from support.exported import (
+    CLASSIFIERS,
+    NETWORKS,
+    PROMPTS,
+    TAGGERS,
+    TEXTS,
+    classifier,
+    language_model,
+    tagger,
+    tagger_sentences,
+)
 
 import nblstm
 from nblstm.exporting import plan as planning
+from nblstm.tasks.tagging.spans import spans_of
 
 NODE = shutil.which("node")
 DRIVER = r"""
@@ -87,7 +98,63 @@ def test_a_classifier_says_what_the_model_says(tmp_path, name, weights):
     np.testing.assert_allclose(found, exact.predict_proba(TEXTS, backend="numpy"), atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [language_model, classifier])
+TAGGING = r"""
+const page = require("fs").readFileSync(process.argv[2], "utf8"), sentences = JSON.parse(process.argv[3]);
+const data = JSON.parse(page.match(/<script type="application\/json" id="model">([^]*?)<\/script>/)[1]);
+const { Tagger, spansOf, cut } = new Function(page.match(/<script>([^]*?)<\/script>/)[1] + "; return { Tagger, spansOf, cut };")();
+const model = new Tagger(data), tags = sentences.map((words) => model.tag(words));
+const spans = tags.map((found) => spansOf(found, data.config.scheme));
+process.stdout.write(JSON.stringify({ tags, spans, cut: cut(model, process.argv[4]) }));
+"""
+
+
+def tagged(folder, model, sentences, line="", **settings):
+    """What a page's engine says of sentences, and how it cuts a line."""
+    exported(folder, model, **settings)
+    (folder / "tagging.js").write_text(TAGGING)
+    command = [NODE, folder / "tagging.js", folder / "model.html", json.dumps(sentences), line]
+    return json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout)
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+@pytest.mark.parametrize("name, weights", [*zip(TAGGERS, [*planning.WEIGHTS] * 3)])
+def test_a_tagger_finds_the_tags_of_the_model(tmp_path, name, weights):
+    """Of every sentence, for the rounded weights, and the spans that they mark."""
+    model, asked = tagger(seed=2, **TAGGERS[name]), tagger_sentences(12)
+    found = tagged(tmp_path, model, asked, weights=weights)
+    tags = planning.rounded(planning.plan(model, weights, "html")).predict(asked, "numpy")
+    assert found["tags"] == tags
+    expected = spans_of if model.config.scheme != "none" else lambda own: [(tag, t, t + 1) for t, tag in enumerate(own)]
+    assert found["spans"] == [[list(span) for span in expected(own)] for own in tags]
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+def test_the_marks_at_a_words_ends_stand_apart(tmp_path):
+    """Unless it is known with them: a person types no blank before a full stop."""
+    line = '(New "York", 1,25% don\'t O0. a"B\\) ...'
+    found = tagged(tmp_path, tagger(), [], line)["cut"]
+    assert [word for word, _ in found] == [
+        "(", "New", '"', "York", '"', ",", "1,25", "%", "don't", "O0", ".", "a\"B", "\\", ")", ".", ".", ".",
+    ]  # fmt: skip
+    assert "".join(" " * apart + word for word, apart in found) == " " + line
+    assert [word for word, _ in tagged(tmp_path, tagger(), [], "??? </P>")["cut"]] == ["???", "</P>"]
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+@pytest.mark.parametrize("newline", ["lf", "keep"])
+def test_line_ends_are_read_as_the_model_reads_them(tmp_path, newline):
+    """Where newline is "lf" a carriage return is one, alone and before another."""
+    model, prompt = language_model(newline=newline), "a\r\nb\rc\n\r"
+    exported(tmp_path, model)
+    (tmp_path / "driver.js").write_text(DRIVER)
+    asked = json.dumps({"prompt": prompt, "seed": "1", "temperature": 1, "n": 0})
+    done = subprocess.run(
+        [NODE, tmp_path / "driver.js", tmp_path / "model.html", asked], capture_output=True, timeout=60
+    )
+    assert json.loads(done.stdout)["prompt"] == model.encode(prompt).tolist()
+
+
+@pytest.mark.parametrize("make", [language_model, classifier, tagger])
 def test_the_page_asks_for_nothing(tmp_path, make):
     """No address, no attribute that runs or styles; the policy allows its own script and style by their hashes."""
     page = exported(tmp_path, make())

@@ -1,17 +1,30 @@
 """Format onnx: the checker passes, and ONNX Runtime has the model's logits and states, for sequences and steps."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
-from support.exported import CLASSIFIERS, NETWORKS, classifier, language_model, vocabulary
+from support.exported import (
+    CLASSIFIERS,
+    NETWORKS,
+    TAGGERS,
+    classifier,
+    language_model,
+    tagger,
+    tagger_sentences,
+    vocabulary,
+)
 
 import nblstm
 from nblstm.exporting.c import classifier_logits, reference_logits
+from nblstm.exporting.c_tagger import tag_scores
 from nblstm.exporting.protobuf import message, varint
 from nblstm.nn.parameters import initial
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel
+from nblstm.tasks.tagging.spans import rewritten
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
@@ -91,6 +104,55 @@ def test_onnx_runtime_has_the_logits_of_a_masked_model(tmp_path, settings):
         chunk = Chunk.rectangle(tokens[:length, k : k + 1], tokens[:length, k : k + 1], fresh=True)
         expected = network.outputs(chunk, network.initial_state(1))[0]
         np.testing.assert_allclose(logits[:length, k], expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_onnx_runtime_has_the_taggers_scores_and_tags(tmp_path, name):
+    """Scores within 1e-5, and the tags that the model finds: sentences of unlike lengths side by side, and one word alone.
+
+    What is read is made of the metadata alone, as it is written down for whoever has no nblstm.
+    """
+    model = tagger(seed=2, **TAGGERS[name])
+    session, facts = opened(tmp_path / "model.onnx", model)
+    tags, length = json.loads(facts["tags"]), json.loads(facts["max_length"])
+    assert tags == list(model.config.tags) and facts["scheme"] == model.config.scheme
+    asked = [sentence[:length] for sentence in tagger_sentences(12)]
+    for sentences in (asked, [["york"]]):
+        scores, numbers = session.run(None, tagger_inputs(sentences, facts, session))
+        expected = model.predict(sentences, "numpy")
+        for k, sentence in enumerate(sentences):
+            exact = tag_scores(in_float64(model), sentence)
+            np.testing.assert_allclose(
+                scores[: len(sentence), k], exact, rtol=0, atol=1e-5 * max(1, np.abs(exact).max())
+            )
+            found = [tags[number] for number in numbers[: len(sentence), k]]
+            assert rewritten(found, facts["scheme"]) == expected[k], sentence
+    if model.config.head == "crf":
+        assert np.allclose(json.loads(facts["end"]), model.parameters[-len(tags) :]) or facts["scheme"] != "none"
+
+
+def in_float64(model):
+    """A tagger that computes in float64: layers are normalised by what may be next to nothing."""
+    config = dataclasses.replace(model.config, dtype="float64")
+    return nblstm.Tagger.of_parameters(config, model.vocabulary, model.parameters.astype(np.float64), {})
+
+
+def tagger_inputs(sentences, facts, session):
+    """What a tagger's graph reads of sentences."""
+    words = {word: number for number, word in enumerate(json.loads(facts["vocabulary"])["tokens"])}
+    letters = {letter: number for number, letter in enumerate(facts["characters"], 1)}
+    steps, batch = max(map(len, sentences)), len(sentences)
+    given = {"tokens": np.zeros((steps, batch), np.int64), "lengths": np.array([*map(len, sentences)], np.int64)}
+    given["characters"] = np.zeros((json.loads(facts["max_characters"]), steps, batch), np.int64)
+    given["spelled"] = np.zeros((steps, batch), np.int64)
+    for k, sentence in enumerate(sentences):
+        for t, word in enumerate(sentence):
+            looked = word.lower() if facts["lowercase"] == "1" else word
+            looked = re.sub(r"\d", "0", looked) if facts["zero_digits"] == "1" else looked
+            spelled = [letters.get(letter, 0) for letter in word[: len(given["characters"])]]
+            given["tokens"][t, k] = words.get(looked, 0)
+            given["characters"][: len(spelled), t, k], given["spelled"][t, k] = spelled, len(spelled)
+    return {name.name: given[name.name] for name in session.get_inputs()}
 
 
 def opened(path, model):

@@ -5,7 +5,17 @@ import sys
 
 import numpy as np
 import pytest
-from support.exported import CLASSIFIERS, NETWORKS, PROMPTS, TEXTS, classifier, language_model
+from support.exported import (
+    CLASSIFIERS,
+    NETWORKS,
+    PROMPTS,
+    TAGGERS,
+    TEXTS,
+    classifier,
+    language_model,
+    tagger,
+    tagger_sentences,
+)
 
 import nblstm
 from nblstm.exporting import plan as planning
@@ -15,10 +25,10 @@ WITHOUT = "import sys; sys.modules['numpy'] = None; del sys.argv[0]; "
 RUN = WITHOUT + "exec(compile(open(sys.argv[0], encoding='utf-8').read(), sys.argv[0], 'exec'))"
 
 
-def written(folder, *args, numpy=True):
-    """What the file prints as a program."""
+def written(folder, *args, numpy=True, given=""):
+    """What the file prints as a program, given a text on standard input."""
     start = [sys.executable, folder / "model.py"] if numpy else [sys.executable, "-c", RUN, folder / "model.py"]
-    done = subprocess.run([*start, *map(str, args)], capture_output=True, timeout=60)
+    done = subprocess.run([*start, *map(str, args)], input=given.encode(), capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 
@@ -54,6 +64,34 @@ def test_a_classifier_says_what_the_model_says(tmp_path, name, weights, numpy):
         found = dict(zip(said[::2], map(float, said[1::2])))
         assert list(found.values()) == sorted(found.values(), reverse=True)
         np.testing.assert_allclose([found[label] for label in exact.config.labels], row, atol=1.1e-4)
+
+
+@pytest.mark.parametrize("numpy", [True, False], ids=["NumPy", "pure"])
+@pytest.mark.parametrize("name, weights", [*zip(TAGGERS, [*planning.WEIGHTS] * 3)])
+def test_a_tagger_finds_the_tags_of_the_model(tmp_path, name, weights, numpy):
+    """Of every sentence, for the rounded weights; columns of standard input come back with a tag behind each line."""
+    model = tagger(seed=2, **TAGGERS[name])
+    nblstm.export(model, tmp_path / "model.py", weights=weights)
+    exact, asked = planning.rounded(planning.plan(model, weights, "py")), tagger_sentences(12)
+    lines = "\n".join("".join(f"{word}\tx\r\n" for word in words) for words in asked)
+    tags = exact.predict(asked, "numpy")
+    expected = ["".join(f"{word}\tx\t{tag}\n" for word, tag in zip(*pair)) for pair in zip(asked, tags)]
+    assert written(tmp_path, numpy=numpy, given=lines) == "\n".join(expected)
+    first = "".join(f"{word} {tag}\n" for word, tag in zip(asked[0], tags[0])) + "\n"
+    assert written(tmp_path, " ".join(asked[0]), numpy=numpy) == first
+
+
+@pytest.mark.parametrize("make", [language_model, classifier])
+def test_line_ends_are_read_as_the_model_reads_them(tmp_path, make):
+    """A vocabulary with newline "lf" makes every line end one; at byte level, and where it keeps them, they stay."""
+    texts = "a\r\nb\rc\n\r", "\r", "é\r\n\n"
+    for level, newline in (("char", "lf"), ("char", "keep"), ("byte", "lf"), ("word", "lf")):
+        model = make(level=level, newline=newline)
+        nblstm.export(model, tmp_path / "exported.py")
+        found = {"__name__": "exported"}
+        exec((tmp_path / "exported.py").read_text(encoding="utf-8"), found)
+        for text in texts:
+            assert found["encode"](text) == model.vocabulary.encode(text).tolist(), (level, newline, text)
 
 
 def test_temperature_zero_takes_the_most_likely(tmp_path):

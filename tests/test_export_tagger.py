@@ -1,42 +1,18 @@
 """Format c of taggers: the header looks words up, spells them and finds the tags that the model finds."""
 
 import ctypes
-import random
 import subprocess
 
 import numpy as np
 import pytest
 from support.cases import each
-from support.exported import TAGGED_WORDS, TAGGERS, tagger
+from support.exported import TAGGERS, tagger, tagger_sentences
 from test_export_c import CC, PLAIN, STRICT, compiled, needs_compiler, run, sanitizers
 
 import nblstm
 from nblstm.errors import ConfigError
 from nblstm.exporting import plan as planning
 from nblstm.exporting.c_tagger import tag_scores
-
-WRITTEN = [
-    *TAGGED_WORDS,
-    "New",
-    "YORK",
-    "ÉLAN",
-    "STRASSE",
-    "1,25",
-    "٣,00",
-    "İX",
-    "Zz",
-    "never",
-    "x" * 300,
-    "-",
-    "ſ",
-    "K",
-]
-
-
-def sentences(count=40, seed=0):
-    """Sentences of 1 to 12 words: known, unknown, in other cases, of other alphabets' digits."""
-    chance = random.Random(seed)
-    return [chance.choices(WRITTEN, k=chance.randint(1, 12)) for _ in range(count)]
 
 
 @needs_compiler
@@ -61,7 +37,7 @@ def test_the_program_finds_the_tags_of_the_model(tmp_path, names, weights):
 
 def check_tags(program, exact, weights):
     """Fail unless a program finds the tags that a model finds."""
-    asked = sentences()
+    asked = tagger_sentences()
     lines = "\n".join("".join(f"{word}\tx\r\n" for word in words) for words in asked)
     done = subprocess.run([program], input=lines.encode(), capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -91,7 +67,7 @@ def test_float32_scores_are_the_models(name, tmp_path):
     library = ctypes.CDLL(str(tmp_path / "model.so"))
     library.found.restype, library.nblstm_tag_name.restype = ctypes.POINTER(ctypes.c_float), ctypes.c_char_p
     work = ctypes.create_string_buffer(library.size())
-    for words in sentences(8):
+    for words in tagger_sentences(8):
         words = words[: model.config.max_length]
         library.scores(work, (ctypes.c_char_p * len(words))(*(word.encode() for word in words)), len(words))
         expected = tag_scores(model, words)
@@ -114,24 +90,24 @@ def test_two_taggers_link_together(tmp_path):
     assert run(tmp_path / "both")[0] == 0
 
 
-@each("format", ["py", "html", "onnx"])
-def test_other_formats_refuse_a_tagger_in_a_line(format, tmp_path):
-    """And say which one holds it; a translator is held by none."""
-    with pytest.raises(ConfigError, match="got Tagger; choose format c"):
-        nblstm.export(tagger(), tmp_path / "x", format=format)
+@each("format", ["c", "py", "html", "onnx"])
+def test_what_is_no_tagger_is_refused_in_a_line(format, tmp_path):
+    """A translator and a series are held by no format, nor is a tagger that has learnt nothing."""
     for other in (nblstm.Translator(), nblstm.SeriesModel()):
         with pytest.raises(ConfigError, match=f"got {type(other).__name__}; train one of those"):
             nblstm.export(other, tmp_path / "x", format=format)
     with pytest.raises(ConfigError, match="Tagger has learnt nothing"):
-        nblstm.export(nblstm.Tagger(), tmp_path / "x", format="c")
+        nblstm.export(nblstm.Tagger(), tmp_path / "x", format=format)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_checks_a_tagger(tmp_path, command):
-    """F1 before and after rounding, on tagged words."""
-    tagger().save(tmp_path / "model.safetensors")
-    (tmp_path / "words.conll").write_text("in O\nNew B-LOC\nYork I-LOC\n")
-    done = command(
-        "export", tmp_path / "model.safetensors", "-o", tmp_path / "m.h", "--check", tmp_path / "words.conll"
-    )
-    assert done.code == 0 and "F1 " in done.out and "before" in done.out and not done.err
+    """F1 before and after rounding, on tagged words; the accuracy where tags mark no spans."""
+    words = {"F1 ": "in O\nNew B-LOC\nYork I-LOC\n", "accuracy ": "in DT\nNew NN\nYork NN\n"}
+    for (what, text), settings in zip(words.items(), ({}, TAGGERS["names"])):
+        tagger(**settings).save(tmp_path / "model.safetensors")
+        (tmp_path / "words.conll").write_text(text)
+        done = command(
+            "export", tmp_path / "model.safetensors", "-o", tmp_path / "m.h", "--check", tmp_path / "words.conll"
+        )
+        assert done.code == 0 and what in done.out and "before" in done.out and not done.err

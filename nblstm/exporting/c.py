@@ -289,8 +289,11 @@ def text_of_vocabulary(vocabulary: Vocabulary, classifies: bool) -> list[str]:
     values = {
         "linkage": "static " if classifies else "", "skip": c_texts.SKIP if spaced else "",
         "blank": c_texts.BLANK if blank else "", "blank_parameter": ", int blank" if blank else "",
-        "blank_value": ", blank" if blank else "",
+        "blank_value": ", blank" if blank else "", "line_end": "",
     }  # fmt: skip
+    if vocabulary.newline == "lf":
+        newline = "'\\n'" if vocabulary.level == "byte" else f'nblstm_find("\\n", 1{values["blank_value"]})'
+        values["line_end"] = filled(c_texts.LINE_END, {"newline": newline})
     if vocabulary.level == "byte":
         return [*(parts[2:] if classifies else parts), filled(c_texts.ENCODE_BYTES, values)]
     parts.append(filled(c_texts.FIND, values))

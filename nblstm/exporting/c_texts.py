@@ -23,10 +23,18 @@ SPACING = r"""
 ENCODE_BYTES = r"""
 @linkage@const char *nblstm_encode(const char *text, const char *end@blank_parameter@, int *token)
 {
-    *token = text < end ? (unsigned char)*text++ : -1;
-    return text;
+    *token = -1;
+    if (text >= end) return end;@line_end@
+    *token = (unsigned char)*text;
+    return text + 1;
 }
 """
+
+LINE_END = r"""
+    if (*text == '\r') { /* which is a line end, alone and before another */
+        *token = @newline@;
+        return text + 1 < end && text[1] == '\n' ? text + 2 : text + 1;
+    }"""
 
 FIND = r"""
 /* The token of these bytes; 0, which is <unk>, if there is none. */
@@ -77,7 +85,7 @@ ENCODE_CHARS = r"""
     uint32_t code;
     const char *rest;
     *token = -1;
-    if (text >= end) return end;
+    if (text >= end) return end;@line_end@
     rest = nblstm_next(text, end, &code);
     *token = nblstm_find(text, rest - text@blank_value@);
     return rest;
@@ -118,7 +126,7 @@ static const char *nblstm_letters(const char *text, const char *end)
     const char *start = text, *rest, *more;
     uint32_t code = 0;
     *token = -1;
-    if (text >= end) return end;
+    if (text >= end) return end;@line_end@
     if (*text == ' ' && text + 1 < end) {
         (void)nblstm_next(text + 1, end, &code);
         if (!NBLSTM_IN(code, nblstm_space)) start++;
@@ -146,7 +154,7 @@ ENCODE_SPACED = r"""
     uint32_t code;
     *token = -1;
     for (;; text = rest) {
-        if (text >= end) return end;
+        if (text >= end) return end;@line_end@
         rest = nblstm_next(text, end, &code);
         if (code == '\n' || !NBLSTM_IN(code, nblstm_space)) break;
     }

@@ -124,7 +124,7 @@ const PATTERNS = {
 
 class Network {
   constructor({ config, tokens, matrices, vectors }) {
-    const count = config.layers * (config.directions || 1), table = matrices.tokens || matrices.head;
+    const count = config.layers * config.directions, table = matrices.tokens || matrices.head;
     const made = (name) => matrix(unpacked(config.weights, matrices[name]), matrices[name]);
     const vector = (name) => Float64Array.from(numbers(Float32Array, vectors[name]));
     this.config = config;
@@ -180,6 +180,30 @@ class Network {
     else h.set(this.y);
   }
 
+  // The outputs of the last layer, of whole texts: what the first one reads of each token -> a row of each.
+  readLayers(rows) {
+    const { layers, directions, residual } = this.config, { P } = this, T = rows.length;
+    for (let layer = 0; layer < layers; layer++) {
+      const outputs = rows.map(() => new Float64Array(directions * P));
+      for (let way = 0; way < directions; way++) {
+        const cell = layer * directions + way, [h, c] = this.part({ h: this.v.h.slice(), c: this.v.c.slice() }, cell);
+        for (let k = 0; k < T; k++) {
+          const t = way ? T - 1 - k : k; // the second direction reads from the end
+          this.step(cell, ...rows[t], h, c);
+          outputs[t].set(h, way * P);
+        }
+      }
+      const sum = (y, x) => (residual && x && x.length === y.length ? y.map((n, k) => n + x[k]) : y);
+      rows = outputs.map((y, t) => [sum(y, rows[t][0]), null]);
+    }
+    return rows.map((row) => row[0]);
+  }
+
+  // What each direction has read a text to.
+  last(rows) {
+    return rows[0].map((n, k) => (k < this.P ? rows[rows.length - 1][k] : n));
+  }
+
   probabilities(logits) {
     const most = logits.reduce((a, b) => Math.max(a, b)), weights = logits.map((z) => Math.exp(z - most));
     const total = weights.reduce((a, b) => a + b);
@@ -188,6 +212,7 @@ class Network {
 
   // The ids of a text's tokens; 0, <unk>, for those that are not known.
   encode(text) {
+    if (this.config.newline === "lf") text = text.replace(/\r\n?/g, "\n");
     if (this.config.level === "byte") return Array.from(new TextEncoder().encode(text));
     const found = this.pattern ? text.match(this.pattern) || [] : Array.from(text);
     return found.map((token) => this.ids.get(token) || 0);
@@ -308,28 +333,10 @@ class Classifier extends Network {
 
   // The logits of the labels of a text, at least one token.
   logits(ids) {
-    const { layers, directions, residual, pooling } = this.config, { P } = this, T = ids.length;
-    let rows = ids.map((id) => this.read(id));
-    for (let layer = 0; layer < layers; layer++) {
-      const outputs = ids.map(() => new Float64Array(directions * P));
-      for (let way = 0; way < directions; way++) {
-        const cell = layer * directions + way, [h, c] = this.part({ h: this.v.h.slice(), c: this.v.c.slice() }, cell);
-        for (let k = 0; k < T; k++) {
-          const t = way ? T - 1 - k : k; // the second direction reads from the end
-          this.step(cell, ...rows[t], h, c);
-          outputs[t].set(h, way * P);
-        }
-      }
-      const sum = (y, x) => (residual && x && x.length === y.length ? y.map((n, k) => n + x[k]) : y);
-      rows = outputs.map((y, t) => [sum(y, rows[t][0]), null]);
-    }
+    const rows = this.readLayers(ids.map((id) => this.read(id)));
     const logits = this.v.head_bias.slice();
-    product(logits, this.m.head, this[pooling](rows.map((row) => row[0])));
+    product(logits, this.m.head, this[this.config.pooling](rows));
     return logits;
-  }
-
-  last(rows) {
-    return rows[0].map((n, k) => (k < this.P ? rows[rows.length - 1][k] : n));
   }
 
   mean(rows) {

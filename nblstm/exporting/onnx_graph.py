@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT, INT64 = 1, 7  # TensorProto.DataType
+FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
 A_INT, A_STRING, A_GRAPH, A_INTS, A_STRINGS = 2, 3, 5, 7, 8  # AttributeProto.AttributeType
 
 Fields = list[Any]  # (field number, value) each
@@ -52,9 +52,9 @@ class Graph:
         self.inputs.append(_value(name, kind, sizes))
         return name
 
-    def made(self, name: str, sizes: list[int | str]) -> None:
-        """Make a result of floats an output of the graph."""
-        self.outputs.append(_value(name, FLOAT, sizes))
+    def made(self, name: str, sizes: list[int | str], kind: int = FLOAT) -> None:
+        """Make a result an output of the graph."""
+        self.outputs.append(_value(name, kind, sizes))
 
     def fields(self, name: str) -> Fields:
         """Return the graph as a GraphProto."""

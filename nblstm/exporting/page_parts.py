@@ -15,7 +15,8 @@ button.quiet { background: @card; color: @ink; border-color: @line; }
 .bar { background: @accent; } .track { background: @paper; }
 input[type=range] { accent-color: @accent; }
 .u0 { background: @u0; } .u1 { background: @u1; } .u2 { background: @u2; }
-.u3 { background: @u3; } .u4 { background: @u4; } .u5 { background: @u5; }"""
+.u3 { background: @u3; } .u4 { background: @u4; } .u5 { background: @u5; }
+""" + "\n".join(f".t{k} {{ background: @t{k}; }}" for k in range(len(theme.LIGHT.runs)))
 
 EXPORT_SHAPES = """\
 *, *::before, *::after { box-sizing: border-box; }
@@ -52,6 +53,10 @@ ul { list-style: none; padding: 0; margin: 0; }
 .p { text-align: right; font-variant-numeric: tabular-nums; font-size: 0.875rem; white-space: nowrap; }
 .key { display: flex; flex-wrap: wrap; gap: 0.3rem; margin-top: 0.9rem; font-size: 0.875rem; }
 .key li { padding: 0.1rem 0.6rem; border-radius: 4px; }
+.reading#view { white-space: normal; font-family: inherit; font-size: 1rem; line-height: 2; }
+.reading p { margin: 0; min-height: 1em; }
+.mark { font-weight: 400; border-radius: 4px; padding: 0.12em 0.35em; } .mark small { margin-left: 0.45em; }
+#found li { padding: 0.2rem 0; } #none { margin: 0; }
 aside { position: sticky; top: 1rem; }
 @media (max-width: 46rem) {
   body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }

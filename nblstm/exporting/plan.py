@@ -33,10 +33,7 @@ from nblstm.tasks.tagging.spans import allowed_chain
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm", "mingru")
-EXPORTED = {  # format -> the models that it holds
-    **dict.fromkeys(("py", "html", "onnx"), (LanguageModel, TextClassifier)),
-    "c": (LanguageModel, TextClassifier, Tagger),
-}
+EXPORTED = (LanguageModel, TextClassifier, Tagger)
 FORBIDDEN = -1e30  # the score of tags that may not follow each other
 SPELL = "spell_"  # before the names of the layer that reads characters
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
@@ -177,14 +174,10 @@ def _spelling(model: Any, named: Mapping[str, np.ndarray], weights: str) -> Plan
 
 def check_exportable(model: Any, format: str) -> None:
     """Raise ConfigError for a model that the format does not hold, or that has learnt nothing."""
-    if not isinstance(model, EXPORTED[format]):
-        others = [other for other, kinds in EXPORTED.items() if isinstance(model, kinds)]
-        held = "language models that write, text classifiers and taggers"
-        if Tagger not in EXPORTED[format]:
-            held = "language models that write and text classifiers"
+    if not isinstance(model, EXPORTED):
         raise ConfigError(
-            f"format {format} holds {held}, got {type(model).__name__}; "
-            + (f"choose format {', '.join(others)}." if others else "train one of those.")
+            f"format {format} holds language models that write, text classifiers and taggers, got "
+            f"{type(model).__name__}; train one of those."
         )
     if not isinstance(model, LanguageModel) and not model.__sklearn_is_fitted__():
         raise ConfigError(f"this {type(model).__name__} has learnt nothing yet; call fit or load first.")
@@ -205,12 +198,12 @@ def _own_vectors(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.n
     if "pooling.weight" in named:
         found |= {"attention_bias": named["pooling.bias"], "query": named["pooling.query"]}
     if "crf.start" in named:
-        found |= _chain(named, config)
+        found |= chain_scores(named, config)
     return {name: _float(array) for name, array in found.items()}
 
 
-def _chain(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
-    """The scores of a chain of tags, FORBIDDEN where they may not follow each other."""
+def chain_scores(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
+    """Return the scores of a chain of tags, FORBIDDEN where they may not follow each other."""
     found = {name: named[f"crf.{name}"].copy() for name in ("start", "end", "transitions")}
     if config.scheme != "none":
         for name, array in found.items():

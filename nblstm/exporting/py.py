@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from nblstm.exporting import packing, py_classifier_source
+from nblstm.exporting import packing, py_classifier_source, py_tagger_source
 from nblstm.exporting import py_source as source
 from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
 from nblstm.tasks.classification.model import TextClassifier
+from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.tagging.model import Tagger
 
 PY_WIDTH = 118
+KINDS_OF_FILE = (  # of a model: (what stands on top of the file, the code behind its network)
+    (LanguageModel, source.LANGUAGE_DOC, source.ENCODE_CODE + source.LANGUAGE_CODE),
+    (TextClassifier, py_classifier_source.CLASSIFIER_DOC, source.ENCODE_CODE + py_classifier_source.CLASSIFIER_CODE),
+    (Tagger, py_tagger_source.TAGGER_DOC, py_tagger_source.TAGGER_CODE),
+)
 
 
 def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
@@ -20,18 +28,17 @@ def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
     c, vocabulary = plan.model.config, plan.model.vocabulary
     constants = [
         f"CONFIG = {packing.config(plan)!r}", f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
-        f"MATRICES = {{\n{''.join(_matrix(name, *fields) for name, fields in packing.matrices(plan).items())}}}",
-        f"VECTORS = {{\n{''.join(_vector(name, data) for name, data in packing.vectors(plan).items())}}}",
+        f"MATRICES = {_matrices(packing.matrices(plan))}", f"VECTORS = {_vectors(packing.vectors(plan))}",
     ]  # fmt: skip
+    if isinstance(plan.model, Tagger):
+        constants.append(f"SPELLING = {_spelling(packing.spelling(plan))}")
     prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     values = {
         "description": f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens.",
         "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": commented(file),
         "module": re.sub(r"\W", "_", os.path.splitext(file)[0]), "constants": "\n".join(constants),
     }  # fmt: skip
-    doc, code = source.LANGUAGE_DOC, source.LANGUAGE_CODE
-    if isinstance(plan.model, TextClassifier):
-        doc, code = py_classifier_source.CLASSIFIER_DOC, py_classifier_source.CLASSIFIER_CODE
+    doc, code = next(parts for kind, *parts in KINDS_OF_FILE if isinstance(plan.model, kind))
     return filled(doc + source.NETWORK_CODE + code + source.CONSTANTS_CODE, values)
 
 
@@ -44,6 +51,22 @@ def _lines(items: Iterable[str]) -> str:
             line = ""
         line += f"{item}, "
     return "[\n    " + "\n    ".join([*lines, line.rstrip()]) + "\n]"
+
+
+def _spelling(found: tuple[Any, ...] | None) -> str:
+    """The layer that reads words, or None."""
+    if found is None:
+        return "None"
+    layers, matrices, vectors = found
+    return f"(\n{layers!r},\n{_matrices(matrices)},\n{_vectors(vectors)},\n)"
+
+
+def _matrices(matrices: Mapping[str, list[Any]]) -> str:
+    return f"{{\n{''.join(_matrix(name, *fields) for name, fields in matrices.items())}}}"
+
+
+def _vectors(vectors: Mapping[str, str]) -> str:
+    return f"{{\n{''.join(_vector(name, data) for name, data in vectors.items())}}}"
 
 
 def _matrix(name: str, rows: int, columns: int, stride: int, numbers: str, scales: str) -> str:

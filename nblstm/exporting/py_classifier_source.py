@@ -20,6 +20,9 @@ CLASSIFIER_CODE = r'''
 class Model(Network):
     """The text classifier of this file."""
 
+    def __init__(self):
+        super().__init__(CONFIG, MATRICES, VECTORS)
+
     def classify(self, text):
         """(the most probable label, its probability)"""
         found = self.probabilities(text)
@@ -28,30 +31,15 @@ class Model(Network):
 
     def probabilities(self, text):
         """Label -> probability."""
-        ids = self.encode(" " + text.strip() if CONFIG["level"] == "word" else text)[: CONFIG["max_length"]]
+        ids = encode(" " + text.strip() if CONFIG["level"] == "word" else text)[: CONFIG["max_length"]]
         logits = [float(number) for number in self.logits(ids or [CONFIG["end"]])]
         weights = [math.exp(number - max(logits)) for number in logits]
         return {label: weight / sum(weights) for label, weight in zip(CONFIG["labels"], weights)}
 
     def logits(self, ids):
         """The logits of the labels of a text, at least one token."""
-        start, ways, rows = self.start(), CONFIG["directions"], [self.read(id) for id in ids]
-        for layer in range(CONFIG["layers"]):
-            outputs = []
-            for cell in range(layer * ways, (layer + 1) * ways):
-                step = -1 if cell % ways else 1  # the second direction reads from the end
-                (h, c), said = start[cell], []
-                for x in rows[::step]:
-                    h, c = self.step(cell, x, h, c)
-                    said.append(h)
-                outputs = said if not outputs else [joined(h, back) for h, back in zip(outputs, said[::-1])]
-            adds = CONFIG["residual"] and len(rows[0]) == len(outputs[0]) and not (self.rows and layer == 0)
-            rows = [add(y, x) for y, x in zip(outputs, rows)] if adds else outputs
+        rows = self.read_layers([self.read(id) for id in ids])
         return add(self.matrices["head"] @ POOLINGS[CONFIG["pooling"]](self, rows), self.vectors["head_bias"])
-
-    def last(self, rows):
-        size = len(rows[0]) // CONFIG["directions"]
-        return joined(rows[-1][:size], rows[0][size:])
 
     def mean(self, rows):
         return each(lambda *numbers: sum(numbers) / len(rows), *rows)

@@ -179,19 +179,18 @@ CELLS = {"lstm": lstm, "update-lstm": update_lstm, "gru": gru, "mingru": mingru,
 
 
 class Network:
-    """The layers of this file's model, and its vocabulary."""
+    """Layers, and what the first one reads of a token."""
 
-    def __init__(self):
-        rows = {name: matrix(*fields) for name, fields in MATRICES.items()}
-        self.tokens, self.rows = rows.get("tokens", rows["head"]), CONFIG["table_rows"]
+    def __init__(self, config, matrices, vectors):
+        rows = {name: matrix(*fields) for name, fields in matrices.items()}
+        self.config, self.tokens, self.rows = config, rows.get("tokens", rows["head"]), config["table_rows"]
         self.matrices = {name: m if np is not None else Columns(m) for name, m in rows.items() if name != "tokens"}
-        self.vectors = {name: vector(numbers("f", text)) for name, text in VECTORS.items()}
-        self.cells = CONFIG["layers"] * CONFIG.get("directions", 1)
+        self.vectors = {name: vector(numbers("f", text)) for name, text in vectors.items()}
+        self.cells = config["layers"] * config["directions"]
         self.of_cells = [
             {name[: -len(str(k))]: v for name, v in self.vectors.items() if re.fullmatch(r"\D+" + str(k), name)}
             for k in range(self.cells)
         ]
-        self.ids = {token: id for id, token in enumerate(TOKENS) if id != CONFIG["end"]}
 
     def start(self):
         """The state before a text: (h, c) of every cell."""
@@ -203,7 +202,7 @@ class Network:
         if not self.rows:
             return self.tokens[token]
         row = [number for row in self.tokens[token * self.rows : (token + 1) * self.rows] for number in row]
-        return vector(row[: CELL_GATES[CONFIG["cell"]] * CONFIG["hidden"]])
+        return vector(row[: CELL_GATES[self.config["cell"]] * self.config["hidden"]])
 
     def step(self, cell, x, h, c):
         """(h, c) of a cell after its input x, which may be its pre-activations."""
@@ -215,19 +214,50 @@ class Network:
         if "recurrent" + name in m:
             u = m["recurrent" + name] @ h
             u = normalized(u, v["gain_hh"]) if "gain_hh" in v else u
-        y, c = CELLS[CONFIG["cell"]](z, u, h, c, v)
+        y, c = CELLS[self.config["cell"]](z, u, h, c, v)
         return (m["projection" + name] @ y if "projection" + name in m else y), c
 
-    def encode(self, text):
-        """The ids of a text's tokens; 0, <unk>, for those that are not known."""
-        if CONFIG["level"] == "byte":
-            return list(text.encode("utf-8", "surrogatepass"))
-        pattern = {"char": r"(?s).", "default": r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s", "whitespace": r"\S+|\n"}
-        found = re.findall(pattern["char" if CONFIG["level"] == "char" else CONFIG["tokenizer"]], text)
-        return [self.ids.get(token, 0) for token in found]
+    def read_layers(self, rows):
+        """The outputs of the last layer, of whole texts: what the first one reads of each token -> a row of each."""
+        start, ways = self.start(), self.config["directions"]
+        for layer in range(self.config["layers"]):
+            outputs = []
+            for cell in range(layer * ways, (layer + 1) * ways):
+                step = -1 if cell % ways else 1  # the second direction reads from the end
+                (h, c), said = start[cell], []
+                for x in rows[::step]:
+                    h, c = self.step(cell, x, h, c)
+                    said.append(h)
+                outputs = said if not outputs else [joined(h, back) for h, back in zip(outputs, said[::-1])]
+            adds = self.config["residual"] and len(rows[0]) == len(outputs[0]) and not (self.rows and layer == 0)
+            rows = [add(y, x) for y, x in zip(outputs, rows)] if adds else outputs
+        return rows
+
+    def last(self, rows):
+        """What each direction has read a text to."""
+        size = len(rows[0]) // self.config["directions"]
+        return joined(rows[-1][:size], rows[0][size:])
 
 
 CELL_GATES = {"lstm": 4, "update-lstm": 5, "gru": 3, "mingru": 2, "rnn": 1}
+'''
+
+ENCODE_CODE = r'''
+
+IDS = {}  # token -> id, once a text is encoded
+
+
+def encode(text):
+    """The ids of a text's tokens; 0, <unk>, for those that are not known."""
+    if CONFIG["newline"] == "lf":
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if CONFIG["level"] == "byte":
+        return list(text.encode("utf-8", "surrogatepass"))
+    if not IDS:
+        IDS.update((token, id) for id, token in enumerate(TOKENS) if id != CONFIG["end"])
+    pattern = {"char": r"(?s).", "default": r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s", "whitespace": r"\S+|\n"}
+    found = re.findall(pattern["char" if CONFIG["level"] == "char" else CONFIG["tokenizer"]], text)
+    return [IDS.get(token, 0) for token in found]
 '''
 
 LANGUAGE_CODE = r'''
@@ -309,6 +339,13 @@ def draw(logits, temperature, top_k, top_p, source):
 
 class Model(Network):
     """The language model of this file."""
+
+    def __init__(self):
+        super().__init__(CONFIG, MATRICES, VECTORS)
+
+    def encode(self, text):
+        """The ids of a text's tokens."""
+        return encode(text)
 
     def feed(self, state, token):
         """Read a token: (the logits of the next one, the state behind it)."""

@@ -1,5 +1,7 @@
 """Small untrained language models for the tests of exports, with vocabularies that are hard to quote."""
 
+import random
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -23,8 +25,12 @@ PROMPTS = {
 }  # fmt: skip
 
 
-def vocabulary(size=36, level="char", tokenizer="default", ends=False):
+def vocabulary(size=36, level="char", tokenizer="default", ends=False, newline="keep"):
     """A vocabulary of so many tokens; of bytes there are 256."""
+    return replace(_vocabulary(size, level, tokenizer, ends), newline=newline)
+
+
+def _vocabulary(size, level, tokenizer, ends):
     if level == "byte":
         return Vocabulary.build([], "byte", ends=ends)
     if level == "word":
@@ -36,18 +42,18 @@ def vocabulary(size=36, level="char", tokenizer="default", ends=False):
     return Vocabulary.from_dict(fields | ({"end_id": 1} if ends else {}))
 
 
-def language_model(size=36, level="char", tokenizer="default", ends=False, seed=0, **config):
+def language_model(size=36, level="char", tokenizer="default", ends=False, newline="keep", seed=0, **config):
     """A language model with fresh parameters, every bias and learned state too."""
-    tokens = vocabulary(size, level, tokenizer, ends)
+    tokens = vocabulary(size, level, tokenizer, ends, newline)
     config = LanguageConfig(**{"vocab_size": len(tokens), "hidden_size": 16, "num_layers": 2, **config})
     parameters = initial(config, seed)
     parameters += np.random.default_rng(seed).uniform(-0.2, 0.2, len(parameters)).astype(config.dtype)
     return LanguageModel(config, tokens, parameters, {})
 
 
-def classifier(size=60, level="char", tokenizer="default", seed=0, **config):
+def classifier(size=60, level="char", tokenizer="default", newline="keep", seed=0, **config):
     """A text classifier of three labels, one hard to quote, with fresh parameters."""
-    tokens = vocabulary(size, level, tokenizer, ends=True)
+    tokens = vocabulary(size, level, tokenizer, True, newline)
     fields = {"hidden_size": 16, "num_layers": 1, "labels": ("no", 'y"\\😀', "don't know"), "max_length": 60, **config}
     config = ClassifierConfig(len(tokens), **fields)
     parameters = 2 * initial(config, seed)
@@ -80,6 +86,17 @@ TAGGERS = {
     "one way": {"bidirectional": False, "cell": "rnn", "nonlinearity": "relu", "lowercase": False, "learned_state": True},
     "projection": {"proj_size": 4, "layer_norm": True},
 }  # fmt: skip
+
+WRITTEN = [
+    *TAGGED_WORDS, "New", "YORK", "ÉLAN", "STRASSE", "1,25", "٣,00", "İX", "Zz", "never", "x" * 300, "-", "ſ", "K",
+]  # fmt: skip
+
+
+def tagger_sentences(count=40, seed=0):
+    """Sentences of 1 to 12 words: known, unknown, in other cases, of other alphabets' digits."""
+    chance = random.Random(seed)
+    return [chance.choices(WRITTEN, k=chance.randint(1, 12)) for _ in range(count)]
+
 
 # Texts that a classifier must cut as nblstm does: nothing, blanks at both ends, one that is too long.
 TEXTS = [
