@@ -55,12 +55,14 @@ ul { list-style: none; padding: 0; margin: 0; }
 .key li { padding: 0.1rem 0.6rem; border-radius: 4px; }
 .reading#view { white-space: normal; font-family: inherit; font-size: 1rem; line-height: 2; }
 .reading p { margin: 0; min-height: 1em; }
-.mark { font-weight: 400; border-radius: 4px; padding: 0.12em 0.35em; } .mark small { margin-left: 0.45em; }
+.mark { font-weight: 400; border-radius: 4px; -webkit-box-decoration-break: clone; box-decoration-break: clone; }
+.mark, #view .mark { padding: 0.12em 0.35em; } .mark small { margin-left: 0.45em; }
 #found li { padding: 0.2rem 0; } #none { margin: 0; }
 aside { position: sticky; top: 1rem; }
 @media (max-width: 46rem) {
   body { padding-top: 1.5rem; } main { grid-template-columns: minmax(0, 1fr); } aside { position: static; }
-  .controls label, .controls button { flex: 1 1 7rem; } input, input[type=range] { width: 100%; }
+  .controls label { flex: 1 1 7rem; } .controls button { flex: 1 1 40%; } .controls label:first-of-type { flex-basis: 100%; }
+  input, input[type=range] { width: 100%; }
 }"""
 
 EXPORT_STYLE = f"{EXPORT_SHAPES}\n{theme.both(EXPORT_COLORS)}"
