@@ -4,7 +4,7 @@
 
 us: microseconds a token, feeding, logits and drawing, the best of many short runs, which others disturb less. bytes: of
 the file, of C the constants. loss: nats per token of the rounded weights on the text. Rows whose tool is
-not installed are left out.
+not installed are left out. --only c nblstm leaves the others out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 
 import nblstm
 
+CONTESTANTS = ("c", "nblstm", "files", "onnx")
 NODE = r"""
 const page = require("fs").readFileSync(process.argv[2], "utf8");
 const data = JSON.parse(page.match(/<script type="application\/json" id="model">([^]*?)<\/script>/)[1]);
@@ -169,6 +170,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("text")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WHAT", default=CONTESTANTS, choices=CONTESTANTS, help="%(choices)s"
+    )
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     model, text = nblstm.load(asked.model), Path(asked.text).read_text(encoding="utf-8")
@@ -178,11 +182,12 @@ def main() -> None:
     print(f"{'':<34}{'us/token':>10}{'bytes':>12}{'loss':>10}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for found in (
-            c_rows(model, text, folder), nblstm_rows(model, text, Path(asked.model).stat().st_size),
-            file_rows(model, text, folder), onnx_rows(model, text, folder),
-        ):  # fmt: skip
-            for what, us, size, loss in found:
+        contestants = {
+            "c": c_rows(model, text, folder), "nblstm": nblstm_rows(model, text, Path(asked.model).stat().st_size),
+            "files": file_rows(model, text, folder), "onnx": onnx_rows(model, text, folder),
+        }  # fmt: skip
+        for each in asked.only:
+            for what, us, size, loss in contestants[each]:
                 rows.append({"what": what, "us": us, "bytes": size, "loss": loss})
                 print(f"{what:<34}{us:>10.1f}{size:>12,}{loss:>10.4f}", flush=True)
     if asked.json:

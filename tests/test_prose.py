@@ -27,7 +27,7 @@ NOT_FLAGS = {
     "nblstm/exporting/c_classifier_source.py",
     "nblstm/exporting/c_tagger_source.py",
     "nblstm/exporting/py_classifier_source.py",
-    "nblstm/exporting/py_source.py",
+    "nblstm/exporting/py_language_source.py",
 }  # `python -m`; a command line for readers of a report; names of colours; rules of comments
 
 PROPERTIES = ("property", "remembered")  # decorators

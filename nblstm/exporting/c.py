@@ -293,7 +293,7 @@ def text_of_vocabulary(vocabulary: Vocabulary, classifies: bool) -> list[str]:
     }  # fmt: skip
     if vocabulary.newline == "lf":
         newline = "'\\n'" if vocabulary.level == "byte" else f'nblstm_find("\\n", 1{values["blank_value"]})'
-        values["line_end"] = filled(c_texts.LINE_END, {"newline": newline})
+        values["line_end"] = filled(c_texts.CARRIAGE_RETURN, {"newline": newline})
     if vocabulary.level == "byte":
         return [*(parts[2:] if classifies else parts), filled(c_texts.ENCODE_BYTES, values)]
     parts.append(filled(c_texts.FIND, values))

@@ -30,7 +30,7 @@ ENCODE_BYTES = r"""
 }
 """
 
-LINE_END = r"""
+CARRIAGE_RETURN = r"""
     if (*text == '\r') { /* which is a line end, alone and before another */
         *token = @newline@;
         return text + 1 < end && text[1] == '\n' ? text + 2 : text + 1;

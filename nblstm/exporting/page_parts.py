@@ -36,7 +36,7 @@ textarea, #view, .label { font-family: ui-monospace, "SF Mono", Menlo, Consolas,
 label { display: block; font-size: 0.875rem; }
 label input { display: block; margin-top: 0.15rem; }
 input { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.3rem 0.6rem; width: 5.5rem; }
-input[type=range] { padding: 0; width: 8.5rem; height: 2.1rem; border: 0; background: none; }
+input[type=range] { margin: 0.15rem 0 0; padding: 0; width: 8.5rem; height: 2.1rem; border: 0; background: none; }
 button { font: inherit; border: 1px solid; border-radius: 6px; padding: 0.35rem 1.1rem; cursor: pointer;
   min-width: 6rem; }
 :focus-visible { outline: 2px solid; outline-offset: 2px; }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nblstm.exporting import packing, py_classifier_source, py_tagger_source
+from nblstm.exporting import packing, py_classifier_source, py_language_source, py_tagger_source
 from nblstm.exporting import py_source as source
 from nblstm.exporting.c import commented, filled
 from nblstm.exporting.plan import Plan
@@ -17,7 +17,7 @@ from nblstm.tasks.tagging.model import Tagger
 
 PY_WIDTH = 118
 KINDS_OF_FILE = (  # of a model: (what stands on top of the file, the code behind its network)
-    (LanguageModel, source.LANGUAGE_DOC, source.ENCODE_CODE + source.LANGUAGE_CODE),
+    (LanguageModel, py_language_source.LANGUAGE_DOC, source.ENCODE_CODE + py_language_source.LANGUAGE_CODE),
     (TextClassifier, py_classifier_source.CLASSIFIER_DOC, source.ENCODE_CODE + py_classifier_source.CLASSIFIER_CODE),
     (Tagger, py_tagger_source.TAGGER_DOC, py_tagger_source.TAGGER_CODE),
 )

@@ -1,0 +1,167 @@
+"""The Python of `nblstm.exporting.py` for a language model."""
+
+LANGUAGE_DOC = r'''"""@description@
+
+Made by nblstm export, weights @weights@: @bytes@ bytes of them, in this file. It needs Python 3.8 and nothing else;
+where NumPy is installed it is faster.
+
+    python @file@ --prompt "@prompt@" -n 100
+
+    from @module@ import Model
+    print("".join(Model().generate("@prompt@", n=100, temperature=0.8, seed=1)))
+"""
+'''
+
+LANGUAGE_CODE = r'''
+
+# ---------------------------------------------------------------- drawing
+
+
+class Random:
+    """NumPy's default_rng(seed).random(): PCG64, seeded by SeedSequence."""
+
+    def __init__(self, seed):
+        words = [seed >> 32 * k & 0xFFFFFFFF for k in range(max(1, (seed.bit_length() + 31) // 32))]
+        self.hash, low = 0x43B0D7E5, 0xFFFFFFFF
+        pool = [self.hashed(word, 0x931E8875) for word in (words + [0] * 4)[:4]]
+
+        def mix(place, word):
+            mixed = (0xCA01F9DD * pool[place] - 0x4973F715 * self.hashed(word, 0x931E8875)) & low
+            pool[place] = mixed ^ mixed >> 16
+
+        for k in range(4):
+            for j in range(4):
+                if j != k:
+                    mix(j, pool[k])
+        for word in words[4:]:
+            for j in range(4):
+                mix(j, word)
+        self.hash = 0x8B51F9DD
+        made = [self.hashed(pool[k % 4], 0x58F38DED) for k in range(8)]
+        start, step = ((made[k + 1] << 96) + (made[k] << 64) + (made[k + 3] << 32) + made[k + 2] for k in (0, 4))
+        self.step, self.state = step << 1 | 1, 0
+        self.advance()
+        self.state += start
+        self.advance()
+
+    def hashed(self, word, multiplier):
+        word ^= self.hash
+        self.hash = self.hash * multiplier & 0xFFFFFFFF
+        word = word * self.hash & 0xFFFFFFFF
+        return word ^ word >> 16
+
+    def advance(self):
+        self.state = (self.state * 0x2360ED051FC65DA44385DF649FCCF645 + self.step) & (1 << 128) - 1
+
+    def random(self):
+        self.advance()
+        mixed, turn = (self.state >> 64 ^ self.state) & (1 << 64) - 1, self.state >> 122
+        return (((mixed >> turn | mixed << 64 - turn) & (1 << 64) - 1) >> 11) * 2.0**-53
+
+
+def draw(logits, temperature, top_k, top_p, source):
+    """The next token: temperature 0 takes the most likely; equals stay or go together."""
+    logits = [-math.inf if id == CONFIG["banned"] else float(z) for id, z in enumerate(logits)]
+    most = max(logits)
+    if temperature == 0:
+        return logits.index(most)
+    weights = [math.exp(max((z - most) / temperature, -745)) for z in logits]
+    if CONFIG["banned"] is not None:
+        weights[CONFIG["banned"]] = 0.0
+    if 0 < top_k < len(weights):
+        least = sorted(weights, reverse=True)[top_k - 1]
+        weights = [w if w >= least else 0.0 for w in weights]
+    if top_p < 1:
+        goal, total = top_p * sum(weights), 0.0
+        for least in sorted(weights, reverse=True):
+            total += least
+            if total >= goal:
+                break
+        weights = [w if w >= least else 0.0 for w in weights]
+    goal, total = source.random() * sum(weights), 0.0
+    for id, weight in enumerate(weights):
+        total += weight
+        if total > goal:
+            return id
+    return logits.index(most)
+
+
+# ---------------------------------------------------------------- the model
+
+
+class Model(Network):
+    """The language model of this file."""
+
+    def __init__(self):
+        super().__init__(CONFIG, MATRICES, VECTORS)
+
+    def encode(self, text):
+        """The ids of a text's tokens."""
+        return encode(text)
+
+    def feed(self, state, token):
+        """Read a token: (the logits of the next one, the state behind it)."""
+        x, after = self.read(token), []
+        for cell, (h, c) in enumerate(state):
+            h, c = self.step(cell, x, h, c)
+            after.append((h, c))
+            adds = CONFIG["residual"] and len(x) == len(h) and not (self.rows and cell == 0)
+            x = add(h, x) if adds else h
+        if CONFIG["head"] == "cell":
+            x = joined(x, c)
+        return add(self.matrices["head"] @ x, self.vectors["head_bias"]), after
+
+    def generate(self, prompt="", n=200, temperature=1.0, top_k=0, top_p=1.0, seed=None):
+        """The text that follows the prompt, in pieces as it is made."""
+        source = Random(random.getrandbits(64) if seed is None else seed)
+        ids, state, text = self.encode(prompt), self.start(), Text()
+        for id in ids:
+            text.feed(id)
+        if not ids or CONFIG["end"] is not None:
+            ids = [CONFIG["start"], *ids]
+        for id in ids:
+            logits, state = self.feed(state, id)
+        for _ in range(n):
+            id = draw(logits, temperature, top_k, top_p, source)
+            if id == CONFIG["end"]:
+                break
+            yield text.feed(id)
+            logits, state = self.feed(state, id)
+        yield text.flush()
+
+
+class Text:
+    """Ids in, text out: bytes are held back until they are a character, words get the blank between them."""
+
+    def __init__(self):
+        self.utf8, self.before = codecs.getincrementaldecoder("utf-8")("replace"), "\n"
+
+    def feed(self, id):
+        if CONFIG["level"] == "byte":
+            return self.utf8.decode(bytes([id]))
+        token, before = TOKENS[id], self.before
+        self.before = token
+        spaced = CONFIG["level"] == "word" and CONFIG["tokenizer"] == "whitespace" and "\n" not in (before, token)
+        return " " + token if spaced else token
+
+    def flush(self):
+        return self.utf8.decode(b"", True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-n", type=int, default=200, help="tokens to write")
+    parser.add_argument("--prompt", default="", help="text to go on from")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the most likely token")
+    parser.add_argument("--top-k", type=int, default=0, help="draw from the k most likely; 0 draws from all")
+    parser.add_argument("--top-p", type=float, default=1.0, help="draw from the most likely that together have this")
+    parser.add_argument("--seed", type=int, help="the same seed writes the same text")
+    asked = vars(parser.parse_args())
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(asked["prompt"])
+    for piece in Model().generate(**asked):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+'''
