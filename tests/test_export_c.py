@@ -454,7 +454,7 @@ def test_what_cannot_be_done_is_refused_by_name(tmp_path, format):
     tokens = language_model().vocabulary
     config = MaskedConfig(vocab_size=len(tokens), hidden_size=4, num_layers=1)
     masked = MaskedLanguageModel(config, tokens, np.zeros(config.num_parameters, np.float32), {})
-    refused = {"MaskedLanguageModel": masked, "learnt nothing": nblstm.TextClassifier()}
+    refused = {"MaskedLanguageModel; choose format onnx": masked, "learnt nothing": nblstm.TextClassifier()}
     for word, other in {**refused, "mogrifier-lstm": language_model(cell="mogrifier-lstm")}.items():
         with pytest.raises(ConfigError, match=word):
             nblstm.export(other, tmp_path / "x", format=format)

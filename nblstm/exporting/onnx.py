@@ -45,8 +45,7 @@ def exported(model: Any, weights: str | None) -> bytes:
 
 def render_onnx(model: Any) -> bytes:
     """Return the bytes of the file. ConfigError for a model that ONNX has no operators for."""
-    if not isinstance(model, MaskedLanguageModel):
-        check_exportable(model, "onnx")
+    check_exportable(model, "onnx")
     if model.config.cell not in onnx_cells.CELLS_OF_ONNX:
         raise ConfigError(f"format onnx has no equations for the cell {model.config.cell}; train another.")
     graph, c = Graph(), model.config

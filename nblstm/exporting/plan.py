@@ -28,12 +28,16 @@ from nblstm.nn.parameters import cell_views, flatten, views
 from nblstm.nn.spelling import PREFIX, below
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.tagging.model import Tagger
 from nblstm.tasks.tagging.spans import allowed_chain
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm", "mingru")
-EXPORTED = (LanguageModel, TextClassifier, Tagger)
+EXPORTED = {  # format -> the models that it holds
+    **dict.fromkeys(("c", "py", "html"), (LanguageModel, TextClassifier, Tagger)),
+    "onnx": (LanguageModel, TextClassifier, Tagger, MaskedLanguageModel),
+}
 FORBIDDEN = -1e30  # the score of tags that may not follow each other
 SPELL = "spell_"  # before the names of the layer that reads characters
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
@@ -174,12 +178,13 @@ def _spelling(model: Any, named: Mapping[str, np.ndarray], weights: str) -> Plan
 
 def check_exportable(model: Any, format: str) -> None:
     """Raise ConfigError for a model that the format does not hold, or that has learnt nothing."""
-    if not isinstance(model, EXPORTED):
+    if not isinstance(model, EXPORTED[format]):
+        others = [other for other, kinds in EXPORTED.items() if isinstance(model, kinds)]
         raise ConfigError(
             f"format {format} holds language models that write, text classifiers and taggers, got "
-            f"{type(model).__name__}; train one of those."
+            f"{type(model).__name__}; {f'choose format {others[0]}' if others else 'train one of those'}."
         )
-    if not isinstance(model, LanguageModel) and not model.__sklearn_is_fitted__():
+    if isinstance(model, (TextClassifier, Tagger)) and not model.__sklearn_is_fitted__():
         raise ConfigError(f"this {type(model).__name__} has learnt nothing yet; call fit or load first.")
     if model.config.head == "adaptive":
         raise ConfigError(f"format {format} has no adaptive head; train one with head linear.")
