@@ -113,7 +113,7 @@ def nblstm_rows(model, text: str, size: int):
     for backend in ("numpy", "cpu") if importlib.util.find_spec("numba") else ("numpy",):
         write = lambda: "".join(model.generate(n=100, seed=1, backend=backend))
         write()
-        yield f"nblstm, {backend}", best_of(20, 100, write), size, loss
+        yield f"nblstm, {backend}", best_of(200, 100, write), size, loss
 
 
 def file_rows(model, text: str, folder: Path):
@@ -156,14 +156,14 @@ def onnx_rows(model, text: str, folder: Path):
 
         def write(session=session, names=names, random=random, shape=shape) -> None:
             states, token = [np.zeros(shape, np.float32) for _ in names], 1
-            for _ in range(300):
+            for _ in range(100):
                 logits, *states = session.run(None, {"tokens": np.array([[token]]), **dict(zip(names, states))})
                 weight = np.exp(logits[0, 0] - logits.max())
                 token = int(np.searchsorted(weight.cumsum(), random.random() * weight.sum()))
                 token = min(token, len(weight) - 1)
 
         loss = made.model.score(text).loss if weights == "float32" else float("nan")
-        yield f"ONNX Runtime, {weights}", best_of(5, 300, write), file.stat().st_size, loss
+        yield f"ONNX Runtime, {weights}", best_of(60, 100, write), file.stat().st_size, loss
 
 
 def main() -> None:
