@@ -476,7 +476,7 @@ def test_small_integers_are_exported_as_what_they_stand_for(tmp_path, format):
 def test_an_adaptive_head_is_refused_by_name(tmp_path, format):
     """Of every format; no file is made."""
     with pytest.raises(ConfigError, match="adaptive head"):
-        nblstm.export(language_model(300, head="adaptive", cutoffs="20,90"), tmp_path / "x", format=format)
+        nblstm.export(language_model(300, "word", head="adaptive", cutoffs="20,90"), tmp_path / "x", format=format)
     assert not list(tmp_path.iterdir())
 
 
