@@ -148,7 +148,8 @@ class Session:
             if extend_vocabulary:
                 parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
-            ranks.lead(lambda: overwrite or set_aside(output, on_message))
+            if not overwrite:
+                ranks.lead(partial(set_aside, output, on_message))
             return cls(run, output, facts, material, trainer, on_message, lock, ranks)
 
     @classmethod
