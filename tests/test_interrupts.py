@@ -160,7 +160,7 @@ def test_an_interrupt_while_a_kernel_compiles_is_not_lost(monkeypatch):
 
 def averaging_trainer():
     """A trainer whose parameters are averaged while they are validated, which it does every 5 of its 12 updates."""
-    trainer = make_trainer(steps=12, optimizer="asgd", lr=0.5, schedule="plateau", decay_after=1)
+    trainer = make_trainer(backend="numpy", steps=12, optimizer="asgd", lr=0.5, schedule="plateau", decay_after=1)
     trainer.optimizer.count = 0
     return trainer
 

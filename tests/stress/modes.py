@@ -1,19 +1,21 @@
-"""Run the suite with its kernels compiled in other ways: `python tests/stress/modes.py [MODE...]`, all of them by default.
+"""Run the suite with its kernels compiled in other ways: `python tests/stress/modes.py [MODE...] [--files GLOB] [--jobs N]`.
 
     bounds    every index of a kernel checked (NUMBA_BOUNDSCHECK=1)
     generic   for a processor with nothing but what every x86-64 has (NUMBA_CPU_NAME=generic)
     plain     kernels as Python, with the branch coverage of nblstm/ and cli/ if `coverage` is installed
 
-File by file, each in a process of its own and with a cache of its own per mode, so that one which hangs or crashes does
-not hide the others. Prints a line a file; ends with 1 if any has failed. What says nothing as plain Python is run in that
+All modes and files by default; file by file, N at once, each in a process of its own and with a cache of its own per mode,
+so that one which hangs or crashes does not hide the others. Prints a line a file; ends with 1 if any has failed. What says nothing as plain Python is run in that
 mode as ever: GPU kernels in the simulator, code that makes code by compiling it, so that the coverage counts them.
 """
 
+import argparse
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,7 @@ def run(mode, path, cache):
     """Run a file of tests in a mode: whether it passes, and the last line it prints."""
     args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     if mode == "plain" and importlib.util.find_spec("coverage"):
-        args = ["-m", "coverage", "run", "--branch", "--parallel-mode", "--source", "nblstm,cli", *args]
+        args = ["-m", "coverage", "run", *args]
     kind = COMPILED.get(path.name, MODES[mode]) if mode == "plain" else MODES[mode]
     variables = {**os.environ, **kind, "NUMBA_CACHE_DIR": cache}
     try:
@@ -49,11 +51,15 @@ def run(mode, path, cache):
 
 def main():
     """Run the modes named on the command line."""
-    failed = []
-    for mode in sys.argv[1:] or MODES:
-        with tempfile.TemporaryDirectory() as cache:
-            for path in sorted((ROOT / "tests").glob("test_*.py")):
-                passes, line = run(mode, path, cache)
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("modes", nargs="*", default=[], metavar="MODE", help="bounds, generic, plain")
+    parser.add_argument("--files", default="test_*.py", help="which files of tests/")
+    parser.add_argument("--jobs", type=int, default=1, help="files at once")
+    asked, failed = parser.parse_args(), []
+    for mode in asked.modes or MODES:
+        with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(asked.jobs) as pool:
+            paths = sorted((ROOT / "tests").glob(asked.files))
+            for path, (passes, line) in zip(paths, pool.map(lambda path: run(mode, path, cache), paths)):
                 failed += [] if passes else [f"{mode} {path.name}"]
                 print(f"{mode:8} {path.name:28} {line}", flush=True)
         if mode == "plain" and importlib.util.find_spec("coverage"):
