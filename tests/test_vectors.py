@@ -114,11 +114,12 @@ def _copy_part(y, x, count, fill, all_lanes):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@each("count", [0, 1, 7, 15, 16])
+@each("count", [0, 1, 7, 15, 16, 40])
 def test_parts_of_a_vector_touch_nothing_else(count, dtype):
-    """load_part fills the lanes behind the part; store_part leaves the memory behind it alone."""
-    x, y, lanes = np.arange(18, dtype=dtype), np.full(18, -1, dtype), np.empty(LANES, dtype)
+    """load_part fills the lanes behind the part; store_part leaves the memory behind it alone; a vector is the most."""
+    x, y, lanes = np.arange(48, dtype=dtype), np.full(18, -1, dtype), np.empty(LANES, dtype)
     _copy_part(y, x[: count + 1], count, dtype(9), lanes)
+    count = min(count, LANES)
     part = list(range(1, count + 1))
     assert lanes.tolist() == part + [9] * (LANES - count)
     assert y.tolist() == [-1] + part + [-1] * (17 - count)

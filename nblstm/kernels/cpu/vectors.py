@@ -350,11 +350,11 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def load_part(array, offset, count, fill):
         vector = np.full(LANES, fill, array.dtype)
-        vector[:count] = array.reshape(-1)[offset : offset + count]
+        vector[:count] = array.reshape(-1)[offset : offset + min(count, LANES)]
         return vector
 
     def store_part(array, offset, vector, count):
-        array.reshape(-1)[offset : offset + count] = vector[:count]
+        array.reshape(-1)[offset : offset + min(count, LANES)] = vector[:count]
 
     def store_rounded(array, offset, vector, factor):
         whole = np.rint(np.nan_to_num(vector.astype(float) * float(factor), posinf=0, neginf=0))
