@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -256,6 +257,32 @@ def test_files_that_are_no_archives(tmp_path):
             torch_file.read_torch(tmp_path / "x.pt")
     with pytest.raises(ModelFileError, match="does not exist"):
         import_weights(tmp_path / "none.pt", stored(tmp_path, LETTERS))
+
+
+def test_damaged_archives(tmp_path):
+    """A directory that lies, an archive of several disks, bytes that have changed anywhere: refused, or read."""
+    tokens, sound = stored(tmp_path, LETTERS), archive(tmp_path, {"a": tensor()}).read_bytes()
+    end = sound.rindex(b"PK\5\6")
+    lies = [
+        struct.pack("<4sHHHHIIH", b"PK\5\6", disk, disk, 1, 1, size, 10, 0) for disk in (0, 1) for size in (46, 1 << 22)
+    ]
+    damaged, random = [sound[:56] + lie for lie in lies], np.random.default_rng(0)
+    for place in random.integers(0, len(sound), 100):
+        damaged.append(sound[:place] + bytes([random.integers(256)]) + sound[place + 1 :])
+    damaged += [sound[:end] + random.bytes(4) + sound[end + 4 :], sound[: end + 4] + random.bytes(18)]
+    for name in ("x.pt", "x.keras"):
+        for content in damaged:
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ModelFileError):
+                import_weights(tmp_path / name, tokens)
+
+
+def test_numbers_beyond_float32(tmp_path):
+    """Are as little wanted as infinity, without a warning of NumPy's."""
+    arrays = {"rnn.weight_ih_l0": (24, 11), "rnn.weight_hh_l0": (24, 6), "fc.weight": (11, 6), "fc.bias": (11,)}
+    safetensors.write(tmp_path / "w.safetensors", {name: np.full(size, 1e300) for name, size in arrays.items()}, {})
+    with pytest.raises(ModelFileError, match="finite"):
+        import_weights(tmp_path / "w.safetensors", stored(tmp_path, LETTERS))
 
 
 def test_the_command(tmp_path, monkeypatch, command):

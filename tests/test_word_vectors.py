@@ -54,6 +54,7 @@ def test_words_of_other_forms(tmp_path, monkeypatch):
     ("the\n", "line 1: there must be a word and its numbers, got 'the'"),
     ("2 3\nthe 1 2 3\nfilm 1 2\n", "line 3: there must be a word and 3 numbers"),
     ("the 1 x\n", "line 1: the numbers behind the word must be finite, got '1 x'"), ("the 1 nan\n", "line 1: the numbers"),
+    ("the 1 1e39\n", "must be finite"),  # as float32
     ("the 1 1e999\n", "must be finite"), ("other 1 2\n", "vectors has none of the 8 tokens"), ("", "has none of the"),
     ("2 0\nthe\n", "there must be a word and its numbers"), ("the 1\0 2\n", "looks like a binary file"),
 ])  # fmt: skip

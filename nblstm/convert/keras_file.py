@@ -39,9 +39,12 @@ Arrays = dict[str, np.ndarray]
 
 
 def is_keras(path: Path) -> bool:
-    """Tell whether a zip archive is one of Keras."""
-    with zipfile.ZipFile(path) as archive:
-        return set(MEMBERS) <= set(archive.namelist())
+    """Tell whether a zip archive is one of Keras; a damaged one is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(MEMBERS) <= set(archive.namelist())
+    except Exception:  # a damaged archive can go wrong in many ways; whoever reads it says that it is
+        return False
 
 
 def read_keras(path: Path) -> tuple[Arrays, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -46,14 +47,25 @@ def import_weights(
 def _read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     """The tensors of a file, floats as float32, and the nonlinearity of an rnn where the file tells it."""
     told = None
-    if not zipfile.is_zipfile(checks.path("weights", path)):
+    if not _is_zip(checks.path("weights", path)):
         tensors = safetensors.read(path)[0]
     elif keras_file.is_keras(path):
         tensors, told = keras_file.read_keras(path)
     else:
         tensors = torch_file.read_torch(path)
-    floats = {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in tensors.items()}
+    with checks.quiet():  # what is too large is noticed with what is not finite
+        floats = {
+            name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in tensors.items()
+        }
     return floats, told
+
+
+def _is_zip(path: str) -> bool:
+    """Tell whether a file is a zip archive, sound or damaged. A pipe is not opened, which would wait for its writer."""
+    try:
+        return os.path.isfile(path) and zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # one of several disks
+        return True
 
 
 def _arrange(fields: dict[str, Any], named: dict[str, np.ndarray], order: list[int], vocabulary: Path) -> None:

@@ -79,7 +79,8 @@ def _found(path: str, wanted: Container[str], encoding: str) -> dict[str, np.nda
 def _vector(name: str, line: int, numbers: list[str]) -> np.ndarray:
     """Return the numbers of a line. TextError unless all are finite."""
     try:
-        vector = np.array(numbers, np.float32)
+        with checks.quiet():
+            vector = np.array(numbers, np.float32)
     except (ValueError, OverflowError):
         vector = np.array([np.nan])
     if not np.isfinite(vector).all():
