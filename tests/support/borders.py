@@ -214,7 +214,7 @@ CALLS = {
         nblstm.TaggerConfig, [], {"vocab_size": 5, "tags": ("x", "y"), "scheme": "none", "characters": "ab", "head": "crf"},
     ),
     "read_tagged": lambda b: (nblstm.read_tagged, ["none.conll", 1, -1, "utf-8"], {}),
-    "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", None, None, "utf-8"], {}),
+    "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", "x", "y", "utf-8"], {}),
     "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),
 }  # fmt: skip

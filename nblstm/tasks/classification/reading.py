@@ -48,11 +48,14 @@ def labelled_in(
     """Read texts, labels and where they stand, as `read_labelled` does."""
     if (text_column is None) != (label_column is None):
         raise ConfigError("text_column and label_column belong together; give both, or none.")
+    for name, column in (("text_column", text_column), ("label_column", label_column)):
+        if column is not None:
+            checks.a(str, name, column)
     if text_column is not None and text_column == label_column:
         raise ConfigError(f"text_column and label_column must be two columns, got {text_column!r:.40} for both.")
     result = LabelledLines([], [], [])
     for name, pieces in read_each(paths, "word", encoding):
-        columns = () if text_column is None else (text_column, str(label_column))
+        columns = () if text_column is None or label_column is None else (text_column, label_column)
         for number, (text, label) in read_rows(name, pieces, columns) if columns else _of_lines(name, unsplit(pieces)):
             if not text.strip() or not label.strip():
                 raise TextError(
