@@ -66,10 +66,12 @@ class _Weights(_File):
         self.words = words
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float] | str:
+        from nblstm.text.sources import regular
+
         if value in self.words:
             return value
         try:
-            with open(value, encoding="utf-8") as file:
+            with open(value, encoding="utf-8", opener=regular) as file:
                 weights = json.load(file)
         except OSError as error:
             self.fail(f"{value} cannot be read: {error.strerror}.", param, ctx)

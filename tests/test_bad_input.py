@@ -74,6 +74,35 @@ def bad_text(folder, kind):
     return path, words
 
 
+READS = [  # commands, {} being a file that they read
+    "train {} -o x", "train corpus.txt --valid {} -o x", "train corpus.txt --init-from {} -o x",
+    "train corpus.txt --token-weights {} -o x", "train --task classify {} -o x",
+    "train --task classify corpus.txt --class-weights {} -o x", "train --task classify labelled.tsv --vectors {} -o x",
+    "train --task translate --source {} --target corpus.txt -o x", "train --task tag {} -o x", "sample -m {}",
+    "sample --prompt-file {}", "sample --novel {}", "score {}", "eval {}", "eval corpus.txt -m {}", "info {}",
+    "report --text {}", "plot {}", "plot {} -o x.svg", "quantize {} -o x", "quantize model.safetensors -o x --check {}",
+    "adapt-prepare {} -o x", "adapt-prepare corpus.txt --valid {} -o x", "export {} -o x.h", "export -o x.h --check {}",
+    "import {} --vocabulary corpus.txt -o x", "import model.safetensors --vocabulary {} -o x", "serve {}", "forecast {}",
+    "forecast numbers.csv -m {}",
+]  # fmt: skip
+
+
+@each("line", READS)
+def test_nothing_waits_for_a_pipe_or_reads_a_device(command, folder, line):
+    """Whatever names it: it is refused in a sentence, nothing is written, and no writer is waited for."""
+    Path("labelled.tsv").write_text("the cat\tone\nthe dog\ttwo\n" * 20)
+    Path("numbers.csv").write_text("1\n2\n" * 20)
+    if not os.path.exists("pipe"):
+        os.mkfifo("pipe")
+    files = sorted(folder.iterdir())
+    for name in ("pipe", "/dev/zero"):
+        outcome = command(*line.format(name).split())
+        error = outcome.err.splitlines()[-1]
+        assert outcome.code in (USAGE, FAILURE) and error.startswith("Error: ") and name in error, outcome
+        assert "regular file" in error or "pipe" in error, error
+    assert sorted(folder.iterdir()) == files
+
+
 @texts
 def test_bad_corpus(refused, folder, kind):
     """nblstm train names the file and the way out, before it writes anything."""

@@ -8,6 +8,7 @@ from typing import Any
 from nblstm import checks
 from nblstm.errors import ModelFileError
 from nblstm.files.safetensors import Path
+from nblstm.text.sources import regular
 from nblstm.text.vocabulary import LEVELS, TOKENIZERS, UNK, Vocabulary
 
 LINE_ENDS = ("<eos>", "</s>")  # what stands for a line end in vocabularies of words
@@ -51,7 +52,7 @@ def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Voca
 
 def _text(path: Path) -> str:
     try:
-        with open(checks.path("vocabulary", path), encoding="utf-8") as file:
+        with open(checks.path("vocabulary", path), encoding="utf-8", opener=regular) as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from None

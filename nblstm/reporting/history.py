@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from nblstm.errors import ReportError
 from nblstm.files.fields import AMOUNT, COUNT, STRING, fault, optional
+from nblstm.text.sources import regular
 
 ROW = {"step": COUNT, "epoch": AMOUNT, "loss": optional(AMOUNT), "text": STRING}
 
@@ -26,7 +26,8 @@ class EarlyText:
 def read_history(path: str | os.PathLike[str]) -> list[EarlyText]:
     """Read the texts in a file of JSON lines. ReportError names the line and the rule if it is anything else."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")[:-1]
+        with open(path, encoding="utf-8", opener=regular) as file:
+            lines = file.read().split("\n")[:-1]
     except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     return [_row(path, number, line) for number, line in enumerate(lines, 1)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import math
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nblstm.errors import ReportError
+from nblstm.text.sources import regular
 
 AXES = ("step", "epoch", "tokens", "seconds")  # what a curve can be drawn over
 LOSSES = ("smooth_loss", "valid_loss")
@@ -68,15 +68,16 @@ def _rows(path: str | os.PathLike[str]) -> list[list[str]]:
 def _text(path: str | os.PathLike[str]) -> str:
     """Return the file's text. ReportError if it is not a regular file of UTF-8 text."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # looked at first: opening a FIFO would wait for its writer
-            raise ReportError(f"{path} is not a regular file; name the .metrics.csv beside a model.")
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", opener=regular) as file:
+            return file.read()
     except UnicodeDecodeError:
         raise ReportError(
             f"{path} is not a metrics file: it is not text; name the .metrics.csv beside a model."
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ReportError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        raise ReportError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; name the .metrics.csv beside a model."
+        ) from None
 
 
 def _numbers(path: str | os.PathLike[str], number: int, names: list[str], row: list[str]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from nblstm.tasks.outputs import check_folder, checkpoint_path
 from nblstm.tasks.registry import run_named, run_of, split_settings, verb_of
 from nblstm.tasks.session import Session
 from nblstm.tasks.train import train
-from nblstm.text.sources import STDIN
+from nblstm.text.sources import STDIN, regular
 from nblstm.training.report import BEST_MEASURES, Report
 
 SWEEP_RECORD = "sweep.json"
@@ -275,7 +275,8 @@ def swept_value(value: Any) -> str:
 def read_sweep(path: Path) -> dict[str, dict[str, Any]]:
     """Read the record of a sweep; nothing where there is none. ModelFileError if it is damaged."""
     try:
-        records = json.loads(path.read_bytes())
+        with open(path, "rb", opener=regular) as file:
+            records = json.loads(file.read())
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -7,6 +7,7 @@ noticed. (Standard input, which can be read once, is copied to a temporary file.
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import os
@@ -185,6 +186,17 @@ def _is_endless(stream: BinaryIO) -> bool:
 
 def _unreadable(name: Any, error: OSError) -> TextError:
     return TextError(f"{name} cannot be read: {error.strerror or error}.")
+
+
+# ---- small files that are no text to learn from
+
+
+def regular(path: str, flags: int) -> int:
+    """Open a file for `open(path, opener=regular)`. OSError for a pipe, which would wait for its writer, or a device."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of folders `open` tells itself
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return os.open(path, flags)
 
 
 # ---- sources -> bytes and text

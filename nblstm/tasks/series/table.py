@@ -11,6 +11,7 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.errors import ConfigError, TextError
+from nblstm.text.sources import regular
 
 MOST_CELL = 1 << 17  # characters, the csv module's own limit
 
@@ -41,7 +42,7 @@ def read_columns(path: Any, columns: Sequence[str] = (), encoding: str = "utf-8-
 def _rows(path: str, encoding: str) -> list[tuple[int, list[str]]]:
     """Return (line, cells) of each row that is not empty; the separator is the one of the first line."""
     try:
-        with open(path, encoding=encoding, newline="") as file:
+        with open(path, encoding=encoding, newline="", opener=regular) as file:
             begin = file.readline(MOST_CELL)
             file.seek(0)
             separator = max(",;\t", key=begin.count)
