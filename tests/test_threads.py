@@ -26,6 +26,8 @@ from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel
 from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale, SeriesModel
+from nblstm.tasks.tagging.network import initial_tagger
+from nblstm.tasks.translation.network import initial_translator
 from nblstm.tasks.window.config import WindowConfig
 from nblstm.tasks.window.network import initial_windows
 from nblstm.text.vocabulary import Vocabulary
@@ -39,6 +41,8 @@ CELLS = {
     "gru, cell by cell": {"cell": "gru", "residual": True, "embedding_size": 24},
     "layer norm": {"layer_norm": True},
     "both directions": {"bidirectional": True},
+    "adaptive head": {"level": "word", "head": "adaptive", "cutoffs": "3,6"},
+    "int8 weights": {"weights": "int8"},
 }
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -52,12 +56,13 @@ def impatient():
     sys.setswitchinterval(before)
 
 
-def a_model(seed=0, level="char", **options):
+def a_model(seed=0, level="char", weights="float32", **options):
     """A model of random weights that knows the verse, with an opinion of its own about it."""
     vocabulary = Vocabulary.build([VERSE], level)
     config = text_config(len(vocabulary), **{"hidden_size": 24, "num_layers": 1, **options})
     kind = MaskedLanguageModel if isinstance(config, MaskedConfig) else LanguageModel
-    return kind(config, vocabulary, 2 * initial(config, seed), {})
+    model = kind(config, vocabulary, 2 * initial(config, seed), {})
+    return model.quantize() if weights == "int8" else model
 
 
 def pooled(tasks):
@@ -125,8 +130,14 @@ def stored_state(model, backend, k, folder):
     return vars(model.load_state(path))
 
 
+def learn(model, backend, k, folder):
+    return model.dynamic_score(PIECES[k], backend, segment=8, rule="sgd"), model.adapt(
+        PIECES[k][:20], backend, rule="sgd"
+    ).fingerprint
+
+
 SCORING = [score, score_lines, surprisals]
-WRITING = [state, generate, generate_many, generate_novel, beam, cowriter, stored_state]
+WRITING = [state, generate, generate_many, generate_novel, beam, cowriter, stored_state, learn]
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
@@ -135,6 +146,8 @@ def test_threads_get_what_one_caller_gets(cell, backend, tmp_path):
     """Eight threads that ask one model for everything at once, both backends, every kind of network."""
     model = a_model(**CELLS[cell])
     verbs = SCORING if model.config.directions == 2 else SCORING + WRITING
+    if CELLS[cell].get("weights") == "int8":  # which learn nothing
+        verbs = [verb for verb in verbs if verb is not learn]
     asked = itertools.product(range(8), verbs)
     assert_serial_equals_pooled([lambda k=k, verb=verb: verb(model, backend, k, tmp_path) for k, verb in asked])
 
@@ -166,6 +179,47 @@ def test_a_classifier_answers_threads_as_one_caller(backend):
                     (lambda *args, model=model: model.evaluate(*args).confusion, [labels]),
                 )
             ]  # fmt: skip
+    assert_serial_equals_pooled(tasks)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_translator_answers_threads_as_one_caller(backend):
+    """Searched and drawn translations, score and evaluate, with attention, input feeding and without, by eight threads."""
+    vocabulary, tasks = Vocabulary.build([VERSE], "word", ends=True), []
+    for options in ({}, {"attention": "additive", "input_feeding": True}, {"attention": "none", "cell": "gru"}):
+        config = nblstm.TranslatorConfig(len(vocabulary), len(vocabulary), hidden_size=12, num_layers=1, **options)
+        parameters = 3 * initial_translator(config, 0)
+        model = nblstm.Translator.of_parameters(config, (vocabulary, vocabulary), parameters, {})
+        for k in range(4):
+            some, how = [text[:60] for text in TEXTS[k : k + 3]], {"n": 6, "backend": backend, "threads": 1 + k % 2}
+            tasks += [
+                lambda model=model, some=some, how=how: model.translate(some, **how),
+                lambda model=model, some=some, how=how: [
+                    [(best.text, best.log_probability, best.attention) for best in each]
+                    for each in model.translations(some, num_samples=2, beam=3, **how)
+                ],
+                lambda model=model, some=some, how=how, k=k: model.translate(some, temperature=1.0, seed=k, **how),
+                lambda model=model, some=some, how=how: vars(model.evaluate(some, some[::-1], **how)),
+            ]
+    assert_serial_equals_pooled(tasks)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_a_tagger_answers_threads_as_one_caller(backend):
+    """predict, score and evaluate of both heads, with characters and without, by eight threads at once."""
+    words, tags, tasks = Vocabulary.build([VERSE], "word", "whitespace"), ("O", "B-X", "I-X", "E-X", "S-X"), []
+    for options in ({}, {"head": "softmax"}, {"char_hidden_size": 0}):
+        sizes = {"hidden_size": 12, "char_hidden_size": 5, "characters": "".join(sorted(set(VERSE))), **options}
+        config = nblstm.TaggerConfig(len(words), tags=tags, scheme="iob2", **sizes)
+        model = nblstm.Tagger.of_parameters(config, words, 3 * initial_tagger(config, 0), {})
+        for k in range(6):
+            sentences = [text.split() for text in TEXTS[k:] + PIECES[:k]]
+            gold = [["B-X"] * len(sentence) for sentence in sentences]
+            tasks += [
+                lambda model=model, some=sentences, k=k: model.predict(some, backend, 1 + k % 2),
+                lambda model=model, some=sentences, gold=gold: model.score(some, gold, backend),
+                lambda model=model, some=sentences, gold=gold: vars(model.evaluate(some, gold, backend)),
+            ]
     assert_serial_equals_pooled(tasks)
 
 
