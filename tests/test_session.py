@@ -419,12 +419,28 @@ def test_no_other_file_is_ever_overwritten(here):
         (".", "is a folder"),
         ("/dev/null", "a device"),
         ("/proc/model", "nothing can be written to /proc"),
+        ("x" * 300, "cannot be written"),
     ],
 )
 def test_an_impossible_output_is_refused_before_any_work(here, output, rule):
     """Before the corpus is read, with or without --overwrite."""
     with pytest.raises(NblstmError, match=rule):
         train(corpus="no such corpus", output=output, overwrite=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs os.mkfifo")
+@each("ending", [".checkpoint.safetensors", ".metrics.csv", ".samples.jsonl"])
+@each("kind", ["a folder", "a pipe"])
+def test_what_stands_where_a_file_of_the_run_belongs(here, ending, kind):
+    """Is named before any work, whether a run begins or goes on; a pipe's reader is not waited for."""
+    path = here / f"in-the-way{ending}"
+    path.mkdir() if kind == "a folder" else os.mkfifo(path)
+    try:
+        for settings in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(NblstmError, match=f"{ending} is {kind}"):
+                train(corpus="no such corpus", output="in-the-way.safetensors", **settings)
+    finally:
+        path.rmdir() if kind == "a folder" else path.unlink()
 
 
 # ---------------------------------------------------------------- the arguments

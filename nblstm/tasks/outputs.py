@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,21 +33,37 @@ def history_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.samples.jsonl")
 
 
+NAMES: tuple[Callable[[Path], Path], ...] = Path, checkpoint_path, metrics_path, history_path  # of the files of a run
+
+
 def check_folder(output: Path) -> None:
     """Raise ConfigError, before any work, for an output that cannot be written."""
     folder = output.parent
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; make it, or choose another output.")
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; choose a file as output.")
+    check_files(output)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ConfigError(f"nothing can be written to {folder} ({error.strerror}); choose another output.") from None
-    if output.exists() and not output.is_file():
-        raise ConfigError(f"{output} is a pipe or a device; choose a regular file as output.")
     if output.stem.endswith(".checkpoint"):
         raise ConfigError(f"{output} is what the checkpoint of another run is called; choose another output.")
+
+
+def check_files(output: Path) -> None:
+    """Raise ConfigError if a file of the run cannot be one: something else has its name, or no file may have it."""
+    for name in NAMES:
+        path = name(output)
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another output.") from None
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path} is a folder; choose a file as output.")
+        if not stat.S_ISREG(mode):  # to open a pipe would wait for its reader
+            raise ConfigError(f"{path} is a pipe or a device; choose a regular file as output.")
 
 
 def check_existing(output: Path, key: str) -> None:
@@ -69,14 +86,13 @@ def set_aside(output: Path, on_message: Callable[[str], None]) -> None:
 
     Under that name it can be used and resumed. ModelFileError where the folder does not let us.
     """
-    names = (lambda output: output), checkpoint_path, metrics_path, history_path
-    if not any(name(output).exists() for name in names[:2]):
+    if not any(name(output).exists() for name in NAMES[:2]):
         return
     for number in itertools.count(1):
         kept = output.with_name(f"{output.stem}.{number}{output.suffix}")
-        if not any(os.path.lexists(name(kept)) for name in names):
+        if not any(os.path.lexists(name(kept)) for name in NAMES):
             break
-    for name in names:
+    for name in NAMES:
         try:
             os.rename(name(output), name(kept))
         except FileNotFoundError:

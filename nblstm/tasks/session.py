@@ -31,6 +31,7 @@ from nblstm.tasks.keeping import EarlyTexts, Snapshots
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
 from nblstm.tasks.outputs import (
     check_existing,
+    check_files,
     check_folder,
     checkpoint_path,
     history_path,
@@ -173,6 +174,7 @@ class Session:
         writes to the output.
         """
         output = Path(output)
+        ranks.lead(lambda: check_files(output))
         with _claimed(output, ranks) as lock:
             tensors, facts = ranks.agree(ranks.lead(lambda: read_checkpoint(checkpoint_path(output))))
             try:
