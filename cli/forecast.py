@@ -10,7 +10,7 @@ import click
 from nblstm.cli.names import Command
 from nblstm.cli.options import ENCODING, FILE, given
 from nblstm.cli.outputs import check_replaceable, write
-from nblstm.cli.shown import say
+from nblstm.cli.shown import safe_text, say
 from nblstm.cli.signals import check
 
 from nblstm.errors import ConfigError
@@ -61,7 +61,7 @@ def command(
             loaded.save(output)
     found = loaded.forecast(values, steps)
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(names)
+    table.writerow(map(safe_text(), names))
     table.writerows([[f"{number:.6g}" for number in row] for row in found.tolist()])
     if plot is not None:
         from nblstm.reporting.charts import standalone

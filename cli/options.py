@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,7 @@ class _Weights(_File):
             return value
         try:
             with open(value, encoding="utf-8", opener=regular) as file:
-                weights = json.load(file)
+                weights = json.load(file, object_pairs_hook=functools.partial(self._unique, value, param, ctx))
         except OSError as error:
             self.fail(f"{value} cannot be read: {error.strerror}.", param, ctx)
         except (ValueError, RecursionError):
@@ -80,6 +81,14 @@ class _Weights(_File):
         if not isinstance(weights, dict):
             self.fail(f'{value} must hold a JSON object such as {{"e": 0.5}}.', param, ctx)
         return weights
+
+    def _unique(self, file: str, param: Any, ctx: Any, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return the object of a file; of a name that is given twice one value would be lost."""
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+            self.fail(f"{file} names {twice!r:.40} twice; leave one out.", param, ctx)
+        return found
 
 
 class _Temperatures(click.ParamType):

@@ -173,11 +173,17 @@ def test_settings_of_other_tasks_are_refused_by_name(here, settings, message):
 def test_commands_refuse_in_a_line(here, command):
     """Options that a task, or a model of it, does not have."""
     train(steps=1)
+    Path("twice.json").write_text('{"pos": 1, "pos": 2}')
     for code, args, words in (
         (USAGE, ["train", "--task", "classify", "data.tsv", "--bptt", 4, "-o", "n"], ["--bptt is for task language"]),
         (USAGE, ["train", "--task", "classify", "--demo"], ["--demo trains a language model"]),
         (USAGE, ["train", "--resume", "--task", "language"], ["task of the run is classify"]),
         (USAGE, ["train", "--task", "classify", "data.tsv", "-o", "n", "--class-weights", "none.json"], ["none.json"]),
+        (
+            USAGE,
+            ["train", "--task", "classify", "data.tsv", "-o", "n", "--class-weights", "twice.json"],
+            ["names 'pos' twice"],
+        ),
         (USAGE, ["eval", "data.tsv", "--streams", 2], ["--streams is not for"]),
         (USAGE, ["eval", "data.tsv", "--documents", "line"], ["--documents is not for"]),
         (FAILURE, ["eval", "model.metrics.csv"], ["model.metrics.csv, line 1"]),

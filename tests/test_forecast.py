@@ -2,6 +2,7 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,5 +69,10 @@ def test_forecast(command, tmp_path, monkeypatch):
     assert head == ["a", "b"] and np.array(rows, float) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<svg")
     assert command(*asked, "-m", "m.safetensors").out == done.out
+    (tmp_path / "red.csv").write_text("x\x1b[31m,y\n" + "1,2\n" * 9, encoding="utf-8")
+    red = ["forecast", "red.csv", "-m", "m.safetensors", "--steps", 1]
+    assert command(*red).out.startswith("x\x1b[31m,y\n")  # a program reads the names as they are
+    monkeypatch.setattr("nblstm.cli.shown.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    assert command(*red).out.startswith("x\\x1b[31m,y\n")  # a terminal would obey them
     assert_refused(command("forecast", "data.csv", "-m", "m.safetensors"), 2, "series must have 2 numbers")
     assert_refused(command(*asked, "-m", "m.safetensors", "--epochs", 3), 2, "leave out -o")
