@@ -9,7 +9,7 @@ from typing import Any
 import click
 from nblstm.cli.names import Command
 from nblstm.cli.options import ENCODING, FILE, given
-from nblstm.cli.outputs import check_replaceable, write
+from nblstm.cli.outputs import check_folder, check_replaceable, write
 from nblstm.cli.shown import safe_text, say
 from nblstm.cli.signals import check
 
@@ -41,6 +41,7 @@ def command(
     \b
     nblstm forecast data.csv --column price --steps 30 --plot price.svg
     """
+    from nblstm.files.safetensors import check_replaceable as check_model
     from nblstm.tasks.series.model import SeriesModel
     from nblstm.tasks.series.table import read_columns
 
@@ -49,6 +50,9 @@ def command(
         raise ConfigError("-m forecasts with a model that is there; leave out -o and the options of training.")
     if plot is not None:
         check_replaceable(plot, *SVG)
+    if output is not None:  # what is learned would be lost
+        check_folder(output)
+        check_model(output)
     names, values = read_columns(data, columns, encoding)
     if model is not None:
         loaded = SeriesModel.load(model)

@@ -14,9 +14,11 @@ STDOUT = "-"
 
 
 def check_replaceable(path: str, starts: tuple[str, ...], kind: str) -> None:
-    """Raise ConfigError if there is a file that does not begin with one of `starts` (lower case), as this kind does."""
-    if path == STDOUT or not os.path.lexists(path):
+    """Raise ConfigError for a path that cannot be written, or a file that begins with none of `starts` (lower case)."""
+    if path == STDOUT:
         return
+    if not os.path.lexists(path):
+        return check_folder(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(f"{path} is not a regular file; choose another -o.")

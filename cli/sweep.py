@@ -106,7 +106,8 @@ def command(
     vary = {name: values for name, values in asked.items() if name not in WHOLE and len(values) > 1}
     fixed = {name: value if name in WHOLE else value[0] for name, value in asked.items() if name not in vary}
     sweep = Sweep(corpus, output, vary, valid=valid, task=task, **fixed)
-    check_replaceable(str(sweep.folder / CHART), *SVG)
+    if sweep.folder.exists():
+        check_replaceable(str(sweep.folder / CHART), *SVG)
     progress = Progress(sys.stderr, quiet)
     shown = _SweepShown(sweep, progress)
     stopped = False

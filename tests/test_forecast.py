@@ -69,6 +69,13 @@ def test_forecast(command, tmp_path, monkeypatch):
     assert head == ["a", "b"] and np.array(rows, float) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<svg")
     assert command(*asked, "-m", "m.safetensors").out == done.out
+    for settings, rule in (
+        (["-o", "data.csv"], "no model file"),
+        (["-o", "no/m"], "folder no"),
+        (["--plot", "no/a.svg"], "folder no"),
+    ):
+        refused = command(*asked, *settings)
+        assert refused.code and rule in refused.err and "learned" not in refused.err  # before any work
     (tmp_path / "red.csv").write_text("x\x1b[31m,y\n" + "1,2\n" * 9, encoding="utf-8")
     red = ["forecast", "red.csv", "-m", "m.safetensors", "--steps", 1]
     assert command(*red).out.startswith("x\x1b[31m,y\n")  # a program reads the names as they are

@@ -90,7 +90,7 @@ def test_files_that_are_no_text(metrics, tmp_path):
     metrics(name="binary.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "pipe.csv")
-    for name, words in [("binary.csv", "not text"), ("pipe.csv", "regular"), (".", "regular"), ("no", "No such file")]:
+    for name, words in [("binary.csv", "not text"), ("pipe.csv", "regular"), (".", "directory"), ("no", "No such file")]:
         with pytest.raises(ReportError, match=words):
             read_metrics(tmp_path / name)
     with pytest.raises(ReportError, match="null"):
@@ -259,7 +259,7 @@ def test_plot_on_the_command_line(command, folder):
         (USAGE, ["regular file"], ["model.metrics.csv", "-o", "/dev/null"]),
         (USAGE, ["regular file"], ["model.metrics.csv", "-o", "."]),
         (USAGE, ["'steps'"], ["model.metrics.csv", "--x", "steps"]),
-        (FAILURE, ["folder does not exist"], ["model.metrics.csv", "-o", "no/such/loss.svg"]),
+        (USAGE, ["no folder no"], ["model.metrics.csv", "-o", "no/such/loss.svg"]),
         (FAILURE, ["missing.csv", "No such file"], ["missing.csv"]),
         (FAILURE, ["model.safetensors", "not text"], ["model.safetensors"]),
         (FAILURE, ["corpus.txt", "no column"], ["model.metrics.csv", "corpus.txt"]),

@@ -635,7 +635,7 @@ def test_metrics_that_cannot_be_read_do_not_stop_a_report(command, folder):
         (FAILURE, ["missing.txt", "No such file"], ["--corpus", "missing.txt"]),
         (FAILURE, ["model.safetensors", "a safetensors file"], ["--text", "model.safetensors"]),
         (FAILURE, ["short.txt", "2 tokens"], ["--text", "short.txt"]),
-        (FAILURE, ["folder does not exist"], ["-o", "no/such/report.html", "-n", "5"]),
+        (USAGE, ["no folder no"], ["-o", "no/such/report.html", "-n", "5"]),
     ],
 )
 def test_report_refuses(command, folder, code, words, args):
