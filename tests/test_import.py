@@ -140,10 +140,11 @@ def test_names_are_mapped(tmp_path):
 @pytest.mark.parametrize("tokens, word", [
     (LETTERS[:5], "11 tokens, but"), ([], "list of tokens"), ({"a": 0, "b": 5}, "ids from 0"),
     ([1, 2], "list of tokens"),
-    ([*LETTERS[:10], "a"], "distinct"),
+    ([*LETTERS[:10], "a"], "distinct"), ({"9" * 5000: "a"}, "ids from 0"), ({"a": 0, "b": 0}, "ids from 0"),
+    ({"level": "char", "tokens": 5}, "vocabulary.json: the vocabulary must hold"),
 ])  # fmt: skip
 def test_a_wrong_vocabulary_is_told(tmp_path, tokens, word):
-    """Too few tokens, none, ids with gaps, numbers, one twice."""
+    """Too few tokens, none, ids with gaps, numbers, one twice, an id of 5,000 digits, an id of two, a document that is none."""
     arrays = {"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}
     arrays = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
     safetensors.write(tmp_path / "w.safetensors", arrays, {})
@@ -237,6 +238,35 @@ def test_hostile_archives_are_refused(tmp_path, monkeypatch, value, word):
     with pytest.raises(ModelFileError, match=word):
         torch_file.read_torch(archive(tmp_path, value))
     assert not (tmp_path / "hostile").exists()
+
+
+@pytest.mark.parametrize("level, content, word", [
+    ("subword", b'["a", "b"]', "what Vocabulary.to_dict gives"), ("byte", b'["a", "b"]', "256 bytes"),
+    (None, "a\nb\n".encode("utf-16"), "UTF-8"), (None, b"a\nb\nc", "has 3"),
+])  # fmt: skip
+def test_a_vocabulary_that_fits_no_level_is_told(tmp_path, level, content, word):
+    """Sub-words without their merges, other than 256 bytes, another encoding; a token on each line is one."""
+    arrays = {"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}
+    arrays = {name: np.ones(shape, np.float32) for name, shape in arrays.items()}
+    safetensors.write(tmp_path / "w.safetensors", arrays, {})
+    (tmp_path / "tokens").write_bytes(content)
+    with pytest.raises(ModelFileError, match=word):
+        import_weights(tmp_path / "w.safetensors", tmp_path / "tokens", level=level)
+
+
+@pytest.mark.parametrize("arrays, word", [
+    ({"a.weight_ih_l0": (24, 11), "a.weight_hh_l0": (24, 6), "b.weight_ih_l0": (24, 6)}, "several recurrent modules"),
+    ({"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24,)}, "must be a matrix"),
+    ({"r.weight_ih_l0": (20, 11), "r.weight_hh_l0": (20, 6)}, "4 H, 3 H or H rows"),
+    ({"r.weight_ih_l0_reverse": (24, 11)}, "reads backwards"),
+    ({"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6)}, "not clear"),
+    ({"r.weight_ih_l0": (24, 5), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}, "no tensor for embedding.weight"),
+])  # fmt: skip
+def test_tensors_that_are_no_network_of_ours(tmp_path, arrays, word):
+    """Two modules, shapes that no cell has, the other direction, parts that are missing: named, with the file."""
+    safetensors.write(tmp_path / "w.safetensors", {k: np.ones(s, np.float32) for k, s in arrays.items()}, {})
+    with pytest.raises(ModelFileError, match=f"w.safetensors: .*{word}"):
+        import_weights(tmp_path / "w.safetensors", stored(tmp_path, LETTERS))
 
 
 def test_a_dict_that_holds_itself(tmp_path):

@@ -90,7 +90,12 @@ def test_files_that_are_no_text(metrics, tmp_path):
     metrics(name="binary.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "pipe.csv")
-    for name, words in [("binary.csv", "not text"), ("pipe.csv", "regular"), (".", "directory"), ("no", "No such file")]:
+    for name, words in [
+        ("binary.csv", "not text"),
+        ("pipe.csv", "regular"),
+        (".", "directory"),
+        ("no", "No such file"),
+    ]:
         with pytest.raises(ReportError, match=words):
             read_metrics(tmp_path / name)
     with pytest.raises(ReportError, match="null"):

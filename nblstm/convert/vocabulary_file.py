@@ -13,6 +13,7 @@ from nblstm.text.vocabulary import LEVELS, TOKENIZERS, UNK, Vocabulary
 
 LINE_ENDS = ("<eos>", "</s>")  # what stands for a line end in vocabularies of words
 MAX_BYTES = 1 << 28
+MAX_DIGITS = 9  # of an id
 
 
 def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Vocabulary, list[int]]:
@@ -27,7 +28,7 @@ def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Voca
     checks.choice("tokenizer", tokenizer, TOKENIZERS)
     found = _parsed(_text(path))
     if isinstance(found, dict) and "tokens" in found and "level" in found:
-        ours = Vocabulary.from_dict(found)
+        ours = _vocabulary(found, path)
         return ours, list(range(len(ours)))
     if level == "subword":
         raise ModelFileError(f"{path} must hold what Vocabulary.to_dict gives, for level subword.")
@@ -44,8 +45,12 @@ def read_vocabulary(path: Path, level: str | None, tokenizer: str) -> tuple[Voca
     order = [tokens.index(UNK) if UNK in tokens else -1]
     order += [id for id, token in enumerate(tokens) if token != UNK]
     fields = {"level": level, "tokenizer": tokenizer, "tokens": [UNK, *(tokens[id] for id in order[1:])]}
+    return _vocabulary(fields, path), order
+
+
+def _vocabulary(fields: dict[str, Any], path: Path) -> Vocabulary:
     try:
-        return Vocabulary.from_dict(fields), order
+        return Vocabulary.from_dict(fields)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
 
@@ -76,7 +81,8 @@ def _in_order(found: Any, path: Path) -> list[str]:
     """The tokens by id."""
     if isinstance(found, dict):
         pairs = list(found.items())
-        if pairs and all(isinstance(value, str) for _, value in pairs) and all(key.isdecimal() for key, _ in pairs):
+        numbered = all(key.isdecimal() and len(key) <= MAX_DIGITS for key, _ in pairs)
+        if pairs and numbered and all(isinstance(value, str) for _, value in pairs):
             pairs = [(token, int(id)) for id, token in pairs]
         ids = {id: token for token, id in pairs if checks.is_whole(id, 0, len(pairs) - 1)}
         if len(ids) != len(pairs):
