@@ -104,7 +104,7 @@ def ids(
     wanted = found.shape if shape is None else shape
     if found.ndim != len(wanted) or any(size not in (-1, n) for size, n in zip(wanted, found.shape)):
         raise ConfigError(f"{name} must be of the shape {shape}, got {found.shape}.")
-    return np.require(found, dtype, ["C", "A"])
+    return np.require(found if found.size else np.empty(found.shape, dtype), dtype, ["C", "A"])  # no casts of nothing
 
 
 def weights(name: str, numbers: Any, rows: int) -> np.ndarray:

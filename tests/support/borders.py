@@ -26,7 +26,7 @@ JUNK = [
     None, True, -1, 0, 2**63, 10**30, 1.5, float("nan"), float("inf"), 3 + 1j, "x", "", "\ud800", "\0", b"x", [], {}, (),
     object(), int, range(3), [[1], [1, 2]], ["a", 3], [3, None], {"a": 1}, np.array([]), np.array([np.nan]),
     np.zeros((2, 3)), np.zeros((1, 1, 4)), np.array("x"), np.float64(1), np.array(3), np.array([object()]),
-    np.ma.array([1.0], mask=[True]),
+    np.ma.array([1.0], mask=[True]), np.zeros(0, complex),
 ]  # fmt: skip
 
 VOCABULARY = nblstm.Vocabulary.build(["abcdefgh \n"], "char")
