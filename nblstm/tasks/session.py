@@ -139,11 +139,8 @@ class Session:
             shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
             if extend_vocabulary:
                 shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
-            facts = {
-                **stored_places,
-                "text": reading.to_dict(),
-                "asked": {name: getattr(recipe, name) for name in run.FITTED},
-            }
+            fitted = {name: getattr(recipe, name) for name in run.FITTED}
+            facts = {**stored_places, "text": reading.to_dict(), "asked": fitted}
             recipe = run.fitted(recipe, material, on_message)
             parameters = base.parameters.copy() if base else run.initial(shape, recipe, material)
             if extend_vocabulary:
