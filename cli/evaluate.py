@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import click
-from nblstm.cli.figures import Reading, check_adapts, documents, dynamic, figures, filling_in, heads, protocol, row
+from nblstm.cli.figures import Dynamic, Reading, check_adapts, documents, figures, filling_in, heads, protocol, row
 from nblstm.cli.measured import measured, refuse
 from nblstm.cli.models import rounded, texts_and_models, trained_model
 from nblstm.cli.names import Command
@@ -15,6 +15,7 @@ from nblstm.cli.options import (
     FILE,
     MODEL,
     adapt_options,
+    cache_options,
     echo_json,
     given,
     json_option,
@@ -75,6 +76,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
 @setting(TranslateConfig, "length_penalty", "And what it has against short translations.")
 @weights_option
 @adapt_options
+@cache_options
 @scoring_options
 @json_option
 def command(
@@ -86,6 +88,7 @@ def command(
     windows: int | None,
     weights: str | None,
     adapt: dict[str, Any] | None,
+    cache: dict[str, Any] | None,
     json: bool,
     targets: Sequence[str],
     **how: Any,
@@ -102,14 +105,15 @@ def command(
     loaded = [rounded(trained_model(model), weights) for model in models]
     columns, decoding = (given({each: how.pop(each) for each in names}) for names in (COLUMNS, DECODING))
     if any(run_of_model(model).MEASURES for model in loaded):
-        others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt}
+        others = {"protocol": name, "documents": kind, "windows": windows, "adapt": adapt, "cache": cache}
         refuse({**others, "streams": streams if streams > 1 else None})
         return measured(files, targets, list(zip(models, loaded)), columns, json, **how, **decoding)
     refuse({**columns, **decoding, "target": targets or None})
     asked = _Protocol(name, kind or "", streams, windows).of(loaded)
-    if adapt is not None:
-        check_adapts(loaded, streams if windows is None else 2)
-    rows = _rows(files, models, loaded, asked, adapt, **how)
+    dynamic = Dynamic(adapt, cache)
+    if dynamic.option is not None:
+        check_adapts(loaded, streams if windows is None else 2, dynamic.option)
+    rows = _rows(files, models, loaded, asked, dynamic, **how)
     if json:
         echo_json({"protocol": asked.name, "files": rows})
     else:
@@ -151,8 +155,7 @@ class _Protocol(NamedTuple):
 
 
 def _rows(
-    files: Sequence[str], models: Sequence[str], loaded: Sequence[Any], asked: _Protocol, adapt: dict[str, Any] | None,
-    **how: Any,
+    files: Sequence[str], models: Sequence[str], loaded: Sequence[Any], asked: _Protocol, dynamic: Dynamic, **how: Any
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Score every file by every model: a row for each, those of a file together."""
     from nblstm.text.sources import rereadable, texts_in
@@ -164,10 +167,10 @@ def _rows(
         listed = [texts_in([file], "*", "char" if texts else "byte", tell) for file in files]
         for file, sources in zip(files, rereadable(listed, how["encoding"] if texts else None, open_files)):
             for path, model in zip(models, loaded):
-                if adapt is None:
+                if dynamic.option is None:
                     score, said = _scored(model, sources, asked, reading, **how)
                 else:
-                    score, said = _dynamically(model, sources, asked, adapt, reading, **how)
+                    score, said = _dynamically(model, sources, asked, dynamic, reading, **how)
                 if score.tokens == 0:
                     raise TextError(
                         f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
@@ -206,23 +209,22 @@ def _scored(model: Any, files: Any, asked: _Protocol, reading: Reading, encoding
 
 
 def _dynamically(
-    model: Any, files: Any, asked: _Protocol, adapt: dict[str, Any], reading: Reading, encoding: str, **how: Any
+    model: Any, files: Any, asked: _Protocol, dynamic: Dynamic, reading: Reading, encoding: str, **how: Any
 ) -> tuple[Any, str]:
-    """Return the score of a file, or of a folder's, by a network that learns from it, and the protocol in words."""
+    """Return the score of a file, or of a folder's, by a network that it changes, and the protocol in words."""
     from nblstm import scoring
     from nblstm.text.reading import read_chunks
 
-    network, vocabulary = model.adapting(**how, **adapt), model.vocabulary
+    network, vocabulary = dynamic.network(model, **how), model.vocabulary
+    changing = dynamic.said(network)
     if asked.name == "documents":
         texts = (text for _, text in documents(files, asked.kind, vocabulary.level, encoding))
         judged = (
             piece for text in texts for piece in scoring.stream(network, vocabulary, [text], True, reading.update)
         )
-        return sum(
-            (piece.score for piece in judged), scoring.NOTHING
-        ), f"{dynamic(network)}; {protocol(model, asked.kind)}"
+        return sum((piece.score for piece in judged), scoring.NOTHING), f"{changing}; {protocol(model, asked.kind)}"
     chunks = read_chunks(files, vocabulary.level, encoding)
-    return scoring.score(network, vocabulary, chunks, reading.update), f"{dynamic(network)}; {STREAM}"
+    return scoring.score(network, vocabulary, chunks, reading.update), f"{changing}; {STREAM}"
 
 
 def _show(rows: Sequence[dict[str, Any]], loaded: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nblstm.cli.progress import Progress, speed
 
@@ -67,23 +67,44 @@ def protocol(model: Any, kind: str) -> str:
     return f"each {KINDS[kind]} on its own, read after {end}; its first token is scored, and so is the {end} behind it"
 
 
-def check_adapts(models: Sequence[Any], streams: int = 1) -> None:
-    """Raise ConfigError unless models can learn while they read one stream."""
+def check_adapts(models: Sequence[Any], streams: int = 1, option: str = "--adapt") -> None:
+    """Raise ConfigError unless models can learn from, or remember, one stream while they read it."""
     if streams > 1:
         raise ConfigError(
-            "--adapt reads one stream, from its first token to its last; leave out --streams and --windows."
+            f"{option} reads one stream, from its first token to its last; leave out --streams and --windows."
         )
     if any(not hasattr(model, "adapting") for model in models):
-        raise ConfigError("--adapt is for models that read from left to right; a bidirectional one cannot learn so.")
+        raise ConfigError(f"{option} is for models that read from left to right; a bidirectional one cannot do so.")
 
 
-def dynamic(network: Any) -> str:
-    """Tell how a network learns while it reads, in words."""
-    how = network.how
-    return (
-        f"dynamic evaluation, every {how.segment} tokens learned from once they are scored "
-        f"({how.rule}, rate {how.rate:g}, decay {how.decay:g})"
-    )
+class Dynamic(NamedTuple):
+    """How a model changes by what it reads: fields of AdaptConfig, fields of CacheConfig; None: not so."""
+
+    adapt: dict[str, Any] | None
+    cache: dict[str, Any] | None
+
+    @property
+    def option(self) -> str | None:
+        """The option that asks for it; None where nothing changes."""
+        return "--adapt" if self.adapt is not None else "--cache" if self.cache is not None else None
+
+    def network(self, model: Any, **how: Any) -> Any:
+        """Return the network that changes."""
+        if self.cache is None:
+            return model.adapting(**how, **(self.adapt or {}))
+        return model.caching(**how, adapt=self.adapt, **self.cache)
+
+    def said(self, network: Any) -> str:
+        """Tell how such a network changes, in words."""
+        parts = []
+        if self.adapt is not None:
+            how = network.how
+            by = f"({how.rule}, rate {how.rate:g}, decay {how.decay:g})"
+            parts.append(f"every {how.segment} tokens learned from once they are scored {by}")
+        if self.cache is not None:
+            how = network.head.how
+            parts.append(f"a neural cache of the last {how.size:,} tokens (theta {how.theta:g}, share {how.share:g})")
+        return f"dynamic evaluation, {' and '.join(parts)}"
 
 
 def documents(files: Sequence[Any], kind: str, level: str, encoding: str) -> Iterator[tuple[dict[str, Any], Any]]:

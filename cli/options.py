@@ -223,7 +223,11 @@ def weights_option(command: Any) -> Any:
     return click.option("--weights", type=click.Choice(("int8",)), help=text)(command)
 
 
-def adapt_options(command: Any) -> Any:
+LEARN = "Dynamic evaluation: learn from each segment once it is scored."
+LEARN_LINES = "Learn from each line as it ends."
+
+
+def adapt_options(command: Any, text: str = LEARN) -> Any:
     """Add the options of learning while reading; the command gets them as `adapt`, None without --adapt."""
 
     @functools.wraps(command)
@@ -236,11 +240,34 @@ def adapt_options(command: Any) -> Any:
     options = [
         click.option(
             "--adapt", is_flag=False, flag_value="auto", type=click.Choice(("auto", "rms", "sgd")),
-            help="Dynamic evaluation: learn from each segment once it is scored. rms needs nblstm adapt-prepare.",
+            help=f"{text} rms needs nblstm adapt-prepare.",
         ),
         click.option("--adapt-rate", type=float, help="With --adapt: size of an update."),
         click.option("--adapt-decay", type=float, help="With --adapt: pull back to the trained weights, an update."),
         click.option("--adapt-segment", type=int, help="With --adapt: tokens between two updates.  [default: 20]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        chosen = option(chosen)
+    return chosen
+
+
+def cache_options(command: Any) -> Any:
+    """Add the options of a neural cache; the command gets them as `cache`, None without --cache."""
+
+    @functools.wraps(command)
+    def chosen(*args: Any, cache: int | None, **others: Any) -> Any:
+        rest = given({name: others.pop(f"cache_{name}") for name in ("theta", "share")})
+        if cache is None and rest:
+            raise ConfigError(f"--cache-{next(iter(rest))} needs --cache.")
+        return command(*args, cache=None if cache is None else {"size": cache, **rest}, **others)
+
+    options = [
+        click.option(
+            "--cache", type=int, metavar="N",
+            help="Neural cache, of models of words or sub-words: the last N tokens come again more easily.",
+        ),
+        click.option("--cache-theta", type=float, help="With --cache: how much likeness to the present counts."),
+        click.option("--cache-share", type=float, help="With --cache: its share of the probability, lambda."),
     ]  # fmt: skip
     for option in reversed(options):
         chosen = option(chosen)

@@ -13,10 +13,10 @@ import click
 from nblstm.cli.figures import (
     KINDS,
     UNITS,
+    Dynamic,
     Reading,
     check_adapts,
     documents,
-    dynamic,
     figures,
     heads,
     protocol,
@@ -28,6 +28,7 @@ from nblstm.cli.options import (
     FILE,
     MODEL,
     adapt_options,
+    cache_options,
     echo_json,
     json_option,
     model_flag,
@@ -63,6 +64,7 @@ Place = dict[str, Any]  # where a text stands: its file and, unless it is the wh
 )
 @weights_option
 @adapt_options
+@cache_options
 @scoring_options
 @json_option
 def command(
@@ -75,6 +77,7 @@ def command(
     rank_by: str | None,
     weights: str | None,
     adapt: dict[str, Any] | None,
+    cache: dict[str, Any] | None,
     json: bool,
     **how: Any,
 ) -> None:
@@ -98,8 +101,9 @@ def command(
     names = [*files, *["--text"] * len(texts)]
     files = texts_in(files, "*", loaded.vocabulary.level, lambda message: say(message, err=True))
     files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]
-    network = _adapting(loaded, adapt, **how)
-    learning = "" if network is None else f"{dynamic(network)}; "
+    dynamic = Dynamic(adapt, cache)
+    network = _changing(loaded, dynamic, **how)
+    learning = "" if network is None else f"{dynamic.said(network)}; "
     say(f"protocol: {learning}{protocol(loaded, by)}", err=True)
     several = len(names) > 1 or os.path.isdir(names[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several, learning)
@@ -154,18 +158,18 @@ def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
         yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
-def _adapting(loaded: Any, adapt: dict[str, Any] | None, encoding: str, **how: Any) -> Any:
-    """Return a network that learns while it reads; None unless that is asked for."""
-    if adapt is None:
+def _changing(loaded: Any, dynamic: Dynamic, encoding: str, **how: Any) -> Any:
+    """Return a network that learns from, or remembers, what it reads; None unless that is asked for."""
+    if dynamic.option is None:
         return None
-    check_adapts([loaded])
-    return loaded.adapting(**how, **adapt)
+    check_adapts([loaded], option=dynamic.option)
+    return dynamic.network(loaded, **how)
 
 
 def _judged_while_learning(
     network: Any, vocabulary: Any, files: Sequence[Any], by: str, reading: Reading, encoding: str
 ) -> Iterator:
-    """Yield (place, the judged pieces) of every text in its order: from each the network learns for those behind it."""
+    """Yield (place, the judged pieces) of every text in its order: each changes the network for those behind it."""
     from nblstm.scoring import stream
     from nblstm.text.reading import read_each
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -10,10 +11,11 @@ from typing import Any
 import click
 from nblstm.cli import models
 from nblstm.cli.escapes import escape_option, unescaped
+from nblstm.cli.figures import check_adapts
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, given, model_option, setting
+from nblstm.cli.options import FILE, LEARN_LINES, adapt_options, given, model_option, setting
 from nblstm.cli.outputs import check_folder, write
-from nblstm.cli.shown import echo, safe_text
+from nblstm.cli.shown import echo, safe_text, say
 from nblstm.cli.terminal import Terminal, check, visible, width, wrapped
 
 from nblstm.config import WriteConfig
@@ -39,7 +41,15 @@ SLOW = 0.05  # seconds a person may wait for the character just typed
 )
 @setting(WriteConfig, "seed", "Of what is drawn.")
 @setting(WriteConfig, "backend", "What computes; auto is NumPy, which starts at once.")
-def command(model: str, prompt: str | None, file: str | None, escape: bool, **settings: Any) -> None:
+@functools.partial(adapt_options, text=LEARN_LINES)
+@click.option(
+    "--save", metavar="FILE", type=FILE, help="With --adapt: keep what was learned as this model, at the end."
+)
+@click.option("--overwrite", is_flag=True, help="Let --save replace an existing model.")
+def command(
+    model: str, prompt: str | None, file: str | None, escape: bool, adapt: dict[str, Any] | None, save: str | None,
+    overwrite: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Write together with a model: while you type, it shows how it would go on.
 
     \b
@@ -59,14 +69,17 @@ def command(model: str, prompt: str | None, file: str | None, escape: bool, **se
     config = WriteConfig(**given(settings))
     if prompt is not None and file is not None:
         raise ConfigError("give --prompt or --open, not both.")
+    _check_save(save, adapt, overwrite)
     check()
     loaded = models.writer(model)
+    if adapt is not None:
+        check_adapts([loaded])
     if file is None:
         text = checked(unescaped(prompt or "", "--prompt") if escape else prompt or "")
     else:
         text = _opened(file)
     warn_of_unknown(loaded, text)
-    writer = loaded.cowriter(**config.to_dict())
+    writer = loaded.cowriter(adapt, **config.to_dict())
     writer.open(text)
     try:
         with Terminal() as terminal:
@@ -75,6 +88,20 @@ def command(model: str, prompt: str | None, file: str | None, escape: bool, **se
         pass  # a signal from elsewhere: Ctrl-C is a key
     finally:
         _give(writer.text, file)
+        if save is not None:
+            loaded.taught(writer.network).save(save)
+            say(f"saved {save}", err=True)
+
+
+def _check_save(save: str | None, adapt: dict[str, Any] | None, overwrite: bool) -> None:
+    """Raise ConfigError unless what is learned may be saved there, as far as can be told before."""
+    if save is None:
+        return
+    if adapt is None:
+        raise ConfigError("--save keeps what was learned; it needs --adapt.")
+    if os.path.lexists(save) and not overwrite:
+        raise ConfigError(f"{save} exists; name another file to --save, or replace it with --overwrite.")
+    check_folder(save)
 
 
 def _opened(file: str) -> str:

@@ -71,6 +71,10 @@ class AdaptingNetwork(Network):
             self._learn()
         return found, state
 
+    def forget(self) -> None:
+        """Go back to the weights as they were trained."""
+        self.parameters[...] = self.trained
+
     def _learn(self) -> None:
         """Move the parameters by the gradient of a segment; one that is not finite teaches nothing."""
         w, g = self.parameters, self._gradient

@@ -239,3 +239,89 @@ def test_wrong_settings(model, settings):
     """Each is named."""
     with pytest.raises(ConfigError, match=next(iter(settings))):
         model.cowriter(**settings)
+
+
+# ---------------------------------------------------------------- what is learned
+
+
+LINES = ["the cat sat", "", "on the mat and the cat", "ran"]
+
+
+def judged(model, pieces, alone_each):
+    """The weights of dynamic evaluation of these pieces: of one stream, or of documents one after the other."""
+    from nblstm.scoring import stream
+
+    network = model.adapting("numpy", segment=5)
+    for texts in [[piece] for piece in pieces] if alone_each else [pieces]:
+        for _ in stream(network, model.vocabulary, texts, alone=True):
+            pass
+    return network.parameters
+
+
+@each("level, tokenizer, documents", [
+    ("char", "default", False), ("word", "whitespace", False), ("byte", "default", False), ("char", "default", True),
+])  # fmt: skip
+def test_lines_teach_as_dynamic_evaluation_does(level, tokenizer, documents):
+    """The weights are those of `eval --adapt` after the finished lines, state and continuations those of a text read by
+    them; the model itself stays as it is."""
+    text = "the cat sat on the mat and ran\n" * 3
+    vocabulary = Vocabulary.build([text.replace("\n", "") if documents else text], level, tokenizer, ends=documents)
+    config = LanguageConfig(len(vocabulary), hidden_size=6, num_layers=1, dtype="float64")
+    model = LanguageModel(config, vocabulary, initial(config, 1), {})
+    writer, before = model.cowriter({"segment": 5}), model.parameters.copy()
+    for line in LINES[:-1]:
+        writer.type(line)
+        writer.continuations()
+        writer.enter()
+    writer.type(LINES[-1])
+    pieces = LINES[:-1] if documents else [f"{line}\n" for line in LINES[:-1]]
+    np.testing.assert_allclose(writer.network.parameters, judged(model, pieces, documents), rtol=1e-12)
+    assert not np.array_equal(writer.network.parameters, before)
+    np.testing.assert_array_equal(model.parameters, before)
+    again = model.cowriter({"segment": 5})
+    again.open("\n".join(LINES))
+    np.testing.assert_array_equal(again.network.parameters, writer.network.parameters)
+    assert again.continuations() == writer.continuations()
+    assert_same(states_of(again), states_of(writer))
+    taught = model.taught(writer.network)
+    np.testing.assert_array_equal(taught.parameters, writer.network.parameters)
+
+
+def test_what_is_undone_was_never_learned():
+    """The weights are a function of the finished lines: taking a line end back takes back what it taught."""
+    model = a_model("char", "the cat sat\n")
+    writer = model.cowriter({})
+    writer.type("the cat\n")
+    one = writer.network.parameters.copy()
+    writer.type("sat\n")
+    two = writer.network.parameters.copy()
+    writer.undo()
+    np.testing.assert_array_equal(writer.network.parameters, one)
+    assert (writer.lines, writer.line) == (["the cat"], "")
+    writer.type("sat\n")
+    np.testing.assert_array_equal(writer.network.parameters, two)
+    writer.undo()
+    writer.undo()
+    np.testing.assert_array_equal(writer.network.parameters, model.parameters)
+    writer.open("the cat\n")
+    np.testing.assert_array_equal(writer.network.parameters, one)
+
+
+def test_what_cannot_teach_is_refused(model):
+    """Settings that are none, and a network of another model."""
+    with pytest.raises(ConfigError, match="no field 'speed'"):
+        model.cowriter({"speed": 1})
+    with pytest.raises(ConfigError, match="needs gradient statistics"):
+        model.cowriter({"rule": "rms"})
+    with pytest.raises(ConfigError, match="adapt must be"):
+        model.cowriter(3)
+    with pytest.raises(ConfigError, match="of another model"):
+        model.taught(a_model("char", "abc").adapting("numpy"))
+
+
+def test_an_empty_line_that_ends_brings_other_continuations():
+    """What was offered for the line before is not offered for the next one, though both are empty."""
+    writer = a_model("char", "ab\n").cowriter()
+    writer.continuations()
+    writer.enter()
+    assert writer._offered is None

@@ -10,11 +10,14 @@ import sys
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from nblstm.cli import terminal
 from nblstm.cli.write import HELP, layout
 from support.cases import each
 from support.commands import PATIENCE, environment
+
+from nblstm import load
 
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -80,7 +83,9 @@ def person(*args, code=None):
         yield someone
         assert termios.tcgetattr(someone.slave) == someone.settings
         after = someone.seen.split(terminal.LEAVE)[-1].strip()
-        assert terminal.LEAVE in someone.seen and (not after or after.startswith(("Error: ", "wrote ", "replaced ")))
+        assert terminal.LEAVE in someone.seen and (
+            not after or after.startswith(("Error: ", "wrote ", "replaced ", "saved "))
+        )
     finally:
         someone.process.kill()
         someone.process.stdout.close()
@@ -135,6 +140,34 @@ def test_a_new_file_is_written(folder):
         someone.type("Thou\x04")
         assert someone.ends() == (0, "")
     assert (folder / "new.txt").read_text() == "Thou"
+
+
+def test_lines_teach_the_model_and_are_saved(folder, model):
+    """With --adapt each line that ends is learned from; --save keeps it in a file of its own, and nothing else changes."""
+    before = (folder / "model.safetensors").read_bytes()
+    expected = model.cowriter({"rule": "sgd"})
+    expected.open("Shall\nThou Thou\nx")
+    with person("--prompt", "Shall", "--adapt", "sgd", "--save", "taught.safetensors") as someone:
+        someone.sees("Shall", "Tab takes it")
+        someone.type("\rThou Thou\rx\x04")
+        code, out = someone.ends()
+        assert (code, out) == (0, "Shall\nThou Thou\nx\n") and "saved taught.safetensors" in someone.seen
+    taught = load("taught.safetensors")
+    np.testing.assert_array_equal(taught.parameters, expected.network.parameters)
+    assert not np.array_equal(taught.parameters, model.parameters)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_model_is_not_replaced_unless_it_is_asked_for(folder, command):
+    """--save names a new file, or --overwrite stands beside it; it needs --adapt. Nobody has typed anything by then."""
+    for args, words in (
+        (["--adapt", "--save", "model.safetensors"], "model.safetensors exists"),
+        (["--save", "new.safetensors"], "needs --adapt"),
+        (["--adapt-rate", "0.1"], "needs --adapt"),
+        (["--adapt", "--save", "no/such/folder"], "no folder"),
+    ):
+        outcome = command("write", *args)
+        assert outcome.code == 2 and words in outcome.err, outcome
 
 
 def test_wide_characters_and_another_size(folder):

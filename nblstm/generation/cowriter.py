@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nblstm.generation.beam import BeamSearch, distinct, text_after
 from nblstm.generation.sampler import read_ids
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
+from nblstm.text.batches import Chunk
 from nblstm.text.lines import LINE_END
 from nblstm.text.strings import checked
 from nblstm.text.vocabulary import Vocabulary
@@ -21,6 +22,16 @@ from nblstm.text.vocabulary import Vocabulary
 PLACES = 4  # of the beam, for each continuation: some hypotheses differ only in what is cut off
 DIVERSITY = 0.5  # nats: see BeamConfig
 PART_OF_A_WORD = re.compile(r"(?<=\S)\s\S*$")  # behind at least one whole word
+
+
+class Learner(Protocol):
+    """A network that learns from what it is asked about: `nblstm.adapting`."""
+
+    def losses(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """Return the losses of a chunk of one text, and the state after it; learn from it."""
+
+    def forget(self) -> None:
+        """Go back to the weights as they were trained."""
 
 
 class _Reading(NamedTuple):
@@ -47,11 +58,23 @@ class CoWriter:
     lines: the finished lines. line: the one being typed. cursor: the place in it, where is typed. selected: the place of
     the chosen continuation. The state after each token of the line is kept, so that a key costs the reading of about one
     token, and taking one back costs nothing.
+
+    With a learner the model learns from each line as it ends: its weights are a function of the finished lines, so that
+    they go back where a line end is undone. They are those that dynamic evaluation has after the same lines.
     """
 
-    def __init__(self, network: Network, vocabulary: Vocabulary, fresh: State, config: WriteConfig) -> None:
-        """fresh: the state of one text before its first line."""
+    def __init__(
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        fresh: State,
+        config: WriteConfig,
+        learner: Learner | None = None,
+    ) -> None:
+        """fresh: the state of one text before its first line. learner: the network itself, if it is to learn."""
         self.network, self.vocabulary, self.config, self._fresh = network, vocabulary, config, fresh
+        self._learner = learner
+        self._learned = self._nothing_learned()  # the last token of what has been learned from, the state before it
         self.lines: list[str] = []
         self.line, self.cursor, self.selected = "", 0, 0
         self._reading = _Reading([], [fresh])
@@ -76,8 +99,11 @@ class CoWriter:
     def open(self, text: str) -> None:
         """Open a text: what was written before is gone, and the cursor stands at the end of the last line."""
         *lines, line = LINE_END.split(checked(text, str))
-        ids = self.vocabulary.encode("".join(f"{each}\n" for each in lines)).astype(np.int64)
-        state = self._fresh if self._lines_are_documents else read_ids(self.network, ids, self._fresh)
+        if self._learner is not None:
+            state = self._learn_anew(lines)
+        else:
+            ids = self.vocabulary.encode("".join(f"{each}\n" for each in lines)).astype(np.int64)
+            state = self._fresh if self._lines_are_documents else read_ids(self.network, ids, self._fresh)
         self.lines, self._reading, self._undone = lines, _Reading([], [state]), []
         self._change(line, len(line))
 
@@ -117,6 +143,8 @@ class CoWriter:
         """Go back to before the last change: a word as it was typed, a line end, a continuation, a character taken back."""
         if self._undone:
             place = self._undone.pop()
+            if self._learner is not None and place.lines != self.lines:
+                self._learn_anew(place.lines)
             self.lines, self._reading = place.lines, place.reading
             self._change(place.line, place.cursor)
 
@@ -145,10 +173,15 @@ class CoWriter:
 
     def _end_line(self) -> None:
         line, rest = self.line[: self.cursor], self.line[self.cursor :]
-        state = self._read(line + "\n").states[-1]
+        if self._learner is not None:
+            state = self._learn(self._learner, line)
+        else:
+            state = self._read(line + "\n").states[-1]
+            state = self._fresh if self._lines_are_documents else state
         self.lines.append(line)
-        self._reading = _Reading([], [self._fresh if self._lines_are_documents else state])
+        self._reading = _Reading([], [state])
         self._change(rest, 0)
+        self._offered, self.selected = None, 0  # also where the new line looks like the last one
 
     @property
     def _lines_are_documents(self) -> bool:
@@ -158,6 +191,32 @@ class CoWriter:
     def _change(self, line: str, cursor: int) -> None:
         if (line, cursor) != (self.line, self.cursor):
             self.line, self.cursor, self._offered, self.selected = line, cursor, None, 0
+
+    # ------------------------------------------------------------ what the model learns
+
+    def _nothing_learned(self) -> tuple[np.ndarray, State]:
+        return np.full(1, self.vocabulary.start_id, np.int64), self.network.initial_state()
+
+    def _learn_anew(self, lines: list[str]) -> State:
+        """Learn from these lines alone; return the state after them."""
+        assert self._learner is not None
+        self._learner.forget()
+        self._learned, state = self._nothing_learned(), self._fresh
+        for line in lines:
+            state = self._learn(self._learner, line)
+        return state
+
+    def _learn(self, learner: Learner, line: str) -> State:
+        """Learn from a line that has ended; return the state after it, by the weights as they are then."""
+        alone, (last, state) = self._lines_are_documents, self._learned
+        parts = [self.vocabulary.encode(line if alone else line + "\n").astype(np.int64)]
+        parts += [np.full(1, self.vocabulary.end_id, np.int64)] if alone else []
+        for ids in parts:
+            if len(ids):  # a model of words may see nothing of a line
+                chunk = Chunk.rectangle(np.concatenate([last, ids[:-1]])[:, None], ids[:, None], fresh=False)
+                last, state = ids[-1:], learner.losses(chunk, state)[1]
+        self._learned = self._nothing_learned() if alone else (last, state)
+        return read_ids(self.network, *self._learned)
 
     # ------------------------------------------------------------ what the model thinks
 

@@ -46,6 +46,7 @@ Contract
     crf_losses(losses, work, emissions, targets, chain, offsets, threads)
     crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads)
     crf_decode(tags, emissions, chain, offsets, threads)
+    cache_losses(losses, similarity, targets, cache, threads)
     clear(g, threads)
     squared_norm(g, threads)                                          -> float
     clip_values(g, limit, threads)
@@ -96,6 +97,14 @@ class CrossEntropy(NamedTuple):
     scales: np.ndarray  # (M,): the weight of each row, over the sum of all weights for a mean; 0 leaves a row out
     classes: np.ndarray | None = None  # (V,): the weight of each class; None for ones
     smoothing: float = 0.0  # of labels, in [0, 1)
+
+
+class NeuralCache(NamedTuple):
+    """The numbers of a neural cache, see `reference.cache`."""
+
+    size: int  # positions that it holds
+    theta: float  # how much more the states that are like now's count
+    share: float  # of the probability that it has, in [0, 1): lambda
 
 
 class AdamSettings(NamedTuple):

@@ -11,7 +11,7 @@ CONTRACT = [
     "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
     "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "attention_work",
-    "attention_forward", "attention_backward", "crf_work", "crf_losses", "crf_losses_and_gradient", "crf_decode", "clear", "squared_norm", "clip_values",
+    "attention_forward", "attention_backward", "crf_work", "crf_losses", "crf_losses_and_gradient", "crf_decode", "cache_losses", "clear", "squared_norm", "clip_values",
     "adam", "sgd", "average", "rmsprop",
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}

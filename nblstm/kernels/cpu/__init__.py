@@ -7,6 +7,7 @@ has stand the parts they are made of: `jit`, `vectors` and `functions`, `tiles`,
 from __future__ import annotations
 
 from nblstm.kernels.cpu.attention import attention_backward, attention_forward, attention_work
+from nblstm.kernels.cpu.cache import cache_losses
 from nblstm.kernels.cpu.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.cpu.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.cpu.drawing import draw
@@ -36,7 +37,7 @@ from nblstm.kernels.reference.arrays import array, assign, empty, host, zeros_li
 
 __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
-    "attention_work", "average", "clear", "clip_values",
+    "attention_work", "average", "cache_losses", "clear", "clip_values",
     "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
     "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nblstm.kernels.cuda.arrays import array, assign, convert, empty, host, zeros_like
 from nblstm.kernels.cuda.attention import attention_backward, attention_forward, attention_work
+from nblstm.kernels.cuda.cache import cache_losses
 from nblstm.kernels.cuda.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.cuda.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.cuda.device import describe, require
@@ -39,7 +40,7 @@ from nblstm.kernels.cuda.searching import search
 
 __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
-    "attention_work", "average", "clear", "clip_values",
+    "attention_work", "average", "cache_losses", "clear", "clip_values",
     "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
     "decode_work", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",

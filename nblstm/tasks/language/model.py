@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -307,7 +307,15 @@ class LanguageModel(TextModel):
 
         network = self.adapting(backend, threads, **settings)
         score(network, self.vocabulary, [checked(text)])
-        model = LanguageModel(self.config, self.vocabulary, network.parameters, self.training)
+        return self.taught(network)
+
+    def taught(self, network: AdaptingNetwork) -> LanguageModel:
+        """Return a model with what a network of `adapting` has learned so far. ConfigError for another model's."""
+        from nblstm.adapting import AdaptingNetwork
+
+        if checks.a(AdaptingNetwork, "network", network).config != self.config:
+            raise ConfigError("the network is of another model; take one of this model's adapting().")
+        model = LanguageModel(self.config, self.vocabulary, network.parameters.copy(), self.training)
         model.statistics = self.statistics
         return model
 
@@ -316,6 +324,29 @@ class LanguageModel(TextModel):
         from nblstm.scoring import score
 
         return score(self.adapting(backend, threads, **settings), self.vocabulary, [checked(text)])
+
+    def caching(
+        self, backend: str = "auto", threads: int = 0, adapt: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Network:
+        """Return a network with a neural cache, which remembers what it reads, for `nblstm.scoring`; see `nn.caching`.
+
+        adapt: learn from it, too, by these fields of AdaptConfig. settings: fields of CacheConfig (size, theta, share).
+        ConfigError names a wrong one, and for a model of characters or bytes, which come again everywhere.
+        """
+        from nblstm.config.caching import CacheConfig
+        from nblstm.nn.caching import CacheHead
+
+        how = CacheConfig.from_dict(settings)
+        if self.vocabulary.level not in ("word", "subword"):
+            raise ConfigError(f"a cache is for models of words or sub-words, got level {self.vocabulary.level!r}.")
+        chosen = fastest() if checks.a(str, "backend", backend) == "auto" else backend
+        network = (
+            self._new_network(chosen, threads)
+            if adapt is None
+            else self.adapting(chosen, threads, **checks.a(dict, "adapt", adapt))
+        )
+        network.head = CacheHead(network.head, how)
+        return network
 
     # ------------------------------------------------------------ small integers
 
@@ -351,13 +382,19 @@ class LanguageModel(TextModel):
         statistics = {} if self.statistics is None else named_tensors(self.statistics, self.config)
         return replace(super()._file(), statistics=statistics, int8=self.int8)
 
-    def cowriter(self, **settings: Unpack[WriteSettings]) -> CoWriter:
+    def cowriter(self, adapt: Mapping[str, Any] | None = None, **settings: Unpack[WriteSettings]) -> CoWriter:
         """Start a text to be written together: give it keys and ask for the model's continuations.
 
-        settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a wrong one.
+        adapt: learn from each line as it ends, by these fields of AdaptConfig, {} for good ones; `taught` makes a model of
+        the writer's network. settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a
+        wrong one.
         """
         from nblstm.generation.cowriter import CoWriter
 
         config = WriteConfig.from_dict(settings)
         backend = "numpy" if config.backend == "auto" else config.backend
-        return CoWriter(self.network(backend), self.vocabulary, self.state(backend=backend), config)
+        fresh = self.state(backend=backend)
+        if adapt is None:
+            return CoWriter(self.network(backend), self.vocabulary, fresh, config)
+        network = self.adapting(backend, **checks.a(dict, "adapt", adapt))
+        return CoWriter(network, self.vocabulary, fresh, config, network)
