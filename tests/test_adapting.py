@@ -125,3 +125,55 @@ def test_no_dropout_is_drawn_while_a_model_learns_from_what_it_reads(name):
     nats = [nblstm.LanguageModel(c, VOCABULARY, initial(still, 0), {}).prepared(TEXT, "numpy") for c in (noisy, still)]
     nats = [model.dynamic_score(TEXT, "numpy", rule="sgd").nats for model in nats]
     assert nats[0] == nats[1]
+
+
+TINY = {"hidden_size": 6, "num_layers": 1, "batch_size": 4, "bptt": 8, "steps": 6, "threads": 1}
+
+
+def test_training_may_keep_statistics(tmp_path):
+    """They are those that preparing the model on its training text gives; a run that was interrupted has the same."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT * 4, encoding="utf-8")
+    model = nblstm.train(text, tmp_path / "m.safetensors", **TINY, keep_statistics=True)
+    stored = nblstm.load(tmp_path / "m.safetensors")
+    seen = VOCABULARY.decode(VOCABULARY.encode(TEXT * 4)[: model.training["tokens"]])
+    expected = model.prepared(seen, threads=1).statistics
+    for found in (model, stored):
+        np.testing.assert_array_equal(found.statistics, expected)
+    plain = nblstm.train(text, tmp_path / "plain.safetensors", **TINY)
+    assert plain.statistics is None
+    np.testing.assert_array_equal(plain.parameters, model.parameters)
+
+    count = []
+    nblstm.train(
+        text, tmp_path / "half.safetensors", **TINY, keep_statistics=True, on_report=count.append, stop=lambda: len(count) > 2
+    )  # fmt: skip
+    assert nblstm.load(tmp_path / "half.safetensors").statistics is None
+    again = nblstm.train(output=tmp_path / "half.safetensors", resume=True)
+    assert (tmp_path / "half.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    np.testing.assert_array_equal(again.statistics, expected)
+
+
+def test_a_run_that_is_stopped_while_it_gathers_statistics_has_none(tmp_path):
+    """The model is whole without them, and they come when the run goes on."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT * 4, encoding="utf-8")
+    reports = []
+    late = lambda: bool(reports) and reports[-1].validated and reports[-1].progress >= 1
+    settings = {**TINY, "keep_statistics": True, "on_report": reports.append}
+    assert nblstm.train(text, tmp_path / "m.safetensors", **settings, stop=late).statistics is None
+    assert nblstm.load(tmp_path / "m.safetensors").statistics is None
+    assert nblstm.train(output=tmp_path / "m.safetensors", resume=True).statistics is not None
+
+
+@each(
+    "settings, message",
+    [({"bidirectional": True}, "keep_statistics is for models that learn"), ({}, "more than 32 tokens")],
+)
+def test_statistics_that_cannot_be_kept(settings, message, tmp_path):
+    """A model that cannot learn while it reads, or a text too short, is refused before training."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT if settings else "a b c d e f", encoding="utf-8")
+    with pytest.raises(nblstm.ConfigError, match=message):
+        nblstm.train(text, tmp_path / "m.safetensors", **TINY, keep_statistics=True, **settings)
+    assert not (tmp_path / "m.safetensors").exists()

@@ -137,6 +137,7 @@ class TrainConfig(TargetWeights):
     on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
+    keep_statistics: bool = False  # the model's file has gradient statistics, to learn while it reads
     wire: str = "float32"  # type: ignore[misc] # float32 | bfloat16: how several processes send gradients to each other
     device: str = "cpu"  # type: ignore[misc] # cpu | cuda
     precision: str = "single"  # type: ignore[misc] # single | half: on cuda, of weights and activations as they are stored; sums are single

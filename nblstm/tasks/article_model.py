@@ -41,7 +41,7 @@ class ArticleModel(Estimator, ABC):
 
     NETWORK: ClassVar[type[NetworkConfig]]
     TRAINING: ClassVar[type[TargetWeights]]
-    GIVEN = frozenset({"vocab_size", "on_divergence", "even_chunks"})
+    GIVEN = frozenset({"vocab_size", "on_divergence", "even_chunks", "keep_statistics"})
 
     def __init__(self, **settings: Any) -> None:
         """settings: see the class. ConfigError for a wrong one."""

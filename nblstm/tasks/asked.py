@@ -23,6 +23,7 @@ RESUMABLE = (
     "device",
     "precision",
     "wire",
+    "keep_statistics",
 )  # what may differ when a run goes on
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves beside its model after validations: earlier models, the best by their loss, and early texts."""
+"""What a run leaves beside its model after validations, earlier models and early texts; and what it may leave at the end."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class EarlyTexts:
                 file.write(text)
         except OSError as error:
             raise ModelFileError(f"{self.path} cannot be written: {error.strerror or error}.") from None
+
+
+class _Stopped(Exception):  # no error
+    """Some work is to end."""
+
+
+def unless_stopped(work: Callable[[Callable[[int], None]], Any], stop: Callable[[], bool]) -> Any:
+    """Return what some work makes; None if `stop` says yes before, which is asked whenever the work calls its argument."""
+
+    def go_on(amount: int) -> None:
+        if stop():
+            raise _Stopped
+
+    try:
+        return work(go_on)
+    except _Stopped:
+        return None
 
 
 def _step_of(line: str) -> float:

@@ -5,7 +5,7 @@ for both in `registry.RUNS`. The session asks in this order:
 
     start    draft, check, [known_of_model, reading_of], read, fields, fitted, initial, trainer
     resume   known, check_known, read_again, trainer
-    save     stored (checkpoint), training and model (model file)
+    save     stored (checkpoint), training and model (model file), at the end finished
     shown    introduce, batches, found, watched, doubts, next
     later    evaluate (a model on files, where the task has MEASURES), describe
 """
@@ -140,6 +140,13 @@ class TaskRun(ABC):
     @abstractmethod
     def model(self, shape: Any, material: Any, parameters: np.ndarray, training: dict[str, Any]) -> Any:
         """Make the model of these parameters."""
+
+    def finished(self, model: Any, material: Any, recipe: Any, on_progress: Callable[[int], None]) -> Any:
+        """Return a run's best model with what its file has only once the run is over.
+
+        on_progress: called with a number of tokens now and then; what it raises ends the work.
+        """
+        return model
 
     # ------------------------------------------------------------ what is shown
 

@@ -27,7 +27,7 @@ from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
 from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task
 from nblstm.tasks.checkpoint import read_checkpoint
-from nblstm.tasks.keeping import EarlyTexts, Snapshots
+from nblstm.tasks.keeping import EarlyTexts, Snapshots, unless_stopped
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
 from nblstm.tasks.outputs import (
     check_existing,
@@ -74,6 +74,7 @@ class Session:
         self.first_step = trainer.step
         self._snapshots: Snapshots | None = None
         self._texts: EarlyTexts | None = None
+        self._finished: Any = None  # the model of a run that is over
         self._model_fails = False  # whether the last model could not be written
         _join(ranks, material, trainer)
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
@@ -235,6 +236,7 @@ class Session:
             while (yield from self._attempt(stop)):
                 pass
             self.save()
+            self._finish(stop)
         except TrainingError:
             self._save_now_or_later(self._save_model)
             raise
@@ -341,9 +343,18 @@ class Session:
         self.ranks.lead(lambda: save_checkpoint(self.checkpoint, tensors, facts))
         self.saved_step = self.trainer.step
 
+    def _finish(self, stop: Callable[[], bool]) -> None:
+        """Write the model of a run that is over with what only such a one has, unless stopped meanwhile."""
+        if self.trainer.progress >= 1 or self.trainer.patience_is_over:
+            work = partial(self.task.finished, model := self.model(), self.material, self.trainer.config)
+            finished = unless_stopped(work, self.ranks.agreed(stop))
+            if finished is not None and finished is not model:
+                self._finished = finished
+                self._save_model()
+
     def model(self) -> Any:
         """Return the best model so far."""
-        return self._model_of(self.trainer.keep())
+        return self._model_of(self.trainer.keep()) if self._finished is None else self._finished
 
     def present_model(self, valid_loss: float | None) -> Any:
         """Return the model as it is now. valid_loss: what a validation has found."""

@@ -44,6 +44,7 @@ class TrainSettings(TypedDict, total=False):
     include: str
     input_dropout: float
     input_feeding: bool
+    keep_statistics: bool
     label_column: str | None
     label_smoothing: float
     layer_norm: bool

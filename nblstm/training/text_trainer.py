@@ -41,6 +41,10 @@ def check_recipe(shape: TokenStackConfig, recipe: TrainConfig) -> None:
         raise ConfigError(
             "label_smoothing spreads over all tokens, which an adaptive head never computes; leave it out."
         )
+    if recipe.keep_statistics and not shape.may_adapt:
+        raise ConfigError(
+            "keep_statistics is for models that learn while they read, which a bidirectional one cannot; leave it out."
+        )
     if recipe.lazy_embedding and (shape.tie or not shape.causal):
         reason = (
             "tie, whose vectors are the head's" if shape.tie else "bidirectional, which reads one for hidden tokens"

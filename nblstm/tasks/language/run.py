@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nblstm.adapting import STREAMS as FEWEST_TOKENS
+from nblstm.adapting import gradient_statistics
 from nblstm.config import TextConfig, TokenStackConfig, TrainConfig
 from nblstm.config.adaptive import best_cutoffs
 from nblstm.config.runs import RunSettings
+from nblstm.errors import ConfigError
+from nblstm.kernels import fastest
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
@@ -27,6 +31,8 @@ from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
 from nblstm.training.text_trainer import check_recipe, fitted, make_trainer
 from nblstm.training.trainer import Trainer
+
+MOST_TOKENS = 1 << 24  # of the training text that gradient statistics are spread over
 
 
 class LanguageRun(TaskRun):
@@ -118,6 +124,10 @@ class LanguageRun(TaskRun):
         self, shape: TokenStackConfig, parameters: np.ndarray, recipe: TrainConfig, material: Corpus, notify: Notify
     ) -> Trainer:
         """Make the trainer of a network of this shape."""
+        if recipe.keep_statistics and len(material.train) <= FEWEST_TOKENS:
+            raise ConfigError(
+                f"keep_statistics needs more than {FEWEST_TOKENS} tokens to train on, got {len(material.train)}; leave it out."
+            )
         return make_trainer(self.MODEL.NETWORK, shape, parameters, recipe, material)
 
     def training(self, names: Mapping[str, Sequence[str]], material: Corpus, trainer: Trainer) -> dict[str, Any]:
@@ -129,6 +139,15 @@ class LanguageRun(TaskRun):
     def model(self, shape: Any, material: Corpus, parameters: np.ndarray, training: dict[str, Any]) -> TextModel:
         """Make the model of these parameters."""
         return self.MODEL(shape, material.vocabulary, parameters, training)
+
+    def finished(
+        self, model: Any, material: Corpus, recipe: TrainConfig, on_progress: Callable[[int], None]
+    ) -> TextModel:
+        """Return the model with the gradient statistics of the text's beginning, if they are to be kept."""
+        if not recipe.keep_statistics:
+            return model
+        network = model.network(fastest(), recipe.threads)
+        return model.with_statistics(gradient_statistics(network, material.train[:MOST_TOKENS], on_progress))
 
     # ------------------------------------------------------------ what is shown
 
