@@ -178,6 +178,7 @@ class TrainCommand(Command):
 @run_setting("threads", "0 means every core.")
 @run_setting("device", "What computes: the processor, or an NVIDIA card (pip install 'nblstm[cuda]').")
 @run_setting("keep_statistics", "Prepare the model for eval --adapt at the end, as nblstm adapt-prepare does.")
+@run_setting("average_every", "Let several processes update by themselves and average every so many updates.")
 @run_setting("wire", "How several processes send gradients to each other; bfloat16 takes half of the time.")
 @run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
 @run_setting(

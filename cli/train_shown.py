@@ -67,7 +67,7 @@ class RunShown:
         """Whether there is something new, and it is in the checkpoint."""
         if self.session is None:
             return False
-        step = self.session.trainer.step
+        step = self.session.trainer.kept_step
         return step != self.first and step == self.session.saved_step
 
     def end(self) -> None:
@@ -166,7 +166,7 @@ def conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         name = session.task.next(trainer.network.config)
         progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{_where(output, ' -m')}")
         return 0
-    progress.line(f"stopped at step {trainer.step:,}; go on with: nblstm train --resume{_where(output, ' -o')}")
+    progress.line(f"stopped at step {trainer.kept_step:,}; go on with: nblstm train --resume{_where(output, ' -o')}")
     return exit_code()
 
 

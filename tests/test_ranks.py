@@ -218,6 +218,125 @@ def test_a_run_goes_on_with_another_number_of_ranks(make):
         np.testing.assert_allclose(trainer.network.parameters, whole.network.parameters, atol=1e-5)
 
 
+# ---------------------------------------------------------------- they meet now and then
+
+
+SGD = {"optimizer": "sgd", "momentum": 0.0, "clip": 0.0, "lr": 0.5, "schedule": "constant", "steps": 30}
+
+
+@pytest.mark.parametrize("make", [streams, documents])
+def test_meeting_after_each_update_of_plain_descent_is_the_exact_form(make):
+    """The mean of w - lr g_r over ranks is w - lr times the mean of g_r: K = 1 equals one process, with momentum, too."""
+    for momentum in (0.0, 0.9):
+        settings = {**SGD, "momentum": momentum, "lr": 0.5 - momentum / 2}
+        alone = make(**settings)
+        expected = history(alone.run())
+        for trainer, found in together(3, lambda ranks: trained(ranks, make, average_every=1, **settings)):
+            np.testing.assert_allclose(trainer.network.parameters, alone.network.parameters, atol=1e-5)
+            np.testing.assert_allclose([row[1] for row in found], [row[1] for row in expected], atol=1e-5)
+
+
+def test_local_updates_are_those_of_each_rank_alone():
+    """Between two meetings a rank does what a process does that has its texts alone; then all have the mean, moments too."""
+    shards, K = [], 3
+    for rank in range(2):
+        alone = streams(steps=K)
+        whole = alone.source
+        alone.chunks = [whole.epoch(0)[k].part(rank, 2) for k in range(K)] + [whole.epoch(0)[0]]
+        alone.state = alone.network.initial_state(2)
+        for _ in range(K):
+            alone._update()
+        shards.append(alone)
+    mean = lambda get: sum(map(get, shards)) / 2
+    for trainer, _ in together(2, lambda ranks: trained(ranks, streams, average_every=K, steps=K)):
+        tensors = trainer.tensors()
+        np.testing.assert_allclose(tensors["parameters"], mean(lambda t: t.network.parameters), atol=1e-6)
+        for name in ("m", "v"):
+            np.testing.assert_allclose(
+                tensors[f"optimizer.{name}"], mean(lambda t: t.optimizer.moments[name]), atol=1e-7
+            )
+
+
+@each("settings", [
+    {}, {"optimizer": "sgd", "clip": 0.1, "lr": 1.0}, {"optimizer": "asgd", "averaging_patience": 0, "lr": 1.0},
+    {"clip_value": 0.01, "optimizer": "adamw"}, {"lazy_embedding": True},
+])  # fmt: skip
+def test_local_updates_go_on_as_if_nothing_had_been(settings):
+    """All ranks report and end alike, a second run has the same bits, and so has one that goes on from a checkpoint taken
+    between two meetings: it holds what all had when they last met."""
+    how = {"average_every": 4, "steps": 22, "valid_every": 7, **settings}
+    (one, first), (two, second) = together(2, lambda ranks: trained(ranks, streams, **how))
+    assert first == second and one.kept_step == 22
+    np.testing.assert_array_equal(one.network.parameters, two.network.parameters)
+
+    def half(ranks):
+        trainer = streams(**how)
+        trainer.join(ranks)
+        for report in trainer.run():
+            if report.step == 15:
+                return trainer.tensors(), trainer.facts(), trainer.keep()
+
+    stored = together(2, half)
+    assert stored[0][1]["step"] == 14 and stored[0][1] == stored[1][1]
+    [np.testing.assert_array_equal(stored[0][0][name], stored[1][0][name]) for name in stored[0][0]]
+
+    def on(ranks):
+        trainer = streams(**how)
+        trainer.restore(*stored[0][:2])
+        trainer.join(ranks)
+        return trainer, history(trainer.run())
+
+    for trainer, rows in together(2, on):
+        np.testing.assert_array_equal(trainer.network.parameters, one.network.parameters)
+        np.testing.assert_array_equal(trainer.best, one.best)
+        assert rows == first[-len(rows) :]
+    trainer = streams(**how)  # and with another number of ranks
+    trainer.restore(*stored[0][:2])
+    history(trainer.run())
+
+
+def test_before_they_have_met_the_first_weights_are_kept():
+    """What a rank has by itself is no model."""
+
+    def begin(ranks):
+        trainer = streams(average_every=10, steps=30)
+        trainer.join(ranks)
+        reports = trainer.run()
+        [next(reports) for _ in range(3)]
+        return trainer.keep(), trainer.kept_step, trainer.network.parameters.copy()
+
+    (one, step, mine), (two, _, other) = together(2, begin)
+    np.testing.assert_array_equal(one, initial(PLAIN, 3))
+    np.testing.assert_array_equal(one, two)
+    assert step == 0 and not np.array_equal(mine, other)
+
+
+def test_a_rank_that_diverges_alone_ends_all():
+    """The norms are those of all ranks, so what is not finite on one is an error everywhere."""
+
+    def diverge(ranks):
+        trainer = streams(average_every=100, steps=30)
+        trainer.join(ranks)
+        reports = trainer.run()
+        next(reports)
+        if ranks.rank == 1:
+            trainer.network.parameters[-1] = np.nan
+        next(reports)
+
+    errors = together(2, diverge)
+    assert all(isinstance(error, nblstm.DivergenceError) for error in errors) and str(errors[0]) == str(errors[1])
+
+
+@each("settings, message", [
+    ({"average_every": 0}, "average_every must be at least 1"),
+    ({"average_every": 2, "wire": "bfloat16"}, "average_every sends weights"),
+])  # fmt: skip
+def test_wrong_settings_of_local_updates(settings, message):
+    """Each in a sentence."""
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**settings)
+
+
 # ---------------------------------------------------------------- they stop and fail together
 
 
@@ -402,6 +521,21 @@ def test_two_processes_train_what_one_does(text, command):
     np.testing.assert_allclose(two, one, atol=1e-5)
     np.testing.assert_array_equal(two, again)
     assert 0 < np.abs(nblstm.load("wire.safetensors").parameters - one).max() < 0.2
+
+
+@needs_mpi
+def test_two_processes_that_meet_now_and_then(text, command):
+    """`--average-every` writes the same bits again, also where the run was interrupted between two meetings, and others
+    than the exact form."""
+    train = ["train", text, "--steps", "30", *SETTINGS, "-q"]
+    for name, extra in (("one", []), ("again", []), ("half", ["--steps", "13"])):
+        made = ended(run_together(*train, "--average-every", "4", "-o", f"{name}.safetensors", *extra))
+        assert made == Outcome(0, "", ""), made
+    assert ended(run_together("train", "--resume", "-o", "half.safetensors", "--steps", "30", "-q")).code == 0
+    assert command(*train, "-o", "exact.safetensors").code == 0
+    one, again, exact = (nblstm.load(f"{name}.safetensors").parameters for name in ("one", "again", "exact"))
+    np.testing.assert_array_equal(one, again)
+    assert 1e-4 < np.abs(one - exact).max() < 1 and np.isfinite(nblstm.load("half.safetensors").parameters).all()
 
 
 @needs_mpi

@@ -70,6 +70,7 @@ class Recipe(Config):
     on_divergence: ClassVar[str] = "stop"
     lazy_embedding: ClassVar[bool] = False
     wire: ClassVar[str] = "float32"
+    average_every: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -138,14 +139,15 @@ class TrainConfig(TargetWeights):
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
     keep_statistics: bool = False  # the model's file has gradient statistics, to learn while it reads
+    average_every: int | None = None  # type: ignore[misc] # updates of each of several processes until they average
     wire: str = "float32"  # type: ignore[misc] # float32 | bfloat16: how several processes send gradients to each other
     device: str = "cpu"  # type: ignore[misc] # cpu | cuda
     precision: str = "single"  # type: ignore[misc] # single | half: on cuda, of weights and activations as they are stored; sums are single
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "bptt", "num_buckets", "tokens_per_batch")
-        at_most(self, MAX_SIZE, "bptt", "num_buckets", "tokens_per_batch")
+        at_least(self, 1, "bptt", "num_buckets", "tokens_per_batch", "average_every")
+        at_most(self, MAX_SIZE, "bptt", "num_buckets", "tokens_per_batch", "average_every")
         _ = self.valid_interval  # ConfigError for what is none
         one_of(self, "device", DEVICES)
         one_of(self, "precision", PRECISIONS)
@@ -154,6 +156,10 @@ class TrainConfig(TargetWeights):
         if self.lazy_embedding and self.optimizer not in LAZY_OPTIMIZERS:
             raise ConfigError(
                 f"lazy_embedding is for {' or '.join(LAZY_OPTIMIZERS)}, not for {self.optimizer}; leave it out."
+            )
+        if self.average_every is not None and self.wire != "float32":
+            raise ConfigError(
+                f"wire {self.wire} is for gradients, and average_every sends weights; leave one of them out."
             )
         if self.lazy_embedding and self.device == "cuda":
             raise ConfigError("lazy_embedding is not for device cuda; choose cpu, or leave it out.")

@@ -245,7 +245,7 @@ class Session:
             KeyboardInterrupt,
             SystemExit,
         ) as error:  # the caller has seen enough, or a signal's handler
-            if self.trainer.step != self.saved_step and self.ranks.all_know(error):
+            if self.trainer.kept_step != self.saved_step and self.ranks.all_know(error):
                 self.save()
             raise
         finally:
@@ -341,7 +341,7 @@ class Session:
         }
         tensors = self.trainer.tensors()
         self.ranks.lead(lambda: save_checkpoint(self.checkpoint, tensors, facts))
-        self.saved_step = self.trainer.step
+        self.saved_step = self.trainer.kept_step
 
     def _finish(self, stop: Callable[[], bool]) -> None:
         """Write the model of a run that is over with what only such a one has, unless stopped meanwhile."""

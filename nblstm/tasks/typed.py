@@ -16,6 +16,7 @@ class TrainSettings(TypedDict, total=False):
     """Settings of `nblstm.train`."""
 
     attention: str
+    average_every: int | None
     averaging_patience: int
     batch_size: int
     bayes_init: bool

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from nblstm.config import Recipe
 from nblstm.errors import TrainingError
 from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
 from nblstm.kernels import AdamSettings
+from nblstm.nn.network import Network
 
 Zeros = Callable[[Any], Any]
 
@@ -140,6 +142,23 @@ class RMSprop(Optimizer):
         kernels.rmsprop(
             w, moments["v"], g, lr, **RMSPROP, weight_decay=self.config.weight_decay, scale=scale, threads=threads
         )
+
+
+@contextmanager
+def averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
+    """Give the network the parameters that the optimizer wants validated, for a block."""
+    live = network.parameters
+    if optimizer.averaged(live) is live:
+        yield
+        return
+    kernels = network.kernels
+    moving = kernels.zeros_like(live)
+    kernels.assign(moving, live)
+    kernels.assign(live, optimizer.averaged(live))
+    try:
+        yield
+    finally:
+        kernels.assign(live, moving)
 
 
 OPTIMIZER_CLASSES = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop, "asgd": ASGD}

@@ -6,26 +6,26 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nblstm.config import Recipe
-from nblstm.errors import ConfigError, DivergenceError, TrainingError
+from nblstm.errors import DivergenceError, TrainingError
 from nblstm.interrupts import held
 from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Epochs
 from nblstm.training.extent import Extent
-from nblstm.training.optimizers import make_optimizer
+from nblstm.training.optimizers import averaged, make_optimizer
 from nblstm.training.pace import Pace
 from nblstm.training.place import TRAINING_PLACE, check_facts, check_restorable, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
+from nblstm.training.sharing import Sharing, sharing_of
 
 RELEASE_STEPS = 100  # between two calls that give back the memory of ids already read
 LOST = 1000.0  # nats per token; no training comes back from a loss above this
@@ -51,6 +51,7 @@ class Trainer:
         self.network, self.source, self.valid, self.release = network, source, valid, release
         self.measure = measure or by_loss
         self.ranks: ProcessGroup = ALONE
+        self.sharing = Sharing()
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -80,15 +81,11 @@ class Trainer:
 
     def join(self, ranks: ProcessGroup) -> None:
         """Train together with others, who have the same network, config and chunks. ConfigError for too small a batch."""
-        batch_size, sized = self.config.batch_size, getattr(self.config, "tokens_per_batch", None) is None
-        if sized and batch_size < ranks.size:
-            raise ConfigError(
-                f"batch_size must be at least {ranks.size}, as so many processes share a batch, got {batch_size}; "
-                "raise it, or start fewer processes."
-            )
+        self.sharing = sharing_of(ranks, self.config)
         self.ranks, self.state = ranks, ranks.own_state(self.state)
         if self.measure is by_loss:
             self.measure = partial(by_loss, ranks=ranks)
+        self.sharing.agree(self)
 
     # ------------------------------------------------------------ the loop
 
@@ -166,6 +163,8 @@ class Trainer:
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
+            if self.sharing.part(self):
+                self._changed = self._changed.everything()
             report = self._reported(loss, norm, lr, len(chunk.tokens), self.ranks.agree(_clock() - started))
             self.whole = True
         return report
@@ -192,11 +191,7 @@ class Trainer:
         else:
             before, seed = network.before(part, self.state), ranks.seed(self.config.seed)
             loss, state = network.loss_and_gradient(self.gradient, part, before, seed, self.step, **self._how)
-        if ranks.size > 1:
-            parts = self.extent.parts(self.gradient)
-            for numbers in parts:
-                (ranks.sum if self.config.wire == "float32" else ranks.sum_in_bfloat16)(numbers)
-            self.extent.put(self.gradient, parts)
+        self.sharing.combine(self.gradient, self.extent)
         return ranks.totals(loss)[0], state
 
     def _move(self, lr: float, norm: float) -> None:
@@ -245,7 +240,7 @@ class Trainer:
     def _norm(self, x: np.ndarray) -> float:
         """Return the norm of x (num_parameters,) inside the extent; not finite if a number in it is not."""
         squared_norm, threads = self.network.kernels.squared_norm, self.network.threads
-        return math.sqrt(sum(squared_norm(part, threads) for part in self.extent.parts(x)))
+        return math.sqrt(self.sharing.squares(sum(squared_norm(part, threads) for part in self.extent.parts(x))))
 
     def _diverged(self, thing: str, step: int) -> DivergenceError:
         """Put the last good parameters back, and return the error to raise."""
@@ -271,8 +266,9 @@ class Trainer:
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; yield one report, none if stopped on the way."""
         started = _clock()
+        self.sharing.meet(self)
         with held() as deliver:
-            with self._averaged():
+            with averaged(self.network, self.optimizer):
                 stopped = self._counted(lambda: deliver() or stop())
                 found = self.measure(self.network, self.valid, stopped) if len(self.valid) else None
             self.validating = None
@@ -288,6 +284,7 @@ class Trainer:
                 self.optimizer.validated(found.value)
             self.last_value = None if found is None else found.value
             self.validated_step, self._validated_at = self.step, self.seconds
+            self.sharing.agree(self)
         last = self._report or Report(
             self.step, self.epoch, self.progress, self.tokens, self.seconds, None, math.nan, self.config.learning_rate,
             math.nan, math.nan, math.nan,
@@ -315,22 +312,6 @@ class Trainer:
             self.network.kernels.assign(self.best, self.optimizer.averaged(self.network.parameters))
         return improved
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Give the network the parameters that the optimizer wants validated, for a block."""
-        live = self.network.parameters
-        if self.optimizer.averaged(live) is live:
-            yield
-            return
-        kernels = self.network.kernels
-        moving = kernels.zeros_like(live)
-        kernels.assign(moving, live)
-        kernels.assign(live, self.optimizer.averaged(live))
-        try:
-            yield
-        finally:
-            kernels.assign(live, moving)
-
     # ------------------------------------------------------------ storing and going on
 
     def present(self) -> np.ndarray:
@@ -339,11 +320,17 @@ class Trainer:
 
     def keep(self) -> np.ndarray:
         """Return the best validated parameters, or before any validation the present ones, if whole."""
+        if self.sharing.met is not None and self.best_loss is None:
+            return self.sharing.met[0]["parameters"]
         present = self.best_loss is None and self.whole
         return self.network.kernels.host(self.network.parameters if present else self.best)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return every array that `restore` needs, as a NumPy array: the same for any number of ranks, which all call this."""
+        return self.live_tensors() if self.sharing.met is None else self.sharing.met[0]
+
+    def live_tensors(self) -> dict[str, np.ndarray]:
+        """Return these arrays as they are, also while ranks have parameters of their own."""
         state = self.ranks.whole_state(self.state)
         arrays = {**self._of_one_shape(), "state.h": state.h, "state.c": state.c}
         return {name: self.network.kernels.host(array) for name, array in arrays.items()}
@@ -353,8 +340,17 @@ class Trainer:
         moments = {f"optimizer.{name}": array for name, array in self.optimizer.moments.items()}
         return {"parameters": self.network.parameters, **moments, "best.parameters": self.best}
 
+    @property
+    def kept_step(self) -> int:
+        """The step that `tensors` and `facts` are of: that of the last update, or of the last one after which all ranks met."""
+        return self.step if self.sharing.met is None else self.sharing.met[1]["step"]
+
     def facts(self) -> dict[str, Any]:
         """Return everything else that `restore` needs, as JSON values. Randomness is a function of (seed, step)."""
+        return self.live_facts() if self.sharing.met is None else self.sharing.met[1]
+
+    def live_facts(self) -> dict[str, Any]:
+        """Return these facts as they are, also while ranks have parameters of their own."""
         remembered = {"schedule": self.schedule.state_dict(), "optimizer": self.optimizer.state_dict()}
         measures = {} if self.best_measures.keys() <= {"loss"} else {"best_measures": self.best_measures}
         return {**{name: getattr(self, name) for name in TRAINING_PLACE}, **measures, **remembered}
@@ -374,6 +370,7 @@ class Trainer:
         self.schedule.load_state_dict(facts["schedule"])
         self.optimizer.load_state_dict(facts["optimizer"])
         self._restore_state(tensors["state.h"], tensors["state.c"])
+        self.sharing.agree(self)
 
     def go_back(self, config: Recipe, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Go on with another config where `tensors` and `facts` were taken, as `restore` does."""
