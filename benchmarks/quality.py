@@ -2,14 +2,22 @@
 
     python benchmarks/quality.py CORPUS [--minutes 5 | --epochs 20] [--goals 1.60 1.53]
     python benchmarks/quality.py --word-level TRAIN TEST [--epochs 6]
+    python benchmarks/quality.py --names names.txt [--epochs 15]
 
-The recipe is the defaults of the package (2x256, dropout, Adam, cosine schedule) unless an option
-says otherwise. Both start from the same weights, read the same batches, follow the same schedule, are validated by
-the same function and keep the weights of their best validation; only their dropout masks differ. Each has a clock of
-its own that runs while it works: nblstm's includes compiling its kernels and writing its files.
+The recipe is the defaults of the package (2x256, dropout, Adam, cosine schedule) unless an option says otherwise. Both
+start from the same weights, read the same batches, follow the same schedule, are validated by the same function and keep
+the weights of their best validation; only their dropout masks differ. Each has a clock of its own that runs while it
+works: nblstm's includes compiling its kernels and writing its files. In the end nblstm's weights score the validation
+text in both protocols of `nblstm eval`: the state carried through all of it, and windows of 256 tokens read from nothing,
+as models with a fixed context are scored.
 
 --word-level cuts both texts at white space, learns from the first (its last tenth is for validation) and scores the
 second as one stream, as `nblstm eval` does. Its model is 2x200, tied, with dropout 0.5 (WORD_LEVEL).
+
+--names takes makemore's names and splits them as makemore does (create_datasets, seed 3407): a tenth, at most 1,000, is
+its test set, on which it also picks its weights. The loss is per character, the end of each name counted as one, so that
+it compares with the figures that makemore prints: 1.92 for its transformer. The split needs PyTorch, whose random numbers
+it is made of; without it another one is made by the same rule. No peer is trained.
 """
 
 from __future__ import annotations
@@ -26,7 +34,7 @@ import numpy as np
 
 from nblstm.config import TextConfig, TrainConfig
 from nblstm.nn.parameters import initial
-from nblstm.scoring import score, validation_loss, validation_streams
+from nblstm.scoring import score, score_in_windows, validation_loss, validation_streams
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.registry import split_settings
 from nblstm.tasks.session import Session
@@ -35,6 +43,9 @@ from nblstm.text.reading import read_chunks
 from nblstm.training.schedules import make_schedule
 
 WORD_LEVEL = {"hidden_size": 200, "dropout": 0.5, "input_dropout": 0.5, "output_dropout": 0.5, "tie": True}
+NAMES = {"hidden_size": 256, "dropout": 0.5, "embedding_size": 64, "batch_size": 64}
+WINDOW = 256  # tokens: nanoGPT's block_size
+MAKEMORE_SEED, MAKEMORE_TEST = 3407, 1000
 TOLERANCE = 1e-4  # of the first validation loss, before any training
 
 
@@ -129,6 +140,26 @@ def rectangles(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
     return chunk.tokens.reshape(-1, chunk.num_texts), chunk.targets.reshape(-1, chunk.num_texts)
 
 
+# ---------------------------------------------------------------- makemore's names
+
+
+def makemore_split(path: str, folder: Path) -> tuple[Path, Path]:
+    """Two files of names, to train on and to test with, as makemore splits them."""
+    words = [word.strip() for word in Path(path).read_text("utf-8").splitlines() if word.strip()]
+    size = min(MAKEMORE_TEST, len(words) // 10)
+    if common.installed(["torch"]):
+        import torch
+
+        torch.manual_seed(MAKEMORE_SEED)
+        order = torch.randperm(len(words)).tolist()
+    else:
+        order = np.random.default_rng(MAKEMORE_SEED).permutation(len(words)).tolist()
+    files = folder / "train.txt", folder / "test.txt"
+    for file, places in zip(files, (order[:-size], order[-size:])):
+        file.write_text("".join(f"{words[place]}\n" for place in places), "utf-8")
+    return files
+
+
 # ---------------------------------------------------------------- racing
 
 
@@ -209,6 +240,17 @@ def test_perplexity(session: Session, torch_run: TorchRun | None, path: str) -> 
     return found
 
 
+def in_both_protocols(session: Session) -> dict[str, Any]:
+    """Scores of the validation text under the best weights: the state carried through it, and windows from nothing."""
+    model, vocabulary = session.model(), session.material.vocabulary
+    text = vocabulary.decode(session.material.valid)
+    network = model.network("cpu", session.trainer.config.threads)
+    return {
+        "state carried": score(network, vocabulary, [text]),
+        f"windows of {WINDOW}": score_in_windows(network, vocabulary, [text], WINDOW),
+    }
+
+
 # ---------------------------------------------------------------- the program
 
 SETTINGS = {
@@ -222,13 +264,14 @@ def main() -> None:
     parser = common.parser(__doc__, repeat=0, peers=["torch"])
     parser.add_argument("corpus", nargs="?", metavar="CORPUS", help="a text file, character level")
     parser.add_argument("--word-level", nargs=2, metavar=("TRAIN", "TEST"), help="two texts, cut at white space")
+    parser.add_argument("--names", metavar="NAMES", help="names, a line each, split as makemore splits them")
     parser.add_argument("--goals", nargs="*", type=float, default=[1.60, 1.53], help="losses to time (1.60 1.53)")
     for name, kind in SETTINGS.items():
         parser.add_argument("--" + name.replace("_", "-"), type=kind, help="default: the package's")
     args = parser.parse_args()
-    if bool(args.corpus) == bool(args.word_level):
-        parser.error("give CORPUS, or --word-level TRAIN TEST")
-    if args.word_level:
+    if sum(map(bool, (args.corpus, args.word_level, args.names))) != 1:
+        parser.error("give CORPUS, or --word-level TRAIN TEST, or --names NAMES")
+    if args.word_level or args.names:
         args.goals = []
     with tempfile.TemporaryDirectory(prefix="nblstm-quality-") as folder:
         run(args, Path(folder))
@@ -237,12 +280,15 @@ def main() -> None:
 def run(args: Any, folder: Path) -> None:
     """Train everyone, print the curves."""
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    chosen = {**(WORD_LEVEL if args.word_level else {}), **given, "threads": args.threads}
-    _, _, model, config, _ = split_settings(chosen)
-    text = TextConfig(level="word", tokenizer="whitespace") if args.word_level else TextConfig()
-    path = args.word_level[0] if args.word_level else args.corpus
+    usual, text, path, valid = {}, TextConfig(), args.corpus, []
+    if args.word_level:
+        usual, text, path = WORD_LEVEL, TextConfig(level="word", tokenizer="whitespace"), args.word_level[0]
+    if args.names:
+        path, *valid = map(str, makemore_split(args.names, folder))
+        usual, text, args.peers = NAMES, TextConfig(documents="line"), []
+    _, _, model, config, _ = split_settings({**usual, **given, "threads": args.threads})
     session = Session.start(
-        [path], folder / "model.safetensors", text=text, model=model, config=TrainConfig(**config),
+        [path], folder / "model.safetensors", valid=valid, text=text, model=model, config=TrainConfig(**config),
         on_message=lambda message: print(message, file=common.sys.stderr),
     )  # fmt: skip
     shape, recipe = session.trainer.network.config, session.trainer.config
@@ -260,6 +306,15 @@ def run(args: Any, folder: Path) -> None:
         "no peer to check against" if error is None else f"relative difference at the start: {error:.0e}",
     ]
     figures: dict[str, Any] = {"curves": curves, "model": shape.to_dict(), "recipe": recipe.to_dict()}
+    if args.corpus:
+        found = in_both_protocols(session)
+        figures["protocols"] = {name: [one.loss, one.perplexity_per_word] for name, one in found.items()}
+        notes += [
+            f"{name}: {s.loss:.4f} nats/token, {s.perplexity_per_word:.2f} perplexity/word" for name, s in found.items()
+        ]
+    if args.names:
+        loss = min(point["valid_loss"] for point in curves["nblstm"])
+        notes.append(f"test loss of names, as makemore counts: {loss:.4f}")
     if args.word_level:
         figures["test_perplexity"] = test_perplexity(session, torch_run, args.word_level[1])
         notes += [f"test perplexity of {name}: {value:.2f}" for name, value in figures["test_perplexity"].items()]

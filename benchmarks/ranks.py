@@ -9,7 +9,10 @@ Predicted: the step of n machines, each with the batch that one machine had here
 
     seconds = compute + 2 (n - 1) / n  bytes / bandwidth + (1 + EXCHANGES) 2 log2(n) latency
 
-bytes: of the gradient, which a ring passes on twice; efficiency = compute / seconds. Larger batches pay until they reach
+bytes: of the gradient, which a ring passes on twice; efficiency = compute / seconds. Of SLOW machines on the slower network
+also in other ways: sent as bfloat16; summed while the backward pass goes on, which nblstm does not do (half of the bytes are
+those of the upper layer, which hide behind the backward pass of the lower one, a third of the step); and with Adam's
+parameters and moments, three times as many bytes, averaged every 16 or 64 updates. Larger batches pay until they reach
 the gradient's noise scale (McCandlish et al. 2018, appendix A.1): with --text it is estimated from a short run, by the
 gradients of the halves of every batch.
 """
@@ -42,6 +45,7 @@ STEPS = 4  # of a turn, behind one that is not timed
 EXCHANGES = 4  # of a few bytes, in an update
 NETWORKS = {"1 Gbit/s, 50 us": (1e9 / 8, 50e-6), "100 Gbit/s, 2 us": (100e9 / 8, 2e-6)}
 MACHINES = (4, 16, 64, 256, 1024)
+SLOW = 4
 NOISE = Case(num_layers=2, hidden_size=128, batch_size=32, bptt=64)
 NOISE_STEPS = 600
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
@@ -92,6 +96,24 @@ def predicted(compute: float, size: int) -> list[dict[str, Any]]:
             seconds = compute + 2 * (n - 1) / n * size / bandwidth + (1 + EXCHANGES) * 2 * math.log2(n) * latency
             rows.append({"machines": n, "network": network, "seconds": seconds, "efficiency": compute / seconds})
     return rows
+
+
+def other_ways(compute: float, size: int) -> list[dict[str, Any]]:
+    """Rows of SLOW machines on the slower network. size: bytes of the gradient."""
+    bandwidth, latency = next(iter(NETWORKS.values()))
+    sending, waiting = 2 * (SLOW - 1) / SLOW * size / bandwidth, (1 + EXCHANGES) * 2 * math.log2(SLOW) * latency
+    seconds = {
+        "exact": sending, "bfloat16": sending / 2, "overlapped": sending - min(sending / 2, compute / 3),
+        "average every 16": sending * 3 / 16, "average every 64": sending * 3 / 64,
+    }  # fmt: skip
+    return [
+        {
+            "way": way,
+            "ms / step": f"{(compute + waiting + t) * 1e3:.0f}",
+            "efficiency": f"{compute / (compute + waiting + t):.0%}",
+        }
+        for way, t in seconds.items()
+    ]
 
 
 def noise_scale(path: str, threads: int) -> list[dict[str, Any]]:
@@ -172,6 +194,8 @@ def report(args: Any, found: dict[str, list[dict[str, Any]]]) -> None:
          "tokens / batch": f"{row['machines'] * CASES[args.case].tokens:,}"}
         for row in future
     ])  # fmt: skip
+    print(f"\n{SLOW} machines on {next(iter(NETWORKS))}, in other ways\n")
+    common.table(other_ways(common.median(one), int(link["bytes"])))
     if noise:
         scales = ", ".join(f"{third['tokens']:,.0f}" for third in noise)
         print(f"\nnoise scale of {NOISE_STEPS} updates of 2x128 on {Path(args.text).name}, by thirds: {scales} tokens")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from nblstm.cli import models
 from nblstm.cli.escapes import escape_option, unescaped
-from nblstm.cli.figures import check_adapts
+from nblstm.cli.figures import Reading, check_adapts
 from nblstm.cli.names import Command
 from nblstm.cli.options import FILE, LEARN_LINES, adapt_options, given, model_option, setting
 from nblstm.cli.outputs import check_folder, write
@@ -40,7 +40,9 @@ SLOW = 0.05  # seconds a person may wait for the character just typed
     WriteConfig, "temperature", "0 shows the likeliest continuations; above, they are drawn, the higher the bolder."
 )
 @setting(WriteConfig, "seed", "Of what is drawn.")
-@setting(WriteConfig, "backend", "What computes; auto is NumPy, which starts at once.")
+@setting(
+    WriteConfig, "backend", "What computes; auto is NumPy, which starts at once, or with --adapt what learns faster."
+)
 @functools.partial(adapt_options, text=LEARN_LINES)
 @click.option(
     "--save", metavar="FILE", type=FILE, help="With --adapt: keep what was learned as this model, at the end."
@@ -80,7 +82,8 @@ def command(
         text = _opened(file)
     warn_of_unknown(loaded, text)
     writer = loaded.cowriter(adapt, **config.to_dict())
-    writer.open(text)
+    with Reading([file] if file is not None and adapt is not None else []) as reading:
+        writer.open(text, lambda characters: reading.update(characters, characters))
     try:
         with Terminal() as terminal:
             _write(writer, terminal)

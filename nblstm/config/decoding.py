@@ -106,7 +106,7 @@ class WriteConfig(Config):
     n: int = 40  # most tokens of a continuation
     temperature: float = 0.0  # 0 offers the likeliest; above, they are drawn, the higher the bolder
     seed: int | None = None  # of what is drawn; None draws a fresh one
-    backend: str = "auto"  # numpy | cpu | cuda | auto: numpy, which starts at once
+    backend: str = "auto"  # numpy | cpu | cuda | auto: numpy, which starts at once, or cpu, which learns faster
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -96,11 +96,14 @@ class CoWriter:
         """Everything written so far."""
         return "\n".join([*self.lines, self.line])
 
-    def open(self, text: str) -> None:
-        """Open a text: what was written before is gone, and the cursor stands at the end of the last line."""
+    def open(self, text: str, on_progress: Callable[[int], None] = lambda characters: None) -> None:
+        """Open a text: what was written before is gone, and the cursor stands at the end of the last line.
+
+        on_progress: called after each line that was learned from, with its characters.
+        """
         *lines, line = LINE_END.split(checked(text, str))
         if self._learner is not None:
-            state = self._learn_anew(lines)
+            state = self._learn_anew(lines, on_progress)
         else:
             ids = self.vocabulary.encode("".join(f"{each}\n" for each in lines)).astype(np.int64)
             state = self._fresh if self._lines_are_documents else read_ids(self.network, ids, self._fresh)
@@ -197,13 +200,14 @@ class CoWriter:
     def _nothing_learned(self) -> tuple[np.ndarray, State]:
         return np.full(1, self.vocabulary.start_id, np.int64), self.network.initial_state()
 
-    def _learn_anew(self, lines: list[str]) -> State:
+    def _learn_anew(self, lines: list[str], on_progress: Callable[[int], None] = lambda characters: None) -> State:
         """Learn from these lines alone; return the state after them."""
         assert self._learner is not None
         self._learner.forget()
         self._learned, state = self._nothing_learned(), self._fresh
         for line in lines:
             state = self._learn(self._learner, line)
+            on_progress(len(line) + 1)
         return state
 
     def _learn(self, learner: Learner, line: str) -> State:

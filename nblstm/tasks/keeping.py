@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nblstm.errors import ModelFileError
+from nblstm.tasks.run import TaskRun
+from nblstm.training.trainer import Trainer
 
 
 class Snapshots:
@@ -73,17 +75,20 @@ class _Stopped(Exception):  # no error
     """Some work is to end."""
 
 
-def unless_stopped(work: Callable[[Callable[[int], None]], Any], stop: Callable[[], bool]) -> Any:
-    """Return what some work makes; None if `stop` says yes before, which is asked whenever the work calls its argument."""
+def finished_model(task: TaskRun, trainer: Trainer, model: Any, material: Any, stop: Callable[[], bool]) -> Any:
+    """Return the model of a run that is over with what only such a one has; None: nothing, or `stop` says yes meanwhile."""
 
-    def go_on(amount: int) -> None:
+    def go_on(tokens: int) -> None:
         if stop():
             raise _Stopped
 
+    if trainer.progress < 1 and not trainer.patience_is_over:
+        return None
     try:
-        return work(go_on)
+        finished = task.finished(model, material, trainer.config, go_on)
     except _Stopped:
         return None
+    return None if finished is model else finished
 
 
 def _step_of(line: str) -> float:

@@ -27,7 +27,7 @@ from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
 from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task
 from nblstm.tasks.checkpoint import read_checkpoint
-from nblstm.tasks.keeping import EarlyTexts, Snapshots, unless_stopped
+from nblstm.tasks.keeping import EarlyTexts, Snapshots, finished_model
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
 from nblstm.tasks.outputs import (
     check_existing,
@@ -345,12 +345,9 @@ class Session:
 
     def _finish(self, stop: Callable[[], bool]) -> None:
         """Write the model of a run that is over with what only such a one has, unless stopped meanwhile."""
-        if self.trainer.progress >= 1 or self.trainer.patience_is_over:
-            work = partial(self.task.finished, model := self.model(), self.material, self.trainer.config)
-            finished = unless_stopped(work, self.ranks.agreed(stop))
-            if finished is not None and finished is not model:
-                self._finished = finished
-                self._save_model()
+        self._finished = finished_model(self.task, self.trainer, self.model(), self.material, self.ranks.agreed(stop))
+        if self._finished is not None:
+            self._save_model()
 
     def model(self) -> Any:
         """Return the best model so far."""

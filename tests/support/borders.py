@@ -19,6 +19,7 @@ from nblstm.tasks.series.config import SeriesConfig
 from nblstm.tasks.series.model import Scale
 from nblstm.tasks.tagging.network import initial_tagger
 from nblstm.tasks.translation.network import initial_translator
+from nblstm.text.batches import Chunk
 
 BACKENDS = ["numpy", *(["cpu"] if importlib.util.find_spec("numba") else [])]
 
@@ -69,6 +70,11 @@ PREPARED = MODEL.with_statistics(np.ones(CONFIG.num_parameters, np.float32))
 STATE = MODEL.state("ab")
 
 
+WORDS = nblstm.LanguageModel(
+    CONFIG, nblstm.Vocabulary.build(["a b c d e f g h i j"], "word", "whitespace"), MODEL.parameters, {}
+)
+
+
 def defaults(config, **changes):
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | changes
 
@@ -77,6 +83,11 @@ def written(**settings):
     writer = MODEL.cowriter(**settings)
     writer.type("ab")
     return writer.continuations()
+
+
+def cached(*args, **settings):
+    network = WORDS.caching(*args, **settings)
+    return network.losses(Chunk.rectangle(*np.ones((2, 4, 1), int), False), network.initial_state())
 
 
 # What is called: name -> (function of a backend, positional arguments, keywords)
@@ -106,7 +117,7 @@ CALLS = {
         {"state": None, "on_progress": None, "n": 3, "beam": 2, "length_penalty": 0.5, "groups": 1, "diversity": 0.5,
          "stochastic": False, "seed": None, "stop": (), "backend": b},
     ),
-    "cowriter": lambda b: (written, [], {"continuations": 2, "until": "word", "n": 4, "backend": b}),
+    "cowriter": lambda b: (written, [], {"adapt": {"segment": 3}, "continuations": 2, "until": "word", "n": 4, "backend": b}),
     "type": lambda b: (MODEL.cowriter(backend=b).type, ["a"], {}),
     "choose": lambda b: (MODEL.cowriter(backend=b).choose, [1], {}),
     "score": lambda b: (MODEL.score, ["ab", b, 1], {}),
@@ -119,6 +130,8 @@ CALLS = {
     "adapting": lambda b: (PREPARED.adapting, [b, 1], {"rule": "rms", "rate": 1e-3, "decay": 0.0, "segment": 3}),
     "adapt": lambda b: (PREPARED.adapt, ["abab", b, 1], {"rule": "sgd"}),
     "dynamic_score": lambda b: (PREPARED.dynamic_score, ["abab", b, 1], {"segment": 2}),
+    "taught": lambda b: (MODEL.taught, [MODEL.adapting(b, 1)], {}),
+    "caching": lambda b: (cached, [b, 1, {"segment": 2}], {"size": 3, "theta": 1.0, "share": 0.3}),
     "State": lambda b: (nblstm.State, [STATE.h, STATE.c, STATE.features], {}),
     "State.zeros": lambda b: (nblstm.State.zeros, [CONFIG, 1], {}),
     "State.first": lambda b: (STATE.first, [1], {}),
