@@ -101,9 +101,7 @@ def command(
     names = [*files, *["--text"] * len(texts)]
     files = texts_in(files, "*", loaded.vocabulary.level, lambda message: say(message, err=True))
     files = [*files, *(text_source("--text", text, how["encoding"]) for text in texts)]
-    dynamic = Dynamic(adapt, cache)
-    network = _changing(loaded, dynamic, **how)
-    learning = "" if network is None else f"{dynamic.said(network)}; "
+    network, learning = _changing(loaded, Dynamic(adapt, cache), **how)
     say(f"protocol: {learning}{protocol(loaded, by)}", err=True)
     several = len(names) > 1 or os.path.isdir(names[0])
     output = (_JsonLines if json else _Table)(loaded.vocabulary, by, per_token, several, learning)
@@ -158,12 +156,13 @@ def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
         yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
-def _changing(loaded: Any, dynamic: Dynamic, encoding: str, **how: Any) -> Any:
-    """Return a network that learns from, or remembers, what it reads; None unless that is asked for."""
+def _changing(loaded: Any, dynamic: Dynamic, encoding: str, **how: Any) -> tuple[Any, str]:
+    """Return a network that learns from, or remembers, what it reads, and how in words; None unless that is asked for."""
     if dynamic.option is None:
-        return None
+        return None, ""
     check_adapts([loaded], option=dynamic.option)
-    return dynamic.network(loaded, **how)
+    network = dynamic.network(loaded, **how)
+    return network, f"{dynamic.said(network)}; "
 
 
 def _judged_while_learning(

@@ -14,7 +14,7 @@ from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
 from nblstm.nn.workspace import Workspace
 
-BLOCK = 256  # rows whose likeness to the cache is computed at once
+ROWS_COMPARED = 256  # rows whose likeness to the cache is computed at once
 
 
 class CacheHead(Head):
@@ -46,8 +46,8 @@ class CacheHead(Head):
         if len(tape.offsets) != len(targets) + 1:
             raise ConfigError("a network with a cache must have one text at a time.")
         losses, features = self.head.losses(tape, targets), tape.backend.kernels.host(tape.features)
-        for start in range(0, len(targets), BLOCK):
-            rows = slice(start, start + BLOCK)
+        for start in range(0, len(targets), ROWS_COMPARED):
+            rows = slice(start, start + ROWS_COMPARED)
             self._add_share(tape, losses[rows], features[rows], targets[rows])
         return losses
 

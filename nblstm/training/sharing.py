@@ -75,14 +75,14 @@ class LocalUpdates(Sharing):
         return self.ranks.totals(squares)[0] / self.ranks.size
 
     def part(self, trainer: Trainer) -> bool:
-        """Meet if it is time."""
+        """Let all meet if it is time; tell whether they have."""
         if trainer.step % self.every:
             return False
         self.meet(trainer)
         return True
 
     def meet(self, trainer: Trainer) -> None:
-        """Average parameters and moments over the ranks, unless that is done."""
+        """Replace parameters and moments by their mean over the ranks, unless that is done."""
         if trainer.step != self._step:
             for numbers in (trainer.network.parameters, *trainer.optimizer.moments.values()):
                 self.ranks.sum(numbers)
