@@ -21,7 +21,7 @@ import numpy as np
 from nblstm import kernels
 from nblstm.config import MAX_ROLLBACKS, Recipe
 from nblstm.config.checks import Config
-from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TextError, TrainingError
+from nblstm.errors import ConfigError, DivergenceError, ModelFileError, TrainingError
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
@@ -39,10 +39,10 @@ from nblstm.tasks.outputs import (
     metrics_path,
     set_aside,
 )
-from nblstm.tasks.registry import load, run_of, stored_run, verb_of
+from nblstm.tasks.registry import load, run_of, stored_run
 from nblstm.tasks.run import Material, TaskRun
+from nblstm.tasks.together import check_divides, join_ranks
 from nblstm.text.sources import STDIN
-from nblstm.text.token_file import fingerprint_of
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.rehearsal import rehearse
 from nblstm.training.report import Report
@@ -76,7 +76,7 @@ class Session:
         self._texts: EarlyTexts | None = None
         self._finished: Any = None  # the model of a run that is over
         self._model_fails = False  # whether the last model could not be written
-        _join(ranks, material, trainer)
+        join_ranks(ranks, material, trainer)
         slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
         if slow:
             on_message(slow)
@@ -116,7 +116,7 @@ class Session:
         reading: Any = run.SETTINGS.reading() if text is None else text
         recipe = run.SETTINGS.recipe() if config is None else config
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
-        _check_divides(ranks, run, recipe)
+        check_divides(ranks, run, recipe)
         ranks.lead(lambda: check_folder(output))
         with _claimed(output, ranks) as lock:
             ranks.lead(lambda: check_existing(output, run.SETTINGS.network.KEY))
@@ -184,7 +184,7 @@ class Session:
                 recipe = changed_recipe(
                     run.SETTINGS.recipe.from_dict(facts["config"]), dict(changes or {}), stored, facts["asked"]
                 )
-                _check_divides(ranks, run, recipe)
+                check_divides(ranks, run, recipe)
                 kernels.load(recipe.device)
                 known = run.known(facts)
                 moved = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
@@ -380,24 +380,3 @@ def _claimed(output: Path, ranks: ProcessGroup) -> Iterator[Lock | None]:
     """Lock a run's files for a block, by rank 0 alone, which is given the lock."""
     with contextlib.ExitStack() as held:
         yield ranks.lead(lambda: held.enter_context(locked(output)))
-
-
-def _check_divides(ranks: ProcessGroup, run: TaskRun, recipe: Recipe) -> None:
-    """Raise ConfigError for what several processes cannot train together."""
-    if ranks.size > 1 and not run.DIVIDES:
-        raise ConfigError(f"task {verb_of(run.TASK)} trains in one process, got {ranks.size}; start one.")
-    if ranks.size > 1 and recipe.device != "cpu":
-        raise ConfigError(f"device must be cpu where several processes train together, got {recipe.device}.")
-
-
-def _join(ranks: ProcessGroup, material: Material, trainer: Trainer) -> None:
-    """Let a trainer train together with those of other ranks. An error unless all have the same to do."""
-    trainer.join(ranks)
-    mine = material.fingerprint, fingerprint_of(trainer.network.parameters)
-    text, weights = ranks.agree(mine)
-    if text != mine[0]:
-        raise TextError("the text is not the one that process 0 has read; give all processes the same files.")
-    if weights != mine[1]:
-        raise TrainingError(
-            "the first weights are not those of process 0; give all processes the same model and version."
-        )
