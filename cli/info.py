@@ -17,7 +17,7 @@ from nblstm.cli.shown import say
 @json_option
 def command(model: str, training: bool, json: bool) -> None:
     """Show what a model is, how it was made and how good it is."""
-    from nblstm.reporting.facts import model_facts, type_of_weights
+    from nblstm.reporting.facts import model_facts, sparsity_of, type_of_weights
 
     loaded = trained_model(model)
     if json:
@@ -26,6 +26,7 @@ def command(model: str, training: bool, json: bool) -> None:
                 "config": loaded.config.to_dict(),
                 "parameters": loaded.config.num_parameters,
                 "weights": type_of_weights(loaded),
+                "sparsity": round(sparsity_of(loaded), 4),
                 "vocabulary": loaded.vocabulary.to_dict(),
                 "training": loaded.training,
                 **({"training_memory": _memory(loaded)} if training else {}),

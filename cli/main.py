@@ -34,6 +34,7 @@ COMMANDS = {  # name -> module
     "plot": "plot",
     "info": "info",
     "quantize": "quantize",
+    "prune": "prune",
     "export": "export",
     "import": "import_",
     "serve": "serve",

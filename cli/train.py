@@ -22,7 +22,7 @@ from nblstm.tasks.tagging.config import TAG_HEADS
 from nblstm.tasks.tagging.settings import TAG_MONITORS
 from nblstm.tasks.translation.config import ATTENTIONS, MONITORS_OF_TRANSLATION
 
-OF_LANGUAGE = dict.fromkeys(("demo", "sample"), ["language"])  # options that are no settings, of some tasks
+OF_LANGUAGE = dict.fromkeys(("demo", "sample", "teacher"), ["language"])  # options that are no settings, of some tasks
 WATCHED = list(dict.fromkeys((*MONITORS, *MONITORS_OF_TRANSLATION, *TAG_MONITORS)))
 OF_SOME = "Options of several tasks"
 
@@ -64,6 +64,12 @@ class TrainCommand(Command):
 @click.option("--demo", is_flag=True, help="Train for a minute on the help texts that come with Python.")
 @click.option("--resume", is_flag=True, help="Go on with the run that wrote the checkpoint beside the output.")
 @click.option("--init-from", metavar="FILE", type=FILE, help="Start from the weights and the vocabulary of this model.")
+@click.option(
+    "--teacher",
+    metavar="FILE",
+    type=FILE,
+    help="Learn what this larger model says, too, with its vocabulary (distillation).",
+)
 @click.option(
     "--extend-vocabulary", is_flag=True, help="With --init-from: add the tokens that the model does not have."
 )
@@ -154,6 +160,11 @@ class TrainCommand(Command):
     "--token-weights", type=TOKEN_WEIGHTS, metavar="FILE",
     help="JSON object, token -> how much it counts as a target (0: not at all; others: 1); not in validation.",
 )  # fmt: skip
+@run_setting("distil_temperature", "With --teacher: soften both models' distributions so much.  [default: 2]")
+@run_setting("distil_weight", "With --teacher: its share in the loss; the text has the rest.  [default: 0.5]")
+@run_setting(
+    "sparsity", "Share of the recurrent layers' weights made zero, in blocks, while training; see nblstm prune."
+)
 @run_setting("bayes_init", "Let words begin with how much more the texts of each label have them (the default).")
 @run_setting(
     "class_weights", "balanced: every label counts alike; or a JSON object, label -> how much its texts count.",
@@ -196,7 +207,7 @@ class TrainCommand(Command):
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpus: tuple[str, ...], output: str, valid: tuple[str, ...], demo: bool, resume: bool, init_from: str | None,
-    extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int,
+    teacher: str | None, extend_vocabulary: bool, overwrite: bool, task: str | None, keep: int, sample: int,
     tensorboard: str | None, quiet: bool, **settings: Any,
 ) -> int:  # fmt: skip
     """Train a model on text: files, folders, .gz files, or - for standard input.
@@ -221,8 +232,9 @@ def command(
 
     try:
         train(
-            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, overwrite=overwrite, keep=keep,
-            extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start, on_report=run.render,
+            corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, teacher=teacher,
+            overwrite=overwrite, keep=keep, extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start,
+            on_report=run.render,
             on_message=lambda message: progress.line(in_options(message, context.command)),
             stop=run.stop, mpi=True, **asked,
         )  # fmt: skip

@@ -100,6 +100,11 @@ def _introduce(session: Any, progress: Any) -> None:
         f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
     )
     progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
+    if teacher := getattr(trainer.network.head, "teacher", None):
+        said = f"temperature {t.distil_temperature:g}, weight {t.distil_weight:g}"
+        progress.line(f"teacher {teacher.config.description}, {teacher.config.num_parameters:,} parameters, {said}")
+    if getattr(t, "sparsity", 0):
+        progress.line(f"prune   until {100 * t.sparsity:g} % of the recurrent weights are zero")
     if t.device == "cuda":
         _introduce_card(trainer, progress)
     if size > 1:  # what is left of them cannot tell it then

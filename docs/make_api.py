@@ -28,7 +28,7 @@ Every public name of `nblstm`, from its signature and its docstring. This page i
 `python docs/make_api.py`; change the docstrings, not the page.
 """
 SECTIONS = {
-    "Train, load and export": ("train", "load", "export"),
+    "Train, load and export": ("train", "prune", "load", "export"),
     "Models": (
         "LanguageModel", "MaskedLanguageModel", "SeriesModel", "MLPLanguageModel", "TextGenerator",
         "TextClassifier", "Translator", "Tagger",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "__version__": "nblstm.version",
     "train": "nblstm.tasks.train",
+    "prune": "nblstm.tasks.pruning",
     "load": "nblstm.tasks.registry",
     "export": "nblstm.exporting.files",
     "LanguageModel": "nblstm.tasks.language.model",

@@ -24,6 +24,7 @@ from nblstm.tasks.language.generator import TextGenerator as TextGenerator
 from nblstm.tasks.language.model import LanguageModel as LanguageModel
 from nblstm.tasks.masked.config import MaskedConfig as MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel as MaskedLanguageModel
+from nblstm.tasks.pruning import prune as prune
 from nblstm.tasks.registry import load as load
 from nblstm.tasks.series.config import SeriesConfig as SeriesConfig
 from nblstm.tasks.series.model import SeriesModel as SeriesModel

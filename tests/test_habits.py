@@ -18,7 +18,7 @@ from support.training import CHUNKS, assert_same_run, make_trainer, through_a_fi
 import nblstm
 from nblstm.config import TrainConfig
 from nblstm.errors import ConfigError
-from nblstm.training import trainer as trainer_module
+from nblstm.training import pace as pace_module
 
 QUICK = {"hidden_size": 8, "num_layers": 1, "batch_size": 4, "bptt": 8, "threads": 1}
 pytestmark = needs_numba
@@ -55,7 +55,7 @@ def test_the_best_model_may_be_one_of_inside_an_epoch(monkeypatch):
 def test_validations_by_time(monkeypatch):
     """Each after so many seconds of training since the last; the clock of this test takes a second for each update."""
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     trainer = make_trainer(backend="numpy", steps=4 * CHUNKS, valid_every="4s")
     steps = [report.step for report in trainer.run() if report.validated]
@@ -78,7 +78,7 @@ def test_a_run_with_validations_inside_goes_on_exactly(tmp_path):
 def test_the_time_left_counts_them(monkeypatch):
     """A second for each update and for each validation."""
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     reports = [r for r in make_trainer(backend="numpy", epochs=40, valid_every=2).run() if not r.validated]
     half = reports[20 * CHUNKS - 1]

@@ -12,8 +12,8 @@ import nblstm
 from nblstm.config import OPTIMIZERS, SCHEDULES
 from nblstm.errors import TextError, TrainingError
 from nblstm.tasks.language.config import LanguageConfig
+from nblstm.training import pace as pace_module
 from nblstm.training import report as report_module
-from nblstm.training import trainer as trainer_module
 
 # ---------------------------------------------------------------- going on
 
@@ -152,7 +152,7 @@ def test_state_is_carried_between_chunks_and_zero_at_an_epochs_start():
 def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
     """Exactly so many updates; the clock of this test takes a second for each."""
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     trainer = make_trainer(valid="minutes" not in limits, **limits)  # validating would take a second as well
     trainer._validate = trainer._validate if len(trainer.valid) else lambda stop, epoch_ended=True: iter(())
@@ -164,7 +164,7 @@ def test_training_ends_at_the_first_limit(monkeypatch, limits, steps):
 def test_the_time_left_counts_validations(monkeypatch):
     """At one second an update and one a validation: each epoch that is to come has its updates and its validation."""
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr("nblstm.training.report.validation_loss", lambda *args: 1.0)
     reports = [report for report in make_trainer(epochs=4).run() if not report.validated]
     last_of_third = reports[3 * CHUNKS - 1]
@@ -399,8 +399,8 @@ def test_a_chunk_in_which_no_target_counts_teaches_nothing():
 def test_compiling_takes_none_of_the_time(monkeypatch):
     """Kernels that an update or the first validation compiles do not count, neither in `seconds` nor in the pace."""
     clock, compiled = [0.0], [0.0]
-    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    monkeypatch.setattr(trainer_module, "compiled_seconds", lambda: compiled[0])
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(pace_module, "compiled_seconds", lambda: compiled[0])
 
     def work(seconds, compiling=0.0):
         clock[0] += seconds + compiling

@@ -38,6 +38,7 @@ WIRES = ("float32", "bfloat16")
 ON_DIVERGENCE = ("stop", "rollback")
 DEFAULT_EPOCHS = 15
 DEFAULT_BUCKETS = 8
+DISTIL_TEMPERATURE, DISTIL_WEIGHT = 2.0, 0.5  # of a run with a teacher
 MAX_ROLLBACKS = 3  # of a run that diverges again and again
 
 
@@ -135,6 +136,9 @@ class TrainConfig(TargetWeights):
     tokens_per_batch: int | None = None  # documents: fill batches by tokens of a chunk instead of batch_size
     even_chunks: bool = False  # documents: longer than bptt in chunks of like lengths, as in every new run; no setting
     lazy_embedding: bool = False  # type: ignore[misc] # of tokens that a chunk lacks, vectors and moments stay as they are
+    distil_temperature: float | None = None  # with a teacher: of both distributions; None means DISTIL_TEMPERATURE
+    distil_weight: float | None = None  # with a teacher: its share in the loss; None means DISTIL_WEIGHT
+    sparsity: float = 0.0  # share of the recurrent layers' weights to become zero: `nblstm.training.pruning`
     on_divergence: str = (  # type: ignore[misc]
         "stop"  # stop | rollback: go back to the last checkpoint, with half the rate, MAX_ROLLBACKS times
     )
@@ -149,6 +153,11 @@ class TrainConfig(TargetWeights):
         at_least(self, 1, "bptt", "num_buckets", "tokens_per_batch", "average_every")
         at_most(self, MAX_SIZE, "bptt", "num_buckets", "tokens_per_batch", "average_every")
         _ = self.valid_interval  # ConfigError for what is none
+        above_zero(self, "distil_temperature")
+        at_least(self, 0, "distil_weight")
+        at_most(self, 1, "distil_weight")
+        at_most(self, 1000, "distil_temperature")
+        fraction(self, "sparsity")
         one_of(self, "device", DEVICES)
         one_of(self, "precision", PRECISIONS)
         one_of(self, "wire", WIRES)
@@ -165,6 +174,10 @@ class TrainConfig(TargetWeights):
             raise ConfigError("lazy_embedding is not for device cuda; choose cpu, or leave it out.")
         if self.precision == "half" and self.device != "cuda":
             raise ConfigError("precision half is for device cuda; choose precision single.")
+        if self.sparsity and self.optimizer == "asgd":
+            raise ConfigError("sparsity is not for asgd, whose averages fill zeros again; choose another optimizer.")
+        if self.sparsity and self.device == "cuda":
+            raise ConfigError("sparsity is not for device cuda; choose cpu, or leave it out.")
         if self.boundaries is not None and self.num_buckets is not None:
             raise ConfigError(f"num_buckets is for automatic buckets; leave it out, or buckets {self.buckets!r}.")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
-from nblstm.exporting import c_classifier_source, c_products, c_source, c_steps, c_tagger_source, c_texts
+from nblstm.exporting import c_classifier_source, c_products, c_source, c_sparse, c_steps, c_tagger_source, c_texts
 from nblstm.exporting.plan import GROUP, SPELL, Matrix, Plan, rounded
 from nblstm.tasks.classification.model import TextClassifier
 from nblstm.tasks.classification.network import ClassifierNetwork
@@ -34,6 +34,10 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     vectors, product, kind = _kernels(plan.weights)
     classifies, tags = isinstance(plan.model, TextClassifier), isinstance(plan.model, Tagger)
     kernels = filled(vectors, kind) + filled(product, kind)
+    if _is_sparse(plan):
+        kernels = c_sparse.with_sparse_product(
+            kernels, filled(c_sparse.SPARSE_PRODUCT, c_sparse.SPARSE_KINDS[plan.weights])
+        )
     if plan.weights == "int4":
         kernels = kernels.replace("\n/* y (count", c_products.NIBBLE + "\n/* y (count", 1)
     step = filled(c_steps.STEP, {"step": c_steps.STEP_CODE + ("" if classifies or tags else c_steps.FEED)})
@@ -217,26 +221,39 @@ def written_numbers(numbers: np.ndarray) -> Iterable[str]:
     return map(number, flat.tolist()) if flat.dtype == np.float32 else map(str, flat.tolist())
 
 
-TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "uint16": "uint16_t"}
+TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "uint16": "uint16_t", "uint32": "uint32_t"}
 
 
-def _matrix(name: str, matrix: Matrix) -> tuple[str, str]:
-    """(the arrays of a matrix, its initialiser)."""
-    arrays, fields = (
-        array(TYPES[matrix.numbers.dtype.name], f"{name}_w", written_numbers(matrix.numbers)),
-        f"nblstm_{name}_w, ",
-    )
+def _is_sparse(plan: Plan) -> bool:
+    """Whether some matrix is stored in blocks."""
+    return any(matrix.blocks is not None for matrix in plan.matrices.values())
+
+
+def _matrix(name: str, matrix: Matrix, sparse: bool) -> tuple[str, str]:
+    """(the arrays of a matrix, its initialiser). sparse: whether there are matrices in blocks."""
+    numbers = matrix.numbers if matrix.blocks is None else matrix.blocks.numbers
+    arrays = array(TYPES[numbers.dtype.name], f"{name}_w", written_numbers(numbers) if numbers.size else ["0"])
+    fields = f"nblstm_{name}_w, "
     if matrix.scales is not None:
         arrays += array(TYPES[matrix.scales.dtype.name], f"{name}_scale", written_numbers(matrix.scales))
         fields += f"nblstm_{name}_scale, "
-    return arrays, f"{{{fields}{matrix.shape[0]}, {matrix.shape[1]}}}"
+    fields += f"{matrix.shape[0]}, {matrix.shape[1]}"
+    if matrix.blocks is not None:
+        for kind, values in (("places", matrix.blocks.places), ("starts", matrix.blocks.starts)):
+            arrays += array(
+                TYPES[values.dtype.name], f"{name}_{kind}", written_numbers(values) if values.size else ["0"]
+            )
+            fields += f", nblstm_{name}_{kind}"
+    elif sparse:
+        fields += ", 0, 0"
+    return arrays, f"{{{fields}}}"
 
 
 def weights_of(plan: Plan) -> str:
     """Write all weights, and the layers that are made of them."""
     text, made = "\n/* " + "-" * 64 + " weights */\n\n", {}
     for name, matrix in plan.matrices.items():
-        arrays, made[name] = _matrix(name, matrix)
+        arrays, made[name] = _matrix(name, matrix, _is_sparse(plan))
         text += arrays
     for name, vector in plan.vectors.items():
         text += array("float", name, written_numbers(vector) if vector.size else ["0.0f"])
@@ -257,7 +274,8 @@ def _layers(plan: Plan, made: Mapping[str, str], prefix: str = "") -> str:
     """
     fields = lambda kind: list(dict.fromkeys(name for layer in plan.layers for name in getattr(layer, kind)))
     matrices, vectors = fields("matrices"), fields("vectors")
-    none = "{0, 0, 0}" if plan.head.scales is None else "{0, 0, 0, 0}"
+    count = 3 + (plan.head.scales is not None) + 2 * _is_sparse(plan)
+    none = f"{{{', '.join(['0'] * count)}}}"
     declared = f"    nblstm_matrix {', '.join(matrices)};\n" if matrices else ""
     declared += f"    const float *{', *'.join(vectors)};\n" if vectors else ""
     rows = []

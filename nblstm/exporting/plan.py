@@ -22,6 +22,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.errors import ConfigError
+from nblstm.exporting.blocks import Blocks, blocks_of
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.int8 import round_rows
 from nblstm.nn.parameters import cell_views, flatten, views
@@ -50,12 +51,13 @@ class Matrix:
 
     values (R, C) float32: what the numbers stand for. numbers: (padded rows, padded columns), of int4 half as many
     columns: the low half of byte k of a group is its column k, the high half column k + 16. scales: int8 (padded rows,)
-    float32; int4 (padded rows, groups) uint16, bfloat16; of floats None.
+    float32; int4 (padded rows, groups) uint16, bfloat16; of floats None. blocks: what is stored in the place of numbers.
     """
 
     values: np.ndarray
     numbers: np.ndarray
     scales: np.ndarray | None
+    blocks: Blocks | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,7 +68,8 @@ class Matrix:
     @property
     def nbytes(self) -> int:
         """Bytes of numbers and scales."""
-        return self.numbers.nbytes + (0 if self.scales is None else self.scales.nbytes)
+        numbers = self.numbers if self.blocks is None else self.blocks
+        return numbers.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ def plan(model: Any, weights: str, format: str) -> Plan:
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
     layers = [_layer(cell, c, weights) for cell in cells]
+    if format == "c" and weights != "int4":
+        layers = [replace(layer, matrices=_in_blocks(layer.matrices)) for layer in layers]
     head = pack_weights(named["head.weight"], weights)
     rows = _table_rows(c)
     if rows:
@@ -251,6 +256,13 @@ def _layer(cell: Mapping[str, np.ndarray], config: Any, weights: str) -> Layer:
     matrices = {ours: pack_weights(cell[name], weights) for name, ours in MATRIX_NAMES.items() if name in cell}
     vectors = _biases(cell, config) | {name: cell[name] for name in VECTOR_NAMES if name in cell}
     return Layer(matrices, {name: _float(vector) for name, vector in vectors.items()})
+
+
+def _in_blocks(matrices: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """The matrices, with their blocks where it pays to skip those that are zero."""
+    return {
+        name: replace(matrix, blocks=blocks_of(matrix.numbers[: matrix.shape[0]])) for name, matrix in matrices.items()
+    }
 
 
 # ---------------------------------------------------------------- numbers

@@ -35,6 +35,7 @@ Contract
     linear_forward(y, work, x, weight, bias, threads)
     linear_backward(dx, dweight, dbias, dy, work, x, weight, threads)
     squared_error(losses, dy, y, targets, scales, threads)
+    distillation(losses, dy, y, lesson, threads)
     softmax_work(M, D, V, dtype, threads)                              -> work
     softmax_losses(losses, work, x, targets, weight, bias, threads)
     softmax_gradient_work(M, D, V, dtype, threads)                     -> work
@@ -105,6 +106,16 @@ class NeuralCache(NamedTuple):
     size: int  # positions that it holds
     theta: float  # how much more the states that are like now's count
     share: float  # of the probability that it has, in [0, 1): lambda
+
+
+class Lesson(NamedTuple):
+    """What a student's logits are compared with, see `reference.distillation`."""
+
+    targets: np.ndarray  # (M,) int
+    scales: np.ndarray  # (M,): as those of CrossEntropy
+    taught: np.ndarray  # (M, V): the teacher's logits
+    temperature: float  # above 0; both distributions are softmax(logits / temperature)
+    weight: float  # of the teacher's share in the loss, in [0, 1]
 
 
 class AdamSettings(NamedTuple):

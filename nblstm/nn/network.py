@@ -237,6 +237,14 @@ class Network:
             after = self._on_host(self._forward(tape, chunk.tokens, state))
             return self.head.outputs(scratch, tape.features), after
 
+    def features(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
+        """Return what the head sees of every row of a chunk (M, head_size), and the state after it."""
+        chunk, state = self._checked(chunk, state)
+        with checks.quiet(), self.scratch() as scratch:
+            tape = Tape(chunk.offsets, scratch, None)
+            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            return tape.features.copy(), after
+
     def read(self, chunk: Any, state: State) -> State:
         """Return the state after reading a chunk."""
         chunk, state = self._checked(chunk, state)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from nblstm.config import TokenStackConfig
 from nblstm.files.fields import AMOUNT, COUNT, STRINGS, optional
+from nblstm.nn.sparsity import count_blocks
 from nblstm.tasks.registry import run_of_model
 
+LEAST_SPARSITY = 0.01  # that is worth a line
 COUNTED = ("documents", "texts", "pairs", "sentences", "tokens")  # of what a model was trained on
 TRAINING = {  # facts under `training` that are shown, and what they must be; a file may hold anything there
     "corpus": STRINGS, **dict.fromkeys(COUNTED, COUNT), "steps": COUNT, "epochs": AMOUNT, "seconds": AMOUNT,
@@ -27,6 +30,7 @@ def model_facts(path: str | os.PathLike[str], model: Any) -> list[tuple[str, str
         ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
         ("network", f"{c.description}, embedding {c.embedding_size}"),
         ("parameters", f"{c.num_parameters:,} {type_of_weights(model)}"),
+        *_zeros(model),
         (
             "dropout",
             f"{c.dropout:g} between layers, {c.input_dropout:g} on the input, {c.output_dropout:g} on the output",
@@ -34,6 +38,20 @@ def model_facts(path: str | os.PathLike[str], model: Any) -> list[tuple[str, str
         *run.describe(model),
         *_training_facts(model, run),
     ]
+
+
+def sparsity_of(model: Any) -> float:
+    """Return the share of a model's recurrent weights that stands in blocks of zeros; 0 of one without any."""
+    if not isinstance(model.config, TokenStackConfig):
+        return 0.0
+    zero, blocks = count_blocks(model.config, model.parameters)
+    return zero / max(1, blocks)
+
+
+def _zeros(model: Any) -> list[tuple[str, str]]:
+    """Return (name, value) of how much is zero, where there is something."""
+    share = sparsity_of(model)
+    return [("sparsity", f"{100 * share:.1f} % zero of the recurrent weights")] if share >= LEAST_SPARSITY else []
 
 
 def _training_facts(model: Any, run: Any) -> list[tuple[str, str]]:

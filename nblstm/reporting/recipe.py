@@ -33,6 +33,7 @@ def command_line(model: Any) -> str | None:
     words += _options(reading.to_dict(), CorpusConfig().to_dict())
     words += _options(_shape(model.config), _shape(type(model.config)(vocab_size=model.config.vocab_size)))
     words += ["--bidirectional"] * model.config.to_dict().get("bidirectional", False)
+    words += ["--teacher FILE"] * (train.distil_temperature is not None)
     defaults = TrainConfig(optimizer=train.optimizer).to_dict()
     defaults["even_chunks"] = train.even_chunks  # no option
     limited = dict.fromkeys(RUN_LIMITS) if train.steps or train.minutes else {}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nblstm.config import Recipe
 from nblstm.errors import ConfigError
 from nblstm.tasks.registry import verb_of
 from nblstm.tasks.run import TaskRun
@@ -49,6 +50,14 @@ def check_task(run: TaskRun, task: str | None) -> None:
     """Raise ConfigError for a task that is not that of the run."""
     if task is not None and verb_of(run.TASK) != verb_of(task):
         raise ConfigError(f"task of the run is {verb_of(run.TASK)}, got {verb_of(task)}; leave task out.")
+
+
+def kept_shape(config: Any, asked: Mapping[str, Any]) -> Any:
+    """Return the config of a model that training starts from, with the dropouts that are asked for; ConfigError for others."""
+    for name in asked:
+        if not name.endswith("dropout"):
+            raise ConfigError(f"{name} comes from the model that training starts from; leave it out.")
+    return dataclasses.replace(config, **asked)
 
 
 def changed_recipe(config: Any, changes: dict[str, Any], others: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:

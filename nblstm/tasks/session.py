@@ -25,7 +25,7 @@ from nblstm.errors import ConfigError, DivergenceError, ModelFileError, Training
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
-from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task
+from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task, kept_shape
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.keeping import EarlyTexts, Snapshots, finished_model
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
@@ -41,6 +41,7 @@ from nblstm.tasks.outputs import (
 )
 from nblstm.tasks.registry import load, run_of, stored_run
 from nblstm.tasks.run import Material, TaskRun
+from nblstm.tasks.teachers import distilling, load_teacher, start_teaching, stored_teacher, teacher_facts
 from nblstm.tasks.together import check_divides, join_ranks
 from nblstm.text.sources import STDIN
 from nblstm.training.ranks import ALONE, ProcessGroup
@@ -96,6 +97,7 @@ class Session:
         model: Mapping[str, Any] | None = None,
         config: Recipe | None = None,
         init_from: str | os.PathLike[str] | None = None,
+        teacher: Any = None,
         extend_vocabulary: bool = False,
         overwrite: bool = False,
         on_message: Callable[[str], None] = lambda message: None,
@@ -106,6 +108,7 @@ class Session:
         task: of RUNS; what it takes is in its RunSettings. paths, valid: its places "corpus" and "valid"; places: its
         others. text: how they are read. model: fields of the network's config, without those that the data give.
         config: the recipe. init_from: a model file whose shape, vocabulary and weights to start from.
+        teacher: a language model, or the file of one, whose distributions and vocabulary to learn.
         extend_vocabulary: add the text's other tokens to that vocabulary. overwrite: replace an earlier run at the output,
         which is renamed otherwise (`set_aside`). on_message: called with sentences for the user.
         ranks: those that train together, each with a session that is started alike.
@@ -115,6 +118,7 @@ class Session:
         output, run, asked = Path(output), run_of(task), dict(model or {})
         reading: Any = run.SETTINGS.reading() if text is None else text
         recipe = run.SETTINGS.recipe() if config is None else config
+        guide = load_teacher(teacher, task)
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_divides(ranks, run, recipe)
         ranks.lead(lambda: check_folder(output))
@@ -124,9 +128,9 @@ class Session:
             if extend_vocabulary and init_from is None:
                 raise ConfigError("extend_vocabulary adds to the vocabulary of a model; name one with init_from.")
             base: Any = load(init_from, [task]) if init_from is not None else None
-            if base is not None and asked:
-                raise ConfigError(f"{next(iter(asked))} comes from the model that training starts from; leave it out.")
-            known = run.known_of_model(base) if base else None
+            kept: Any = kept_shape(base.config, asked) if base else None
+            recipe = distilling(recipe, kept or run.draft(asked), guide, extend_vocabulary)
+            known = run.known_of_model(base or guide) if base or guide else None
             stored_places = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
             if ranks.size > 1 and STDIN in sum(stored_places.values(), []):
                 raise ConfigError(f"standard input reaches one of {ranks.size} processes; save the text in a file.")
@@ -135,18 +139,19 @@ class Session:
                     partial(run.read_growing, stored_places, reading, recipe, known, on_message)
                 )
             else:
-                reading = run.reading_of(known, reading) if base else reading
+                reading = reading if known is None else run.reading_of(known, reading)
                 material = ranks.once_per_machine(partial(run.read, stored_places, reading, recipe, known, on_message))
-            shape: Any = base.config if base else run.SETTINGS.network.from_dict(run.fields(material, asked))
+            shape: Any = kept or run.SETTINGS.network.from_dict(run.fields(material, asked))
             if extend_vocabulary:
                 shape = dataclasses.replace(shape, vocab_size=len(material.vocabulary))
             fitted = {name: getattr(recipe, name) for name in run.FITTED}
-            facts = {**stored_places, "text": reading.to_dict(), "asked": fitted}
+            facts = {**stored_places, "text": reading.to_dict(), "asked": fitted, **teacher_facts(guide, teacher)}
             recipe = run.fitted(recipe, material, on_message)
             parameters = base.parameters.copy() if base else run.initial(shape, recipe, material)
             if extend_vocabulary:
                 parameters = grown(parameters, base.config, run.initial(shape, recipe, material), shape)
             trainer = run.trainer(shape, parameters, recipe, material, on_message)
+            start_teaching(trainer, guide, material.vocabulary)
             if not overwrite:
                 ranks.lead(partial(set_aside, output, on_message))
             return cls(run, output, facts, material, trainer, on_message, lock, ranks)
@@ -161,13 +166,15 @@ class Session:
         places: Mapping[str, Sequence[str]] | None = None,
         changes: Mapping[str, Any] | None = None,
         task: str | None = None,
+        teacher: Any = None,
         on_message: Callable[[str], None] = lambda message: None,
         ranks: ProcessGroup = ALONE,
     ) -> Session:
         """Go on exactly where the checkpoint beside `output` was taken.
 
         paths, valid, places: where the corpus is now, if it has moved. changes: fields of the recipe, of RESUMABLE.
-        task: that of the run, if it must be this one. ranks: those that go on together, however many there were before.
+        task: that of the run, if it must be this one. teacher: where it is now, or itself.
+        ranks: those that go on together, however many there were before.
         Raises ModelFileError without an intact checkpoint, TrainingError if the text is not the same or another run
         writes to the output.
         """
@@ -186,6 +193,7 @@ class Session:
                 )
                 check_divides(ranks, run, recipe)
                 kernels.load(recipe.device)
+                guide = stored_teacher(facts, teacher, run.TASK)
                 known = run.known(facts)
                 moved = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
@@ -199,6 +207,7 @@ class Session:
                     )
                 empty = np.zeros(shape.num_parameters, shape.dtype)
                 trainer = run.trainer(shape, empty, recipe, material, lambda message: None)
+                start_teaching(trainer, guide, material.vocabulary)
                 trainer.restore(tensors, facts["trainer"])
             except (KeyError, TypeError) as error:
                 raise ModelFileError(f"{checkpoint_path(output)} is damaged ({error!r}); start the run anew.") from None

@@ -21,6 +21,7 @@ from nblstm.training.report import Report
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from nblstm.tasks.language.model import LanguageModel
     from nblstm.tasks.typed import TrainSettings
 
 BAR = (
@@ -36,6 +37,7 @@ def train(
     valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     init_from: str | os.PathLike[str] | None = None,
+    teacher: LanguageModel | str | os.PathLike[str] | None = None,
     extend_vocabulary: bool = False,
     overwrite: bool = False,
     keep: int = 0,
@@ -58,8 +60,10 @@ def train(
     with text_column and label_column. settings: fields of the task's configs (TextConfig, LanguageConfig and TrainConfig,
     with bidirectional=True MaskedConfig; for "classify" those of TextClassifier), such as level="word", hidden_size=128,
     epochs=3. resume: go on with the run at `output`. init_from: a model whose shape, vocabulary and weights to start from;
-    extend_vocabulary: add the tokens of the text that it does not have. overwrite: replace an earlier run at the output;
-    else its files are renamed first, model.safetensors to model.1.safetensors, say.
+    extend_vocabulary: add the tokens of the text that it does not have. teacher: a larger language model, or its file,
+    whose vocabulary the new one gets, and whose distributions it learns beside the text (distil_temperature, distil_weight).
+    overwrite: replace an earlier run at the output; else its files are renamed first, model.safetensors to
+    model.1.safetensors, say.
     keep: also keep the models of so many validations, those with the least loss, as NAME.epochE.L.safetensors. sample: let
     the model write so many tokens after each validation; reports have the text, and NAME.samples.jsonl keeps it.
     verbose: show a bar on standard error, in notebooks, too. mpi: train one model in all processes that MPI has started,
@@ -84,7 +88,7 @@ def train(
             session = given.enter_context(
                 _begun(
                     checks.paths("corpus", corpus), checks.path("output", output), checks.paths("corpus", valid), task,
-                    asked, resume, init_from, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite,
+                    asked, resume, init_from, teacher, checks.a(bool, "extend_vocabulary", extend_vocabulary), overwrite,
                     shown.on_message, ranks,
                 )
             )  # fmt: skip
@@ -105,7 +109,7 @@ def _ignore(value: Any) -> None:
 
 def _begun(
     paths: list[str], output: str, valid: list[str], task: str | None, settings: dict[str, Any], resume: bool,
-    init_from: str | os.PathLike[str] | None, extend_vocabulary: bool, overwrite: bool,
+    init_from: str | os.PathLike[str] | None, teacher: Any, extend_vocabulary: bool, overwrite: bool,
     on_message: Callable[[str], None], ranks: ProcessGroup,
 ) -> Session:  # fmt: skip
     """Start the session of a run, or take it up again."""
@@ -114,14 +118,14 @@ def _begun(
         check_resume(init_from, overwrite or extend_vocabulary)
         changes, places = _parted(settings)
         return Session.resume(
-            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, on_message=on_message,
-            ranks=ranks,
+            output, paths=paths, valid=valid, places=places, changes=changes, task=asked, teacher=teacher,
+            on_message=on_message, ranks=ranks,
         )  # fmt: skip
     named, reading, model, config, others = split_settings(settings, asked or "language")
     kinds = run_of(named).SETTINGS
     return Session.start(
         paths, output, valid=valid, task=named, places=_paths(others), text=kinds.reading(**reading), model=model,
-        config=kinds.recipe(**config), init_from=init_from, extend_vocabulary=extend_vocabulary,
+        config=kinds.recipe(**config), init_from=init_from, teacher=teacher, extend_vocabulary=extend_vocabulary,
         overwrite=overwrite, on_message=on_message, ranks=ranks,
     )  # fmt: skip
 

@@ -33,6 +33,8 @@ class TrainSettings(TypedDict, total=False):
     cutoffs: str | None
     decay_after: int
     device: str
+    distil_temperature: float | None
+    distil_weight: float | None
     documents: str | None
     dropout: float
     dtype: str
@@ -83,6 +85,7 @@ class TrainSettings(TypedDict, total=False):
     shared_vocabulary: bool
     source: AnyPaths
     source_level: str | None
+    sparsity: float
     steps: int | None
     tag_column: int
     target: AnyPaths

@@ -28,6 +28,7 @@ class Chunk:
     weights: (M,) how much each target counts in training, 0 leaves it out; None counts all alike.
     total: what the weights of all targets sum up to where this is a part of a larger chunk, over which the loss is a
         mean; None: it is whole.
+    taught: (M, F) a teacher's features of these tokens, see `nblstm.nn.distilled`; None: nobody teaches.
     """
 
     tokens: np.ndarray
@@ -36,6 +37,7 @@ class Chunk:
     fresh: bool
     weights: np.ndarray | None = None
     total: float | None = None
+    taught: np.ndarray | None = None
 
     @property
     def num_texts(self) -> int:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
+from nblstm.kernels.compiling import compiled_seconds
+
 SMOOTHING = 0.98  # of loss and speed: averages over about the last 50 updates
+
+
+def clock() -> float:
+    """Return seconds of a clock that stands still while kernels are compiled."""
+    return time.perf_counter() - compiled_seconds()
 
 
 class Pace:

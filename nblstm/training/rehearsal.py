@@ -17,6 +17,7 @@ def rehearse(trainer: Trainer) -> None:
     for part in filter(None, parts):
         state = network.before(replace(part, fresh=True), trainer.state)
         network.losses(part, state)
+        part = trainer.companions.prepare(replace(part, fresh=True))
         network.loss_and_gradient(trainer.gradient, part, state, trainer.config.seed, trainer.step)
     parameters = network.parameters.copy()
     optimizer = make_optimizer(trainer.config, parameters, kernels.zeros_like)

@@ -19,6 +19,7 @@ from nblstm.text.buckets import Buckets, best_boundaries
 from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.memory import card_bytes
+from nblstm.training.pruning import Pruner
 from nblstm.training.trainer import Trainer
 
 
@@ -72,7 +73,10 @@ def make_trainer(
     else:
         source = _buckets(corpus.train, corpus.train_offsets, config)
         valid = validation_documents(corpus.valid, corpus.valid_offsets)
-    return Trainer(network, config, source, valid, corpus.release)
+    trainer = Trainer(network, config, source, valid, corpus.release)
+    if config.sparsity:
+        trainer.companions.each.append(Pruner(network, config.sparsity))
+    return trainer
 
 
 def _check_room(shape: TokenStackConfig, config: TrainConfig) -> None:

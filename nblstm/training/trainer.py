@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,13 +13,13 @@ import numpy as np
 from nblstm.config import Recipe
 from nblstm.errors import DivergenceError, TrainingError
 from nblstm.interrupts import held
-from nblstm.kernels.compiling import compiled_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk, Epochs
+from nblstm.training.companion import Companions
 from nblstm.training.extent import Extent
 from nblstm.training.optimizers import averaged, make_optimizer
-from nblstm.training.pace import Pace
+from nblstm.training.pace import Pace, clock
 from nblstm.training.place import TRAINING_PLACE, check_facts, check_restorable, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
 from nblstm.training.report import Measure, Report, Validation, by_loss
@@ -52,6 +51,7 @@ class Trainer:
         self.measure = measure or by_loss
         self.ranks: ProcessGroup = ALONE
         self.sharing = Sharing()
+        self.companions = Companions()
         self.config: Any = config  # a task may have settings of its own
         kernels = network.kernels
         self.optimizer = make_optimizer(config, network.parameters, kernels.zeros_like)
@@ -85,6 +85,7 @@ class Trainer:
         self.ranks, self.state = ranks, ranks.own_state(self.state)
         if self.measure is by_loss:
             self.measure = partial(by_loss, ranks=ranks)
+        self.companions.join(ranks)
         self.sharing.agree(self)
 
     # ------------------------------------------------------------ the loop
@@ -148,7 +149,7 @@ class Trainer:
 
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""
-        started = _clock()
+        started = clock()
         chunk = self.chunks[self.chunk_number]
         changed = self._extend(chunk)
         loss, state = self._learn(chunk)
@@ -163,9 +164,10 @@ class Trainer:
             self.step += 1
             self.tokens += len(chunk.tokens)
             self._next_chunk()
+            self.companions.moved(self)
             if self.sharing.part(self):
                 self._changed = self._changed.everything()
-            report = self._reported(loss, norm, lr, len(chunk.tokens), self.ranks.agree(_clock() - started))
+            report = self._reported(loss, norm, lr, len(chunk.tokens), self.ranks.agree(clock() - started))
             self.whole = True
         return report
 
@@ -183,7 +185,7 @@ class Trainer:
     def _learn(self, chunk: Chunk) -> tuple[float, State]:
         """Make the gradient that of a chunk's mean loss; return the loss, and the state of this rank's texts."""
         network, ranks = self.network, self.ranks
-        part = ranks.part(network, chunk)
+        part = self.companions.prepare(ranks.part(network, chunk))
         if part is None:  # more ranks than texts
             loss, state = 0.0, network.initial_state(0)
             if not self._how:
@@ -265,7 +267,7 @@ class Trainer:
 
     def _validate(self, stop: Callable[[], bool], epoch_ended: bool = True) -> Iterator[Report]:
         """Score the validation text; yield one report, none if stopped on the way."""
-        started = _clock()
+        started = clock()
         self.sharing.meet(self)
         with held() as deliver:
             with averaged(self.network, self.optimizer):
@@ -275,7 +277,7 @@ class Trainer:
             if len(self.valid) and found is None:
                 return
             self.release()
-            self.pace.validations.append(self.ranks.agree(_clock() - started))
+            self.pace.validations.append(self.ranks.agree(clock() - started))
             self.seconds += self.pace.validations[-1]
             improved = self._judge(found)
             if epoch_ended and found is not None:
@@ -306,7 +308,8 @@ class Trainer:
         for loss in () if found is None else (found.measures.get("loss", 0.0), found.value):
             if not loss < LOST:
                 raise self._diverged(f"the validation loss is {loss:g}", self.step)
-        improved = found is None or self.best_loss is None or found.value < self.best_loss
+        better = found is None or self.best_loss is None or found.value < self.best_loss
+        improved = better or self.companions.outranks(self)
         if improved:
             self.best_loss, self.best_measures = (None, {}) if found is None else (found.value, dict(found.measures))
             self.network.kernels.assign(self.best, self.optimizer.averaged(self.network.parameters))
@@ -332,8 +335,8 @@ class Trainer:
     def live_tensors(self) -> dict[str, np.ndarray]:
         """Return these arrays as they are, also while ranks have parameters of their own."""
         state = self.ranks.whole_state(self.state)
-        arrays = {**self._of_one_shape(), "state.h": state.h, "state.c": state.c}
-        return {name: self.network.kernels.host(array) for name, array in arrays.items()}
+        others = {"state.h": state.h, "state.c": state.c, **self.companions.tensors(self.ranks)}
+        return {name: self.network.kernels.host(array) for name, array in (self._of_one_shape() | others).items()}
 
     def _of_one_shape(self) -> dict[str, np.ndarray]:
         """Return the tensors whose shape is constant; the state has as many texts as the last chunk."""
@@ -369,7 +372,7 @@ class Trainer:
         self.best_measures = dict(facts.get("best_measures", alone))
         self.schedule.load_state_dict(facts["schedule"])
         self.optimizer.load_state_dict(facts["optimizer"])
-        self._restore_state(tensors["state.h"], tensors["state.c"])
+        self._restore_state(tensors)
         self.sharing.agree(self)
 
     def go_back(self, config: Recipe, tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -380,18 +383,15 @@ class Trainer:
             self.restore(tensors, facts)
             self.whole, self.pace.updates, self._report = True, 0, None
 
-    def _restore_state(self, h: np.ndarray, c: np.ndarray) -> None:
-        """Take up the state, and the chunks of the epoch, where the next update goes on."""
+    def _restore_state(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take up the states, and the chunks of the epoch, where the next update goes on."""
         self.chunks = self.source.epoch(self.epoch_number)
         if not self.chunk_number < len(self.chunks):
             raise TrainingError("the checkpoint's epoch_number and chunk_number are no place in this text.")
         chunk = self.chunks[self.chunk_number]
         texts = 1 if chunk.fresh else chunk.num_texts  # at least
+        h, c = tensors["state.h"], tensors["state.c"]
         check_states({"state.h": (h, self.state.h), "state.c": (c, self.state.c)}, texts)
         state = State(h, c, np.zeros((h.shape[1], self.network.config.head_size), h.dtype))
         self.state = self.ranks.own_state(state)
-
-
-def _clock() -> float:
-    """Return seconds of a clock that stands still while kernels are compiled."""
-    return time.perf_counter() - compiled_seconds()
+        self.companions.restore(tensors, self.ranks, texts)

@@ -229,6 +229,7 @@ CALLS = {
     "read_tagged": lambda b: (nblstm.read_tagged, ["none.conll", 1, -1, "utf-8"], {}),
     "read_labelled": lambda b: (nblstm.read_labelled, ["none.tsv", "x", "y", "utf-8"], {}),
     "export": lambda b: (nblstm.export, [MODEL, "model.h"], {"format": "c", "weights": "int8", "name": "nblstm"}),
+    "prune": lambda b: (nblstm.prune, ["none.safetensors", "none.txt", "p.safetensors"], {"sparsity": 0.5, "steps": 1}),
     "train": lambda b: (nblstm.train, ["none.txt", "model.safetensors"], {"level": "char", "lr": 0.1}),
 }  # fmt: skip
 

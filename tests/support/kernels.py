@@ -9,6 +9,7 @@ CONTRACT = [
     "dropout", "scale_texts", "embedding_forward", "embedding_backward", "recurrent_work", "recurrent_forward",
     "recurrent_backward", "decode_weights", "decode_work",
     "decode", "draw", "generate", "search", "linear_work", "linear_forward", "linear_backward", "squared_error",
+    "distillation",
     "softmax_work",
     "softmax_losses", "softmax_gradient_work", "softmax_losses_and_gradient", "attention_work",
     "attention_forward", "attention_backward", "crf_work", "crf_losses", "crf_losses_and_gradient", "crf_decode", "cache_losses", "clear", "squared_norm", "clip_values",

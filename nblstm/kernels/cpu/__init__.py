@@ -10,6 +10,7 @@ from nblstm.kernels.cpu.attention import attention_backward, attention_forward, 
 from nblstm.kernels.cpu.cache import cache_losses
 from nblstm.kernels.cpu.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.cpu.decoding import decode, decode_weights, decode_work, generate
+from nblstm.kernels.cpu.distillation import distillation
 from nblstm.kernels.cpu.drawing import draw
 from nblstm.kernels.cpu.elementwise import (
     clear,
@@ -39,7 +40,7 @@ __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
     "attention_work", "average", "cache_losses", "clear", "clip_values",
     "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
-    "decode_work", "draw", "dropout",
+    "decode_work", "distillation", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "recurrent_backward", "recurrent_forward", "recurrent_work", "rmsprop", "scale_texts", "search",
     "sgd", "softmax_gradient_work", "softmax_losses", "softmax_losses_and_gradient", "softmax_work", "squared_error",

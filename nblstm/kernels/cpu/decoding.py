@@ -20,10 +20,11 @@ from nblstm.kernels import DecoderWeights, Filters, Int8, reference
 from nblstm.kernels.cpu.barrier import barrier, crowded
 from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
-from nblstm.kernels.cpu.jit import jit, made_once, named, shared
-from nblstm.kernels.cpu.layouts import layout_of, units_of
+from nblstm.kernels.cpu.jit import inlined, jit, made_once, named, shared
+from nblstm.kernels.cpu.layouts import MULTIPLY, layout_of, units_of
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
+from nblstm.kernels.cpu.sparse import is_sparse, multiply_lists, sparse_layout, sparse_weights
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
 from nblstm.kernels.threads import Share, equal, parallel_for
@@ -75,14 +76,31 @@ def decode_weights(net, threads):
         return reference.decode_weights(net, threads)
     if isinstance(net.head_weight, Int8):
         return int8_weights(net, layout, threads, KEPT_BYTES)
-    (V, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
-    packed, offsets = _packed(net, layout, threads)
-    P, S, embedding = panels(H, layout.w), layout.S, net.embedding.reshape(-1)
-    kept = min(V, KEPT_BYTES // (P * S * packed.itemsize))
-    table, (weight, bias) = np.empty(P * kept * S, packed.dtype), (packed[offsets[0] :], packed[offsets[2] :])
-    parallel_for(threads, layout.project, kept, table, embedding, weight, bias, P, kept, E)
+    (_, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
     sizes = L, E, H, len(net.head_weight), F, net.residual  # an adaptive head's first layer has fewer rows than V
-    return {"layout": layout, "sizes": sizes, "net": (packed, offsets, embedding, table)}
+    if is_sparse(net):
+        packed, offsets, inputs, starts = sparse_weights(net, layout, threads)
+        weight, own = np.empty(panels(H, layout.w) * E * len(layout.inputs[1]) * layout.w, packed.dtype), layout
+        parallel_for(threads, pack, panels(H, layout.w), weight, net.layers[0]["weight_ih"], own.inputs[1], own.w, H, E)
+        table = _table(net, layout, weight, packed[offsets[2] :], threads)
+        return {
+            "layout": sparse_layout(layout),
+            "sizes": sizes,
+            "net": (packed, offsets, net.embedding.reshape(-1), table, inputs, starts),
+        }
+    packed, offsets = _packed(net, layout, threads)
+    table = _table(net, layout, packed[offsets[0] :], packed[offsets[2] :], threads)
+    return {"layout": layout, "sizes": sizes, "net": (packed, offsets, net.embedding.reshape(-1), table)}
+
+
+def _table(net, layout, weight, bias, threads):
+    """The table of `decode_weights`. weight: W of the first layer in panels (P, E, columns); bias (P, S)."""
+    (V, E), H, S = net.embedding.shape, net.cells[0].hidden_size, layout.S
+    P, embedding = panels(H, layout.w), net.embedding.reshape(-1)
+    kept = min(V, KEPT_BYTES // (P * S * bias.itemsize))
+    table = np.empty(P * kept * S, bias.dtype)
+    parallel_for(threads, layout.project, kept, table, embedding, weight, bias, P, kept, E)
+    return table
 
 
 def decode_work(N, weights, threads):
@@ -147,7 +165,7 @@ def _add_inputs(state, outputs, layer, reading, embedding, reader, j0, j1, share
 def _read_head(logits, outputs, place, memory, c, reader, v0, v1, share):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at outputs[place:] and c at memory[c:], (N, H) both."""
     (L, _, H, V, F, _), n0, n1, part = reader.sizes, share.start, share.stop, share.part
-    packed, offsets, _, _, z = reader.net
+    packed, offsets, z = reader.net[0], reader.net[1], reader.net[-1]
     head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
     for p in range(v0, v1):
         for r in range(rows):
@@ -164,13 +182,27 @@ def _read_head(logits, outputs, place, memory, c, reader, v0, v1, share):
 
 
 @made_once
+def dense_product(columns):
+    """The product with a panel of so many columns that `token_reader` makes."""
+    multiply = MULTIPLY[columns]
+
+    def multiply_panel(C, rows, x, net, place, p):
+        """C[rows, columns] += x[rows, K] @ panel p of the matrix at offsets[place]."""
+        multiply(C, rows, x, net[0], net[1][place] + p * x.depth * columns)
+
+    return named(multiply_panel, f"multiply_panel_{columns}", inlined)
+
+
+@made_once
 def token_reader(layout):
     """The kernel that reads a token, for networks of one cell."""
     if layout.int8:
         return int8_token_reader(layout, _add_inputs)
-    cell, multiply_ih, multiply_hh, S, w = layout.cell, layout.multiply_ih, layout.multiply_hh, layout.S, layout.w
+    cell, S, w = layout.cell, layout.S, layout.w
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
-    columns_ih, columns_hh = len(order_ih) * w, len(order_hh) * w
+    product = multiply_lists if layout.sparse else dense_product
+    multiply_ih, multiply_hh = product(len(order_ih) * w), product(len(order_hh) * w)
+    is_recurrent = layout.is_recurrent
 
     def read_token(logits, state, reading, reader, share, round_):
         """Read a token of each text, see `Reading`: h at h[before:] -> h[after:], memory in place, see `Units`.
@@ -180,14 +212,15 @@ def token_reader(layout):
         """
         (L, E, H, V, _, residual), N, part, n0 = reader.sizes, reader.N, share.part, share.start
         (states, before, after, memory), (tokens, t0, stride) = state, reading
-        packed, offsets, embedding, table, z = reader.net
+        net = reader.net
+        packed, offsets, embedding, table, z = net[0], net[1], net[2], net[3], net[-1]
         P, PV = -(-H // w), -(-V // PANEL)
         kept = table.size // (P * S)
         p0, p1 = units_of(P, share)
         v0, v1 = units_of(PV, share)
         rows, scratch, outputs = share.stop - n0, part * z.shape[1], 2 * L * N * H if residual else after
         for layer in range(L):
-            weight_ih, weight_hh, bias = offsets[3 * layer], offsets[3 * layer + 1], offsets[3 * layer + 2]
+            bias = offsets[3 * layer + 2]
             first = (layer * N + n0) * H
             for p in range(p0, p1):
                 for r in range(rows):
@@ -199,14 +232,14 @@ def token_reader(layout):
                             value = load(packed, bias + p * S + j)
                         store(z, scratch + r * S + j, value)
                     if layer == 0 and token >= kept:
-                        x, weight = Factor(embedding, token * E, E, 0, 1, E), weight_ih + p * E * columns_ih
-                        multiply_ih(Block(z, scratch + r * S + column_ih, S), 1, x, packed, weight)
+                        x = Factor(embedding, token * E, E, 0, 1, E)
+                        multiply_ih(Block(z, scratch + r * S + column_ih, S), 1, x, net, 0, p)
                 if layer > 0:
-                    x, weight = Factor(states, outputs + first - N * H, H, 0, 1, H), weight_ih + p * H * columns_ih
-                    multiply_ih(Block(z, scratch + column_ih, S), rows, x, packed, weight)
-                if columns_hh > 0:
-                    h, weight = Factor(states, before + first, H, 0, 1, H), weight_hh + p * H * columns_hh
-                    multiply_hh(Block(z, scratch + column_hh, S), rows, h, packed, weight)
+                    x = Factor(states, outputs + first - N * H, H, 0, 1, H)
+                    multiply_ih(Block(z, scratch + column_ih, S), rows, x, net, 3 * layer, p)
+                if is_recurrent:
+                    h = Factor(states, before + first, H, 0, 1, H)
+                    multiply_hh(Block(z, scratch + column_hh, S), rows, h, net, 3 * layer + 1, p)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
                     for r in range(rows):

@@ -184,12 +184,12 @@ class Layout:
     inputs: tuple[int, np.ndarray]
     hidden: tuple[int, np.ndarray]
     output: int  # the block of o, where h = o tanh(c); else -1
-    multiply_ih: object  # the product that fills the columns of W x
-    multiply_hh: object  # those of U h
+    multiply_hh: object  # the product that fills the columns of U h
     project: object
     forward: object
     backward: object
     int8: bool = False  # the token reader multiplies small integers, see `int8`
+    sparse: bool = False  # the token reader skips blocks of zeros, see `sparse`
 
     @property
     def is_recurrent(self) -> bool:
@@ -221,7 +221,7 @@ def _layout(kind, nonlinearity):
     multiply_ih, multiply_hh = (MULTIPLY[len(order) * w] for _, order in (inputs, hidden))
     return Layout(
         functions.name, functions.forward, functions.backward, S, w, inputs, hidden,
-        -1 if kind.panel.output is None else kind.panel.output, multiply_ih, multiply_hh,
+        -1 if kind.panel.output is None else kind.panel.output, multiply_hh,
         _make_projection(functions.name, S, multiply_ih, *columns_ih),
         _make_forward(functions.name, functions.forward, S, w, multiply_hh, *columns_hh),
         _make_backward(functions.name, functions.backward, S, w, *columns_hh),

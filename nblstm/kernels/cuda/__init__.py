@@ -14,6 +14,7 @@ from nblstm.kernels.cuda.cache import cache_losses
 from nblstm.kernels.cuda.crf import crf_decode, crf_losses, crf_losses_and_gradient, crf_work
 from nblstm.kernels.cuda.decoding import decode, decode_weights, decode_work, generate
 from nblstm.kernels.cuda.device import describe, require
+from nblstm.kernels.cuda.distillation import distillation
 from nblstm.kernels.cuda.drawing import draw
 from nblstm.kernels.cuda.elementwise import (
     clear,
@@ -42,7 +43,7 @@ __all__ = [
     "adam", "array", "assign", "attention_backward", "attention_forward",
     "attention_work", "average", "cache_losses", "clear", "clip_values",
     "crf_decode", "crf_losses", "crf_losses_and_gradient", "crf_work", "decode", "decode_weights",
-    "decode_work", "draw", "dropout",
+    "decode_work", "distillation", "draw", "dropout",
     "embedding_backward", "embedding_forward", "empty", "generate", "host", "linear_backward", "linear_forward",
     "linear_work", "convert", "describe", "require", "recurrent_backward", "recurrent_forward", "recurrent_work",
     "rmsprop", "scale_texts", "search",

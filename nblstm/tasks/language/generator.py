@@ -15,6 +15,7 @@ from nblstm.scoring import Score
 from nblstm.tasks.article_model import ArticleModel, probabilities
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
+from nblstm.tasks.teachers import distilling
 from nblstm.text.batches import Chunk
 from nblstm.text.corpus import Corpus
 from nblstm.text.vocabulary import Vocabulary
@@ -41,6 +42,7 @@ class TextGenerator(ArticleModel):
 
     def _check(self, text: TextConfig, train: TrainConfig) -> None:
         train.check_documents(text.documents)
+        distilling(train, None, None, grows=False)  # there is no teacher
 
     def _trainer(
         self, config: LanguageConfig, train: TrainConfig, corpus: Corpus, on_message: Callable[[str], None]
