@@ -41,7 +41,7 @@ from nblstm.tasks.pruning import DEFAULT_PRUNE_EPOCHS, DEFAULT_SPARSITY
 @setting(TrainConfig, "minutes", "Stop so long after the first update; compiling kernels is not counted.")
 @setting(TrainConfig, "seed", "Of dropout.")
 @setting(TrainConfig, "threads", "0 means every core.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model, which else becomes NAME.1, NAME.2, ...")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     model: str, corpus: tuple[str, ...], output: str, valid: tuple[str, ...], teacher: str | None, sparsity: float,

@@ -22,7 +22,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.errors import ConfigError
-from nblstm.exporting.blocks import Blocks, blocks_of
+from nblstm.exporting.blocks import SKIPPED_SHARES, Blocks, blocks_of
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.int8 import round_rows
 from nblstm.nn.parameters import cell_views, flatten, views
@@ -149,8 +149,8 @@ def plan(model: Any, weights: str, format: str) -> Plan:
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
     layers = [_layer(cell, c, weights) for cell in cells]
-    if format == "c" and weights != "int4":
-        layers = [replace(layer, matrices=_in_blocks(layer.matrices)) for layer in layers]
+    if format == "c" and weights in SKIPPED_SHARES:
+        layers = [replace(layer, matrices=_in_blocks(layer.matrices, weights)) for layer in layers]
     head = pack_weights(named["head.weight"], weights)
     rows = _table_rows(c)
     if rows:
@@ -258,10 +258,11 @@ def _layer(cell: Mapping[str, np.ndarray], config: Any, weights: str) -> Layer:
     return Layer(matrices, {name: _float(vector) for name, vector in vectors.items()})
 
 
-def _in_blocks(matrices: Mapping[str, Matrix]) -> dict[str, Matrix]:
+def _in_blocks(matrices: Mapping[str, Matrix], weights: str) -> dict[str, Matrix]:
     """The matrices, with their blocks where it pays to skip those that are zero."""
     return {
-        name: replace(matrix, blocks=blocks_of(matrix.numbers[: matrix.shape[0]])) for name, matrix in matrices.items()
+        name: replace(matrix, blocks=blocks_of(matrix.numbers[: matrix.shape[0]], weights))
+        for name, matrix in matrices.items()
     }
 
 
