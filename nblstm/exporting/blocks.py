@@ -29,7 +29,7 @@ class Blocks:
         return self.numbers.nbytes + self.places.nbytes + self.starts.nbytes
 
 
-def blocks_of(numbers: np.ndarray, weights: str) -> Blocks | None:
+def nonzero_blocks(numbers: np.ndarray, weights: str) -> Blocks | None:
     """Return the blocks of a matrix (R, C) that are not zero; None where too few are zero, or its rows are no whole blocks.
 
     weights: what its numbers are stored as, one of SKIPPED_SHARES.

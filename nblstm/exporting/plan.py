@@ -22,7 +22,7 @@ import numpy as np
 from nblstm import checks
 from nblstm.arrays import from_bfloat16, to_bfloat16
 from nblstm.errors import ConfigError
-from nblstm.exporting.blocks import SKIPPED_SHARES, Blocks, blocks_of
+from nblstm.exporting.blocks import SKIPPED_SHARES, Blocks, nonzero_blocks
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.int8 import round_rows
 from nblstm.nn.parameters import cell_views, flatten, views
@@ -261,7 +261,7 @@ def _layer(cell: Mapping[str, np.ndarray], config: Any, weights: str) -> Layer:
 def _in_blocks(matrices: Mapping[str, Matrix], weights: str) -> dict[str, Matrix]:
     """The matrices, with their blocks where it pays to skip those that are zero."""
     return {
-        name: replace(matrix, blocks=blocks_of(matrix.numbers[: matrix.shape[0]], weights))
+        name: replace(matrix, blocks=nonzero_blocks(matrix.numbers[: matrix.shape[0]], weights))
         for name, matrix in matrices.items()
     }
 
