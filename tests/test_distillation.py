@@ -208,6 +208,13 @@ def test_who_has_no_teacher_has_no_settings_of_one():
     assert command_line(made).endswith("--teacher FILE --distil-temperature 2 --distil-weight 0.5")
 
 
+def test_a_teacher_is_not_written_over(run):
+    """Neither replaced nor renamed: the run could not go on without it."""
+    with pytest.raises(ConfigError, match="its teacher; choose another output"):
+        run(output="big.safetensors", teacher="./big.safetensors")
+    assert nblstm.load("big.safetensors").config.hidden_size == 20
+
+
 def test_another_teacher_is_refused(run, tmp_path):
     """One of another vocabulary at the start; another model when a run goes on; one that was given in memory is asked for."""
     (tmp_path / "b.txt").write_text(TEXT.replace("a", "x"))

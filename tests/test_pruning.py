@@ -99,6 +99,7 @@ def test_a_run_that_prunes_is_resumed_to_the_last_bit(tmp_path):
 @each("settings, words", [
     ({"sparsity": 1.0}, "less than 1"), ({"sparsity": -0.1}, "at least 0"), ({"sparsity": "x"}, "float"),
     ({"sparsity": 0.5, "optimizer": "asgd"}, "asgd"), ({"sparsity": 0.5, "device": "cuda"}, "cuda"),
+    ({"sparsity": 0.5, "average_every": 4}, "average_every"),
 ])  # fmt: skip
 def test_what_cannot_be_pruned_is_refused(settings, words):
     """In a line."""

@@ -178,6 +178,8 @@ class TrainConfig(TargetWeights):
             raise ConfigError("sparsity is not for asgd, whose averages fill zeros again; choose another optimizer.")
         if self.sparsity and self.device == "cuda":
             raise ConfigError("sparsity is not for device cuda; choose cpu, or leave it out.")
+        if self.sparsity and self.average_every is not None:
+            raise ConfigError("sparsity needs the same zeros in all processes; leave average_every out.")
         if self.boundaries is not None and self.num_buckets is not None:
             raise ConfigError(f"num_buckets is for automatic buckets; leave it out, or buckets {self.buckets!r}.")
 

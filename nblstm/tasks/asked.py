@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nblstm.config import Recipe
 from nblstm.errors import ConfigError
 from nblstm.tasks.registry import verb_of
 from nblstm.tasks.run import TaskRun

@@ -118,7 +118,7 @@ class Session:
         output, run, asked = Path(output), run_of(task), dict(model or {})
         reading: Any = run.SETTINGS.reading() if text is None else text
         recipe = run.SETTINGS.recipe() if config is None else config
-        guide = load_teacher(teacher, task)
+        guide = load_teacher(teacher, task, output)
         run.check(reading, run.draft(asked), recipe)  # errors are found before anything is read
         check_divides(ranks, run, recipe)
         ranks.lead(lambda: check_folder(output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nblstm import checks
@@ -18,8 +19,11 @@ from nblstm.training.trainer import Trainer
 STORED_TEACHER = {"path": optional(STRING), "fingerprint": STRING, "model": OBJECT}  # what a checkpoint says of it
 
 
-def load_teacher(teacher: Any, task: str) -> Any:
-    """Return the model that is to teach, given itself or by its file; None for None. ConfigError where none can."""
+def load_teacher(teacher: Any, task: str, output: Path | None = None) -> Any:
+    """Return the model that is to teach, given itself or by its file; None for None. ConfigError where none can.
+
+    output: that of a run that begins, which cannot be the file of its teacher.
+    """
     if teacher is None:
         return None
     if task != "language":
@@ -29,7 +33,10 @@ def load_teacher(teacher: Any, task: str) -> Any:
         )
     if isinstance(teacher, model_of("language")):
         return teacher
-    return load(checks.path("teacher", teacher), ["language"])
+    path = checks.path("teacher", teacher)
+    if output is not None and os.path.realpath(path) == os.path.realpath(output):
+        raise ConfigError(f"the run would write to {output}, its teacher; choose another output.")
+    return load(path, ["language"])
 
 
 def distilling(recipe: Any, shape: Any, teacher: Any, grows: bool) -> Any:
