@@ -33,7 +33,7 @@ SCHEDULES = {  # schedule -> the settings that it has
 }  # fmt: skip
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEVICES = ("cpu", "cuda")
-PRECISIONS = ("single", "half")
+PRECISIONS = ("single", "half", "bfloat16")
 WIRES = ("float32", "bfloat16")
 ON_DIVERGENCE = ("stop", "rollback")
 DEFAULT_EPOCHS = 15
@@ -146,7 +146,9 @@ class TrainConfig(TargetWeights):
     average_every: int | None = None  # type: ignore[misc] # updates of each of several processes until they average
     wire: str = "float32"  # type: ignore[misc] # float32 | bfloat16: how several processes send gradients to each other
     device: str = "cpu"  # type: ignore[misc] # cpu | cuda
-    precision: str = "single"  # type: ignore[misc] # single | half: on cuda, of weights and activations as they are stored; sums are single
+    precision: str = (  # type: ignore[misc]
+        "single"  # single | half: on cuda, of what is stored | bfloat16: on cpu, of the factors of products; sums are single
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,7 +175,9 @@ class TrainConfig(TargetWeights):
         if self.lazy_embedding and self.device == "cuda":
             raise ConfigError("lazy_embedding is not for device cuda; choose cpu, or leave it out.")
         if self.precision == "half" and self.device != "cuda":
-            raise ConfigError("precision half is for device cuda; choose precision single.")
+            raise ConfigError("precision half is for device cuda; choose precision single or bfloat16.")
+        if self.precision == "bfloat16" and self.device != "cpu":
+            raise ConfigError("precision bfloat16 is for device cpu; choose precision single or half.")
         if self.sparsity and self.optimizer == "asgd":
             raise ConfigError("sparsity is not for asgd, whose averages fill zeros again; choose another optimizer.")
         if self.sparsity and self.device == "cuda":

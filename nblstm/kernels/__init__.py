@@ -249,18 +249,26 @@ def fastest() -> str:
     return "cpu" if importlib.util.find_spec("numba") else "numpy"
 
 
-def fallback(cell: Cell, name: str) -> str | None:
-    """A sentence for who will wait, where the kernels called `name` leave a cell to the specification; else None."""
+def fallback(cell: Cell, name: str, precision: str = "single") -> str | None:
+    """A sentence for who will wait: where the kernels called `name` leave a cell to the specification; else None.
+
+    Or where the machine has no products of the precision.
+    """
+    if name == "cpu" and precision == "bfloat16" and not importlib.import_module("nblstm.kernels.cpu.tiles").PAIRWISE:
+        return (
+            "this processor does not multiply bfloat16 numbers; products of float32 stand for theirs, no faster than "
+            "precision single."
+        )
     if name == "numpy" or (cell.compiled if name == "cpu" else cell.definition.cuda is not None):
         return None
     options = " with these options" if cell.is_specified else ""
     return f"no {name} kernel computes the cell {cell.kind}{options}; NumPy does, several times slower."
 
 
-def load(name: str) -> ModuleType:
+def load(name: str, precision: str = "single") -> ModuleType:
     """The kernels called `name`: "numpy" (the specification), "cpu" (numba) or "cuda" (NVIDIA cards).
 
-    ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
+    precision: "bfloat16" loads those whose products have rounded factors, which cuda has none of. ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
     """
     files = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}
     if not isinstance(name, str) or name not in files:
@@ -268,7 +276,7 @@ def load(name: str) -> ModuleType:
     try:
         if name != "numpy":
             importlib.import_module("numba")  # the error names it, not what it needs itself
-        module = importlib.import_module(f"nblstm.kernels.{files[name]}")
+        module = importlib.import_module(f"nblstm.kernels.{files[name]}{'.bfloat16' if precision == 'bfloat16' else ''}")
     except ImportError as error:
         if name == "cuda":
             raise DeviceError(

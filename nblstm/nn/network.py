@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import PRECISIONS, NetworkConfig, is_number
+from nblstm.config import NetworkConfig, is_number
 from nblstm.errors import ConfigError
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
@@ -23,6 +23,7 @@ from nblstm.nn.heads import Head
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.noise import Noise
 from nblstm.nn.parameters import Gradients, check_parameters, views
+from nblstm.nn.precision import check_precision
 from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
@@ -74,8 +75,9 @@ class Network:
     parameters (num_parameters,) of config.dtype is shared, not copied, if it is `checks.in_form` (ConfigError for
     another shape or dtype): an optimizer that updates it updates the network.
     With backend "cuda" it is copied to the card, where all arrays then are; States may be there or NumPy arrays.
-    backend: "numpy", "cpu" or "cuda". precision: "single", or on cuda "half": weights and activations are read and kept
-    as float16, sums and gradients stay float32. threads: 0 means every core. parts: what it is made of. constant: the
+    backend: "numpy", "cpu" or "cuda". precision: "single"; on cuda "half": weights and activations are read and kept
+    as float16, sums and gradients stay float32; on the others "bfloat16": the factors of products are rounded to that,
+    everything else stays float32, and so do decoders. threads: 0 means every core. parts: what it is made of. constant: the
     parameters will never change, so what is derived from them is kept. int8: the matrices are rounded (`nblstm.nn.int8`), and
     decoders multiply with small integers where there are kernels for it.
 
@@ -91,8 +93,8 @@ class Network:
     ) -> None:  # fmt: skip
         checks.whole("threads", threads, 0, WORKERS)
         checks.a(NetworkConfig, "config", config)
-        checks.choice("precision", precision, PRECISIONS)
-        kernels = load(backend)
+        check_precision(config, backend, precision)
+        kernels = load(backend, precision)
         if backend == "cuda":
             check_card(config)
         self.config, half = config, precision == "half"

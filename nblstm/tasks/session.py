@@ -78,7 +78,7 @@ class Session:
         self._finished: Any = None  # the model of a run that is over
         self._model_fails = False  # whether the last model could not be written
         join_ranks(ranks, material, trainer)
-        slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device)
+        slow = kernels.fallback(trainer.network.config.cells[0], trainer.config.device, trainer.config.precision)
         if slow:
             on_message(slow)
 

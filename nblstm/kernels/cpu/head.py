@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels import LOGITS_BYTES
+from nblstm.kernels.cpu.factors import FACTORS
 from nblstm.kernels.cpu.functions import exp
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.products import (
@@ -18,8 +19,6 @@ from nblstm.kernels.cpu.products import (
     MOST_COLUMNS,
     ROWS,
     Columns,
-    copy_piece,
-    pack,
     pack_inputs,
     panels,
     panels_product,
@@ -64,11 +63,21 @@ def _linear_rows_backward(dx, dy, packed, V, D, tail, share):
 
 def linear_work(M, D, V, dtype, threads):
     """Scratch for `linear_forward` and `linear_backward` on up to M rows, by name."""
-    P, Q = panels(V), panels(D)
+    return linear_work_of(FACTORS, M, D, V, dtype, threads)
+
+
+def linear_work_of(factors, M, D, V, dtype, threads):
+    """`linear_work` whose products have these factors."""
+    P, Q, count, copied = panels(V), panels(D), factors.count, factors.copied
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
+    room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
-        "weight": empty(max(P * D, Q * V), PANEL),
-        "inputs": empty(Q, M, PANEL),
+        "factors": factors,
+        "weight": room(max(P * count(D), Q * count(V)) * PANEL),
+        "inputs": room(Q * count(M) * PANEL),
+        "x": room(copied(M * max(count(D), count(V)))),
+        "rounded": room(copied(V * count(D))),
+        "dz pairs": room(copied(P * count(M) * PANEL)),
         "dy": empty(P, M, PANEL),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
@@ -77,22 +86,29 @@ def linear_work(M, D, V, dtype, threads):
 
 def linear_forward(y, work, x, weight, bias, threads):
     """See reference.linear_forward."""
-    (M, D), V = x.shape, len(bias)
-    parallel_for(threads, pack, panels(V), work["weight"], weight, IN_ORDER, PANEL, V, D)
-    parallel_for(threads, _linear_rows, M, y.reshape(-1), x.reshape(-1), work["weight"], bias, V, D, work["tail"])
+    (M, D), V, factors = x.shape, len(bias), work["factors"]
+    factors.pack(threads, work, "weight", weight, IN_ORDER, PANEL, V, D)
+    parallel_for(
+        threads, _linear_rows, M, y.reshape(-1), factors.rows(threads, work, "x", x), work["weight"], bias, V,
+        factors.count(D), work["tail"],
+    )  # fmt: skip
 
 
 def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     """See reference.linear_backward."""
-    (M, D), V = x.shape, len(dbias)
+    (M, D), V, factors = x.shape, len(dbias), work["factors"]
     P, Q = panels(V), panels(D)
-    parallel_for(threads, pack_inputs, V, work["weight"], weight.reshape(-1), V, D)
-    parallel_for(threads, _linear_rows_backward, M, dx.reshape(-1), dy.reshape(-1), work["weight"], V, D, work["tail"])
-    parallel_for(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    factors.pack_inputs(threads, work, "weight", weight)
+    parallel_for(
+        threads, _linear_rows_backward, M, dx.reshape(-1), factors.rows(threads, work, "x", dy), work["weight"],
+        factors.count(V), D, work["tail"],
+    )  # fmt: skip
+    factors.pack_inputs(threads, work, "inputs", x)
     parallel_for(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
+    dz = Columns(work["dy"], M, PANEL, 0, PANEL)
     parallel_for(
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
-        tuple(Columns(work["dy"], M, PANEL, 0, PANEL)), work["inputs"], work["block"],
+        factors.by_rows(threads, work, dz, P), work["inputs"], work["block"], tuple(dz),
     )  # fmt: skip
 
 
@@ -129,11 +145,21 @@ def squared_error(losses, dy, y, targets, scales, threads):
 
 def softmax_work(M, D, V, dtype, threads):
     """Scratch of `softmax_losses` for up to M rows, by name."""
-    P = panels(V)
+    return softmax_work_of(FACTORS, M, D, V, dtype, threads)
+
+
+def softmax_work_of(factors, M, D, V, dtype, threads):
+    """`softmax_work` whose products have these factors."""
+    P, count, copied = panels(V), factors.count, factors.copied
+    held = min(P, HEAD_PANELS) * PANEL
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
+    room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
+        "factors": factors,
         "logits": empty(threads, HEAD_ROWS, PANEL),
-        "chunk": empty(min(P, HEAD_PANELS), panels(D), PANEL, PANEL),
+        "chunk": room(held * count(panels(D) * PANEL)),
+        "x": room(copied(M * count(D))),
+        "rounded": room(copied(held * count(D))),
         "bias": empty(P, PANEL),
         "largest": empty(P, M),
         "total": empty(P, M),
@@ -144,14 +170,22 @@ def softmax_work(M, D, V, dtype, threads):
 
 def softmax_gradient_work(M, D, V, dtype, threads):
     """Scratch of `softmax_losses_and_gradient` for up to M rows, by name: up to LOGITS_BYTES of logits."""
+    return softmax_gradient_work_of(FACTORS, M, D, V, dtype, threads)
+
+
+def softmax_gradient_work_of(factors, M, D, V, dtype, threads):
+    """`softmax_gradient_work` whose products have these factors."""
     P, Q, size = panels(V), panels(D), np.dtype(dtype).itemsize
     R = min(max(1, M), max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
+    room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
-        **softmax_work(R, D, V, dtype, threads),
+        **softmax_work_of(factors, R, D, V, dtype, threads),
         "logits": empty(P, R, PANEL),
         "rows": R,
-        "inputs": empty(Q, R, PANEL),
+        "inputs": room(Q * factors.count(R) * PANEL),
+        "dz": room(factors.copied(P * R * factors.count(PANEL))),
+        "dz pairs": room(factors.copied(P * factors.count(R) * PANEL)),
         "classes": empty(P, PANEL),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
@@ -271,16 +305,6 @@ def _smoothed_losses(losses, z, largest, normalizer, targets, weighting, V, M, s
         losses[m] = value
 
 
-@jit
-def _pack_rows(packed, step, weight, V, D, first, share):
-    """packed[q * step + r * 64 + i] = weight[first + r, q * 64 + i] for rows r in start ... stop; zeros behind row V."""
-    _, start, stop, _, _ = share
-    for r in range(start, stop):
-        for q in range(-(-D // PANEL)):
-            width = min(PANEL, D - q * PANEL) if first + r < V else 0
-            copy_piece(packed, q * step + r * PANEL, weight, (first + r) * D + q * PANEL, width)
-
-
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
     """See reference.softmax_losses."""
     _softmax_forward(losses, work, False, x, targets, weight, bias, threads)
@@ -288,16 +312,16 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
 
 def _softmax_forward(losses, work, kept, x, targets, weight, bias, threads):
     """Losses of M rows, and in `work` their normalizer and, if `kept`, their logits."""
-    (M, D), V = x.shape, len(bias)
-    P, blocks = panels(V), panels(M, HEAD_ROWS)
+    (M, D), V, factors = x.shape, len(bias), work["factors"]
+    P, blocks, seen = panels(V), panels(M, HEAD_ROWS), factors.rows(threads, work, "x", x)
     totals = tuple(Totals(work["largest"], work["total"], work["chosen"]))
     work["bias"][:V], work["bias"][V:] = bias, -np.inf
     for p0 in range(0, P, HEAD_PANELS):
-        count, rows = min(HEAD_PANELS, P - p0), weight[p0 * PANEL :]
-        parallel_for(threads, pack, count, work["chunk"], rows, IN_ORDER, PANEL, len(rows), D)
+        count, rows = min(HEAD_PANELS, P - p0), weight[p0 * PANEL : (p0 + HEAD_PANELS) * PANEL]
+        factors.pack(threads, work, "chunk", rows, IN_ORDER, PANEL, len(rows), D)
         parallel_for(
-            threads, _logits, count * blocks, work["logits"], kept, totals, x.reshape(-1), targets, work["bias"],
-            work["chunk"], p0, (M, D, V),
+            threads, _logits, count * blocks, work["logits"], kept, totals, seen, targets, work["bias"], work["chunk"],
+            p0, (M, factors.count(D), V),
         )  # fmt: skip
     parallel_for(threads, _normalize, M, losses, work["normalizer"], totals, P, M)
 
@@ -318,7 +342,7 @@ def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weigh
 
 def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head, threads):
     """`softmax_losses_and_gradient` of as many rows as `work` has room for. head, dhead: weight and bias."""
-    (weight, bias), (dweight, dbias) = head, dhead
+    (weight, bias), (dweight, dbias), factors = head, dhead, work["factors"]
     (M, D), V = x.shape, len(bias)
     P, Q, blocks, z = panels(V), panels(D), panels(M, HEAD_ROWS), work["logits"]
     _softmax_forward(losses, work, True, x, targets, weight, bias, threads)
@@ -326,20 +350,20 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
     if not weighting.is_plain:
         parallel_for(threads, _smoothed_losses, M, losses, *softmax, tuple(weighting), V, M)
     parallel_for(threads, _softmax_gradient, P * blocks, *softmax, scales, tuple(weighting), V, M)
-    dz = tuple(Columns(z, M, PANEL, 0, PANEL))
+    dz = Columns(z, M, PANEL, 0, PANEL)
     # dweight = dz.T @ x
-    parallel_for(threads, pack_inputs, M, work["inputs"], x.reshape(-1), M, D)
+    factors.pack_inputs(threads, work, "inputs", x)
     parallel_for(
-        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D, dz, work["inputs"],
-        work["block"],
+        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
+        factors.by_rows(threads, work, dz, P), work["inputs"], work["block"], tuple(dz),
     )  # fmt: skip
     # dx = dz @ weight, for as many panels as `chunk` holds at a time
-    held = min(P, HEAD_PANELS)
+    held, along = min(P, HEAD_PANELS), factors.by_columns(threads, work, dz, P)
     step = held * PANEL * PANEL
     for p0 in range(0, P, held):
         p1 = min(P, p0 + held)
-        rows = (p1 - p0) * PANEL
-        parallel_for(threads, _pack_rows, rows, work["chunk"], step, weight.reshape(-1), V, D, p0 * PANEL)
+        factors.pack_rows(threads, work, "chunk", weight, p0 * PANEL, (p1 - p0) * PANEL, step)
         parallel_for(
-            threads, panels_product, M, dx.reshape(-1), dz, work["chunk"], step, p0, p1, V, D, work["tail"]
+            threads, panels_product, M, dx.reshape(-1), along, work["chunk"], factors.count(step), p0, p1,
+            factors.count(V), D, work["tail"],
         )  # fmt: skip

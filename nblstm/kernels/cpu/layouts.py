@@ -25,6 +25,7 @@ import numpy as np
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu.barrier import barrier
 from nblstm.kernels.cpu.jit import inlined, named
+from nblstm.kernels.cpu.pairs import per_element, store_factors
 from nblstm.kernels.cpu.products import ROWS, product
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_48, multiply_64, multiply_80
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
@@ -77,11 +78,15 @@ def _make_projection(name, S, multiply, column, columns):
 def _make_forward(name, cell, S, w, multiply, column, columns):
     """The forward kernel of a cell."""
 
-    def forward(y, gates, memory, inputs, h0, weight_hh, offsets, N, H, given):
-        """Take the share's texts of `recurrent_forward` through all steps; U h fills `columns` from `column` on."""
+    def forward(y, gates, memory, inputs, h0, weight_hh, seen, offsets, N, H, given):
+        """Take the share's texts of `recurrent_forward` through all steps; U h fills `columns` from `column` on.
+
+        h0 and seen: h as a factor of products, `Factors`; seen is y, or pairs that are written beside it.
+        """
         share = Share(*given)
         n0, n1, (table, index, R), P, T = share.start, share.stop, inputs, -(-H // w), len(offsets) - 1
-        M, Hp = offsets[T], P * w
+        M, Hp, per = offsets[T], P * w, per_element(seen)
+        K = -(-H // per)
         p0, p1 = units_of(P, share)
         for t in range(T):
             first = offsets[t] + n0
@@ -89,9 +94,9 @@ def _make_forward(name, cell, S, w, multiply, column, columns):
             if rows <= 0:
                 break  # shorter texts stand last
             if t == 0:
-                h, start, before = h0, n0 * H, n0
+                h, start, before = h0, n0 * K, n0
             else:
-                h, start, before = y, (offsets[t - 1] + n0) * H, N + offsets[t - 1] + n0
+                h, start, before = seen, (offsets[t - 1] + n0) * K, N + offsets[t - 1] + n0
             for p in range(p0, p1):
                 z = (p * M + first) * S
                 if R > 0:
@@ -101,7 +106,7 @@ def _make_forward(name, cell, S, w, multiply, column, columns):
                             store(gates, z + r * S + j, load(table, row + j))
                 if columns > 0:
                     multiply(
-                        Block(gates, z + column, S), rows, Factor(h, start, H, 0, 1, H), weight_hh, p * H * columns
+                        Block(gates, z + column, S), rows, Factor(h, start, K, 0, 1, K), weight_hh, p * K * columns
                     )
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     width, skip = min(LANES, H - unit), unit - p * w
@@ -112,6 +117,7 @@ def _make_forward(name, cell, S, w, multiply, column, columns):
                             store(y, (first + r) * H + unit, hidden)
                         else:
                             store_part(y, (first + r) * H + unit, hidden, width)
+                        store_factors(seen, (first + r) * K + unit // per, hidden, width)
             barrier(share.counter, share.parts, t + 1)
 
     return named(forward, f"_forward_{name}")
@@ -120,12 +126,15 @@ def _make_forward(name, cell, S, w, multiply, column, columns):
 def _make_backward(name, cell, S, w, column, columns):
     """The backward kernel of a cell."""
 
-    def backward(slopes, gates, memory, weight_hh, offsets, N, H, tail, given):
-        """Take the share's texts back through all steps; the gradient of h_{t-1} is added into dy of step t - 1."""
+    def backward(slopes, gates, dz, memory, weight_hh, offsets, N, H, tail, given):
+        """Take the share's texts back through all steps; the gradient of h_{t-1} is added into dy of step t - 1.
+
+        dz: the gradients of gates as a factor of products; gates, or pairs that are written beside them.
+        """
         share = Share(*given)
         n0, n1, (dy, dcs, dh, dmemory), part = share.start, share.stop, slopes, share.part
         P, Q, T = -(-H // w), -(-H // PANEL), len(offsets) - 1
-        M, Hp = offsets[T], P * w
+        M, Hp, per = offsets[T], P * w, per_element(dz)
         p0, p1 = units_of(P, share)
         q0, q1 = units_of(Q, share)
         round_ = 0
@@ -144,19 +153,22 @@ def _make_backward(name, cell, S, w, column, columns):
                         dm = load(dmemory, carried)
                         if dcs.size > 0:
                             dm = dm + load_part(dcs, at, width, 0)
+                        z = (p * M + first + r) * S + unit - p * w
                         dbefore = cell(
-                            gates, (p * M + first + r) * S + unit - p * w, load(memory, (before + r) * Hp + unit),
-                            load(memory, (N + first + r) * Hp + unit), d, dm,
+                            gates, z, load(memory, (before + r) * Hp + unit), load(memory, (N + first + r) * Hp + unit),
+                            d, dm,
                         )  # fmt: skip
                         store(dmemory, carried, dbefore)
+                        for block in range(z, z + S, w):
+                            store_factors(dz, block // per, load(gates, block), LANES)
             barrier(share.counter, share.parts, round_ + 1)
             if t > 0:
                 target, start = dy, (offsets[t - 1] + n0) * H
             else:
                 target, start = dh, n0 * H
             for m in range(0, rows if columns > 0 else 0, ROWS):  # z = W x + b + U h
-                A = Factor(gates, (first + m) * S + column, S, M * S, P, columns)
-                B = Block(weight_hh, 0, P * columns * PANEL)
+                A = Factor(dz, ((first + m) * S + column) // per, S // per, M * S // per, P, columns // per)
+                B = Block(weight_hh, 0, P * columns // per * PANEL)
                 C = Block(target, start + m * H, H)
                 product(C, min(ROWS, rows - m), q0, q1, A, B, tail, part * ROWS * LANES)
             barrier(share.counter, share.parts, round_ + 2)

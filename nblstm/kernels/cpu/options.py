@@ -362,9 +362,10 @@ def run_backward(edges, slopes, grads, work, layout, offsets, weights, cell, thr
     if cell.proj_size:  # dweight_hr = dh.T @ out
         parallel_for(threads, pack_inputs, M, work["dy"], dy, M, R)
         parallel_for(threads, pack_inputs, M, work["inputs"], work["out"], M, H)
+        dz = tuple(Columns(work["dy"], M, PANEL, 0, PANEL))
         parallel_for(
             threads, weight_gradient, panels(R) * panels(H), grads["weight_hr"].reshape(-1), dy[:0], IN_ORDER, PANEL, R,
-            H, tuple(Columns(work["dy"], M, PANEL, 0, PANEL)), work["inputs"], work["block"],
+            H, dz, work["inputs"], work["block"], dz,
         )  # fmt: skip
 
 

@@ -148,14 +148,15 @@ def panels_product(dx, dz, packed, step, p0, p1, depth, D, tail, share):
 
 
 @jit
-def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, share):
+def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, summed, share):
     """dweight += dz.T @ x for the blocks start ... stop of a panel of dz and one of x, counted along x's first.
 
     dz: `Columns`; x: panels (Q, M, 64). block: room for 80 x 64 numbers of
-    each part. dbias += the sum of dz over rows, unless it is empty.
+    each part. dbias += the sum over rows of summed, unless it is empty: the `Columns` of dz as numbers.
     """
     part, start, stop, _, _ = share
     (z, M, stride, column, columns), Q = dz, -(-K // PANEL)
+    numbers, count, step, first, _ = summed
     b0 = part * MOST_COLUMNS * PANEL
     for task in range(start, stop):
         p, q = task // Q, task % Q
@@ -178,7 +179,8 @@ def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, share):
                         store_part(dweight, target + i, value, width - i)
         if q == 0 and dbias.size > 0:
             for j in range(0, columns, LANES):
-                _add_sum(dbias, order[j // w] * size, p * w + j % w, size, z, a0 + j, stride, M)
+                place = p * count * step + first + j
+                _add_sum(dbias, order[j // w] * size, p * w + j % w, size, numbers, place, step, count)
 
 
 MOST_COLUMNS = 80  # of a panel's gates

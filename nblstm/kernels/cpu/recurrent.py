@@ -9,16 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from nblstm.kernels.cpu import options
+from nblstm.kernels.cpu.factors import FACTORS
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
 from nblstm.kernels.cpu.products import (
     MOST_COLUMNS,
     ROWS,
     Columns,
-    copy_piece,
-    pack,
-    pack_inputs,
-    pack_transposed,
     panels,
     panels_product,
     weight_gradient,
@@ -66,7 +63,12 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     A cell's own: gates (P, M, S) and memory (N + M, Hp), kept for the backward pass. All cells share the rest: a table
     (P, rows, S) for the projection of unique inputs, and scratch.
     """
-    shared, works = {}, []
+    return work_of(FACTORS, cells, M, N, rows, dtype, threads)
+
+
+def work_of(factors, cells, M, N, rows, dtype, threads):
+    """`recurrent_work` whose products have these factors."""
+    shared, multiplied, works = {}, {}, []
     for cell, unique in zip(cells, rows):
         layout = layout_of(cell)
         if layout is None:
@@ -75,20 +77,27 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
         S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
         P, QH, QD, R = panels(H, w), panels(H), panels(D), cell.output_size
         sizes = {
-            "table": P * unique * S, "weight_ih": P * max(D, QD * PANEL) * S,
-            "weight_hh": P * max(R, panels(R) * PANEL) * S, "bias": P * S, "dmemory": N * P * w,
-            "inputs": max(QH * M, QD * (unique or M)) * PANEL, "tail": threads * ROWS * LANES,
+            "table": P * unique * S, "bias": P * S, "dmemory": N * P * w, "tail": threads * ROWS * LANES,
             "block": threads * MOST_COLUMNS * PANEL,
+        }  # fmt: skip
+        count, copied, read = factors.count, factors.copied, unique or M
+        of_factors = {
+            "weight_ih": P * count(QD * PANEL) * S, "weight_hh": P * count(panels(R) * PANEL) * S,
+            "inputs": max(QH * count(M), QD * count(read)) * PANEL, "x": copied(read * count(D)),
+            "h0": copied(N * count(R)), "h": copied(M * count(R)), "rounded": copied(cell.gates * H * count(max(D, R))),
+            "dz": copied(P * M * count(S)), "dz pairs": copied(P * count(M) * S),
         }  # fmt: skip
         own = {"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)}
         if cell.is_specified:
             kept, more = options.option_work(layout, cell, M, N, unique or M, dtype)
             own, sizes = {**own, **kept}, {**sizes, **more}
-        for name, size in sizes.items():
-            shared[name] = max(size, shared.get(name, 0))
+        for found, more in ((shared, sizes), (multiplied, of_factors)):
+            for name, size in more.items():
+                found[name] = max(size, found.get(name, 0))
         works.append(own)
     scratch = {name: np.zeros(size, dtype) for name, size in shared.items()}
-    return [{**scratch, **work} if work else {} for work in works]
+    scratch |= {name: np.zeros(size, factors.dtype(dtype)) for name, size in multiplied.items()}
+    return [{**scratch, **work, "factors": factors} if work else {} for work in works]
 
 
 def recurrent_forward(outputs, work, packed, weights, cell, threads):
@@ -96,26 +105,26 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
     layout = layout_of(cell)
     if layout is None:
         return specification.recurrent_forward(outputs, work, packed, weights, cell, threads)
-    (y, cs, hn, cn), (x, index, h0, c0, offsets) = outputs, packed
+    (y, cs, hn, cn), (x, index, h0, c0, offsets), factors = outputs, packed, work["factors"]
     (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
     w, gather = layout.w, index is not None
     P = panels(H, w)
     gate_panels(work["bias"], weights, layout, P, H)
     (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
-    parallel_for(threads, pack, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
+    factors.pack(threads, work, "weight_ih", weights["weight_ih"], order_ih, w, H, D)
     if layout.is_recurrent:
-        parallel_for(threads, pack, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, R)
+        factors.pack(threads, work, "weight_hh", weights["weight_hh"], order_hh, w, H, R)
     projected = work["table" if gather else "gates"]
     parallel_for(
-        threads, layout.project, rows, projected, x.reshape(-1), work["weight_ih"],
-        work["no_bias" if cell.layer_norm else "bias"], P, rows, D,
+        threads, layout.project, rows, projected, factors.rows(threads, work, "x", x), work["weight_ih"],
+        work["no_bias" if cell.layer_norm else "bias"], P, rows, factors.count(D),
     )  # fmt: skip
     memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
     memory[:N, :H] = c0 if cell.has_memory else h0
     given = (
         y.reshape(-1), work["gates"], work["memory"],
         tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
-        np.ascontiguousarray(h0).reshape(-1), work["weight_hh"],
+        factors.rows(threads, work, "h0", h0), work["weight_hh"],
     )  # fmt: skip
     edges = fair_edges(offsets, threads)
     if cell.is_specified:
@@ -123,7 +132,8 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
         options.run_forward(edges, given, z, work, layout, offsets, weights, cell, threads, run_ranges)
     else:
         by_texts(
-            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given, offsets, N, H,
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given, factors.written(work, "h", y),
+            offsets, N, H,
             steps=min(len(offsets) - 1, FEW_STEPS),
         )  # fmt: skip
     last = last_rows(offsets)
@@ -157,28 +167,12 @@ def _scatter(table, gates, index, S, M, R, share):
                 store(table, row + j, load(table, row + j) + load(gates, z + j))
 
 
-@jit
-def _pack_previous(packed, h0, y, offsets, N, H, share):
-    """packed (Q, M, 64) = h_{t-1} of the rows of steps start ... stop: those of h0, then of y."""
-    _, start, stop, _, _ = share
-    M = offsets[len(offsets) - 1]
-    for t in range(start, stop):
-        for n in range(offsets[t + 1] - offsets[t]):
-            for q in range(-(-H // PANEL)):
-                column, place = q * PANEL, (q * M + offsets[t] + n) * PANEL
-                width = min(PANEL, H - column)
-                if t == 0:
-                    copy_piece(packed, place, h0, n * H + column, width)
-                else:
-                    copy_piece(packed, place, y, (offsets[t - 1] + n) * H + column, width)
-
-
 def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads):
     """See reference.recurrent_backward."""
     layout = layout_of(cell)
     if layout is None:
         return specification.recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads)
-    (dy, dcs, dh, dc), (x, index, h0, _, offsets) = slopes, packed
+    (dy, dcs, dh, dc), (x, index, h0, _, offsets), factors = slopes, packed, work["factors"]
     (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
     S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
     P, tail, gates = panels(H, w), work["tail"], work["gates"]
@@ -187,7 +181,7 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     dy[last_rows(offsets)] += dh  # hn = y at a text's last step
     dh.fill(0)
     if layout.is_recurrent:
-        parallel_for(threads, pack_transposed, P, work["weight_hh"], weights["weight_hh"], order_hh, w, H, R)
+        factors.pack_transposed(threads, work, "weight_hh", weights["weight_hh"], order_hh, w, H, R)
     given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
     edges, dz_hh = fair_edges(offsets, threads), Columns(gates, M, S, column_hh, len(order_hh) * w)
     if cell.is_specified:
@@ -196,8 +190,8 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
             dz_hh = Columns(work["dhidden"], M, dz_hh.count, 0, dz_hh.count)
     else:
         by_texts(
-            threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, given, gates, work["memory"],
-            work["weight_hh"], offsets, N, H, tail,
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, given, gates,
+            factors.written(work, "dz", gates), work["memory"], work["weight_hh"], offsets, N, H, tail,
             steps=min(len(offsets) - 1, FEW_STEPS),
         )  # fmt: skip
     if cell.has_memory:
@@ -207,14 +201,11 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     # both biases have one gradient where their columns are the same
     same = layout.is_recurrent and column_ih == column_hh and not cell.layer_norm
     if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
-        parallel_for(
-            threads, _pack_previous, len(offsets) - 1, work["inputs"], np.ascontiguousarray(h0).reshape(-1),
-            y.reshape(-1), offsets, N, R,
-        )  # fmt: skip
+        factors.pack_previous(threads, work, "inputs", h0, y, offsets)
         dbias = grads["bias_hh"][: 0 if same or cell.layer_norm else None]
         parallel_for(
-            threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), dbias,
-            order_hh, w, H, R, tuple(dz_hh), work["inputs"], work["block"],
+            threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), dbias, order_hh, w, H, R,
+            factors.by_rows(threads, work, dz_hh, P), work["inputs"], work["block"], tuple(dz_hh),
         )  # fmt: skip
     dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
@@ -223,15 +214,17 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
         options.input_gradients(grads, work, layout, cell, dz, threads)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
     dbias = np.zeros_like(grads["bias_ih"])[: 0 if cell.layer_norm else None]
-    parallel_for(threads, pack_inputs, rows, work["inputs"], x.reshape(-1), rows, D)
+    factors.pack_inputs(threads, work, "inputs", x)
     parallel_for(
-        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D, tuple(dz),
-        work["inputs"], work["block"],
+        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D,
+        factors.by_rows(threads, work, dz, P, layout.is_recurrent and index is None), work["inputs"], work["block"],
+        tuple(dz),
     )  # fmt: skip
     for side in ("bias_ih", "bias_hh") if same else ("bias_ih",) if dbias.size else ():
         grads[side] += dbias
-    parallel_for(threads, pack_transposed, P, work["weight_ih"], weights["weight_ih"], order_ih, w, H, D)
+    factors.pack_transposed(threads, work, "weight_ih", weights["weight_ih"], order_ih, w, H, D)
+    depth = factors.count(P * dz.count)
     parallel_for(
-        threads, panels_product, rows, dx.reshape(-1), tuple(dz), work["weight_ih"], P * dz.count * PANEL, 0, P, P * dz.count,
-        D, tail,
+        threads, panels_product, rows, dx.reshape(-1), factors.by_columns(threads, work, dz, P, index is None),
+        work["weight_ih"], depth * PANEL, 0, P, depth, D, tail,
     )  # fmt: skip

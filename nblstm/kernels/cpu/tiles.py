@@ -5,7 +5,8 @@ vectors of B, broadcasts `rows` numbers of A and does rows * vectors fused multi
 vector IR (numba's `@intrinsic`), because a scalar loop is not turned into this shape by the compiler.
 Vector width and tile shape follow the machine (`SHAPE`).
 
-B is packed in panels of PANEL columns, (K, PANEL) each, contiguous. Offsets count elements.
+B is packed in panels of PANEL columns, (K, PANEL) each, contiguous. Offsets count elements. Where A and B are uint32 an
+element is two bfloat16 numbers (`pairs`), and K counts elements: one instruction multiplies and adds both.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nblstm.kernels.cpu.jit import NO_TILES, named, shared
+from nblstm.kernels.cpu.pairs import add_product
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
@@ -65,6 +67,7 @@ def _shape(features: str) -> tuple[int, int]:
 
 
 VECTOR_BYTES, VECTORS = _shape(features())
+PAIRWISE = "+avx512bf16" in features() and VECTOR_BYTES == 64  # the machine multiplies bfloat16 numbers in pairs
 
 
 def _band(columns: int, transposed: bool, step: int = PANEL):
@@ -81,7 +84,8 @@ def _band(columns: int, transposed: bool, step: int = PANEL):
         def codegen(context, builder, sig, args):
             c, rows_, a, b, b0_ = args
             c, a = unpacked(context, builder, C, c), unpacked(context, builder, A, a)
-            emit = Emitter(builder, C.types[0].dtype, columns, step, transposed, c, a)
+            emitter = Emitter if A.types[0].dtype == C.types[0].dtype else PairEmitter
+            emit = emitter(builder, C.types[0].dtype, columns, step, transposed, c, a)
             b, done = pointer(context, builder, B, b, b0_), ir.Constant(rows_.type, 0)
             for height in heights:
                 size = ir.Constant(rows_.type, height)
@@ -187,6 +191,45 @@ class Emitter:
         return self.builder.bitcast(self.builder.gep(base, [offset]), self.kind.as_pointer())
 
 
+class PairEmitter(Emitter):
+    """As `Emitter`, where an element of A and B is a pair of bfloat16 numbers.
+
+    sum = (sum + a_1 b_1) + a_0 b_0, each product exact and each addition rounded once, which is what the instruction
+    does; where there is none the halves become float32, whose last 16 bits are zeros.
+    """
+
+    def step(self, a, row_step, sums, b):
+        """One k: sums[r, v] += a[r * row_step] * b[v], of both numbers; b moves on by a row."""
+        bd, integers = self.builder, ir.VectorType(ir.IntType(32), self.lanes)
+        addresses = [self.vector(b, self.size(v * self.lanes)) for v in range(self.vectors)]
+        row = [bd.load(bd.bitcast(address, integers.as_pointer()), align=self.align) for address in addresses]
+        for half in (None,) if PAIRWISE else (1, 0):
+            right, results = [self._half(value, half) for value in row], []
+            for first in range(0, len(sums), self.vectors):
+                bits = bd.load(bd.gep(a, [bd.mul(row_step, self.size(first // self.vectors))]))
+                left = splat(bd, self._half(bits, half), self.lanes)
+                results += [self._added(sums[first + v], left, right[v]) for v in range(self.vectors)]
+            sums = results
+        return sums, bd.gep(b, [self.size(self.b_step)])
+
+    def _half(self, bits, half):
+        """The numbers in one half of 32 bits, as float32; the bits themselves, where half is None."""
+        if half is None:
+            return bits
+        vectors = isinstance(bits.type, ir.VectorType)
+        number = ir.Constant(bits.type, [0xFFFF0000 if half else 16] * self.lanes if vectors else 0xFFFF0000 if half else 16)
+        moved = self.builder.and_(bits, number) if half else self.builder.shl(bits, number)
+        return self.builder.bitcast(moved, self.kind if vectors else ir.FloatType())
+
+    def _added(self, total, left, right):
+        """total + left * right"""
+        if not PAIRWISE:
+            return self.builder.call(self.fma, [left, right, total])
+        kind = ir.FunctionType(self.kind, [self.kind, left.type, left.type])
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [total, left, right])
+
+
 def _plain_band(columns: int, transposed: bool, step: int = PANEL):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
@@ -198,7 +241,8 @@ def _plain_band(columns: int, transposed: bool, step: int = PANEL):
                     own = k * A.step + r if transposed else o * A.piece + r * A.step + k
                     number, row = flat_a[A.place + own], b0 + (o * A.depth + k) * step
                     for j in range(columns):
-                        flat_c[C.place + r * C.step + j] += number * flat_b[row + j]
+                        place = C.place + r * C.step + j
+                        flat_c[place] = add_product(flat_c[place], number, flat_b[row + j])
 
     return named(band, f"_plain_band_{columns}_{step}_{transposed}")
 
