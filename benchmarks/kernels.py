@@ -21,7 +21,7 @@ import limits
 import numpy as np
 from train import CASES, Case, Training
 
-from nblstm.kernels.cpu import elementwise, head, optimizers, recurrent
+from nblstm.kernels.cpu import elementwise, factors, head, optimizers, recurrent
 from nblstm.nn.parameters import initial
 
 
@@ -41,10 +41,10 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
     weights, parameters = 2 * L * 4 * H * H, case.shape.num_parameters
     numbers = {
         "pack": 2 * weights,  # read and written, as all that follow
-        "_pack_rows": 2 * V * H,
+        "pack_rows": 2 * V * H,
         "pack_transposed": 2 * weights,
         "pack_inputs": 2 * (rows + L * M) * H,  # inputs of every layer and of the head
-        "_pack_previous": 2 * L * M * H,
+        "pack_previous": 2 * L * M * H,
         "_scatter": (M + rows) * 4 * H,
         "_softmax_gradient": 2 * M * V,
         "_clear": parameters,
@@ -60,7 +60,8 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
 class Profile:
     """Adds up the seconds and calls of every kernel that is given to threads."""
 
-    GATES = [(module, "parallel_for") for module in (elementwise, head, optimizers, recurrent)]  # where kernels are ...
+    MODULES = elementwise, factors, head, optimizers, recurrent
+    GATES = [(module, "parallel_for") for module in MODULES]  # where kernels are ...
     GATES += [(recurrent, "by_texts")]  # ... handed over
 
     def __init__(self) -> None:

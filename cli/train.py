@@ -191,7 +191,10 @@ class TrainCommand(Command):
 @run_setting("keep_statistics", "Prepare the model for eval --adapt at the end, as nblstm adapt-prepare does.")
 @run_setting("average_every", "Let several processes update by themselves and average every so many updates.")
 @run_setting("wire", "How several processes send gradients to each other; bfloat16 takes half of the time.")
-@run_setting("precision", "cuda: how weights and activations are stored; sums are always single.")
+@run_setting(
+    "precision",
+    "half, on cuda: weights and activations are stored so; bfloat16, on cpu: factors of products are rounded.",
+)
 @run_setting(
     "valid_every", "Validate also inside an epoch, after so many updates, or after a time: 90s, 5m, 1h.",
     metavar="N|TIME",

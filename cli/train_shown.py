@@ -96,9 +96,9 @@ def _introduce(session: Any, progress: Any) -> None:
     progress.line(f"model   {c.description}, {c.num_parameters:,} parameters, dropout {c.dropout:g}")
     size = session.ranks.size
     processes = f"{size} processes of " if size > 1 else ""
-    place = (
-        f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else f"{t.device}, {t.precision} precision"
-    )
+    place = f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else t.device
+    if (t.device, t.precision) != ("cpu", "single"):
+        place += f", {t.precision} precision"
     progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
     if teacher := getattr(trainer.network.head, "teacher", None):
         said = f"temperature {t.distil_temperature:g}, weight {t.distil_weight:g}"

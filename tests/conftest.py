@@ -92,7 +92,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         if MISSING:  # the commands that need no numba are given a model all the same
             for name in ("nblstm.kernels.load", "nblstm.nn.network.load"):
-                monkeypatch.setattr(name, lambda backend: reference)
+                monkeypatch.setattr(name, lambda *args: reference)
         nblstm.train(
             folder / "corpus.txt", folder / "model.safetensors", hidden_size=8, num_layers=1, batch_size=4, bptt=8,
             steps=30, lr=0.02, threads=1,

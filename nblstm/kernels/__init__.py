@@ -268,7 +268,8 @@ def fallback(cell: Cell, name: str, precision: str = "single") -> str | None:
 def load(name: str, precision: str = "single") -> ModuleType:
     """The kernels called `name`: "numpy" (the specification), "cpu" (numba) or "cuda" (NVIDIA cards).
 
-    precision: "bfloat16" loads those whose products have rounded factors, which cuda has none of. ConfigError for another name; DeviceError if numba cannot be imported, or there is no card.
+    precision: "bfloat16" is for those whose products round their factors, which cuda has none of. ConfigError for another
+    name; DeviceError if numba cannot be imported, or there is no card.
     """
     files = {"numpy": "reference", "cpu": "cpu", "cuda": "cuda"}
     if not isinstance(name, str) or name not in files:
@@ -276,7 +277,8 @@ def load(name: str, precision: str = "single") -> ModuleType:
     try:
         if name != "numpy":
             importlib.import_module("numba")  # the error names it, not what it needs itself
-        module = importlib.import_module(f"nblstm.kernels.{files[name]}{'.bfloat16' if precision == 'bfloat16' else ''}")
+        part = ".bfloat16" if precision == "bfloat16" else ""
+        module = importlib.import_module(f"nblstm.kernels.{files[name]}{part}")
     except ImportError as error:
         if name == "cuda":
             raise DeviceError(

@@ -34,19 +34,16 @@ def round_rows(packed, x, rows, K, share):
 
 
 @inlined
-def _part(x, row, k, columns):
-    """16 numbers from column k on of a row of x (., columns), zeros behind the last one."""
-    place = row * columns + k
-    return load(x, place) if k + LANES <= columns else load_part(x, place, max(0, columns - k), 0)
+def _part(x, place, count):
+    """16 numbers from a place on, of which `count` are there: zeros behind them."""
+    return load(x, place) if count >= LANES else load_part(x, place, max(0, count), 0)
 
 
 @inlined
-def _part_at(first, x, places, i, k, columns):
-    """`_part` of the row places[i] of first (., columns) and x below it; zeros where there is none."""
-    row, before = places[i] if i < len(places) else -1, first.size // columns
-    if row < 0:
-        return load_part(x, 0, 0, 0)
-    return _part(first, row, k, columns) if row < before else _part(x, row - before, k, columns)
+def _part_at(first, x, row, k, columns):
+    """`_part` from column k of a row of first (., columns) and x below it; zeros where the row is -1."""
+    place, count = row * columns + k, columns - k if row >= 0 else 0
+    return _part(first, place, count) if place < first.size else _part(x, place - first.size, count)
 
 
 @jit
@@ -57,11 +54,16 @@ def pair_rows(packed, step, first, x, places, columns, share):
     """
     _, start, stop, _, _ = share
     for i in range(start, stop):
-        for q in range(-(-columns // PANEL)):
-            for j in range(0, PANEL, LANES):
-                k = q * PANEL + j
-                upper = _part_at(first, x, places, 2 * i + 1, k, columns)
-                store_pairs(packed, q * step + i * PANEL + j, _part_at(first, x, places, 2 * i, k, columns), upper)
+        upper, lower = places[2 * i], places[2 * i + 1] if 2 * i + 1 < len(places) else -1
+        plain = min(upper, lower) * columns >= first.size  # both rows are in x
+        a, b = upper * columns - first.size, lower * columns - first.size
+        for k in range(0, -(-columns // PANEL) * PANEL, LANES):
+            target = k // PANEL * step + i * PANEL + k % PANEL
+            if plain and k + LANES <= columns:
+                store_pairs(packed, target, load(x, a + k), load(x, b + k))
+            else:
+                second = _part_at(first, x, lower, k, columns)
+                store_pairs(packed, target, _part_at(first, x, upper, k, columns), second)
 
 
 @jit
@@ -106,6 +108,13 @@ def pack_rows(packed, step, weight, V, D, first, share):
 
 # ---------------------------------------------------------------- the two kinds
 
+SHARED_NUMBERS = 1 << 18  # of a copy: below, waking a thread takes longer than what it would do
+
+
+def _shared(threads, numbers):
+    """How many threads copy so many numbers."""
+    return threads if numbers >= SHARED_NUMBERS else 1
+
 
 class Factors:
     """Factors as they are: an element is a number."""
@@ -134,24 +143,28 @@ class Factors:
 
     def pack(self, threads, work, name, weight, order, w, size, K):
         """Pack the right factor of x @ weight.T, in panels of w rows of every block."""
+        threads = _shared(threads, weight.size)
         parallel_for(threads, pack, panels(size, w), work[name], weight, order, w, size, K)
 
     def pack_transposed(self, threads, work, name, weight, order, w, size, K):
         """Pack the right factor of dz @ weight, dz in panels of w rows of every block."""
+        threads = _shared(threads, weight.size)
         parallel_for(threads, pack_transposed, panels(size, w), work[name], weight, order, w, size, K)
 
     def pack_rows(self, threads, work, name, weight, first, rows, step):
         """Pack the rows first ... first + rows of a right factor (V, D), zeros behind it; step: of a panel, in numbers."""
+        threads = _shared(threads, rows * weight.shape[1])
         parallel_for(threads, pack_rows, rows, work[name], step, weight.reshape(-1), *weight.shape, first)
 
     def pack_inputs(self, threads, work, name, x):
         """Pack x (M, K) as the right factor of dz.T @ x: (Q, count(M), 64)."""
         M, K = x.shape
+        threads = _shared(threads, x.size)
         parallel_for(threads, pack_inputs, M, work[name], x.reshape(-1), M, K)
 
     def pack_previous(self, threads, work, name, h0, y, offsets):
         """Pack h_{t-1} of every row as the right factor of dz.T @ h_{t-1}."""
-        h = np.ascontiguousarray(h0).reshape(-1)
+        h, threads = np.ascontiguousarray(h0).reshape(-1), _shared(threads, y.size)
         parallel_for(threads, pack_previous, len(offsets) - 1, work[name], h, y.reshape(-1), offsets, *h0.shape)
 
     def by_columns(self, threads, work, dz, P, is_there=False):
@@ -186,12 +199,13 @@ class Pairs(Factors):
 
     def rows(self, threads, work, name, x):
         """Return x (M, K) as a left factor, flat: rows of count(K)."""
+        threads = _shared(threads, x.size)
         parallel_for(threads, round_rows, len(x), work[name], np.ascontiguousarray(x).reshape(-1), *x.shape)
         return work[name]
 
     def pack(self, threads, work, name, weight, order, w, size, K):
         """Pack the right factor of x @ weight.T, in panels of w rows of every block."""
-        rounded = self.rows(threads, work, "rounded", weight)
+        rounded, threads = self.rows(threads, work, "rounded", weight), _shared(threads, weight.size)
         parallel_for(threads, pack, panels(size, w), work[name], rounded, order, w, size, self.count(K))
 
     def pack_transposed(self, threads, work, name, weight, order, w, size, K):
@@ -220,13 +234,14 @@ class Pairs(Factors):
     def _pair_rows(self, threads, packed, x, places, first=None, step=None):
         """Call `pair_rows` for all pairs of rows; step: from a panel to the next, none of them left out."""
         first, pairs = x[:0] if first is None else np.ascontiguousarray(first), self.count(len(places))
-        step = pairs * PANEL if step is None else step
+        step, threads = pairs * PANEL if step is None else step, _shared(threads, len(places) * x.shape[1])
         parallel_for(threads, pair_rows, pairs, packed, step, first.reshape(-1), x.reshape(-1), places, x.shape[1])
 
     def by_columns(self, threads, work, dz, P, is_there=False):
         """Return `Columns` dz of P panels as the left factor of dz @ weight. is_there: its pairs are in place already."""
         z, M, stride, first, count = dz
         if not is_there:
+            threads = _shared(threads, P * M * stride)
             parallel_for(threads, round_rows, P * M, work["dz"], z, P * M, stride)
         return tuple(Columns(work["dz"], M, stride // 2, first // 2, count // 2))
 
@@ -234,6 +249,7 @@ class Pairs(Factors):
         """Return `Columns` dz of P panels as the left factor of dz.T @ x. is_there: its pairs are in place already."""
         z, M, stride, first, count = dz
         if not is_there:
+            threads = _shared(threads, P * M * stride)
             parallel_for(threads, pair_panel_rows, P * self.count(M), work["dz pairs"], z, M, stride)
         return tuple(Columns(work["dz pairs"], self.count(M), stride, first, count))
 

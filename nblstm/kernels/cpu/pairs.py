@@ -101,7 +101,9 @@ def _half(typingctx, pair, upper):
 
     def codegen(context, builder, sig, args):
         upper_ = builder.and_(args[0], _I32(0xFFFF0000))
-        bits = builder.select(context.cast(builder, args[1], upper, types.boolean), upper_, builder.shl(args[0], _I32(16)))
+        bits = builder.select(
+            context.cast(builder, args[1], upper, types.boolean), upper_, builder.shl(args[0], _I32(16))
+        )
         return builder.bitcast(bits, ir.FloatType())
 
     return types.float32(pair, upper), codegen
@@ -132,4 +134,3 @@ if PLAIN:  # the same functions on NumPy slices, for running the kernels as Pyth
 
     def store_pairs(array, offset, first, second):
         array.reshape(-1)[offset : offset + LANES] = _upper(first) | _upper(second) << np.uint32(16)
-

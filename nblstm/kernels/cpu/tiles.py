@@ -217,7 +217,9 @@ class PairEmitter(Emitter):
         if half is None:
             return bits
         vectors = isinstance(bits.type, ir.VectorType)
-        number = ir.Constant(bits.type, [0xFFFF0000 if half else 16] * self.lanes if vectors else 0xFFFF0000 if half else 16)
+        number = ir.Constant(
+            bits.type, [0xFFFF0000 if half else 16] * self.lanes if vectors else 0xFFFF0000 if half else 16
+        )
         moved = self.builder.and_(bits, number) if half else self.builder.shl(bits, number)
         return self.builder.bitcast(moved, self.kind if vectors else ir.FloatType())
 
