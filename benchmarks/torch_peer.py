@@ -65,16 +65,20 @@ def rectangle(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TorchTraining:
-    """Training steps of a TorchModel: forward, backward, clip, fused Adam; the state is carried and detached."""
+    """Training steps of a TorchModel: forward, backward, clip, fused Adam; the state is carried and detached.
 
-    def __init__(self, model: TorchModel, lr: float, clip: float) -> None:
-        self.model, self.clip, self.state = model, clip, None
+    rounded: the loss is computed under autocast to bfloat16.
+    """
+
+    def __init__(self, model: TorchModel, lr: float, clip: float, rounded: bool = False) -> None:
+        self.model, self.clip, self.state, self.rounded = model, clip, None, rounded
         self.optimizer = torch.optim.Adam(model.parameters(), lr, fused=True)
 
     def step(self, tokens: torch.Tensor, targets: torch.Tensor) -> float:
         """One update; the loss before it. tokens, targets (T, N) int64."""
         self.optimizer.zero_grad()
-        loss, state = self.model.loss(tokens, targets, self.state)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.rounded):
+            loss, state = self.model.loss(tokens, targets, self.state)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()

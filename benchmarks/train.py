@@ -1,7 +1,10 @@
-"""A whole training step (forward, backward, clip, Adam) in float32, beside PyTorch on the same weights and chunk.
+"""A whole training step (forward, backward, clip, Adam), beside PyTorch on the same weights and chunk.
 
-    python benchmarks/train.py [--threads 2] [--only 2x256 2x512] [--repeat 5] [--json]
+    python benchmarks/train.py [--threads 2] [--only 2x256 2x512] [--repeat 5] [--bfloat16] [--json]
     python benchmarks/train.py --memory
+
+All is float32. With --bfloat16 both sides train a second time, with products of bfloat16 numbers: PyTorch's loss is then
+computed under its autocast. What counts there is the faster of PyTorch's two.
 
 Before anything is timed, the loss and every gradient must equal PyTorch's, and so must the losses of whole steps in
 a row. Tokens are drawn uniformly: real text repeats itself more, which would favour us (the first layer projects
@@ -33,6 +36,8 @@ from nblstm.training.optimizers import make_optimizer
 from nblstm.training.trainer import Trainer
 
 LR, CLIP = 1e-3, 5.0
+ROUNDED = " bfloat16"  # behind a contestant's name: in that precision
+ROUNDED_TOLERANCE = 0.01  # of a loss in it, beside float32's
 TOLERANCE = 1e-4  # of losses, and of each gradient relative to its largest entry
 STEPS_IN_A_ROW = 3
 
@@ -74,8 +79,10 @@ CASES = {
 class Training:
     """Training steps as `nblstm.training.trainer.Trainer` does them, on one chunk."""
 
-    def __init__(self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int) -> None:
-        self.network = Network(shape, parameters, "cpu", threads)
+    def __init__(
+        self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int, precision: str = "single"
+    ) -> None:
+        self.network = Network(shape, parameters, "cpu", threads, precision)
         self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP), parameters)
         self.gradient = np.empty_like(parameters)
         self.state, self.steps = State.zeros(shape, batch_size), 0
@@ -100,12 +107,19 @@ def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     chunk, first = case.chunk(), common.timed(call_of(name, "nblstm", args.threads))  # compiles, if nothing has before
     error = check(name, case, args.threads) if with_torch else None
     products = limits.product_contestants(args.threads, with_torch)
-    everyone = ["nblstm", *(["torch"] if with_torch else []), *products]
+    sides = ["nblstm", *(["torch"] if with_torch else [])]
+    everyone = [*sides, *([side + ROUNDED for side in sides] if args.bfloat16 else []), *products]
     if args.together:
         calls = {who: call_of(name, who, args.threads) for who in everyone}
         times = common.interleaved(calls, args.repeat)
     else:
         times = common.in_processes({who: [name, who] for who in everyone}, args.repeat)
+    rounded = {}
+    if args.bfloat16:
+        rounded["rounded_error"] = check_rounded(name, case, args.threads, with_torch)
+    if args.bfloat16 and with_torch:
+        theirs = [min(both) for both in zip(times["torch"], times["torch" + ROUNDED])]
+        rounded["rounded_ratios"] = common.ratios(theirs, times["nblstm" + ROUNDED])
     operations = limits.training_operations(case.shape, case.tokens, len(np.unique(chunk.tokens)))
     best = [max(products[key][1] / times[key][turn] for key in products) for turn in range(args.repeat)]
     return {
@@ -114,28 +128,42 @@ def measure(name: str, case: Case, args, with_torch: bool) -> dict:
         "tokens_per_second": case.tokens / common.median(times["nblstm"]),
         "gflops": operations / common.median(times["nblstm"]) / 1e9, "best_gflops": common.median(best) / 1e9,
         "share_of_best": common.median(operations / t / b for t, b in zip(times["nblstm"], best)),
+        **rounded,
     }  # fmt: skip
 
 
 def call_of(name: str, who: str, threads: int) -> Callable[[], object]:
     """What a contestant does, ready to be called: a step of a case, or a product."""
-    case = CASES[name]
-    if who == "nblstm":
-        ours, chunk = Training(case.shape, initial(case.shape, 0), case.batch_size, threads), case.chunk()
+    case, rounded = CASES[name], who.endswith(ROUNDED)
+    if who.removesuffix(ROUNDED) == "nblstm":
+        precision = "bfloat16" if rounded else "single"
+        ours, chunk = Training(case.shape, initial(case.shape, 0), case.batch_size, threads, precision), case.chunk()
         return lambda: ours.step(chunk)
-    if who == "torch":
-        theirs, chunk_of_ids = peer(case, threads)
+    if who.removesuffix(ROUNDED) == "torch":
+        theirs, chunk_of_ids = peer(case, threads, rounded)
         return lambda: theirs.step(*chunk_of_ids)
     return limits.product_contestants(threads, "torch" in who)[who][0]
 
 
-def peer(case: Case, threads: int):
-    """PyTorch's training, and what it reads."""
+def peer(case: Case, threads: int, rounded: bool = False):
+    """PyTorch's training, and what it reads. rounded: under autocast to bfloat16."""
     import torch
     from torch_peer import TorchModel, TorchTraining, rectangle
 
     torch.set_num_threads(threads)
-    return TorchTraining(TorchModel(case.shape, initial(case.shape, 0)), LR, CLIP), rectangle(case.chunk())
+    return TorchTraining(TorchModel(case.shape, initial(case.shape, 0)), LR, CLIP, rounded), rectangle(case.chunk())
+
+
+def check_rounded(name: str, case: Case, threads: int, with_torch: bool) -> float:
+    """The largest difference of losses in a row from float32's, of both sides: the program ends if it is too large."""
+    error = 0.0
+    for side in ("nblstm", *(["torch"] if with_torch else [])):
+        single, rounded = (call_of(name, side + suffix, threads) for suffix in ("", ROUNDED))
+        losses = [(rounded(), single()) for _ in range(STEPS_IN_A_ROW)]
+        error = max(
+            error, common.require_close(f"{name}: losses of {side} in bfloat16", *zip(*losses), ROUNDED_TOLERANCE)
+        )
+    return error
 
 
 def check(name: str, case: Case, threads: int) -> float:
@@ -166,6 +194,11 @@ def rendered(row: dict) -> dict[str, str]:
     if row["ratios"]:
         cells["torch ms"] = common.spread(row["seconds"]["torch"], 1e3)
         cells["torch / nblstm"] = common.spread(row["ratios"], digits=2)
+    if "rounded_error" in row:
+        cells["nblstm bf16 ms"] = common.spread(row["seconds"]["nblstm" + ROUNDED], 1e3)
+    if "rounded_ratios" in row:
+        cells["torch bf16 ms"] = common.spread(row["seconds"]["torch" + ROUNDED], 1e3)
+        cells["fastest torch / nblstm bf16"] = common.spread(row["rounded_ratios"], digits=2)
     return cells | {
         "tokens/s": f"{row['tokens_per_second']:,.0f}", "GFLOP/s": f"{row['gflops']:.0f}",
         "best sgemm": f"{row['best_gflops']:.0f}", "share": f"{row['share_of_best']:.0%}",
@@ -228,6 +261,7 @@ def memory(args, with_torch: bool) -> None:
 def main() -> None:
     parser = common.parser(__doc__, repeat=5, peers=["torch"])
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(map(repr, CASES))}")
+    parser.add_argument("--bfloat16", action="store_true", help="both sides in that precision, too")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--memory-of", help="(used by --memory)")
     args = parser.parse_args()
@@ -244,7 +278,16 @@ def main() -> None:
     if with_torch:
         mean = common.geometric_mean(common.median(row["ratios"]) for row in rows)
         notes.insert(0, f"geometric mean of torch / nblstm: {mean:.2f}")
-    common.report("training step, float32, dropout 0", args, [rendered(row) for row in rows], notes, rows)
+    if with_torch and args.bfloat16:
+        mean = common.geometric_mean(common.median(row["rounded_ratios"]) for row in rows)
+        notes.insert(1, f"geometric mean of the fastest torch / nblstm bf16: {mean:.2f}")
+    common.report(
+        f"training step, float32{' and bfloat16' if args.bfloat16 else ''}, dropout 0",
+        args,
+        [rendered(row) for row in rows],
+        notes,
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def _memory(model: Any) -> dict[str, int]:
     return {
         "bytes": memory.training_bytes(model.config, config),
         "per_parameter": memory.per_parameter(config, model.config),
-        "per_token": memory.per_token(model.config),
+        "per_token": memory.per_token(model.config, config.precision),
         "batch_size": config.batch_size,
         "bptt": config.bptt,
     }

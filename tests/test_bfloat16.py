@@ -19,6 +19,7 @@ from nblstm.nn.parameters import initial
 from nblstm.nn.state import State
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.text.batches import Chunk
+from nblstm.training.memory import per_token, training_bytes
 
 numba = pytest.importorskip("numba")
 
@@ -32,7 +33,7 @@ def numbers(size, seed=0):
     """Numbers of every magnitude and both signs, among them ties, subnormals, infinities and NaN."""
     bits = np.random.default_rng(seed).integers(0, 2**32, size, dtype=np.uint32)
     bits[::3] &= np.uint32(0xFFFF8000)  # half way between two
-    bits[:6] = [0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F7FFFFF]
+    bits[-6:] = [0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F7FFFFF][:size]
     return bits.view(np.float32)
 
 
@@ -247,6 +248,14 @@ def test_a_machine_without_the_instruction_says_so(monkeypatch):
 
 
 # ---------------------------------------------------------------- runs
+
+
+def test_the_memory_of_pairs_is_counted():
+    """By hand, for an LSTM of 8 units: gradients of 32 gates twice, h and x, 2 bytes each; packed inputs take 2 less."""
+    shape = LanguageConfig(9, hidden_size=8, num_layers=1)
+    assert per_token(shape, "bfloat16") - per_token(shape) == 2 * (2 * 32 + 2 * 8 - 8)
+    single, rounded = (training_bytes(shape, TrainConfig(precision=kind)) for kind in ("single", "bfloat16"))
+    assert rounded - single == 32 * 64 * 2 * (2 * 32 + 2 * 8 - 8)
 
 
 def test_a_run_is_resumed_exactly(tmp_path):

@@ -21,7 +21,7 @@ def per_parameter(train: TrainConfig, model: TokenStackConfig) -> int:
 SPECIFIED = 12
 
 
-def per_token(model: TokenStackConfig) -> int:
+def per_token(model: TokenStackConfig, precision: str = "single") -> int:
     """Count the bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout, in float32.
 
     Per cell: its gates, its memory and its output; backwards also its inputs' projections. Per layer: the output after
@@ -38,7 +38,17 @@ def per_token(model: TokenStackConfig) -> int:
         cells += len(model.cells) * H + 2 * H
     noisy = sum(rate > 0 or model.variational_dropout > 0 for rate in model.dropouts)
     layers = (noisy + (L if model.residual else 0) + apart) * F
-    return (cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)) * _size(model)
+    numbers = cells + layers + 2 * F + max(H, F) + (model.head_size if model.head == "cell" else 0)
+    return numbers * _size(model) + (_of_pairs(model) if precision == "bfloat16" else 0)
+
+
+def _of_pairs(model: TokenStackConfig) -> int:
+    """Count the bytes per token that products of bfloat16 numbers take more: copies of two bytes a number, all shared.
+
+    The gradients of a layer's gates by rows and by columns, h, and what a layer reads; its packed inputs take half.
+    """
+    cell, F = model.cells[0], model.output_size
+    return 2 * (2 * cell.kept_size * cell.hidden_size + 2 * max(F, model.embedding_size) - max(F, model.hidden_size))
 
 
 def card_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
@@ -69,4 +79,5 @@ def training_bytes(model: TokenStackConfig, train: TrainConfig) -> int:
     logits = min(tokens * model.vocab_size * size, LOGITS_BYTES)
     packed = (rows * (max(model.embedding_size, model.output_size) + H) + min(model.vocab_size, 4096) * H) * size
     table = min(tokens, model.vocab_size) * (rows + model.embedding_size) * size
-    return model.num_parameters * per_parameter(train, model) + tokens * per_token(model) + logits + packed + table
+    token = per_token(model, train.precision)
+    return model.num_parameters * per_parameter(train, model) + tokens * token + logits + packed + table
