@@ -1,5 +1,8 @@
 """Products with factors rounded to bfloat16: the rounding, the register tile, layers, heads, and training with them."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ numba = pytest.importorskip("numba")
 from nblstm.kernels.cpu import bfloat16, factors, tiles
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor
 
+TESTS = Path(__file__).parent
 FLIP = 2.0**-7  # a sum that is rounded another way in its last bit may be one step of bfloat16 away: two of 2^-8
 
 
@@ -35,6 +39,11 @@ def numbers(size, seed=0):
     bits[::3] &= np.uint32(0xFFFF8000)  # half way between two
     bits[-6:] = [0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F7FFFFF][:size]
     return bits.view(np.float32)
+
+
+def flushed(x):
+    """The numbers, those below 2^-126 zero: some machines round them to that."""
+    return np.where(np.abs(x) < 2.0**-126, np.float32(0), x)
 
 
 def halves(pairs, count):
@@ -53,7 +62,8 @@ def test_rounding_is_pytorchs():
 @each("rows, K", [(1, 1), (3, 7), (5, 16), (4, 33), (7, 64)])
 def test_rows_in_pairs_are_rounded(rows, K):
     """Neighbours in a row, an odd last one with a zero; pairs of rows in panels, zeros where there are none."""
-    x, expected = numbers(rows * K).reshape(rows, K), reference.rounded(numbers(rows * K)).reshape(rows, K)
+    x = flushed(numbers(rows * K).reshape(rows, K))
+    expected = reference.rounded(x)
     work = {"pairs": np.full(rows * -(-K // 2), 7, np.uint32), "panels": np.full(-(-rows // 2) * 64, 7, np.uint32)}
     found = factors.PAIRS.rows(2, work, "pairs", x).reshape(rows, -1)
     np.testing.assert_array_equal(halves(found, K), expected)
@@ -170,6 +180,35 @@ def test_the_specification_is_pytorchs_product():
     reference.linear_backward(dx, dw, db, dy, (), x, weight, 1)
     for found, expected in ((y, tx @ tw.T), (dx, td @ tw), (dw, td.T @ tx), (db, torch.from_numpy(dy).sum(0))):
         close(found, expected.numpy(), 1e-6)
+
+
+LAYER = """
+import numpy as np
+from nblstm.kernels.cells import Cell
+from nblstm.kernels.cpu import bfloat16
+from nblstm.kernels.cpu.tiles import PAIRWISE
+from nblstm.kernels.reference import bfloat16 as reference
+from support.kernels import run_layer
+expected, actual = (run_layer(k, 2, Cell("rnn", 5, 7), [3, 3, 1], np.float32, True) for k in (reference, bfloat16))
+for name, value in expected.items():
+    assert np.abs(actual[name] - value).max(initial=0) < 1e-5, name
+print(PAIRWISE)
+"""
+MACHINES = {
+    "no vectors but SSE2": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_OPT": "1"},
+    "Python": {"NUMBA_DISABLE_JIT": "1"},
+}
+
+
+@each("machine", MACHINES)
+def test_other_machines_multiply_the_same_numbers(machine, tmp_path):
+    """Where there is no instruction, and where kernels run as Python, the rounded numbers are multiplied as float32."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "NBLSTM_"))}
+    variables |= {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-c", LAYER]
+    done = subprocess.run(command, env=variables | MACHINES[machine], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert machine == "Python" or done.stdout.split() == ["False"]
 
 
 # ---------------------------------------------------------------- networks

@@ -12,7 +12,7 @@ from nblstm.kernels.cpu.jit import inlined, jit
 from nblstm.kernels.cpu.pairs import store_factors, store_pairs
 from nblstm.kernels.cpu.products import Columns, copy_piece, pack, pack_inputs, pack_transposed, panels
 from nblstm.kernels.cpu.tiles import PANEL
-from nblstm.kernels.cpu.vectors import LANES, like, load, load_part
+from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store
 from nblstm.kernels.packed import indices
 from nblstm.kernels.threads import parallel_for
 
@@ -67,17 +67,19 @@ def pair_rows(packed, step, first, x, places, columns, share):
 
 
 @jit
-def pair_panel_rows(packed, z, M, S, share):
-    """packed (P, ceil(M / 2), S) = the rows of every panel of z (P, M, S) in pairs, for the pairs start ... stop."""
+def pair_panel_rows(packed, sums, z, M, S, share):
+    """packed (P, ceil(M / 2), S) = the rows of z (P, M, S) in pairs, sums (P, S) = their sums, for panels start ... stop."""
     _, start, stop, _, _ = share
-    half = -(-M // 2)
-    for i in range(start, stop):
-        m = i % half * 2
-        row = (i // half * M + m) * S
-        for j in range(0, S, LANES):
-            first = load(z, row + j)
-            second = load(z, row + S + j) if m + 1 < M else like(first, 0)
-            store_pairs(packed, i * S + j, first, second)
+    for p in range(start, stop):
+        for j in range(p * S, (p + 1) * S):
+            sums[j] = 0
+        for m in range(0, M, 2):
+            row, target = (p * M + m) * S, (p * (-(-M // 2)) + m // 2) * S
+            for j in range(0, S, LANES):
+                first = load(z, row + j)
+                second = load(z, row + S + j) if m + 1 < M else like(first, 0)
+                store_pairs(packed, target + j, first, second)
+                store(sums, p * S + j, load(sums, p * S + j) + (first + second))
 
 
 @jit
@@ -172,8 +174,11 @@ class Factors:
         return tuple(dz)
 
     def by_rows(self, threads, work, dz, P, is_there=False):
-        """Return `Columns` dz of P panels as the left factor of dz.T @ x. is_there: its pairs are in place already."""
-        return tuple(dz)
+        """Return `Columns` dz of P panels as the left factor of dz.T @ x, and others with the same sums over rows.
+
+        is_there: its pairs are in place already.
+        """
+        return tuple(dz), tuple(dz)
 
 
 class Pairs(Factors):
@@ -246,12 +251,16 @@ class Pairs(Factors):
         return tuple(Columns(work["dz"], M, stride // 2, first // 2, count // 2))
 
     def by_rows(self, threads, work, dz, P, is_there=False):
-        """Return `Columns` dz of P panels as the left factor of dz.T @ x. is_there: its pairs are in place already."""
+        """Return `Columns` dz of P panels as the left factor of dz.T @ x, and others with the same sums over rows.
+
+        is_there: its pairs are in place already.
+        """
         z, M, stride, first, count = dz
         if not is_there:
             threads = _shared(threads, P * M * stride)
-            parallel_for(threads, pair_panel_rows, P * self.count(M), work["dz pairs"], z, M, stride)
-        return tuple(Columns(work["dz pairs"], self.count(M), stride, first, count))
+            parallel_for(threads, pair_panel_rows, P, work["dz pairs"], work["sums"], z, M, stride)
+        pairs = Columns(work["dz pairs"], self.count(M), stride, first, count)
+        return tuple(pairs), tuple(Columns(work["sums"], 1, stride, first, count))
 
 
 FACTORS, PAIRS = Factors(), Pairs()

@@ -79,6 +79,7 @@ def linear_work_of(factors, M, D, V, dtype, threads):
         "rounded": room(copied(V * count(D))),
         "dz pairs": room(copied(P * count(M) * PANEL)),
         "dy": empty(P, M, PANEL),
+        "sums": empty(P, PANEL),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
     }
@@ -105,10 +106,10 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     )  # fmt: skip
     factors.pack_inputs(threads, work, "inputs", x)
     parallel_for(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
-    dz = Columns(work["dy"], M, PANEL, 0, PANEL)
+    left, summed = factors.by_rows(threads, work, Columns(work["dy"], M, PANEL, 0, PANEL), P)
     parallel_for(
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
-        factors.by_rows(threads, work, dz, P), work["inputs"], work["block"], tuple(dz),
+        left, work["inputs"], work["block"], summed,
     )  # fmt: skip
 
 
@@ -187,6 +188,7 @@ def softmax_gradient_work_of(factors, M, D, V, dtype, threads):
         "dz": room(factors.copied(P * R * factors.count(PANEL))),
         "dz pairs": room(factors.copied(P * factors.count(R) * PANEL)),
         "classes": empty(P, PANEL),
+        "sums": empty(P, PANEL),
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
     }
@@ -353,9 +355,10 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
     dz = Columns(z, M, PANEL, 0, PANEL)
     # dweight = dz.T @ x
     factors.pack_inputs(threads, work, "inputs", x)
+    left, summed = factors.by_rows(threads, work, dz, P)
     parallel_for(
         threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
-        factors.by_rows(threads, work, dz, P), work["inputs"], work["block"], tuple(dz),
+        left, work["inputs"], work["block"], summed,
     )  # fmt: skip
     # dx = dz @ weight, for as many panels as `chunk` holds at a time
     held, along = min(P, HEAD_PANELS), factors.by_columns(threads, work, dz, P)

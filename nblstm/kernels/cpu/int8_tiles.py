@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import NO_TILES, named, shared
-from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, features, unpacked
+from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
+from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, unpacked
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 DEPTH_MULTIPLE = 4  # of a product: K is rounded up to it with zeros, two pairs at once

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from llvmlite.binding import add_symbol, ffi
+from llvmlite.binding import add_symbol, ffi, get_host_cpu_features
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
@@ -36,6 +36,13 @@ from nblstm.kernels.compiling import counted
 
 PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
 NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
+
+
+def features() -> str:
+    """What the machine that is compiled for has, as LLVM spells it: "+avx2,+fma,..."."""
+    if numba.config.CPU_FEATURES is not None:
+        return numba.config.CPU_FEATURES
+    return ",".join("+" + name for name, on in get_host_cpu_features().items() if on)
 
 
 def _digest() -> str:

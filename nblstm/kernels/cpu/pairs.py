@@ -11,11 +11,12 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from nblstm.kernels.cpu.jit import PLAIN
-from nblstm.kernels.cpu.vectors import LANES, pointer
+from nblstm.kernels.cpu.jit import PLAIN, features
+from nblstm.kernels.cpu.vectors import LANES, pointer, splat
 
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
-_BITS = ir.VectorType(_I32, LANES)
+_BITS, _HALVES = ir.VectorType(_I32, LANES), ir.VectorType(_I16, LANES)
+PAIRWISE = "+avx512bf16" in features()  # the machine rounds to bfloat16, and multiplies such numbers in pairs
 
 
 def _constant(number):
@@ -23,11 +24,15 @@ def _constant(number):
 
 
 def _rounded(builder, vector):
-    """LLVM: the bfloat16 numbers nearest to a vector's, each in the upper 16 of 32 bits; the lower ones are any."""
+    """LLVM: the bfloat16 numbers nearest to a vector's, <16 x i16>."""
+    if PAIRWISE:
+        kind, name = ir.FunctionType(_HALVES, [vector.type]), "llvm.x86.avx512bf16.cvtneps2bf16.512"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [vector])
     bits = builder.bitcast(vector, _BITS)
     even = builder.and_(builder.lshr(bits, _constant(16)), _constant(1))
     nearest = builder.add(bits, builder.add(even, _constant(0x7FFF)))
-    return builder.select(builder.fcmp_unordered("uno", vector, vector), _constant(0x7FC00000), nearest)
+    nearest = builder.select(builder.fcmp_unordered("uno", vector, vector), _constant(0x7FC00000), nearest)
+    return builder.trunc(builder.lshr(nearest, _constant(16)), _HALVES)
 
 
 @intrinsic
@@ -45,24 +50,14 @@ def store_factors(typingctx, array, offset, vector, count):
         if array.dtype != types.uint32:
             return context.get_dummy_value()
         array_, offset_, vector_, count_ = args
-        upper = builder.lshr(_rounded(builder, vector_), _constant(16))
-        lanes = ir.Constant(_BITS, list(range(LANES)))
         count_ = builder.trunc(count_, _I32)
-        spread = builder.insert_element(ir.Constant(_BITS, ir.Undefined), count_, _I32(0))
-        spread = builder.shuffle_vector(spread, ir.Constant(_BITS, ir.Undefined), _constant(0))
-        upper = builder.select(builder.icmp_signed("<", lanes, spread), upper, _constant(0))
-        pairs = builder.bitcast(builder.trunc(upper, ir.VectorType(_I16, LANES)), ir.VectorType(_I32, LANES // 2))
+        inside = builder.icmp_signed("<", ir.Constant(_BITS, list(range(LANES))), splat(builder, count_))
+        halves = builder.select(inside, _rounded(builder, vector_), ir.Constant(_HALVES, [0] * LANES))
+        pairs = builder.bitcast(halves, ir.VectorType(_I32, LANES // 2))
         address = builder.bitcast(pointer(context, builder, sig.args[0], array_, offset_), pairs.type.as_pointer())
         last = builder.sdiv(builder.add(count_, _I32(1)), _I32(2))
-        mask = builder.icmp_signed(
-            "<",
-            ir.Constant(pairs.type, list(range(LANES // 2))),
-            builder.shuffle_vector(
-                builder.insert_element(ir.Constant(pairs.type, ir.Undefined), last, _I32(0)),
-                ir.Constant(pairs.type, ir.Undefined),
-                ir.Constant(pairs.type, [0] * (LANES // 2)),
-            ),
-        )
+        lanes = ir.Constant(pairs.type, list(range(LANES // 2)))
+        mask = builder.icmp_signed("<", lanes, splat(builder, last, LANES // 2))
         kind = ir.FunctionType(ir.VoidType(), [pairs.type, address.type, _I32, mask.type])
         name = f"llvm.masked.store.v{LANES // 2}i32.p0"
         builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [pairs, address, _I32(4), mask])
@@ -77,10 +72,12 @@ def store_pairs(typingctx, array, offset, first, second):
 
     def codegen(context, builder, sig, args):
         array_, offset_, first_, second_ = args
-        low = builder.lshr(_rounded(builder, first_), _constant(16))
-        pairs = builder.or_(low, builder.and_(_rounded(builder, second_), _constant(0xFFFF0000)))
+        neighbours = ir.Constant(
+            ir.VectorType(_I32, 2 * LANES), [lane // 2 + lane % 2 * LANES for lane in range(2 * LANES)]
+        )
+        pairs = builder.shuffle_vector(_rounded(builder, first_), _rounded(builder, second_), neighbours)
         address = pointer(context, builder, sig.args[0], array_, offset_)
-        builder.store(pairs, builder.bitcast(address, _BITS.as_pointer()), align=4)
+        builder.store(pairs, builder.bitcast(address, pairs.type.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, first, second), codegen

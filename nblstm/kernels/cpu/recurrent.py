@@ -78,7 +78,7 @@ def work_of(factors, cells, M, N, rows, dtype, threads):
         P, QH, QD, R = panels(H, w), panels(H), panels(D), cell.output_size
         sizes = {
             "table": P * unique * S, "bias": P * S, "dmemory": N * P * w, "tail": threads * ROWS * LANES,
-            "block": threads * MOST_COLUMNS * PANEL,
+            "block": threads * MOST_COLUMNS * PANEL, "sums": P * S,
         }  # fmt: skip
         count, copied, read = factors.count, factors.copied, unique or M
         of_factors = {
@@ -203,9 +203,10 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
         factors.pack_previous(threads, work, "inputs", h0, y, offsets)
         dbias = grads["bias_hh"][: 0 if same or cell.layer_norm else None]
+        left, summed = factors.by_rows(threads, work, dz_hh, P)
         parallel_for(
             threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), dbias, order_hh, w, H, R,
-            factors.by_rows(threads, work, dz_hh, P), work["inputs"], work["block"], tuple(dz_hh),
+            left, work["inputs"], work["block"], summed,
         )  # fmt: skip
     dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
@@ -215,10 +216,10 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
     dbias = np.zeros_like(grads["bias_ih"])[: 0 if cell.layer_norm else None]
     factors.pack_inputs(threads, work, "inputs", x)
+    left, summed = factors.by_rows(threads, work, dz, P, layout.is_recurrent and index is None)
     parallel_for(
         threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D,
-        factors.by_rows(threads, work, dz, P, layout.is_recurrent and index is None), work["inputs"], work["block"],
-        tuple(dz),
+        left, work["inputs"], work["block"], summed,
     )  # fmt: skip
     for side in ("bias_ih", "bias_hh") if same else ("bias_ih",) if dbias.size else ():
         grads[side] += dbias

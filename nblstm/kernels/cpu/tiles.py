@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import NO_TILES, named, shared
-from nblstm.kernels.cpu.pairs import add_product
+from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
+from nblstm.kernels.cpu.pairs import PAIRWISE, add_product
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 PANEL = 64  # columns of a packed panel: the four gates of 16 units
@@ -48,13 +47,6 @@ class Factor(NamedTuple):
     depth: int
 
 
-def features() -> str:
-    """What the machine that is compiled for has, as LLVM spells it: "+avx2,+fma,..."."""
-    if numba.config.CPU_FEATURES is not None:
-        return numba.config.CPU_FEATURES
-    return ",".join("+" + name for name, on in binding.get_host_cpu_features().items() if on)
-
-
 def _shape(features: str) -> tuple[int, int]:
     """(vector bytes, vectors per row) of a tile of six rows that fits this machine's registers."""
     if "+avx512f" in features:
@@ -67,7 +59,6 @@ def _shape(features: str) -> tuple[int, int]:
 
 
 VECTOR_BYTES, VECTORS = _shape(features())
-PAIRWISE = "+avx512bf16" in features() and VECTOR_BYTES == 64  # the machine multiplies bfloat16 numbers in pairs
 
 
 def _band(columns: int, transposed: bool, step: int = PANEL):
