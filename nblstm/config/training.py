@@ -146,9 +146,7 @@ class TrainConfig(TargetWeights):
     average_every: int | None = None  # type: ignore[misc] # updates of each of several processes until they average
     wire: str = "float32"  # type: ignore[misc] # float32 | bfloat16: how several processes send gradients to each other
     device: str = "cpu"  # type: ignore[misc] # cpu | cuda
-    precision: str = (  # type: ignore[misc]
-        "single"  # single | half: on cuda, of what is stored | bfloat16: on cpu, of the factors of products; sums are single
-    )
+    precision: str = "single"  # type: ignore[misc] # single | half, on cuda: what is stored | bfloat16, on cpu: factors of products
 
     def __post_init__(self) -> None:
         super().__post_init__()
