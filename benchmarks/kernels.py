@@ -1,6 +1,6 @@
 """Where a training step's time goes: every compiled kernel, its rate, and the share of its own limit it reaches.
 
-    python benchmarks/kernels.py [--threads 2] [--only 2x512] [--repeat 5] [--json]
+    python benchmarks/kernels.py [--threads 2] [--only 2x512] [--precision bfloat16] [--repeat 5] [--json]
 
 Kernels that multiply matrices are held against the best float32 product measured in the same rounds (the register
 tile on its own, or PyTorch's matmul), the others against copying memory, read and written, through an array as
@@ -92,7 +92,7 @@ class Profile:
 def measure(name: str, case: Case, args: Any, with_torch: bool) -> dict[str, Any]:
     """The seconds of a step and of each kernel in it, a number a round, and the limits of the same rounds."""
     chunk = case.chunk()
-    training = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads)
+    training = Training(case.shape, initial(case.shape, 0), case.batch_size, args.threads, args.precision)
     first = common.timed(lambda: training.step(chunk))
     profiles: list[tuple[float, Profile]] = []
 
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="MODEL", default=["2x256", "2x512"], help=f"of: {', '.join(CASES)}"
     )
+    parser.add_argument("--precision", choices=["single", "bfloat16"], default="single", help="of products")
     args = parser.parse_args()
     with_torch = "torch" in common.installed(args.peers)  # only for its matrix product
     all_figures = [measure(name, case, args, with_torch) for name, case in common.chosen(CASES, args.only).items()]

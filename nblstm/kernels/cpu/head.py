@@ -108,8 +108,8 @@ def linear_backward(dx, dweight, dbias, dy, work, x, weight, threads):
     parallel_for(threads, pack_inputs, M, work["dy"], dy.reshape(-1), M, V)
     left, summed = factors.by_rows(threads, work, Columns(work["dy"], M, PANEL, 0, PANEL), P)
     parallel_for(
-        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
-        left, work["inputs"], work["block"], summed,
+        threads, weight_gradient, P * Q, dweight.reshape(-1), (dbias, summed), IN_ORDER, PANEL, V, D,
+        left, work["inputs"], work["block"],
     )  # fmt: skip
 
 
@@ -357,8 +357,8 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
     factors.pack_inputs(threads, work, "inputs", x)
     left, summed = factors.by_rows(threads, work, dz, P)
     parallel_for(
-        threads, weight_gradient, P * Q, dweight.reshape(-1), dbias, IN_ORDER, PANEL, V, D,
-        left, work["inputs"], work["block"], summed,
+        threads, weight_gradient, P * Q, dweight.reshape(-1), (dbias, summed), IN_ORDER, PANEL, V, D,
+        left, work["inputs"], work["block"],
     )  # fmt: skip
     # dx = dz @ weight, for as many panels as `chunk` holds at a time
     held, along = min(P, HEAD_PANELS), factors.by_columns(threads, work, dz, P)

@@ -78,13 +78,20 @@ def _make_projection(name, S, multiply, column, columns):
 def _make_forward(name, cell, S, w, multiply, column, columns):
     """The forward kernel of a cell."""
 
-    def forward(y, gates, memory, inputs, h0, weight_hh, seen, offsets, N, H, given):
+    def forward(y, gates, memory, inputs, factors, weight_hh, offsets, N, H, given):
         """Take the share's texts of `recurrent_forward` through all steps; U h fills `columns` from `column` on.
 
-        h0 and seen: h as a factor of products, `Factors`; seen is y, or pairs that are written beside it.
+        factors: h0 and h as factors of products, (N, K) and (M, K); h is y, or pairs that are written beside it.
         """
         share = Share(*given)
-        n0, n1, (table, index, R), P, T = share.start, share.stop, inputs, -(-H // w), len(offsets) - 1
+        (h0, seen), n0, n1, (table, index, R), P, T = (
+            factors,
+            share.start,
+            share.stop,
+            inputs,
+            -(-H // w),
+            len(offsets) - 1,
+        )
         M, Hp, per = offsets[T], P * w, per_element(seen)
         K = -(-H // per)
         p0, p1 = units_of(P, share)

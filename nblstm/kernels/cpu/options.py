@@ -364,8 +364,8 @@ def run_backward(edges, slopes, grads, work, layout, offsets, weights, cell, thr
         parallel_for(threads, pack_inputs, M, work["inputs"], work["out"], M, H)
         dz = tuple(Columns(work["dy"], M, PANEL, 0, PANEL))
         parallel_for(
-            threads, weight_gradient, panels(R) * panels(H), grads["weight_hr"].reshape(-1), dy[:0], IN_ORDER, PANEL, R,
-            H, dz, work["inputs"], work["block"], dz,
+            threads, weight_gradient, panels(R) * panels(H), grads["weight_hr"].reshape(-1), (dy[:0], dz), IN_ORDER, PANEL, R,
+            H, dz, work["inputs"], work["block"],
         )  # fmt: skip
 
 

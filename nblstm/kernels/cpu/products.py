@@ -148,15 +148,15 @@ def panels_product(dx, dz, packed, step, p0, p1, depth, D, tail, share):
 
 
 @jit
-def weight_gradient(dweight, dbias, order, w, size, K, dz, x, block, summed, share):
+def weight_gradient(dweight, bias, order, w, size, K, dz, x, block, share):
     """dweight += dz.T @ x for the blocks start ... stop of a panel of dz and one of x, counted along x's first.
 
     dz: `Columns`; x: panels (Q, M, 64). block: room for 80 x 64 numbers of
-    each part. dbias += the sum over rows of summed, unless it is empty: the `Columns` of dz as numbers.
+    each part. bias: dbias += the sum over the rows of summed, `Columns` of numbers as those of dz, unless it is empty.
     """
     part, start, stop, _, _ = share
     (z, M, stride, column, columns), Q = dz, -(-K // PANEL)
-    numbers, count, step, first, _ = summed
+    dbias, (numbers, count, step, first, _) = bias
     b0 = part * MOST_COLUMNS * PANEL
     for task in range(start, stop):
         p, q = task // Q, task % Q

@@ -132,8 +132,8 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
         options.run_forward(edges, given, z, work, layout, offsets, weights, cell, threads, run_ranges)
     else:
         by_texts(
-            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given, factors.written(work, "h", y),
-            offsets, N, H,
+            threads, weights.get("weight_hh", NO_WEIGHT), layout.forward, edges, *given[:4],
+            (given[4], factors.written(work, "h", y)), given[5], offsets, N, H,
             steps=min(len(offsets) - 1, FEW_STEPS),
         )  # fmt: skip
     last = last_rows(offsets)
@@ -205,8 +205,8 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
         dbias = grads["bias_hh"][: 0 if same or cell.layer_norm else None]
         left, summed = factors.by_rows(threads, work, dz_hh, P)
         parallel_for(
-            threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), dbias, order_hh, w, H, R,
-            left, work["inputs"], work["block"], summed,
+            threads, weight_gradient, P * panels(R), grads["weight_hh"].reshape(-1), (dbias, summed), order_hh, w, H, R,
+            left, work["inputs"], work["block"],
         )  # fmt: skip
     dz = Columns(gates if index is None else work["table"], rows, S, column_ih, len(order_ih) * w)
     if index is not None:
@@ -218,8 +218,8 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     factors.pack_inputs(threads, work, "inputs", x)
     left, summed = factors.by_rows(threads, work, dz, P, layout.is_recurrent and index is None)
     parallel_for(
-        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), dbias, order_ih, w, H, D,
-        left, work["inputs"], work["block"], summed,
+        threads, weight_gradient, P * panels(D), grads["weight_ih"].reshape(-1), (dbias, summed), order_ih, w, H, D,
+        left, work["inputs"], work["block"],
     )  # fmt: skip
     for side in ("bias_ih", "bias_hh") if same else ("bias_ih",) if dbias.size else ():
         grads[side] += dbias
