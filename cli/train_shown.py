@@ -23,7 +23,8 @@ class RunShown:
     def __init__(self, progress: Any, events: Any = None) -> None:
         """events: files for TensorBoard that the reports are written to as well."""
         self.events = events
-        self.progress, self.session, self.first, self.stopped = progress, None, 0, False
+        self.progress, self.first, self.stopped = progress, 0, False
+        self.session: Any = None
         self.told = False  # that kernels are compiled
 
     def start(self, session: Any) -> None:
