@@ -50,11 +50,12 @@ def row_of(row: dict[str, Any], args: Any) -> dict[str, str]:
     """A row of the table."""
     per_token = 1e6 / args.tokens
     return {
-        "model": row["model"], "backend": row["backend"],
+        "model": row["model"],
+        "backend": row["backend"],
         "greedy us/token": common.spread(row["seconds"]["greedy"], per_token, 0),
         f"beam of {args.beam} us/token": common.spread(row["seconds"]["beam"], per_token, 0),
         "beam / greedy": common.spread(row["ratio"], digits=2),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

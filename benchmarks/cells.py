@@ -36,8 +36,10 @@ def main() -> None:
     parser.add_argument("--sample", action="store_true", help="time a sampled token instead")
     args = parser.parse_args()
     case = Case(2, args.hidden_size, 64, 64)
-    shapes = {name: LanguageConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
-              for name, options in common.chosen(CASES, args.only and ["lstm", *args.only]).items()}  # fmt: skip
+    shapes = {
+        name: LanguageConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
+        for name, options in common.chosen(CASES, args.only and ["lstm", *args.only]).items()
+    }
     (sampling if args.sample else training)(args, case, shapes)
 
 

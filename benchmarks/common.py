@@ -73,9 +73,12 @@ def parser(description: str | None, repeat: int, peers: Sequence[str] = ()) -> a
         p.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)  # what a contestant's process is started with
     if peers:
         p.add_argument(
-            "--peers", nargs="*", choices=peers, default=list(peers),
+            "--peers",
+            nargs="*",
+            choices=peers,
+            default=list(peers),
             help="whom to measure beside us, of those installed (default: all); nothing is ever installed",
-        )  # fmt: skip
+        )
     return p
 
 
@@ -115,10 +118,12 @@ def in_processes(contestants: Mapping[str, Sequence[str]], repeat: int) -> dict[
     processes = {
         name: subprocess.Popen(
             [sys.executable, sys.argv[0], *asked, "--serve", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name, arguments in contestants.items()
-    }  # fmt: skip
+    }
     try:
         for process in processes.values():  # they are warm before the first turn
             _answer(process)

@@ -183,9 +183,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         contestants = {
-            "c": c_rows(model, text, folder), "nblstm": nblstm_rows(model, text, Path(asked.model).stat().st_size),
-            "files": file_rows(model, text, folder), "onnx": onnx_rows(model, text, folder),
-        }  # fmt: skip
+            "c": c_rows(model, text, folder),
+            "nblstm": nblstm_rows(model, text, Path(asked.model).stat().st_size),
+            "files": file_rows(model, text, folder),
+            "onnx": onnx_rows(model, text, folder),
+        }
         for each in asked.only:
             for what, us, size, loss in contestants[each]:
                 rows.append({"what": what, "us": us, "bytes": size, "loss": loss})

@@ -53,8 +53,10 @@ def sized(options: dict[str, Any], vocab_size: int, hidden_size: int, num_layers
     shapes = (shape_of(options, size) for size in range(MIN_SIZE, 4 * hidden_size + MIN_SIZE))
     shape = min(shapes, key=lambda shape: abs(shape.num_parameters - parameters))
     if abs(shape.num_parameters / parameters - 1) > NEARLY:
-        sys.exit(f"{shape.description}: its parameters cannot come within {NEARLY:.0%} of {parameters:,}; "
-                 "raise --hidden-size")  # fmt: skip
+        sys.exit(
+            f"{shape.description}: its parameters cannot come within {NEARLY:.0%} of {parameters:,}; "
+            "raise --hidden-size"
+        )
     return shape
 
 
@@ -77,9 +79,11 @@ def row(name: str, shape: LanguageConfig, last: Report | None) -> dict[str, str]
     if last is None:
         return {**sizes, "train": "diverged"}
     return {
-        **sizes, "train": f"{last.smooth_loss:.4f}", "valid": f"{last.valid_loss:.4f}",
+        **sizes,
+        "train": f"{last.smooth_loss:.4f}",
+        "valid": f"{last.valid_loss:.4f}",
         "tokens/s": f"{last.tokens_per_second:,.0f}",
-    }  # fmt: skip
+    }
 
 
 def _progress(name: str, report: Report) -> None:

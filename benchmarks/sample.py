@@ -136,8 +136,10 @@ def torch_reader(shape: LanguageConfig, parameters: np.ndarray, N: int, cells: b
     from torch_peer import TorchModel
 
     model = TorchModel(shape, parameters).eval()
-    layers = [torch.nn.LSTMCell(shape.embedding_size if k == 0 else shape.hidden_size, shape.hidden_size)
-              for k in range(shape.num_layers)]  # fmt: skip
+    layers = [
+        torch.nn.LSTMCell(shape.embedding_size if k == 0 else shape.hidden_size, shape.hidden_size)
+        for k in range(shape.num_layers)
+    ]
     for k, cell in enumerate(layers):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         cell.load_state_dict({name: getattr(model.rnn, f"{name}_l{k}").detach() for name in names})
@@ -232,8 +234,9 @@ def onnx_model(shape: LanguageConfig, parameters: np.ndarray, N: int) -> bytes:
         )
         constants[f"b{k}"] = np.concatenate(biases, axis=1)
         out = [f"y{k}", f"h{k}_next", f"c{k}_next"]
-        nodes.append(helper.make_node(
-            "LSTM", [f"x{k}", f"w{k}", f"r{k}", f"b{k}", "", f"h{k}", f"c{k}"], out, hidden_size=H))  # fmt: skip
+        nodes.append(
+            helper.make_node("LSTM", [f"x{k}", f"w{k}", f"r{k}", f"b{k}", "", f"h{k}", f"c{k}"], out, hidden_size=H)
+        )
         nodes.append(helper.make_node("Squeeze", [f"y{k}", "direction"], [f"x{k + 1}"]))
         inputs += [helper.make_tensor_value_info(f"{part}{k}", TensorProto.FLOAT, state) for part in "hc"]
         outputs += [helper.make_tensor_value_info(f"{part}{k}_next", TensorProto.FLOAT, state) for part in "hc"]
@@ -257,11 +260,12 @@ def check(
     tokens = np.random.default_rng(2).integers(0, shape.vocab_size, (CHECKED_TOKENS, N))
     expected = np.stack([reference(row).copy() for row in tokens])
     return max(
-        common.require_close(f"{name}: logits of {who}", np.stack([c.read(row).copy() for row in tokens]), expected,
-                             tolerance)
+        common.require_close(
+            f"{name}: logits of {who}", np.stack([c.read(row).copy() for row in tokens]), expected, tolerance
+        )
         for who, contestants in fields.items()
         for c in contestants
-    )  # fmt: skip
+    )
 
 
 def check_draw(V: int) -> None:
@@ -387,11 +391,13 @@ def ratios_of(row: dict[str, Any]) -> dict[str, str]:
         best = min(gains, key=lambda who: common.median(gains[who]))
         cells["fastest peer / int8"] = f"{best} {common.spread(gains[best], digits=2)}"
     return cells | {
-        "weights MB": f"{row['weight_bytes'] / 1e6:.2f}", "read GB/s": f"{row['read_gigabytes_per_second']:.0f}",
+        "weights MB": f"{row['weight_bytes'] / 1e6:.2f}",
+        "read GB/s": f"{row['read_gigabytes_per_second']:.0f}",
         "share": f"{row['share_of_bandwidth']:.0%}" if row["texts"] == 1 else "-",
         "setup ms": f"{row['setup_seconds'] * 1e3:.0f}",
-        "compile s": f"{row['compile_seconds']:.1f}", "error": f"{row['error']:.0e}",
-    }  # fmt: skip
+        "compile s": f"{row['compile_seconds']:.1f}",
+        "error": f"{row['error']:.0e}",
+    }
 
 
 def main() -> None:

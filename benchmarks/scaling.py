@@ -87,8 +87,11 @@ def grown(seconds: dict[str, list[float]], cost: dict[str, float]) -> list[dict[
 
 def rendered(row: dict[str, Any]) -> dict[str, str]:
     """A row of figures as a row of the table."""
-    cells = {"case": row["case"], "us / token": common.spread(row["seconds_per_token"], 1e6, 2),
-             "MFLOP / token": f"{row['operations_per_token'] / 1e6:.1f}"}  # fmt: skip
+    cells = {
+        "case": row["case"],
+        "us / token": common.spread(row["seconds_per_token"], 1e6, 2),
+        "MFLOP / token": f"{row['operations_per_token'] / 1e6:.1f}",
+    }
     if "deviation" in row:
         cells |= {
             "operations x": f"{row['growth_of_operations']:.2f}",
@@ -132,8 +135,11 @@ def train_on(path: str, count: int) -> None:
 
     def start() -> None:
         text, model = TextConfig(valid_fraction=0.0), {"hidden_size": 64, "num_layers": 1}
-        sessions.append(Session.start([path], Path(path).with_suffix(".safetensors"), text=text, model=model,
-                                      config=config, overwrite=True))  # fmt: skip
+        sessions.append(
+            Session.start(
+                [path], Path(path).with_suffix(".safetensors"), text=text, model=model, config=config, overwrite=True
+            )
+        )
 
     reading = common.timed(start)
     run = sessions[0].trainer.run()

@@ -82,7 +82,7 @@ class Case(ABC):
         trainer, network = self.trainer, self.trainer.network
         loss, _ = network.loss_and_gradient(
             trainer.gradient, chunk, network.initial_state(chunk.num_texts), SEED, trainer.step
-        )  # fmt: skip
+        )
         norm = np.sqrt(network.kernels.squared_norm(trainer.gradient, network.threads))
         trainer.step += 1
         trainer.optimizer.update(

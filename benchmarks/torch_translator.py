@@ -92,8 +92,10 @@ class TorchTranslator(nn.Module):
             logits, (h, c) = self.decode(tokens, (h, c), *expanded, mask)
             log_p = torch.log_softmax(logits[:, 0].double(), dim=1) + torch.tensor([[p] for p, _ in live]).double()
             found, places = log_p.flatten().topk(beam - len(ended))
-            grown = [(float(p), live[place // log_p.shape[1]][1] + [place % log_p.shape[1]], place // log_p.shape[1])
-                     for p, place in zip(found, places.tolist())]  # fmt: skip
+            grown = [
+                (float(p), live[place // log_p.shape[1]][1] + [place % log_p.shape[1]], place // log_p.shape[1])
+                for p, place in zip(found, places.tolist())
+            ]
             ended += [(p, ids) for p, ids, _ in grown if ids[-1] == END]
             parents = [parent for _, ids, parent in grown if ids[-1] != END]
             live = [(p, ids) for p, ids, _ in grown if ids[-1] != END]

@@ -85,8 +85,10 @@ def checked(torch, pairs, threads: int) -> float:
     network, gradient = case.trainer.network, case.trainer.gradient
     loss, _ = network.loss_and_gradient(gradient, case.chunk, network.initial_state(case.chunk.num_texts), 0, 0)
     peer = TorchTranslator(case.config, case.parameters)
-    their_loss = peer.loss(*(case.texts(torch, each, case.batch, more) for each, more in ((case.sources, 0), (case.targets, 1))),
-                           case.recipe.label_smoothing)  # fmt: skip
+    their_loss = peer.loss(
+        *(case.texts(torch, each, case.batch, more) for each, more in ((case.sources, 0), (case.targets, 1))),
+        case.recipe.label_smoothing,
+    )
     their_loss.backward()
     common.require_close("loss", loss, their_loss.item(), TOLERANCE)
     named = dict(peer.named_parameters())

@@ -15,15 +15,17 @@ WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The file to write: .h, .py, .html or .onnx.")
 @click.option("--format", type=click.Choice(FORMATS), help="What it is.  [default: by the file's ending]")
 @click.option(
-    "--weights", type=click.Choice(WEIGHTS),
+    "--weights",
+    type=click.Choice(WEIGHTS),
     help="What the weights are rounded to.  [default: int8; float32 for py and onnx]",
-)  # fmt: skip
+)
 @click.option("--name", default="nblstm", show_default=True, help="What all names of a C header begin with.")
 @click.option(
-    "--check", metavar="TEXT",
+    "--check",
+    metavar="TEXT",
     help="Say the loss on this text file, a classifier's accuracy on its labelled lines or a tagger's F1 on its tagged words, "
     "before and after rounding.",
-)  # fmt: skip
+)
 @click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Encoding of the text file.")
 def command(
     model: str, output: str, format: str | None, weights: str | None, name: str, check: str | None, encoding: str

@@ -15,9 +15,11 @@ from nblstm.errors import ConfigError
 @click.command("import")
 @click.argument("weights", metavar="WEIGHTS")
 @click.option(
-    "--vocabulary", required=True, metavar="FILE",
+    "--vocabulary",
+    required=True,
+    metavar="FILE",
     help="Its tokens in the order of their ids: a JSON list, a JSON object, or a token on each line.",
-)  # fmt: skip
+)
 @click.option("-o", "--output", default=MODEL, show_default=True, metavar="FILE", help="Model file to write.")
 @click.option(
     "--level", type=click.Choice(LEVELS), help="What a token is.  [default: char where each is one, else word]"

@@ -41,9 +41,10 @@ HTML = (("<!doctype html",), "an HTML page")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("-n", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Tokens of each sample.")
 @click.option(
-    "--documents", type=click.Choice(DOCUMENTS),
+    "--documents",
+    type=click.Choice(DOCUMENTS),
     help="What a document is in the texts, for a model trained on documents.  [default: as in training, or line]",
-)  # fmt: skip
+)
 @run_setting("text_column", "Of a classifier's CSV file with a header: the column of the texts.")
 @run_setting("label_column", "And the column of the labels.")
 @run_setting("token_column", "Of a tagger's file: the column of the words, from 1 on, or from -1 backwards.")

@@ -40,10 +40,12 @@ from nblstm.errors import ConfigError, NblstmError
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable).")
 @click.option("--until-end", is_flag=True, help="Write until the model ends the text; only models of documents do.")
 @click.option(
-    "--temperature", type=TEMPERATURES, metavar="FLOAT[,FLOAT...]",
+    "--temperature",
+    type=TEMPERATURES,
+    metavar="FLOAT[,FLOAT...]",
     help="Below 1 is safer, above 1 is bolder; 0 takes the most likely token. A text for each of several.  "
     f"[default: {SampleConfig.temperature}]",
-)  # fmt: skip
+)
 @setting(SampleConfig, "top_k", "Draw from the k most likely tokens; 0 draws from all.")
 @setting(SampleConfig, "top_p", "Draw from the most likely tokens that together have this probability.")
 @setting(SampleConfig, "min_p", "Draw from tokens at least this times as likely as the most likely.")
@@ -54,9 +56,12 @@ from nblstm.errors import ConfigError, NblstmError
 @setting(SampleConfig, "repetition_window", "Tokens that the penalties look back; 0 looks at all.")
 @setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
 @click.option(
-    "--logit-bias", multiple=True, type=LOGIT_BIAS, metavar="TOKEN=NUMBER|FILE",
+    "--logit-bias",
+    multiple=True,
+    type=LOGIT_BIAS,
+    metavar="TOKEN=NUMBER|FILE",
     help="Add a number to a token's logit, -100 to 100 (-100: it never comes); or a JSON file of such (repeatable).",
-)  # fmt: skip
+)
 @setting(SampleConfig, "seed", "The same seed writes the same text; without one every text is new.")
 @setting(SampleConfig, "num_samples", "Texts to write, side by side.")
 @click.option(

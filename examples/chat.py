@@ -9,15 +9,19 @@ import sys
 import nblstm
 
 TOPICS = {
-    "tea": ("it is in the kitchen", "i like it with lemon"), "rain": ("it will stop soon", "take an umbrella"),
-    "music": ("play something slow", "i sing a little"), "books": ("i read one a week", "the old ones are the best"),
-    "running": ("i run in the morning", "my knees do not like it"), "chess": ("you begin", "i always lose"),
-}  # fmt: skip
+    "tea": ("it is in the kitchen", "i like it with lemon"),
+    "rain": ("it will stop soon", "take an umbrella"),
+    "music": ("play something slow", "i sing a little"),
+    "books": ("i read one a week", "the old ones are the best"),
+    "running": ("i run in the morning", "my knees do not like it"),
+    "chess": ("you begin", "i always lose"),
+}
 ASKED = [
-    ("do you like {} ?", ["yes , {answer} .", "i do : {answer} ."]), ("what about {} ?", ["well , {answer} ."]),
+    ("do you like {} ?", ["yes , {answer} .", "i do : {answer} ."]),
+    ("what about {} ?", ["well , {answer} ."]),
     ("tell me something about {} .", ["{topic} ? {answer} .", "let me think : {answer} ."]),
     ("i hate {} .", ["that is a pity ; {answer} .", "oh , why ? {answer} ."]),
-]  # fmt: skip
+]
 GREETINGS = [
     ("hello !", ["hi there !", "hello , how are you ?"]),
     ("good night .", ["sleep well .", "see you tomorrow ."]),

@@ -12,8 +12,9 @@ import nblstm
 def main(path: str, epochs: int = 3) -> None:
     names = Path(path).read_text(encoding="utf-8").split()
     for program in (
-        nblstm.MLPLanguageModel(window=10, epochs=epochs), nblstm.TextGenerator(hidden_size=128, epochs=epochs)
-    ):  # fmt: skip
+        nblstm.MLPLanguageModel(window=10, epochs=epochs),
+        nblstm.TextGenerator(hidden_size=128, epochs=epochs),
+    ):
         program.fit(names)
         loss = program.training["valid_loss"]
         print(f"{type(program).__name__}: {program.config.description}, validation loss {loss:.3f}")

@@ -140,12 +140,13 @@ def test_cutoffs_follow_the_counts():
         ({"vocab_size": 999}, "at least 1,000 tokens, and the vocabulary has 999; choose head linear, or set cutoffs"),
         ({"vocab_size": 90, "cutoffs": "7,7"}, "cutoffs must be up to 10 rising whole numbers"),
         ({"vocab_size": 90, "cutoffs": "7,90"}, "less than vocab_size, 90, got '7,90'"),
-        ({"vocab_size": 90, "cutoffs": "0,9"}, "from 1 on"), ({"vocab_size": 90, "cutoffs": "seven"}, "got 'seven'"),
+        ({"vocab_size": 90, "cutoffs": "0,9"}, "from 1 on"),
+        ({"vocab_size": 90, "cutoffs": "seven"}, "got 'seven'"),
         ({"vocab_size": 90, "cutoffs": ",".join(map(str, range(1, 12)))}, "up to 10"),
         ({"vocab_size": 2000, "tie": True}, "tie needs one vector of a size"),
         ({"vocab_size": 2000, "head": "linear", "cutoffs": "7"}, "cutoffs is for adaptive, not for linear"),
     ],
-)  # fmt: skip
+)
 def test_what_an_adaptive_head_cannot_be(settings, message):
     """Small vocabularies need cutoffs, which rise below V; nothing is tied to vectors of several sizes."""
     with pytest.raises(ConfigError, match=message):

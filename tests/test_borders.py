@@ -148,10 +148,13 @@ def test_a_state_in_another_form_gives_the_same(verb, backend):
 def test_a_state_of_other_numbers_is_refused(verb, wrong, backend):
     """Another precision, another number of texts or units, NaN or a mask: ConfigError says so."""
     change = {
-        "float64": lambda x: x.astype(np.float64), "int32": lambda x: x.astype(np.int32), "NaN": lambda x: x * np.nan,
-        "two texts": lambda x: np.repeat(x, 2, axis=-2), "another size": lambda x: np.repeat(x, 2, axis=-1),
+        "float64": lambda x: x.astype(np.float64),
+        "int32": lambda x: x.astype(np.int32),
+        "NaN": lambda x: x * np.nan,
+        "two texts": lambda x: np.repeat(x, 2, axis=-2),
+        "another size": lambda x: np.repeat(x, 2, axis=-1),
         "masked": np.ma.masked_array,
-    }[wrong]  # fmt: skip
+    }[wrong]
     state = nblstm.State(*map(change, vars(STATE).values()))
     if wrong == "NaN" and verb in ("read", "losses"):
         return  # a network carries what it is given; the models look
@@ -275,10 +278,11 @@ def test_a_decoder_writes_only_to_what_it_can(backend):
     room = np.zeros((2, 1), np.int64)
     good = [room, room.copy(), 0, places, STATE.copy(), logits, np.zeros((2, 1, 0)), banned, Beam(longest=2)]
     bad = {
-        0: [room[:1], room.astype(np.int32)], 1: [room.astype(">i8")],
+        0: [room[:1], room.astype(np.int32)],
+        1: [room.astype(">i8")],
         3: [places._replace(length=np.zeros(1)), places._replace(finished=np.zeros(2, bool))],
         6: [np.zeros((2, 1, V)), np.zeros((2, 2, 0)), np.zeros((3, 1, 0))],
-    }  # fmt: skip
+    }
     for place, values in bad.items():
         for value in values:
             with pytest.raises(ConfigError):
@@ -500,7 +504,7 @@ def test_what_cannot_be_drawn_is_marked(backend):
         tokens = np.zeros(6, np.int64)
         kernels.draw(
             tokens, logits, np.full(6, 0.5), np.zeros((6, 0), np.int64), np.array([0]), Filters(temperature), 2
-        )  # fmt: skip
+        )
         assert tokens[:4].tolist() == [-1] * 4 and tokens[4] == 4 and tokens[5] > 0
 
 

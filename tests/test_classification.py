@@ -33,10 +33,11 @@ NOISE = {
 }
 NETWORKS = [
     *({"pooling": pooling, "num_layers": 1, **QUIET} for pooling in POOLINGS),
-    {"pooling": "last", "bidirectional": False, "proj_size": 3, **NOISE}, {"pooling": "max", "num_layers": 2, **NOISE},
+    {"pooling": "last", "bidirectional": False, "proj_size": 3, **NOISE},
+    {"pooling": "max", "num_layers": 2, **NOISE},
     {"pooling": "attention", "cell": "gru", "residual": True, "bidirectional": False, **NOISE},
     {"pooling": "mean", "cell": "mingru", "learned_state": True, **NOISE},
-]  # fmt: skip
+]
 SMALL = {"hidden_size": 8, "epochs": 12, "lr": 0.02, "threads": 1, "batch_size": 8}
 GOOD, BAD = ["good", "fine", "great"], ["bad", "poor", "awful"]
 

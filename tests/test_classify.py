@@ -26,8 +26,11 @@ FORMS = {
     "no end of the last line": ("a film\tpos\nbad, bad\tneg", {}),
     "comma": ('id,label,text\n1,pos,a film\n2,neg,"bad, bad"\n', {"text_column": "text", "label_column": "label"}),
     "columns by tabs": ("text\tlabel\na film\tpos\nbad, bad\tneg\n", {"text_column": "text", "label_column": "label"}),
-    "byte order mark": ("\ufefftext,label\na film,pos\n\n\"bad, bad\",neg\n", {"text_column": "text", "label_column": "label"}),
-}  # fmt: skip
+    "byte order mark": (
+        '\ufefftext,label\na film,pos\n\n"bad, bad",neg\n',
+        {"text_column": "text", "label_column": "label"},
+    ),
+}
 
 
 @each("form", FORMS)

@@ -172,8 +172,9 @@ def test_text_streams(folder):
     """Characters leave one by one: the first are there long before a billion is done."""
     with subprocess.Popen(
         [sys.executable, "-m", "nblstm", "sample", "-n", "1000000000", "--backend", "numpy"],
-        stdout=subprocess.PIPE, env=environment(),
-    ) as process:  # fmt: skip
+        stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:
         try:
             assert len(process.stdout.read(50)) == 50
         finally:
@@ -224,9 +225,12 @@ def test_a_terminal_without_the_characters(snow, args, shown):
     for encoding, note in (("latin-1", True), ("ascii", True), ("utf-8", False)):
         master, slave = pty.openpty()
         done = subprocess.run(
-            [sys.executable, "-m", "nblstm", *args], stdout=slave, stderr=subprocess.PIPE, timeout=60,
+            [sys.executable, "-m", "nblstm", *args],
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            timeout=60,
             env=environment(PYTHONIOENCODING=f"{encoding}:strict", PYTHONUTF8="0"),
-        )  # fmt: skip
+        )
         os.close(slave)
         seen = os.read(master, 65536).decode().replace("\r\n", "\n")
         os.close(master)

@@ -667,10 +667,11 @@ def test_of_a_folder_first_bytes_are_looked_at(write, tmp_path, reads):
 @each(
     "task, name, text",
     [
-        ("classification", "corpus", "good one\tup\nbad one\tdown\n"), ("tagging", "corpus", "Ann NAME\nruns VERB\n\n"),
+        ("classification", "corpus", "good one\tup\nbad one\tdown\n"),
+        ("tagging", "corpus", "Ann NAME\nruns VERB\n\n"),
         ("translation", "corpus", "one two\teins zwei\nthree\tdrei\n"),
     ],
-)  # fmt: skip
+)
 def test_examples_are_read_once(write, tmp_path, reads, task, name, text):
     """Also where a share of them is kept for validation: there are few enough to be held."""
     path, output = write(f"{task}.txt", text * 10), tmp_path / f"{task}.safetensors"

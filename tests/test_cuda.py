@@ -253,10 +253,11 @@ def chunk_of(config, T=3, N=2, seed=0):
 
 
 NETWORKS = {
-    "lstm": {"dropout": 0.5, "output_dropout": 0.2}, "tied gru": {"cell": "gru", "tie": True, "num_layers": 1},
+    "lstm": {"dropout": 0.5, "output_dropout": 0.2},
+    "tied gru": {"cell": "gru", "tie": True, "num_layers": 1},
     "no kernel of its own": {"cell": "mogrifier-lstm", "num_layers": 1, "mogrifier_rounds": 2},
     "noisy": {"input_dropout": 0.3, "variational_dropout": 0.2, "num_layers": 1},
-}  # fmt: skip
+}
 
 
 @needs_card
@@ -468,7 +469,5 @@ def test_what_cannot_be_drawn_is_marked():
     logits[0, 8], logits[1, 2], logits[2], logits[3, :4] = np.nan, np.inf, -np.inf, -np.inf
     for temperature in (0.0, 1.0):
         tokens = np.zeros(5, np.int64)
-        cuda.draw(
-            tokens, logits, np.full(5, 0.5), np.zeros((5, 0), np.int64), np.array([0]), Filters(temperature), 1
-        )  # fmt: skip
+        cuda.draw(tokens, logits, np.full(5, 0.5), np.zeros((5, 0), np.int64), np.array([0]), Filters(temperature), 1)
         assert tokens[:3].tolist() == [-1] * 3 and tokens[3] >= 4 and tokens[4] > 0

@@ -111,9 +111,12 @@ def test_whole_documents_validate(write):
 def test_a_document_without_a_token_is_left_out(write):
     """Blanks are no words for the whitespace tokenizer: a file of them is no document."""
     corpus = load_corpus(
-        [write("a", " \t"), write("b", "one two"), write("c", " ")], level="word", tokenizer="whitespace",
-        documents="file", valid_fraction=0,
-    )  # fmt: skip
+        [write("a", " \t"), write("b", "one two"), write("c", " ")],
+        level="word",
+        tokenizer="whitespace",
+        documents="file",
+        valid_fraction=0,
+    )
     assert corpus.train.tolist() == [1, 2, 3, 1] and corpus.train_offsets.tolist() == [0, 3]
 
 

@@ -82,10 +82,13 @@ def test_a_bias_is_added_to_the_logits(model, backend):
 @each(
     "bias, words",
     [
-        ({"é": 1}, "vocabulary does not have"), ({"e": 101}, "-100 to 100"), ({"e": "1"}, "-100 to 100"),
-        ({"e": float("nan")}, "-100 to 100"), ({3: 1}, "-100 to 100"),
+        ({"é": 1}, "vocabulary does not have"),
+        ({"e": 101}, "-100 to 100"),
+        ({"e": "1"}, "-100 to 100"),
+        ({"e": float("nan")}, "-100 to 100"),
+        ({3: 1}, "-100 to 100"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_bias_is_named(model, bias, words):
     """The token or the number."""
     with pytest.raises(ConfigError, match=words):

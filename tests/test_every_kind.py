@@ -26,7 +26,7 @@ KINDS = {
     "many hidden": ["--bidirectional", "--mask-fraction", "0.4", "--layer-norm", "--level", "word"],
     "documents": ["--documents", "line", "--cell", "gru", "--learned-state", "--optimizer", "asgd", "--lr", "1"],
     "bidirectional documents": ["--bidirectional", "--documents", "line", "--learned-state", "--head", "cell"],
-}  # fmt: skip
+}
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "8", "--schedule", "constant", "-q"]
 WITHOUT_NUMBA = """
 import contextlib, io, json, sys

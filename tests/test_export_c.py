@@ -108,9 +108,12 @@ def test_no_compiler_has_a_doubt(tmp_path, compiler, weights):
 
 
 TARGETS = [
-    ["--target=aarch64-none-elf"], ["--target=armv7-none-eabi", "-mfpu=neon", "-mfloat-abi=softfp"],
-    ["--target=thumbv7em-none-eabi"], ["--target=riscv32"], ["--target=wasm32", "-msimd128"],
-]  # fmt: skip
+    ["--target=aarch64-none-elf"],
+    ["--target=armv7-none-eabi", "-mfpu=neon", "-mfloat-abi=softfp"],
+    ["--target=thumbv7em-none-eabi"],
+    ["--target=riscv32"],
+    ["--target=wasm32", "-msimd128"],
+]
 
 
 @pytest.mark.skipif(not shutil.which("clang"), reason="there is no clang")

@@ -30,9 +30,10 @@ from nblstm.text.vocabulary import Vocabulary
 
 EXPORTED = {
     **{name: settings for name, settings in NETWORKS.items() if name not in ("two tokens", "a large vocabulary")},
-    "peepholes, tied": {"peepholes": True, "tie": True}, "mogrifier-lstm": {"cell": "mogrifier-lstm"},
+    "peepholes, tied": {"peepholes": True, "tie": True},
+    "mogrifier-lstm": {"cell": "mogrifier-lstm"},
     "projection, cell head": {"proj_size": 9, "head": "cell", "learned_state": True},
-}  # fmt: skip
+}
 
 
 def test_varints_and_messages():

@@ -124,12 +124,15 @@ def test_the_same_run_writes_the_same_bytes(folder):
 
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HEADERS = {
-    "-0 as a size": (json.dumps({"a": {**ONE, "shape": ["S", 0], "data_offsets": [0, 0]}}).replace('"S"', "-0").encode(), b""),
+    "-0 as a size": (
+        json.dumps({"a": {**ONE, "shape": ["S", 0], "data_offsets": [0, 0]}}).replace('"S"', "-0").encode(),
+        b"",
+    ),
     "-0 as an offset": (json.dumps({"a": {**ONE, "data_offsets": ["S", 4]}}).replace('"S"', "-0").encode(), bytes(4)),
     "half a character in a name": (json.dumps({"\ud800": ONE}).encode(), bytes(4)),
     "half a character in the metadata": (json.dumps({"__metadata__": {"k": "\udfff"}}).encode(), b""),
     "half a character in its name": (json.dumps({"__metadata__": {"\ud83d": ""}}).encode(), b""),
-}  # fmt: skip
+}
 
 
 @each("header, data", HEADERS.values(), ids=HEADERS)
@@ -268,7 +271,7 @@ CHECKPOINTS = {  # where in the facts -> values that are none
     ("asked",): [None, [], {"batch_size": "x", "bptt": 1}],
     ("fingerprint",): [None, 1],
     ("model",): [None, [], {}],
-}  # fmt: skip
+}
 
 
 @each("place, values", CHECKPOINTS.items(), ids=[".".join(place) for place in CHECKPOINTS])

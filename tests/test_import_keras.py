@@ -58,10 +58,13 @@ def archive(folder, layers, arrays, change=lambda file: None, **options):
 def arrays_of(kind="lstm", gates=4, H=3, V=11, E=5):
     """Random arrays of an embedding, a recurrent layer and a head, by their places."""
     shapes = {
-        "embedding/vars/0": (V, E), f"{kind}/cell/vars/0": (E, gates * H), f"{kind}/cell/vars/1": (H, gates * H),
-        f"{kind}/cell/vars/2": (2, gates * H) if kind == "gru" else (gates * H,), "dense/vars/0": (H, V),
+        "embedding/vars/0": (V, E),
+        f"{kind}/cell/vars/0": (E, gates * H),
+        f"{kind}/cell/vars/1": (H, gates * H),
+        f"{kind}/cell/vars/2": (2, gates * H) if kind == "gru" else (gates * H,),
+        "dense/vars/0": (H, V),
         "dense/vars/1": (V,),
-    }  # fmt: skip
+    }
     r = np.random.default_rng(0)
     return {place: r.normal(0, 0.4, shape).astype(np.float32) for place, shape in shapes.items()}
 

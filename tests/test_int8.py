@@ -361,9 +361,12 @@ LIES = {
     "too few scales": ({SCALES: lambda tensor: tensor[1:]}, "must have shape"),
     "scales in float64": ({SCALES: lambda tensor: tensor.astype("f8")}, "must be float32 by the config, got float64"),
     "floats for integers": ({HEAD: lambda tensor: tensor.astype("f4")}, "must be int8 by the config, got float32"),
-    "integers for a bias": ({"head.bias": lambda tensor: tensor.astype("i1")}, "must be float32 by the config, got int8"),
+    "integers for a bias": (
+        {"head.bias": lambda tensor: tensor.astype("i1")},
+        "must be float32 by the config, got int8",
+    ),
     "a scale of a bias": ({"head.bias_scale": lambda tensor: np.ones(1, "f4")}, "does not call for"),
-}  # fmt: skip
+}
 
 
 @each("name", LIES)

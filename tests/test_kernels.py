@@ -434,10 +434,13 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
 
 
 SEARCHES = {  # settings of `Beam`
-    "plain": {}, "ends": {"end": 1}, "over": {"end": 1, "wanted": 1, "length_penalty": 0.6},
-    "groups": {"groups": 3, "diversity": 0.7, "end": 1}, "stochastic": {"stochastic": True, "end": 1},
+    "plain": {},
+    "ends": {"end": 1},
+    "over": {"end": 1, "wanted": 1, "length_penalty": 0.6},
+    "groups": {"groups": 3, "diversity": 0.7, "end": 1},
+    "stochastic": {"stochastic": True, "end": 1},
     "stochastic, over": {"stochastic": True, "end": 1, "wanted": 1},
-}  # fmt: skip
+}
 
 
 SIZES = [(1, 40, 1), (3, 70, 2), (9, 40, 2), (9, 130, 1), (60, 40, 3)]  # B, V, threads
@@ -738,9 +741,12 @@ def test_softmax_head_is_pytorchs(kernels, weighted, smoothing):
     classes, ignored = classes if weighted else None, 3
     theirs = [torch.from_numpy(array.copy()).requires_grad_() for array in (x, weight, bias)]
     loss = torch.nn.functional.cross_entropy(
-        torch.nn.functional.linear(*theirs), torch.from_numpy(targets).long(),
-        None if classes is None else torch.from_numpy(classes), ignore_index=ignored, label_smoothing=smoothing,
-    )  # fmt: skip
+        torch.nn.functional.linear(*theirs),
+        torch.from_numpy(targets).long(),
+        None if classes is None else torch.from_numpy(classes),
+        ignore_index=ignored,
+        label_smoothing=smoothing,
+    )
     loss.backward()
     counted = (targets != ignored) / (1 if classes is None else 1 / classes[targets])
     scales = np.where(targets == ignored, 0, 1 / counted.sum())

@@ -154,9 +154,11 @@ def one_node_model(op_type, given, outputs, **options):
     node, info = onnx.helper.make_node(op_type, inputs, outputs, **options), onnx.helper.make_tensor_value_info
     kinds = {np.dtype("float32"): onnx.TensorProto.FLOAT, np.dtype("int32"): onnx.TensorProto.INT32}
     graph = onnx.helper.make_graph(
-        [node], op_type, [info(name, kinds[value.dtype], value.shape) for name, value in given.items()],
+        [node],
+        op_type,
+        [info(name, kinds[value.dtype], value.shape) for name, value in given.items()],
         [info(name, onnx.TensorProto.FLOAT, None) for name in outputs],
-    )  # fmt: skip
+    )
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
 
 

@@ -269,9 +269,11 @@ def test_a_program_that_has_learnt_nothing_says_so(kind, tmp_path):
     """Whatever it is asked."""
     program = kind()
     asked = [
-        lambda: program.predict([]), program.generate_text, lambda: program.score("a"),
+        lambda: program.predict([]),
+        program.generate_text,
+        lambda: program.score("a"),
         lambda: program.save(tmp_path / "p"),
-    ]  # fmt: skip
+    ]
     for ask in asked:
         with pytest.raises(ConfigError, match=f"this {kind.__name__} has learnt nothing yet"):
             ask()

@@ -243,9 +243,12 @@ def test_the_backends_write_the_same_texts_side_by_side():
     for backend in BACKENDS:
         network, pieces = Network(config, parameters, backend, 1), []
         for piece in sampler.generate(
-            network, network.initial_state(), SampleConfig(n=60, num_samples=4), np.random.default_rng(5),
+            network,
+            network.initial_state(),
+            SampleConfig(n=60, num_samples=4),
+            np.random.default_rng(5),
             over=lambda n: n == 1 and len(pieces) > 2,
-        ):  # fmt: skip
+        ):
             pieces.append(piece)
         texts.append(np.concatenate(pieces, axis=1))
     assert np.array_equal(*texts) and len({tuple(row) for row in texts[0]}) == 4
@@ -292,12 +295,15 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
 @each(
     "ask",
     [
-        lambda model: "".join(model.generate(n=2)), lambda model: model.generate_many(n=2, num_samples=2),
-        lambda model: model.beam(n=2, beam=2), lambda model: model.score("Shall I"),
-        lambda model: list(model.score_lines(["Shall", "I"])), lambda model: model.surprisals("Shall"),
+        lambda model: "".join(model.generate(n=2)),
+        lambda model: model.generate_many(n=2, num_samples=2),
+        lambda model: model.beam(n=2, beam=2),
+        lambda model: model.score("Shall I"),
+        lambda model: list(model.score_lines(["Shall", "I"])),
+        lambda model: model.surprisals("Shall"),
     ],
     ids=["generate", "generate_many", "beam", "score", "score_lines", "surprisals"],
-)  # fmt: skip
+)
 def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeypatch):
     """Everything that a model is asked for takes what `choose_backend` says."""
     asked, network = [], model.network("numpy")
@@ -311,13 +317,15 @@ def test_the_chosen_backend_is_the_one_that_computes(ask, choice, model, monkeyp
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda model: "".join(model.generate("Shall", n=3)), lambda model: model.generate("Shall", n=3).state(),
+        lambda model: "".join(model.generate("Shall", n=3)),
+        lambda model: model.generate("Shall", n=3).state(),
         lambda model: model.generate_many("Shall", n=3, num_samples=2),
         lambda model: model.generate_novel("Shall", corpus="", n=1, num_samples=2),
-        lambda model: model.beam("Shall", n=3, beam=2, stop=("e",)), lambda model: model.state("Shall"),
+        lambda model: model.beam("Shall", n=3, beam=2, stop=("e",)),
+        lambda model: model.state("Shall"),
     ],
     ids=["generate", "generate, state", "generate_many", "generate_novel", "beam", "state"],
-)  # fmt: skip
+)
 def test_a_prompt_is_encoded_once(ask, model, monkeypatch):
     """Whatever it is wanted for: to be read, for the filters, to choose a backend, before a stop string."""
     encoded, encode = [], model.encode

@@ -185,9 +185,12 @@ def test_an_interrupt_ends_it(lines):
     """Ctrl-C while it scores: what is done stands on stdout, one line on stderr, 130."""
     (lines / "many.txt").write_text("Shall I compare thee to a summer's day?\n" * 20_000)
     with subprocess.Popen(
-        [sys.executable, "-m", "nblstm", "score", "many.txt", "--backend", "numpy", "--json"], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=environment(), text=True,
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "nblstm", "score", "many.txt", "--backend", "numpy", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    ) as process:
         assert json.loads(process.stdout.readline())["line"] == 1  # and now it waits for more to be read
         process.send_signal(signal.SIGINT)
         process.stdout.read()
@@ -323,8 +326,9 @@ def test_an_empty_file_in_a_folder_is_left_out(command, folder, by):
     assert command("eval", "texts", "--protocol", "documents").code == 0 and command("eval", "texts").code == 0
     nothing = command("score", "texts/a", "--by", by)
     assert (nothing.code, nothing.err.splitlines()[-1]) == (
-        FAILURE, f"Error: there is nothing to score in texts/a: all {'files' if by == 'file' else 'lines'} are empty."
-    )  # fmt: skip
+        FAILURE,
+        f"Error: there is nothing to score in texts/a: all {'files' if by == 'file' else 'lines'} are empty.",
+    )
 
 
 def test_perplexity_per_word_counts_words_and_line_ends(command, folder):

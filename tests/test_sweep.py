@@ -42,9 +42,11 @@ def test_every_combination_is_one_run():
     """The last setting varies fastest."""
     found = combinations({"hidden_size": (8, 4), "tie": (False, True)}, {})
     assert found == [
-        {"hidden_size": 8, "tie": False}, {"hidden_size": 8, "tie": True},
-        {"hidden_size": 4, "tie": False}, {"hidden_size": 4, "tie": True},
-    ]  # fmt: skip
+        {"hidden_size": 8, "tie": False},
+        {"hidden_size": 8, "tie": True},
+        {"hidden_size": 4, "tie": False},
+        {"hidden_size": 4, "tie": True},
+    ]
 
 
 def test_names_say_what_varies():

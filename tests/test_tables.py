@@ -17,8 +17,8 @@ TABLES = {
     "semicolons": 'style;text\nlow;a, b\nhigh  tone;"c\nd"\n',
     "jsonl": '{"text": "a, b", "style": "low"}\n\n{"style": "high\\ttone", "text": "c\\nd", "id": 2}',
     "byte order mark": '\ufeffstyle,text\r\nlow,"a, b"\r\nhigh tone,"c\nd"\r\n',
-    "no text": "\nstyle,text\nlow,\"a, b\"\nlow,\nhigh tone,\"c\nd\"\n",
-}  # fmt: skip
+    "no text": '\nstyle,text\nlow,"a, b"\nlow,\nhigh tone,"c\nd"\n',
+}
 COLUMNS = {"documents": "row", "text_column": "text", "context_column": "style", "valid_fraction": 0}
 
 

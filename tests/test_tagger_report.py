@@ -20,12 +20,17 @@ WORDS = Vocabulary.from_dict(
     {"level": "word", "tokenizer": "whitespace", "tokens": ["<unk>", "in", "new", "york", HOSTILE]}
 )
 TAGGED = [
-    (["New", "York", "in", "Bonn"], ["B-LOC", "I-LOC", "O", "B-LOC"]), ([HOSTILE, "in"], [f"B-{KIND}", "O"]),
-    (["in", "Rome"], ["O", "B-LOC"]), (["in", "in"], ["O", "O"]),
-]  # fmt: skip
+    (["New", "York", "in", "Bonn"], ["B-LOC", "I-LOC", "O", "B-LOC"]),
+    ([HOSTILE, "in"], [f"B-{KIND}", "O"]),
+    (["in", "Rome"], ["O", "B-LOC"]),
+    (["in", "in"], ["O", "O"]),
+]
 ANSWERS = [
-    ["B-LOC", "O", "O", "B-LOC"], ["B-LOC", "O"], ["B-LOC", "O"], ["O", "O"],
-]  # another end; another type; missed, and one made up  # fmt: skip
+    ["B-LOC", "O", "O", "B-LOC"],
+    ["B-LOC", "O"],
+    ["B-LOC", "O"],
+    ["O", "O"],
+]  # another end; another type; missed, and one made up
 
 
 def tagger(tags=outputs_of([KIND, "LOC"]), scheme="iob2"):

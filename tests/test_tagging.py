@@ -209,11 +209,12 @@ def test_tokens_of_another_network_are_refused():
     chunk = chunk_of(network.config)
     tokens = chunk.tokens
     for wrong in (
-        np.zeros(len(tokens), np.int32), type(tokens)(tokens.forms + 9, tokens.words, tokens.characters, tokens.offsets),
+        np.zeros(len(tokens), np.int32),
+        type(tokens)(tokens.forms + 9, tokens.words, tokens.characters, tokens.offsets),
         type(tokens)(tokens.forms, tokens.words + 9, tokens.characters, tokens.offsets),
         type(tokens)(tokens.forms, tokens.words, tokens.characters + 9, tokens.offsets),
         type(tokens)(tokens.forms % 2, tokens.words[:2], tokens.characters, tokens.offsets),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError):
             network.losses(type(chunk)(wrong, chunk.targets, chunk.offsets, True), network.initial_state(4))
 
@@ -294,9 +295,12 @@ def test_schemes_say_the_same():
             ids = [outputs.index(tag) for tag in written(spans, 12, "iobes")]
             assert chain.start[ids[0]] == chain.end[ids[-1]] == 0 == chain.transitions[ids[:-1], ids[1:]].sum()
     assert allowed_chain(outputs_of("A"), "float32").transitions.tolist() == [
-        [0, 0, -np.inf, -np.inf, 0], [-np.inf, -np.inf, 0, 0, -np.inf], [-np.inf, -np.inf, 0, 0, -np.inf],
-        [0, 0, -np.inf, -np.inf, 0], [0, 0, -np.inf, -np.inf, 0],
-    ]  # fmt: skip
+        [0, 0, -np.inf, -np.inf, 0],
+        [-np.inf, -np.inf, 0, 0, -np.inf],
+        [-np.inf, -np.inf, 0, 0, -np.inf],
+        [0, 0, -np.inf, -np.inf, 0],
+        [0, 0, -np.inf, -np.inf, 0],
+    ]
 
 
 PUBLISHED = [  # of seqeval's README: per sentence truth, then what was found

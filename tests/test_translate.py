@@ -47,8 +47,11 @@ def test_pairs_on_lines(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_bytes(b"Go.\tGeh.\tCC-BY 2.0 #1\r\n\r\nRun!\tLauf!\n")
     assert nblstm.read_pairs(path) == (["Go.", "Run!"], ["Geh.", "Lauf!"])
-    for text, message in [("a\tb\nno tab\n", "line 2: there must be a tab"), ("a\tb\n\n\tx\n", "line 3: there is no source"),
-                          ("a\t \n", "line 1: there is no target")]:  # fmt: skip
+    for text, message in [
+        ("a\tb\nno tab\n", "line 2: there must be a tab"),
+        ("a\tb\n\n\tx\n", "line 3: there is no source"),
+        ("a\t \n", "line 1: there is no target"),
+    ]:
         path.write_text(text)
         with pytest.raises(TextError, match=f"pairs.tsv, {message}"):
             nblstm.read_pairs(path)
@@ -193,8 +196,11 @@ def test_drawing_follows_the_distribution():
     (greedy,), (alone,) = run(network, [0], beam=1), run(network, [0], temperature=2.0, top_k=1, num_samples=5)
     assert all(one.tokens.tolist() == greedy[0].tokens.tolist() for one in alone)
     again = run(network, [0, 1], temperature=1.0, num_samples=2, seed=5)
-    assert all((a.tokens == b.tokens).all() for x, y in zip(again, run(network, [0, 1], temperature=1.0, num_samples=2, seed=5))
-               for a, b in zip(x, y))  # fmt: skip
+    assert all(
+        (a.tokens == b.tokens).all()
+        for x, y in zip(again, run(network, [0, 1], temperature=1.0, num_samples=2, seed=5))
+        for a, b in zip(x, y)
+    )
 
 
 # ---------------------------------------------------------------- measures
@@ -275,8 +281,11 @@ def test_sources_that_are_vectors(tmp_path):
     translator.save(tmp_path / "captions.safetensors")
     loaded = nblstm.load(tmp_path / "captions.safetensors")
     assert loaded.translate(vectors[:20]) == translator.translate(vectors[:20])
-    for wrong, message in [(vectors[:, :2], "vectors of 3 numbers"), (["a"], "vectors of 3 numbers"),
-                           (vectors * np.nan, "finite")]:  # fmt: skip
+    for wrong, message in [
+        (vectors[:, :2], "vectors of 3 numbers"),
+        (["a"], "vectors of 3 numbers"),
+        (vectors * np.nan, "finite"),
+    ]:
         with pytest.raises(ConfigError, match=message):
             loaded.translate(wrong)
     with pytest.raises(ConfigError, match="attention none"):
@@ -391,10 +400,13 @@ def test_wrong_ways_of_asking_are_named(model, how, message):
 def test_wrong_data_are_named(model):
     """What is no text, too few of them, or asked before there is a model."""
     for sources, targets, error, message in [
-        (["a"], ["x", "y"], ConfigError, "as many as the sources, got 2 and 1"), ("ab", ["x"], TextError, "sources must be several"),
-        (["a"], [1], TextError, "must be a string"), ([], [], ConfigError, "nothing to learn"), (["a"], None, ConfigError, "targets must be"),
+        (["a"], ["x", "y"], ConfigError, "as many as the sources, got 2 and 1"),
+        ("ab", ["x"], TextError, "sources must be several"),
+        (["a"], [1], TextError, "must be a string"),
+        ([], [], ConfigError, "nothing to learn"),
+        (["a"], None, ConfigError, "targets must be"),
         (np.zeros(3), ["x"], ConfigError, r"an array \(texts, numbers\)"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(error, match=message):
             nblstm.Translator(**SMALL).fit(sources, targets)
     for ask in (
@@ -461,9 +473,10 @@ def test_measures_on_files(model, files, command, folder):
     assert "BLEU" in facts and "additive" not in facts and "tokens, level word" in facts
     for wrong, message in [
         (["a.en", "--target", "a.de", "--target", "a.de"], "--target must stand once for each FILE"),
-        (["pairs.tsv", "--streams", 2], "--streams is not for models of this task"), (["a.en"], "line 1: there must be a tab"),
+        (["pairs.tsv", "--streams", 2], "--streams is not for models of this task"),
+        (["a.en"], "line 1: there must be a tab"),
         (["pairs.tsv", "--text-column", "x"], "--text-column is nothing"),
-    ]:  # fmt: skip
+    ]:
         outcome = command("eval", *wrong)
         assert outcome.code in (1, 2) and message in outcome.err and outcome.err.count("\n") == 1, outcome.err
 

@@ -144,9 +144,10 @@ def of_torch(torch, network, chunk):
             of_text(chunk.tokens.sources, chunk.tokens.offsets, place), of_text(chunk.tokens.tokens, chunk.offsets, n)
         ))  # fmt: skip
         run = lambda side, ids, *state: torch.func.functional_call(
-            sides[side], {name: named[f"{side}.rnn.{name}"] for name, _ in sides[side].named_parameters()},
+            sides[side],
+            {name: named[f"{side}.rnn.{name}"] for name, _ in sides[side].named_parameters()},
             (named[f"{side}.embedding.weight"][ids], *state),
-        )  # fmt: skip
+        )
         s, last = run("encoder", x)
         h, memory = last if c.cell == "lstm" else (last, None)
         D = len(h) // c.num_layers

@@ -174,11 +174,14 @@ def test_parameters_are_counted(kind, count):
 @each(
     "settings, message",
     [
-        ({"window": 0}, "window must be at least 1"), ({"padding": "left"}, "padding must be one of pre, post"),
-        ({"dropout": 1.0}, "dropout must be"), ({"embedding_size": -1}, "embedding_size must be at least 0"),
-        ({"window": 10**6, "hidden_size": 10**6}, "more than .* lower window"), ({"hidden_size": "8"}, "must be int"),
+        ({"window": 0}, "window must be at least 1"),
+        ({"padding": "left"}, "padding must be one of pre, post"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"embedding_size": -1}, "embedding_size must be at least 0"),
+        ({"window": 10**6, "hidden_size": 10**6}, "more than .* lower window"),
+        ({"hidden_size": "8"}, "must be int"),
     ],
-)  # fmt: skip
+)
 def test_wrong_settings_are_named(settings, message):
     """ConfigError says which and why."""
     with pytest.raises(ConfigError, match=message):

@@ -31,10 +31,11 @@ def kinds_of_writes(folder):
     loaded, series = nblstm.load(model), a_series_model()
     session = nblstm.tasks.session.Session.resume(model)
     return {
-        "model": (model, session._save_model), "checkpoint": (checkpoint, session.save),
+        "model": (model, session._save_model),
+        "checkpoint": (checkpoint, session.save),
         "state": (folder / "s.state", lambda: loaded.save_state(folder / "s.state", loaded.state("Shall"))),
         "series": (folder / "series", lambda: series.save(folder / "series")),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)

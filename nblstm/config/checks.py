@@ -14,9 +14,14 @@ MAX_TOKENS = 10**9  # to generate: months of it
 MAX_COUNT = 2**53  # of updates, epochs, tokens: whole numbers up to here are exact in double precision
 
 _TYPES: dict[str, Any] = {
-    "int": int, "float": (int, float), "bool": bool, "str": str, "tuple[str, ...]": tuple, "dict": dict,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "tuple[str, ...]": tuple,
+    "dict": dict,
     "None": type(None),
-}  # fmt: skip
+}
 
 C = TypeVar("C", bound="Config")
 

@@ -189,9 +189,13 @@ class StackConfig(NetworkConfig):
     def description(self) -> str:
         """The network in a few words: "LSTM 2 x 256, residual"."""
         words = {
-            "peepholes": "peepholes", "layer_norm": "layer norm", "residual": "residual", "tie": "tied",
-            "bidirectional": "bidirectional", "learned_state": "learned state",
-        }  # fmt: skip
+            "peepholes": "peepholes",
+            "layer_norm": "layer norm",
+            "residual": "residual",
+            "tie": "tied",
+            "bidirectional": "bidirectional",
+            "learned_state": "learned state",
+        }
         parts = [f"{self.cell.upper()} {self.num_layers} x {self.hidden_size}"]
         options = KINDS[self.cell].options
         parts += [self.nonlinearity] * ("nonlinearity" in options)

@@ -179,7 +179,10 @@ static void nblstm_rows(float *y, const nblstm_matrix *m, long first, int count)
 """
 
 INT8 = {
-    "block": "512", "stride": "columns", "partial": "(float)s[j]", "scale": "m->scale[row + j] * unit",
+    "block": "512",
+    "stride": "columns",
+    "partial": "(float)s[j]",
+    "scale": "m->scale[row + j] * unit",
     "number": "(float)m->w[row * m->columns + k] * m->scale[row]",
     "types": "typedef int8_t nblstm_weight;\ntypedef float nblstm_scale;\n",
     "avx512": "defined(__AVX512BW__) && defined(__AVX512F__)",
@@ -190,10 +193,12 @@ INT8 = {
                 a[2] = NBLSTM_ADD(a[2], NBLSTM_WIDEN(w + 2 * stride + k), NBLSTM_LOAD(q + k));
                 a[3] = NBLSTM_ADD(a[3], NBLSTM_WIDEN(w + 3 * stride + k), NBLSTM_LOAD(q + k));
             }""",
-}  # fmt: skip
+}
 
 INT4 = {
-    "block": "32", "stride": "columns / 2", "scale": "unit",
+    "block": "32",
+    "stride": "columns / 2",
+    "scale": "unit",
     "partial": "(float)s[j] * nblstm_float(m->scale[((long)(row + j) * columns + start) / NBLSTM_BLOCK])",
     "number": "nblstm_nibble(m, row, k)",
     "types": "typedef uint8_t nblstm_weight;\ntypedef uint16_t nblstm_scale;\n",
@@ -206,7 +211,7 @@ INT4 = {
                     a[j] = NBLSTM_ADD(a[j], NBLSTM_LOW(p), NBLSTM_LOAD(q + start + k));
                     a[j] = NBLSTM_ADD(a[j], NBLSTM_HIGH(p), NBLSTM_LOAD(q + start + 16 + k));
                 }""",
-}  # fmt: skip
+}
 
 NIBBLE = r"""
 /* Column k of a row: the low half of byte k of its 32 columns is column k, the high half column k + 16. */

@@ -46,17 +46,19 @@ def words_of(plan: Plan) -> list[str]:
     texts = [word.encode("utf-8", "surrogatepass") for word in vocabulary.tokens]
     offsets = np.cumsum([0, *map(len, texts)])
     parts = [
-        array("uint8_t", "bytes", map(str, b"".join(texts))), array("uint32_t", "offsets", map(str, offsets.tolist())),
+        array("uint8_t", "bytes", map(str, b"".join(texts))),
+        array("uint32_t", "offsets", map(str, offsets.tolist())),
         f"#define NBLSTM_LONGEST {max(map(len, texts))}  /* bytes of a word that it knows */\n",
-    ]  # fmt: skip
+    ]
     fold = ""
     if c.lowercase:
         small = _small_letters({letter for word in vocabulary.tokens for letter in word})
         written = [lower.encode() for lower in small.values()]
         parts += [
-            array("uint32_t", "capital", map(str, small)), array("uint8_t", "small", map(str, b"".join(written))),
+            array("uint32_t", "capital", map(str, small)),
+            array("uint8_t", "small", map(str, b"".join(written))),
             array("uint16_t", "small_at", map(str, np.cumsum([0, *map(len, written)]).tolist())),
-        ]  # fmt: skip
+        ]
         fold += c_tagger_source.FOLD_CASE
     if c.zero_digits:
         parts.append(array("uint32_t", "digit", map(str, code_ranges(r"\d"))))
@@ -106,9 +108,12 @@ def tagging_of(plan: Plan, values: Mapping[str, Any]) -> list[str]:
     chained, marks = c.head == "crf", c.scheme != "none"
     best = c_tagger_source.VITERBI if chained else c_tagger_source.EACH_BEST
     names = {
-        "spell": spell, "from_type": "uint16_t" if c.num_outputs <= 1 << 16 else "uint32_t", "scheme": c.scheme,
-        "letter": c_tagger_source.LETTERS.get(c.scheme, ""), "rewrite": "    nblstm_rewrite(tags, count);" if marks else "",
-    }  # fmt: skip
+        "spell": spell,
+        "from_type": "uint16_t" if c.num_outputs <= 1 << 16 else "uint32_t",
+        "scheme": c.scheme,
+        "letter": c_tagger_source.LETTERS.get(c.scheme, ""),
+        "rewrite": "    nblstm_rewrite(tags, count);" if marks else "",
+    }
     every = {**values, **names}
     parts += [
         layers_read(plan, values, filled(more, values)),

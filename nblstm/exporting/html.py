@@ -53,9 +53,12 @@ def render_html(plan: Plan, file: str, name: str = "nblstm") -> str:
     body, script = next(parts for kind, *parts in KINDS_OF_PAGE if isinstance(plan.model, kind))
     title = escape(os.path.splitext(file)[0].encode("utf-8", "replace").decode())
     data = {
-        "config": packing.config(plan), "tokens": list(vocabulary.tokens), "matrices": packing.matrices(plan),
-        "vectors": packing.vectors(plan), "spelling": packing.spelling(plan),
-    }  # fmt: skip
+        "config": packing.config(plan),
+        "tokens": list(vocabulary.tokens),
+        "matrices": packing.matrices(plan),
+        "vectors": packing.vectors(plan),
+        "spelling": packing.spelling(plan),
+    }
     model = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # in which no tag can begin or end
     facts = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens, weights {plan.weights}"
     return f"""<!doctype html>

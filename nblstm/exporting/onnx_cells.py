@@ -168,5 +168,10 @@ def _mixed(graph: Graph, x: str, h: str, weights: Weights, rounds: int) -> tuple
 
 
 CELLS_OF_ONNX = {
-    "lstm": _lstm, "update-lstm": _lstm, "mogrifier-lstm": _lstm, "gru": _gru, "mingru": _min_gru, "rnn": _rnn
-}  # fmt: skip
+    "lstm": _lstm,
+    "update-lstm": _lstm,
+    "mogrifier-lstm": _lstm,
+    "gru": _gru,
+    "mingru": _min_gru,
+    "rnn": _rnn,
+}

@@ -59,9 +59,12 @@ class Graph:
     def fields(self, name: str) -> Fields:
         """Return the graph as a GraphProto."""
         return [
-            *((1, node) for node in self.nodes), (2, name), *((5, array) for array in self.constants),
-            *((11, value) for value in self.inputs), *((12, value) for value in self.outputs),
-        ]  # fmt: skip
+            *((1, node) for node in self.nodes),
+            (2, name),
+            *((5, array) for array in self.constants),
+            *((11, value) for value in self.inputs),
+            *((12, value) for value in self.outputs),
+        ]
 
 
 def _attribute(name: str, value: Any) -> Fields:

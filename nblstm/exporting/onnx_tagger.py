@@ -69,9 +69,15 @@ def _add_best(graph: Graph, chain: Named, K: int) -> None:
     ends = graph.node("Add", best, graph.constant(chain["end"]))
     last = graph.node("ArgMax", ends, axis=1, keepdims=1)
     _, tags = graph.node(
-        "Scan", last, before, outputs=2, body=_backwards(K), num_scan_inputs=1, scan_input_directions=[1],
+        "Scan",
+        last,
+        before,
+        outputs=2,
+        body=_backwards(K),
+        num_scan_inputs=1,
+        scan_input_directions=[1],
         scan_output_directions=[1],
-    )  # fmt: skip
+    )
     graph.node("Squeeze", tags, graph.constant([2]), outputs=["tags"])
 
 

@@ -23,9 +23,14 @@ def config(plan: Plan) -> dict[str, Any]:
     c, vocabulary = plan.model.config, plan.model.vocabulary
     banned = vocabulary.never_written
     found = _layers(plan) | {
-        "head": c.head, "level": vocabulary.level, "tokenizer": vocabulary.tokenizer, "newline": vocabulary.newline,
-        "start": vocabulary.start_id, "end": vocabulary.end_id, "banned": banned[0] if banned else None,
-    }  # fmt: skip
+        "head": c.head,
+        "level": vocabulary.level,
+        "tokenizer": vocabulary.tokenizer,
+        "newline": vocabulary.newline,
+        "start": vocabulary.start_id,
+        "end": vocabulary.end_id,
+        "banned": banned[0] if banned else None,
+    }
     for kind, names in MORE.items():
         if isinstance(plan.model, kind):
             found |= {name: getattr(c, name) for name in names}
@@ -36,9 +41,15 @@ def _layers(plan: Plan) -> dict[str, Any]:
     """Describe the layers."""
     c = plan.model.config
     return {
-        "cell": c.cell, "nonlinearity": c.nonlinearity, "layers": c.num_layers, "hidden": c.hidden_size,
-        "directions": c.directions, "residual": c.residual, "weights": plan.weights, "table_rows": plan.table_rows,
-    }  # fmt: skip
+        "cell": c.cell,
+        "nonlinearity": c.nonlinearity,
+        "layers": c.num_layers,
+        "hidden": c.hidden_size,
+        "directions": c.directions,
+        "residual": c.residual,
+        "weights": plan.weights,
+        "table_rows": plan.table_rows,
+    }
 
 
 def spelling(plan: Plan) -> tuple[dict[str, Any], dict[str, list[Any]], dict[str, str]] | None:

@@ -27,17 +27,23 @@ def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the file. file: its name, for the text on top; `name` means nothing here."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
     constants = [
-        f"CONFIG = {packing.config(plan)!r}", f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
-        f"MATRICES = {_matrices(packing.matrices(plan))}", f"VECTORS = {_vectors(packing.vectors(plan))}",
-    ]  # fmt: skip
+        f"CONFIG = {packing.config(plan)!r}",
+        f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
+        f"MATRICES = {_matrices(packing.matrices(plan))}",
+        f"VECTORS = {_vectors(packing.vectors(plan))}",
+    ]
     if isinstance(plan.model, Tagger):
         constants.append(f"SPELLING = {_spelling(packing.spelling(plan))}")
     prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     values = {
         "description": f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens.",
-        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "file": commented(file),
-        "module": re.sub(r"\W", "_", os.path.splitext(file)[0]), "constants": "\n".join(constants),
-    }  # fmt: skip
+        "weights": plan.weights,
+        "bytes": f"{plan.nbytes:,}",
+        "prompt": prompt,
+        "file": commented(file),
+        "module": re.sub(r"\W", "_", os.path.splitext(file)[0]),
+        "constants": "\n".join(constants),
+    }
     doc, code = next(parts for kind, *parts in KINDS_OF_FILE if isinstance(plan.model, kind))
     return filled(doc + source.NETWORK_CODE + code + source.CONSTANTS_CODE, values)
 

@@ -60,8 +60,10 @@ def attention_shapes(kind: str, size: int, memory_size: int) -> dict[str, tuple[
         scores = linear_shapes("key", size, memory_size, bias=False)
     elif kind == "additive":
         scores = {
-            **linear_shapes("key", size, memory_size, bias=False), **linear_shapes("query", size, size), "vector": (size,),
-        }  # fmt: skip
+            **linear_shapes("key", size, memory_size, bias=False),
+            **linear_shapes("query", size, size),
+            "vector": (size,),
+        }
     return {**scores, **linear_shapes("combine", size, memory_size + size, bias=False)}
 
 

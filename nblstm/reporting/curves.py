@@ -13,8 +13,10 @@ from nblstm.reporting.theme import LIGHT
 
 X_LABELS = {"step": "update", "epoch": "epoch", "tokens": "tokens read", "seconds": "time spent training"}
 PANELS = {  # column of the metrics -> what a small chart of it is called
-    "lr": "learning rate", "gradient_norm": "norm of the gradient", "tokens_per_second": "tokens a second",
-}  # fmt: skip
+    "lr": "learning rate",
+    "gradient_norm": "norm of the gradient",
+    "tokens_per_second": "tokens a second",
+}
 MATTERING = 0.95  # share of the losses that set the scale; the first ones of a run are far above them
 HEADROOM = 0.3  # above those, as a share of their range
 

@@ -251,11 +251,14 @@ def _gates(report: ModelReport) -> str:
         return "<p>Its cells do not have the gates of an LSTM.</p>"
     charts = "".join(
         share_scatter(
-            [layer[gate][::-1] for layer in layers], GATE_NAMES[gate], f"share of time above {OPEN_ABOVE:g}",
-            f"share of time below {CLOSED_BELOW:g}", SCATTER,
+            [layer[gate][::-1] for layer in layers],
+            GATE_NAMES[gate],
+            f"share of time above {OPEN_ABOVE:g}",
+            f"share of time below {CLOSED_BELOW:g}",
+            SCATTER,
         )
         for gate in SIGMOID_GATES
-    )  # fmt: skip
+    )
     shares = f"below {CLOSED_BELOW:g}, above {OPEN_ABOVE:g}"
     heads = "".join(f"<th scope=col>{GATE_NAMES[gate]}<br>{shares}</th>" for gate in SIGMOID_GATES)
     rows = "".join(_gate_row(k, layer) for k, layer in enumerate(layers))

@@ -12,9 +12,7 @@ from nblstm.reporting.skeleton import html_text
 NAME_CHARACTERS = 40  # of a label that are shown
 
 
-def confusion_table(
-    head: str, names: Sequence[str], counts: np.ndarray, figures: Mapping[str, Iterable[float]]
-) -> str:  # fmt: skip
+def confusion_table(head: str, names: Sequence[str], counts: np.ndarray, figures: Mapping[str, Iterable[float]]) -> str:
     """Render a confusion matrix (truth, answer), tinted by the share of a row, and the figures of each row.
 
     head: what the names are called. figures: name of a column -> a share for each row.

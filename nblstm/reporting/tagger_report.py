@@ -108,11 +108,16 @@ def _measured(
     right = sorted((one for one in examples if one.expected == one.found), key=lambda one: -len(one.expected))
     names, confusion = _confusion(expected, found, (_type if marks else str), tuple(kinds))
     return {
-        "evaluation": evaluation, "kinds": tuple(kinds), "by_kind": tuple(kinds.values()),
-        "names": names, "confusion": confusion, "errors": _errors(examples) if marks else (),
-        "wrong": tuple(wrong[:SENTENCES_SHOWN]), "right": tuple(right[:SENTENCES_SHOWN]),
+        "evaluation": evaluation,
+        "kinds": tuple(kinds),
+        "by_kind": tuple(kinds.values()),
+        "names": names,
+        "confusion": confusion,
+        "errors": _errors(examples) if marks else (),
+        "wrong": tuple(wrong[:SENTENCES_SHOWN]),
+        "right": tuple(right[:SENTENCES_SHOWN]),
         "verdicts": tuple(_verdicts(model, evaluation, examples, confusion)),
-    }  # fmt: skip
+    }
 
 
 def _type(tag: str) -> str:
@@ -195,9 +200,12 @@ def _verdicts(
     advice = "It misses more than it makes up" if missed else "It makes up more than it misses"
     advice += ": look at the sentences below. More sentences help most, then word vectors (vectors)."
     figures = [
-        ("precision", f"{spans.precision:.1%}"), ("recall", f"{spans.recall:.1%}"), ("F1", f"{spans.f1:.4f}"),
-        ("accuracy of words", f"{evaluation.accuracy:.1%}"), ("spans", f"{spans.there:,}"),
-    ]  # fmt: skip
+        ("precision", f"{spans.precision:.1%}"),
+        ("recall", f"{spans.recall:.1%}"),
+        ("F1", f"{spans.f1:.4f}"),
+        ("accuracy of words", f"{evaluation.accuracy:.1%}"),
+        ("spans", f"{spans.there:,}"),
+    ]
     return [Verdict("Spans", f"F1 {spans.f1:.2f}", tone, why, advice, figures), _newness(model, examples)]
 
 
@@ -208,9 +216,10 @@ def _accuracy(evaluation: TagEvaluation, confusion: np.ndarray) -> Verdict:
     tone = "poor" if error >= guess else "good" if error < guess / 4 else "fair"
     word = "no better than a guess" if tone == "poor" else f"in {evaluation.accuracy:.0%}"
     figures = [
-        ("accuracy", f"{evaluation.accuracy:.1%}"), ("always the most frequent tag", f"{usual:.1%}"),
+        ("accuracy", f"{evaluation.accuracy:.1%}"),
+        ("always the most frequent tag", f"{usual:.1%}"),
         ("words", f"{evaluation.words:,}"),
-    ]  # fmt: skip
+    ]
     why = "It is compared with who always says the most frequent tag."
     return Verdict("Right", word, tone, why, "Look at the sentences that are wrong below.", figures)
 

@@ -53,6 +53,8 @@ def _scalars(report: Report) -> dict[str, float | None]:
     if report.step % EVERY and report.step != 1:
         return {}
     return {
-        "loss/train": report.smooth_loss, "training/lr": report.lr, "training/gradient_norm": report.gradient_norm,
+        "loss/train": report.smooth_loss,
+        "training/lr": report.lr,
+        "training/gradient_norm": report.gradient_norm,
         "training/tokens_per_second": report.tokens_per_second,
-    }  # fmt: skip
+    }

@@ -82,7 +82,9 @@ def _verdict_of(scores: TranslationScores) -> Verdict:
         "poor": "Train longer, on more pairs; try attention, if there is none.",
     }[tone]
     figures = [
-        ("BLEU", f"{bleu:.1f}"), ("perplexity", f"{scores.perplexity:.2f}"), ("exact match", f"{scores.exact_match:.1%}"),
+        ("BLEU", f"{bleu:.1f}"),
+        ("perplexity", f"{scores.perplexity:.2f}"),
+        ("exact match", f"{scores.exact_match:.1%}"),
         ("pairs", f"{scores.pairs:,}"),
-    ]  # fmt: skip
+    ]
     return Verdict("Translations", word, tone, why, advice, figures)

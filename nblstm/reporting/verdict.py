@@ -72,23 +72,29 @@ def _by_gap(gap: float, falling: bool, levelled: bool) -> tuple[str, str, str, s
     more = " The validation loss was still falling at the end: resume the run with more epochs." if falling else ""
     if gap < SMALL_GAP and levelled:
         return (
-            "fine", "good", f"New text is hardly harder for it than the text it learned from {limits}, and the validation "
+            "fine",
+            "good",
+            f"New text is hardly harder for it than the text it learned from {limits}, and the validation "
             "loss has levelled off: it has learned what a network of this size does.",
             "A larger hidden size, or less dropout, may still lower both losses; more epochs hardly will.",
-        )  # fmt: skip
+        )
     if gap < SMALL_GAP:
         course = (
             "the validation loss was still falling" if falling else "there is no curve to say that it has levelled off"
         )
         return (
-            "underfitting", "fair", f"New text is hardly harder for it than the text it learned from {limits}, and {course}.",
+            "underfitting",
+            "fair",
+            f"New text is hardly harder for it than the text it learned from {limits}, and {course}.",
             f"It can learn more: train longer, raise the hidden size, or lower the dropout.{more}",
-        )  # fmt: skip
+        )
     if gap > LARGE_GAP:
         return (
-            "overfitting", "poor", f"It knows its training text much better than new text {limits}.",
+            "overfitting",
+            "poor",
+            f"It knows its training text much better than new text {limits}.",
             "More text helps most. Without it, raise the dropout or the weight decay, or lower the hidden size.",
-        )  # fmt: skip
+        )
     return (
         "fine",
         "good",
@@ -110,14 +116,18 @@ def _by_curve(curve: np.ndarray) -> tuple[str, str, str, str]:
     ask = "Name the training text (corpus) to measure the gap itself."
     if curve[-1] > curve.min() * (1 + RISE):
         return (
-            "overfitting", "fair", f"The validation loss rose by more than {RISE:.0%} above its best during the run.",
+            "overfitting",
+            "fair",
+            f"The validation loss rose by more than {RISE:.0%} above its best during the run.",
             f"The saved model is the best one. To get further: more text, more dropout, or patience. {ask}",
-        )  # fmt: skip
+        )
     if _is_falling(curve):
         return (
-            "underfitting", "fair", "The validation loss was still falling when training ended.",
+            "underfitting",
+            "fair",
+            "The validation loss was still falling when training ended.",
             f"Train longer: resume the run with more epochs. {ask}",
-        )  # fmt: skip
+        )
     return "fine", "good", "The validation loss has levelled off and does not rise.", ask
 
 

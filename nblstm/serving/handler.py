@@ -41,9 +41,11 @@ MAX_HEAD = 1 << 16  # bytes of a request line and the headers
 LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 22  # what is read of a refused request, so that its client hears why
 STOPPED = "the server is being stopped; ask again later.", "stopped"
 HEADERS = {
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
     "Content-Security-Policy": POLICY,
-}  # fmt: skip
+}
 
 
 class _TooMuch(Exception):
@@ -200,9 +202,13 @@ class Handler(BaseHTTPRequestHandler):
                 rule = f"max_tokens must be at most {most:,} for all texts of a request together"
                 raise RequestError(400, f"{rule}, got {total:,}.", "max_tokens")
             facts = {
-                "id": new_id(), "object": "text_completion", "created": int(time.time()), "model": self.server.name,
-                "system_fingerprint": self.server.model.fingerprint, "seed": request.sampling.seed,
-            }  # fmt: skip
+                "id": new_id(),
+                "object": "text_completion",
+                "created": int(time.time()),
+                "model": self.server.name,
+                "system_fingerprint": self.server.model.fingerprint,
+                "seed": request.sampling.seed,
+            }
             unknown = [token for prompt in request.prompts for token in self.server.model.vocabulary.unknown(prompt)]
             if unknown:
                 shown = ", ".join(map(repr, dict.fromkeys(unknown[:10])))

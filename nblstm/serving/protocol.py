@@ -21,8 +21,12 @@ MOST_CHOICES, MOST_STOPS, MOST_BEST = 128, 16, 5  # texts of a request, stop str
 SAMPLING = SampleConfig.names() - {"n", "num_samples", "backend", "seed"}
 IGNORED = {"model", "user", "metadata", "store"}
 OFF: dict[str, tuple[Any, ...]] = {  # of OpenAI's fields that do nothing here: the values that ask for nothing
-    "best_of": (1,), "suffix": ("",), "presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": ({},),
-}  # fmt: skip
+    "best_of": (1,),
+    "suffix": ("",),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+}
 KNOWN = {
     "prompt", "max_tokens", "n", "stop", "logprobs", "seed", "echo", "stream", "stream_options",
     *SAMPLING, *IGNORED, *OFF,

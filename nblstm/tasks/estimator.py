@@ -135,11 +135,12 @@ class Estimator:
         from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
         return Tags(
-            estimator_type=self.KIND, target_tags=TargetTags(required=False),
+            estimator_type=self.KIND,
+            target_tags=TargetTags(required=False),
             classifier_tags=ClassifierTags() if self.KIND == "classifier" else None,
             regressor_tags=RegressorTags() if self.KIND == "regressor" else None,
             input_tags=InputTags(two_d_array=False, string=True),
-        )  # fmt: skip
+        )
 
 
 class renamed:

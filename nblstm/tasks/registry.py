@@ -22,23 +22,26 @@ MODELS = {  # task -> its config and its model
     "window": ("nblstm.tasks.window.config:WindowConfig", "nblstm.tasks.window.model:MLPLanguageModel"),
     "series": ("nblstm.tasks.series.config:SeriesConfig", "nblstm.tasks.series.model:SeriesModel"),
     "classification": (
-        "nblstm.tasks.classification.config:ClassifierConfig", "nblstm.tasks.classification.model:TextClassifier",
+        "nblstm.tasks.classification.config:ClassifierConfig",
+        "nblstm.tasks.classification.model:TextClassifier",
     ),
     "translation": ("nblstm.tasks.translation.config:TranslatorConfig", "nblstm.tasks.translation.model:Translator"),
     "tagging": ("nblstm.tasks.tagging.config:TaggerConfig", "nblstm.tasks.tagging.model:Tagger"),
-}  # fmt: skip
+}
 TEXT_MODELS = ("language", "masked")  # those that find a text more or less probable
 RUNS = {  # what is trained on files: task -> its settings and its run
     "language": ("nblstm.tasks.language.settings:LANGUAGE_SETTINGS", "nblstm.tasks.language.run:LanguageRun"),
     "masked": ("nblstm.tasks.masked.settings:MASKED_SETTINGS", "nblstm.tasks.masked.run:MaskedRun"),
     "classification": (
-        "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS", "nblstm.tasks.classification.run:ClassifierRun",
+        "nblstm.tasks.classification.settings:CLASSIFIER_SETTINGS",
+        "nblstm.tasks.classification.run:ClassifierRun",
     ),
     "translation": (
-        "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS", "nblstm.tasks.translation.run:TranslatorRun",
+        "nblstm.tasks.translation.settings:TRANSLATOR_SETTINGS",
+        "nblstm.tasks.translation.run:TranslatorRun",
     ),
     "tagging": ("nblstm.tasks.tagging.settings:TAGGER_SETTINGS", "nblstm.tasks.tagging.run:TaggerRun"),
-}  # fmt: skip
+}
 VERBS = {
     "language": "language",
     "classify": "classification",

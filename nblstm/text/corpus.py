@@ -45,7 +45,7 @@ class Corpus:
 
     def __init__(
         self, vocabulary: Vocabulary, train: TokenFile, valid: TokenFile, contexts: Iterable[str] = ()
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.vocabulary = vocabulary
         self.train, self.train_characters, self.train_unknown = train.ids, train.characters, train.unknown
         self.valid, self.valid_characters, self.valid_unknown = valid.ids, valid.characters, valid.unknown

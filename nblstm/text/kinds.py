@@ -46,8 +46,11 @@ KINDS = tuple((re.compile(begin, re.DOTALL), kind, way) for begin, kind, way in 
     (SAFETENSORS, "a safetensors file, as models are", "name a text, and a model where a model belongs"),
 ))  # fmt: skip
 ENCODING_MARKS = (  # of encodings, at the beginning of a text
-    (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
-)  # fmt: skip
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 BEGIN = 1 << 16  # bytes of a file that tell its kind
 
 

@@ -15,8 +15,9 @@ from nblstm.training.report import BEST_MEASURES
 
 TRAINING_PLACE = {  # where training stands, as it is stored
     **dict.fromkeys(("step", "epoch_number", "chunk_number", "tokens", "validated_step", "waited"), COUNT),
-    "best_loss": optional(AMOUNT), "seconds": AMOUNT,
-}  # fmt: skip
+    "best_loss": optional(AMOUNT),
+    "seconds": AMOUNT,
+}
 
 
 def check_facts(facts: dict[str, Any], config: Recipe) -> None:

@@ -42,9 +42,12 @@ def a_model(level: str, seed: int) -> LanguageModel:
 def a_request(chance: random.Random) -> dict[str, object]:
     """A request that is in order."""
     fields: dict[str, object] = {
-        "prompt": "".join(chance.choices(LETTERS, k=chance.randint(0, 300))), "max_tokens": chance.randint(0, 400),
-        "seed": chance.randint(0, 10**6), "temperature": round(chance.uniform(0, 1.5), 2), "stream": chance.random() < 0.5,
-    }  # fmt: skip
+        "prompt": "".join(chance.choices(LETTERS, k=chance.randint(0, 300))),
+        "max_tokens": chance.randint(0, 400),
+        "seed": chance.randint(0, 10**6),
+        "temperature": round(chance.uniform(0, 1.5), 2),
+        "stream": chance.random() < 0.5,
+    }
     extra = {
         "top_p": 0.9, "top_k": 10, "n": 3, "logprobs": 2, "echo": True, "stop": ["e", "😀"], "min_p": 0.02,
         "no_repeat_ngram": 3, "repetition_penalty": 1.3,

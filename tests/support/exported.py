@@ -20,9 +20,10 @@ from nblstm.text.vocabulary import Vocabulary
 HARD = ["\\", "\n", '"', "'", " ", "😀", "é", "€", "?", "/", "*", "<", "\t", "\x01", "’", "`", "%", "{", "$", "@"]
 WORDS = 'Hello wörld, it’s "quoted" don\'t\tx_1 \\ back 😀 </script> ??/ the end.\n'
 PROMPTS = {
-    "char": 'b\\"é😀c', "byte": "a\nb",
-    "word": " Hello wörld, it’s  \"quoted\" don't\tx_1  never seen’ w3\n",
-}  # fmt: skip
+    "char": 'b\\"é😀c',
+    "byte": "a\nb",
+    "word": ' Hello wörld, it’s  "quoted" don\'t\tx_1  never seen’ w3\n',
+}
 
 
 def vocabulary(size=36, level="char", tokenizer="default", ends=False, newline="keep"):

@@ -53,10 +53,12 @@ SETTINGS = {  # how the stored models were trained
 SMALL = {"batch_size": 4, "bptt": 16, "lr": 0.02, "seed": 3, "threads": 1}
 TEXT_TO_SCORE = "So long as thou art more lovely than a day,\nI love thee."
 DRAWN = {
-    "plain": {}, "greedy": {"temperature": 0}, "cold, of the top": {"temperature": 0.6, "top_k": 5, "top_p": 0.9},
+    "plain": {},
+    "greedy": {"temperature": 0},
+    "cold, of the top": {"temperature": 0.6, "top_k": 5, "top_p": 0.9},
     "typical": {"typical_p": 0.7, "min_p": 0.02},
     "not repeating": {"repetition_penalty": 1.3, "repetition_window": 8, "no_repeat_ngram": 3},
-}  # fmt: skip
+}
 
 
 def of_language_model(name, backend):
@@ -82,8 +84,10 @@ def _written(model, backend):
         for seed, (name, asked) in enumerate(DRAWN.items())
     }
     searches = {
-        "beam": {}, "groups": {"groups": 2, "diversity": 0.7}, "stochastic": {"stochastic": True, "seed": 5},
-    }  # fmt: skip
+        "beam": {},
+        "groups": {"groups": 2, "diversity": 0.7},
+        "stochastic": {"stochastic": True, "seed": 5},
+    }
     beams = {name: model.beam("So ", beam=4, num_samples=4, **settings, **asked) for name, asked in searches.items()}
     cowriter = model.cowriter(n=10, backend=backend)
     cowriter.type("So lo")
@@ -124,17 +128,20 @@ def of_tagger(backend):
     measured = model.evaluate(*TAGGED, backend)
     return {
         "tags": model.predict([["Oslo", "is", "in", "Norway"], ["New", "York", "Rome"], ["rain"]], backend),
-        "f1": measured.f1, "accuracy": measured.accuracy, "loss": model.training["valid_loss"],
-    }  # fmt: skip
+        "f1": measured.f1,
+        "accuracy": measured.accuracy,
+        "loss": model.training["valid_loss"],
+    }
 
 
 def of_classifier(backend):
     """All that the stored classifier says."""
     model, texts = nblstm.load(DATA / "classifier.safetensors"), ["a lovely day", "", "darkness unseen winds of day"]
     return {
-        "classes": model.classes_.tolist(), "probabilities": model.predict_proba(texts, backend).tolist(),
+        "classes": model.classes_.tolist(),
+        "probabilities": model.predict_proba(texts, backend).tolist(),
         "contributions": [[score for _, score in tokens] for tokens in model.contributions(texts, backend)],
-    }  # fmt: skip
+    }
 
 
 def of_translator(backend):
@@ -248,7 +255,7 @@ KINDS = {  # those of `test_every_kind.py`, smaller
     "many hidden": {"bidirectional": True, "mask_fraction": 0.4, "layer_norm": True, "level": "word", "min_count": 2},
     "documents": {"documents": "line", "cell": "gru", "learned_state": True, "optimizer": "asgd", "lr": 1.0},
     "bidirectional documents": {"bidirectional": True, "documents": "line", "learned_state": True, "head": "cell"},
-}  # fmt: skip
+}
 MORE = {  # whose parameters are stored as a few numbers
     "sgd": {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.01, "schedule": "step", "lr_decay": 0.5},
     "rmsprop": {"optimizer": "rmsprop", "schedule": "exponential", "lr_decay": 0.5, "clip_value": 0.01},
@@ -258,7 +265,7 @@ MORE = {  # whose parameters are stored as a few numbers
     "even chunks": {"documents": "line", "buckets": "20,44", "tokens_per_batch": 24, "bptt": 8},
     "bytes": {"level": "byte", "num_layers": 3, "residual": True, "cell": "rnn"},
     "rare words": {"level": "word", "tokenizer": "whitespace", "min_count": 2, "cell": "update-lstm", "tie": True},
-}  # fmt: skip
+}
 NOISY = {  # whose masks are stored
     **KINDS,
     "all at once": {

@@ -36,9 +36,10 @@ def check_gradient(name, function, array, gradient, entries=ENTRIES):
     steps = list(unit_steps(array.shape, r.permutation(array.size)[:entries]))
     steps += [r.choice([-1, 1], array.shape) * r.uniform(0.5, 1.5, array.shape) for _ in range(DIRECTIONS)]
     sizes = np.array([np.linalg.norm(step) for step in steps])
-    expected, found = (np.array([of(step) for step in steps]) / sizes for of in (
-        lambda step: slope(function, array, step), lambda step: (gradient * step).sum()
-    ))  # fmt: skip
+    expected, found = (
+        np.array([of(step) for step in steps]) / sizes
+        for of in (lambda step: slope(function, array, step), lambda step: (gradient * step).sum())
+    )
     scale = np.abs(expected).max()
     assert scale > 1e-6, f"{name}: nothing to see"
     tolerance = TOLERANCE * max(scale, 1e-4)  # below that a difference of two losses is mostly rounding

@@ -84,9 +84,11 @@ def originals(folder, trained):
         )
     }  # fmt: skip
     for level, options in {
-        "char": {"cell": "gru", "tie": True}, "word": {"learned_state": True, "head": "cell"},
-        "byte": {"cell": "rnn", "num_layers": 2, "residual": True}, "subword": {"cell": "gru"},
-    }.items():  # fmt: skip
+        "char": {"cell": "gru", "tie": True},
+        "word": {"learned_state": True, "head": "cell"},
+        "byte": {"cell": "rnn", "num_layers": 2, "residual": True},
+        "subword": {"cell": "gru"},
+    }.items():
         vocabulary = Vocabulary.build([TEXT], level, ends=level == "word")
         config = LanguageConfig(len(vocabulary), hidden_size=4, dropout=0.0, **{"num_layers": 1, **options})
         LanguageModel(config, vocabulary, initial(config, 0), FACTS).save(paths[level])

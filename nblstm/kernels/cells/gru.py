@@ -91,6 +91,12 @@ def cuda(cell: Cell) -> CudaFunctions:
 
 
 KIND = CellKind(
-    "gru", inputs=GATES, hidden=GATES, forward=forward, backward=backward,
-    panel=Panel(16, 4, (0, (2, 0, 1)), (1, (0, 1, 2))), cpu=cpu, cuda=cuda,
-)  # fmt: skip
+    "gru",
+    inputs=GATES,
+    hidden=GATES,
+    forward=forward,
+    backward=backward,
+    panel=Panel(16, 4, (0, (2, 0, 1)), (1, (0, 1, 2))),
+    cpu=cpu,
+    cuda=cuda,
+)

@@ -111,8 +111,17 @@ def cuda(cell: Cell) -> CudaFunctions:
 
 
 KIND = CellKind(
-    "lstm", inputs=GATES, hidden=GATES, forward=forward, backward=backward, has_memory=True,
-    options=("peepholes", "proj_size"), shapes=shapes,
+    "lstm",
+    inputs=GATES,
+    hidden=GATES,
+    forward=forward,
+    backward=backward,
+    has_memory=True,
+    options=("peepholes", "proj_size"),
+    shapes=shapes,
     initial_biases=(("f", 1.0),),  # Jozefowicz, Zaremba & Sutskever 2015, section 2.2
-    output_scale=OUTPUT_SCALE, panel=Panel(16, 4, (0, (0, 1, 2, 3)), (0, (0, 1, 2, 3)), output=3), cpu=cpu, cuda=cuda,
-)  # fmt: skip
+    output_scale=OUTPUT_SCALE,
+    panel=Panel(16, 4, (0, (0, 1, 2, 3)), (0, (0, 1, 2, 3)), output=3),
+    cpu=cpu,
+    cuda=cuda,
+)

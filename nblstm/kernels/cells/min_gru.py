@@ -74,6 +74,12 @@ def cuda(cell: Cell) -> CudaFunctions:
 
 
 KIND = CellKind(
-    "mingru", inputs=("z", "n"), hidden=(), forward=forward, backward=backward,
-    panel=Panel(32, 2, (0, (0, 1)), None), cpu=cpu, cuda=cuda,
-)  # fmt: skip
+    "mingru",
+    inputs=("z", "n"),
+    hidden=(),
+    forward=forward,
+    backward=backward,
+    panel=Panel(32, 2, (0, (0, 1)), None),
+    cpu=cpu,
+    cuda=cuda,
+)

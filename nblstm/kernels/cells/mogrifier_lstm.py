@@ -51,7 +51,16 @@ def mix_backward(dx, dh, saved, weights, grads, cell):
 
 
 KIND = CellKind(
-    "mogrifier-lstm", inputs=lstm.GATES, hidden=lstm.GATES, forward=lstm.forward, backward=lstm.backward,
-    has_memory=True, options=("mogrifier_rounds",), shapes=shapes, initial_biases=(("f", 1.0),),
-    output_scale=lstm.OUTPUT_SCALE, mix=mix, mix_backward=mix_backward,
-)  # fmt: skip
+    "mogrifier-lstm",
+    inputs=lstm.GATES,
+    hidden=lstm.GATES,
+    forward=lstm.forward,
+    backward=lstm.backward,
+    has_memory=True,
+    options=("mogrifier_rounds",),
+    shapes=shapes,
+    initial_biases=(("f", 1.0),),
+    output_scale=lstm.OUTPUT_SCALE,
+    mix=mix,
+    mix_backward=mix_backward,
+)

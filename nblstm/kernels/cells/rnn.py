@@ -90,6 +90,13 @@ def cuda(cell: Cell) -> CudaFunctions:
 
 
 KIND = CellKind(
-    "rnn", inputs=("h",), hidden=("h",), forward=forward, backward=backward, options=("nonlinearity",),
-    panel=Panel(64, 1, (0, (0,)), (0, (0,))), cpu=cpu, cuda=cuda,
-)  # fmt: skip
+    "rnn",
+    inputs=("h",),
+    hidden=("h",),
+    forward=forward,
+    backward=backward,
+    options=("nonlinearity",),
+    panel=Panel(64, 1, (0, (0,)), (0, (0,))),
+    cpu=cpu,
+    cuda=cuda,
+)

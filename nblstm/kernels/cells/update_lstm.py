@@ -111,7 +111,15 @@ def cuda(cell: Cell) -> CudaFunctions:
 
 
 KIND = CellKind(
-    "update-lstm", inputs=GATES, hidden=GATES, forward=forward, backward=backward, has_memory=True,
-    initial_biases=(("f", 1.0),), output_scale=OUTPUT_SCALE,
-    panel=Panel(16, 5, (0, (0, 1, 2, 3, 4)), (0, (0, 1, 2, 3, 4)), output=3), cpu=cpu, cuda=cuda,
-)  # fmt: skip
+    "update-lstm",
+    inputs=GATES,
+    hidden=GATES,
+    forward=forward,
+    backward=backward,
+    has_memory=True,
+    initial_biases=(("f", 1.0),),
+    output_scale=OUTPUT_SCALE,
+    panel=Panel(16, 5, (0, (0, 1, 2, 3, 4)), (0, (0, 1, 2, 3, 4)), output=3),
+    cpu=cpu,
+    cuda=cuda,
+)

@@ -188,14 +188,12 @@ def _losses(losses, work, emissions, targets, tables, packed, threads):
     )  # fmt: skip
 
 
-def crf_losses_and_gradient(
-    losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads
-):  # fmt: skip
+def crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads):
     """See reference.crf_losses_and_gradient."""
     if not _is_tame(emissions, chain):
         reference.crf_losses_and_gradient(
             losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads
-        )  # fmt: skip
+        )
         return
     tables, packed, between = _tables(chain), (offsets, lengths(offsets)), (work["before"], work["ahead"])
     _losses(losses, work, emissions, targets, tables, packed, threads)

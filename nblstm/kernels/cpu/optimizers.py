@@ -25,8 +25,11 @@ def _adam(w, m, v, g, rule, share):
             w_, m_, v_, g_ = load(w, i), load(m, i), load(v, i), load(g, i)
         else:
             w_, m_, v_, g_ = (
-                load_part(w, i, count, 0), load_part(m, i, count, 0), load_part(v, i, count, 0), load_part(g, i, count, 0)
-            )  # fmt: skip
+                load_part(w, i, count, 0),
+                load_part(m, i, count, 0),
+                load_part(v, i, count, 0),
+                load_part(g, i, count, 0),
+            )
         gradient = g_ * scale + w_ * weight_decay
         m_ = m_ * keep1 + gradient * take1
         v_ = v_ * keep2 + gradient * gradient * take2

@@ -19,9 +19,7 @@ def crf_losses(losses, work, emissions, targets, chain, offsets, threads):
     _refuse()
 
 
-def crf_losses_and_gradient(
-    losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads
-):  # fmt: skip
+def crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads):
     """DeviceError."""
     _refuse()
 

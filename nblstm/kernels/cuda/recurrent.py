@@ -104,15 +104,18 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     shared = {
         "da": empty((M * G * H,), np.float32),
         "db": empty((M * G * H if functions.apart else 1,), np.float32),
-        "before": empty((M * H,), np.float32), "table": empty((table,), np.float32),
-    }  # fmt: skip
+        "before": empty((M * H,), np.float32),
+        "table": empty((table,), np.float32),
+    }
     return [
         {
-            **shared, "gates": empty((M * G * H,), dtype), "cs": empty((M * H,), np.float32),
+            **shared,
+            "gates": empty((M * G * H,), dtype),
+            "cs": empty((M * H,), np.float32),
             "inner": empty((M * H if functions.apart else 1,), dtype),
         }
         for _ in cells
-    ]  # fmt: skip
+    ]
 
 
 def _grid(N: int, H: int) -> tuple[int, int]:

@@ -72,9 +72,7 @@ def _losses(losses, ahead, targets, chain, offsets):
     losses[...] = -log_softmax(scores)[np.arange(len(targets)), targets]
 
 
-def crf_losses_and_gradient(
-    losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads
-):  # fmt: skip
+def crf_losses_and_gradient(losses, demissions, dchain, work, emissions, targets, scales, chain, offsets, threads):
     """`crf_losses`, and the gradient of the sum over texts of scales[n] * (log Z - s(y)).
 
     demissions (M, K) overwritten; dchain, a `Chain`, accumulated into; scales (N,).

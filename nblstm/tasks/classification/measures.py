@@ -65,10 +65,14 @@ class Evaluation:
         names = list(map(str, self.labels))
         of_labels = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {
-            "accuracy": self.accuracy, "macro_f1": self.macro_f1, "calibration_error": self.calibration_error,
-            "texts": int(self.confusion.sum()), "labels": names, "confusion": self.confusion.tolist(),
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "calibration_error": self.calibration_error,
+            "texts": int(self.confusion.sum()),
+            "labels": names,
+            "confusion": self.confusion.tolist(),
             **{name: dict(zip(names, values.tolist())) for name, values in of_labels.items()},
-        }  # fmt: skip
+        }
 
     def lines(self) -> list[str]:
         """Return the figures as lines: those of all texts, then a row for each label that texts have."""

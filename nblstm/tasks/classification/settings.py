@@ -25,7 +25,9 @@ class LabelledTextConfig(TextConfig):
 
 
 CLASSIFIER_SETTINGS = RunSettings(
-    LabelledTextConfig, ClassifierConfig, ClassifierTraining,
+    LabelledTextConfig,
+    ClassifierConfig,
+    ClassifierTraining,
     given=frozenset({"vocab_size", "labels", "label_type", "tie", "head", "documents", "include"}),
     places=("corpus", "valid", "vectors"),
-)  # fmt: skip
+)

@@ -123,9 +123,12 @@ def log_ratios(ids: np.ndarray, offsets: np.ndarray, labels: np.ndarray, num_tok
 
 
 def classifier_trainer(
-    config: ClassifierConfig, parameters: np.ndarray, recipe: ClassifierTraining, corpus: LabelledCorpus,
+    config: ClassifierConfig,
+    parameters: np.ndarray,
+    recipe: ClassifierTraining,
+    corpus: LabelledCorpus,
     on_message: Callable[[str], None],
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """Make the trainer of a classifier with these parameters. on_message is told of texts that are not read whole."""
     texts, labels = corpus.train.texts, corpus.train.labels
     network = ClassifierNetwork(config, parameters, fastest(), recipe.threads)

@@ -208,8 +208,11 @@ class SeriesModel(Estimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically. ModelFileError if it cannot be written."""
         self._fitted()
-        scales = {name: getattr(getattr(self, whose), part) for name in self.config.extra_shapes
-                  for whose, part in [name.split(".")]}  # fmt: skip
+        scales = {
+            name: getattr(getattr(self, whose), part)
+            for name in self.config.extra_shapes
+            for whose, part in [name.split(".")]
+        }
         save_model(path, ModelFile.of(self.config, None, self.parameters, scales, self.training))
 
     @classmethod

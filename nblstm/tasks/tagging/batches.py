@@ -82,9 +82,7 @@ class TaggedSentences(Buckets):
         lengths = _cut(num_items(sentences), config.max_length)
         boundaries = best_boundaries(lengths, DEFAULT_BUCKETS) if seed is not None else ()
         offsets = np.cumsum(np.concatenate([[0], lengths]))
-        super().__init__(
-            np.array(forms, np.int32), offsets, boundaries, int(lengths.max()), batch_size, seed=seed
-        )  # fmt: skip
+        super().__init__(np.array(forms, np.int32), offsets, boundaries, int(lengths.max()), batch_size, seed=seed)
         self.tags, self.config = tags, config
         self.forms = SpelledForms.of(list(places), vocabulary, config)
 

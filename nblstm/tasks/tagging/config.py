@@ -75,9 +75,13 @@ class TaggerConfig(TokenStackConfig):
         if self.char_hidden_size == 0:
             return None
         return SpellingConfig(
-            len(self.characters) + 1, self.char_embedding_size, hidden_size=self.char_hidden_size, num_layers=1,
-            dropout=0.0, dtype=self.dtype,
-        )  # fmt: skip
+            len(self.characters) + 1,
+            self.char_embedding_size,
+            hidden_size=self.char_hidden_size,
+            num_layers=1,
+            dropout=0.0,
+            dtype=self.dtype,
+        )
 
     @property
     def directions(self) -> int:  # type: ignore[override]

@@ -67,9 +67,10 @@ def tagged_in(paths: Sequence[str], reading: TaggedTextConfig) -> TaggedLines:
             if line.columns is None:
                 is_open = False
                 continue
-            word, tag = (cell(line, column, what, name) for column, what in (
-                (reading.token_column, "word"), (reading.tag_column, "tag")
-            ))  # fmt: skip
+            word, tag = (
+                cell(line, column, what, name)
+                for column, what in ((reading.token_column, "word"), (reading.tag_column, "tag"))
+            )
             if not is_open:
                 for parts in everything:
                     parts.append([])

@@ -75,9 +75,13 @@ class TaggedCorpus:
     def fields(self) -> dict[str, Any]:
         """The fields of a TaggerConfig that the data give."""
         return {
-            "vocab_size": len(self.vocabulary), "tags": self.tags, "scheme": self.scheme, "characters": self.characters,
-            "lowercase": self.lowercase, "zero_digits": self.zero_digits,
-        }  # fmt: skip
+            "vocab_size": len(self.vocabulary),
+            "tags": self.tags,
+            "scheme": self.scheme,
+            "characters": self.characters,
+            "lowercase": self.lowercase,
+            "zero_digits": self.zero_digits,
+        }
 
 
 def corpus_of(train: TaggedPart, valid: TaggedPart, reading: TaggedTextConfig) -> TaggedCorpus:
@@ -112,9 +116,12 @@ def numbered_tags(tags: Iterable[Sequence[str]], config: TaggerConfig) -> np.nda
 
 
 def tagger_trainer(
-    config: TaggerConfig, parameters: np.ndarray, recipe: TaggerTraining, corpus: TaggedCorpus,
+    config: TaggerConfig,
+    parameters: np.ndarray,
+    recipe: TaggerTraining,
+    corpus: TaggedCorpus,
     on_message: Callable[[str], None],
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """Make the trainer of a tagger with these parameters. on_message is told of sentences that are read in parts."""
     network = TaggerNetwork(config, parameters, fastest(), recipe.threads)
     source = _source(corpus.train, corpus, config, recipe.batch_size, recipe.seed)

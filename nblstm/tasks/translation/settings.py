@@ -29,9 +29,11 @@ class PairedTextConfig(TextConfig):
 
 
 TRANSLATOR_SETTINGS = RunSettings(
-    PairedTextConfig, TranslatorConfig, TranslatorTraining,
+    PairedTextConfig,
+    TranslatorConfig,
+    TranslatorTraining,
     given=frozenset(
         {"vocab_size", "source_vocab_size", "source_size", "shared", "head", "learned_state", "documents", "include"}
     ),
     places=("corpus", "valid", "source", "target", "valid_source", "valid_target", "vectors"),
-)  # fmt: skip
+)

@@ -59,9 +59,12 @@ class PairedCorpus:
 
 
 def translator_trainer(
-    config: TranslatorConfig, parameters: np.ndarray, recipe: TranslatorTraining, corpus: PairedCorpus,
+    config: TranslatorConfig,
+    parameters: np.ndarray,
+    recipe: TranslatorTraining,
+    corpus: PairedCorpus,
     on_message: Callable[[str], None],
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """Make the trainer of a translator with these parameters. on_message is told of pairs that are left out."""
     network = TranslationNetwork(config, parameters, fastest(), recipe.threads)
     assert isinstance(network.head, SoftmaxHead)
