@@ -14,7 +14,7 @@ from html import escape
 import numpy as np
 
 from nblstm.reporting import theme
-from nblstm.reporting.durations import duration_text
+from nblstm.reporting.durations import duration_text, hours_text
 
 MOST_POINTS = 800  # of one curve: more than the pixels it crosses
 MOST_HOVERED = 60  # of them, those that tell their values
@@ -90,12 +90,6 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 def _multiples(low: float, high: float, step: float) -> list[float]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [k * step for k in range(first, last + 1)]
-
-
-def hours_text(seconds: float) -> str:
-    """Format a time as h:mm."""
-    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
-    return f"{hours}:{minutes:02}"
 
 
 def number_text(value: float) -> str:

@@ -8,3 +8,9 @@ def duration_text(seconds: float) -> str:
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def hours_text(seconds: float) -> str:
+    """Write a time as h:mm, where seconds do not matter: 1:30. A negative one is 0:00."""
+    hours, minutes = divmod(max(0, round(seconds / 60)), 60)
+    return f"{hours}:{minutes:02}"
