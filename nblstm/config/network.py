@@ -225,11 +225,11 @@ def stored(config: Any, **renamed: Any) -> dict[str, Any]:
 
 def restored(cls: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored fields without those that the config `cls` does not have. ConfigError where they say something."""
-    kept = dict(fields)
+    own = dict(fields)
     for name, value in ABSENT.items():
-        if name not in cls.names() and kept.pop(name, value) != value:
+        if name not in cls.names() and own.pop(name, value) != value:
             raise ConfigError(f"{cls.__name__} has no {name}; leave it out.")
-    return kept
+    return own
 
 
 @dataclass(frozen=True)

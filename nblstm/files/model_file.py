@@ -93,10 +93,10 @@ def save_model(path: Path, file: ModelFile) -> None:
     """Write a model file, atomically. ModelFileError if `load_model` would refuse it, or it cannot be written."""
     config, vocabulary = file.config, file.vocabulary
     _check_parts(config, vocabulary, file.more, path)
-    kept = {STATISTICS + name: array for name, array in file.statistics.items()}
+    statistics = {STATISTICS + name: array for name, array in file.statistics.items()}
     weights = pack_tensors(config, file.weights) if file.int8 else file.weights
-    _check_arrays(config, weights, file.extras, kept, path, file.int8)
-    tensors = {**weights, **file.extras, **kept}
+    _check_arrays(config, weights, file.extras, statistics, path, file.int8)
+    tensors = {**weights, **file.extras, **statistics}
     _check_finite(tensors, path)
     words = {name: each.to_dict() for name, each in {"vocabulary": vocabulary, **file.more}.items() if each is not None}
     document = {"config": config.to_dict(), **words, "training": dict(file.training)}
@@ -124,10 +124,10 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
 
     tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
     _check_finite(tensors, path)
-    weights, extras, kept = _sorted(file.config, tensors)
+    weights, extras, statistics = _sorted(file.config, tensors)
     if file.int8:
         weights = _unpacked(file.config, weights, path)
-    statistics = {name.removeprefix(STATISTICS): array for name, array in kept.items()}
+    statistics = {name.removeprefix(STATISTICS): array for name, array in statistics.items()}
     return dataclasses.replace(file, weights=weights, extras=extras, statistics=statistics)
 
 
@@ -162,27 +162,27 @@ def _unpacked(config: NetworkConfig, tensors: Mapping[str, np.ndarray], path: Pa
 def _sorted(config: NetworkConfig, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Sort tensors, or entries of a header, into weights, extras and statistics, by their names."""
     extras = {name: tensor for name, tensor in tensors.items() if name in config.extra_shapes}
-    kept = {name: tensor for name, tensor in tensors.items() if config.may_adapt and name.startswith(STATISTICS)}
-    weights = {name: tensor for name, tensor in tensors.items() if name not in extras and name not in kept}
-    return weights, extras, kept
+    statistics = {name: tensor for name, tensor in tensors.items() if config.may_adapt and name.startswith(STATISTICS)}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in extras and name not in statistics}
+    return weights, extras, statistics
 
 
 def _check_arrays(
-    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], kept: Mapping[str, Any], path: Path,
-    int8: bool = False,
+    config: NetworkConfig, weights: Mapping[str, Any], extras: Mapping[str, Any], statistics: Mapping[str, Any],
+    path: Path, int8: bool = False,
 ) -> None:  # fmt: skip
     """Raise ModelFileError unless arrays or entries of a header have the names, shapes and dtypes of the config.
 
-    kept: the statistics, as they are named in a file; may be empty. int8: whether matrices are small integers.
+    statistics: as they are named in a file; may be empty. int8: whether matrices are small integers.
     """
     packed = packed_shapes(config) if int8 else {name: (shape, config.dtype) for name, shape in config.shapes.items()}
     check_tensors(weights, {name: shape for name, (shape, _) in packed.items()}, path)
     check_tensors(extras, config.extra_shapes, path)
-    if kept:
-        check_tensors(kept, {STATISTICS + name: shape for name, shape in config.shapes.items()}, path)
+    if statistics:
+        check_tensors(statistics, {STATISTICS + name: shape for name, shape in config.shapes.items()}, path)
     dtypes = {name: dtype for name, (_, dtype) in packed.items()}
-    dtypes |= dict.fromkeys(kept, config.dtype) | dict.fromkeys(extras, "float64")
-    for arrays in (weights, kept, extras):
+    dtypes |= dict.fromkeys(statistics, config.dtype) | dict.fromkeys(extras, "float64")
+    for arrays in (weights, statistics, extras):
         for name, array in arrays.items():
             if array.dtype != (dtype := dtypes[name]):
                 raise ModelFileError(f"{path}: tensor {name!r:.80} must be {dtype} by the config, got {array.dtype}.")

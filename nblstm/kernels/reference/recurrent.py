@@ -53,7 +53,7 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
             cs[rows] = c
 
 
-class Tape(NamedTuple):
+class StepTape(NamedTuple):
     """What one step hands to its way back, as a plain tuple until it is read there."""
 
     h_prev: Any  # (n, output_size)
@@ -107,7 +107,7 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
 
 def step_backward(dh, dc, tape, weights, grads, cell):
     """Compute the gradient of a (n, gates H), or of x (n, D) where W x waits for h; of h and of c before. See `step`."""
-    kind, n, tape = cell.definition, len(dh), Tape(*tape)
+    kind, n, tape = cell.definition, len(dh), StepTape(*tape)
     if cell.proj_size:
         grads["weight_hr"] += dh.T @ tape.out  # h = W_hr out
         dh = dh @ weights["weight_hr"]  # h = W_hr out

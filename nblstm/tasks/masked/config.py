@@ -58,10 +58,10 @@ class MaskedConfig(TokenStackConfig):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> MaskedConfig:
         """Make the config that `to_dict` came from. ConfigError names a field this version does not know."""
-        kept = dict(fields)
-        if kept.pop("bidirectional", True) is not True:
+        own = dict(fields)
+        if own.pop("bidirectional", True) is not True:
             raise ConfigError("a masked language model reads in both directions; leave bidirectional out.")
-        return super().from_dict(kept)
+        return super().from_dict(own)
 
 
 def check_masking(level: str) -> None:
