@@ -11,28 +11,15 @@ from nblstm.kernels.cells.functions import noticed
 from nblstm.nn.noise import LAYER
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.stack import StateGradient
-from nblstm.nn.state import State
+from nblstm.nn.state import State, Stateless
 from nblstm.nn.tape import Inputs, Tape
 
 
-class Dense:
+class Dense(Stateless):
     """h = max(0, W x + b); without a weight h = max(0, x + b), x being a product already. Dropout behind it."""
 
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.weight, self.bias = config, weights.get("dense.weight"), weights["dense.bias"]
-
-    def initial_state(self, batch_size: int = 1) -> State:
-        """Return a state that holds nothing."""
-        shapes = (0, batch_size, 0), (0, batch_size, 0), (batch_size, 0)
-        return State(*(np.zeros(shape, self.config.dtype) for shape in shapes))
-
-    def carried(self, state: State) -> State:
-        """Return the state itself."""
-        return state
-
-    def checked(self, state: State, batch_size: int) -> State:
-        """Return the state itself, which holds nothing."""
-        return state
 
     def forward(self, tape: Tape, inputs: Inputs, state: State) -> State:
         """Put h (M, H), after dropout in training, on the tape; return the state, which holds nothing."""

@@ -25,7 +25,7 @@ from nblstm.nn.linear import part_of
 from nblstm.nn.noise import LAYER
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.stack import RecurrentStack, StateGradient
-from nblstm.nn.state import State
+from nblstm.nn.state import State, Stateless
 from nblstm.nn.tape import Inputs, Tape
 
 OF_SOURCES, FIRST_STEP = 1, 2  # numbers of the noise of sources, and of the first step of input feeding
@@ -104,8 +104,11 @@ class _Pass(NamedTuple):
     looked: list[Looked]  # likewise; none without attention
 
 
-class EncoderDecoder:
-    """The body. config: `encoder` and `decoder`, of the stacks; `attention`, `input_feeding`, `output_dropout`."""
+class EncoderDecoder(Stateless):
+    """The body; the decoder's first state comes from the sources of the batch.
+
+    config: `encoder` and `decoder`, of the stacks; `attention`, `input_feeding`, `output_dropout`.
+    """
 
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.encoder = config, encoder_of(config, weights)
@@ -113,21 +116,6 @@ class EncoderDecoder:
         self.stack = RecurrentStack(config.decoder, part_of(weights, "decoder."))
         has_attention = config.attention != "none"
         self.attention = Attention(config.attention, part_of(weights, "attention.")) if has_attention else None
-
-    # ------------------------------------------------------------ states: the sources make them
-
-    def initial_state(self, batch_size: int = 1) -> State:
-        """Return a state that holds nothing: the first one comes from the sources."""
-        shapes = (0, batch_size, 0), (0, batch_size, 0), (batch_size, 0)
-        return State(*(np.zeros(shape, self.config.dtype) for shape in shapes))
-
-    def carried(self, state: State) -> State:
-        """Return the state itself."""
-        return state
-
-    def checked(self, state: State, batch_size: int) -> State:
-        """Return the state itself, which holds nothing."""
-        return state
 
     # ------------------------------------------------------------ forward
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,3 +100,22 @@ def state_shapes(config: StackConfig, num_texts: int) -> tuple[tuple[int, ...], 
     """Return the shapes of h, c and features of so many texts."""
     L, cell, N = len(config.cells), config.cells[0], num_texts
     return (L, N, cell.output_size), (L, N, cell.memory_size), (N, config.head_size)
+
+
+class Stateless:
+    """A body that carries nothing from batch to batch: its state is empty arrays. config: its `dtype` is theirs."""
+
+    config: Any
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """Return a state that holds nothing."""
+        shapes = (0, batch_size, 0), (0, batch_size, 0), (batch_size, 0)
+        return State(*(np.zeros(shape, self.config.dtype) for shape in shapes))
+
+    def carried(self, state: State) -> State:
+        """Return the state itself."""
+        return state
+
+    def checked(self, state: State, batch_size: int) -> State:
+        """Return the state itself, which holds nothing."""
+        return state
