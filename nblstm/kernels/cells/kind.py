@@ -42,11 +42,11 @@ class CpuFunctions(NamedTuple):
 
 
 class CudaFunctions(NamedTuple):
-    """The equations of a cell for one unit, as device functions; `cuda.recurrent` says what they are called with."""
+    """The equations of a cell for one unit, as device functions; `kernels.cuda.steps` says what they are called with."""
 
     name: str
-    forward: Any
-    backward: Any
+    forward: Any  # (gates, o, inner, place, H, z, r, h, c) -> (h, c)
+    backward: Any  # (da, db, gates, o, inner, place, H, dh, dc, (h before, c before, c)) -> (dh, dc) of those before
     apart: bool = False  # whether the gradients of W x and U h differ, and U h of a gate is kept for them
 
 
