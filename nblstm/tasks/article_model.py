@@ -17,7 +17,6 @@ from nblstm.config import NetworkConfig, TextConfig
 from nblstm.config.training import TargetWeights
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, save_model
-from nblstm.interrupts import held
 from nblstm.kernels.reference.head import log_softmax
 from nblstm.scoring import Score
 from nblstm.tasks.estimator import Estimator, renamed, run_to_end
@@ -90,7 +89,8 @@ class ArticleModel(Estimator, ABC):
         corpus = load_corpus(sources, **asked.to_dict(), notify=on_message)
         config = self.NETWORK.from_dict({"vocab_size": len(corpus.vocabulary), **self.of(self.NETWORK)})
         trainer = self._trainer(config, train, corpus, on_message)
-        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
+        facts = lambda: training_facts([NAME], corpus, trainer)
+        run_to_end(trainer, stop, on_report, lambda: self._take(config, corpus.vocabulary, trainer.keep(), facts()))
         return self
 
     def _train(self, text: str | Sequence[str], **keywords: Any) -> Any:
@@ -99,11 +99,6 @@ class ArticleModel(Estimator, ABC):
         return self.set_params(**keywords).fit(text, **passed)
 
     train = renamed("give settings to the class and call fit(text)", _train)
-
-    def _learn(self, config: Any, corpus: Corpus, trainer: Trainer) -> None:
-        """Train a network of this config, and take its parameters."""
-        with held():
-            self._take(config, corpus.vocabulary, trainer.keep(), training_facts([NAME], corpus, trainer))
 
     def _check(self, text: TextConfig, train: Any) -> None:
         """Raise ConfigError for settings of the training that mean nothing to this text."""

@@ -17,6 +17,7 @@ from nblstm import checks
 from nblstm.config.checks import Config
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files.model_file import ModelFile, load_model
+from nblstm.interrupts import held
 from nblstm.kernels.threads import WORKERS
 from nblstm.nn.parameters import check_parameters
 from nblstm.remembered import kept_under
@@ -189,9 +190,9 @@ def _called_on_class(name: str) -> Callable[..., Any]:
 
 
 def run_to_end(
-    trainer: Trainer, stop: Callable[[], bool], on_report: Callable[[Report], None], learn: Callable[[], None]
+    trainer: Trainer, stop: Callable[[], bool], on_report: Callable[[Report], None], learn: Callable[[], object]
 ) -> None:
-    """Let a trainer run, then call `learn`, which takes what it has found.
+    """Let a trainer run, then call `learn`, which takes what it has found, whole: signals wait until it is done.
 
     Where an interrupt or an error ends the run after its first update, `learn` is called before that is raised again.
     """
@@ -200,9 +201,17 @@ def run_to_end(
             on_report(report)
     except BaseException:
         if trainer.step:
-            learn()
+            with held():
+                learn()
         raise
-    learn()
+    with held():
+        learn()
+
+
+def check_pair(valid: Any, what: str) -> None:
+    """Raise ConfigError unless `valid` is None or a pair; what: both halves of it in words."""
+    if valid is not None and not (isinstance(valid, (tuple, list)) and len(valid) == 2):
+        raise ConfigError(f"valid must be a pair, {what}.")
 
 
 def model_from(model: Any, file: ModelFile, path: Any) -> Any:

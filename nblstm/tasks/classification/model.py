@@ -12,7 +12,6 @@ from nblstm import checks
 from nblstm.config import TextConfig
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.model_file import ModelFile, save_model
-from nblstm.interrupts import held
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import backend_for
 from nblstm.tasks.article_model import probabilities
@@ -30,13 +29,12 @@ from nblstm.tasks.classification.training import (
     split_part,
     vocabulary_of,
 )
-from nblstm.tasks.estimator import Estimator, run_to_end
+from nblstm.tasks.estimator import Estimator, check_pair, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.text.strings import checked
 from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 from nblstm.training.report import Report
-from nblstm.training.trainer import Trainer
 
 
 class TextClassifier(Estimator):
@@ -92,8 +90,7 @@ class TextClassifier(Estimator):
         """
         learned = _checked_texts(texts)
         plain = plain_labels(labels, len(learned))
-        if valid is not None and not (isinstance(valid, (tuple, list)) and len(valid) == 2):
-            raise ConfigError("valid must be a pair, texts and their labels.")
+        check_pair(valid, "texts and their labels")
         given = None if valid is None else (_checked_texts(valid[0]), valid[1])
         classes = sorted(set(plain))
         if len(classes) < 2:
@@ -112,13 +109,9 @@ class TextClassifier(Estimator):
         config = ClassifierConfig(len(vocabulary), **names, **sized(self.of(ClassifierConfig), found))
         parameters = initial_parameters(config, recipe, corpus)
         trainer = classifier_trainer(config, parameters, recipe, corpus, on_message)
-        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
+        learn = lambda: self._take(config, corpus.vocabulary, trainer.keep(), classifier_facts(corpus, trainer))
+        run_to_end(trainer, stop, on_report, learn)
         return self
-
-    def _learn(self, config: ClassifierConfig, corpus: LabelledCorpus, trainer: Trainer) -> None:
-        """Take what a trainer has found."""
-        with held():
-            self._take(config, corpus.vocabulary, trainer.keep(), classifier_facts(corpus, trainer))
 
     def _take(
         self, config: ClassifierConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]

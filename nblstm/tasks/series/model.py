@@ -13,7 +13,6 @@ from nblstm import checks
 from nblstm.arrays import is_listed, real_numbers
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, save_model
-from nblstm.interrupts import held
 from nblstm.kernels import fastest
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
@@ -130,8 +129,7 @@ class SeriesModel(Estimator):
 
         def learn() -> None:
             facts = {"steps": trainer.step, "valid_loss": trainer.best_loss, "train": recipe.recipe()}
-            with held():
-                self._take(config, trainer.keep(), inputs, outputs, facts)
+            self._take(config, trainer.keep(), inputs, outputs, facts)
 
         run_to_end(trainer, stop, on_report, learn)
         return self

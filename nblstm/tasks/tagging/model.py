@@ -12,10 +12,9 @@ from nblstm import checks
 from nblstm.config.checks import said
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.model_file import ModelFile, save_model
-from nblstm.interrupts import held
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import backend_for
-from nblstm.tasks.estimator import Estimator, run_to_end
+from nblstm.tasks.estimator import Estimator, check_pair, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.tagging.batches import TaggedSentences
 from nblstm.tasks.tagging.config import TaggerConfig
@@ -23,12 +22,11 @@ from nblstm.tasks.tagging.measures import TagEvaluation
 from nblstm.tasks.tagging.network import TaggerNetwork, initial_tagger
 from nblstm.tasks.tagging.settings import GIVEN_BY_DATA, TaggedTextConfig, TaggerTraining
 from nblstm.tasks.tagging.spans import rewritten, scheme_of
-from nblstm.tasks.tagging.training import TaggedCorpus, TaggedPart, corpus_of, tagger_facts, tagger_trainer
+from nblstm.tasks.tagging.training import TaggedPart, corpus_of, tagger_facts, tagger_trainer
 from nblstm.text.strings import checked
 from nblstm.text.vectors import read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 from nblstm.training.report import Report
-from nblstm.training.trainer import Trainer
 
 
 class Tagger(Estimator):
@@ -82,8 +80,7 @@ class Tagger(Estimator):
         Raises ConfigError for a wrong setting or tag, TextError for a word, TrainingError if training diverges.
         """
         learned = tagged_part(sentences, tags)
-        if valid is not None and not (isinstance(valid, (tuple, list)) and len(valid) == 2):
-            raise ConfigError("valid must be a pair, sentences and their tags.")
+        check_pair(valid, "sentences and their tags")
         given = None if valid is None else tagged_part(*valid)
         recipe, reading = TaggerTraining(**self.of(TaggerTraining)), TaggedTextConfig(**self.of(TaggedTextConfig))
         train, held_out = learned.split(reading.valid_fraction, recipe.seed) if given is None else (learned, given)
@@ -92,13 +89,9 @@ class Tagger(Estimator):
         config = TaggerConfig(**{**sized(self.of(TaggerConfig), found), **corpus.fields})
         check_tags(held_out.tags, config)
         trainer = tagger_trainer(config, initial_tagger(config, recipe.seed, found), recipe, corpus, on_message)
-        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
+        learn = lambda: self._take(config, corpus.vocabulary, trainer.keep(), tagger_facts(corpus, trainer))
+        run_to_end(trainer, stop, on_report, learn)
         return self
-
-    def _learn(self, config: TaggerConfig, corpus: TaggedCorpus, trainer: Trainer) -> None:
-        """Take what a trainer has found."""
-        with held():
-            self._take(config, corpus.vocabulary, trainer.keep(), tagger_facts(corpus, trainer))
 
     def _take(
         self, config: TaggerConfig, vocabulary: Vocabulary, parameters: np.ndarray, training: dict[str, Any]

@@ -10,11 +10,10 @@ import numpy as np
 
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, save_model
-from nblstm.interrupts import held
 from nblstm.kernels import fastest
 from nblstm.nn.parameters import flatten, named_tensors
 from nblstm.scoring import validation_loss
-from nblstm.tasks.estimator import Estimator, run_to_end
+from nblstm.tasks.estimator import Estimator, check_pair, run_to_end
 from nblstm.tasks.run import sized
 from nblstm.tasks.translation.batches import PairedTexts
 from nblstm.tasks.translation.config import TranslateConfig, TranslatorConfig, TranslatorTraining
@@ -36,7 +35,6 @@ from nblstm.text.strings import checked
 from nblstm.text.vectors import WordVectors, read_vectors
 from nblstm.text.vocabulary import Vocabulary, check_vocabulary
 from nblstm.training.report import Report
-from nblstm.training.trainer import Trainer
 
 FEW = 20  # sources that NumPy translates before numba is there
 
@@ -92,8 +90,7 @@ class Translator(Estimator):
         Raises ConfigError for a wrong setting, TextError for what is no text, TrainingError if training diverges.
         """
         learned = checked_pairs(sources, targets, "targets")
-        if valid is not None and not (isinstance(valid, (tuple, list)) and len(valid) == 2):
-            raise ConfigError("valid must be a pair, sources and their targets.")
+        check_pair(valid, "sources and their targets")
         given = None if valid is None else checked_pairs(valid[0], valid[1], "targets to validate with")
         recipe, text = TranslatorTraining(**self.of(TranslatorTraining)), PairedTextConfig(**self.of(PairedTextConfig))
         if given is None:
@@ -105,13 +102,9 @@ class Translator(Estimator):
         config = TranslatorConfig(**sizes_of(vocabularies, learned[0]), **shape)
         parameters = initial_translator(config, recipe.seed, found)
         trainer = translator_trainer(config, parameters, recipe, corpus, on_message)
-        run_to_end(trainer, stop, on_report, lambda: self._learn(config, corpus, trainer))
+        learn = lambda: self._take(config, corpus.vocabularies, trainer.keep(), translator_facts(corpus, trainer))
+        run_to_end(trainer, stop, on_report, learn)
         return self
-
-    def _learn(self, config: TranslatorConfig, corpus: PairedCorpus, trainer: Trainer) -> None:
-        """Take what a trainer has found."""
-        with held():
-            self._take(config, corpus.vocabularies, trainer.keep(), translator_facts(corpus, trainer))
 
     def _take(
         self, config: TranslatorConfig, vocabularies: Vocabularies, parameters: np.ndarray, training: dict[str, Any]
