@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from nblstm.config import MAX_COUNT, is_number, said
+from nblstm.config import MAX_COUNT, Recipe, is_number, said
+from nblstm.errors import TrainingError
 
 
 class Rule(NamedTuple):
@@ -48,3 +49,34 @@ def fault(fields: Any, rules: Mapping[str, Rule], alone: bool = False) -> str | 
             return f"{name} must be {rule.words}, got {said(fields[name])}"
     others = fields.keys() - rules.keys()
     return f"it must not have {said(min(others))}" if alone and others else None
+
+
+class Stored:
+    """What training remembers from update to update: some of its attributes are fields of the checkpoint.
+
+    STATE: these attributes, and the rule for each. config: the recipe of the training.
+    """
+
+    STATE: ClassVar[dict[str, Rule]] = {}
+    config: Recipe
+
+    @classmethod
+    def name_of(cls, config: Recipe) -> str:
+        """Name what a config makes, for messages."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, as JSON values."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict()`. TrainingError if it is not one of this class."""
+        self.check_state(state, self.config)
+        vars(self).update(state)
+
+    @classmethod
+    def check_state(cls, state: Any, config: Recipe) -> None:
+        """Raise TrainingError unless the state is a `state_dict()` of this class."""
+        broken = fault(state, cls.STATE, alone=True)
+        if broken:
+            raise TrainingError(f"the checkpoint's state of {cls.name_of(config)} is none: {broken}.")

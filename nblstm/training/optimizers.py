@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from nblstm.config import Recipe
-from nblstm.errors import TrainingError
-from nblstm.files.fields import COUNT, NUMBERS, Rule, fault, optional
+from nblstm.files.fields import COUNT, NUMBERS, Stored, optional
 from nblstm.kernels import AdamSettings
 from nblstm.nn.network import Network
 
@@ -21,15 +20,13 @@ ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}  # Kingma & Ba 2015, and PyTo
 RMSPROP = {"alpha": 0.99, "eps": 1e-8}  # PyTorch's defaults
 
 
-class Optimizer:
+class Optimizer(Stored):
     """Updates a flat buffer of parameters in place.
 
-    moments: name -> (num_parameters,) array, all zeros at first; they are what a checkpoint stores. STATE: the
-    attributes that it stores beside them, and what they are in a file.
+    moments: name -> (num_parameters,) array, all zeros at first; a checkpoint stores them and, beside them, STATE.
     """
 
     names: tuple[str, ...] = ()
-    STATE: ClassVar[dict[str, Rule]] = {}
 
     def __init__(self, config: Recipe, parameters: np.ndarray, zeros_like: Zeros = np.zeros_like) -> None:
         self.config = config
@@ -49,21 +46,10 @@ class Optimizer:
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's state beside its moments, as JSON values."""
-        return {name: getattr(self, name) for name in self.STATE}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict()`. TrainingError if it is not one of this optimizer."""
-        self.check_state(state, self.config)
-        vars(self).update(state)
-
     @classmethod
-    def check_state(cls, state: Any, config: Recipe) -> None:
-        """Raise TrainingError unless the state is a `state_dict()` of this optimizer."""
-        broken = fault(state, cls.STATE, alone=True)
-        if broken:
-            raise TrainingError(f"the checkpoint's state of {config.optimizer} is none: {broken}.")
+    def name_of(cls, config: Recipe) -> str:
+        """Name the optimizer of a config."""
+        return config.optimizer
 
 
 class Adam(Optimizer):

@@ -13,20 +13,13 @@ All but Plateau are pure functions of these. Plateau also listens to validation 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
 
 from nblstm.config import Recipe
-from nblstm.errors import TrainingError
-from nblstm.files.fields import COUNT, FACTOR, NUMBER, Rule, fault, optional
+from nblstm.files.fields import COUNT, FACTOR, NUMBER, Stored, optional
 
 
-class Schedule:
-    """Base of all schedules. A subclass defines `lr`; most have no state.
-
-    STATE: the attributes that a schedule remembers, and what they are in a file.
-    """
-
-    STATE: ClassVar[dict[str, Rule]] = {}
+class Schedule(Stored):
+    """Base of all schedules. A subclass defines `lr`; most have no state."""
 
     def __init__(self, config: Recipe) -> None:
         self.config = config
@@ -38,21 +31,10 @@ class Schedule:
     def validated(self, loss: float) -> None:
         """Hear the validation loss at the end of an epoch."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the schedule's state, as JSON values."""
-        return {name: getattr(self, name) for name in self.STATE}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict()`. TrainingError if it is not one of this schedule."""
-        self.check_state(state, self.config)
-        vars(self).update(state)
-
     @classmethod
-    def check_state(cls, state: Any, config: Recipe) -> None:
-        """Raise TrainingError unless the state is a `state_dict()` of this schedule."""
-        broken = fault(state, cls.STATE, alone=True)
-        if broken:
-            raise TrainingError(f"the checkpoint's state of the {config.schedule} schedule is none: {broken}.")
+    def name_of(cls, config: Recipe) -> str:
+        """Name the schedule of a config."""
+        return f"the {config.schedule} schedule"
 
 
 class Constant(Schedule):
