@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +11,7 @@ import numpy as np
 
 from nblstm.config import TextConfig
 from nblstm.errors import TextError
+from nblstm.files.digest import digest_of_values
 from nblstm.kernels import fastest
 from nblstm.kernels.packed import indices
 from nblstm.nn.heads import SoftmaxHead
@@ -52,11 +51,8 @@ class LabelledCorpus:
     @remembered
     def fingerprint(self) -> str:
         """Hex digest of the vocabulary, the classes, the texts and their labels."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.train, self.valid):
-            digest.update(json.dumps([part.texts, part.labels.tolist()]).encode())
-        digest.update(json.dumps([self.vocabulary.to_dict(), list(map(str, self.classes))]).encode())
-        return digest.hexdigest()
+        parts = [[part.texts, part.labels.tolist()] for part in (self.train, self.valid)]
+        return digest_of_values([*parts, [self.vocabulary.to_dict(), list(map(str, self.classes))]])
 
 
 def vocabulary_of(texts: Sequence[str], config: TextConfig) -> Vocabulary:

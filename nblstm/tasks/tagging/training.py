@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.config.text import DEFAULT_MAX_VOCAB
+from nblstm.files.digest import digest_of_values
 from nblstm.kernels import fastest
 from nblstm.nn.spelling import SpelledWords
 from nblstm.remembered import remembered
@@ -65,11 +64,8 @@ class TaggedCorpus:
     @remembered
     def fingerprint(self) -> str:
         """Hex digest of everything."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.train, self.valid):
-            digest.update(json.dumps([part.sentences, part.tags]).encode())
-        digest.update(json.dumps([self.vocabulary.to_dict(), self.tags, self.scheme, self.characters]).encode())
-        return digest.hexdigest()
+        parts = [[part.sentences, part.tags] for part in (self.train, self.valid)]
+        return digest_of_values([*parts, [self.vocabulary.to_dict(), self.tags, self.scheme, self.characters]])
 
     @property
     def fields(self) -> dict[str, Any]:

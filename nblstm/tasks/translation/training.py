@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
+from nblstm.files.digest import digest_of_values
 from nblstm.kernels import fastest
 from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.network import Network
@@ -50,12 +49,9 @@ class PairedCorpus:
     @remembered
     def fingerprint(self) -> str:
         """Hex digest of the vocabularies and the pairs."""
-        digest = hashlib.blake2b(digest_size=16)
-        for sources, targets in (self.train, self.valid):
-            read = sources.tolist() if isinstance(sources, np.ndarray) else sources
-            digest.update(json.dumps([read, targets]).encode())
-        digest.update(json.dumps([each and each.to_dict() for each in self.vocabularies]).encode())
-        return digest.hexdigest()
+        listed = lambda texts: texts.tolist() if isinstance(texts, np.ndarray) else texts
+        parts = [[listed(sources), targets] for sources, targets in (self.train, self.valid)]
+        return digest_of_values([*parts, [each and each.to_dict() for each in self.vocabularies]])
 
 
 def translator_trainer(
