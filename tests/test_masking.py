@@ -1,4 +1,4 @@
-"""Models that read in both directions: they learn and are judged by filling in hidden tokens, and refuse to write."""
+"""Models that read in both directions: they learn and are judged by filling in masked tokens, and refuse to write."""
 
 import numpy as np
 import pytest
@@ -54,8 +54,8 @@ def filled_in(model, ids, span):
 
 def hidden_by(network, monkeypatch, seed, step):
     """(the loss, what was read): of an update of 6 x 30 tokens."""
-    read, plain = [], networks.hide
-    monkeypatch.setattr(networks, "hide", lambda *args: read.append(plain(*args)) or read[-1])
+    read, plain = [], networks.mask_chunk
+    monkeypatch.setattr(networks, "mask_chunk", lambda *args: read.append(plain(*args)) or read[-1])
     chunk, state = make_chunk(network.config, T=30, N=6)
     loss, _ = network.loss_and_gradient(np.empty_like(network.parameters), chunk, state, seed, step)
     monkeypatch.undo()

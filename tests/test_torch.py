@@ -163,8 +163,8 @@ def test_packed_texts_equal_pytorchs(backend, bidirectional, cell, dtype, monkey
     chunk, state = Chunk(tokens, targets, offsets_of(lengths), True), State.zeros(c, len(lengths))
     for array in (state.h, *([state.c] if cell == "lstm" else [])):
         array[...] = r.normal(0, 0.5, array.shape)
-    read, hiding = [chunk], networks.hide
-    monkeypatch.setattr(networks, "hide", lambda *args: read.append(hiding(*args)) or read[-1])
+    read, hiding = [chunk], networks.mask_chunk
+    monkeypatch.setattr(networks, "mask_chunk", lambda *args: read.append(hiding(*args)) or read[-1])
     gradient = np.full_like(network.parameters, np.nan)
     loss, after = network.loss_and_gradient(gradient, chunk, state, 0, 3)
     losses, h, their_c, grads = Peer(network).run_packed(read[-1], state)

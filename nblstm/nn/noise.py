@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 
-INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN, UNKNOWN, RANK = (
+INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, MASKED, UNKNOWN, RANK = (
     number << 32 for number in range(8)
 )  # sites; a layer or cell is added
 

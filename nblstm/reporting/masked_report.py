@@ -16,7 +16,7 @@ from nblstm.reporting.texts import mean_loss, read_texts, shown_ids
 from nblstm.reporting.tokens import pieces
 from nblstm.reporting.verdict import Losses, fit_verdict
 from nblstm.tasks.masked.model import MaskedLanguageModel
-from nblstm.tasks.masked.network import MaskedNetwork, hide
+from nblstm.tasks.masked.network import MaskedNetwork, mask_chunk
 from nblstm.text.batches import Chunk
 
 
@@ -41,7 +41,7 @@ def make_masked_report(
 
 
 def _filled_in(model: MaskedLanguageModel, ids: np.ndarray) -> RankedSurprisals:
-    """Return the surprisal of each id (T,) but the first, where it is hidden; every document is read on its own."""
+    """Return the surprisal of each id (T,) but the first, where it is masked; every document is read on its own."""
     network, end_id = model.network("numpy"), model.vocabulary.end_id
     assert isinstance(network, MaskedNetwork)
     ends = [0, *(np.flatnonzero(ids[1:] == end_id) + 1).tolist(), len(ids) - 1]  # a document goes up to its <end>
@@ -51,15 +51,15 @@ def _filled_in(model: MaskedLanguageModel, ids: np.ndarray) -> RankedSurprisals:
 
 
 def _logits_of_hidden(network: MaskedNetwork, ids: np.ndarray) -> np.ndarray:
-    """Return the logits (T, V) for each id of a text where it is hidden, as `MaskedNetwork.losses` hides them."""
+    """Return the logits (T, V) for each id of a text where it is masked, as `MaskedNetwork.losses` masks them."""
     state, found = network.initial_state(), np.empty((len(ids), network.config.vocab_size), network.config.dtype)
     for start in range(0, len(ids), network.span):
         part = ids[start : start + network.span].astype(np.int32)[:, None]
         chunk, place = Chunk.rectangle(part, part, fresh=False), np.arange(len(part))
         state = network.before(chunk, state)
         for k in range(min(network.config.masked_passes, len(part))):
-            hidden = place % network.config.masked_passes == k
-            logits, _ = network.outputs(hide(chunk, hidden), state)
-            found[start:][: len(part)][hidden] = logits[hidden]
-        state = network.read(hide(chunk, np.zeros(len(part), bool)), state)
+            masked = place % network.config.masked_passes == k
+            logits, _ = network.outputs(mask_chunk(chunk, masked), state)
+            found[start:][: len(part)][masked] = logits[masked]
+        state = network.read(mask_chunk(chunk, np.zeros(len(part), bool)), state)
     return found

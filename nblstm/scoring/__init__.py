@@ -4,10 +4,10 @@ A text is judged in one of two ways. As a stream: one text of any length, its st
 one of many: short texts that know nothing of each other, read side by side, which keeps the machine busy. Each text's
 result depends on that text alone, not on its neighbours or on how it is cut.
 
-A network that has a `span` sees the token that follows. It is judged by filling in: every token is hidden once and
+A network that has a `span` sees the token that follows. It is judged by filling in: every token is masked once and
 predicted from both sides, the first and an end token as well (`Network.losses`). What is read is all there is:
 no token is given, and none stands before a text. A text longer than the network's span is read in spans of so many;
-from one to the next the state is carried from left to right, and the other direction starts anew.
+from one to the next the state is carried from left to right, and the other direction starts again.
 """
 
 from nblstm.scoring.amounts import backend_for, batch_size, rows_at_once

@@ -13,7 +13,7 @@ import numpy as np
 import nblstm
 from nblstm.config import TextConfig, TrainConfig
 from nblstm.kernels import load as load_kernels
-from nblstm.nn.noise import EMBEDDING, HIDDEN, INPUT, LAYER, RECURRENT, TEXT, dropout_key
+from nblstm.nn.noise import EMBEDDING, INPUT, LAYER, MASKED, RECURRENT, TEXT, dropout_key
 from nblstm.nn.parameters import initial
 from nblstm.nn.workspace import Workspaces
 from nblstm.tasks.language.config import LanguageConfig
@@ -334,7 +334,7 @@ def initial_parameters():
 
 def dropout_keys():
     """The keys of all sites, and some of other seeds and steps."""
-    sites = [INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, HIDDEN]
+    sites = [INPUT, LAYER, TEXT, EMBEDDING, RECURRENT, MASKED]
     places = [(0, 0), (1, 0), (0, 1), (7, 123456), (2**63 - 1, 2**31)]
     return [[dropout_key(seed, step, site + 1) for seed, step in places] for site in sites]
 

@@ -17,7 +17,7 @@ MIN_MASK = 0.001  # a text is read once for each of 1 / mask_fraction parts of i
 class MaskedConfig(TokenStackConfig):
     """A masked language model, which reads every text in both directions; stored in its file."""
 
-    mask_fraction: float = 0.15  # share of the tokens that are hidden at a time
+    mask_fraction: float = 0.15  # share of the tokens that are masked at a time
 
     KEY: ClassVar[str] = "nblstm"
     directions: ClassVar[int] = 2

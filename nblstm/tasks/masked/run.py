@@ -12,7 +12,7 @@ from nblstm.tasks.masked.settings import MASKED_SETTINGS
 class MaskedRun(LanguageRun):
     """A run of a network that fills in tokens; it reads and trains as a language model does."""
 
-    TASK, DIVIDES = "masked", False  # the tokens that an update hides are drawn for a whole batch
+    TASK, DIVIDES = "masked", False  # the tokens that an update masks are drawn for a whole batch
     SETTINGS = MASKED_SETTINGS
     MODEL = MaskedLanguageModel
 
