@@ -1,4 +1,7 @@
-"""Signals of a command: SIGINT and SIGTERM end it wherever it is, and its exit code says which."""
+"""Signals of a command: SIGINT and SIGTERM end it wherever it is, and its exit code says which.
+
+An update, a file and a compilation are made whole first: there `nblstm.interrupts.held` keeps them waiting.
+"""
 
 from __future__ import annotations
 

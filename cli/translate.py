@@ -53,8 +53,8 @@ def command(file: str, model: str, json: bool, encoding: str, threads: int, **ho
     TranslateConfig(**asked)  # ConfigError before anything is read
     remaining, number = lines_of(file, encoding), 0
     while some := list(itertools.islice(remaining, LINES_AT_ONCE)):
-        told = [line for line in some if line.strip()]
-        found = iter(loaded.translations(told, threads=threads, **asked))
+        sources = [line for line in some if line.strip()]
+        found = iter(loaded.translations(sources, threads=threads, **asked))
         for line in some:
             number += 1
             translations = next(found) if line.strip() else []

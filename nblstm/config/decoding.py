@@ -21,7 +21,7 @@ from nblstm.errors import ConfigError
 
 BACKENDS = ("auto", "numpy", "cpu", "cuda")
 UNTIL = ("word", "line")
-MAX_BEAM = 10_000  # texts side by side in a search
+MAX_BEAM = 10_000  # hypotheses of a search
 MAX_BIAS = 100  # of a logit
 
 

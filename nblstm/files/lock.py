@@ -66,7 +66,7 @@ class Lock:
                     raise TrainingError(_occupied(output, file)) from None
             except FileNotFoundError:
                 pass
-            file.close()  # who held it has just released and deleted it: make it anew
+            file.close()  # who held it has just released and deleted it: make it again
         if not _is_ours(file):
             with file:
                 raise ModelFileError(

@@ -113,7 +113,7 @@ def biases(vocabulary: Vocabulary, bias: Mapping[str, float] | None) -> tuple[np
 
 
 class _History:
-    """The tokens before, of texts side by side: as many as the filters look at."""
+    """The tokens before, of a batch of texts: as many as the filters look at."""
 
     def __init__(self, N: int, prompt: np.ndarray, config: SampleConfig) -> None:
         penalised = _filters(config).penalises

@@ -124,8 +124,8 @@ def line_chart(
     rows = max(4, (height - top) // 60)
     y = _axis([c.y for c in curves], height - BOTTOM, top, log_y, 0.04, linear_ticks, number_text, rows)
     parts = [_title(title), _legend(legend_lines, head), _grid(x, y, x_label, y_label)]
-    told = duration_text if durations else number_text
-    parts += [_line(curve, x, y) + _hover(curve, x, y, told) for curve in curves]
+    exact = duration_text if durations else number_text
+    parts += [_line(curve, x, y) + _hover(curve, x, y, exact) for curve in curves]
     parts.append(_notes([curve for curve in curves if curve.noted and len(curve.x)], x, y))
     return _svg(width, height, title or f"{y_label} over {x_label}", parts)
 
@@ -173,11 +173,11 @@ def _line(curve: Curve, x: Axis, y: Axis) -> str:
     return line + "".join(f'<circle class="dot{curve.run}" cx="{a}" cy="{b}" r="2.5"/>' for a, b in at)
 
 
-def _hover(curve: Curve, x: Axis, y: Axis, told: Callable[[float], str]) -> str:
+def _hover(curve: Curve, x: Axis, y: Axis, text: Callable[[float], str]) -> str:
     """Return places of a curve, MOST_HOVERED at most, that tell their values to who points at them."""
     kept = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), MOST_HOVERED)).round().astype(int))
     return "".join(
-        f'<circle class="hover" cx="{a:.1f}" cy="{b:.1f}" r="7"><title>{told(at)}: {value:.4g}</title></circle>'
+        f'<circle class="hover" cx="{a:.1f}" cy="{b:.1f}" r="7"><title>{text(at)}: {value:.4g}</title></circle>'
         for a, b, at, value in zip(
             x.place(curve.x[kept]), y.place(curve.y[kept]), curve.x[kept].tolist(), curve.y[kept].tolist()
         )

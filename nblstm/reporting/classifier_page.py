@@ -85,7 +85,7 @@ def _decisions(report: ClassifierReport) -> str:
 
 def _decision(one: Decision) -> str:
     """Render one text."""
-    told = f"{one.decided} ({one.probability:.0%})" + ("" if one.decided == one.label else f", but it is {one.label}")
+    words = f"{one.decided} ({one.probability:.0%})" + ("" if one.decided == one.label else f", but it is {one.label}")
     most = max((abs(score) for _, score in one.tokens), default=0.0) or 1.0
     tints = [_tint(score / most) for _, score in one.tokens[:TOKENS_OF_A_DECISION]]
     shown = "".join(
@@ -93,7 +93,7 @@ def _decision(one: Decision) -> str:
         for (token, _), tint in zip(one.tokens[:TOKENS_OF_A_DECISION], tints)
     )
     more = " …" if len(one.tokens) > TOKENS_OF_A_DECISION else ""
-    return f'<article class="sample"><p class="soft">{html_text(told)}</p><div class="reading">{shown}{more}</div></article>'
+    return f'<article class="sample"><p class="soft">{html_text(words)}</p><div class="reading">{shown}{more}</div></article>'
 
 
 def _tint(share: float) -> int:

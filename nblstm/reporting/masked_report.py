@@ -46,11 +46,11 @@ def _filled_in(model: MaskedLanguageModel, ids: np.ndarray) -> RankedSurprisals:
     assert isinstance(network, MaskedNetwork)
     ends = [0, *(np.flatnonzero(ids[1:] == end_id) + 1).tolist(), len(ids) - 1]  # a document goes up to its <end>
     texts = [ids[first + 1 : last + 1] for first, last in zip(ends, ends[1:])] if end_id is not None else [ids]
-    logits = np.concatenate([_logits_of_hidden(network, text) for text in texts if len(text)])
+    logits = np.concatenate([_logits_of_masked(network, text) for text in texts if len(text)])
     return surprisals(logits[1 - len(ids) :], ids[1:])
 
 
-def _logits_of_hidden(network: MaskedNetwork, ids: np.ndarray) -> np.ndarray:
+def _logits_of_masked(network: MaskedNetwork, ids: np.ndarray) -> np.ndarray:
     """Return the logits (T, V) for each id of a text where it is masked, as `MaskedNetwork.losses` masks them."""
     state, found = network.initial_state(), np.empty((len(ids), network.config.vocab_size), network.config.dtype)
     for start in range(0, len(ids), network.span):

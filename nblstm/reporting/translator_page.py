@@ -31,8 +31,8 @@ def translator_page(report: TranslatorReport) -> str:
 def _example(pair: TranslatedPair) -> str:
     """Render a pair, its translation, and where each token of that came from."""
     rows = (("source", pair.source), ("reference", pair.target), ("translation", pair.translation.text))
-    told = "".join(f"<tr><th scope=row>{name}</th><td>{html_text(text)}</td></tr>" for name, text in rows)
-    return f'<article class="card"><table>{told}</table>{_heat_map(pair)}</article>'
+    table = "".join(f"<tr><th scope=row>{name}</th><td>{html_text(text)}</td></tr>" for name, text in rows)
+    return f'<article class="card"><table>{table}</table>{_heat_map(pair)}</article>'
 
 
 def _heat_map(pair: TranslatedPair) -> str:

@@ -108,7 +108,7 @@ class SampleBatch:
         return [self._judged(text, drawn) for text, drawn in zip(self.finish(), self._texts)]
 
     def _judged(self, text: str, drawn: _TextDecoder) -> DrawnText:
-        """Find the probability of a text; one that a stop string has cut is read anew."""
+        """Find the probability of a text; one that a stop string has cut is read again."""
         from nblstm.scoring import following_losses  # which who only writes does not need
 
         ids = self.model.encode(text) if drawn.stops.found else np.array(drawn.ids, np.int64)
