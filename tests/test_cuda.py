@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.kernels import CELLS as FAST_CELLS
 from support.kernels import CONTRACT, run_layer
 
 import nblstm
@@ -33,11 +34,7 @@ THERE = cuda.device.SIMULATED or (
     importlib.util.find_spec("numba_cuda") is not None and cuda.device.cuda.is_available()
 )
 needs_card = pytest.mark.skipif(not THERE, reason="no NVIDIA card here")
-CELLS = {
-    "lstm": {"kind": "lstm"}, "gru": {"kind": "gru"}, "tanh rnn": {"kind": "rnn"},
-    "relu rnn": {"kind": "rnn", "nonlinearity": "relu"}, "update-lstm": {"kind": "update-lstm"},
-    "mingru": {"kind": "mingru"}, "mogrifier-lstm": {"kind": "mogrifier-lstm", "mogrifier_rounds": 2},
-}  # fmt: skip
+CELLS = {**FAST_CELLS, "mogrifier-lstm": {"kind": "mogrifier-lstm", "mogrifier_rounds": 2}}  # which the host computes
 
 
 @pytest.fixture(autouse=True)
