@@ -27,7 +27,7 @@ MAX_BIAS = 100  # of a logit
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """How text is drawn from a network."""
+    """How text is drawn from a network. The filters' equations and order: `nblstm.kernels.reference.draw`."""
 
     n: int = 200  # tokens to generate; the prompt is not counted
     temperature: float = 1.0  # logits are divided by it; 0 takes the most likely token

@@ -17,7 +17,7 @@ OUTPUT_SCALE = 3.0  # o tanh(c) is about a third of what PyTorch's rule for the 
 
 
 def forward(a, b, h, c, weights, cell):
-    """Compute the equations above."""
+    """Compute the equations above. a, b: (n, 4, H) of i, f, g, o; h, c: (n, H). See `CellKind`."""
     z = a + b
     if cell.peepholes:
         z[:, :2] += weights["peepholes"][:2] * c[:, None]
@@ -29,7 +29,7 @@ def forward(a, b, h, c, weights, cell):
 
 
 def backward(dh, dc, saved, h_prev, c_prev, weights, grads, cell):
-    """Differentiate `forward`."""
+    """Differentiate `forward`: the gradients of a and b (n, 4, H), of h_prev beside b (none), of c_prev (n, H)."""
     i, f, g, o, c, tanh_c, norm = saved
     do = dh * tanh_c * o * (1 - o)  # h = o tanh(c), o = sigmoid(z)
     dc = dc + squashed_backward(dh * o, tanh_c, norm, weights, grads, cell)  # h = o tanh(c)
