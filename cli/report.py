@@ -83,7 +83,7 @@ def command(context: click.Context, model: str, output: str, demo: bool, **setti
             raise ConfigError(f"--{name.replace('_', '-')} is not for models of this task; leave it out.")
     asked = {name: value for name, value in settings.items() if name in takes and value is not None}
     asked["metrics"] = _beside(model, metrics_path, read_metrics, "loss curves")
-    report = make(model, loaded, notify=lambda message: say(message, err=True), **asked)
+    report = make(model, loaded, on_message=lambda message: say(message, err=True), **asked)
     write(output, render(report))
 
 

@@ -750,10 +750,10 @@ def test_unknown_tokens_are_told(write):
     """A share worth a word is told in a sentence, for a vocabulary that was given; documents count without <end>."""
     told = []
     known = Vocabulary.build(["abc\n"], "char", ends=True)
-    corpus = load_corpus(write("a", "abx\n" * 50), vocabulary=known, documents="line", notify=told.append)
+    corpus = load_corpus(write("a", "abx\n" * 50), vocabulary=known, documents="line", on_message=told.append)
     assert (corpus.train_unknown, corpus.train_tokens) == (45, 135)
     assert told == ["the vocabulary does not know 33.3 % of the training text's tokens; they are read as <unk>."]
-    load_corpus(write("b", "abc\n" * 50), vocabulary=known, documents="line", notify=told.append)
+    load_corpus(write("b", "abc\n" * 50), vocabulary=known, documents="line", on_message=told.append)
     assert len(told) == 1
 
 
@@ -761,10 +761,12 @@ def test_a_default_bound_on_the_vocabulary(write, monkeypatch):
     """Without max_vocab a text of very many words keeps the most frequent, and says so; with it nothing is said."""
     monkeypatch.setattr(corpus_module, "DEFAULT_MAX_VOCAB", 100)
     told, path = [], write("a", " ".join(f"w{k} common" for k in range(500)))
-    corpus = load_corpus(path, level="word", valid_fraction=0, notify=told.append)
+    corpus = load_corpus(path, level="word", valid_fraction=0, on_message=told.append)
     assert len(corpus.vocabulary) == 100 and " common" in corpus.vocabulary.tokens
     assert len(told) == 1 and told[0].startswith("the vocabulary keeps the 100 most frequent tokens, ")
-    assert len(load_corpus(path, level="word", max_vocab=300, notify=told.append).vocabulary) == 300 and len(told) == 1
+    assert (
+        len(load_corpus(path, level="word", max_vocab=300, on_message=told.append).vocabulary) == 300 and len(told) == 1
+    )
 
 
 def test_one_long_word_is_named(write):

@@ -56,20 +56,20 @@ class ClassifierReport:
 def make_classifier_report(
     path: str | os.PathLike[str], model: TextClassifier, *, text: str | None = None, text_column: str | None = None,
     label_column: str | None = None, encoding: str = "utf-8", metrics: Metrics | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> ClassifierReport:  # fmt: skip
     """Measure the classifier in the file at `path` on a labelled text that it has not seen, if one is given.
 
-    text_column, label_column: of a table. notify is called with a sentence before each long step. TextError names file
+    text_column, label_column: of a table. on_message is called with a sentence before each long step. TextError names file
     and line of what is wrong.
     """
     shown = os.path.basename(path), model, model_facts(path, model), metrics
     if text is None:
         return ClassifierReport(*shown, "", None, [], [], [], [])
-    notify(f"reading {text}")
+    on_message(f"reading {text}")
     read = labelled_in([text], text_column, label_column, encoding)
     expected = labels_of(read, model.config.classes, [text])
-    notify(f"judging {len(read.texts):,} texts")
+    on_message(f"judging {len(read.texts):,} texts")
     chances = model.predict_proba(read.texts)
     evaluation = Evaluation.of(tuple(model.classes_.tolist()), expected, chances)
     decisions = _decisions(model, read.texts[:MOST_TEXTS], expected, chances)

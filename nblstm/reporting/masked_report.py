@@ -23,12 +23,12 @@ from nblstm.text.batches import Chunk
 def make_masked_report(
     path: str | os.PathLike[str], model: MaskedLanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
     metrics: Metrics | None = None, encoding: str | None = None, documents: str | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> ModelReport:  # fmt: skip
     """Measure the model in the file at `path`; arguments and errors as of `nblstm.reporting.report.make_report`."""
-    texts = read_texts(model, corpus, text, encoding, documents, notify)
+    texts = read_texts(model, corpus, text, encoding, documents, on_message)
     if corpus or text:
-        notify("measuring losses")
+        on_message("measuring losses")
     losses = Losses(*(None if ids is None else mean_loss(model, ids) for ids in (texts.train, texts.held_out)))
     reading = Reading("", np.empty(0, np.int64), [], None, [], None)
     if texts.held_out is not None:

@@ -88,7 +88,7 @@ class ModelReport:
 def make_report(
     path: str | os.PathLike[str], model: LanguageModel, *, corpus: Sequence[str] = (), text: str | None = None,
     metrics: Metrics | None = None, encoding: str | None = None, documents: str | None = None, seed: int = 0, n: int = 300,
-    history: Sequence[EarlyText] = (), notify: Callable[[str], None] = lambda message: None,
+    history: Sequence[EarlyText] = (), on_message: Callable[[str], None] = lambda message: None,
 ) -> ModelReport:  # fmt: skip
     """Measure the model in the file at `path`.
 
@@ -96,21 +96,21 @@ def make_report(
     text: a file it has not seen. documents: what a document is in them (see `nblstm.text.documents`), if the model was
     trained on documents; like their encoding it is that of training unless it is given. n: tokens of a sample; TEXTS_EACH are
     drawn at each temperature. history: what it wrote while it was trained.
-    notify is called with a sentence before each long step. TextError if a text cannot be read or is too short,
+    on_message is called with a sentence before each long step. TextError if a text cannot be read or is too short,
     ConfigError for a bidirectional model, which cannot write samples.
     """
     check_writes(model.config)
-    texts = read_texts(model, corpus, text, encoding, documents, notify)
-    notify(f"writing samples at {len(TEMPERATURES)} temperatures")
+    texts = read_texts(model, corpus, text, encoding, documents, on_message)
+    on_message(f"writing samples at {len(TEMPERATURES)} temperatures")
     samples = [_sample(model, temperature, seed, n) for temperature in TEMPERATURES]
     by_chance = None
     if texts.train is not None:
-        notify(f"looking for copied spans in {len(texts.train):,} tokens")
+        on_message(f"looking for copied spans in {len(texts.train):,} tokens")
         samples = [_compared(model, sample, texts.train) for sample in samples]
         by_chance = (
             None if texts.held_out is None else longest_copy(excerpts_of(texts.held_out, TEXTS_EACH, n), texts.train)
         )
-    notify("measuring losses" if corpus or text else "reading its own samples")
+    on_message("measuring losses" if corpus or text else "reading its own samples")
     losses = Losses(*(None if ids is None else mean_loss(model, ids) for ids in (texts.train, texts.held_out)))
     fair = next(sample for sample in samples if sample.temperature == FAIR)
     copied, usual = (None if span is None else len(span) for span in (fair.copied, by_chance))

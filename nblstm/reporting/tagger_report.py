@@ -65,11 +65,11 @@ class TaggerReport:
 def make_tagger_report(
     path: str | os.PathLike[str], model: Tagger, *, text: str | None = None, token_column: int | None = None,
     tag_column: int | None = None, encoding: str | None = None, metrics: Metrics | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> TaggerReport:  # fmt: skip
     """Measure the tagger in the file at `path` on tagged words that it has not seen, if some are given.
 
-    token_column, tag_column, encoding: of the text; None: those of training. notify is called with a sentence before each
+    token_column, tag_column, encoding: of the text; None: those of training. on_message is called with a sentence before each
     long step. TextError names file and line of what is wrong.
     """
     described = TaggerReport(os.path.basename(path), model, model_facts(path, model), metrics)
@@ -79,7 +79,7 @@ def make_tagger_report(
     lines = tagged_in([text], _reading(model, asked))
     part = checked_part(lines, [text])
     check_tags_of_lines(lines, model.config)
-    notify(f"tagging {len(part.sentences):,} sentences")
+    on_message(f"tagging {len(part.sentences):,} sentences")
     scheme, answers = scheme_of(part.tags), model.predict(part.sentences)
     found = [rewritten(tags, scheme) for tags in answers]
     return replace(described, text=os.path.basename(text), **_measured(model, part.sentences, part.tags, found))

@@ -39,16 +39,16 @@ class Texts:
 
 def read_texts(
     model: TextModel, corpus: Sequence[str], text: str | None, encoding: str | None, documents: str | None,
-    notify: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> Texts:  # fmt: skip
     """Read the ids of the texts that were given; arguments as of `nblstm.reporting.report.make_report`."""
-    read_ids = partial(_ids, model, _how_read(model, encoding, documents), notify=notify)
+    read_ids = partial(_ids, model, _how_read(model, encoding, documents), on_message=on_message)
     train = held_out = None
     name = ""
     if corpus:
-        notify(f"reading {_named(corpus)}")
+        on_message(f"reading {_named(corpus)}")
         ids = read_ids(corpus)
-        _check_corpus(corpus, ids, model, notify)
+        _check_corpus(corpus, ids, model, on_message)
         train, held_out = _split(ids, model.training.get("tokens"), model.vocabulary.end_id)
         name = "the part of the corpus it was not trained on" if held_out is not None else ""
     if text is not None:
@@ -60,7 +60,7 @@ def _named(paths: Sequence[str]) -> str:
     return ", ".join("the demo text" if path == DEMO else path for path in paths)
 
 
-def _check_corpus(corpus: Sequence[str], ids: np.ndarray, model: TextModel, notify: Callable[[str], None]) -> None:
+def _check_corpus(corpus: Sequence[str], ids: np.ndarray, model: TextModel, on_message: Callable[[str], None]) -> None:
     """Raise TextError for a text that is not the one a model was trained on; where its file does not say which text that
     is, tell of one with another name. Behind that text there may be more.
     """
@@ -78,7 +78,7 @@ def _check_corpus(corpus: Sequence[str], ids: np.ndarray, model: TextModel, noti
                 "or it has changed, or is read in another encoding or as other documents; name that text, or leave corpus out."
             )
     elif known and {os.path.basename(os.path.abspath(path)) for path in corpus} != set(map(str, names or ())):
-        notify(
+        on_message(
             f"WARNING: the model was trained on {known}, not on {_named(corpus)}: if that is another text, fit and copies "
             "are judged wrongly."
         )
@@ -109,12 +109,12 @@ def _how_read(model: TextModel, encoding: str | None, documents: str | None) -> 
 
 
 def _ids(
-    model: TextModel, how: _HowRead, paths: Sequence[str], notify: Callable[[str], None] = lambda message: None
+    model: TextModel, how: _HowRead, paths: Sequence[str], on_message: Callable[[str], None] = lambda message: None
 ) -> np.ndarray:
     """Read the token ids (tokens,) of files, at least 2, mapped from disk. Documents have <end> around each."""
     vocabulary = model.vocabulary
     sources = [demo_source() if path == DEMO else path for path in paths]
-    files = texts_in(sources, how.include, vocabulary.level, notify)
+    files = texts_in(sources, how.include, vocabulary.level, on_message)
     chunks: Iterator[Any]
     if vocabulary.end_id is None:
         chunks = iter(vocabulary.read_pieces(read_chunks(files, vocabulary.level, how.encoding)))

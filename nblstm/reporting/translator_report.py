@@ -46,11 +46,11 @@ class TranslatorReport:
 
 def make_translator_report(
     path: str | os.PathLike[str], model: Translator, *, text: str | None = None, target: str | None = None,
-    encoding: str = "utf-8", metrics: Metrics | None = None, notify: Callable[[str], None] = lambda message: None,
+    encoding: str = "utf-8", metrics: Metrics | None = None, on_message: Callable[[str], None] = lambda message: None,
 ) -> TranslatorReport:  # fmt: skip
     """Measure the translator in the file at `path` on pairs that it has not seen, if some are given.
 
-    text: a file of pairs, or of sources, and then target: of their targets. notify is called with a sentence before each
+    text: a file of pairs, or of sources, and then target: of their targets. on_message is called with a sentence before each
     long step. TextError names file and line of what is no pair.
     """
     shown = os.path.basename(path), model, model_facts(path, model), metrics
@@ -59,7 +59,7 @@ def make_translator_report(
             raise ConfigError("target needs text, the sources that it belongs to; give both.")
         return TranslatorReport(*shown, "", None, [], [])
     sources, targets = read_pairs(text, encoding) if target is None else read_parallel(text, target, encoding)
-    notify(f"translating {len(sources):,} sources")
+    on_message(f"translating {len(sources):,} sources")
     scores = model.evaluate(sources, targets)
     places = np.unique(np.linspace(0, len(sources) - 1, PAIRS_SHOWN).round().astype(int)).tolist()
     found = model.translations([sources[place] for place in places])

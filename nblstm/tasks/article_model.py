@@ -86,7 +86,7 @@ class ArticleModel(Estimator, ABC):
         asked = TextConfig(**{**whole, **{k: v for k, v in self.of(TextConfig).items() if v is not None}})
         train = self.TRAINING(**self.of(self.TRAINING))
         self._check(asked, train)
-        corpus = load_corpus(sources, **asked.to_dict(), notify=on_message)
+        corpus = load_corpus(sources, **asked.to_dict(), on_message=on_message)
         config = self.NETWORK.from_dict({"vocab_size": len(corpus.vocabulary), **self.of(self.NETWORK)})
         trainer = self._trainer(config, train, corpus, on_message)
         facts = lambda: training_facts([NAME], corpus, trainer)

@@ -29,7 +29,7 @@ from nblstm.training.trainer import Trainer
 
 Places = Mapping[str, Sequence[str]]  # name of RunSettings.places -> paths, absolute
 TOKENS_SHOWN = 40  # of a vocabulary
-Notify = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 class Material(Protocol):
@@ -78,17 +78,17 @@ class TaskRun(ABC):
         """Return the fields of the network's config: the settings, and those that the material gives."""
         return {"vocab_size": len(material.vocabulary), **network}
 
-    def fitted(self, recipe: Any, material: Any, notify: Notify) -> Any:
+    def fitted(self, recipe: Any, material: Any, on_message: OnMessage) -> Any:
         """Return the recipe with a batch that the material can fill."""
         return recipe
 
     # ------------------------------------------------------------ material
 
     @abstractmethod
-    def read(self, places: Places, reading: Any, recipe: Any, known: Any, notify: Notify) -> Any:
+    def read(self, places: Places, reading: Any, recipe: Any, known: Any, on_message: OnMessage) -> Any:
         """Read the material: training and validation part, encoded by `known` or by what is built of it now.
 
-        TextError names file and line of what is wrong. notify is called with sentences for the user.
+        TextError names file and line of what is wrong. on_message is called with sentences for the user.
         """
 
     def read_again(self, places: Places, reading: Any, recipe: Any, known: Any, fingerprint: str) -> Any:
@@ -111,7 +111,9 @@ class TaskRun(ABC):
         """Return the reading's settings with those that `known` gives. ConfigError if they ask for others."""
         return reading
 
-    def read_growing(self, places: Places, reading: Any, recipe: Any, known: Any, notify: Notify) -> tuple[Any, Any]:
+    def read_growing(
+        self, places: Places, reading: Any, recipe: Any, known: Any, on_message: OnMessage
+    ) -> tuple[Any, Any]:
         """Read the material by what a model knows and what the places hold beside it; return it, and `reading_of` that."""
         raise ConfigError(f"extend_vocabulary is for language models, not for task {self.TASK}; leave it out.")
 
@@ -125,7 +127,7 @@ class TaskRun(ABC):
         return initial(shape, recipe.seed)
 
     @abstractmethod
-    def trainer(self, shape: Any, parameters: np.ndarray, recipe: Any, material: Any, notify: Notify) -> Trainer:
+    def trainer(self, shape: Any, parameters: np.ndarray, recipe: Any, material: Any, on_message: OnMessage) -> Trainer:
         """Make the trainer that moves these parameters. Its `measure` finds MEASURES, its `valid` the chunks for it."""
 
     def state_shapes(self, shape: Any, texts: int) -> dict[str, tuple[int, ...]]:
@@ -237,8 +239,8 @@ def check_vocabulary_of_run(vocabulary: Vocabulary, shape: Any, text: Any) -> No
         raise ConfigError(f"level is {text.level}, but that of the vocabulary is {vocabulary.level}.")
 
 
-def vectors_of(paths: Sequence[str], vocabulary: Vocabulary, known: bool, notify: Notify) -> WordVectors | None:
-    """Read the vectors that words begin with; None without a file of them. notify is told how many there are.
+def vectors_of(paths: Sequence[str], vocabulary: Vocabulary, known: bool, on_message: OnMessage) -> WordVectors | None:
+    """Read the vectors that words begin with; None without a file of them. on_message is told how many there are.
 
     ConfigError for several files, or a vocabulary that is known, from a model that has its vectors.
     """
@@ -249,7 +251,7 @@ def vectors_of(paths: Sequence[str], vocabulary: Vocabulary, known: bool, notify
     if len(paths) > 1:
         raise ConfigError(f"vectors must be one file, got {len(paths)}.")
     found = read_vectors(paths[0], vocabulary)
-    notify(f"{len(found.ids):,} of {len(vocabulary):,} tokens begin with a vector of {paths[0]}.")
+    on_message(f"{len(found.ids):,} of {len(vocabulary):,} tokens begin with a vector of {paths[0]}.")
     return found
 
 

@@ -80,7 +80,7 @@ def load_corpus(
     split_at: str = "token",
     text_column: str | None = None,
     context_column: str | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> Corpus:
     """Read, split and encode the text of the paths; `find_sources` says what a path may be.
 
@@ -94,7 +94,7 @@ def load_corpus(
     tokens, or where split_at is "line", as runs were split once, to the last newline). The vocabulary is built from the
     training text, see `Vocabulary.build`, with up to DEFAULT_MAX_VOCAB tokens where max_vocab does not say it, unless
     one is given: it is used as it is, and its level is the level. choose: called with the vocabulary that was built,
-    returns the one to use, which may have other tokens as well. notify: told in a sentence what the user should know.
+    returns the one to use, which may have other tokens as well. on_message: told in a sentence what the user should know.
     Raises TextError if a text cannot be read or changes meanwhile, the training text has fewer than 2 tokens or nearly
     none that the vocabulary knows, or the disk is full, and ConfigError if a setting is out of its range, or the
     vocabulary is for documents and the text a stream.
@@ -110,7 +110,7 @@ def load_corpus(
         encoder, level, tokenizer = vocabulary, vocabulary.level, vocabulary.tokenizer
         newline = vocabulary.newline
     reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"), columns)
-    paths, valid_paths = (texts_in(part, include, level, notify) for part in (paths, valid_paths))
+    paths, valid_paths = (texts_in(part, include, level, on_message) for part in (paths, valid_paths))
     with ExitStack() as open_files:
         texts, valid_texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
         if valid_texts or valid_fraction == 0:
@@ -125,9 +125,9 @@ def load_corpus(
     _check_known(corpus, vocabulary is not None)
     if reading.changed:
         ends = f"{reading.changed:,} line end{'s' * (reading.changed != 1)}"
-        notify(f'{ends} of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.')
+        on_message(f'{ends} of Windows or old Macs (CRLF, CR) read as LF; newline="keep" keeps them.')
     is_given = vocabulary is not None or choose is not None
-    _tell_unknown(corpus, is_given, not is_given and max_vocab is None, notify)
+    _tell_unknown(corpus, is_given, not is_given and max_vocab is None, on_message)
     return corpus
 
 
@@ -177,17 +177,17 @@ def _same(found: Vocabulary) -> Vocabulary:
     return found
 
 
-def _tell_unknown(corpus: Corpus, is_given: bool, is_default: bool, notify: Callable[[str], None]) -> None:
+def _tell_unknown(corpus: Corpus, is_given: bool, is_default: bool, on_message: Callable[[str], None]) -> None:
     """Tell that many tokens are not in a vocabulary that is given, or that the room that there is by default is full."""
     unknown, num_tokens = corpus.train_unknown, len(corpus.vocabulary)
     if is_default and num_tokens == DEFAULT_MAX_VOCAB and unknown:
-        notify(
+        on_message(
             f"the vocabulary keeps the {DEFAULT_MAX_VOCAB:,} most frequent tokens, {unknown:,} others of "
             "the training text become <unk>; set max_vocab for more or fewer."
         )
     elif is_given and unknown > UNKNOWN_TOLD * corpus.train_tokens:
         share = 100 * unknown / corpus.train_tokens
-        notify(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
+        on_message(f"the vocabulary does not know {share:.1f} % of the training text's tokens; they are read as <unk>.")
 
 
 def check_ends(vocabulary: Vocabulary, documents: str | None) -> None:

@@ -123,10 +123,10 @@ def _is_regular(file: Path) -> bool:
         raise _unreadable(file, error) from None
 
 
-def texts_in(paths: Paths, include: str, level: str, notify: Callable[[str], None]) -> list[AnyPath]:
+def texts_in(paths: Paths, include: str, level: str, on_message: Callable[[str], None]) -> list[AnyPath]:
     """List the paths, with its files in the place of each folder: those that include names and, but at byte level, are text.
 
-    notify is told how many are read, and which are not. TextError if none is.
+    on_message is told how many are read, and which are not. TextError if none is.
     """
     found: list[AnyPath] = []
     for path in _listed(paths):
@@ -142,7 +142,7 @@ def texts_in(paths: Paths, include: str, level: str, notify: Callable[[str], Non
                 f"{path} is a folder without text: its files are binary ({names}); name one with text in it."
             )
         read = f"{len(sources) - len(skipped):,} file{'s' * (len(sources) - len(skipped) != 1)} of {path} are read"
-        notify(read + (f", {len(skipped):,} skipped as no text: {names}." if skipped else "."))
+        on_message(read + (f", {len(skipped):,} skipped as no text: {names}." if skipped else "."))
         found += [source for source in sources if source not in skipped]
     return found
 

@@ -118,7 +118,7 @@ WORDS = """
 import random
 from nblstm.text.corpus import load_corpus
 told = []
-corpus = load_corpus({path!r}, level="word", max_vocab={most}, notify=told.append)
+corpus = load_corpus({path!r}, level="word", max_vocab={most}, on_message=told.append)
 assert len(corpus.vocabulary) == ({most} or 300_000), len(corpus.vocabulary)
 assert bool(told) == ({most} is None), told
 """

@@ -23,7 +23,7 @@ from nblstm.tasks.classification.training import (
     vocabulary_of,
 )
 from nblstm.tasks.run import (
-    Notify,
+    OnMessage,
     Places,
     TaskEvaluation,
     TaskRun,
@@ -63,7 +63,12 @@ class ClassifierRun(TaskRun):
         return {**super().fields(material, fields), "labels": tuple(map(str, material.classes))}
 
     def read(
-        self, places: Places, reading: LabelledTextConfig, recipe: Any, known: KnownClasses | None, notify: Notify
+        self,
+        places: Places,
+        reading: LabelledTextConfig,
+        recipe: Any,
+        known: KnownClasses | None,
+        on_message: OnMessage,
     ) -> LabelledCorpus:
         """Read labelled texts. TextError names file and line of a label that only texts of validation have."""
         corpus, valid = (
@@ -86,7 +91,7 @@ class ClassifierRun(TaskRun):
         if not places["valid"]:
             train, held_out = split_part(train, reading.valid_fraction, recipe.seed)
         vocabulary = vocabulary_of(train.texts, reading) if known is None else known.vocabulary
-        vectors = vectors_of(places.get("vectors", ()), vocabulary, known is not None, notify)
+        vectors = vectors_of(places.get("vectors", ()), vocabulary, known is not None, on_message)
         return LabelledCorpus(vocabulary, classes, train, held_out, vectors)
 
     def read_again(
@@ -121,10 +126,15 @@ class ClassifierRun(TaskRun):
         return initial_parameters(shape, recipe, material)
 
     def trainer(
-        self, shape: ClassifierConfig, parameters: np.ndarray, recipe: Any, material: LabelledCorpus, notify: Notify
+        self,
+        shape: ClassifierConfig,
+        parameters: np.ndarray,
+        recipe: Any,
+        material: LabelledCorpus,
+        on_message: OnMessage,
     ) -> Trainer:
         """Make the trainer of a classifier."""
-        return classifier_trainer(shape, parameters, recipe, material, notify)
+        return classifier_trainer(shape, parameters, recipe, material, on_message)
 
     def training(
         self, names: Mapping[str, Sequence[str]], material: LabelledCorpus, trainer: Trainer

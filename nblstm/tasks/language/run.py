@@ -21,7 +21,7 @@ from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
-from nblstm.tasks.run import Notify, Places, TaskRun, check_vocabulary_of_run, text_of
+from nblstm.tasks.run import OnMessage, Places, TaskRun, check_vocabulary_of_run, text_of
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.buckets import padding
 from nblstm.text.corpus import Corpus, check_ends, load_corpus
@@ -65,20 +65,28 @@ class LanguageRun(TaskRun):
         if recipe.device == "cuda":
             check_card(shape)
 
-    def fitted(self, recipe: TrainConfig, material: Corpus, notify: Notify) -> TrainConfig:
+    def fitted(self, recipe: TrainConfig, material: Corpus, on_message: OnMessage) -> TrainConfig:
         """Return the recipe with streams that the text can fill."""
-        return fitted(recipe, material, notify)
+        return fitted(recipe, material, on_message)
 
     # ------------------------------------------------------------ material
 
     def read(
-        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary | None, notify: Notify, **how: Any
+        self,
+        places: Places,
+        reading: TextConfig,
+        recipe: Any,
+        known: Vocabulary | None,
+        on_message: OnMessage,
+        **how: Any,
     ) -> Corpus:
         """Load the corpus. how: further arguments of `load_corpus`."""
         corpus, valid = (
             [demo_source() if path == DEMO else path for path in places[name]] for name in ("corpus", "valid")
         )
-        return load_corpus(corpus, valid_paths=valid, vocabulary=known, **reading.to_dict(), notify=notify, **how)
+        return load_corpus(
+            corpus, valid_paths=valid, vocabulary=known, **reading.to_dict(), on_message=on_message, **how
+        )
 
     def read_again(
         self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary, fingerprint: str
@@ -94,7 +102,7 @@ class LanguageRun(TaskRun):
         return text_of(known, reading)
 
     def read_growing(
-        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary, notify: Notify
+        self, places: Places, reading: TextConfig, recipe: Any, known: Vocabulary, on_message: OnMessage
     ) -> tuple[Corpus, TextConfig]:
         """Load the corpus with the text's other tokens behind the vocabulary's, chosen by min_count and max_vocab."""
         check_ends(known, reading.documents)
@@ -103,12 +111,12 @@ class LanguageRun(TaskRun):
             old, room = set(known.tokens), None if reading.max_vocab is None else max(0, reading.max_vocab - len(known))
             new = [token for token in found.tokens if token not in old]
             larger = replace(known, tokens=(*known.tokens, *new[:room]))
-            notify(f"the vocabulary grows by {len(larger) - len(known):,} tokens to {len(larger):,}.")
+            on_message(f"the vocabulary grows by {len(larger) - len(known):,} tokens to {len(larger):,}.")
             return larger
 
         stored = text_of(known, replace(reading, min_count=1, max_vocab=None))
         how = replace(stored, min_count=reading.min_count)
-        return self.read(places, how, recipe, None, notify, choose=grown), stored
+        return self.read(places, how, recipe, None, on_message, choose=grown), stored
 
     def check_known(self, known: Vocabulary, shape: TokenStackConfig, reading: TextConfig, recipe: TrainConfig) -> None:
         """Raise ConfigError unless network, training and text fit the vocabulary."""
@@ -121,7 +129,12 @@ class LanguageRun(TaskRun):
     # ------------------------------------------------------------ training
 
     def trainer(
-        self, shape: TokenStackConfig, parameters: np.ndarray, recipe: TrainConfig, material: Corpus, notify: Notify
+        self,
+        shape: TokenStackConfig,
+        parameters: np.ndarray,
+        recipe: TrainConfig,
+        material: Corpus,
+        on_message: OnMessage,
     ) -> Trainer:
         """Make the trainer of a network of this shape."""
         if recipe.keep_statistics and len(material.train) <= FEWEST_TOKENS:

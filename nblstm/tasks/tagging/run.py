@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.errors import ConfigError, TextError
-from nblstm.tasks.run import Notify, Places, TaskEvaluation, TaskRun, percent, sized, vectors_of
+from nblstm.tasks.run import OnMessage, Places, TaskEvaluation, TaskRun, percent, sized, vectors_of
 from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.model import Tagger
 from nblstm.tasks.tagging.network import initial_tagger
@@ -46,7 +46,7 @@ class TaggerRun(TaskRun):
         return {**sized(network, material.vectors), **material.fields}
 
     def read(
-        self, places: Places, reading: TaggedTextConfig, recipe: Any, known: KnownTags | None, notify: Notify
+        self, places: Places, reading: TaggedTextConfig, recipe: Any, known: KnownTags | None, on_message: OnMessage
     ) -> TaggedCorpus:
         """Read tagged words. TextError names file and line of a tag that only words of validation have."""
         found, held_out = (tagged_in(places[name], reading) for name in ("corpus", "valid"))
@@ -67,7 +67,7 @@ class TaggerRun(TaskRun):
                 f"tags must be of two kinds at least, got {len(corpus.tags)} in {', '.join(places['corpus'])}; "
                 "a tagger has to choose."
             )
-        vectors = vectors_of(places.get("vectors", ()), corpus.vocabulary, known is not None, notify)
+        vectors = vectors_of(places.get("vectors", ()), corpus.vocabulary, known is not None, on_message)
         config = TaggerConfig(**corpus.fields)
         for lines in (found, held_out):
             check_tags_of_lines(lines, config)
@@ -109,10 +109,10 @@ class TaggerRun(TaskRun):
         return initial_tagger(shape, recipe.seed, material.vectors)
 
     def trainer(
-        self, shape: TaggerConfig, parameters: np.ndarray, recipe: Any, material: TaggedCorpus, notify: Notify
+        self, shape: TaggerConfig, parameters: np.ndarray, recipe: Any, material: TaggedCorpus, on_message: OnMessage
     ) -> Trainer:
         """Make the trainer of a tagger."""
-        return tagger_trainer(shape, parameters, recipe, material, notify)
+        return tagger_trainer(shape, parameters, recipe, material, on_message)
 
     def training(self, names: Mapping[str, Sequence[str]], material: TaggedCorpus, trainer: Trainer) -> dict[str, Any]:
         """Return the facts of training that the model's file holds."""

@@ -11,7 +11,7 @@ import numpy as np
 from nblstm.errors import ConfigError, TextError
 from nblstm.files.fields import OBJECT, optional
 from nblstm.tasks.run import (
-    Notify,
+    OnMessage,
     Places,
     TaskEvaluation,
     TaskRun,
@@ -48,7 +48,7 @@ class TranslatorRun(TaskRun):
         return {**sized(network, material.vectors), **sizes_of(material.vocabularies, material.train[0])}
 
     def read(
-        self, places: Places, reading: PairedTextConfig, recipe: Any, known: Vocabularies | None, notify: Notify
+        self, places: Places, reading: PairedTextConfig, recipe: Any, known: Vocabularies | None, on_message: OnMessage
     ) -> PairedCorpus:
         """Read pairs. TextError names file and line of what is none."""
         train, valid = _pairs(places, "", reading.encoding), _pairs(places, "valid_", reading.encoding)
@@ -58,7 +58,7 @@ class TranslatorRun(TaskRun):
             train, valid = split_pairs(train, reading.valid_fraction, recipe.seed)
         vocabularies = vocabularies_of(train, reading) if known is None else known
         assert vocabularies[0] is not None  # sources in files are texts
-        vectors = vectors_of(places.get("vectors", ()), vocabularies[0], known is not None, notify)
+        vectors = vectors_of(places.get("vectors", ()), vocabularies[0], known is not None, on_message)
         return PairedCorpus(vocabularies, train, valid, vectors)
 
     def read_again(
@@ -114,10 +114,15 @@ class TranslatorRun(TaskRun):
         return initial_translator(shape, recipe.seed, material.vectors)
 
     def trainer(
-        self, shape: TranslatorConfig, parameters: np.ndarray, recipe: Any, material: PairedCorpus, notify: Notify
+        self,
+        shape: TranslatorConfig,
+        parameters: np.ndarray,
+        recipe: Any,
+        material: PairedCorpus,
+        on_message: OnMessage,
     ) -> Trainer:
         """Make the trainer of a translator."""
-        return translator_trainer(shape, parameters, recipe, material, notify)
+        return translator_trainer(shape, parameters, recipe, material, on_message)
 
     def state_shapes(self, shape: TranslatorConfig, texts: int) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the carried state: there is none."""
