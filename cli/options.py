@@ -36,6 +36,17 @@ CHOICES = {  # setting -> the name of its choices in nblstm.config
     "on_divergence": "ON_DIVERGENCE",
 }
 TYPES = {"int": int, "float": float, "str": str}
+FILTERS = {  # setting -> its help, and another flag
+    "top_k": ("Draw from the k most likely tokens; 0 draws from all.",),
+    "top_p": ("Draw from the most likely tokens that together have this probability.",),
+    "min_p": ("Draw from tokens at least this times as likely as the most likely.",),
+    "typical_p": ("Draw from the tokens of most typical surprise, together this likely.", "--typical"),
+    "repetition_penalty": ("Above 1 makes tokens that were there less likely.",),
+    "presence_penalty": ("What the logit of a token loses that was there.",),
+    "frequency_penalty": ("What it loses for each time that the token was there.",),
+    "repetition_window": ("Tokens that the penalties look back; 0 looks at all.",),
+    "no_repeat_ngram": ("Never write the same so many tokens in a row twice; 0 may.",),
+}
 
 
 class _Encoding(click.ParamType):
@@ -176,6 +187,17 @@ def _option(field: dataclasses.Field, text: str, flags: tuple[str, ...], type: A
         return click.option(f"{flag}/--no-{flag[2:]}", *flags, **attributes)
     attributes["type"] = type or _type_of(field.name, _kind(field))
     return click.option(flag, *flags, **attributes)
+
+
+def filter_options(config: type) -> Callable[[Any], Any]:
+    """Return the options of how a token is drawn, but for the temperature, of a config that has them: FILTERS."""
+
+    def add(command: Any) -> Any:
+        for name, (text, *flags) in reversed(FILTERS.items()):
+            command = setting(config, name, text, *flags)(command)
+        return command
+
+    return add
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from nblstm.cli.beam import beam_config, beam_options, write_beam
 from nblstm.cli.escapes import escape_option, unescaped
 from nblstm.cli.models import rounded, writer
 from nblstm.cli.names import Command
-from nblstm.cli.options import FILE, LOGIT_BIAS, TEMPERATURES, echo_json, given, model_option, setting, weights_option
+from nblstm.cli.options import (
+    FILE,
+    LOGIT_BIAS,
+    TEMPERATURES,
+    echo_json,
+    filter_options,
+    given,
+    model_option,
+    setting,
+    weights_option,
+)
 from nblstm.cli.outputs import check_folder
 from nblstm.cli.shown import echo, safe_text, say
 
@@ -46,15 +56,7 @@ from nblstm.errors import ConfigError, NblstmError
     help="Below 1 is safer, above 1 is bolder; 0 takes the most likely token. A text for each of several.  "
     f"[default: {SampleConfig.temperature}]",
 )
-@setting(SampleConfig, "top_k", "Draw from the k most likely tokens; 0 draws from all.")
-@setting(SampleConfig, "top_p", "Draw from the most likely tokens that together have this probability.")
-@setting(SampleConfig, "min_p", "Draw from tokens at least this times as likely as the most likely.")
-@setting(SampleConfig, "typical_p", "Draw from the tokens of most typical surprise, together this likely.", "--typical")
-@setting(SampleConfig, "repetition_penalty", "Above 1 makes tokens that were there less likely.")
-@setting(SampleConfig, "presence_penalty", "What the logit of a token loses that was there.")
-@setting(SampleConfig, "frequency_penalty", "What it loses for each time that the token was there.")
-@setting(SampleConfig, "repetition_window", "Tokens that the penalties look back; 0 looks at all.")
-@setting(SampleConfig, "no_repeat_ngram", "Never write the same so many tokens in a row twice; 0 may.")
+@filter_options(SampleConfig)
 @click.option(
     "--logit-bias",
     multiple=True,

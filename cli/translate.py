@@ -8,7 +8,7 @@ from typing import Any
 import click
 from nblstm.cli.classify import lines_of
 from nblstm.cli.models import translator
-from nblstm.cli.options import ENCODING, echo_json, given, json_option, model_option, setting
+from nblstm.cli.options import ENCODING, echo_json, filter_options, given, json_option, model_option, setting
 from nblstm.cli.shown import echo, shown
 
 from nblstm.tasks.translation.config import TranslateConfig
@@ -26,17 +26,7 @@ LINES_AT_ONCE = 512
 @setting(TranslateConfig, "coverage_penalty", "What nobody has looked at of a line costs so much.")
 @setting(TranslateConfig, "replace_unknown", "Put the line's own word in the place of <unk>, or never write that.")
 @setting(TranslateConfig, "temperature", "Draw translations instead of searching for the best; 1 as they are probable.")
-@setting(TranslateConfig, "top_k", "Draw from the k most likely tokens; 0 is off.")
-@setting(TranslateConfig, "top_p", "Draw from the most likely tokens that together have this probability.")
-@setting(TranslateConfig, "min_p", "Draw from tokens at least this times as likely as the most likely.")
-@setting(
-    TranslateConfig, "typical_p", "Draw from the tokens of most typical surprise that together have this probability."
-)
-@setting(TranslateConfig, "repetition_penalty", "Drawing: makes tokens that were there less likely; 1 is off.")
-@setting(TranslateConfig, "presence_penalty", "What the logit of a token loses that was there.")
-@setting(TranslateConfig, "frequency_penalty", "What it loses for each time that the token was there.")
-@setting(TranslateConfig, "repetition_window", "Tokens that the penalties look back; 0: all.")
-@setting(TranslateConfig, "no_repeat_ngram", "Drawing: no sequence of so many tokens comes twice; 0 is off.")
+@filter_options(TranslateConfig)
 @setting(TranslateConfig, "seed", "Of drawing; without it a fresh one.")
 @setting(TranslateConfig, "backend", "What computes: NumPy, compiled kernels, or whichever is done first.")
 @click.option("--threads", type=click.IntRange(0, 4096), default=0, help="Threads; 0 means every core.")
