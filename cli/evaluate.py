@@ -195,10 +195,12 @@ def _scored(model: Any, files: Any, asked: _Protocol, reading: Reading, encoding
     if asked.name == "documents":
         texts = (text for _, text in documents(files, asked.kind, vocabulary.level, encoding))
         network, texts = model.scorer(texts, side_by_side=True, **how)
+        reading.listen()
         judged = scoring.judge(network, vocabulary, texts, reading.update)
         return sum((text.score for text in judged), scoring.NOTHING), protocol(model, asked.kind)
     chunks = read_chunks(files, vocabulary.level, encoding)
     network, chunks = model.scorer(chunks, side_by_side=asked.in_parts, **how)
+    reading.listen()
     if windows is not None:
         return scoring.score_in_windows(network, vocabulary, chunks, windows, reading.update), WINDOWS.format(windows)
     if asked.streams > 1:
@@ -216,6 +218,7 @@ def _dynamically(
     from nblstm.text.reading import read_chunks
 
     network, vocabulary = dynamic.network(model, **how), model.vocabulary
+    reading.listen()
     changing = dynamic.said(network)
     if asked.name == "documents":
         texts = (text for _, text in documents(files, asked.kind, vocabulary.level, encoding))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from nblstm.cli.progress import Progress, speed
+from nblstm.cli.progress import COMPILING, Progress, speed, when_compiling
 
 from nblstm.errors import ConfigError
 
@@ -37,8 +37,10 @@ def heads(levels: set[str]) -> list[str]:
 
 def row(columns: list[str], values: list[Any], *names: str) -> str:
     """Return a line of the table: numbers below their columns, to the right, and names behind them."""
+    from nblstm.scoring.results import figure_text
+
     cells = [
-        value if isinstance(value, str) else format(value, ".4f" if isinstance(value, float) else ",")
+        value if isinstance(value, str) else figure_text(value, 4) if isinstance(value, float) else f"{value:,}"
         for value in values
     ]
     return "  ".join([f"{cell:>{max(NARROWEST, len(head))}}" for head, cell in zip(columns, cells)] + list(names))
@@ -128,6 +130,11 @@ class Reading:
         plain = all(os.path.isfile(name) and not name.endswith(".gz") for name in names)
         self.total = times * sum(map(os.path.getsize, names)) if plain else 0
 
+    def listen(self) -> None:
+        """Tell on a terminal that kernels are compiled; to be called when it is chosen what computes."""
+        if self.progress.in_place:
+            when_compiling(lambda: self.progress.wait(COMPILING))
+
     def update(self, tokens: int, size: float) -> None:
         """Count so many more tokens as done, of so many bytes of text."""
         self.tokens, self.size = self.tokens + tokens, self.size + size
@@ -145,4 +152,5 @@ class Reading:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        when_compiling(None)
         self.progress.close()

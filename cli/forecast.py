@@ -10,12 +10,14 @@ import click
 from nblstm.cli.names import Command
 from nblstm.cli.options import ENCODING, FILE, given
 from nblstm.cli.outputs import check_folder, check_replaceable, write
+from nblstm.cli.progress import Progress
 from nblstm.cli.shown import safe_text, say
 from nblstm.cli.signals import check
 
 from nblstm.errors import ConfigError
 
 SVG = (("<svg", "<?xml"), "an SVG")
+PLOT = "forecast.svg"
 
 
 @click.command("forecast", cls=Command)
@@ -26,7 +28,10 @@ SVG = (("<svg", "<?xml"), "an SVG")
 @click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Rows to forecast.")
 @click.option("-m", "--model", metavar="FILE", type=FILE, help="Forecast with this model instead of training one.")
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Keep the model that was trained.")
-@click.option("--plot", metavar="FILE", type=FILE, help="Draw the series and its forecast as an SVG.")
+@click.option(
+    "--plot", metavar="[FILE]", type=FILE, is_flag=False, flag_value=PLOT,
+    help=f"Draw the series and its forecast as an SVG: {PLOT}, if no file is named.",
+)  # fmt: skip
 @click.option("--epochs", type=int, help="Train for so many passes over the data.")
 @click.option("--minutes", type=float, help="Train for so long.")
 @click.option("--hidden-size", type=int, help="Units per layer of the model that is trained.")
@@ -57,7 +62,12 @@ def command(
     if model is not None:
         loaded = SeriesModel.load(model)
     else:
-        loaded = SeriesModel(**asked).fit(values, stop=check)
+        progress = Progress(sys.stderr)
+        progress.wait(f"learning {len(values):,} rows")
+        try:
+            loaded = SeriesModel(**asked).fit(values, stop=check)
+        finally:
+            progress.close()
         loss = loaded.training["valid_loss"]
         known = "" if loss is None else f", error {loss:.4f} of the variance on the last rows"
         say(f"learned {len(values):,} rows in {loaded.training['steps']:,} updates{known}", err=True)

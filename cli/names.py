@@ -26,7 +26,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # elsewhere, without dashes -> here: th
     **dict.fromkeys(("val-frac", "val-split", "validation-split"), ("--valid-fraction",)),
     **dict.fromkeys(("validation-data", "val-data"), ("--valid",)),
     **dict.fromkeys(("early-stopping", "early-stop"), ("--patience",)),
-    **dict.fromkeys(("word-level",), ("--level",)),
+    **dict.fromkeys(("eval-val-every", "eval-interval", "checkpoint-every", "save-every"), ("--valid-every",)),
+    **dict.fromkeys(("word-level", "word-tokens", "wordrnn"), ("--level",)),
     **dict.fromkeys(("data-dir", "data", "input", "input-txt", "train-data", "file-path", "corpus"), ("CORPUS",)),
     **dict.fromkeys(("out-dir", "checkpoint-dir", "checkpoint-name", "save-dir", "savefile", "out"), ("--output",)),
     **dict.fromkeys(("checkpoint", "weights-path", "model-path", "ckpt"), ("--model", "--init-from")),
@@ -34,12 +35,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {  # elsewhere, without dashes -> here: th
     **dict.fromkeys(("n-threads", "num-threads", "t"), ("--threads",)),
     **dict.fromkeys(("temp", "temperatures"), ("--temperature",)),
     **dict.fromkeys(("length", "max-length", "max-gen-length"), LENGTHS),
-    **dict.fromkeys(("n-predict", "predict", "max-new-tokens", "max-tokens", "num-predict", "tokens"), ("-n",)),
+    **dict.fromkeys(
+        ("n-predict", "predict", "max-new-tokens", "max-tokens", "num-predict", "num-tokens", "tokens"), ("-n",)
+    ),
     **dict.fromkeys(("start", "start-text", "primetext", "prime", "p", "prefix", "seed-text", "text"), PROMPTS),
     **dict.fromkeys(("f", "file"), ("--prompt-file",)),
     **dict.fromkeys(("context-label", "context-labels", "label"), ("--context", "--context-column")),
     **dict.fromkeys(("r", "reverse-prompt"), ("--stop",)),
-    **dict.fromkeys(("s",), ("--seed",)),
+    **dict.fromkeys(("s", "random-seed"), ("--seed",)),
+    **dict.fromkeys(("dtype",), ("--precision",)),
     **dict.fromkeys(("repeat-penalty",), ("--repetition-penalty",)),
     **dict.fromkeys(("repeat-last-n",), ("--repetition-window",)),
     **dict.fromkeys(("samples", "n-samples"), ("--num-samples",)),
@@ -124,9 +128,10 @@ def misspelt_variables(
         start + option.name.upper() for option in command.params if isinstance(option, click.Option) and option.name
     }
     others = tuple(f"{PREFIX}{name.upper()}_" for name in names if name != ours)
+    meant = {name.removeprefix(part): name for part in (PREFIX, start) for name in known | SWITCHES}
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in known | SWITCHES or name.startswith(others):
             continue
-        close = _closest(name, known | SWITCHES)
-        hint = f"; did you mean {close}?" if close else ", and no option has such a name."
+        close = _closest(name.removeprefix(PREFIX), meant)
+        hint = f"; did you mean {meant[close]}?" if close else ", and no option has such a name."
         yield f"note: {name} is set in the environment, which nblstm {ours} does not know{hint}"

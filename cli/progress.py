@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ REDRAW_SECONDS = 0.1  # on a terminal
 LINE_SECONDS = 10.0  # elsewhere
 BAR_CELLS = 10
 ERASE = "\r\x1b[K"  # to the line's start, erase to its end
+COMPILING = "compiling the kernels for this machine, once: about 5 s of work"
 
 
 class Progress:
@@ -149,6 +151,13 @@ class Progress:
             return os.get_terminal_size(self.stream.fileno()).columns or 80  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):
             return 80
+
+
+def when_compiling(tell: Callable[[], None] | None) -> None:
+    """Let `tell` be called once, before kernels are compiled; None: nobody. Where none are imported none will be."""
+    jit = sys.modules.get("nblstm.kernels.cpu.jit")
+    if jit is not None and hasattr(jit, "KernelCache"):
+        jit.KernelCache.on_compile = tell
 
 
 class _Wait:

@@ -26,7 +26,9 @@ def command(model: str, output: str, check: str | None, encoding: str, overwrite
     nblstm quantize model.safetensors -o small.safetensors --check valid.txt
     nblstm sample -m small.safetensors
     """
-    from nblstm.cli.rounding import measure_on, say_cost, size
+    from nblstm.cli.rounding import measure_on, say_cost
+
+    from nblstm.reporting.durations import size_text
 
     if os.path.exists(output) and not overwrite:
         raise ConfigError(f"{output} exists; name another -o, or replace it with --overwrite.")
@@ -34,7 +36,7 @@ def command(model: str, output: str, check: str | None, encoding: str, overwrite
     made = rounded(loaded, "int8")
     measure = None if check is None else measure_on(loaded, check, encoding)
     made.save(output)
-    say(f"saved       {output}: int8, {size(os.path.getsize(output))}, before {size(before)}")
+    say(f"saved       {output}: int8, {size_text(os.path.getsize(output))}, before {size_text(before)}")
     if loaded.statistics is not None:
         say("note        its gradient statistics are left out; nblstm adapt-prepare makes them again.")
     if measure is not None:

@@ -38,8 +38,3 @@ def say_cost(measure: Callable[[Any], float], before: Any, after: Any) -> None:
         if isinstance(before, Tagger) and before.config.scheme != "none":
             what = "F1"
     say(f"{what:<12}{measure(before):.4f}{unit} before, {measure(after):.4f} after")
-
-
-def size(count: int) -> str:
-    """Spell so many bytes."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

@@ -174,10 +174,12 @@ def _stream(shown: str, pieces: Any) -> None:
     """Write one text behind the shown prompt, as it is made."""
     safe = safe_text()
     sys.stdout.write(safe(shown))
-    for piece in pieces:
-        sys.stdout.write(safe(piece))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    try:
+        for piece in pieces:
+            sys.stdout.write(safe(piece))
+            sys.stdout.flush()
+    finally:  # what ends it has a line of its own
+        sys.stdout.write("\n")
 
 
 def _write_all(model: Any, shown: str, texts: list[str], num_samples: int) -> None:

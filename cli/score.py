@@ -142,6 +142,7 @@ def _judged_texts(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
             yield text
 
     network, taken = loaded.scorer(texts(), side_by_side=True, **how)
+    reading.listen()
     for text in judge(network, loaded.vocabulary, taken, reading.update):
         yield places.popleft(), [text]
 
@@ -153,6 +154,7 @@ def _judged_files(loaded: Any, files: Sequence[Any], by: str, reading: Reading, 
 
     for file, chunks in read_each(files, loaded.vocabulary.level, encoding):
         network, chunks = loaded.scorer(chunks, **how)
+        reading.listen()
         yield {"file": file}, stream(network, loaded.vocabulary, chunks, alone=True, on_progress=reading.update)
 
 
@@ -265,8 +267,10 @@ def clipped(text: Any) -> str:
 
 def _summary(total: Any, texts: int, unit: str, by: str) -> str:
     """Say how plausible all texts are together."""
+    from nblstm.scoring.results import figure_text
+
     kind = ("document" if by == "blank-line" else by) + "s" * (texts != 1)
     return (
-        f"{texts:,} {kind}: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {total.perplexity:.4f}, "
+        f"{texts:,} {kind}: {total.tokens:,} {unit}s, {total.unknown:,} unknown; perplexity {figure_text(total.perplexity, 4)}, "
         f"{total.bits_per_character:.4f} bits per character, {total.bits_per_byte:.4f} per byte"
     )

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from nblstm.cli.options import MODEL
+from nblstm.cli.progress import COMPILING, Progress, speed, when_compiling
 from nblstm.cli.signals import check, exit_code
 
-from nblstm.reporting.durations import duration_text
+from nblstm.reporting.durations import duration_text, size_text
 
 ARGUMENTS = {"sample": "-n 100"}  # of the command that uses the model, to be shown; others have a FILE
 FEW_UPDATES = 50  # a model of fewer has learned next to nothing
@@ -35,14 +36,12 @@ class RunShown:
 
     def _listen(self) -> None:
         """Ask to be called when kernels are compiled."""
-        from nblstm.kernels.cpu.jit import KernelCache  # not before it is known whether there is numba at all
-
-        KernelCache.on_compile = self._compiling
+        when_compiling(self._compiling)
 
     def _compiling(self) -> None:
         """Tell that kernels are compiled; that is asked for again once there is other news, on a terminal."""
         if self.progress.in_place or not self.told:
-            self.progress.wait("compiling the kernels for this machine, once: about 5 s of work")
+            self.progress.wait(COMPILING)
         self.told = True
 
     def render(self, report: Any) -> None:
@@ -75,16 +74,12 @@ class RunShown:
         """Leave the terminal, and the kernels, as they were."""
         if self.events is not None:
             self.events.close()
-        jit = sys.modules.get("nblstm.kernels.cpu.jit")
-        if jit is not None and hasattr(jit, "KernelCache"):
-            jit.KernelCache.on_compile = None
+        when_compiling(None)
         self.progress.close()
 
 
 def run_on_stderr() -> RunShown:
     """Show a run that is started from Python: on standard error, as the command does."""
-    from nblstm.cli.progress import Progress
-
     return RunShown(Progress(sys.stderr))
 
 
@@ -127,8 +122,6 @@ def _introduce_card(trainer: Any, progress: Any) -> None:
 def _render(session: Any, report: Any, progress: Any) -> None:
     """Show the bar after an update; a line of 80 columns at most (without step and rate where the task
     has measures of its own), and a sample if asked, after an epoch."""
-    from nblstm.cli.progress import speed
-
     epochs = session.trainer.config.epochs
     if not report.validated:
         progress.update(
@@ -167,7 +160,7 @@ def conclude(session: Any, first: int, stopped: bool, progress: Any) -> int:
         progress.line(f"best    valid {session.task.best(trainer.best_measures)}")
     for warning in doubts(session, stopped):
         progress.line(f"warning {warning}")
-    progress.line(f"saved   {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    progress.line(f"saved   {output} ({size_text(output.stat().st_size)})")
     if not stopped:
         name = session.task.next(trainer.network.config)
         progress.line(f"next    nblstm {name} {ARGUMENTS.get(name, 'FILE')}{_where(output, ' -m')}")

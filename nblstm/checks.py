@@ -7,12 +7,15 @@ form, by a copy where need be. What holds other numbers (another precision, a wr
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from nblstm.arrays import is_masked_array
 from nblstm.errors import ConfigError, NblstmError, NonFiniteError
+
+SAME = 0.8  # how alike two names of settings are, at least, of which one is taken for the other
 
 
 def is_whole(number: Any, low: float, high: float) -> bool:
@@ -48,6 +51,14 @@ def choice(name: str, value: Any, choices: tuple[str, ...], error: type[NblstmEr
     """Raise the error unless the value is one of these words."""
     if not isinstance(value, str) or value not in choices:
         raise error(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}.")
+
+
+def no_setting(name: str, known: Iterable[str], whose: str = "") -> ConfigError:
+    """Return the error of a setting that does not exist, with the one of almost the same name where there is one."""
+    from difflib import get_close_matches  # what settings that are spelt right need not import
+
+    close = get_close_matches(name, known, 1, SAME)
+    return ConfigError(f"there is no setting {name!r}{whose}" + (f"; did you mean {close[0]}?" if close else "."))
 
 
 def path(name: str, value: Any) -> str:

@@ -18,6 +18,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from nblstm.cli import names
 from nblstm.cli.escapes import unescaped
 from nblstm.cli.main import nblstm as nblstm_command
+from nblstm.cli.sample import _stream as stream_text
 from nblstm.cli.train_shown import _render
 from support.cases import each
 from support.commands import PATIENCE, SMALL, VERSE, assert_refused, environment
@@ -489,6 +490,25 @@ def test_misspelt_environment_variables_are_named(command, folder, monkeypatch):
     outcome = command("info")
     assert outcome.code == 0 and outcome.err.count("note: ") == 1
     assert "NBLSTM_INFO_JSN" in outcome.err and "did you mean NBLSTM_INFO_JSON?" in outcome.err
+
+
+def test_a_variable_without_its_command_is_named(command, folder, monkeypatch):
+    """With the command's in its place where it has such an option; elsewhere no name that happens to begin alike."""
+    monkeypatch.setenv("NBLSTM_HIDDEN_SIZE", "1")
+    assert "did you mean NBLSTM_TRAIN_HIDDEN_SIZE?" in command("train", "missing").err
+    assert "and no option has such a name." in command("info").err
+
+
+def test_what_ends_a_text_has_a_line_of_its_own(capsys):
+    """An interrupted text ends its line, so that no error hangs on its last word."""
+
+    def pieces():
+        yield "To be"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stream_text("> ", pieces())
+    assert capsys.readouterr().out == "> To be\n"
 
 
 @each("name", ["info", "sample", "report", "score", "eval"])

@@ -69,6 +69,8 @@ def test_forecast(command, tmp_path, monkeypatch):
     assert head == ["a", "b"] and np.array(rows, float) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<svg")
     assert command(*asked, "-m", "m.safetensors").out == done.out
+    assert command(*asked, "-m", "m.safetensors", "--plot").code == 0  # under a name of its own
+    assert (tmp_path / "forecast.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
     for settings, rule in (
         (["-o", "data.csv"], "no model file"),
         (["-o", "no/m"], "folder no"),

@@ -10,6 +10,8 @@ import pytest
 from nblstm.cli.progress import Progress
 from support.cases import each
 
+from nblstm.reporting.durations import size_text
+
 ERASE = "\r\x1b[K"
 
 
@@ -264,3 +266,12 @@ def test_a_broken_stream_does_not_stop_the_work(number):
     stream = Broken()
     work(Progress(stream))
     assert stream.tries == 1
+
+
+@each(
+    "count, text",
+    [(0, "0.0 kB"), (26_328, "26.3 kB"), (999_900, "999.9 kB"), (1_000_000, "1.0 MB"), (20_500_000, "20.5 MB")],
+)
+def test_sizes(count, text):
+    """A small model's file is no 0.0 MB."""
+    assert size_text(count) == text

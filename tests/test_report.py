@@ -267,6 +267,14 @@ def test_a_planted_copy_is_found_in_a_large_corpus():
 # ---------------------------------------------------------------- verdicts
 
 
+def test_a_curve_that_is_too_short_is_no_missing_one():
+    """The page shows two validations; the verdict says that they are too few."""
+    from nblstm.reporting.metrics import Metrics
+
+    two = Metrics("run", {"step": np.arange(2), "valid_loss": np.array([2, 1.52])})
+    assert "fewer than 3 validations" in fit_verdict(Losses(1.5, 1.52), two).why
+
+
 @each(
     "train, held_out, curve, word",
     [

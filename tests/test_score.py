@@ -1,5 +1,6 @@
 """nblstm score and eval as a user runs them: every figure is the library's, on every kind of text."""
 
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import pytest
 from nblstm.cli import figures
 from support.cases import each
 from support.commands import PATIENCE, SMALL, VERSE, environment
+from support.numba import needs_numba
 
 import nblstm
 from nblstm.text import documents
@@ -308,6 +310,24 @@ def test_progress_of_a_long_job(folder, monkeypatch, capsys):
             reading.update(1000, size / 2)
             assert capsys.readouterr().err == line
     assert capsys.readouterr().err == ""
+
+
+@needs_numba
+def test_compiling_is_told_on_a_terminal(folder, monkeypatch):
+    """While it lasts and where somebody watches; afterwards nobody is called any more."""
+    from nblstm.kernels.cpu.jit import KernelCache
+
+    monkeypatch.setenv("TERM", "xterm")
+    for terminal in (True, False):
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal
+        monkeypatch.setattr(figures.sys, "stderr", stream)
+        with figures.Reading(["corpus.txt"]) as reading:
+            reading.listen()
+            if KernelCache.on_compile is not None:
+                KernelCache.on_compile()
+                reading.progress.close()
+        assert ("compiling the kernels" in stream.getvalue()) == terminal and KernelCache.on_compile is None
 
 
 # ---------------------------------------------------------------- empty files, bytes, texts that change

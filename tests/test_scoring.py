@@ -15,6 +15,7 @@ from nblstm.files import safetensors
 from nblstm.nn import cost
 from nblstm.nn.parameters import initial, views
 from nblstm.scoring import Score, validation_loss, validation_streams
+from nblstm.scoring.results import figure_text
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.masked.config import MaskedConfig
@@ -119,6 +120,12 @@ def test_figures_of_a_worked_example():
     assert score.bits_per_character == pytest.approx(0.5)
     assert score.bits_per_byte == pytest.approx(0.25)
     assert score.perplexity_per_word == pytest.approx(16.0)
+
+
+def test_figures_that_no_table_has_room_for():
+    """From a million on in powers of ten; what is below, infinite or not a number as ever."""
+    written = [figure_text(value, 4) for value in (3.14159265, 999_999.0, 1e6, 3.2848e10, 5.8e49, math.inf, math.nan)]
+    assert written == ["3.1416", "999999.0000", "1e+06", "3.285e+10", "5.8e+49", "inf", "nan"]
 
 
 def test_figures_of_nothing():

@@ -456,7 +456,8 @@ def test_paths_may_be_one_or_several(here):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"hiden_size": 3}, "there is no setting 'hiden_size'"),
+        ({"hiden_size": 3}, "there is no setting 'hiden_size'; did you mean hidden_size\\?"),
+        ({"learning_rate": 3}, "there is no setting 'learning_rate'\\.$"),
         ({"vocab_size": 3}, "'vocab_size'"),
         ({"epochs": "3"}, "epochs must be int"),
     ],

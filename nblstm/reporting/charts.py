@@ -190,7 +190,9 @@ def _notes(curves: Sequence[Curve], x: Axis, y: Axis) -> str:
     for k, curve in enumerate(ends):
         a, b = float(x.place(curve.x[-1])), float(y.place(curve.y[-1]))
         b += -8 if k < len(ends) / 2 else 18
-        parts.append(f'<text class="note" x="{a:.1f}" y="{b:.1f}" text-anchor="end">{curve.y[-1]:.4g}</text>')
+        parts.append(
+            f'<text class="note" x="{a:.1f}" y="{b:.1f}" text-anchor="end">{number_text(float(f"{curve.y[-1]:.4g}"))}</text>'
+        )
     for curve in (curve for curve in curves if curve.bold):
         least = int(curve.y.argmin())
         a, b = float(x.place(curve.x[least])), float(y.place(curve.y[least]))

@@ -1,4 +1,4 @@
-"""Durations as people read them."""
+"""Durations and sizes as people read them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def hours_text(seconds: float) -> str:
     """Write a time as h:mm, where seconds do not matter: 1:30. A negative one is 0:00."""
     hours, minutes = divmod(max(0, round(seconds / 60)), 60)
     return f"{hours}:{minutes:02}"
+
+
+def size_text(count: int) -> str:
+    """Write so many bytes: 25.3 kB, from a million on 1.2 MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

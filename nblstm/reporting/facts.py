@@ -8,6 +8,7 @@ from typing import Any
 from nblstm.config import TokenStackConfig
 from nblstm.files.fields import AMOUNT, COUNT, STRINGS, optional
 from nblstm.nn.sparsity import count_blocks
+from nblstm.reporting.durations import size_text
 from nblstm.tasks.registry import run_of_model
 
 LEAST_SPARSITY = 0.01  # that is worth a line
@@ -27,7 +28,7 @@ def model_facts(path: str | os.PathLike[str], model: Any) -> list[tuple[str, str
     """Return (name, value) of what the model in a file is, in the order to be read."""
     c, run = model.config, run_of_model(model)
     return [
-        ("file", f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)"),
+        ("file", f"{path} ({size_text(os.path.getsize(path))})"),
         ("network", f"{c.description}, embedding {c.embedding_size}"),
         ("parameters", f"{c.num_parameters:,} {type_of_weights(model)}"),
         *_zeros(model),

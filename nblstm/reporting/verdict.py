@@ -80,7 +80,9 @@ def _by_gap(gap: float, falling: bool, levelled: bool) -> tuple[str, str, str, s
         )
     if gap < SMALL_GAP:
         course = (
-            "the validation loss was still falling" if falling else "there is no curve to say that it has levelled off"
+            "the validation loss was still falling"
+            if falling
+            else f"fewer than {FEWEST_VALIDATIONS} validations do not say whether it has levelled off"
         )
         return (
             "underfitting",

@@ -34,8 +34,8 @@ class Score:
 
     def __repr__(self) -> str:
         return (
-            f"<Score: {self.loss:.4f} nats per token, perplexity {self.perplexity:.2f}, {self.bits_per_character:.4f} bits per "
-            f"character; {self.tokens:,} tokens, {self.unknown:,} unknown>"
+            f"<Score: {self.loss:.4f} nats per token, perplexity {figure_text(self.perplexity, 2)}, "
+            f"{self.bits_per_character:.4f} bits per character; {self.tokens:,} tokens, {self.unknown:,} unknown>"
         )
 
     def __add__(self, other: Score) -> Score:
@@ -70,6 +70,11 @@ class Score:
 
 
 NOTHING = Score(0.0, 0, 0, 0, 0)
+
+
+def figure_text(value: float, digits: int) -> str:
+    """Write a figure with so many digits behind its point; from a million on, which no table has room for, in all."""
+    return f"{value:.{digits}g}" if value >= 1e6 else f"{value:.{digits}f}"
 
 
 @dataclass(frozen=True)

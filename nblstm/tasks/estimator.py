@@ -54,7 +54,7 @@ class Estimator:
         """Change settings, all or none. ConfigError for a wrong one."""
         for name in settings:
             if name not in self._settings:
-                raise ConfigError(f"there is no setting {name!r} of {type(self).__name__}.")
+                raise checks.no_setting(name, self._settings, f" of {type(self).__name__}")
         before, self._settings = self._settings, {**self._settings, **settings}
         try:
             self.check_settings()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nblstm.checks import no_setting
 from nblstm.config import NetworkConfig, said
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import load_model
@@ -141,5 +142,5 @@ def split_settings(
     for name in parts.rest:
         if verbs := verbs_having(name):
             raise ConfigError(f"{name} is for task {' or '.join(verbs)}, not for {verb_of(task)}; leave it out.")
-        raise ConfigError(f"there is no setting {name!r}.")
+        raise no_setting(name, settings_of(task).names())
     return task, parts.reading, parts.network, parts.recipe, parts.places

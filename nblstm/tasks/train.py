@@ -165,7 +165,7 @@ def _parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     kinds = [run_of(task).SETTINGS for task in RUNS]
     for name in settings:
         if not any(name in kind.names() for kind in kinds):
-            raise ConfigError(f"there is no setting {name!r}.")
+            raise checks.no_setting(name, set().union(*(kind.names() for kind in kinds)))
     places = {name: value for name, value in settings.items() if any(name in kind.places for kind in kinds)}
     return {name: value for name, value in settings.items() if name not in places}, _paths(places)
 

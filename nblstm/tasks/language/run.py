@@ -19,6 +19,7 @@ from nblstm.kernels import fastest
 from nblstm.nn.card import check_card
 from nblstm.nn.decoder import check_writes
 from nblstm.scoring import worse_than_guessing
+from nblstm.scoring.results import figure_text
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
 from nblstm.tasks.run import OnMessage, Places, TaskRun, check_vocabulary_of_run, text_of
@@ -182,7 +183,7 @@ class LanguageRun(TaskRun):
 
     def best(self, measures: Mapping[str, float]) -> str:
         """Say how good the best weights are, by loss and perplexity."""
-        return f"{super().best(measures)}, perplexity {math.exp(min(measures['loss'], 700)):.2f}"
+        return f"{super().best(measures)}, perplexity {figure_text(math.exp(min(measures['loss'], 700)), 2)}"
 
     def doubt(self, known: Any, measures: Mapping[str, float]) -> str | None:
         """Say that a guess would be better, where it would."""

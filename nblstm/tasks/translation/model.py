@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nblstm.checks import no_setting
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, save_model
 from nblstm.kernels import fastest
@@ -236,5 +237,5 @@ def _how(settings: dict[str, Any]) -> TranslateConfig:
     """Make the config of keywords. ConfigError for a name that it does not have."""
     for name in settings:
         if name not in TranslateConfig.names():
-            raise ConfigError(f"there is no setting {name!r} of a translation.")
+            raise no_setting(name, TranslateConfig.names(), " of a translation")
     return TranslateConfig(**settings)
