@@ -275,8 +275,12 @@ def test_a_moved_corpus_is_found_by_its_new_name(here):
     """What counts is the text, not where it lies."""
     train(epochs=1)
     os.rename("corpus.txt", "moved.txt")
-    with pytest.raises(TextError, match="corpus.txt"):
+    with pytest.raises(
+        TextError, match="corpus.txt cannot be read: .*; if the run's text has moved, name where it is now"
+    ):
         go_on(epochs=2)
+    with pytest.raises(TextError, match=r"gone.txt cannot be read: [^;]*\.$"):
+        nblstm.train("gone.txt", resume=True, epochs=2)
     assert nblstm.train("moved.txt", resume=True, epochs=2).training["epochs"] == 2
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from nblstm.errors import ConfigError
+from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.registry import verb_of
 from nblstm.tasks.run import TaskRun
 from nblstm.text.demo import DEMO
@@ -25,6 +26,17 @@ RESUMABLE = (
     "wire",
     "keep_statistics",
 )  # what may differ when a run goes on
+
+
+@contextmanager
+def where_it_was(moved: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Let the error of a text that cannot be read again tell the way out, unless `moved` names where the texts are now."""
+    try:
+        yield
+    except TextError as error:
+        if any(moved.values()):
+            raise
+        raise TextError(f"{str(error).rstrip('.')}; if the run's text has moved, name where it is now.") from None
 
 
 def absolute_places(places: Mapping[str, Sequence[str]], run: TaskRun) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from nblstm.errors import ConfigError, DivergenceError, ModelFileError, Training
 from nblstm.files.lock import Lock
 from nblstm.files.model_file import save_checkpoint
 from nblstm.nn.parameters import grown
-from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task, kept_shape
+from nblstm.tasks.asked import absolute_places, base_name, changed_recipe, check_task, kept_shape, where_it_was
 from nblstm.tasks.checkpoint import read_checkpoint
 from nblstm.tasks.keeping import EarlyTexts, Snapshots, finished_model
 from nblstm.tasks.metrics_file import MetricsFile, NoMetrics
@@ -198,9 +198,10 @@ class Session:
                 moved = absolute_places({"corpus": paths, "valid": valid, **(places or {})}, run)
                 facts = {**facts, **{name: new for name, new in moved.items() if new}}
                 where = {name: facts.get(name, []) for name in moved}
-                material = ranks.once_per_machine(
-                    partial(run.read_again, where, reading, recipe, known, facts["fingerprint"])
-                )
+                with where_it_was(moved):
+                    material = ranks.once_per_machine(
+                        partial(run.read_again, where, reading, recipe, known, facts["fingerprint"])
+                    )
                 if material.fingerprint != facts["fingerprint"]:
                     raise TrainingError(
                         "the text is not the one this run was started on; start a new run with another output."
