@@ -19,6 +19,7 @@ def in_options(message: str, command: click.Command) -> str:
     """
     names = {option.name for option in command.params}
     message = re.sub(ALTERNATIVE, lambda found: found[0] if found["name"] in names else "", message)
+    message = re.sub(r"nblstm\.train\((\w+)=True\)", r"nblstm train --\1", message)
     for option in command.params:
         if not isinstance(option, click.Option) or not option.name:
             continue

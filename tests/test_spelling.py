@@ -51,6 +51,12 @@ def test_options_are_those_of_the_command():
     assert in_options(message, options("sample")) == message
 
 
+def test_another_command_is_spelt_as_it_is_typed():
+    """Who samples from a checkpoint is told which command reads it."""
+    message = "a.safetensors is a training checkpoint, not a model; nblstm.train(resume=True) reads it."
+    assert in_options(message, options("sample")).endswith("not a model; nblstm train --resume reads it.")
+
+
 def test_a_way_out_that_the_command_lacks_is_not_offered():
     """Only who makes a vocabulary can choose its level; the encoding is chosen by all that read text."""
     message = 'a.txt is not utf-8 text at byte 3; name its encoding="cp1252", or read raw bytes with level="byte".'
