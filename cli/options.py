@@ -252,13 +252,6 @@ LEARN_LINES = "Learn from each line as it ends."
 def adapt_options(command: Any, text: str = LEARN) -> Any:
     """Add the options of learning while reading; the command gets them as `adapt`, None without --adapt."""
 
-    @functools.wraps(command)
-    def chosen(*args: Any, adapt: str | None, **others: Any) -> Any:
-        rest = {name: others.pop(f"adapt_{name}") for name in ("rate", "decay", "segment")}
-        if adapt is None and (asked := given(rest)):
-            raise ConfigError(f"--adapt-{next(iter(asked))} needs --adapt.")
-        return command(*args, adapt=None if adapt is None else {"rule": adapt, **given(rest)}, **others)
-
     options = [
         click.option(
             "--adapt", is_flag=False, flag_value="auto", type=click.Choice(("auto", "rms", "sgd")),
@@ -268,20 +261,11 @@ def adapt_options(command: Any, text: str = LEARN) -> Any:
         click.option("--adapt-decay", type=float, help="With --adapt: pull back to the trained weights, an update."),
         click.option("--adapt-segment", type=int, help="With --adapt: tokens between two updates.  [default: 20]"),
     ]  # fmt: skip
-    for option in reversed(options):
-        chosen = option(chosen)
-    return chosen
+    return _with_parts(command, "adapt", "rule", ("rate", "decay", "segment"), options)
 
 
 def cache_options(command: Any) -> Any:
     """Add the options of a neural cache; the command gets them as `cache`, None without --cache."""
-
-    @functools.wraps(command)
-    def chosen(*args: Any, cache: int | None, **others: Any) -> Any:
-        rest = given({name: others.pop(f"cache_{name}") for name in ("theta", "share")})
-        if cache is None and rest:
-            raise ConfigError(f"--cache-{next(iter(rest))} needs --cache.")
-        return command(*args, cache=None if cache is None else {"size": cache, **rest}, **others)
 
     options = [
         click.option(
@@ -291,6 +275,22 @@ def cache_options(command: Any) -> Any:
         click.option("--cache-theta", type=float, help="With --cache: how much likeness to the present counts."),
         click.option("--cache-share", type=float, help="With --cache: its share of the probability, lambda."),
     ]  # fmt: skip
+    return _with_parts(command, "cache", "size", ("theta", "share"), options)
+
+
+def _with_parts(command: Any, name: str, field: str, parts: tuple[str, ...], options: list[Any]) -> Any:
+    """Add an option and those that only go with it; the command gets them as a dict called `name`, or None.
+
+    field: what the option's own value is called in the dict. parts: the others, --NAME-PART, that were given.
+    """
+
+    @functools.wraps(command)
+    def chosen(*args: Any, **others: Any) -> Any:
+        value, rest = others.pop(name), given({part: others.pop(f"{name}_{part}") for part in parts})
+        if value is None and rest:
+            raise ConfigError(f"--{name}-{next(iter(rest))} needs --{name}.")
+        return command(*args, **{name: None if value is None else {field: value, **rest}}, **others)
+
     for option in reversed(options):
         chosen = option(chosen)
     return chosen

@@ -64,18 +64,12 @@ def command(
         raise ConfigError("name the text to train on behind the model.")
     progress, context = Progress(sys.stderr, quiet), click.get_current_context()
     run = PruningShown(progress)
-    try:
+    with run.shown():
         prune(
             model, corpus, output, sparsity=sparsity, valid=valid, teacher=teacher, overwrite=overwrite,
             on_start=run.start, on_report=run.render, stop=run.stop,
             on_message=lambda message: progress.line(in_options(message, context.command)), **given(settings),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        if not run.is_saved:
-            raise
-        run.stopped = True
-    finally:
-        run.end()
     run.compare()
     return conclude(run.session, run.first, run.stopped, progress)
 

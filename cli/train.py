@@ -232,8 +232,7 @@ def command(
         raise ConfigError("name the text to train on, or try --demo.")
     progress, context = Progress(sys.stderr, quiet or ranks.is_silent()), click.get_current_context()
     run = RunShown(progress, None if tensorboard is None or ranks.is_silent() else _event_files(tensorboard))
-
-    try:
+    with run.shown():
         train(
             corpus, output, task=task, valid=valid, resume=resume, init_from=init_from, teacher=teacher,
             overwrite=overwrite, keep=keep, extend_vocabulary=extend_vocabulary, sample=sample, on_start=run.start,
@@ -241,12 +240,6 @@ def command(
             on_message=lambda message: progress.line(in_options(message, context.command)),
             stop=run.stop, mpi=True, **asked,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        if not run.is_saved:
-            raise
-        run.stopped = True
-    finally:
-        run.end()
     return 0 if ranks.is_silent() else conclude(run.session, run.first, run.stopped, progress)
 
 

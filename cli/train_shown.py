@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nblstm.cli.options import MODEL
@@ -69,6 +70,18 @@ class RunShown:
             return False
         step = self.session.trainer.kept_step
         return step != self.first and step == self.session.saved_step
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the run of a block; an interrupt ends it, and is raised unless what is new is saved."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.is_saved:
+                raise
+            self.stopped = True
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Leave the terminal, and the kernels, as they were."""
