@@ -860,3 +860,18 @@ def test_an_encoding_that_python_does_not_know_is_a_sentence(task, tmp_path):
         nblstm.train(tmp_path / "corpus.txt", tmp_path / "m.safetensors", task=task, encoding="klingon", steps=1)
     with pytest.raises(TextError, match="(no|least)"):
         nblstm.train([], tmp_path / "m.safetensors", task=task, steps=1)
+
+
+@each("name", ["a.csv", "b.JSONL", "c.jsonl.gz", "d.txt"])
+def test_a_table_that_is_read_as_text_is_told(name, tmp_path):
+    """What is learned then are its commas, quotes and names of columns, which hardly anybody wants; a text is no table."""
+    told, content = [], b'{"text": "to be"}\n' * 50
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    load_corpus(tmp_path / name, on_message=told.append)
+    assert [line.endswith("text_column names the column whose texts to learn.") for line in told] == [True] * (
+        name[0] != "d"
+    )
+    load_corpus(tmp_path / name, documents="row", text_column="text", on_message=told.append) if name[
+        0
+    ] in "bc" else None
+    assert len(told) == (name[0] != "d")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -111,6 +112,8 @@ def load_corpus(
         newline = vocabulary.newline
     reading = _Reading(level, encoding, documents, newline or ("keep" if level == "byte" else "lf"), columns)
     paths, valid_paths = (texts_in(part, include, level, on_message) for part in (paths, valid_paths))
+    if columns is None:
+        _tell_tables([*paths, *valid_paths], on_message)
     with ExitStack() as open_files:
         texts, valid_texts = _texts(paths, valid_paths, None if level == "byte" else encoding, open_files)
         if valid_texts or valid_fraction == 0:
@@ -129,6 +132,14 @@ def load_corpus(
     is_given = vocabulary is not None or choose is not None
     _tell_unknown(corpus, is_given, not is_given and max_vocab is None, on_message)
     return corpus
+
+
+def _tell_tables(paths: Iterable[AnyPath], on_message: Callable[[str], None]) -> None:
+    """Tell that a table, by the ending of its name, is read with its commas, quotes and names of columns."""
+    names = (os.fspath(path) for path in paths if isinstance(path, (str, os.PathLike)))
+    tables = [name for name in names if name.lower().removesuffix(".gz").endswith((".csv", ".jsonl"))]
+    if tables:
+        on_message(f"{tables[0]} is read as it stands; text_column names the column whose texts to learn.")
 
 
 def named_columns(documents: str | None, text_column: str | None, context_column: str | None) -> Columns | None:
