@@ -92,7 +92,8 @@ def _fields(thing: Any) -> str:
             field = re.match(r"    (\w+): ", line)
             if field:
                 lines[field[1]] = line + "\n"
-    return "".join(lines.get(field.name, "") for field in dataclasses.fields(thing) if field.init)
+    own_first = sorted(dataclasses.fields(thing), key=lambda field: field.kw_only)
+    return "".join(lines.get(field.name, "") for field in own_first if field.init)
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:

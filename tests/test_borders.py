@@ -27,7 +27,7 @@ from support.borders import (
 from support.cases import each
 
 import nblstm
-from nblstm.config import TrainConfig
+from nblstm.config import BeamConfig, SampleConfig, TrainConfig
 from nblstm.errors import ConfigError, NonFiniteError
 from nblstm.kernels import Beam, CrossEntropy, Filters, Hypotheses, load
 from nblstm.kernels.packed import indices
@@ -346,6 +346,14 @@ def test_kernels_gather_by_ids_of_any_type(dtype, backend):
 
 
 # ---------------------------------------------------------------- no rows
+
+
+@each("config", [SampleConfig(temperature=2, top_p=1), TrainConfig(lr=1, epochs=1), BeamConfig(length_penalty=1)])
+def test_a_whole_number_is_a_float_where_one_is_asked_for(config):
+    """NumPy makes objects of whole numbers beyond 64 bits, and a file of settings has the same bytes for 1 and 1.0."""
+    for field in dataclasses.fields(config):
+        if field.type == "float":
+            assert type(getattr(config, field.name)) is float, field.name
 
 
 @backends

@@ -101,7 +101,7 @@ FILTERS = [
 @each("settings", FILTERS, ids=str)
 def test_draws_follow_the_filtered_softmax(settings):
     """A million draws pass a chi-square test against what the papers define; nothing else ever comes."""
-    tokens, filters = np.empty(1_000_000, np.int64), sampler._filters(SampleConfig(**settings))
+    tokens, filters = np.empty(1_000_000, np.int64), SampleConfig(**settings).filters(settings.get("temperature", 1.0))
     uniform = np.random.default_rng(7).random(len(tokens))
     logits, history = (np.tile(row, (len(tokens), 1)) for row in (LOGITS.astype(np.float32), HISTORY))
     cpu.draw(tokens, logits, uniform, history, np.array([], int), filters, 2)
@@ -137,7 +137,7 @@ def test_no_token_outside_the_set_is_ever_drawn(kernels, name, value):
     r, uniform = np.random.default_rng(8), np.append(np.linspace(0, 1, 99, endpoint=False), 1 - 2**-53)
     for row in r.normal(0, r.uniform(0.1, 5, (200, 1)), (200, 12)):
         tokens, nothing = np.empty(100, np.int64), np.empty((100, 0), np.int64)
-        filters = sampler._filters(SampleConfig(**{name: value}))
+        filters = SampleConfig(**{name: value}).filters(1.0)
         kernels.draw(tokens, np.tile(row, (100, 1)), uniform, nothing, nothing[0], filters, 1)
         inside = filtered(row, **{name: value})
         assert set(tokens) <= set(np.flatnonzero(inside)) and set(np.flatnonzero(inside > 0.02)) <= set(tokens)

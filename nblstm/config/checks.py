@@ -67,7 +67,10 @@ def said(value: Any) -> str:
 
 
 def check_types(config: Any) -> None:
-    """Raise ConfigError unless every field has the type it is declared with: settings also come from files."""
+    """Raise ConfigError unless every field has the type it is declared with: settings also come from files.
+
+    A whole number for a field of float becomes one: of some NumPy makes objects, that no kernel reads.
+    """
     for field in dataclasses.fields(config):
         value, names = getattr(config, field.name), field.type.split(" | ")
         fits = any(isinstance(value, _TYPES[name]) for name in names)
@@ -75,6 +78,8 @@ def check_types(config: Any) -> None:
             raise ConfigError(f"{field.name} must be {' or '.join(names)}, got {said(value)}.")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_number(value):
             raise ConfigError(f"{field.name} must be a finite number, got {said(value)}.")
+        if "float" in names and type(value) is int:
+            object.__setattr__(config, field.name, float(value))
 
 
 def at_least(config: Any, minimum: float, *names: str) -> None:

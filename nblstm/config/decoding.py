@@ -18,6 +18,7 @@ from nblstm.config.checks import (
     strings,
 )
 from nblstm.errors import ConfigError
+from nblstm.kernels import Filters
 
 BACKENDS = ("auto", "numpy", "cpu", "cuda")
 UNTIL = ("word", "line")
@@ -25,12 +26,10 @@ MAX_BEAM = 10_000  # hypotheses of a search
 MAX_BIAS = 100  # of a logit
 
 
-@dataclass(frozen=True)
-class SampleConfig(Config):
-    """How text is drawn from a network. The filters' equations and order: `nblstm.kernels.reference.draw`."""
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig(Config):
+    """Which tokens may be drawn, and how likely. Equations and order: `nblstm.kernels.reference.draw`."""
 
-    n: int = 200  # tokens to generate; the prompt is not counted
-    temperature: float = 1.0  # logits are divided by it; 0 takes the most likely token
     top_k: int = 0  # draw from the k most likely tokens; 0 draws from all
     top_p: float = 1.0  # draw from the most likely tokens that together have this probability
     min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
@@ -40,26 +39,43 @@ class SampleConfig(Config):
     presence_penalty: float = 0.0  # what the logit of a token that was there loses
     frequency_penalty: float = 0.0  # what it loses for each time that the token was there
     no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
-    logit_bias: dict | None = None  # token -> what is added to its logit; -MAX_BIAS: it never comes
-    seed: int | None = None  # None draws a fresh one
-    num_samples: int = 1  # texts
-    backend: str = "auto"  # numpy | cpu | cuda | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
         check_types(self)
-        at_least(self, 0, "n", "temperature", "top_k", "min_p", "repetition_window", "no_repeat_ngram", "seed")
-        at_least(self, 1, "num_samples")
+        at_least(self, 0, "top_k", "min_p", "repetition_window", "no_repeat_ngram")
         above_zero(self, "top_p", "typical_p")
         at_most(self, 1, "top_p", "min_p", "typical_p")
         at_least(self, 0.01, "repetition_penalty")
         at_most(self, 100, "repetition_penalty")
         at_least(self, -MAX_BIAS, "presence_penalty", "frequency_penalty")
         at_most(self, MAX_BIAS, "presence_penalty", "frequency_penalty")
+        at_most(self, MAX_TOKENS, "top_k", "repetition_window", "no_repeat_ngram")
+
+    def filters(self, temperature: float | None) -> Filters:
+        """Return what the kernels draw by, at a temperature; None: 1."""
+        chosen = {name: getattr(self, name) for name in Filters._fields if name != "temperature"}
+        return Filters(1.0 if temperature is None else temperature, **chosen)
+
+
+@dataclass(frozen=True)
+class SampleConfig(FilterConfig):
+    """How text is drawn from a network."""
+
+    n: int = 200  # tokens to generate; the prompt is not counted
+    temperature: float = 1.0  # logits are divided by it; 0 takes the most likely token
+    logit_bias: dict | None = None  # token -> what is added to its logit; -MAX_BIAS: it never comes
+    seed: int | None = None  # None draws a fresh one
+    num_samples: int = 1  # texts
+    backend: str = "auto"  # numpy | cpu | cuda | auto: whichever is expected to finish first
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "n", "temperature", "seed")
+        at_least(self, 1, "num_samples")
         for token, bias in (self.logit_bias or {}).items():
             if not (is_number(bias) and -MAX_BIAS <= bias <= MAX_BIAS and isinstance(token, str)):
                 rule = f"must be numbers from -{MAX_BIAS} to {MAX_BIAS}"
                 raise ConfigError(f"logit_bias {rule}, got {said(bias)} for {said(token)}.")
-        at_most(self, MAX_TOKENS, "top_k", "repetition_window", "no_repeat_ngram")
         at_most(self, MAX_TOKENS, "n")
         at_most(self, MAX_SIZE, "num_samples")
         one_of(self, "backend", BACKENDS)

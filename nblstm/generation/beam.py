@@ -113,8 +113,8 @@ class BeamSearch:
         self.places.log_probability[:: B // config.groups] = 0.0  # one empty text a group
         self.places.perturbed[0] = 0.0
         self._beam = Beam(
-            config.groups, float(config.diversity), config.stochastic,
-            -1 if vocabulary.end_id is None else vocabulary.end_id, float(config.length_penalty), config.n,
+            config.groups, config.diversity, config.stochastic,
+            -1 if vocabulary.end_id is None else vocabulary.end_id, config.length_penalty, config.n,
             config.num_samples,
         )  # fmt: skip
         self._banned, self._random = np.array(vocabulary.never_written, np.int64), np.random.default_rng(config.seed)

@@ -11,7 +11,6 @@ from nblstm import checks
 from nblstm.config import SampleConfig, TokenStackConfig
 from nblstm.config.decoding import MAX_BIAS
 from nblstm.errors import ConfigError
-from nblstm.kernels import Filters
 from nblstm.nn.cost import draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
@@ -42,7 +41,7 @@ def generate(
     the token of a text that cannot be drawn, behind a piece of those before it.
     """
     N, decoder = config.num_samples, network.decoder(config.num_samples, bias)
-    filters, forbidden = _filters(config), np.array(banned, np.int64)
+    filters, forbidden = config.filters(config.temperature), np.array(banned, np.int64)
     state = state.take(np.zeros(N, np.intp))
     logits, going, made = network.logits(state.features), np.arange(N), 0
     if bias is not None:
@@ -91,11 +90,6 @@ def read_ids(network: Network, tokens: np.ndarray, state: State | None = None) -
     return state
 
 
-def _filters(config: SampleConfig) -> Filters:
-    """Return the config's filters, each of the type that its default has."""
-    return Filters(*(type(off)(getattr(config, name)) for name, off in Filters._field_defaults.items()))
-
-
 def biases(vocabulary: Vocabulary, bias: Mapping[str, float] | None) -> tuple[np.ndarray | None, list[int]]:
     """Return (what is added to each logit (V,) float64 or None, ids that never come). ConfigError for another token."""
     if not bias:
@@ -116,7 +110,7 @@ class _History:
     """The tokens before, of a batch of texts: as many as the filters look at."""
 
     def __init__(self, N: int, prompt: np.ndarray, config: SampleConfig) -> None:
-        penalised = _filters(config).penalises
+        penalised = config.filters(config.temperature).penalises
         everything = config.no_repeat_ngram > 0 or (penalised and config.repetition_window == 0)
         self.needed = sys.maxsize if everything else config.repetition_window if penalised else 0
         self.length = min(len(prompt), self.needed)

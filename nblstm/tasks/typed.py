@@ -113,8 +113,6 @@ class TrainSettings(TypedDict, total=False):
 class SampleSettings(TypedDict, total=False):
     """Settings of `generate` and its like."""
 
-    n: int
-    temperature: float
     top_k: int
     top_p: float
     min_p: float
@@ -124,6 +122,8 @@ class SampleSettings(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     no_repeat_ngram: int
+    n: int
+    temperature: float
     logit_bias: dict[str, Any] | None
     seed: int | None
     num_samples: int

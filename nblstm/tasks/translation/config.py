@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
-from nblstm.config.checks import MAX_SIZE, MAX_TOKENS, Config, at_least, at_most, check_types, fraction, one_of
-from nblstm.config.decoding import BACKENDS, MAX_BEAM, SampleConfig
+from nblstm.config.checks import MAX_SIZE, MAX_TOKENS, at_least, at_most, check_types, fraction, one_of
+from nblstm.config.decoding import BACKENDS, MAX_BEAM, FilterConfig
 from nblstm.config.network import MAX_PARAMETERS, StackConfig, TokenStackConfig
 from nblstm.config.training import ON_DIVERGENCE, Recipe
 from nblstm.errors import ConfigError
-from nblstm.kernels import Filters
 from nblstm.kernels.cells import Cell
 from nblstm.nn.attention import SCORES, attention_shapes
 from nblstm.nn.encoder import bridge_shapes
@@ -211,7 +210,7 @@ class TranslatorTraining(Recipe):
 
 
 @dataclass(frozen=True)
-class TranslateConfig(Config):
+class TranslateConfig(FilterConfig):
     """How translations are searched for, or drawn."""
 
     beam: int = 5  # hypotheses kept at every step; 1 takes the most likely token at each
@@ -220,41 +219,21 @@ class TranslateConfig(Config):
     length_penalty: float = 1.0  # alpha of Wu et al. 2016, eq. 14: 0 favours short texts, 1 is about the mean per token
     coverage_penalty: float = 0.0  # beta of the same: what of a source nobody has looked at costs so much
     temperature: float | None = None  # draw translations at this temperature instead of searching for the best
-    top_k: int = 0  # draw from the k most likely tokens; 0 draws from all
-    top_p: float = 1.0  # draw from the most likely tokens that together have this probability
-    min_p: float = 0.0  # draw from tokens at least this times as likely as the most likely
-    typical_p: float = 1.0  # draw from the tokens of most typical surprise that together have this probability
-    repetition_penalty: float = 1.0  # divides the positive logits of tokens that were there, multiplies the negative
-    repetition_window: int = 64  # tokens that the penalties look back; 0: all
-    presence_penalty: float = 0.0  # what the logit of a token that was there loses
-    frequency_penalty: float = 0.0  # what it loses for each time that the token was there
-    no_repeat_ngram: int = 0  # no sequence of so many tokens comes twice; 0 lets them
     seed: int | None = None  # None draws a fresh one
     replace_unknown: bool = True  # put the source's word in the place of <unk>, where attention knows it
     batch_size: int = 64  # sources side by side
     backend: str = "auto"  # numpy | cpu | auto: whichever is expected to finish first
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         at_least(self, 1, "beam", "num_samples", "n", "batch_size")
-        at_least(self, 0, "length_penalty", "coverage_penalty", "temperature")
+        at_least(self, 0, "length_penalty", "coverage_penalty", "temperature", "seed")
         at_most(self, MAX_TOKENS, "n")
         at_most(self, 30, "length_penalty", "coverage_penalty")
         at_most(self, MAX_BEAM, "beam", "num_samples", "batch_size")
         one_of(self, "backend", tuple(name for name in BACKENDS if name != "cuda"))
-        _ = SampleConfig(seed=self.seed, **self._drawing())  # ConfigError for a wrong filter
         if self.temperature is None and self.num_samples > self.beam:
             raise ConfigError(f"num_samples must be at most beam, {self.beam}, got {self.num_samples}; raise beam.")
-        for name in Filters._fields:
-            if self.temperature is None and getattr(self, name) != getattr(TranslateConfig, name):
-                raise ConfigError(f"{name} is for drawing; set a temperature, or leave it out.")
-
-    def _drawing(self) -> dict[str, Any]:
-        """Return the filters by name."""
-        drawing = {name: type(usual)(getattr(self, name) or 0) for name, usual in Filters()._asdict().items()}
-        return {**drawing, "temperature": 1.0 if self.temperature is None else drawing["temperature"]}
-
-    @property
-    def filters(self) -> Filters:
-        """How a token is drawn."""
-        return Filters(**self._drawing())
+        for field in fields(FilterConfig):
+            if self.temperature is None and getattr(self, field.name) != field.default:
+                raise ConfigError(f"{field.name} is for drawing; set a temperature, or leave it out.")

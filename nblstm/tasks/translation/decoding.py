@@ -194,15 +194,10 @@ class Translating:
             else np.empty((A * B, 0), np.int64)
         )
         none = np.empty(0, np.int64)
+        filters = self.config.filters(self.config.temperature)
         self.kernels.draw(
-            drawn,
-            logits,
-            self.random.random(A * B),
-            np.ascontiguousarray(history),
-            none,
-            self.config.filters,
-            self.threads,
-        )
+            drawn, logits, self.random.random(A * B), np.ascontiguousarray(history), none, filters, self.threads
+        )  # fmt: skip
         log_p = np.take_along_axis(logits - log_total(logits)[:, None], drawn[:, None], axis=1)[:, 0]
         tokens, parents = drawn.reshape(A, B), np.tile(np.arange(B), (A, 1))
         tokens[self.finished] = -1

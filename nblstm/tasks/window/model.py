@@ -9,7 +9,7 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.config import SampleConfig, TextConfig
-from nblstm.kernels import Filters, fastest
+from nblstm.kernels import fastest
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.scoring import Score, Surprisals
@@ -88,7 +88,7 @@ class MLPLanguageModel(ArticleModel):
     def _drawn(self, ids: list[int], config: SampleConfig) -> Iterator[int]:
         """Draw the ids that follow, up to config.n of them or the end token, which is not among them."""
         vocabulary = self._trained()
-        banned, filters = np.array(vocabulary.never_written, np.int64), Filters(float(config.temperature))
+        banned, filters = np.array(vocabulary.never_written, np.int64), config.filters(config.temperature)
         random, seen = np.random.default_rng(config.seed), ids[-self.config.window :]
         token, nothing = np.empty(1, np.int64), np.empty((1, 0), np.int64)
         for number in range(config.n):
