@@ -1,14 +1,19 @@
 """docs/add-a-cell.md, followed: its code adds a cell, which trains, samples, saves and loads on every backend."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.exported import language_model
+from test_export_c import CC, compiled, run
 
 import nblstm
 from nblstm import kernels
 from nblstm.errors import ConfigError
+from nblstm.exporting.cells import EXPORTED_CELLS, ExportedCell
+from nblstm.exporting.language import reference_logits
 from nblstm.kernels import Outputs, Packed, reference
 from nblstm.kernels.cells import KINDS, Cell
 
@@ -25,7 +30,8 @@ def decaying():
     code = re.findall(r"^ *```python\n(.*?)^ *```", RECIPE.read_text(encoding="utf-8"), flags=re.M | re.S)
     exec("\n".join(re.sub(r"^   ", "", part, flags=re.M) for part in code), {})
     yield KINDS["decaying"]
-    del KINDS["decaying"]
+    for table in (KINDS, EXPORTED_CELLS):
+        table.pop("decaying", None)
 
 
 @pytest.fixture
@@ -82,3 +88,38 @@ def test_the_parts_that_have_kernels_are_silent():
     assert kernels.fallback(Cell("lstm", 2, 2), "cpu") is None
     assert kernels.fallback(Cell("decaying", 2, 2), "numpy") is None
     assert "with these options" in kernels.fallback(Cell("mogrifier-lstm", 2, 2, layer_norm=True), "cpu")
+
+
+def test_it_is_exported(tmp_path):
+    """Its few lines compute it: in the Python file, in the header, whose test of itself passes, and in the graph."""
+    model, tokens = language_model(12, cell="decaying", hidden_size=6), np.arange(12)
+    expected = reference_logits(model, tokens)
+    nblstm.export(model, tmp_path / "exported.py")
+    found: dict = {"__name__": "exported"}
+    exec((tmp_path / "exported.py").read_text(encoding="utf-8"), found)
+    other = found["Model"]()
+    state = other.start()
+    for token, row in zip(tokens, expected):
+        logits, state = other.feed(state, token)
+        np.testing.assert_allclose(logits, row, rtol=0, atol=1e-5)
+    if CC:
+        assert run(compiled(tmp_path, model, "float32"), "--test")[0] == 0
+    if importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        nblstm.export(model, tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+        given = {"tokens": tokens[:, None], "h": np.zeros((2, 1, 6), np.float32)}
+        np.testing.assert_allclose(session.run(None, given)[0][:, 0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["c", "py", "html", "onnx"])
+def test_an_export_that_lacks_it_names_it(tmp_path, format):
+    """And names a format only where that one has it."""
+    model = language_model(12, cell="decaying", hidden_size=6)
+    del EXPORTED_CELLS["decaying"]
+    with pytest.raises(ConfigError, match=f"format {format} has the cells lstm, .*, got decaying; train one of them"):
+        nblstm.export(model, tmp_path / "x", format=format)
+    EXPORTED_CELLS["decaying"] = ExportedCell(**{{"c": "py"}.get(format, "c"): "x"})
+    with pytest.raises(ConfigError, match=f"; choose format {'py' if format == 'c' else 'c'}, or train one of them"):
+        nblstm.export(model, tmp_path / "x", format=format)

@@ -53,6 +53,15 @@ def test_it_trains_answers_saves_and_loads(rating, tmp_path):
     assert loaded.config == model.config and loaded.training == model.training
 
 
+@pytest.mark.parametrize("format", ["c", "py", "html", "onnx"])
+def test_exports_refuse_it_by_name(rating, tmp_path, format):
+    """With those that they hold; no file is made."""
+    model = rating.train(TEXTS, STARS, recipe=Recipe(steps=1), hidden_size=4, num_layers=1)
+    with pytest.raises(ConfigError, match=f"format {format} has the models .*, got RatingModel; train one of them"):
+        nblstm.export(model, tmp_path / "stars", format=format)
+    assert not (tmp_path / "stars").exists()
+
+
 def test_its_files_are_its_own(rating, tmp_path):
     """Whoever wants another task's file says so; a tied head, which it cannot have, is refused by name."""
     model = rating.train(TEXTS, STARS, recipe=Recipe(steps=1), hidden_size=4, num_layers=1)

@@ -15,8 +15,8 @@ from support.exported import CLASSIFIERS, HARD, NETWORKS, PROMPTS, TEXTS, classi
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.exporting import plan as planning
-from nblstm.exporting.c import reference_logits
 from nblstm.exporting.files import FORMATS
+from nblstm.exporting.language import reference_logits
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel

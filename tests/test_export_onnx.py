@@ -18,9 +18,10 @@ from support.exported import (
 )
 
 import nblstm
-from nblstm.exporting.c import classifier_logits, reference_logits
-from nblstm.exporting.c_tagger import tag_scores
+from nblstm.exporting.classification import classifier_logits
+from nblstm.exporting.language import reference_logits
 from nblstm.exporting.protobuf import message, varint
+from nblstm.exporting.tagging import tag_scores
 from nblstm.nn.parameters import initial
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.masked.model import MaskedLanguageModel

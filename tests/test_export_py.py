@@ -19,7 +19,7 @@ from support.exported import (
 
 import nblstm
 from nblstm.exporting import plan as planning
-from nblstm.exporting.c import reference_logits
+from nblstm.exporting.language import reference_logits
 
 WITHOUT = "import sys; sys.modules['numpy'] = None; del sys.argv[0]; "
 RUN = WITHOUT + "exec(compile(open(sys.argv[0], encoding='utf-8').read(), sys.argv[0], 'exec'))"

@@ -12,7 +12,7 @@ from test_export_c import CC, PLAIN, STRICT, compiled, needs_compiler, run, sani
 import nblstm
 from nblstm.errors import ConfigError
 from nblstm.exporting import plan as planning
-from nblstm.exporting.c_tagger import tag_scores
+from nblstm.exporting.tagging import tag_scores
 
 
 @needs_compiler
@@ -94,7 +94,7 @@ def test_two_taggers_link_together(tmp_path):
 def test_what_is_no_tagger_is_refused_in_a_line(format, tmp_path):
     """A translator and a series are held by no format, nor is a tagger that has learnt nothing."""
     for other in (nblstm.Translator(), nblstm.SeriesModel()):
-        with pytest.raises(ConfigError, match=f"got {type(other).__name__}; train one of those"):
+        with pytest.raises(ConfigError, match=f"got {type(other).__name__}; train one of them"):
             nblstm.export(other, tmp_path / "x", format=format)
     with pytest.raises(ConfigError, match="Tagger has learnt nothing"):
         nblstm.export(nblstm.Tagger(), tmp_path / "x", format=format)

@@ -13,7 +13,7 @@ import nblstm
 from nblstm.convert import torch_file
 from nblstm.convert.weights import import_weights
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.exporting.c import reference_logits
+from nblstm.exporting.language import reference_logits
 from nblstm.files import safetensors
 
 LETTERS = [chr(97 + k) for k in range(11)]

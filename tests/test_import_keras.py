@@ -13,7 +13,7 @@ import nblstm
 from nblstm.convert import keras_file
 from nblstm.convert.weights import import_weights
 from nblstm.errors import ConfigError, ModelFileError
-from nblstm.exporting.c import reference_logits
+from nblstm.exporting.language import reference_logits
 
 h5py = pytest.importorskip("h5py")
 DATA = Path(__file__).parent / "data" / "keras"

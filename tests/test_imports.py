@@ -25,7 +25,7 @@ BELOW = {
     "serving": {
         "checks", "config", "exporting", "generation", "kernels", "nn", "reporting", "scoring", "tasks", "text",
     },
-    "exporting": {"checks", "config", "files", "nn", "reporting", "scoring", "tasks", "text"},
+    "exporting": {"checks", "config", "files", "kernels", "nn", "reporting", "scoring", "tasks", "text"},
     "convert": {"checks", "config", "files", "nn", "tasks", "text"},
     "reporting": {"checks", "config", "files", "kernels", "nn", "scoring", "tasks", "text", "training"},
     "tasks": {"adapting", "checks", "config", "files", "generation", "kernels", "nn", "scoring", "text", "training"},

@@ -7,6 +7,7 @@
 | html   | a page that needs no network                                   | `html.py`, `html_*.py`      |
 | onnx   | a graph for ONNX Runtime and the like, states in and out       | `onnx.py`, `onnx_*.py`      |
 
-`plan.py` prepares and rounds the numbers for the first three, `files.py` writes the file. A format is a renderer and its
-sources: what all models share, and a file for each kind of model.
+A kind of model says what its exports are in the file of its task (`language.py`, `masked.py`, `classification.py`,
+`tagging.py`; `kinds.py` lists them), a cell in `cells.py`; what is not there is refused by its name. `plan.py` prepares and
+rounds the numbers for the first three formats, `files.py` writes the file.
 """

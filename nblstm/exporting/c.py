@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 
 from nblstm.errors import ConfigError
-from nblstm.exporting import c_classifier_source, c_products, c_source, c_sparse, c_steps, c_tagger_source, c_texts
-from nblstm.exporting.plan import GROUP, SPELL, Matrix, Plan, rounded
-from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.classification.network import ClassifierNetwork
-from nblstm.tasks.tagging.model import Tagger
-from nblstm.text.batches import Chunk
+from nblstm.exporting import c_classifier_source, c_products, c_source, c_sparse, c_steps, c_texts
+from nblstm.exporting.cells import EXPORTED_CELLS
+from nblstm.exporting.plan import GROUP, SPELL, Matrix, Plan
 from nblstm.text.vocabulary import Vocabulary
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 C_WIDTH = 118  # characters of a line of numbers
-TEST_TOKENS, TEST_LOGITS = 32, 64  # that the header's test reads and compares, at most
+TEST_TOKENS = 32  # that the header's test reads, at most
 ALLOWED = {"float32": 1e-5, "bfloat16": 1e-5, "int8": 1e-2, "int4": 1e-2}  # of the rounded weights' logits, which are
 # about 1 in size; that of integers is what 16 bits of an activation cost
 
@@ -28,11 +25,9 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the header. file: its name, for the comment. ConfigError for a name that is no identifier of C."""
     if not IDENTIFIER.fullmatch(name):
         raise ConfigError(f"name must be letters, digits and underscores, a letter first, got {name!r:.80}.")
-    from nblstm.exporting import c_tagger  # which is made of what is here
-
     values = _facts(plan) | step_of(plan) | {"file": commented(file), "name": name}
+    head, text, behind = plan.kind.c(plan, values)
     vectors, product, kind = _kernels(plan.weights)
-    classifies, tags = isinstance(plan.model, TextClassifier), isinstance(plan.model, Tagger)
     kernels = filled(vectors, kind) + filled(product, kind)
     if _is_sparse(plan):
         kernels = c_sparse.with_sparse_product(
@@ -40,23 +35,15 @@ def render_c(plan: Plan, file: str, name: str = "nblstm") -> str:
         )
     if plan.weights == "int4":
         kernels = kernels.replace("\n/* y (count", c_products.NIBBLE + "\n/* y (count", 1)
-    step = filled(c_steps.STEP, {"step": c_steps.STEP_CODE + ("" if classifies or tags else c_steps.FEED)})
-    head = c_tagger.head_of(plan) if tags else c_classifier_source.CLASSIFIER_HEAD if classifies else c_source.HEAD
+    frame = filled(c_source.FRAME, {"include": "", "more_sizes": "", **head})
     parts = [
-        filled(head, values),
-        c_products.BITS, c_products.BFLOAT if plan.weights in ("bfloat16", "int4") else "", kind["types"], kernels,
-        weights_of(plan), *(c_tagger.words_of(plan) if tags else text_of_vocabulary(plan.model.vocabulary, classifies)),
-        filled(step, values),
+        filled(frame, values), c_products.BITS, c_products.BFLOAT if plan.weights in ("bfloat16", "int4") else "",
+        kind["types"], kernels, weights_of(plan), *text, filled(c_steps.STEP, {"step": filled(c_steps.STEP_CODE, values)}),
+        *behind,
     ]  # fmt: skip
-    if tags:
-        parts += c_tagger.tagging_of(plan, values)
-        parts.append(filled(c_tagger_source.TAGGER_MAIN, c_tagger.reference_of(plan)))
-    elif classifies:
-        parts += [label_names(plan.model.config.labels), *_classifying(plan, values)]
-        parts.append(filled(c_classifier_source.CLASSIFIER_MAIN, _reference(plan)))
-    else:
-        parts += [c_source.SAMPLE, filled(c_source.MAIN, _reference(plan))]
-    return _prefixed("".join(parts), name)
+    header = "".join(parts)
+    functions = "".join(code for called, code in c_steps.FUNCTIONS.items() if f"{called}(" in header)
+    return _prefixed(header.replace("@functions@", functions, 1), name)
 
 
 def commented(file: str) -> str:
@@ -88,22 +75,31 @@ def _kernels(weights: str) -> tuple[str, str, dict[str, str]]:
     )
 
 
+def description(plan: Plan) -> str:
+    """Say what the model is."""
+    c = plan.model.config
+    return f"{c.description}: {c.num_parameters:,} parameters, {len(plan.model.vocabulary):,} tokens"
+
+
+def prompt(vocabulary: Vocabulary) -> str:
+    """Make a prompt for an example, of tokens that are easy to quote."""
+    return re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
+
+
 def _facts(plan: Plan) -> dict[str, Any]:
     """The sizes of the network and of its vocabulary."""
     c, vocabulary = plan.model.config, plan.model.vocabulary
-    words = f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens"
-    prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     banned = vocabulary.never_written
     h, memory = plan.own_vectors["h"], plan.own_vectors["c"]
     return {
-        "description": re.sub(r"\*/|[^ -~]", "?", words),
-        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt, "vocab": len(vocabulary),
+        "description": re.sub(r"\*/|[^ -~]", "?", description(plan)),
+        "weights": plan.weights, "bytes": f"{plan.nbytes:,}", "prompt": prompt(vocabulary), "vocab": len(vocabulary),
         "start": vocabulary.start_id, "end": -1 if vocabulary.end_id is None else vocabulary.end_id,
         "banned": banned[0] if banned else -1, "layers": c.num_layers, "hidden": c.hidden_size,
         "outputs": c.cells[0].output_size, "gates": c.cells[0].gates, "features": c.head_size,
         "h_size": h.size, "c_size": max(1, memory.size), "embedding": c.embedding_size,
-        "directions": c.directions, "labels": c.num_outputs, "max_length": getattr(c, "max_length", 0),
-        "buffers": min(2, c.num_layers), "outputs_of_layer": c.output_size,
+        "directions": c.directions, "labels": c.num_outputs, "buffers": min(2, c.num_layers),
+        "outputs_of_layer": c.output_size, "max_length": getattr(c, "max_length", 0),
     }  # fmt: skip
 
 
@@ -115,24 +111,19 @@ def step_of(plan: Plan) -> dict[str, Any]:
     read = f"nblstm_rows(z, &nblstm_tokens, (long)token * {plan.table_rows}, {plan.table_rows});"
     if not plan.table_rows:
         read = "nblstm_rows(@row@, &nblstm_tokens, token, 1);"
-    kind = c.nonlinearity if c.cell == "rnn" else "peepholes" if c.peepholes else c.cell
-    apart = c.cell == "gru" or (c.layer_norm and c.cell != "mingru")
+    cell = EXPORTED_CELLS[c.cell]
+    apart = "recurrent" in plan.layers[0].matrices and (cell.apart or c.layer_norm)
     squash = c_steps.NORMALIZED_MEMORY if c.layer_norm else ""
     adds_first = int(c.embedding_size == c.output_size)
     carried = filled(c_steps.RESIDUAL, {"first": "1" if adds_first else "layer"}) if c.residual else c_steps.PLAIN
     memory = "state->c + layer * NBLSTM_H" if c.cells[0].has_memory else "0"
-    spells = plan.spelling is not None  # by an LSTM
-    needs_tanh = spells or kind not in ("mingru", "relu") or getattr(c, "pooling", "") == "attention"
     return {
         "widest": widest, "pre": max(plan.table_rows * GROUP, c.cells[0].gates * c.hidden_size),
         "read": filled(f"    {read}", {"row": "x"}), "products": _products(plan, apart),
         "other": " float b[NBLSTM_GATES * NBLSTM_H];" if apart else "",
-        "cell": filled(c_steps.CELLS_CODE[kind], {"squash": squash}),
+        "cell": filled(cell.c(c) if callable(cell.c) else cell.c, {"squash": squash}),
         "output": c_steps.PROJECTED if c.proj_size else c_steps.OUTPUT_CODE, "carry": carried,
         "first_input": "layer ? x : 0" if plan.table_rows else "x", "memory": memory,
-        "functions": (c_steps.SIGMOID if spells or c.cell != "rnn" else "") + (c_steps.TANH if needs_tanh else "")
-        + (c_steps.NORMALIZE if c.layer_norm else ""),
-        "beside": _beside(c) if c.head == "cell" else "",
     }  # fmt: skip
 
 
@@ -146,28 +137,11 @@ def _products(plan: Plan, apart: bool) -> str:
         normalized, begin = (c_steps.NORMALIZED_INPUT, "0.0f") if c.layer_norm else ("", "l->bias[i]")
         found.append(filled(c_steps.PRODUCT_OF_INPUT, {"begin": begin, "normalized": normalized}))
     if "recurrent" in plan.layers[0].matrices:
-        joined = c_steps.HIDDEN_BIAS if c.cell == "gru" else c_steps.SUM_OF_BOTH
+        joined = c_steps.HIDDEN_BIAS if EXPORTED_CELLS[c.cell].apart else c_steps.SUM_OF_BOTH
         normalized = c_steps.NORMALIZED_RECURRENT if c.layer_norm else ""
         code = c_steps.RECURRENT_APART if apart else c_steps.RECURRENT_CODE
         found.append(filled(code, {"joined": joined, "normalized": normalized}))
     return "\n".join(found)
-
-
-def _beside(config: Any) -> str:
-    """Put the last layer's memory beside its output, as the cell head sees it."""
-    last = (config.num_layers - 1) * config.hidden_size
-    return f"\n    for (i = 0; i < NBLSTM_H; i++) state->features[NBLSTM_P + i] = state->c[{last} + i];"
-
-
-def _classifying(plan: Plan, values: Mapping[str, Any]) -> list[str]:
-    """What reads a text and finds its label."""
-    c, vocabulary = plan.model.config, plan.model.vocabulary
-    spaces, words = vocabulary.level == "word", vocabulary.level == "word" and vocabulary.tokenizer == "default"
-    trim = c_classifier_source.TRIM if spaces else ""
-    trim += c_classifier_source.NOTHING_BUT_BLANKS if words else ""
-    reading = filled(c_classifier_source.READ_TEXT, {"trim": trim, "first": ", !count" if words else ""})
-    pooling = c_classifier_source.POOLINGS_CODE[c.pooling]
-    return [reading, layers_read(plan, values), filled(c_classifier_source.CLASSIFY, {**values, "pooling": pooling})]
 
 
 def layers_read(plan: Plan, values: Mapping[str, Any], more: str = "") -> str:
@@ -352,35 +326,8 @@ def test_tokens(vocabulary: Vocabulary) -> np.ndarray:
     return np.concatenate([[vocabulary.start_id], (np.arange(1, TEST_TOKENS) * 7919) % V])
 
 
-def _reference(plan: Plan) -> dict[str, Any]:
-    """The test's tokens and the logits that the rounded weights give behind them."""
-    model = rounded(plan)
-    tokens, V = test_tokens(model.vocabulary), model.config.num_outputs
-    if isinstance(model, TextClassifier):
-        tokens = tokens[: model.config.max_length]
-        logits, asked = classifier_logits(model, tokens), np.arange(V)
-    else:
-        logits = reference_logits(model, tokens)[-1]
-        asked = np.unique(np.linspace(0, V - 1, min(V, TEST_LOGITS)).astype(int))
-    arrays = array("int", "read", map(str, tokens.tolist()))
-    if not isinstance(model, TextClassifier):
-        arrays += array("int", "asked", map(str, asked.tolist()))
-    arrays += array("float", "reference", written_numbers(logits[asked].astype(np.float32)))
-    allowed = ALLOWED[plan.weights] * max(1.0, float(np.abs(logits).max()))
-    return {"reference": arrays, "allowed": f"{allowed:.3g}"}
-
-
-def reference_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
-    """Compute the logits (T, V) behind each of the tokens (T,), by the specification."""
-    network = model.network("numpy")
-    decoder, state, rows = network.decoder(1), network.initial_state(1), []
-    for token in tokens:
-        rows.append(decoder(np.array([token], np.int64), state)[0])
-    return np.array(rows)
-
-
-def classifier_logits(model: TextClassifier, tokens: np.ndarray) -> np.ndarray:
-    """Compute the logits (labels,) of a text of these tokens (T,), by the specification."""
-    network = ClassifierNetwork(model.config, model.parameters, "numpy", 1)
-    chunk = Chunk.rectangle(tokens[:, None], np.zeros((1, 1), np.int32), fresh=True)
-    return network.outputs(chunk, network.initial_state(1))[0][0]
+def compared(plan: Plan, read: str, numbers: np.ndarray, asked: Any = slice(None)) -> dict[str, str]:
+    """Write what the test reads, the numbers that the rounded weights give it, those that are asked, and what may be wrong."""
+    allowed = ALLOWED[plan.weights] * max(1.0, float(np.abs(numbers).max()))
+    expected = array("float", "reference", written_numbers(numbers[asked].astype(np.float32)))
+    return {"reference": read + expected, "allowed": f"{allowed:.3g}"}

@@ -1,27 +1,15 @@
 """The C of a text classifier, where it is another than a language model's; see `c_source`."""
 
-CLASSIFIER_HEAD = r"""/* @description@
- *
- * Made by nblstm export, weights @weights@: @bytes@ bytes of constants. C99, or C++; no malloc, no libm, no globals.
- *
- * As a program:   cc -O3 -march=native -DNBLSTM_MAIN -x c @file@ -o @name@ && ./@name@ "a text" "another text"
- * As a library:   #include "@file@" where it is used; in one file, before that, #define NBLSTM_IMPLEMENTATION
- *
- *     static nblstm_work work; float probabilities[NBLSTM_LABELS];
+from __future__ import annotations
+
+from nblstm.exporting.c_source import SIZES_BOTH_WAYS
+
+CLASSIFIER_HEAD = {
+    "usage": '"a text" "another text"',
+    "example": r""" *     static nblstm_work work; float probabilities[NBLSTM_LABELS];
  *     int label = nblstm_classify(&work, text, strlen(text), probabilities);
- *     printf("%s %f\n", nblstm_label(label), probabilities[label]);
- */
-#ifndef NBLSTM_INCLUDED
-#define NBLSTM_INCLUDED
-
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-#define NBLSTM_VOCAB @vocab@    /* tokens that it knows */
+ *     printf("%s %f\n", nblstm_label(label), probabilities[label]);""",
+    "declarations": r"""#define NBLSTM_VOCAB @vocab@    /* tokens that it knows */
 #define NBLSTM_LABELS @labels@
 #define NBLSTM_END @end@       /* the token that stands for a text of nothing */
 #ifndef NBLSTM_TOKENS
@@ -34,24 +22,10 @@ typedef struct { int tokens[NBLSTM_TOKENS]; float outputs[@buffers@][NBLSTM_TOKE
 /* The most probable label of a UTF-8 text of `size` bytes, and the probability of every label (NBLSTM_LABELS). */
 int nblstm_classify(nblstm_work *work, const char *text, size_t size, float *probabilities);
 /* A label's name. */
-const char *nblstm_label(int label);
-
-#ifdef __cplusplus
+const char *nblstm_label(int label);""",
+    "include": "#include <stddef.h>\n",
+    "sizes": SIZES_BOTH_WAYS,
 }
-#endif
-#endif
-
-#if (defined(NBLSTM_IMPLEMENTATION) || defined(NBLSTM_MAIN)) && !defined(NBLSTM_IMPLEMENTED)
-#define NBLSTM_IMPLEMENTED
-
-#define NBLSTM_LAYERS @layers@
-#define NBLSTM_DIRECTIONS @directions@
-#define NBLSTM_H @hidden@       /* units of a layer, in one direction */
-#define NBLSTM_P @outputs@       /* outputs of a layer, in one direction */
-#define NBLSTM_F (NBLSTM_DIRECTIONS * NBLSTM_P)
-#define NBLSTM_GATES @gates@
-
-"""
 
 READ_TEXT = r"""
 /* The tokens of a text, the first NBLSTM_TOKENS of them; how many. */

@@ -3,31 +3,55 @@
 Names that begin with nblstm_ get the model's prefix.
 """
 
-HEAD = r"""/* @description@
+FRAME = r"""/* @description@
  *
  * Made by nblstm export, weights @weights@: @bytes@ bytes of constants. C99, or C++; no malloc, no libm, no globals.
  *
- * As a program:   cc -O3 -march=native -DNBLSTM_MAIN -x c @file@ -o @name@ && ./@name@ --prompt "@prompt@" -n 100
+ * As a program:   cc -O3 -march=native -DNBLSTM_MAIN -x c @file@ -o @name@ && ./@name@ @usage@
  * As a library:   #include "@file@" where it is used; in one file, before that, #define NBLSTM_IMPLEMENTATION
  *
- *     nblstm_state state; nblstm_random random; static float logits[NBLSTM_VOCAB]; int token = NBLSTM_START;
- *     nblstm_init(&state); nblstm_seed(&random, 1);
- *     for (k = 0; k < 100; k++) {
- *         nblstm_feed(&state, token);
- *         nblstm_logits(&state, logits);
- *         token = nblstm_sample(logits, 0.8, 0, 1.0, &random);
- *     }
+@example@
  */
 #ifndef NBLSTM_INCLUDED
 #define NBLSTM_INCLUDED
 
-#include <stdint.h>
+@include@#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define NBLSTM_VOCAB @vocab@    /* tokens */
+@declarations@
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#if (defined(NBLSTM_IMPLEMENTATION) || defined(NBLSTM_MAIN)) && !defined(NBLSTM_IMPLEMENTED)
+#define NBLSTM_IMPLEMENTED
+
+#define NBLSTM_LAYERS @layers@
+@sizes@
+#define NBLSTM_GATES @gates@
+@more_sizes@
+"""
+
+SIZES_BOTH_WAYS = """#define NBLSTM_DIRECTIONS @directions@
+#define NBLSTM_H @hidden@       /* units of a layer, in one direction */
+#define NBLSTM_P @outputs@       /* outputs of a layer, in one direction */
+#define NBLSTM_F (NBLSTM_DIRECTIONS * NBLSTM_P)"""
+
+LANGUAGE_HEAD = {
+    "usage": '--prompt "@prompt@" -n 100',
+    "example": r""" *     nblstm_state state; nblstm_random random; static float logits[NBLSTM_VOCAB]; int token = NBLSTM_START;
+ *     nblstm_init(&state); nblstm_seed(&random, 1);
+ *     for (k = 0; k < 100; k++) {
+ *         nblstm_feed(&state, token);
+ *         nblstm_logits(&state, logits);
+ *         token = nblstm_sample(logits, 0.8, 0, 1.0, &random);
+ *     }""",
+    "declarations": r"""#define NBLSTM_VOCAB @vocab@    /* tokens */
 #define NBLSTM_START @start@    /* the token that is fed before a text */
 #define NBLSTM_END (@end@)     /* the token behind which a text is over; -1: there is none */
 #define NBLSTM_BANNED (@banned@)  /* the token that is never drawn; -1: there is none */
@@ -48,22 +72,10 @@ int nblstm_sample(float *logits, double temperature, int top_k, double top_p, nb
 /* The first token of the UTF-8 text that ends before `end`, -1 if there is none; returns the rest of the text. */
 const char *nblstm_encode(const char *text, const char *end, int *token);
 /* The bytes of a token that follows the token `before`, -1 where a text begins; returns how many. */
-int nblstm_text(int before, int token, const char **text);
-
-#ifdef __cplusplus
+int nblstm_text(int before, int token, const char **text);""",
+    "sizes": """#define NBLSTM_H @hidden@       /* units of a layer */
+#define NBLSTM_P @outputs@       /* outputs of a layer */""",
 }
-#endif
-#endif
-
-#if (defined(NBLSTM_IMPLEMENTATION) || defined(NBLSTM_MAIN)) && !defined(NBLSTM_IMPLEMENTED)
-#define NBLSTM_IMPLEMENTED
-
-#define NBLSTM_LAYERS @layers@
-#define NBLSTM_H @hidden@       /* units of a layer */
-#define NBLSTM_P @outputs@       /* outputs of a layer */
-#define NBLSTM_GATES @gates@
-
-"""
 
 SAMPLE = r"""
 /* ---------------------------------------------------------------- drawing a token */

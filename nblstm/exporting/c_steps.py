@@ -56,8 +56,7 @@ static void nblstm_step(const nblstm_layer *l, const float *x, int n, float *z, 
 }
 """
 
-FEED = r"""
-void nblstm_init(nblstm_state *state)
+FEED = r"""void nblstm_init(nblstm_state *state)
 {
     int k;
     for (k = 0; k < (int)(sizeof nblstm_h / sizeof *nblstm_h); k++) state->h[k] = nblstm_h[k];
@@ -85,6 +84,7 @@ void nblstm_logits(const nblstm_state *state, float *logits)
     for (k = 0; k < NBLSTM_VOCAB; k++) logits[k] = nblstm_head_bias[k];
     nblstm_product(logits, &nblstm_head, q, unit);
 }
+
 """
 
 SIGMOID = r"""
@@ -146,59 +146,6 @@ NORMALIZED_MEMORY = """\
     nblstm_normalize(y, NBLSTM_H, l->gain_c, l->bias_c);
 """
 
-CELLS_CODE = {
-    "lstm": """\
-    /* i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) */
-    nblstm_sigmoid(z, 2 * NBLSTM_H);
-    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-    nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
-@squash@    nblstm_tanh(y, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
-    "peepholes": """\
-    /* i, f = sigmoid(z + p c), g = tanh; c = f c + i g; o = sigmoid(z + p c); h = o tanh(c) */
-    for (i = 0; i < NBLSTM_H; i++) {
-        z[i] += l->peepholes[i] * c[i];
-        z[NBLSTM_H + i] += l->peepholes[NBLSTM_H + i] * c[i];
-    }
-    nblstm_sigmoid(z, 2 * NBLSTM_H);
-    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) {
-        y[i] = c[i] = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i];
-        z[3 * NBLSTM_H + i] += l->peepholes[2 * NBLSTM_H + i] * c[i];
-    }
-    nblstm_sigmoid(z + 3 * NBLSTM_H, NBLSTM_H);
-@squash@    nblstm_tanh(y, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
-    "update-lstm": """\
-    /* i, f, o, u = sigmoid, g = tanh; c = u (f c + i g) + (1 - u) c; h = o tanh(c) */
-    nblstm_sigmoid(z, 2 * NBLSTM_H);
-    nblstm_tanh(z + 2 * NBLSTM_H, NBLSTM_H);
-    nblstm_sigmoid(z + 3 * NBLSTM_H, 2 * NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) {
-        const float new_c = z[NBLSTM_H + i] * c[i] + z[i] * z[2 * NBLSTM_H + i], u = z[4 * NBLSTM_H + i];
-        y[i] = c[i] = u * new_c + (1.0f - u) * c[i];
-    }
-@squash@    nblstm_tanh(y, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] *= z[3 * NBLSTM_H + i];""",
-    "gru": """\
-    /* r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h */
-    for (i = 0; i < 2 * NBLSTM_H; i++) z[i] += b[i];
-    nblstm_sigmoid(z, 2 * NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] = z[2 * NBLSTM_H + i] + z[i] * b[2 * NBLSTM_H + i];
-    nblstm_tanh(y, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] = (1.0f - z[NBLSTM_H + i]) * y[i] + z[NBLSTM_H + i] * h[i];""",
-    "mingru": """\
-    /* u = sigmoid(z); h = (1 - u) h + u n */
-    nblstm_sigmoid(z, NBLSTM_H);
-    for (i = 0; i < NBLSTM_H; i++) y[i] = (1.0f - z[i]) * h[i] + z[i] * z[NBLSTM_H + i];""",
-    "tanh": """\
-    for (i = 0; i < NBLSTM_H; i++) y[i] = z[i];
-    nblstm_tanh(y, NBLSTM_H);""",
-    "relu": """\
-    for (i = 0; i < NBLSTM_H; i++) y[i] = z[i] > 0.0f ? z[i] : 0.0f;""",
-}
-
 OUTPUT_CODE = """\
     for (i = 0; i < NBLSTM_H; i++) h[i] = y[i];"""
 PROJECTED = """\
@@ -209,3 +156,9 @@ PLAIN = """
         for (i = 0; i < NBLSTM_P; i++) x[i] = h[i];"""
 RESIDUAL = """
         for (i = 0; i < NBLSTM_P; i++) x[i] = h[i] + (@first@ ? x[i] : 0.0f);"""
+
+FUNCTIONS = {
+    "nblstm_sigmoid": SIGMOID,
+    "nblstm_tanh": TANH,
+    "nblstm_normalize": NORMALIZE,
+}  # in their order, where called

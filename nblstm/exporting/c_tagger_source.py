@@ -1,28 +1,16 @@
 """The C of a tagger, where it is another than a classifier's; see `c_source` and `c_classifier_source`."""
 
-TAGGER_HEAD = r"""/* @description@
- *
- * Made by nblstm export, weights @weights@: @bytes@ bytes of constants. C99, or C++; no malloc, no libm, no globals.
- *
- * As a program:   cc -O3 -march=native -DNBLSTM_MAIN -x c @file@ -o @name@ && ./@name@ < words
- *                 (a word a line, or a line of columns that begins with one; an empty line behind a sentence)
- * As a library:   #include "@file@" where it is used; in one file, before that, #define NBLSTM_IMPLEMENTATION
- *
- *     static nblstm_work work; const char *words[] = {"Ada", "lives", "in", "Bonn"}; int tags[4];
+from __future__ import annotations
+
+from nblstm.exporting.c_source import SIZES_BOTH_WAYS
+
+TAGGER_HEAD = {
+    "usage": r"""< words
+ *                 (a word a line, or a line of columns that begins with one; an empty line behind a sentence)""",
+    "example": r""" *     static nblstm_work work; const char *words[] = {"Ada", "lives", "in", "Bonn"}; int tags[4];
  *     nblstm_tag(&work, words, 4, tags);
- *     printf("%s is %s\n", words[3], nblstm_tag_name(tags[3]));
- */
-#ifndef NBLSTM_INCLUDED
-#define NBLSTM_INCLUDED
-
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-#define NBLSTM_VOCAB @vocab@    /* words that it knows */
+ *     printf("%s is %s\n", words[3], nblstm_tag_name(tags[3]));""",
+    "declarations": r"""#define NBLSTM_VOCAB @vocab@    /* words that it knows */
 #define NBLSTM_TAGS @labels@
 #ifndef NBLSTM_WORDS
 #define NBLSTM_WORDS @max_length@  /* of a sentence that are read together, a longer one in parts; define less for less memory */
@@ -40,27 +28,14 @@ typedef struct {
 /* The tags (count) of the words of a sentence, UTF-8 texts that end with a NUL and hold no blank. */
 void nblstm_tag(nblstm_work *work, const char *const *words, int count, int *tags);
 /* A tag's name. */
-const char *nblstm_tag_name(int tag);
-
-#ifdef __cplusplus
-}
-#endif
-#endif
-
-#if (defined(NBLSTM_IMPLEMENTATION) || defined(NBLSTM_MAIN)) && !defined(NBLSTM_IMPLEMENTED)
-#define NBLSTM_IMPLEMENTED
-
-#define NBLSTM_LAYERS @layers@
-#define NBLSTM_DIRECTIONS @directions@
-#define NBLSTM_H @hidden@       /* units of a layer, in one direction */
-#define NBLSTM_P @outputs@       /* outputs of a layer, in one direction */
-#define NBLSTM_F (NBLSTM_DIRECTIONS * NBLSTM_P)
-#define NBLSTM_GATES @gates@
-#define NBLSTM_SPELL_H @spell_hidden@   /* of the layer that reads a word's characters */
+const char *nblstm_tag_name(int tag);""",
+    "include": "#include <stddef.h>\n",
+    "sizes": SIZES_BOTH_WAYS,
+    "more_sizes": """#define NBLSTM_SPELL_H @spell_hidden@   /* of the layer that reads a word's characters */
 #define NBLSTM_SPELL_P NBLSTM_SPELL_H
 #define NBLSTM_SPELL_GATES 4
-
-"""
+""",
+}
 
 LOOK_UP = r"""
 /* Put the bytes of a text behind those of a word, if there is room; the word's new size, or more than it can have. */

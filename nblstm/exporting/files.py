@@ -10,11 +10,11 @@ from typing import Any
 
 from nblstm import checks
 from nblstm.errors import ConfigError, ModelFileError
+from nblstm.exporting.formats import FORMATS
 from nblstm.exporting.plan import plan, rounded
 from nblstm.files.atomic import replacing
 from nblstm.files.safetensors import Path
 
-FORMATS = {"c": ".h", "py": ".py", "html": ".html", "onnx": ".onnx"}  # format -> the ending of its files
 DEFAULT_WEIGHTS = {"c": "int8", "py": "float32", "html": "int8", "onnx": "float32"}
 
 MADE = b"ade by nblstm export"  # within the first bytes of every export
@@ -44,9 +44,9 @@ def export(
     format = _format(path) if format is None else _named(format)
     weights = DEFAULT_WEIGHTS[format] if weights is None else weights
     if format == "onnx":
-        from nblstm.exporting.onnx import exported
+        from nblstm.exporting.onnx import render_onnx
 
-        content, weight_bytes, after = exported(model, weights), 4 * model.config.num_parameters, model
+        content, weight_bytes, after = render_onnx(model, weights), 4 * model.config.num_parameters, model
     else:
         prepared = plan(model, weights, format)
         content = _render(format)(prepared, os.path.basename(os.fspath(path)), name).encode("utf-8", "backslashreplace")

@@ -75,45 +75,7 @@ function squash(y, c, v) {
 
 // z = W x + b, u = U h; v: the vectors of the cell. y and c are written.
 const CELLS = {
-  // i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)
-  "lstm"(y, z, u, h, c, v) {
-    const H = y.length, p = v.peepholes;
-    for (let k = 0; k < H; k++) {
-      const i = z[k] + u[k] + (p ? p[k] * c[k] : 0), f = z[H + k] + u[H + k] + (p ? p[H + k] * c[k] : 0);
-      c[k] = sigmoid(f) * c[k] + sigmoid(i) * tanh(z[2 * H + k] + u[2 * H + k]);
-      y[k] = sigmoid(z[3 * H + k] + u[3 * H + k] + (p ? p[2 * H + k] * c[k] : 0));
-    }
-    squash(y, c, v);
-  },
-  // c = u (f c + i g) + (1 - u) c
-  "update-lstm"(y, z, u, h, c, v) {
-    const H = y.length, at = (gate, k) => z[gate * H + k] + u[gate * H + k];
-    for (let k = 0; k < H; k++) {
-      const made = sigmoid(at(1, k)) * c[k] + sigmoid(at(0, k)) * tanh(at(2, k)), update = sigmoid(at(4, k));
-      c[k] = update * made + (1 - update) * c[k];
-      y[k] = sigmoid(at(3, k));
-    }
-    squash(y, c, v);
-  },
-  // r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h
-  "gru"(y, z, u, h, c, v) {
-    const H = y.length;
-    for (let k = 0; k < H; k++) {
-      const reset = sigmoid(z[k] + u[k]), update = sigmoid(z[H + k] + u[H + k]);
-      y[k] = (1 - update) * tanh(z[2 * H + k] + reset * (u[2 * H + k] + v.hidden_bias[k])) + update * h[k];
-    }
-  },
-  // u = sigmoid(z); h = (1 - u) h + u n
-  "mingru"(y, z, u, h) {
-    for (let k = 0; k < y.length; k++) y[k] = h[k] + sigmoid(z[k]) * (z[y.length + k] - h[k]);
-  },
-  "tanh"(y, z, u) {
-    for (let k = 0; k < y.length; k++) y[k] = tanh(z[k] + u[k]);
-  },
-  "relu"(y, z, u) {
-    for (let k = 0; k < y.length; k++) y[k] = Math.max(0, z[k] + u[k]);
-  },
-};
+@cells@};
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const LETTER = "\\p{L}\\p{N}_";

@@ -6,17 +6,14 @@ these are scanned, every layer of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nblstm.exporting.cells import EXPORTED_CELLS, Weights
 from nblstm.exporting.onnx_graph import FLOAT, Graph
 
-BLOCKS = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn": [0]}  # ONNX's i o f c, z r h, h among ours
 PEEPHOLES = [0, 2, 1]  # ONNX's i o f among ours
-
-Weights = Mapping[str, np.ndarray]
 
 
 class Passed(NamedTuple):
@@ -30,7 +27,7 @@ class Passed(NamedTuple):
 
 def is_scanned(config: Any) -> bool:
     """Tell whether a network's cells are scanned, not ONNX's own."""
-    return config.cell not in BLOCKS or config.layer_norm or config.head == "cell"
+    return EXPORTED_CELLS[config.cell].operator is None or config.layer_norm or config.head == "cell"
 
 
 def add_cell(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any) -> Passed:
@@ -40,26 +37,22 @@ def add_cell(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any
 
 def _own(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any) -> Passed:
     """ONNX's own operator. It has no projection: its h is what is projected, and U is W_hh W_hr."""
-    H, kind = config.hidden_size, config.cell
-    blocks = lambda array: array.reshape(-1, H, *array.shape[1:])[BLOCKS[kind]].reshape(array.shape)
+    H, operator, has_memory = config.hidden_size, EXPORTED_CELLS[config.cell].operator, config.cells[0].has_memory
+    blocks = lambda array: array.reshape(-1, H, *array.shape[1:])[operator.blocks].reshape(array.shape)
     recurrent = weights["weight_hh"] @ weights["weight_hr"] if config.proj_size else weights["weight_hh"]
     bias = np.concatenate([blocks(weights["bias_ih"]), blocks(weights["bias_hh"])])
     arrays = blocks(weights["weight_ih"]), blocks(recurrent), bias
     inputs = [x, *(graph.constant(array[None]) for array in arrays), "", h]
-    settings: dict[str, Any] = {"hidden_size": H}
-    if kind == "lstm":
+    if has_memory:
         inputs.append(c)
     if config.peepholes:
         inputs.append(graph.constant(weights["peepholes"][PEEPHOLES].reshape(1, 3 * H)))
-    if kind == "gru":
-        settings["linear_before_reset"] = 1
-    if kind == "rnn":
-        settings["activations"] = ["Tanh" if config.nonlinearity == "tanh" else "Relu"]
-    after = graph.node(kind.upper(), *inputs, outputs=3 if kind == "lstm" else 2, **settings)
+    settings = {"hidden_size": H, **operator.settings(config)}
+    after = graph.node(config.cell.upper(), *inputs, outputs=2 + has_memory, **settings)
     y = graph.node("Squeeze", after[0], graph.constant([1]))  # (steps, 1, batch, H)
     if config.proj_size:
         y = graph.node("MatMul", y, graph.constant(weights["weight_hr"].T))
-    return Passed(y, "", after[1], after[2] if kind == "lstm" else "")
+    return Passed(y, "", after[1], after[2] if has_memory else "")
 
 
 def _scanned(graph: Graph, x: str, h: str, c: str, weights: Weights, config: Any) -> Passed:
@@ -90,88 +83,17 @@ def _preactivation(graph: Graph, x: str, weights: Weights, side: str) -> str:
         return ""
     z, bias = graph.node("MatMul", x, graph.constant(weights[f"weight_{side}"].T)), weights[f"bias_{side}"]
     if f"gain_{side}" in weights:
-        return _normalized(graph, z, weights[f"gain_{side}"], bias)
+        return graph.normalized(z, weights[f"gain_{side}"], bias)
     return graph.node("Add", z, graph.constant(bias))
 
 
-def _normalized(graph: Graph, x: str, gain: np.ndarray, bias: np.ndarray) -> str:
-    """gain norm(x) + bias; the operator's own epsilon is 1e-5, too."""
-    return graph.node("LayerNormalization", x, graph.constant(gain), graph.constant(bias))
-
-
 def _step(graph: Graph, seen: str, h: str, c: str, weights: Weights, config: Any) -> tuple[str, str]:
-    """(h, c) after a step. seen: W x + b, or of a mogrifier-lstm x."""
-    if config.cell == "mogrifier-lstm":
-        seen, mixed = _mixed(graph, seen, h, weights, config.mogrifier_rounds)
+    """(h, c) after a step. seen: W x + b, or x where it and h change each other."""
+    cell = EXPORTED_CELLS[config.cell]
+    if cell.mix is not None:
+        seen, mixed = cell.mix(graph, seen, h, weights, config)
         a, b = _preactivation(graph, seen, weights, "ih"), _preactivation(graph, mixed, weights, "hh")
     else:
         a, b = seen, _preactivation(graph, h, weights, "hh")
-    y, c = CELLS_OF_ONNX[config.cell](graph, a, b, h, c, weights, config)
+    y, c = cell.onnx(graph, a, b, h, c, weights, config)
     return (graph.node("MatMul", y, graph.constant(weights["weight_hr"].T)) if config.proj_size else y), c
-
-
-def _gates(graph: Graph, z: str, count: int, H: int) -> list[str]:
-    """The gates of pre-activations (batch, count H)."""
-    return graph.node("Split", z, graph.constant([H] * count), outputs=count, axis=-1)
-
-
-def _lstm(graph: Graph, a: str, b: str, h: str, c: str, weights: Weights, config: Any) -> tuple[str, str]:
-    """i, f, o = sigmoid, g = tanh; c = f c + i g, mixed with the one before by an update gate; h = o tanh(c)"""
-    op, count = graph.node, config.cells[0].gates
-    i, f, g, o, *u = _gates(graph, op("Add", a, b), count, config.hidden_size)
-    if config.peepholes:
-        p_i, p_f, p_o = (graph.constant(p) for p in weights["peepholes"])
-        i, f = op("Add", i, op("Mul", p_i, c)), op("Add", f, op("Mul", p_f, c))
-    new = op("Add", op("Mul", op("Sigmoid", f), c), op("Mul", op("Sigmoid", i), op("Tanh", g)))
-    c = _between(graph, c, new, u[0]) if u else new
-    if config.peepholes:
-        o = op("Add", o, op("Mul", p_o, c))
-    seen = _normalized(graph, c, weights["gain_c"], weights["bias_c"]) if config.layer_norm else c
-    return op("Mul", op("Sigmoid", o), op("Tanh", seen)), c
-
-
-def _gru(graph: Graph, a: str, b: str, h: str, c: str, weights: Weights, config: Any) -> tuple[str, str]:
-    """r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h"""
-    op, H = graph.node, config.hidden_size
-    (ar, au, an), (br, bu, bn) = _gates(graph, a, 3, H), _gates(graph, b, 3, H)
-    n = op("Tanh", op("Add", an, op("Mul", op("Sigmoid", op("Add", ar, br)), bn)))
-    return _between(graph, n, h, op("Add", au, bu)), c
-
-
-def _min_gru(graph: Graph, a: str, b: str, h: str, c: str, weights: Weights, config: Any) -> tuple[str, str]:
-    """u = sigmoid(z); h = (1 - u) h + u n"""
-    z, n = _gates(graph, a, 2, config.hidden_size)
-    return _between(graph, h, n, z), c
-
-
-def _rnn(graph: Graph, a: str, b: str, h: str, c: str, weights: Weights, config: Any) -> tuple[str, str]:
-    """h = tanh(z), or max(0, z)"""
-    return graph.node("Tanh" if config.nonlinearity == "tanh" else "Relu", graph.node("Add", a, b)), c
-
-
-def _between(graph: Graph, x: str, y: str, gate: str) -> str:
-    """x + sigmoid(gate) (y - x)"""
-    return graph.node("Add", x, graph.node("Mul", graph.node("Sigmoid", gate), graph.node("Sub", y, x)))
-
-
-def _mixed(graph: Graph, x: str, h: str, weights: Weights, rounds: int) -> tuple[str, str]:
-    """x = 2 sigmoid(Q h) x and h = 2 sigmoid(R x) h, in turn"""
-    two = graph.constant(np.float32(2))
-    gated = lambda gate, seen: graph.node("Mul", graph.node("Mul", two, graph.node("Sigmoid", gate)), seen)
-    for k in range(1, rounds + 1):
-        matrix = graph.constant(weights[f"weight_{'q' if k % 2 else 'r'}{k}"].T)
-        if k % 2:
-            x = gated(graph.node("MatMul", h, matrix), x)
-        else:
-            h = gated(graph.node("MatMul", x, matrix), h)
-    return x, h
-
-
-CELLS_OF_ONNX = {
-    "lstm": _lstm,
-    "update-lstm": _lstm,
-    "mogrifier-lstm": _lstm,
-    "gru": _gru,
-    "mingru": _min_gru,
-    "rnn": _rnn,
-}

@@ -47,6 +47,18 @@ class Graph:
         self.nodes.append(fields + [(5, _attribute(name, value)) for name, value in attributes.items()])
         return names[0] if len(names) == 1 else names
 
+    def split(self, x: str, count: int, size: int) -> list[str]:
+        """Add the gates of pre-activations (batch, count * size); return their names."""
+        return self.node("Split", x, self.constant([size] * count), outputs=count, axis=-1)
+
+    def between(self, x: str, y: str, gate: str) -> str:
+        """Add x + sigmoid(gate) (y - x); return its name."""
+        return self.node("Add", x, self.node("Mul", self.node("Sigmoid", gate), self.node("Sub", y, x)))
+
+    def normalized(self, x: str, gain: np.ndarray, bias: np.ndarray) -> str:
+        """Add gain norm(x) + bias, the operator's own epsilon being 1e-5, too; return its name."""
+        return self.node("LayerNormalization", x, self.constant(gain), self.constant(bias))
+
     def given(self, name: str, kind: int, sizes: list[int | str]) -> str:
         """Add an input of the graph; a size may be a name."""
         self.inputs.append(_value(name, kind, sizes))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nblstm.exporting import onnx_cells
-from nblstm.exporting.onnx_graph import Graph
+from nblstm.exporting.onnx_graph import FLOAT, INT64, Graph
 from nblstm.nn.parameters import cell_views
 
 Named = dict[str, np.ndarray]
@@ -42,6 +43,15 @@ def first_states(named: Named, c: Any) -> Named:
     return {"h": h, "c": named.get("initial_state.c", np.zeros((count, cell.memory_size)))}
 
 
+def add_texts(graph: Graph, named: Named, c: Any, read: Callable[..., str] = add_embedding) -> str:
+    """Add a network that reads whole texts, with their lengths; the name of its outputs (steps, batch, F).
+
+    read: adds what the first layer reads.
+    """
+    graph.given("lengths", INT64, ["batch"])
+    return add_both_ways(graph, read(graph, named, c), "lengths", named, c)
+
+
 def add_both_ways(graph: Graph, x: str, lengths: str, named: Named, c: Any) -> str:
     """Add the layers of a network that reads whole texts x (steps, batch, D); the name of their outputs (steps, batch, F)."""
     cells, first = cell_views(named, c), first_states(named, c)
@@ -60,3 +70,35 @@ def add_both_ways(graph: Graph, x: str, lengths: str, named: Named, c: Any) -> s
         y = graph.node("Concat", *outputs, axis=2) if len(outputs) > 1 else outputs[0]
         x = add_residual(graph, y, x, weights, c)
     return graph.node("Concat", x, *memories, axis=2) if c.head == "cell" else x
+
+
+def add_places(graph: Graph, rows: str, lengths: str) -> tuple[str, str]:
+    """Add the numbers (steps, 1, 1) of the steps of rows (steps, batch, F), and the lengths (batch,) as (1, batch, 1)."""
+    steps = graph.node("Squeeze", graph.node("Shape", rows, start=0, end=1))
+    numbers = graph.node("Range", graph.constant(0), steps, graph.constant(1))
+    return (
+        graph.node("Unsqueeze", numbers, graph.constant([1, 2])),
+        graph.node("Unsqueeze", lengths, graph.constant([0, 2])),
+    )
+
+
+def add_sum(graph: Graph, rows: str, shares: str) -> str:
+    """Add the sum over the steps (batch, F), each times its share (steps, batch, 1)."""
+    return graph.node("ReduceSum", graph.node("Mul", rows, shares), graph.constant([0]), keepdims=0)
+
+
+def add_float(graph: Graph, x: str) -> str:
+    """Add numbers as float32."""
+    return graph.node("Cast", x, to=FLOAT)
+
+
+def add_last(graph: Graph, rows: str, places: str, lengths: str, named: Named, c: Any) -> str:
+    """Add the last output of each direction (batch, F)."""
+    last = add_float(graph, graph.node("Equal", places, graph.node("Sub", lengths, graph.constant(1))))
+    if c.directions == 1:
+        return add_sum(graph, rows, last)
+    half = c.output_size // 2
+    there, back = graph.node("Split", rows, graph.constant([half, half]), outputs=2, axis=2)
+    return graph.node(
+        "Concat", add_sum(graph, there, last), graph.node("Gather", back, graph.constant(0), axis=0), axis=1
+    )

@@ -9,13 +9,6 @@ from typing import Any
 import numpy as np
 
 from nblstm.exporting.plan import Matrix, Plan
-from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.tagging.model import Tagger
-
-MORE = {  # model -> what its exports know besides
-    TextClassifier: ("pooling", "max_length", "labels"),
-    Tagger: ("max_length", "tags", "scheme", "characters", "max_characters", "lowercase", "zero_digits"),
-}
 
 
 def config(plan: Plan) -> dict[str, Any]:
@@ -31,9 +24,7 @@ def config(plan: Plan) -> dict[str, Any]:
         "end": vocabulary.end_id,
         "banned": banned[0] if banned else None,
     }
-    for kind, names in MORE.items():
-        if isinstance(plan.model, kind):
-            found |= {name: getattr(c, name) for name in names}
+    found |= {name: getattr(c, name) for name in plan.kind.facts}
     return {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in found.items()}
 
 

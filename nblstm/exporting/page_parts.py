@@ -85,6 +85,12 @@ WRITING_BODY = f"""\
 <aside class="card"><h2 id="head">What comes next</h2><ul id="bars" aria-labelledby="head"></ul></aside>
 </main>"""
 
+READING_CONTROLS = """\
+<main>
+<div>
+<textarea id="text" aria-label="Text" placeholder="Type, or paste a text." spellcheck="false"></textarea>
+<div class="controls"><button id="clear" class="quiet">Clear</button></div>"""
+
 BARS = r"""
 // ---------------------------------------------------------------- parts of a page
 

@@ -21,24 +21,15 @@ import numpy as np
 
 from nblstm import checks
 from nblstm.arrays import from_bfloat16, to_bfloat16
-from nblstm.errors import ConfigError
 from nblstm.exporting.blocks import SKIPPED_SHARES, Blocks, nonzero_blocks
+from nblstm.exporting.cells import EXPORTED_CELLS
 from nblstm.files.model_file import ModelFile
 from nblstm.nn.int8 import round_rows
-from nblstm.nn.parameters import cell_views, flatten, views
+from nblstm.nn.parameters import cell_views, views
 from nblstm.nn.spelling import PREFIX, below
-from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.language.model import LanguageModel
-from nblstm.tasks.masked.model import MaskedLanguageModel
-from nblstm.tasks.tagging.model import Tagger
 from nblstm.tasks.tagging.spans import allowed_chain
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
-EXPORTED_CELLS = ("lstm", "gru", "rnn", "update-lstm", "mingru")
-EXPORTED = {  # format -> the models that it holds
-    **dict.fromkeys(("c", "py", "html"), (LanguageModel, TextClassifier, Tagger)),
-    "onnx": (LanguageModel, TextClassifier, Tagger, MaskedLanguageModel),
-}
 FORBIDDEN = -1e30  # the score of tags that may not follow each other
 SPELL = "spell_"  # before the names of the layer that reads characters
 GROUP = 32  # columns of an int4 scale, and of a row of the first layer's table
@@ -78,7 +69,8 @@ class Layer:
 
     matrices: "input" (left out where the table of tokens holds its product), "recurrent", "projection". vectors, float32:
     "bias" (G H,), both joined (left out with "input"); "hidden_bias" (H,) of a GRU, inside the product with the reset
-    gate; "peepholes" (3, H); of layer normalisation "gain_ih" and "gain_hh" (G H,), "gain_c" and "bias_c" (H,).
+    gate; what else the cell has by its own names: "peepholes" (3, H); of layer normalisation "gain_ih" and "gain_hh" (G H,),
+    "gain_c" and "bias_c" (H,).
     """
 
     matrices: dict[str, Matrix]
@@ -94,6 +86,7 @@ class Plan:
     """
 
     model: Any
+    kind: Any  # ExportedKind of the model; None of a part of one
     weights: str
     tokens: Matrix
     table_rows: int
@@ -138,14 +131,10 @@ class Plan:
 
 def plan(model: Any, weights: str, format: str) -> Plan:
     """Prepare a model's numbers. ConfigError names what the format cannot do."""
-    check_exportable(model, format)
+    from nblstm.exporting.kinds import exported_kind  # whose files are made of what is here
+
+    kind, c = exported_kind(model, format), model.config
     checks.choice("weights", weights, WEIGHTS)
-    if model.config.cell not in EXPORTED_CELLS:
-        raise ConfigError(
-            f"format {format} has the cells {', '.join(EXPORTED_CELLS)}, got {model.config.cell}; train one of them, or "
-            "choose format onnx."
-        )
-    c = model.config
     named = {name: array.astype(np.float64) for name, array in views(model.parameters, c).items()}
     cells = cell_views(named, c)
     layers = [_layer(cell, c, weights) for cell in cells]
@@ -162,8 +151,8 @@ def plan(model: Any, weights: str, format: str) -> Plan:
     else:
         tokens = head if c.tie else pack_weights(named["embedding.weight"], weights)
     attention = pack_weights(named["pooling.weight"], weights) if "pooling.weight" in named else None
-    spelling = _spelling(model, named, weights) if isinstance(model, Tagger) and c.spelling else None
-    return Plan(model, weights, tokens, rows, tuple(layers), head, attention, _own_vectors(named, c), spelling)
+    spelling = _spelling(model, named, weights) if getattr(c, "spelling", None) else None
+    return Plan(model, kind, weights, tokens, rows, tuple(layers), head, attention, _own_vectors(named, c), spelling)
 
 
 @dataclass(frozen=True)
@@ -178,23 +167,7 @@ def _spelling(model: Any, named: Mapping[str, np.ndarray], weights: str) -> Plan
     config, own = model.config.spelling, below(named)
     letters = pack_weights(own["embedding.weight"], weights)
     layers = tuple(_layer(cell, config, weights) for cell in cell_views(own, config))
-    return Plan(_Part(config), weights, letters, 0, layers, letters, None, {})
-
-
-def check_exportable(model: Any, format: str) -> None:
-    """Raise ConfigError for a model that the format does not hold, or that has learnt nothing."""
-    if not isinstance(model, EXPORTED[format]):
-        others = [other for other, kinds in EXPORTED.items() if isinstance(model, kinds)]
-        raise ConfigError(
-            f"format {format} holds language models that write, text classifiers and taggers, got "
-            f"{type(model).__name__}; {f'choose format {others[0]}' if others else 'train one of those'}."
-        )
-    if isinstance(model, (TextClassifier, Tagger)) and not model.__sklearn_is_fitted__():
-        raise ConfigError(f"this {type(model).__name__} has learnt nothing yet; call fit or load first.")
-    if model.config.head == "adaptive":
-        raise ConfigError(f"format {format} has no adaptive head; train one with head linear.")
-    if model.vocabulary.level == "subword" and format != "onnx":
-        raise ConfigError(f"format {format} cannot cut a text into sub-words, level subword; train at another level.")
+    return Plan(_Part(config), None, weights, letters, 0, layers, letters, None, {})
 
 
 def _own_vectors(named: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
@@ -241,20 +214,20 @@ def _biases(cell: Mapping[str, np.ndarray], config: Any) -> dict[str, np.ndarray
     if "bias_hh" not in cell:
         return {"bias": bias}
     hidden = cell["bias_hh"]
-    if config.cell != "gru":
+    if not EXPORTED_CELLS[config.cell].apart:
         return {"bias": bias + hidden}
     bias[: 2 * H] += hidden[: 2 * H]
     return {"bias": bias, "hidden_bias": hidden[2 * H :]}
 
 
 MATRIX_NAMES = {"weight_ih": "input", "weight_hh": "recurrent", "weight_hr": "projection"}
-VECTOR_NAMES = ("peepholes", "gain_ih", "gain_hh", "gain_c", "bias_c")
+JOINED = ("bias_ih", "bias_hh")  # in the vectors "bias" and "hidden_bias"; all others keep their names
 
 
 def _layer(cell: Mapping[str, np.ndarray], config: Any, weights: str) -> Layer:
     """Pack the weights of a cell."""
     matrices = {ours: pack_weights(cell[name], weights) for name, ours in MATRIX_NAMES.items() if name in cell}
-    vectors = _biases(cell, config) | {name: cell[name] for name in VECTOR_NAMES if name in cell}
+    vectors = _biases(cell, config) | {name: x for name, x in cell.items() if name not in (*MATRIX_NAMES, *JOINED)}
     return Layer(matrices, {name: _float(vector) for name, vector in vectors.items()})
 
 
@@ -328,7 +301,8 @@ def rounded(prepared: Plan) -> Any:
     """Make the model that the stored numbers are, in float32: what a rounding costs can be measured with it."""
     model, V = prepared.model, prepared.model.config.vocab_size
     config = replace(model.config, dtype="float32")
-    named = {"head.weight": prepared.head.values, "embedding.weight": prepared.tokens.values}
+    named = {name: _float(array) for name, array in views(model.parameters, model.config).items()}
+    named |= {"head.weight": prepared.head.values, "embedding.weight": prepared.tokens.values}
     if prepared.table_rows:  # token v reads column v of weight_ih: the table
         config = replace(config, tie=False, embedding_size=V)
         named["embedding.weight"] = np.eye(V, dtype=np.float32)
@@ -340,14 +314,8 @@ def rounded(prepared: Plan) -> Any:
     for number, layer in enumerate(prepared.layers):
         parts = _unpacked(layer, prepared)
         named |= {f"rnn.{name}{config.suffix(number)}": part for name, part in parts.items()}
-    if isinstance(model, Tagger):
-        given = views(model.parameters, model.config)
-        named |= {name: _float(array) for name, array in given.items() if name.startswith("crf.")}
-        named |= _spelled(prepared.spelling)
-        return Tagger.restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
-    if isinstance(model, TextClassifier):
-        return TextClassifier.restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
-    return LanguageModel(config, model.vocabulary, flatten(named, config), dict(model.training))
+    named |= _spelled(prepared.spelling)
+    return type(model).restore(ModelFile(config, model.vocabulary, named, {}, dict(model.training)))
 
 
 def _spelled(prepared: Plan | None) -> dict[str, np.ndarray]:
@@ -367,7 +335,7 @@ def _unpacked(layer: Layer, prepared: Plan) -> dict[str, np.ndarray]:
     c = prepared.model.config
     H, G = c.hidden_size, c.cells[0].gates * c.hidden_size
     parts = {name: layer.matrices[ours].values for name, ours in MATRIX_NAMES.items() if ours in layer.matrices}
-    parts |= {name: layer.vectors[name] for name in VECTOR_NAMES if name in layer.vectors}
+    parts |= {name: x for name, x in layer.vectors.items() if name not in ("bias", "hidden_bias")}
     if "input" not in layer.matrices:
         parts["weight_ih"] = prepared.tokens.values.reshape(c.vocab_size, -1)[:, :G].T
     parts["bias_ih"] = layer.vectors.get("bias", np.zeros(G, np.float32))

@@ -7,44 +7,40 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nblstm.exporting import packing, py_classifier_source, py_language_source, py_tagger_source
+from nblstm.exporting import packing
 from nblstm.exporting import py_source as source
-from nblstm.exporting.c import commented, filled
+from nblstm.exporting.c import commented, description, filled, prompt
+from nblstm.exporting.cells import EXPORTED_CELLS
 from nblstm.exporting.plan import Plan
-from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.language.model import LanguageModel
-from nblstm.tasks.tagging.model import Tagger
+from nblstm.kernels.cells import KINDS
 
 PY_WIDTH = 118
-KINDS_OF_FILE = (  # of a model: (what stands on top of the file, the code behind its network)
-    (LanguageModel, py_language_source.LANGUAGE_DOC, source.ENCODE_CODE + py_language_source.LANGUAGE_CODE),
-    (TextClassifier, py_classifier_source.CLASSIFIER_DOC, source.ENCODE_CODE + py_classifier_source.CLASSIFIER_CODE),
-    (Tagger, py_tagger_source.TAGGER_DOC, py_tagger_source.TAGGER_CODE),
-)
 
 
 def render_py(plan: Plan, file: str, name: str = "nblstm") -> str:
     """Write the file. file: its name, for the text on top; `name` means nothing here."""
-    c, vocabulary = plan.model.config, plan.model.vocabulary
+    (doc, code), vocabulary = plan.kind.py, plan.model.vocabulary
+    cells = {name: cell.py for name, cell in EXPORTED_CELLS.items() if cell.py}
     constants = [
         f"CONFIG = {packing.config(plan)!r}",
         f"TOKENS = {_lines(map(ascii, vocabulary.tokens))}",
         f"MATRICES = {_matrices(packing.matrices(plan))}",
         f"VECTORS = {_vectors(packing.vectors(plan))}",
     ]
-    if isinstance(plan.model, Tagger):
+    if "SPELLING" in code:
         constants.append(f"SPELLING = {_spelling(packing.spelling(plan))}")
-    prompt = re.sub(r"[^A-Za-z0-9 ]", "", "".join(vocabulary.tokens[-3:]))[:20]
     values = {
-        "description": f"{c.description}: {c.num_parameters:,} parameters, {len(vocabulary):,} tokens.",
+        "description": f"{description(plan)}.",
         "weights": plan.weights,
         "bytes": f"{plan.nbytes:,}",
-        "prompt": prompt,
+        "prompt": prompt(vocabulary),
         "file": commented(file),
         "module": re.sub(r"\W", "_", os.path.splitext(file)[0]),
         "constants": "\n".join(constants),
+        "cells": "\n\n\n".join(cells.values()),
+        "cell_names": ", ".join(f'"{name}": {name.replace("-", "_")}' for name in cells),
+        "cell_gates": ", ".join(f'"{name}": {len(KINDS[name].inputs)}' for name in cells),
     }
-    doc, code = next(parts for kind, *parts in KINDS_OF_FILE if isinstance(plan.model, kind))
     return filled(doc + source.NETWORK_CODE + code + source.CONSTANTS_CODE, values)
 
 

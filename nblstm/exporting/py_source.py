@@ -117,40 +117,7 @@ def matrix(rows, columns, stride, text, scales):
 # ---------------------------------------------------------------- cells: z = W x + b, u = U h; v: the cell's vectors
 
 
-def lstm(z, u, h, c, v):
-    """i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c)"""
-    i, f, g, o = gates(add(z, u), 4)
-    peepholes = gates(v["peepholes"], 3) if "peepholes" in v else None
-    if peepholes is not None:
-        i, f = (add(gate, each(operator.mul, p, c)) for gate, p in zip((i, f), peepholes))
-    c = each(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * tanh(g), i, f, g, c)
-    if peepholes is not None:
-        o = add(o, each(operator.mul, peepholes[2], c))
-    return each(lambda o, s: sigmoid(o) * tanh(s), o, squashed(c, v)), c
-
-
-def update_lstm(z, u, h, c, v):
-    """i, f, o, u = sigmoid, g = tanh; c = u (f c + i g) + (1 - u) c; h = o tanh(c)"""
-    i, f, g, o, u = gates(add(z, u), 5)
-    new = each(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * tanh(g), i, f, g, c)
-    c = each(lambda u, new, c: sigmoid(u) * new + (1 - sigmoid(u)) * c, u, new, c)
-    return each(lambda o, s: sigmoid(o) * tanh(s), o, squashed(c, v)), c
-
-
-def gru(z, u, h, c, v):
-    """r, u = sigmoid(a + b); n = tanh(a + r b); h = (1 - u) n + u h"""
-    (ar, au, an), (br, bu, bn) = gates(z, 3), gates(u, 3)
-    n = each(lambda ar, br, an, bn: tanh(an + sigmoid(ar + br) * bn), ar, br, an, add(bn, v["hidden_bias"]))
-    return each(lambda au, bu, n, h: n + sigmoid(au + bu) * (h - n), au, bu, n, h), c
-
-
-def mingru(z, u, h, c, v):
-    """u = sigmoid(z); h = (1 - u) h + u n"""
-    return each(lambda z, n, h: h + sigmoid(z) * (n - h), *gates(z, 2), h), c
-
-
-def rnn(z, u, h, c, v):
-    return each(tanh if CONFIG["nonlinearity"] == "tanh" else relu, add(z, u)), c
+@cells@
 
 
 def squashed(c, v):
@@ -163,7 +130,7 @@ def gates(z, count):
     return [z[k * size : (k + 1) * size] for k in range(count)]
 
 
-CELLS = {"lstm": lstm, "update-lstm": update_lstm, "gru": gru, "mingru": mingru, "rnn": rnn}
+CELLS = {@cell_names@}
 
 
 class Network:
@@ -227,7 +194,7 @@ class Network:
         return joined(rows[-1][:size], rows[0][size:])
 
 
-CELL_GATES = {"lstm": 4, "update-lstm": 5, "gru": 3, "mingru": 2, "rnn": 1}
+CELL_GATES = {@cell_gates@}
 '''
 
 ENCODE_CODE = r'''
