@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
-from nblstm.cli.models import classifier
+from nblstm.cli.models import model_of_task
 from nblstm.cli.options import echo_json, json_option, model_option, scoring_options
 from nblstm.cli.shown import echo, shown
 
@@ -29,7 +29,7 @@ def command(file: str, model: str, top: int, json: bool, encoding: str, **how: A
     There is a line of output for each line of input, also for an empty one. With --top 3 three pairs stand on it, the
     most probable first; with --json it is a JSON object.
     """
-    loaded = classifier(model)
+    loaded = model_of_task(model, "classification")
     names = [str(label) for label in loaded.classes_.tolist()]
     for number, probabilities in _judged(loaded, file, encoding, how):
         best = np.argsort(-probabilities, kind="stable")[:top]

@@ -36,17 +36,15 @@ def command(
     nblstm export model.safetensors -o model.h
     cc -O3 -march=native -DNBLSTM_MAIN -x c model.h -o model && ./model -n 100
     """
-    from nblstm.cli.rounding import measure_on, say_cost
-
     from nblstm.exporting.files import export
     from nblstm.reporting.durations import size_text
-    from nblstm.tasks.registry import load
+    from nblstm.tasks.registry import load, run_of_model
 
     loaded = load(model)
-    measure = None if check is None else measure_on(loaded, check, encoding)
+    check_on = None if check is None else run_of_model(loaded).yardstick(loaded, check, encoding)
     made = export(loaded, output, format=format, weights=weights, name=name)
     say(
         f"saved       {output} ({size_text(made.file_bytes)}): {made.weights}, {size_text(made.weight_bytes)} of weights"
     )
-    if measure is not None:
-        say_cost(measure, loaded, made.model)
+    if check_on is not None:
+        say(check_on.compare(loaded, made.model))

@@ -23,6 +23,13 @@ def trained_model(path: str) -> Any:
     return load(path, list(RUNS))
 
 
+def model_of_task(path: str, task: str) -> Any:
+    """Read a model of a task. ModelFileError for any other file."""
+    from nblstm.tasks.registry import load
+
+    return load(path, [task])
+
+
 def rounded(model: Any, weights: str | None) -> Any:
     """Return a model with weights of a kind, None: as they are. ConfigError for one that has no others."""
     if weights is None:
@@ -68,33 +75,10 @@ def _is_model(file: str) -> bool:
     """Tell whether there is a safetensors file of this name."""
     from nblstm.text.kinds import is_safetensors
 
-    if not os.path.isfile(file):  # of a pipe nothing may be read here
+    if not os.path.isfile(file):  # to open a pipe would wait for a writer
         return False
     try:
-        if not os.path.isfile(file):  # to open a pipe would wait for a writer
-            return False
         with open(file, "rb") as stream:
             return is_safetensors(stream.read(16))
     except (OSError, ValueError):
         return False
-
-
-def classifier(path: str) -> Any:
-    """Read a classifier. ModelFileError for any other file."""
-    from nblstm.tasks.registry import load
-
-    return load(path, ["classification"])
-
-
-def translator(path: str) -> Any:
-    """Read a translator. ModelFileError for any other file."""
-    from nblstm.tasks.registry import load
-
-    return load(path, ["translation"])
-
-
-def tagger(path: str) -> Any:
-    """Read a tagger. ModelFileError for any other file."""
-    from nblstm.tasks.registry import load
-
-    return load(path, ["tagging"])

@@ -26,18 +26,17 @@ def command(model: str, output: str, check: str | None, encoding: str, overwrite
     nblstm quantize model.safetensors -o small.safetensors --check valid.txt
     nblstm sample -m small.safetensors
     """
-    from nblstm.cli.rounding import measure_on, say_cost
-
     from nblstm.reporting.durations import size_text
+    from nblstm.tasks.registry import run_of_model
 
     if os.path.exists(output) and not overwrite:
         raise ConfigError(f"{output} exists; name another -o, or replace it with --overwrite.")
     loaded, before = trained_model(model), os.path.getsize(model)
     made = rounded(loaded, "int8")
-    measure = None if check is None else measure_on(loaded, check, encoding)
+    check_on = None if check is None else run_of_model(loaded).yardstick(loaded, check, encoding)
     made.save(output)
     say(f"saved       {output}: int8, {size_text(os.path.getsize(output))}, before {size_text(before)}")
     if loaded.statistics is not None:
         say("note        its gradient statistics are left out; nblstm adapt-prepare makes them again.")
-    if measure is not None:
-        say_cost(measure, loaded, made)
+    if check_on is not None:
+        say(check_on.compare(loaded, made))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from nblstm.cli.classify import lines_of
-from nblstm.cli.models import tagger
+from nblstm.cli.models import model_of_task
 from nblstm.cli.options import echo_json, json_option, model_option, run_setting, scoring_options
 from nblstm.cli.shown import echo, safe_text
 
@@ -33,7 +33,10 @@ def command(
     """
     from nblstm.tasks.tagging.settings import TaggedTextConfig
 
-    loaded, column = tagger(model), TaggedTextConfig(1 if token_column is None else token_column).token_column
+    loaded, column = (
+        model_of_task(model, "tagging"),
+        TaggedTextConfig(1 if token_column is None else token_column).token_column,
+    )
     given = _of_lines(lines_of(file, encoding)) if sentences else _of_columns(lines_of(file, encoding), column, file)
     while some := list(itertools.islice(given, LINES_AT_ONCE)):
         some += itertools.takewhile(lambda line: line[1] is not None, given)  # up to the end of the sentence

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from nblstm.cli.classify import lines_of
-from nblstm.cli.models import translator
+from nblstm.cli.models import model_of_task
 from nblstm.cli.options import ENCODING, echo_json, filter_options, given, json_option, model_option, setting
 from nblstm.cli.shown import echo, shown
 
@@ -39,7 +39,7 @@ def command(file: str, model: str, json: bool, encoding: str, threads: int, **ho
     the text, its log probability and score, the tokens of both sides, and how much each of the one looked at each of
     the other (attention).
     """
-    loaded, asked = translator(model), given(how)
+    loaded, asked = model_of_task(model, "translation"), given(how)
     TranslateConfig(**asked)  # ConfigError before anything is read
     remaining, number = lines_of(file, encoding), 0
     while some := list(itertools.islice(remaining, LINES_AT_ONCE)):

@@ -88,7 +88,9 @@ def settings_of(task: str) -> RunSettings:
 
 
 def run_of(task: str) -> TaskRun:
-    """Return what makes runs of a task."""
+    """Return what makes runs of a task. ConfigError for one that is not trained on files."""
+    if task not in RUNS:
+        raise ConfigError(f"a model of task {task} is not trained on files, and nothing measures it on one.")
     return _named(RUNS[task][1])()
 
 

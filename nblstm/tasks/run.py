@@ -7,7 +7,7 @@ for both in `registry.RUNS`. The session asks in this order:
     resume   known, check_known, read_again, trainer
     save     stored (checkpoint), training and model (model file), at the end finished
     shown    introduce, batches, found, watched, doubts, next
-    later    evaluate (a model on files, where the task has MEASURES), describe
+    later    evaluate (a model on files, where the task has MEASURES), yardstick, describe
 """
 
 from __future__ import annotations
@@ -44,6 +44,18 @@ class TaskEvaluation(NamedTuple):
 
     facts: dict[str, Any]
     lines: list[str]
+
+
+class Yardstick(NamedTuple):
+    """What says how good a model is: its name, what stands behind its figure, and what computes it."""
+
+    name: str
+    unit: str
+    measure: Callable[[Any], float]
+
+    def compare(self, before: Any, after: Any) -> str:
+        """Say how good a model is before and after it was changed."""
+        return f"{self.name:<12}{self.measure(before):.4f}{self.unit} before, {self.measure(after):.4f} after"
 
 
 class TaskRun(ABC):
@@ -203,6 +215,10 @@ class TaskRun(ABC):
         asked: settings of ASKED.
         """
         raise ConfigError(f"nothing measures a model of {self.TASK} on files.")
+
+    def yardstick(self, model: Any, path: str, encoding: str) -> Yardstick:
+        """Read a file, on which models with other weights are compared with this one. TextError for what is no such text."""
+        raise ConfigError(f"models of {self.TASK} are not compared on a file.")
 
     def describe(self, model: Any) -> list[tuple[str, str]]:
         """Return (name, value) of what a model knows, to be read: its vocabulary."""

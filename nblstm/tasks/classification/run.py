@@ -11,7 +11,7 @@ from nblstm.errors import ConfigError, TextError
 from nblstm.kernels.packed import indices
 from nblstm.tasks.classification.config import ClassifierConfig
 from nblstm.tasks.classification.model import TextClassifier
-from nblstm.tasks.classification.reading import LabelledLines, labelled_in
+from nblstm.tasks.classification.reading import LabelledLines, labelled_in, read_labelled
 from nblstm.tasks.classification.settings import CLASSIFIER_SETTINGS, LabelledTextConfig
 from nblstm.tasks.classification.training import (
     LabelledCorpus,
@@ -27,6 +27,7 @@ from nblstm.tasks.run import (
     Places,
     TaskEvaluation,
     TaskRun,
+    Yardstick,
     check_vocabulary_of_run,
     percent,
     sized,
@@ -193,6 +194,13 @@ class ClassifierRun(TaskRun):
         expected = labels_of(read, model.config.classes, places["corpus"])
         found = model.evaluate(read.texts, model.classes_[indices(expected)], backend, threads)
         return TaskEvaluation(found.facts(), found.lines())
+
+    def yardstick(self, model: TextClassifier, path: str, encoding: str) -> Yardstick:
+        """Read labelled lines, of which the share that is right counts."""
+        texts, names = read_labelled(path, encoding=encoding)
+        known = dict(zip(model.config.labels, model.config.classes))
+        labels = [known.get(name, name) for name in names]
+        return Yardstick("accuracy", "", lambda each: each.score(texts, labels))
 
     def describe(self, model: TextClassifier) -> list[tuple[str, str]]:
         """Return the vocabulary and the labels."""

@@ -22,11 +22,12 @@ from nblstm.scoring import worse_than_guessing
 from nblstm.scoring.results import figure_text
 from nblstm.tasks.language.model import LanguageModel
 from nblstm.tasks.language.settings import LANGUAGE_SETTINGS
-from nblstm.tasks.run import OnMessage, Places, TaskRun, check_vocabulary_of_run, text_of
+from nblstm.tasks.run import OnMessage, Places, TaskRun, Yardstick, check_vocabulary_of_run, text_of
 from nblstm.tasks.text_model import TextModel
 from nblstm.text.buckets import padding
 from nblstm.text.corpus import Corpus, check_ends, load_corpus
 from nblstm.text.demo import DEMO, demo_source
+from nblstm.text.reading import read_text
 from nblstm.text.token_file import count_ids
 from nblstm.text.vocabulary import Vocabulary
 from nblstm.training.facts import training_facts
@@ -188,6 +189,11 @@ class LanguageRun(TaskRun):
     def doubt(self, known: Any, measures: Mapping[str, float]) -> str | None:
         """Say that a guess would be better, where it would."""
         return worse_than_guessing(measures.get("loss"), len(known.vocabulary))
+
+    def yardstick(self, model: TextModel, path: str, encoding: str) -> Yardstick:
+        """Read a text, whose loss counts."""
+        text = "".join(read_text((path,), encoding))
+        return Yardstick("loss", " nats per token", lambda each: each.score(text).loss)
 
     def next(self, shape: TokenStackConfig) -> str:
         """Return the name of the command that uses the model."""

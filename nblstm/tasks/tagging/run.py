@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nblstm.errors import ConfigError, TextError
-from nblstm.tasks.run import OnMessage, Places, TaskEvaluation, TaskRun, percent, sized, vectors_of
+from nblstm.tasks.run import OnMessage, Places, TaskEvaluation, TaskRun, Yardstick, percent, sized, vectors_of
 from nblstm.tasks.tagging.config import TaggerConfig
 from nblstm.tasks.tagging.model import Tagger
 from nblstm.tasks.tagging.network import initial_tagger
-from nblstm.tasks.tagging.reading import TaggedLines, tagged_in
+from nblstm.tasks.tagging.reading import TaggedLines, read_tagged, tagged_in
 from nblstm.tasks.tagging.settings import TAGGER_SETTINGS, TaggedTextConfig
 from nblstm.tasks.tagging.spans import OUTSIDE
 from nblstm.tasks.tagging.training import TaggedCorpus, TaggedPart, corpus_of, tagger_facts, tagger_trainer
@@ -154,6 +154,12 @@ class TaggerRun(TaskRun):
         check_tags_of_lines(lines, model.config)
         found = model.evaluate(part.sentences, part.tags, backend, threads)
         return TaskEvaluation(found.facts(), found.lines())
+
+    def yardstick(self, model: Tagger, path: str, encoding: str) -> Yardstick:
+        """Read tagged words, of which F1 counts, or without spans the share that is right."""
+        sentences, tags = read_tagged(path, encoding=encoding)
+        name = "accuracy" if model.config.scheme == "none" else "F1"
+        return Yardstick(name, "", lambda each: each.score(sentences, tags))
 
     def describe(self, model: Tagger) -> list[tuple[str, str]]:
         """Return the vocabulary and the tags."""
