@@ -59,20 +59,6 @@ def real_numbers(value: Any, name: str, rule: str) -> np.ndarray:
         return np.asarray(found, np.float64)
 
 
-def integers(value: Any, name: str, rule: str) -> np.ndarray:
-    """Convert an array or list of integers to an array of the same shape; of int64 if it is empty.
-
-    rule: as in `real_numbers`. Raises ConfigError for masks and whatever holds no integers.
-    """
-    refuse_masked(value, name)
-    with converting(name, rule):
-        found = np.asarray(value)
-        found = found if found.size else found.astype(np.int64)
-        if found.dtype.kind not in "iu":
-            raise TypeError(f"its type is {found.dtype}")
-        return found
-
-
 @contextmanager
 def converting(name: str, rule: str) -> Iterator[None]:
     """Turn any error of a conversion into a ConfigError: an array of another library raises what it likes."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 FLOAT, INT64, BOOL = 1, 7, 9  # TensorProto.DataType
-A_INT, A_STRING, A_GRAPH, A_INTS, A_STRINGS = 2, 3, 5, 7, 8  # AttributeProto.AttributeType
+A_INT, A_GRAPH, A_INTS, A_STRINGS = 2, 5, 7, 8  # AttributeProto.AttributeType
 
 Fields = list[Any]  # (field number, value) each
 
@@ -85,8 +85,6 @@ def _attribute(name: str, value: Any) -> Fields:
         return [(1, name), (6, value.fields(name)), (20, A_GRAPH)]
     if isinstance(value, int):
         return [(1, name), (3, value), (20, A_INT)]
-    if isinstance(value, str):
-        return [(1, name), (4, value), (20, A_STRING)]
     if isinstance(value[0], str):
         return [(1, name), *((9, text) for text in value), (20, A_STRINGS)]
     return [(1, name), *((8, number) for number in value), (20, A_INTS)]

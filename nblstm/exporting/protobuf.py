@@ -5,11 +5,10 @@ Source: protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from typing import Union
 
-Value = Union[int, float, str, bytes, "list[tuple[int, Value]]"]
+Value = Union[int, str, bytes, "list[tuple[int, Value]]"]
 
 
 def varint(number: int) -> bytes:
@@ -23,15 +22,13 @@ def varint(number: int) -> bytes:
 
 
 def message(fields: Iterable[tuple[int, Value]]) -> bytes:
-    """Encode a message. A number is a varint, a float 32 bits, all else has its length before it."""
+    """Encode a message. A number is a varint, all else has its length before it."""
     return b"".join(_field(number, value) for number, value in fields)
 
 
 def _field(number: int, value: Value) -> bytes:
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
-    if isinstance(value, float):
-        return varint(number << 3 | 5) + struct.pack("<f", value)
     data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     data = data if isinstance(data, bytes) else message(data)
     return varint(number << 3 | 2) + varint(len(data)) + data

@@ -1,16 +1,15 @@
 """Run the suite with its kernels compiled in other ways: `python tests/stress/modes.py [MODE...] [--files GLOB] [--jobs N]`.
 
-    bounds    every index of a kernel checked (NUMBA_BOUNDSCHECK=1)
+    bounds    every index of a kernel checked (NUMBA_BOUNDSCHECK=1), those of products too, which are plain loops for that
     generic   for a processor with nothing but what every x86-64 has (NUMBA_CPU_NAME=generic)
-    plain     kernels as Python, with the branch coverage of nblstm/ and cli/ if `coverage` is installed
+    plain     kernels as Python (NUMBA_DISABLE_JIT=1)
 
 All modes and files by default; file by file, N at once, each in a process of its own and with a cache of its own per mode,
-so that one which hangs or crashes does not hide the others. Prints a line a file; ends with 1 if any has failed. What says nothing as plain Python is run in that
-mode as ever: GPU kernels in the simulator, code that makes code by compiling it, so that the coverage counts them.
+so that one which hangs or crashes does not hide the others. Prints a line a file; ends with 1 if any has failed. What
+says nothing as plain Python is run in that mode as ever: GPU kernels in the simulator, code that makes code.
 """
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MODES = {
-    "bounds": {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1"},
+    "bounds": {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NBLSTM_TILES": "off"},
     "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     "plain": {"NUMBA_DISABLE_JIT": "1", "NBLSTM_TEST_SECONDS": "1800"},
 }
@@ -33,8 +32,6 @@ SECONDS = 3600  # of a file
 def run(mode, path, cache):
     """Run a file of tests in a mode: whether it passes, and the last line it prints."""
     args = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
-    if mode == "plain" and importlib.util.find_spec("coverage"):
-        args = ["-m", "coverage", "run", *args]
     kind = COMPILED.get(path.name, MODES[mode]) if mode == "plain" else MODES[mode]
     variables = {**os.environ, **kind, "NUMBA_CACHE_DIR": cache}
     try:
@@ -62,9 +59,6 @@ def main():
             for path, (passes, line) in zip(paths, pool.map(lambda path: run(mode, path, cache), paths)):
                 failed += [] if passes else [f"{mode} {path.name}"]
                 print(f"{mode:8} {path.name:28} {line}", flush=True)
-        if mode == "plain" and importlib.util.find_spec("coverage"):
-            for command in ("combine", "report"):
-                subprocess.run([sys.executable, "-m", "coverage", command], cwd=ROOT, check=False)
     print("failed:", ", ".join(failed) or "none")
     sys.exit(bool(failed))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
 from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, unpacked
@@ -172,6 +172,23 @@ class _Int8Emitter(Emitter):
                 bd.store(bd.fadd(bd.load(place, align=4), product), place, align=4)
 
 
+def sum_of_products(a, b, pairs, step):
+    """The sum of a[2 * pairs] times the weights of a column of b, whose pairs are `step` apart; compiled it is a loop."""
+    k = np.arange(2 * pairs)
+    return (a[k].astype(np.int64) * b[k // 2 * step + k % 2]).sum()
+
+
+@overload(sum_of_products)
+def _sum_of_products(a, b, pairs, step):
+    def add(a, b, pairs, step):
+        total = 0
+        for k in range(2 * pairs):
+            total += np.int64(a[k]) * np.int64(b[k // 2 * step + k % 2])
+        return total
+
+    return add
+
+
 def _plain_band(columns: int):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
@@ -180,10 +197,7 @@ def _plain_band(columns: int):
         units = A.units.reshape(-1)
         for r in range(rows):
             for j in range(columns):
-                total = 0
-                for k in range(2 * B.pairs):
-                    weight = flat_b[B.place + (k // 2 * columns + j) * 2 + k % 2]
-                    total += np.int64(flat_a[A.place + r * A.step + k]) * np.int64(weight)
+                total = sum_of_products(flat_a[A.place + r * A.step :], flat_b[B.place + 2 * j :], B.pairs, 2 * columns)
                 step = units[A.first + r] * B.scales[B.first + j]
                 flat_c[C.place + r * C.step + j] += np.float32(total) * step
 

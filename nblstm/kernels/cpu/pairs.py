@@ -85,7 +85,7 @@ def store_pairs(typingctx, array, offset, first, second):
 
 def add_product(total, a, b):
     """total + a * b, of pairs (total + a_1 b_1) + a_0 b_0: the plain form of a tile's step."""
-    if not isinstance(a, np.uint32):
+    if a.dtype != np.uint32:
         return total + a * b
     for half in (lambda pair: pair & np.uint32(0xFFFF0000), lambda pair: pair << np.uint32(16)):
         total = total + half(a).view(np.float32) * half(b).view(np.float32)

@@ -21,8 +21,6 @@ from nblstm.kernels.threads import parallel_for
 
 SPARSE_SHARE = 0.5  # of the recurrent weights that are zero, from which on it pays to skip them
 
-CACHE_LINE = 64  # bytes
-
 sparse_layout = made_once(lambda layout: dataclasses.replace(layout, name=f"{layout.name}_sparse", sparse=True))
 
 

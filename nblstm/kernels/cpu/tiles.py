@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
 from nblstm.kernels.cpu.pairs import PAIRWISE, add_product
@@ -223,19 +223,34 @@ class PairEmitter(Emitter):
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [total, left, right])
 
 
+def add_outer(C, rows, columns, a, b):
+    """C[rows, columns] += a[rows] b[columns]; compiled it is a loop."""
+    c, places = C.numbers.reshape(-1), C.place + C.step * np.arange(rows)[:, None] + np.arange(columns)
+    c[places] = add_product(c[places], a[:rows, None], b)
+
+
+@overload(add_outer)
+def _add_outer(C, rows, columns, a, b):
+    def add(C, rows, columns, a, b):
+        c = C.numbers.reshape(-1)
+        for r in range(rows):
+            for j in range(columns):
+                place = C.place + r * C.step + j
+                c[place] = add_product(c[place], a[r], b[j])
+
+    return add
+
+
 def _plain_band(columns: int, transposed: bool, step: int = PANEL):
     """The plain loop beside the optimised one: for targets without vector registers, and for tests."""
 
     def band(C, rows, A, B, b0):
-        flat_c, flat_a, flat_b = C.numbers.reshape(-1), A.numbers.reshape(-1), B.reshape(-1)
-        for r in range(rows):
-            for o in range(A.pieces):
-                for k in range(A.depth):
-                    own = k * A.step + r if transposed else o * A.piece + r * A.step + k
-                    number, row = flat_a[A.place + own], b0 + (o * A.depth + k) * step
-                    for j in range(columns):
-                        place = C.place + r * C.step + j
-                        flat_c[place] = add_product(flat_c[place], number, flat_b[row + j])
+        flat_a, flat_b = A.numbers.reshape(-1), B.reshape(-1)
+        for o in range(A.pieces):
+            for k in range(A.depth):
+                first, row = A.place + (k * A.step if transposed else o * A.piece + k), b0 + (o * A.depth + k) * step
+                a = flat_a[first :: 1 if transposed else A.step]
+                add_outer(C, rows, columns, a, flat_b[row : row + columns])
 
     return named(band, f"_plain_band_{columns}_{step}_{transposed}")
 
