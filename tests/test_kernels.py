@@ -375,6 +375,37 @@ def test_the_largest_uniform_number_draws_a_token_that_is_left():
             assert token[0] in last
 
 
+@each("settings", [{"top_k": 20}, {"top_k": 20, "min_p": 1e-9}, {}])
+def test_it_does_so_in_whatever_order_the_weights_were_added(settings):
+    """Of 200 rows some have a sum in order that is a rounding below the total: the last token that is left is drawn."""
+    logits = np.random.default_rng(6).normal(0, 1, (200, 50))
+    kept = np.argsort(-logits, axis=1)[:, : settings.get("top_k", 50)]
+    for kernels in (reference, cpu):
+        tokens, nothing = np.full(200, -1), np.empty((200, 0), int)
+        kernels.draw(tokens, logits, np.full(200, 1 - 2**-53), nothing, nothing[0], Filters(**settings), 1)
+        assert np.array_equal(tokens, kept.max(axis=1))
+
+
+def test_a_history_that_forbids_every_token_forbids_none():
+    """Of three tokens that were all there the most likely is drawn, as if none had been."""
+    for kernels in (reference, cpu):
+        token, logits = np.array([-1]), np.array([[0.0, 2.0, 1.0]])
+        filters = Filters(no_repeat_ngram=1, temperature=0.0)
+        kernels.draw(token, logits, np.zeros(1), np.array([[2, 0, 1]]), np.empty(0, int), filters, 1)
+        assert token[0] == 1
+
+
+@each("settings", [{}, {"temperature": 0.0}, {"no_repeat_ngram": 1}])
+def test_what_is_no_distribution_is_drawn_as_none(settings):
+    """NaN or infinity among the logits, or nothing above -inf: -1; the other rows are drawn as ever."""
+    inf, nan = np.inf, np.nan
+    logits = np.array([[0, nan, 1], [0, inf, 1], [-inf, -inf, -inf], [-inf, 3, -inf]])
+    for kernels in (reference, cpu):
+        tokens = np.zeros(4, int)
+        kernels.draw(tokens, logits, np.full(4, 0.5), np.zeros((4, 1), int), np.empty(0, int), Filters(**settings), 1)
+        assert tokens.tolist() == [-1, -1, -1, 1]
+
+
 def generated(kernels, threads, texts, dtype, settings, K=12, sizes=(40, 6, 33), **options):
     """(history, h, c, top, logits) after K generated tokens behind 3 given ones, of a network of two layers."""
     r, V = np.random.default_rng(4), sizes[0]

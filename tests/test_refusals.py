@@ -2,6 +2,8 @@
 
 import dataclasses
 import zipfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +13,16 @@ from support.exported import classifier, language_model, tagger
 import nblstm
 from nblstm.config import Recipe
 from nblstm.convert import torch_file
-from nblstm.errors import ConfigError, ModelFileError, TextError
+from nblstm.errors import ConfigError, ModelFileError, TextError, TrainingError
 from nblstm.files import safetensors
 from nblstm.tasks.asked import absolute_places
 from nblstm.tasks.masked.config import MaskedConfig
 from nblstm.tasks.registry import run_of
+from nblstm.tasks.together import check_divides, join_ranks
 from nblstm.tasks.translation.config import TranslatorConfig
 from nblstm.text.batches import Chunk
 from nblstm.text.sources import text_source
+from nblstm.text.token_file import fingerprint_of
 from nblstm.text.vocabulary import Vocabulary
 
 WORDS = Vocabulary.build(["a b"], "word")
@@ -94,6 +98,28 @@ def test_a_run_names_the_place_that_its_task_does_not_have():
         absolute_places({"target": ["x.txt"]}, run_of("language"))
     with pytest.raises(ConfigError, match="a path must not be empty"):
         absolute_places({"corpus": ["x.txt", ""]}, run_of("language"))
+
+
+def test_processes_that_do_not_have_the_same_to_do_are_told():
+    """A task that one process trains, another device, another text, other first weights."""
+    ranks = SimpleNamespace(size=2)
+    for task, device, words in (
+        ("tagging", "cpu", "in one process, got 2"),
+        ("language", "cuda", "device must be cpu"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_divides(ranks, run_of(task), SimpleNamespace(device=device))
+    weights = np.zeros(3, np.float32)
+    trainer = SimpleNamespace(join=lambda ranks: None, network=SimpleNamespace(parameters=weights))
+    mine = "text", fingerprint_of(weights)
+    for of_0, words in (
+        (("another", mine[1]), "the same files"),
+        (("text", "another"), "the same model"),
+        (mine, None),
+    ):
+        ranks.agree = {mine: of_0}.get
+        with pytest.raises((TextError, TrainingError), match=words) if words else nullcontext():
+            join_ranks(ranks, SimpleNamespace(fingerprint="text"), trainer)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from nblstm.errors import TextError, TrainingError
 from nblstm.tasks.language.config import LanguageConfig
 from nblstm.training import pace as pace_module
 from nblstm.training import report as report_module
+from nblstm.training.rehearsal import rehearse
 
 # ---------------------------------------------------------------- going on
 
@@ -33,6 +34,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, schedule):
     second = through_a_file(first, tmp_path / "checkpoint", **settings)
     assert before + history(second.run()) == expected
     assert_same_run(second, whole)
+
+
+@each("valid", [True, False])
+def test_a_rehearsal_changes_nothing(valid):
+    """A run behind one is the run without it, to the last bit, also where it goes on in the middle of an epoch."""
+    whole, rehearsed = (make_trainer(valid, backend="numpy", steps=7) for _ in range(2))
+    expected = history(whole.run())
+    rehearse(rehearsed)
+    before = history(rehearsed.run(lambda: rehearsed.step >= 3))
+    rehearse(rehearsed)
+    assert before + history(rehearsed.run()) == expected
+    assert_same_run(rehearsed, whole)
 
 
 @each("stop_at", [1, CHUNKS - 1, CHUNKS, CHUNKS + 1, 2 * CHUNKS])
