@@ -75,3 +75,20 @@ def test_scikit_learn_chains_them():
         warnings.simplefilter("error")
         chain.fit(table, WAVE)
     assert chain.predict(table).shape == (200, 1) and chain.score(table, WAVE) > 0.9
+
+
+def test_old_names_work_and_warn():
+    """For one more version: a config's earlier name, and `fit` called on the class with the settings among its arguments."""
+    with pytest.warns(DeprecationWarning, match="nblstm.ModelConfig is now nblstm.LanguageConfig"):
+        assert nblstm.ModelConfig is nblstm.LanguageConfig
+    series, settings = [np.sin(np.arange(40.0))[:, None]], {"hidden_size": 3, "steps": 2, "seed": 1}
+    with pytest.warns(
+        DeprecationWarning, match=r"SeriesModel.fit will go in the next version; call SeriesModel\(settings\)"
+    ):
+        old = nblstm.SeriesModel.fit(series, **settings)
+    np.testing.assert_array_equal(old.parameters, nblstm.SeriesModel(**settings).fit(series).parameters)
+
+
+def test_it_is_shown_by_the_settings_that_were_given():
+    """As scikit-learn shows its own: those that were given, and no others."""
+    assert repr(nblstm.SeriesModel(hidden_size=3, cell="gru")) == "SeriesModel(hidden_size=3, cell='gru')"
