@@ -30,7 +30,9 @@ class Int8Reader:
         ids, index = unique_tokens(tokens, self.config.vocab_size)
         features, after = tape.scratch.array("features", len(tokens), self.config.head_size), state.copy()
         at = DecoderState(after.h, after.c, after.features, np.empty((0, 0), np.float32))
-        self.kernels.read_texts(features, at, self._work(tape), self.weights, ids, index, tape.offsets, tape.backend.threads)
+        self.kernels.read_texts(
+            features, at, self._work(tape), self.weights, ids, index, tape.offsets, tape.backend.threads
+        )
         tape.features = features
         return State(after.h, after.c, features[last_rows(tape.offsets)])
 

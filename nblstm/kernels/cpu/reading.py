@@ -17,12 +17,12 @@ import numpy as np
 
 from nblstm.kernels.cpu.barrier import barrier
 from nblstm.kernels.cpu.head import HEAD_ROWS, Totals, logits_kernel, normalize_rows, totals_work
-from nblstm.kernels.cpu.int8 import magnitude, padded, round_row, widen_token
+from nblstm.kernels.cpu.int8 import magnitude, round_row, widen_token
 from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named
 from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.products import ROWS, panels
-from nblstm.kernels.cpu.recurrent import FEW_STEPS, by_texts, fair_edges
+from nblstm.kernels.cpu.recurrent import by_texts, fair_edges
 from nblstm.kernels.cpu.tiles import PANEL, Block
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
 from nblstm.kernels.packed import last_rows
@@ -97,7 +97,12 @@ def _projection(layout):
                     for j in range(0, S, LANES):
                         store(z, (r * P + p) * S + j, load(net.floats, bias + p * S + j))
                 W = Int8Panel(net.numbers, place + p * pairs * columns * 2, net.floats, scales + p * columns, pairs)
-                multiply(Block(z, (m * P + p) * S + column, P * S), count, Activations(numbers, m * width, width, units, m), W)
+                multiply(
+                    Block(z, (m * P + p) * S + column, P * S),
+                    count,
+                    Activations(numbers, m * width, width, units, m),
+                    W,
+                )
 
     return named(project, f"_read_inputs_{layout.name}")
 
@@ -177,7 +182,7 @@ _logits = logits_kernel("_int8_logits", _multiply)
 
 def reading_work(M, N, weights, threads):
     """See reference.reading_work."""
-    layout, (L, E, H, V, F, _), net = weights["layout"], weights["sizes"], weights["net"]
+    layout, (L, _, H, V, F, _), net = weights["layout"], weights["sizes"], weights["net"]
     P, S, (width, Hp) = panels(H, layout.w), layout.S, map(int, net.widths)
     empty = lambda *shape: np.empty(shape, np.float32)
     bias = np.full(panels(V) * PANEL, -np.inf, np.float32)
@@ -210,7 +215,7 @@ def read_texts(features, state, work, weights, ids, index, offsets, threads):
             threads, net.numbers[U : net.places[2 * k + 2]], _forward(layout), edges, (y.reshape(-1), cs),
             (work["z"], NO_INDEX if k else index), (h[k].reshape(-1), memory.reshape(-1)), net,
             PackedMatrix(U, scales_hh, net.pairs[1]), work["room"], (H, net.steps[1]), offsets,
-            steps=min(len(offsets) - 1, FEW_STEPS),
+            steps=len(offsets) - 1,
         )  # fmt: skip
         h[k] = y[last]
         if residual and (k > 0 or E == H):
