@@ -52,7 +52,7 @@ def round_parameters(config: NetworkConfig, parameters: np.ndarray) -> np.ndarra
 
 def in_int8_kernels(config: StackConfig) -> bool:
     """Tell whether there are compiled kernels that multiply a network's small integers."""
-    return config.causal and config.cells[0].decoded and config.dtype == "float32"
+    return config.causal and config.cells[0].is_plain and config.dtype == "float32"
 
 
 def in_int8(net: DecoderWeights) -> DecoderWeights:
