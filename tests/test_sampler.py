@@ -290,7 +290,7 @@ def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
     )
     for options in ({}, {"peepholes": True}, *others):
         assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
-    for options in ({"cell": "mogrifier-lstm"}, {"cell": "update-lstm", "layer_norm": True}):
+    for options in ({"cell": "mogrifier-lstm"}, {"cell": "mogrifier-lstm", "layer_norm": True}):
         assert chosen(10**6, **options) == "numpy"
     monkeypatch.setitem(sys.modules, "numba", sys)  # it is there, and starts at once
     assert chosen(1) == "cpu"
