@@ -19,14 +19,20 @@ from train import Case, Training
 
 from nblstm.nn.parameters import initial
 from nblstm.tasks.language.config import LanguageConfig
+from nblstm.tasks.masked.config import MaskedConfig
 
 CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lstm": {"cell": "update-lstm"},
          "residual": {"residual": True}, "residual gru": {"cell": "gru", "residual": True},
-         "bidirectional": {"bidirectional": True},
+         "bidirectional": {},
          "cell head": {"head": "cell"}, "learned state": {"learned_state": True},
          "weight dropout": {"weight_dropout": 0.3}, "variational dropout": {"variational_dropout": 0.3},
          "layer norm": {"layer_norm": True}, "peepholes": {"peepholes": True},
          "projection": {"proj_size": 64}}  # fmt: skip
+
+
+def config_of(name: str) -> type[LanguageConfig | MaskedConfig]:
+    """The kind of network that a case is."""
+    return MaskedConfig if name == "bidirectional" else LanguageConfig
 
 
 def main() -> None:
@@ -37,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     case = Case(2, args.hidden_size, 64, 64)
     shapes = {
-        name: LanguageConfig(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
+        name: config_of(name)(case.vocab_size, hidden_size=args.hidden_size, dropout=0.0, **options)
         for name, options in common.chosen(CASES, args.only and ["lstm", *args.only]).items()
     }
     (sampling if args.sample else training)(args, case, shapes)
@@ -46,7 +52,7 @@ def main() -> None:
 def sampling(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageConfig]) -> None:
     """Microseconds a token of one text."""
     texts = {(name, backend): Ours(shape, initial(shape, 0), 1, backend, args.threads)
-             for name, shape in shapes.items() if not shape.bidirectional for backend in ("cpu", "numpy")}  # fmt: skip
+             for name, shape in shapes.items() if shape.causal for backend in ("cpu", "numpy")}  # fmt: skip
     times = common.interleaved({key: text.call for key, text in texts.items()}, args.repeat)
     times = {key: [seconds / texts[key].turns for seconds in times[key]] for key in times}
     rows = [{

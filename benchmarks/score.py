@@ -1,14 +1,15 @@
-"""Scoring in float32 (forward pass and the loss of every token), beside PyTorch's on the same weights and tokens.
+"""Scoring (forward pass and the loss of every token) in float32 and with int8 weights, beside PyTorch's in float32.
 
     python benchmarks/score.py [--threads 2] [--only 2x256 2x512] [--repeat 5] [--json]
 
-Three jobs: one stream whose state is carried, a text cut into parallel streams, and lines of 1 to 79 characters, side
-by side. The lines are scored as `nblstm score` does it, from text to nats. PyTorch gets the same lines as tensors,
-sorted by length and padded in batches of the same sizes: its tokenizer costs nothing. PyTorch runs in inference mode.
+All have the same weights, rounded to int8, and read the same tokens. Three jobs: one stream whose state is carried, a
+text cut into parallel streams, and lines of 1 to 79 characters, side by side. The lines are scored as `nblstm score`
+does it, from text to nats. PyTorch gets the same lines as tensors, sorted by length and padded in batches of the same
+sizes: its tokenizer costs nothing. PyTorch runs in inference mode.
 
 What limits the work is timed in the same rounds. A stream waits for its weights: the share is that of the fastest that
 these threads read an array of a layer's recurrent weights from the caches. Side by side the products are the limit:
-the share is that of the best product, ours or PyTorch's, in operations a second.
+the share is that of the best product, ours or PyTorch's, in operations a second. Both are of our work in float32.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import limits
 import numpy as np
 
 from nblstm import scoring
+from nblstm.nn.int8 import round_parameters
 from nblstm.nn.network import Network
 from nblstm.nn.parameters import initial
 from nblstm.tasks.language.config import LanguageConfig
@@ -29,8 +31,12 @@ from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
 V, TOKENS = 65, 8192
-TOLERANCE = 1e-6  # of the sum of all losses, relative
 MODELS = {"2x128": (2, 128), "2x256": (2, 256), "2x512": (2, 512), "1x1024": (1, 1024)}
+OURS: dict[str, tuple[dict[str, Any], float]] = {  # name -> (options of Network, how far the sum of losses may be off)
+    "nblstm": ({}, 1e-6),
+    "nblstm int8": ({"int8": True}, 1e-6),
+    "nblstm bfloat16": ({"precision": "bfloat16"}, 1e-4),
+}
 JOBS = {"1 stream": 1, "16 streams": 16, "64 streams": 64, "lines": 0}
 
 
@@ -125,7 +131,7 @@ class Task:
 
     def __init__(self, name: str, job: str, threads: int) -> None:
         self.shape, self.N, self.threads = shape_of(name), JOBS[job], threads
-        self.parameters = initial(self.shape, 0)
+        self.parameters = round_parameters(self.shape, initial(self.shape, 0))
         self.lines = lines_of(TOKENS)
         self.vocabulary = Vocabulary.build([chr(code) for code in range(48, 112)], "char")
         size = TOKENS // max(self.N, 1) + 1, max(self.N, 1)
@@ -133,10 +139,12 @@ class Task:
 
     def call(self, who: str) -> Callable[[], Any]:
         """What a contestant does, ready to be called."""
-        return {"nblstm": self._ours, "torch": self._torch}.get(who, lambda: self.limits("torch" in who)[who][0])()
+        if who in OURS:
+            return self._ours(**OURS[who][0])
+        return self._torch() if who == "torch" else self.limits("torch" in who)[who][0]
 
-    def _ours(self) -> Callable[[], np.ndarray]:
-        network = Network(self.shape, self.parameters, "cpu", self.threads)
+    def _ours(self, **options: Any) -> Callable[[], np.ndarray]:
+        network = Network(self.shape, self.parameters, "cpu", self.threads, constant=True, **options)
         return streams(network, self.ids) if self.N else judged_lines(network, self.vocabulary, self.lines)
 
     def _torch(self) -> Callable[[], np.ndarray]:
@@ -157,13 +165,16 @@ class Task:
 
 def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
     """Check a job, then time it: seconds a round of every contestant, and what they mean."""
-    task = Task(name, job, args.threads)
-    calls, error = {"nblstm": task.call("nblstm")}, None
+    task, ours = Task(name, job, args.threads), [who for who in OURS if args.bfloat16 or "bfloat16" not in who]
+    calls, error = {who: task.call(who) for who in ours}, None
     tokens = calls["nblstm"]().size
     if with_torch:
         calls["torch"] = task.call("torch")
-        sums = [call().sum(dtype=np.float64) for call in calls.values()]
-        error = common.require_close(f"{name}, {job}: sum of the losses", *sums, TOLERANCE)
+        sums, what = {who: call().sum(dtype=np.float64) for who, call in calls.items()}, "sum of the losses"
+        errors = (
+            common.require_close(f"{name}, {job}: {what}", sums[who], sums["torch"], OURS[who][1]) for who in ours
+        )
+        error = max(errors)
     best = task.limits(with_torch)
     if args.together:
         times = common.interleaved({**calls, **{key: call for key, (call, _) in best.items()}}, args.repeat)
@@ -173,7 +184,7 @@ def measure(name: str, job: str, args, with_torch: bool) -> dict[str, Any]:
     unit, work = work_of(task, tokens)
     return {
         "model": name, "job": job, "seconds": times, "error": error,
-        "ratios": common.ratios(times["torch"], times["nblstm"]) if with_torch else [],
+        "ratios": {who: common.ratios(times["torch"], times[who]) for who in ours if with_torch},
         "tokens_per_second": {key: tokens / common.median(times[key]) for key in calls},
         "limit": unit, "share": common.median(work / t / b for t, b in zip(times["nblstm"], fastest)),
     }  # fmt: skip
@@ -191,8 +202,7 @@ def rendered(row: dict[str, Any]) -> dict[str, str]:
     """A row of figures as a row of the table."""
     cells = {"model": row["model"], "job": row["job"]}
     cells |= {f"{key} tokens/s": f"{value:,.0f}" for key, value in row["tokens_per_second"].items()}
-    if row["ratios"]:
-        cells["torch / nblstm"] = common.spread(row["ratios"], digits=2)
+    cells |= {f"torch / {who}": common.spread(ratios, digits=2) for who, ratios in row["ratios"].items()}
     error = "not checked" if row["error"] is None else f"{row['error']:.0e}"
     return cells | {"limit": row["limit"], "share of it": f"{row['share']:.0%}", "error": error}
 
@@ -200,6 +210,7 @@ def rendered(row: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     parser = common.parser(__doc__, repeat=5, peers=["torch"])
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(MODELS)}")
+    parser.add_argument("--bfloat16", action="store_true", help="measure products of bfloat16 numbers, too")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
     args = parser.parse_args()
     if args.serve:
@@ -210,9 +221,10 @@ def main() -> None:
     rows = [measure(name, job, args, with_torch) for name in names for job in args.jobs]
     notes = []
     if with_torch:
-        mean = common.geometric_mean(common.median(row["ratios"]) for row in rows)
-        notes.append(f"geometric mean of torch / nblstm: {mean:.2f}")
-    common.report(f"scoring, float32, vocabulary {V}", args, [rendered(row) for row in rows], notes, rows)
+        for who in rows[0]["ratios"]:
+            mean = common.geometric_mean(common.median(row["ratios"][who]) for row in rows)
+            notes.append(f"geometric mean of torch / {who}: {mean:.2f}")
+    common.report(f"scoring, PyTorch in float32, vocabulary {V}", args, [rendered(row) for row in rows], notes, rows)
 
 
 if __name__ == "__main__":

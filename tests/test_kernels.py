@@ -190,10 +190,10 @@ SPLITS = [(1, 1), (1, 2), (2, 3), (5, 2)]  # texts, threads: each alone, sharing
 def small_net(sizes, dtype, num_layers=2, seed=1, scale=0.5, residual=False, with_memory=False, kind="lstm", **options):
     """A network of random weights for decoding; sizes: V, E, H."""
     (V, E, H), r = sizes, np.random.default_rng(seed)
-    new = lambda *shape: r.normal(0, scale, shape).astype(dtype)
-    cells = [Cell(kind, D, H, **options) for D in [E] + [H] * (num_layers - 1)]
+    new, R = lambda *shape: r.normal(0, scale, shape).astype(dtype), options.get("proj_size") or H
+    cells = [Cell(kind, D, H, **options) for D in [E] + [R] * (num_layers - 1)]
     layers = [{name: new(*shape) for name, shape in cell.shapes.items()} for cell in cells]
-    return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, 2 * H if with_memory else H), new(V))
+    return DecoderWeights(new(V, E), cells, layers, residual, with_memory, new(V, R + H if with_memory else R), new(V))
 
 
 def small_state(net, texts, r=None):
@@ -260,11 +260,64 @@ def test_any_number_of_threads_decodes_to_the_same_bits(monkeypatch):
             assert np.array_equal(value, other)
 
 
-def test_options_without_a_kernel_are_decoded_by_the_specification():
+def test_cells_without_a_kernel_are_decoded_by_the_specification():
     """Their work is the weights as they are."""
     for options in SPECIFIED.values():
         net = small_net((5, 3, 8), np.float32, **options)
-        assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
+        if not net.cells[0].compiled:
+            assert cpu.decode_work(1, cpu.decode_weights(net, 2), 2) is net
+
+
+OPTIONS = {  # stress/decoding.py has the others, too
+    **{name: SPECIFIED[name] for name in ("peephole lstm", "lstm, everything", "normalised gru")},
+    "residual": {**SPECIFIED["lstm, everything"], "residual": True},
+    "cell head": {**SPECIFIED["lstm, everything"], "with_memory": True},
+    "residual gru": {**SPECIFIED["normalised gru"], "residual": True},
+}
+
+
+@each("net, split, kept", pairs(OPTIONS, SPLITS, [decoding.KEPT_BYTES, 0]))
+def test_decoding_with_options_equals_the_specification(net, split, kept, monkeypatch):
+    """State and logits over several steps, at any size, however texts are shared by threads.
+
+    kept: room for the projections of all tokens, or of none.
+    """
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(decoding, "KEPT_BYTES", kept)
+    texts, threads = split
+    for sizes in ((5, 3, 1), (40, 33, 33), (66, 64, 64)):
+        made = small_net(sizes, np.float32, num_layers=3, scale=0.2, **OPTIONS[net])
+        expected = decoded(reference, made, texts, 1)
+        for value, other in zip(expected, decoded(cpu, made, texts, threads)):
+            close(other, value, TOLERANCE[np.float32])
+
+
+@each("net", ["normalised gru", "residual", "cell head"])
+def test_writing_and_searching_with_options_equals_the_specification(net, monkeypatch):
+    """Token for token and step for step, and the state behind them, on one thread or on more than there are texts."""
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    monkeypatch.setattr(searching, "SHARED_WORK", 0)
+    for texts, threads in ((1, 2), (3, 2)):
+        given = {"texts": texts, "dtype": np.float32, "settings": {}, "sizes": (40, 33, 33), **OPTIONS[net]}
+        expected, actual = generated(reference, 1, **given), generated(cpu, threads, **given)
+        assert np.array_equal(actual[0], expected[0]) and len(set(expected[0].ravel())) > 5
+        for value, other in zip(expected[1:], actual[1:]):
+            close(other, value, 1e-4)
+    given = {"B": 9, "V": 40, "settings": SEARCHES["ends"], "dtype": np.float32, "E": 33, **OPTIONS[net]}
+    expected = searched(reference, 1, **given)
+    for threads, pieces in ((1, (12,)), (2, (1, 1, 3, 7))):
+        actual = searched(cpu, threads, pieces=pieces, **given)
+        assert all(np.array_equal(*both) for both in zip(expected[:4], actual[:4]))
+        for value, other in zip(expected[4:], actual[4:]):
+            np.testing.assert_allclose(other, value, rtol=0, atol=1e-4)
+
+
+def test_any_number_of_threads_decodes_options_to_the_same_bits():
+    """A text alone or among others, its thread's or another's."""
+    net = small_net((20, 130, 130), np.float32, **OPTIONS["lstm, everything"])
+    expected = decoded(cpu, net, 5, 1)
+    for value, other in zip(expected, decoded(cpu, net, 5, 3)):
+        assert np.array_equal(value, other)
 
 
 @pytest.mark.parametrize("table", [True, False])

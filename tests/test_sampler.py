@@ -277,13 +277,20 @@ def test_the_backends_write_the_same_text_with_every_cell(options):
 
 
 def test_a_long_text_gets_the_compiled_kernels(monkeypatch):
-    """Of every cell; not where NumPy computes its options on either backend, and not without numba."""
+    """Of every cell and option; not where NumPy computes them on either backend, and not without numba."""
     monkeypatch.setattr(cost, "fastest", lambda: "cpu")
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     chosen = lambda n, **options: sampler.choose_backend(LanguageConfig(65, **options), SampleConfig(n=n), 0)
-    for options in ({}, {"cell": "gru"}, {"cell": "rnn", "residual": True}, {"head": "cell"}):
+    others = (
+        {"cell": "gru"},
+        {"cell": "rnn", "residual": True},
+        {"head": "cell"},
+        {"layer_norm": True},
+        {"proj_size": 8},
+    )
+    for options in ({}, {"peepholes": True}, *others):
         assert (chosen(10, **options), chosen(10**6, **options)) == ("numpy", "cpu")
-    for options in ({"layer_norm": True}, {"peepholes": True}, {"proj_size": 8}):
+    for options in ({"cell": "mogrifier-lstm"}, {"cell": "mogrifier-lstm", "layer_norm": True}):
         assert chosen(10**6, **options) == "numpy"
     monkeypatch.setitem(sys.modules, "numba", sys)  # it is there, and starts at once
     assert chosen(1) == "cpu"

@@ -55,6 +55,8 @@ Contract
     sgd(w, m, g, lr, momentum, nesterov, weight_decay, scale, threads)
     average(a, w, share, threads)
     rmsprop(w, v, g, lr, alpha, eps, weight_decay, scale, threads)
+
+    Whole texts are read with int8 weights by the `reading` of cpu, which that of `reference` specifies; others read in floats.
 """
 
 from __future__ import annotations

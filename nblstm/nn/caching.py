@@ -26,6 +26,7 @@ class CacheHead(Head):
 
     def __init__(self, head: Head, how: CacheConfig) -> None:
         self.head, self.config, self.how = head, head.config, how
+        self.weight, self.bias = head.weight, head.bias
         self._features = np.empty((0, self.config.head_size), self.config.dtype)  # (S, F): of the positions remembered
         self._targets = np.empty(0, np.int32)  # (S,): the tokens that followed
 

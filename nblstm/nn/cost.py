@@ -39,7 +39,7 @@ def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> floa
 
 def draw_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
     """Estimate the seconds in which a network reads one token of each of num_texts texts and draws the next ones."""
-    backend = backend if config.cells[0].decoded else "numpy"
+    backend = backend if config.cells[0].compiled else "numpy"
     return step_seconds(config, backend, num_texts) + DRAW_SECONDS[backend]
 
 

@@ -13,7 +13,7 @@ from nblstm.config import StackConfig
 from nblstm.config.checks import MAX_SIZE
 from nblstm.errors import ConfigError
 from nblstm.kernels import Beam, DecoderState, DecoderWeights, Filters, History, Hypotheses
-from nblstm.nn.int8 import in_int8
+from nblstm.nn.int8 import in_int8, in_int8_kernels
 from nblstm.nn.state import State
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def weights_to_decode(network: Network, bias: np.ndarray | None = None, temperat
         network.weights["embedding.weight"], c.cells, body.cell_weights, c.residual, c.head == "cell",
         head, head_bias,
     )  # fmt: skip
-    if network.int8 and c.cells[0].decoded:
+    if network.int8 and in_int8_kernels(c):
         net = in_int8(net)
     with checks.quiet():
         return network.kernels.decode_weights(net, network.threads)

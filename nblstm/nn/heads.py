@@ -112,6 +112,8 @@ class SoftmaxHead(RowHead):
 
     def losses(self, tape: Tape, targets: np.ndarray) -> np.ndarray:
         """Return -log p(target) (M,)."""
+        if tape.reader is not None:
+            return tape.reader.losses(tape, targets)
         x, (kernels, threads, _, _) = tape.features, tape.backend
         losses, work = np.empty(len(x), self.config.dtype), self._work(tape.scratch, kernels.softmax_work, len(x))
         kernels.softmax_losses(losses, work, x, targets, self.weight, self.bias, threads)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import NetworkConfig
+from nblstm.config import NetworkConfig, StackConfig
 from nblstm.kernels import DecoderWeights, Int8
 from nblstm.kernels.reference.int8 import values
 from nblstm.nn.parameters import views
@@ -48,6 +48,11 @@ def round_parameters(config: NetworkConfig, parameters: np.ndarray) -> np.ndarra
     for name in matrix_names(config):
         named[name][...] = values(round_rows(named[name]))
     return flat
+
+
+def in_int8_kernels(config: StackConfig) -> bool:
+    """Tell whether there are compiled kernels that multiply a network's small integers."""
+    return config.causal and config.cells[0].is_plain and config.dtype == "float32"
 
 
 def in_int8(net: DecoderWeights) -> DecoderWeights:

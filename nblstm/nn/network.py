@@ -21,9 +21,11 @@ from nblstm.nn.card import check_card
 from nblstm.nn.decoder import Decoder, weights_to_decode
 from nblstm.nn.heads import Head
 from nblstm.nn.inputs import TokenEmbedding
+from nblstm.nn.int8 import in_int8_kernels
 from nblstm.nn.noise import Noise
 from nblstm.nn.parameters import Gradients, check_parameters, views
 from nblstm.nn.precision import check_precision
+from nblstm.nn.reading import Int8Reader
 from nblstm.nn.stack import RecurrentStack, StateGradient
 from nblstm.nn.state import State
 from nblstm.nn.tape import Inputs, Tape
@@ -79,7 +81,7 @@ class Network:
     as float16, sums and gradients stay float32; on the others "bfloat16": the factors of products are rounded to that,
     everything else stays float32, and so do decoders. threads: 0 means every core. parts: what it is made of. constant: the
     parameters will never change, so what is derived from them is kept. int8: the matrices are rounded (`nblstm.nn.int8`), and
-    decoders multiply with small integers where there are kernels for it.
+    decoders and whatever only reads multiply with small integers where there are kernels for it; gradients are float32's.
 
     While nobody changes the parameters, any number of the caller's threads may read at once: they share the weights,
     and every pass has scratch of its own.
@@ -108,6 +110,7 @@ class Network:
         self.body: Body = parts[1](config, self.weights)
         self.head: Head = parts[2](config, self.weights)
         self.constant, self.int8 = constant, int8
+        self.reads_int8 = int8 and backend == "cpu" and in_int8_kernels(config)
         self._packed: dict[float, Any] = {}  # what decoders share, by temperature
         self._workspaces = Workspaces(self.backend)
 
@@ -219,7 +222,7 @@ class Network:
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
-            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            after = self._read(tape, chunk.tokens, state)
             return self.head.losses(tape, chunk.targets), after
 
     def losses_of(self, rows: np.ndarray, chunk: Any, state: State) -> np.ndarray:
@@ -227,7 +230,7 @@ class Network:
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
-            self._forward(tape, chunk.tokens, state)
+            self._read(tape, chunk.tokens, state)
             tape.features = tape.features[rows]
             return self.head.losses(tape, chunk.targets[rows])
 
@@ -236,7 +239,7 @@ class Network:
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
-            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            after = self._read(tape, chunk.tokens, state)
             return self.head.outputs(scratch, tape.features), after
 
     def features(self, chunk: Any, state: State) -> tuple[np.ndarray, State]:
@@ -244,14 +247,21 @@ class Network:
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
             tape = Tape(chunk.offsets, scratch, None)
-            after = self._on_host(self._forward(tape, chunk.tokens, state))
+            after = self._read(tape, chunk.tokens, state)
             return tape.features.copy(), after
 
     def read(self, chunk: Any, state: State) -> State:
         """Return the state after reading a chunk."""
         chunk, state = self._checked(chunk, state)
         with checks.quiet(), self.scratch() as scratch:
-            return self._on_host(self._forward(Tape(chunk.offsets, scratch, None), chunk.tokens, state))
+            return self._read(Tape(chunk.offsets, scratch, None), chunk.tokens, state)
+
+    def _read(self, tape: Tape, tokens: np.ndarray, state: State) -> State:
+        """Read a batch that has no backward pass: features on the tape, and the state after it in NumPy arrays."""
+        if not self.reads_int8:
+            return self._on_host(self._forward(tape, tokens, state))
+        tape.reader = Int8Reader(self.config, self._packed_weights(None, 1.0))
+        return tape.reader.read(tape, tokens, state)
 
     def _on_host(self, state: State) -> State:
         """Return the state in NumPy arrays."""

@@ -30,6 +30,7 @@ class Tape:
     offsets: np.ndarray
     scratch: Workspace
     noise: Noise | None
+    reader: Any = None  # what reads it with small integers: `nblstm.nn.reading.Int8Reader`
     sources: Any = None  # what a body reads before the batch: `nblstm.nn.encoder_decoder.Pairs`
     input_kept: Any = None  # what the input needs for its backward pass
     body_kept: Any = None  # what the body needs

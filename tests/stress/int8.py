@@ -1,7 +1,8 @@
 """Random networks with int8 weights against the specification: python tests/stress/int8.py --seed 1 --count 200.
 
-Each try decodes some tokens with a network of random kind, sizes, texts and threads. State and logits must be the
-specification's, but for a step of a rounded number here and there; what is not is printed, and the exit code is then 1.
+Each try decodes some tokens, and reads some texts, with a network of random kind, sizes, texts and threads. State, logits
+and losses must be the specification's, but for a step of a rounded number here and there; what is not is printed, and the
+exit code is then 1.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-from support.rounded import NETS, decoded, rounded_net
+from support.rounded import NETS, decoded, read, rounded_net
 
 from nblstm.kernels import load
 from nblstm.kernels.cpu import decoding, recurrent
@@ -26,7 +27,11 @@ def difference(random):
     texts, threads, layers = int(random.integers(1, 12)), int(random.integers(1, 5)), int(random.integers(1, 4))
     recurrent.SHARED_BYTES, decoding.KEPT_BYTES = int(random.choice([0, 1 << 30])), kept
     made = rounded_net(sizes=(V, E, H), num_layers=layers, scale=0.1, **{"kind": "lstm", **NETS[name]})
-    both = zip(decoded(None, made, texts), decoded(load("cpu"), made, texts, threads))
+    lengths = sorted(random.integers(1, 12, texts).tolist(), reverse=True)
+    both = [
+        *zip(decoded(None, made, texts), decoded(load("cpu"), made, texts, threads)),
+        *zip(read(None, made, lengths), read(load("cpu"), made, lengths, threads)),
+    ]
     most = max(float(np.abs(a - b).max()) if a.size else 0.0 for a, b in both)
     return f"{name}, V, E, H = {V}, {E}, {H}, {layers} layers, {texts} texts, {threads} threads, kept {kept}", most
 

@@ -25,7 +25,7 @@ CELLS = {
     "update-lstm": {"kind": "update-lstm"},
     "mingru": {"kind": "mingru"},
 }
-SPECIFIED = {  # computed by the specification on every backend, at least where a network decodes
+SPECIFIED = {  # cells with options, and those that only the specification computes
     "peephole lstm": {"kind": "lstm", "peepholes": True},
     "projected lstm": {"kind": "lstm", "proj_size": 5},
     "lstm, everything": {"kind": "lstm", "peepholes": True, "proj_size": 5, "layer_norm": True},

@@ -1,10 +1,13 @@
-"""Networks with int8 weights, and what they decode to: for test_int8.py and stress/int8.py."""
+"""Networks with int8 weights, and what they decode and read to: for test_int8.py, test_reading.py and stress/int8.py."""
+
+import importlib
 
 import numpy as np
 
 from nblstm.kernels import DecoderState, DecoderWeights, reference
 from nblstm.kernels.cells import Cell
 from nblstm.nn.int8 import round_rows
+from support.kernels import offsets_of
 
 
 def rounded_net(kind, sizes=(11, 5, 6), num_layers=2, residual=False, with_memory=False, scale=0.5):
@@ -28,6 +31,28 @@ def decoded(kernels, made, texts=3, threads=1, steps=6):
     for tokens in np.random.default_rng(2).integers(0, V, (steps, texts)):
         module.decode(state, tokens, work, threads)
     return state
+
+
+def read(kernels, made, lengths, threads=1, tokens=None, zero=False, spoil=None):
+    """(features, h, c, losses) of texts of these lengths, read from a random state. kernels: as in `decoded`.
+
+    tokens (T, N): of texts of one length; None: random ones. zero: from the zero state. spoil: a number in the first one.
+    """
+    (V, F), L, cell, offsets = made.head_weight.shape, len(made.cells), made.cells[0], offsets_of(lengths)
+    M, N, r = int(offsets[-1]), len(lengths), np.random.default_rng(3)
+    tokens = r.integers(0, V, M) if tokens is None else tokens.reshape(-1)
+    ids, index = np.unique(tokens, return_inverse=True)
+    new = lambda size: r.normal(0, 0 if zero else 0.5, (L, N, size)).astype(np.float32)
+    state = DecoderState(new(cell.output_size), new(cell.memory_size), None, None)
+    if spoil is not None:
+        state.h[0, 0, 1] = spoil
+    module = importlib.import_module(f"{(kernels or reference).__name__}.reading")
+    weights = made if kernels is None else kernels.decode_weights(made, threads)
+    work = module.reading_work(M, N, weights, threads)
+    features, losses = np.empty((M, F), np.float32), np.empty(M, np.float32)
+    module.read_texts(features, state, work, weights, ids, index.astype(np.int32), offsets, threads)
+    module.read_losses(losses, work, weights, features, r.integers(0, V, M).astype(np.int32), threads)
+    return features, state.h, state.c, losses
 
 
 NETS = {  # name -> arguments of `rounded_net`

@@ -120,7 +120,7 @@ class Cell:
 
     @property
     def is_specified(self) -> bool:
-        """Whether it has options that only the specification decodes, and no kernel of a card computes."""
+        """Whether it has options, which no kernel of a card computes."""
         return bool(self.layer_norm or self.peepholes or self.proj_size)
 
     @property
@@ -130,8 +130,8 @@ class Cell:
         return panel is not None and not (self.is_specified and self.has_memory and panel.output is None)
 
     @property
-    def decoded(self) -> bool:
-        """Whether the CPU kernels read it token by token, too."""
+    def is_plain(self) -> bool:
+        """Whether the CPU kernels have all that they can do for it: small integers, bfloat16, weights of zeros."""
         return self.compiled and not self.is_specified
 
     @property

@@ -2,8 +2,8 @@
 
 The weights are packed once, for every caller, and read once a token; the scratch belongs to one caller. One text is
 split over threads by units, with a spinning barrier behind each layer, several texts by texts. The reader of a token is
-made for a cell when it is first asked for, from the equations and the layout in `layouts.py`; the specification decodes
-what has options without a kernel.
+made for a cell when it is first asked for, from the equations and the layout in `layouts.py`; that of cells with options
+is in `option_decoding`. The specification decodes cells without kernels.
 
 Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, `columns` of them that W x or U h fill,
 N texts, V vocabulary, F numbers that the head sees.
@@ -22,11 +22,13 @@ from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import MULTIPLY, layout_of, units_of
+from nblstm.kernels.cpu.option_decoding import option_scratch, option_token_reader, option_weights
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
 from nblstm.kernels.cpu.sparse import is_sparse, multiply_lists, sparse_layout, sparse_weights
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
+from nblstm.kernels.reference.int8 import in_floats
 from nblstm.kernels.threads import Share, equal, parallel_for
 
 KEPT_BYTES = 1 << 23  # of projected tokens that stand beside the packed weights
@@ -72,8 +74,10 @@ def decode_weights(net, threads):
     the first layer reads only its recurrent weights for them.
     """
     layout = layout_of(net.cells[0])  # of all layers
-    if layout is None or not net.cells[0].decoded:
+    if layout is None:
         return reference.decode_weights(net, threads)
+    if net.cells[0].is_specified:
+        return option_weights(in_floats(net), layout, threads, KEPT_BYTES)
     if isinstance(net.head_weight, Int8):
         return int8_weights(net, layout, threads, KEPT_BYTES)
     (_, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
@@ -112,11 +116,16 @@ def decode_work(N, weights, threads):
     if isinstance(weights, DecoderWeights):
         return reference.decode_work(N, weights, threads)
     (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][3].dtype
-    z = np.empty((threads, N * max(weights["layout"].S, PANEL)), dtype)
+    layout = weights["layout"]
+    z = np.empty((threads, N * max(layout.S, PANEL)), dtype)
+    if layout.options:
+        net = option_scratch(weights, z, N, threads)
+    else:
+        net = int8_scratch(weights["net"], z, N) if layout.int8 else (*weights["net"], z)
     return {
         **weights,
         "residual": residual,
-        "net": int8_scratch(weights["net"], z, N) if weights["layout"].int8 else (*weights["net"], z),
+        "net": net,
         "states": np.empty((3 if residual else 2) * L * N * H, dtype),
         "rows": draw_scratch(V, threads),
     }
@@ -162,19 +171,21 @@ def _add_inputs(state, outputs, layer, reading, embedding, reader, j0, j1, share
 
 
 @jit
-def _read_head(logits, outputs, place, memory, c, reader, v0, v1, share):
-    """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y at outputs[place:] and c at memory[c:], (N, H) both."""
-    (L, _, H, V, F, _), n0, n1, part = reader.sizes, share.start, share.stop, share.part
+def _read_head(logits, y, c, reader, v0, v1, share):
+    """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y and c: `Factor`s of all N texts."""
+    (_, _, H, V, F, _), n0, n1, part = reader.sizes, share.start, share.stop, share.part
     packed, offsets, z = reader.net[0], reader.net[1], reader.net[-1]
-    head, bias, rows, scratch = offsets[3 * L], offsets[3 * L + 1], n1 - n0, part * z.shape[1]
+    head, bias, rows, scratch = offsets[offsets.size - 2], offsets[offsets.size - 1], n1 - n0, part * z.shape[1]
+    y = Factor(y.numbers, y.place + n0 * y.step, y.step, 0, 1, y.depth)
+    c = Factor(c.numbers, c.place + n0 * c.step, c.step, 0, 1, c.depth)
     for p in range(v0, v1):
         for r in range(rows):
             for j in range(0, PANEL, LANES):
                 store(z, scratch + r * PANEL + j, load(packed, bias + p * PANEL + j))
         panel, weight = Block(z, scratch, PANEL), head + p * F * PANEL
-        multiply_64(panel, rows, Factor(outputs, place + n0 * H, H, 0, 1, H), packed, weight)
+        multiply_64(panel, rows, y, packed, weight)
         if F > H:
-            multiply_64(panel, rows, Factor(memory, c + n0 * H, H, 0, 1, H), packed, weight + H * PANEL)
+            multiply_64(panel, rows, c, packed, weight + H * PANEL)
         for r in range(rows):
             for j in range(0, min(PANEL, V - p * PANEL), LANES):
                 v = p * PANEL + j
@@ -198,6 +209,8 @@ def token_reader(layout):
     """The kernel that reads a token, for networks of one cell."""
     if layout.int8:
         return int8_token_reader(layout, _add_inputs)
+    if layout.options:
+        return option_token_reader(layout, _add_inputs, _read_head)
     cell, S, w = layout.cell, layout.S, layout.w
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
     product = multiply_lists if layout.sparse else dense_product
@@ -253,7 +266,8 @@ def token_reader(layout):
             barrier(share.counter, share.parts, round_ + layer + 1)
         if logits.size > 0:
             last = (L - 1) * N * H
-            _read_head(logits, states, outputs + last, memory, last, reader, v0, v1, share)
+            y, c = Factor(states, outputs + last, H, 0, 1, H), Factor(memory, last, H, 0, 1, H)
+            _read_head(logits, y, c, reader, v0, v1, share)
         crowded(share.counter, part)
         barrier(share.counter, share.parts, round_ + L + 1)
 

@@ -13,7 +13,7 @@ import numpy as np
 from nblstm.kernels import LOGITS_BYTES
 from nblstm.kernels.cpu.factors import FACTORS
 from nblstm.kernels.cpu.functions import exp
-from nblstm.kernels.cpu.jit import jit
+from nblstm.kernels.cpu.jit import inlined, jit, named
 from nblstm.kernels.cpu.products import (
     IN_ORDER,
     MOST_COLUMNS,
@@ -153,17 +153,24 @@ def softmax_work_of(factors, M, D, V, dtype, threads):
     """`softmax_work` whose products have these factors."""
     P, count, copied = panels(V), factors.count, factors.copied
     held = min(P, HEAD_PANELS) * PANEL
-    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
         "factors": factors,
-        "logits": empty(threads, HEAD_ROWS, PANEL),
+        **totals_work(M, V, dtype, threads),
         "chunk": room(held * count(panels(D) * PANEL)),
         "x": room(copied(M * count(D))),
         "rounded": room(copied(held * count(D))),
-        "bias": empty(P, PANEL),
-        "largest": empty(P, M),
-        "total": empty(P, M),
+    }
+
+
+def totals_work(M, V, dtype, threads):
+    """What `logits_kernel` and `normalize_rows` write to, for up to M rows, and the panels of the bias, by name."""
+    empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
+    return {
+        "logits": empty(threads, HEAD_ROWS, PANEL),
+        "bias": empty(panels(V), PANEL),
+        "largest": empty(panels(V), M),
+        "total": empty(panels(V), M),
         "chosen": empty(M),
         "normalizer": empty(M),
     }
@@ -197,7 +204,7 @@ def softmax_gradient_work_of(factors, M, D, V, dtype, threads):
 class Totals(NamedTuple):
     """What a softmax needs of the logits."""
 
-    largest: np.ndarray  # (P, M) of a row in each panel; `_normalize` puts that of the whole row first
+    largest: np.ndarray  # (P, M) of a row in each panel; `normalize_rows` puts that of the whole row first
     total: np.ndarray  # (P, M) the sum of exp(logit - largest)
     chosen: np.ndarray  # (M,) the logit of the target
 
@@ -211,45 +218,56 @@ class Weighting(NamedTuple):
     is_plain: bool  # all count 1, and nothing is smoothed
 
 
+@inlined
+def _multiply_floats(C, rows, width, x, m, packed, p, D):
+    """C[rows, width] += the rows of x (M, D) from m on, times panel p of those that are packed."""
+    multiply(C, rows, width, Factor(x, m * D, D, 0, 1, D), packed, p * D * PANEL)
+
+
+def logits_kernel(name, multiply_rows):
+    """The kernel that computes logits with a product such as `_multiply_floats`."""
+
+    def logits(z, kept, totals, x, targets, bias, packed, p0, sizes, share):
+        """Blocks start ... stop of HEAD_ROWS rows, counted along a panel first: logits, and what a softmax needs of them.
+
+        The panels of the weight are packed from p0 on. z: all panels (P, M, 64) where `kept`, else room for one block
+        of each thread.
+        """
+        part, start, stop, _, _ = share
+        (largest, total, chosen), (M, D, V) = totals, sizes
+        blocks = -(-M // HEAD_ROWS)
+        for task in range(start, stop):
+            p, m0 = p0 + task // blocks, task % blocks * HEAD_ROWS
+            rows, z0 = min(HEAD_ROWS, M - m0), part * HEAD_ROWS * PANEL
+            if kept:
+                z0 = (p * M + m0) * PANEL
+            width = min(PANEL, V - p * PANEL)
+            width = -(-width // LANES) * LANES
+            for m in range(0, rows, ROWS):
+                count = min(ROWS, rows - m)
+                for r in range(m, m + count):
+                    for j in range(0, PANEL, LANES):
+                        store(z, z0 + r * PANEL + j, load(bias, p * PANEL + j))
+                multiply_rows(Block(z, z0 + m * PANEL, PANEL), count, width, x, m0 + m, packed, p - p0, D)
+                for r in range(m, m + count):
+                    a, b = load(z, z0 + r * PANEL), load(z, z0 + r * PANEL + LANES)
+                    c, d = load(z, z0 + r * PANEL + 2 * LANES), load(z, z0 + r * PANEL + 3 * LANES)
+                    peak = lane_max(larger(larger(a, b), larger(c, d)))
+                    place = p * M + m0 + r
+                    largest[place] = peak
+                    total[place] = lane_sum(exp(a - peak) + exp(b - peak) + (exp(c - peak) + exp(d - peak)))
+                    target = targets[m0 + r] - p * PANEL
+                    if 0 <= target < PANEL:
+                        chosen[m0 + r] = z[z0 + r * PANEL + target]
+
+    return named(logits, name)
+
+
+_logits = logits_kernel("_logits", _multiply_floats)
+
+
 @jit
-def _logits(z, kept, totals, x, targets, bias, packed, p0, sizes, share):
-    """Blocks start ... stop of HEAD_ROWS rows, counted along a panel first: logits, and what a softmax needs of them.
-
-    The panels of the weight are packed from p0 on. z: all panels (P, M, 64) where `kept`, else room for one block of
-    each thread.
-    """
-    part, start, stop, _, _ = share
-    (largest, total, chosen), (M, D, V) = totals, sizes
-    blocks = -(-M // HEAD_ROWS)
-    for task in range(start, stop):
-        p, m0 = p0 + task // blocks, task % blocks * HEAD_ROWS
-        rows, z0 = min(HEAD_ROWS, M - m0), part * HEAD_ROWS * PANEL
-        if kept:
-            z0 = (p * M + m0) * PANEL
-        width = min(PANEL, V - p * PANEL)
-        width = -(-width // LANES) * LANES
-        w0 = (p - p0) * D * PANEL
-        for m in range(0, rows, ROWS):
-            count = min(ROWS, rows - m)
-            for r in range(m, m + count):
-                for j in range(0, PANEL, LANES):
-                    store(z, z0 + r * PANEL + j, load(bias, p * PANEL + j))
-            A = Factor(x, (m0 + m) * D, D, 0, 1, D)
-            multiply(Block(z, z0 + m * PANEL, PANEL), count, width, A, packed, w0)
-            for r in range(m, m + count):
-                a, b = load(z, z0 + r * PANEL), load(z, z0 + r * PANEL + LANES)
-                c, d = load(z, z0 + r * PANEL + 2 * LANES), load(z, z0 + r * PANEL + 3 * LANES)
-                peak = lane_max(larger(larger(a, b), larger(c, d)))
-                place = p * M + m0 + r
-                largest[place] = peak
-                total[place] = lane_sum(exp(a - peak) + exp(b - peak) + (exp(c - peak) + exp(d - peak)))
-                target = targets[m0 + r] - p * PANEL
-                if 0 <= target < PANEL:
-                    chosen[m0 + r] = z[z0 + r * PANEL + target]
-
-
-@jit
-def _normalize(losses, normalizer, totals, P, M, share):
+def normalize_rows(losses, normalizer, totals, P, M, share):
     """A row's log sum exp is largest[m] + normalizer[m] from here on, losses[m] that less the target's logit.
 
     The two are kept apart: where logits are huge, their sum would not know the small one any more.
@@ -325,7 +343,7 @@ def _softmax_forward(losses, work, kept, x, targets, weight, bias, threads):
             threads, _logits, count * blocks, work["logits"], kept, totals, seen, targets, work["bias"], work["chunk"],
             p0, (M, factors.count(D), V),
         )  # fmt: skip
-    parallel_for(threads, _normalize, M, losses, work["normalizer"], totals, P, M)
+    parallel_for(threads, normalize_rows, M, losses, work["normalizer"], totals, P, M)
 
 
 def softmax_losses_and_gradient(losses, dx, dweight, dbias, work, x, loss, weight, bias, threads):

@@ -184,7 +184,7 @@ def round_row(whole, at, x, place, K, most, steps):
 
 
 @shared
-def _widen_token(whole, at, net, token, E):
+def widen_token(whole, at, net, token, E):
     """whole[at:] = the numbers of a token's vector, zeros behind; returns their unit."""
     flat = whole.reshape(-1)
     for k in range(E):
@@ -207,7 +207,7 @@ def _projection(layout):
         P, pairs, bias, scales = -(-H // w), net.pairs[0], net.offsets[0], net.offsets[1]
         at, units = part * net.whole.shape[1], net.of_rows.reshape(-1)
         for token in range(start, stop):
-            units[part] = _widen_token(net.whole, at, net, token, E)
+            units[part] = widen_token(net.whole, at, net, token, E)
             x = Activations(net.whole, at, 0, net.of_rows, part)
             for p in range(P):
                 z = (p * kept + token) * S
@@ -239,7 +239,7 @@ def _round_inputs(state, outputs, layer, reading, reader, kept, share):
         else:
             token = max(tokens[t0 + (n0 + r) * stride], 0)
             if token >= kept:
-                units[first + r] = _widen_token(net.whole, at + r * width, net, token, E)
+                units[first + r] = widen_token(net.whole, at + r * width, net, token, E)
         h = state.before + row
         units[first + N + r] = round_row(
             net.whole, at + N * width + r * Hp, state.h, h, H, magnitude(state.h, h, H), net.steps[1]

@@ -209,6 +209,7 @@ class Layout:
     backward: object
     int8: bool = False  # the token reader multiplies small integers, see `int8`
     sparse: bool = False  # the token reader skips blocks of zeros, see `sparse`
+    options: tuple = ()  # (the layout itself, `flags`) where the token reader is that of `option_decoding`
 
     @property
     def is_recurrent(self) -> bool:

@@ -61,7 +61,7 @@ class OptionSlopes(NamedTuple):
 # ---------------------------------------------------------------- the time loops
 
 
-def _name(layout, normed, peepholes, projected):
+def name_of(layout, normed, peepholes, projected):
     """What the kernels of a layout with these options are called."""
     chosen = [("normed", normed), ("peephole", peepholes), ("projected", projected)]
     return "_".join([word for word, on in chosen if on] + [layout.name])
@@ -95,7 +95,7 @@ def _gate_reader(layout, normed, peepholes, projected):
                 store(memory, after * Hp + unit, new)
                 store_part(options.out, m * H + unit, hidden, min(LANES, H - unit))
 
-    return named(read_gates, f"read_gates_{_name(layout, normed, peepholes, projected)}", inlined)
+    return named(read_gates, f"read_gates_{name_of(layout, normed, peepholes, projected)}", inlined)
 
 
 @cache
@@ -153,7 +153,7 @@ def forward_of(layout, normed, peepholes, projected):
                     C, count = Block(y, m * R, R), min(ROWS, first + rows - m)
                     product(C, count, 0, -(-R // PANEL), A, B, options.tail, share.part * ROWS * LANES)
 
-    return named(forward, f"_forward_{_name(layout, normed, peepholes, projected)}")
+    return named(forward, f"_forward_{name_of(layout, normed, peepholes, projected)}")
 
 
 def _squash_reader(layout, normed, peepholes, projected):
@@ -178,7 +178,7 @@ def _squash_reader(layout, normed, peepholes, projected):
             first, second = first + dn * gain, second + dn * gain * norm
         return lane_sum(first) / H, lane_sum(second) / H
 
-    return named(read_squash, f"read_squash_{_name(layout, normed, peepholes, projected)}", inlined)
+    return named(read_squash, f"read_squash_{name_of(layout, normed, peepholes, projected)}", inlined)
 
 
 def _cell_reader(layout, normed, peepholes, projected):
@@ -218,7 +218,7 @@ def _cell_reader(layout, normed, peepholes, projected):
                 dbefore = dbefore + load(gates, z + w) * load(options.peepholes, Hp + unit)
             store(dmemory, carried * Hp + unit, dbefore)
 
-    return named(read_cell, f"read_cell_{_name(layout, normed, peepholes, projected)}", inlined)
+    return named(read_cell, f"read_cell_{name_of(layout, normed, peepholes, projected)}", inlined)
 
 
 @cache
@@ -264,7 +264,7 @@ def backward_of(layout, normed, peepholes, projected):
                 B, C = Block(weight_hh, 0, P * columns * PANEL), Block(target, start + m * R, R)
                 product(C, min(ROWS, rows - m), 0, -(-R // PANEL), A, B, options.tail, tail)
 
-    return named(backward, f"_backward_{_name(layout, normed, peepholes, projected)}")
+    return named(backward, f"_backward_{name_of(layout, normed, peepholes, projected)}")
 
 
 # ---------------------------------------------------------------- what a layer keeps
@@ -295,11 +295,20 @@ def option_work(layout, cell, M, N, rows, dtype):
 
 def options_of(y, work, layout, weights, cell):
     """Put the options' vectors into panels; returns `Options`, W_hr not yet packed."""
+    put_in_panels(work, layout, weights, cell)
+    return Options(
+        work["normed_hh"], work["scale_hh"], work["gain_hh"], work["normed_c"], work["squash"], work["peepholes"],
+        work["out"] if cell.proj_size else y.reshape(-1), work["weight_hr"], work["tail"],
+    )  # fmt: skip
+
+
+def put_in_panels(work, layout, weights, cell):
+    """Put the options' vectors into the panels of a work."""
     H, w = cell.hidden_size, layout.w
-    P, (normed, peepholes, projected) = panels(H, w), flags(cell)
+    P, (normed, peepholes, _) = panels(H, w), flags(cell)
     for side, (_, order) in (("ih", layout.inputs), ("hh", layout.hidden)):
         if normed and len(order):
-            padded = np.zeros((len(order), P * w), y.dtype)
+            padded = np.zeros((len(order), P * w), work[f"gain_{side}"].dtype)
             padded[:, :H] = weights[f"gain_{side}"].reshape(-1, H)[order]
             rows = padded.reshape(len(order), P, w).transpose(1, 0, 2)
             work[f"gain_{side}"][: padded.size].reshape(rows.shape)[...] = rows
@@ -309,10 +318,6 @@ def options_of(y, work, layout, weights, cell):
     if peepholes:
         rows = work["peepholes"][: 3 * P * w].reshape(3, P * w)
         rows[:, :H], rows[:, H:] = weights["peepholes"], 0
-    return Options(
-        work["normed_hh"], work["scale_hh"], work["gain_hh"], work["normed_c"], work["squash"], work["peepholes"],
-        work["out"] if projected else y.reshape(-1), work["weight_hr"], work["tail"],
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- both ways

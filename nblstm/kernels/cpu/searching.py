@@ -213,16 +213,20 @@ def _follow(states, memory, spare, reading, history, before, sizes, B, share):
     h stands in the second half of states and goes to the first; memory stays in its place.
     """
     (L, _, H, V, _, _), parents, tokens = sizes, history.parents, history.tokens
-    p0, p1 = units_of(-(-H // LANES), share)
-    j0, j1 = p0 * LANES, min(p1 * LANES, H)
-    for first in range(0, L * B * H, B * H):
+    C = memory.size // (L * B)  # c of a projected layer has other numbers than h
+    (p0, p1), (q0, q1) = units_of(-(-H // LANES), share), units_of(-(-C // LANES), share)
+    j0, j1, i0, i1 = p0 * LANES, min(p1 * LANES, H), q0 * LANES, min(q1 * LANES, C)
+    for layer in range(L):
+        h, c = layer * B * H, layer * B * C
         for n in range(B):
-            for i in range(first + n * H + j0, first + n * H + j1):
+            for i in range(c + n * C + i0, c + n * C + i1):
                 spare[i] = memory[i]
         for n in range(B):
-            i, j = first + n * H, first + parents[before + n] * H
-            for u in range(j0, j1):
-                memory[i + u], states[i + u] = spare[j + u], states[L * B * H + j + u]
+            to_h, to_c, parent = h + n * H, c + n * C, parents[before + n]
+            for i in range(i0, i1):
+                memory[to_c + i] = spare[c + parent * C + i]
+            for j in range(j0, j1):
+                states[to_h + j] = states[L * B * H + h + parent * H + j]
     if share.part == 0:
         for n in range(B):
             reading[n] = tokens[before + n] if tokens[before + n] < V else 0
