@@ -6,7 +6,6 @@ import codecs
 import importlib
 import os
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -117,6 +116,8 @@ def run(args: list[str] | None = None) -> int:
     except Exception:
         if not ranks.has_left():
             raise
+        import traceback
+
         code = _fail(traceback.format_exc(), FAILURE)
     _tell_refusal()
     _close_stdout()
