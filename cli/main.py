@@ -189,9 +189,9 @@ def _open_stdout() -> None:
 
 def _tell_refusal() -> None:
     """Say that the kernels' cache was not used because others can write to it: without it every start is slow."""
-    jit = sys.modules.get("nblstm.kernels.cpu.jit")
-    if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
-        _say(jit.KernelCache.refusal)
+    cache = sys.modules.get("nblstm.kernels.cpu.kernel_cache")
+    if cache is not None and getattr(cache, "KernelCache", None) and cache.KernelCache.refusal:
+        _say(cache.KernelCache.refusal)
 
 
 def _close_stdout() -> None:

@@ -1,6 +1,5 @@
 """The `nblstm` command, also as `python -m nblstm`: Ctrl-C is one line, even while Python still imports."""
 
-import gc
 import os
 import sys
 from _signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
@@ -14,6 +13,8 @@ def main() -> None:
     """Run the command and exit with its code."""
     if getsignal(SIGINT) is default_int_handler:  # not where it is ignored
         signal(SIGINT, _leave)
+    import gc
+
     gc.set_threshold(GARBAGE)
     from nblstm.cli.main import run
 
