@@ -44,8 +44,7 @@ class _Library(JITCodeLibrary):
     """The code of one function, without what numba does to it twice.
 
     Its passes over single functions come before those over the module, which begin with the same; each of the functions
-    that are only named, such as Python's, costs as much as one that is there. The module is optimized before its
-    references are pruned, and again: no references are counted here.
+    that are only named, such as Python's, costs as much as one that is there.
     """
 
     def __init__(self, codegen: Any, name: str, calls: list[Any]) -> None:
@@ -59,12 +58,6 @@ class _Library(JITCodeLibrary):
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
-    def _optimize_final_module(self) -> None:
-        if hasattr(self._codegen, "_mpm_full"):  # before numba 0.62
-            return self._codegen._mpm_full.run(self._final_module)
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
-
 
 class _Compiler(Compiler):
     """numba's compiler, with libraries of ours."""
@@ -74,22 +67,7 @@ class _Compiler(Compiler):
         calls = self.state.reload_init  # what is stored with the code, and called before it is loaded
         self.state.library = _Library(self.state.targetctx.codegen(), func.__qualname__, calls)
         self.state.library.enable_object_caching()
-        with _refreshed_once(self.state.targetctx):
-            return super().compile_extra(func)
-
-
-@contextmanager
-def _refreshed_once(context: Any) -> Iterator[None]:
-    """Look for what else numba can compile once for a kernel, not at each of its calls: a tenth of the frontend's time."""
-    if "refresh" in vars(context):  # within another function's compilation
-        yield
-        return
-    context.refresh()
-    context.refresh = lambda: None
-    try:
-        yield
-    finally:
-        del context.refresh
+        return super().compile_extra(func)
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:

@@ -23,8 +23,9 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import add_symbol
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.runtime import rtsys
+from numba.core.runtime import _nrt_python
 
 from nblstm.kernels.cpu.machine import NO_TILES
 
@@ -111,6 +112,13 @@ class _Folders(FunctionCache._impl_class):
     _locator_classes = [_owned(locator) for locator in FunctionCache._impl_class._locator_classes]
 
 
+@cache
+def _name_helpers() -> None:
+    """Tell LLVM the addresses of what code from the cache calls: the half of numba's runtime that need not be compiled."""
+    for name, address in _nrt_python.c_helpers.items():
+        add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
 class _Entries(IndexDataCacheFile):
     """The files of a function's cache, each with what its code was made of and for."""
 
@@ -162,7 +170,7 @@ class KernelCache(FunctionCache):
         """
         found = None
         try:
-            rtsys.initialize(target_context)  # what code from the cache calls
+            _name_helpers()
             with self._guard_against_spurious_io_errors():
                 found = self._load_overload(sig, target_context)
         except Exception:  # truncated, foreign or unreadable: start this function's cache afresh
