@@ -279,7 +279,6 @@ def load(name: str, precision: str = "single") -> ModuleType:
             importlib.import_module("numba")  # the error names it, not what it needs itself
         part = ".bfloat16" if precision == "bfloat16" else ""
         module = importlib.import_module(f"nblstm.kernels.{files[name]}{part}")
-        require = module.require if name == "cuda" else lambda: None
     except ImportError as error:
         if name == "cuda":
             raise DeviceError(
@@ -290,5 +289,6 @@ def load(name: str, precision: str = "single") -> ModuleType:
             f"the compiled kernels need numba, which cannot be imported here ({error}); install it, or for sampling "
             "and scoring choose the numpy backend."
         ) from error
-    require()
+    if name == "cuda":
+        module.require()
     return module

@@ -9,6 +9,7 @@ float16, activations as that; every sum is float32 or wider. Inside a kernel arr
 from __future__ import annotations
 
 from nblstm.kernels.contract import FILES, on_first_use
+from nblstm.kernels.cuda import device  # noqa: F401  which fails where there is no CUDA package
 
 __all__, __getattr__ = on_first_use(
     __name__, {"arrays": (*FILES["arrays"], "convert"), "device": ("describe", "require")}
