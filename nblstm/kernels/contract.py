@@ -1,10 +1,11 @@
-"""Which functions every backend has, in which of its files: each file is imported on the first use of one of them."""
+"""Which functions every backend has, in which of its files: a file is imported on the first use of it or of one of them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 FILES = {  # file -> its functions; the legend and the arguments are in `nblstm.kernels`
@@ -39,10 +40,12 @@ def on_first_use(
     homes = {name: file if "." in file else f"{backend}.{file}" for file, names in files.items() for name in names}
 
     def find(name: str) -> Any:
-        if name not in homes:
+        if name in homes:
+            function = getattr(import_module(homes[name]), name)
+            setattr(sys.modules[backend], name, function)
+            return function
+        if name.startswith("_") or find_spec(f"{backend}.{name}") is None:
             raise AttributeError(f"module {backend!r} has no attribute {name!r}")
-        function = getattr(import_module(homes[name]), name)
-        setattr(sys.modules[backend], name, function)
-        return function
+        return import_module(f"{backend}.{name}")
 
     return sorted(homes), find
