@@ -82,7 +82,7 @@ class Profile:
         def clocked(threads: int, *args: Any, **options: Any) -> None:
             started = time.perf_counter()
             run(threads, *args, **options)
-            kernel = next(arg for arg in args if hasattr(arg, "py_func"))
+            kernel = next(filter(callable, args))
             self.seconds[kernel.__name__] += time.perf_counter() - started
             self.calls[kernel.__name__] += 1
 

@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py [--repeat 5] [--cold-repeat 2] [--json]
 
-Every command runs once untimed, then in interleaved rounds. "first step" starts a training session on a small text
-with the default model, makes one update and ends; with an empty kernel cache it includes all compiling.
+Every command runs once untimed, then in interleaved rounds, as its installed script starts it, with Python's bytecode
+kept. "first step" starts a training session on a small text with the default model, and ends as soon as its first update
+is made; with an empty kernel cache it includes all compiling.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ LIMIT = 300.0  # seconds that a process may take
 
 MAKE_MODEL = "import nblstm; nblstm.train('text.txt', 'model.safetensors', hidden_size=128, steps=20)"
 FIRST_STEP = """
+import os
 from nblstm.tasks.session import Session
 session = Session.start(["text.txt"], "step.safetensors", overwrite=True)
-print(next(session.trainer.run()).loss)
+print(next(session.trainer.run()).loss, flush=True)
+os._exit(0)
 """
-SAMPLE = ["-m", "nblstm", "sample", "-n", "100", "--seed", "1"]
+SCRIPT = ["-c", "from nblstm.__main__ import main; main()"]  # what is installed as `nblstm`
+SAMPLE = [*SCRIPT, "sample", "-n", "100", "--seed", "1"]
 
 
 def commands(peers: list[str]) -> dict[str, list[str]]:
@@ -37,8 +41,8 @@ def commands(peers: list[str]) -> dict[str, list[str]]:
         "python -c pass": ["-c", "pass"],
         "import numpy": ["-c", "import numpy"],
         "import nblstm": ["-c", "import nblstm"],
-        "nblstm --version": ["-m", "nblstm", "--version"],
-        "nblstm info": ["-m", "nblstm", "info"],
+        "nblstm --version": [*SCRIPT, "--version"],
+        "nblstm info": [*SCRIPT, "info"],
         "nblstm sample -n 100": SAMPLE,
         "nblstm sample -n 100 --backend cpu": [*SAMPLE, "--backend", "cpu"],
         "import numba": ["-c", "import numba"],
@@ -52,6 +56,8 @@ def commands(peers: list[str]) -> dict[str, list[str]]:
 def seconds(arguments: list[str], folder: Path, cache: Path) -> float:
     """The wall time of one process; the program ends with its errors if it fails."""
     environment = {**os.environ, "PYTHONPATH": str(common.ROOT), "NUMBA_CACHE_DIR": str(cache)}
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):  # what no user has
+        environment.pop(name, None)
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT

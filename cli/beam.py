@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from nblstm.cli.options import echo_json, given, setting
-from nblstm.cli.progress import Progress
 from nblstm.cli.shown import echo, safe_text
 
 from nblstm.config import BeamConfig
@@ -63,6 +62,8 @@ def write_beam(
 
     json: as JSON objects instead.
     """
+    from nblstm.cli.progress import Progress
+
     progress, started = Progress(sys.stderr), time.monotonic()
 
     def report(tokens: int) -> None:

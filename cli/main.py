@@ -6,7 +6,6 @@ import codecs
 import importlib
 import os
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -117,6 +116,8 @@ def run(args: list[str] | None = None) -> int:
     except Exception:
         if not ranks.has_left():
             raise
+        import traceback
+
         code = _fail(traceback.format_exc(), FAILURE)
     _tell_refusal()
     _close_stdout()
@@ -188,9 +189,9 @@ def _open_stdout() -> None:
 
 def _tell_refusal() -> None:
     """Say that the kernels' cache was not used because others can write to it: without it every start is slow."""
-    jit = sys.modules.get("nblstm.kernels.cpu.jit")
-    if jit is not None and getattr(jit, "KernelCache", None) and jit.KernelCache.refusal:
-        _say(jit.KernelCache.refusal)
+    cache = sys.modules.get("nblstm.kernels.cpu.kernel_cache")
+    if cache is not None and getattr(cache, "KernelCache", None) and cache.KernelCache.refusal:
+        _say(cache.KernelCache.refusal)
 
 
 def _close_stdout() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 from nblstm.cli.shown import echo
 
 from nblstm import config as settings
@@ -67,7 +66,9 @@ class _File(click.ParamType):
 
     name = "file"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem  # what only a shell that completes a line needs
+
         return [CompletionItem(incomplete, type="file")]
 
 

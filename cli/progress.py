@@ -155,9 +155,9 @@ class Progress:
 
 def when_compiling(tell: Callable[[], None] | None) -> None:
     """Let `tell` be called once, before kernels are compiled; None: nobody. Where none are imported none will be."""
-    jit = sys.modules.get("nblstm.kernels.cpu.jit")
-    if jit is not None and hasattr(jit, "KernelCache"):
-        jit.KernelCache.on_compile = tell
+    cache = sys.modules.get("nblstm.kernels.cpu.kernel_cache")
+    if cache is not None and hasattr(cache, "KernelCache"):
+        cache.KernelCache.on_compile = tell
 
 
 class _Wait:

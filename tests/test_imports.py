@@ -141,6 +141,17 @@ def test_these_commands_load_no_numba(python, folder, args):
     assert "click" in loaded and "numba" not in loaded
 
 
+def test_writing_a_text_loads_what_it_needs(python, folder):
+    """Nothing of training, of other tasks' configs, of heads and kernels that the model does not have, or of tables."""
+    code = "import nblstm; ''.join(nblstm.load('model.safetensors').generate(n=9, backend='numpy'))"
+    needless = (
+        "nblstm.config.training", "nblstm.config.text", "nblstm.tasks.masked", "nblstm.tasks.window", "nblstm.nn.card",
+        "nblstm.nn.adaptive", "nblstm.kernels.reference.crf", "nblstm.kernels.reference.optimizers", "nblstm.text.tables",
+        "nblstm.generation.beam", "nblstm.training", "nblstm.scoring", "numpy.ma.core", "concurrent.futures",
+    )  # fmt: skip
+    assert not [name for name in modules_after(python, code) if name.startswith(needless)]
+
+
 def test_co_writing_loads_no_numba(python, folder):
     """Typing and being offered continuations need NumPy alone."""
     code = "import nblstm; writer = nblstm.load('model.safetensors').cowriter(); writer.type('S')"

@@ -148,8 +148,8 @@ def test_an_interrupt_while_a_kernel_compiles_is_not_lost(monkeypatch):
         return x + 1
 
     kernel = jit.jit(kernel)
-    monkeypatch.setattr(jit.KernelCache, "load_overload", lambda *args: interrupt())
-    monkeypatch.setattr(jit.KernelCache, "save_overload", lambda *args: None)
+    compile = jit._Compiler.compile_extra
+    monkeypatch.setattr(jit._Compiler, "compile_extra", lambda *args: interrupt() or compile(*args))
     with pytest.raises(KeyboardInterrupt):
         kernel(1.0)
     assert len(kernel.overloads) == 1 and kernel(1.0) == 2.0
@@ -468,3 +468,22 @@ def test_ignored_signals_stay_ignored(command, folder):
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert (outcome.code, outcome.err) == (0, "")
+
+
+# ---------------------------------------------------------------- the end
+
+
+def test_what_waits_for_the_end_is_called(python):
+    """Functions registered for it run, what they print is written, and the code is the command's."""
+    code = (
+        "import atexit, sys; atexit.register(print, 'the last words'); sys.argv[1:] = ['no-such-command']\n"
+        "from nblstm.__main__ import main; main()"
+    )
+    outcome = python("-c", code)
+    assert (outcome.code, outcome.out) == (2, "the last words\n") and outcome.err.startswith("Error: ")
+
+
+def test_a_profiler_sees_the_end(python):
+    """A command that is profiled ends as Python does, so that the profiler can say what it has seen."""
+    outcome = python("-m", "cProfile", "-m", "nblstm", "--version")
+    assert outcome.code == 0 and "function calls" in outcome.out, outcome.err

@@ -25,6 +25,27 @@ from nblstm.kernels import cpu
 print(cpu.squared_norm(np.array([3.0, 4.0]), 1))
 """
 EXPECTED = "25.0"
+NARROW = NORM.replace("4.0])", "4.0], np.float32)")
+
+# a kernel of the package around a function of somebody's own file
+OWN = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from own import multiply
+from nblstm.kernels.cpu.layouts import _make_projection
+from nblstm.kernels.cpu.tiles import PANEL
+project = _make_projection("own", PANEL, multiply, 0, PANEL)
+z, no = np.zeros(PANEL), np.zeros(PANEL)
+project(z, no, no, no, 1, 1, 0, (0, 0, 1, 1, np.zeros(3, np.int64)))
+print(z[0])
+"""
+OWN_FILE = """
+from nblstm.kernels.cpu.jit import inlined
+@inlined
+def multiply(C, rows, A, packed, start):
+    C.numbers[C.place] = 1.5
+"""
 
 # one small odd layer of each tile's width on texts that end, and a head, forward and backward, against the specification
 LAYER = """
@@ -137,8 +158,46 @@ def test_an_edit_in_any_kernel_file_is_noticed(tmp_path):
     source = vectors.read_text(encoding="utf-8")
     assert source.count("builder.fadd(a, b)") == 1
     assert norm(cache, path=tmp_path / "copy") == EXPECTED
+    before = {path: path.read_bytes() for path in cache.rglob("*.nb?")}
     vectors.write_text(source.replace("builder.fadd(a, b)", "builder.fsub(a, b)"), encoding="utf-8")
     assert norm(cache, path=tmp_path / "copy") == "-7.0"
+    for path in cache.rglob("*.nbc"):  # as a process from before the edit leaves it that writes at the same time
+        path.write_bytes(before[path])
+    assert norm(cache, path=tmp_path / "copy") == "-7.0"
+
+
+def test_code_in_the_place_of_another_is_not_run(filled, tmp_path):
+    """Of two processes that write a function's code for different types at once, one may overwrite the other's file."""
+    folder = tmp_path / "cache"
+    shutil.copytree(filled, folder)
+    assert python(NARROW, NUMBA_CACHE_DIR=folder) == EXPECTED
+    first, second = folder.rglob("*._squared_norm-*.nbc")
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    assert [python(code, NUMBA_CACHE_DIR=folder)[: len(EXPECTED)] for code in (NORM, NARROW)] == [EXPECTED] * 2
+
+
+def test_an_edit_in_a_file_outside_the_kernels_is_noticed(tmp_path):
+    """A kernel that is made of a function from elsewhere, as of a cell that a user has registered, is not kept."""
+    run = lambda: python(OWN, tmp_path, NUMBA_CACHE_DIR=tmp_path / "cache", **QUICKLY)
+    (tmp_path / "own.py").write_text(OWN_FILE)
+    assert run() == "1.5"
+    (tmp_path / "own.py").write_text(OWN_FILE.replace("1.5", "2.5"))
+    os.utime(tmp_path / "own.py", (0, 0))  # no older bytecode is taken for it
+    assert run() == "2.5"
+
+
+def test_a_switch_of_the_compiler_is_noticed(filled, tmp_path):
+    """Code that was compiled without optimization, to find a fault, is not what later processes run."""
+    before = {path.name for path in filled.rglob("*.nbi")}
+    folder = tmp_path / "cache"
+    shutil.copytree(filled, folder)
+    stamps = lambda: {path.read_bytes() for path in folder.rglob("*_squared_norm-*.nbi")}
+    optimized = stamps()
+    assert norm(folder, **QUICKLY) == EXPECTED and stamps() != optimized
+    assert norm(folder) == EXPECTED and stamps() == optimized
+    assert {path.name for path in folder.rglob("*.nbi")} == before
 
 
 # ---------------------------------------------------------------- other ways to run the kernels

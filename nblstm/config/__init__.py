@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
     from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
-    from nblstm.config.network import CELLS, DTYPES, HEADS, NONLINEARITIES, NetworkConfig, StackConfig, TokenStackConfig
+    from nblstm.config.network import (
+        CELLS,
+        DTYPES,
+        HEADS,
+        NONLINEARITIES,
+        PRECISIONS,
+        NetworkConfig,
+        StackConfig,
+        TokenStackConfig,
+    )
     from nblstm.config.text import (
         DEFAULT_MAX_VOCAB,
         DEFAULT_SUBWORDS,
         DOCUMENTS,
-        LEVELS,
-        NEWLINES,
         PADDINGS,
-        TOKENIZERS,
         TextConfig,
     )
     from nblstm.config.training import (
@@ -27,12 +33,12 @@ if TYPE_CHECKING:
         MAX_ROLLBACKS,
         ON_DIVERGENCE,
         OPTIMIZERS,
-        PRECISIONS,
         SCHEDULES,
         WIRES,
         Recipe,
         TrainConfig,
     )
+    from nblstm.config.vocabulary import LEVELS, NEWLINES, TOKENIZERS
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEFAULT_SUBWORDS", "DEVICES", "DOCUMENTS", "DTYPES",
@@ -45,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Find a name in the first module that has it."""
-    for module in ("checks", "decoding", "network", "text", "training") if name in __all__ else ():
+    for module in ("checks", "vocabulary", "decoding", "network", "text", "training") if name in __all__ else ():
         found = import_module(f"nblstm.config.{module}")
         if hasattr(found, name):
             return getattr(found, name)

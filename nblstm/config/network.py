@@ -14,6 +14,7 @@ from nblstm.errors import ConfigError
 from nblstm.kernels.cells import KINDS, NONLINEARITIES, Cell
 
 DTYPES = ("float32", "float64")
+PRECISIONS = ("single", "half", "bfloat16")  # of what a network computes with
 HEADS = ("linear", "cell")
 CELLS = tuple(KINDS)  # those of the package; `kernels.cells.register` adds others
 MAX_ROUNDS = 100  # of a mogrifier-lstm
@@ -88,7 +89,7 @@ class NetworkConfig(Config):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # for the configs of tasks: it has no instances
 class StackConfig(NetworkConfig):
     """Layers of cells, one above the other. What stands below and above them is for the task to say."""
 
@@ -232,7 +233,7 @@ def restored(cls: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # for the configs of tasks, too
 class TokenStackConfig(StackConfig):
     """A stack between the embedding of tokens and a softmax over the same tokens."""
 

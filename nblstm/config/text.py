@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nblstm.config.checks import Config, at_least, check_types, fraction, one_of
+from nblstm.config.vocabulary import LEVELS, NEWLINES, TOKENIZERS
 from nblstm.errors import ConfigError
 
-LEVELS = ("char", "word", "byte", "subword")
-TOKENIZERS = ("default", "whitespace")
 DOCUMENTS = ("line", "blank-line", "file", "row")
-NEWLINES = ("keep", "lf")
 PADDINGS = ("pre", "post")
 DEFAULT_SUBWORDS = 4000  # tokens of a new vocabulary of sub-words
 DEFAULT_MAX_VOCAB = 300_000  # tokens of a new vocabulary: each has a row of the embedding and one of the head

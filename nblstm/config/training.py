@@ -21,6 +21,7 @@ from nblstm.config.checks import (
     only_with,
     said,
 )
+from nblstm.config.network import PRECISIONS
 from nblstm.errors import ConfigError
 
 OPTIMIZERS = {  # optimizer -> the settings that it has beside those of all
@@ -33,7 +34,6 @@ SCHEDULES = {  # schedule -> the settings that it has
 }  # fmt: skip
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
 DEVICES = ("cpu", "cuda")
-PRECISIONS = ("single", "half", "bfloat16")
 WIRES = ("float32", "bfloat16")
 ON_DIVERGENCE = ("stop", "rollback")
 DEFAULT_EPOCHS = 15

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,9 @@ def save_model(path: Path, file: ModelFile) -> None:
     _save(path, config.KEY, tensors, document)
 
 
-def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
-    """Read a model file whose config is one of these kinds. ModelFileError says what is wrong with it."""
+def load_model(path: Path, kinds: Iterable[type[NetworkConfig]]) -> ModelFile:
+    """Read a model file whose config is one of these kinds, asked for up to its own. ModelFileError says what is wrong."""
+    kinds, keyed = tee(kinds)
 
     def check(key: str, document: dict[str, Any], entries: Mapping[str, Entry]) -> ModelFile:
         fields = _object(document.get("config"), "config", path)
@@ -122,7 +124,7 @@ def load_model(path: Path, kinds: Sequence[type[NetworkConfig]]) -> ModelFile:
         _check_arrays(config, *_sorted(config, entries), path, int8)
         return ModelFile(config, vocabulary, {}, {}, training, more, int8=int8)
 
-    tensors, file = _load(path, {kind.KEY for kind in kinds}, check)
+    tensors, file = _load(path, (kind.KEY for kind in keyed), check)
     _check_finite(tensors, path)
     weights, extras, statistics = _sorted(file.config, tensors)
     if file.int8:
@@ -292,7 +294,7 @@ def _is_modest(text: str, num_bytes: int) -> bool:
 
 
 def _load(
-    path: Path, keys: set[str], check: Callable[[str, dict[str, Any], Mapping[str, Entry]], Any]
+    path: Path, keys: Iterable[str], check: Callable[[str, dict[str, Any], Mapping[str, Entry]], Any]
 ) -> tuple[dict[str, np.ndarray], Any]:
     """Read the tensors, and what `check` makes of the metadata's key, its document and the header's entries."""
     found: list[Any] = []
@@ -306,12 +308,14 @@ def _load(
     return tensors, found[0]
 
 
-def _key(header: Header, keys: set[str], path: Path) -> str:
-    """Find the metadata key that says what a file is, one of `keys`."""
-    found = keys & header.metadata.keys()
-    if found:
-        return min(found)
-    wanted = "model" if len(keys) > 1 else FILE_KINDS.get(next(iter(keys)), ("model",))[0]
+def _key(header: Header, keys: Iterable[str], path: Path) -> str:
+    """Find the metadata key that says what a file is, the first of `keys`."""
+    others = []
+    for key in keys:
+        if key in header.metadata:
+            return key
+        others.append(key)
+    wanted = FILE_KINDS.get(others[0], ("model",))[0]
     for key, (what, reader) in FILE_KINDS.items():
         if key in header.metadata:
             raise ModelFileError(f"{path} is a {what}, not a {wanted}; {reader} reads it.")

@@ -22,7 +22,7 @@ import numpy as np
 
 from nblstm.kernels import CrossEntropy
 from nblstm.kernels.reference.head import linear_forward, log_softmax
-from nblstm.nn.heads import Head, SoftmaxHead
+from nblstm.nn.heads import SoftmaxHead
 from nblstm.nn.linear import Linear
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Tape
@@ -65,6 +65,8 @@ class Cluster(NamedTuple):
 
 class AdaptiveHead(SoftmaxHead):
     """-log p(target), in nats, as the module says. classes as in `SoftmaxHead`; there is no label smoothing."""
+
+    in_clusters = True
 
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.classes, self.smoothing = config, None, 0.0
@@ -168,8 +170,3 @@ class AdaptiveHead(SoftmaxHead):
                 inputs = own.array("x of a cluster", len(rows), x.shape[1])
                 kernels.embedding_forward(inputs, rows, x, threads)
                 yield rows, inputs, cluster, own
-
-
-def softmax_head(config: Any, weights: Mapping[str, np.ndarray]) -> Head:
-    """Make the head of a network that predicts tokens, as its config says."""
-    return (AdaptiveHead if config.head == "adaptive" else SoftmaxHead)(config, weights)

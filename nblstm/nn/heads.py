@@ -18,6 +18,8 @@ from nblstm.nn.workspace import Workspace
 class Head(ABC):
     """y = W x + b and a loss, of the body's features x (M, F)."""
 
+    in_clusters = False  # whether decoders look into clusters of tokens, see `nblstm.nn.adaptive`
+
     def __init__(self, config: Any, weights: Mapping[str, np.ndarray]) -> None:
         self.config, self.weight, self.bias = config, weights["head.weight"], weights["head.bias"]
 
@@ -151,3 +153,12 @@ class SquaredErrorHead(RowHead):
         kernels.linear_forward(y, work, x, self.weight, self.bias, threads)
         kernels.squared_error(losses, y, y, targets, scales, threads)
         kernels.linear_backward(dx, grads["head.weight"], grads["head.bias"], y, work, x, self.weight, threads)
+
+
+def softmax_head(config: Any, weights: Mapping[str, np.ndarray]) -> Head:
+    """Make the head of a network that predicts tokens, as its config says."""
+    if config.head != "adaptive":
+        return SoftmaxHead(config, weights)
+    from nblstm.nn.adaptive import AdaptiveHead  # what other heads need not import
+
+    return AdaptiveHead(config, weights)

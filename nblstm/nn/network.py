@@ -15,11 +15,8 @@ from nblstm.config import NetworkConfig, is_number
 from nblstm.errors import ConfigError
 from nblstm.kernels import load
 from nblstm.kernels.threads import WORKERS, available
-from nblstm.nn.adaptive import AdaptiveHead, softmax_head
-from nblstm.nn.adaptive_decoder import AdaptiveDecoder
-from nblstm.nn.card import check_card
 from nblstm.nn.decoder import Decoder, weights_to_decode
-from nblstm.nn.heads import Head
+from nblstm.nn.heads import Head, softmax_head
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.int8 import in_int8_kernels
 from nblstm.nn.noise import Noise
@@ -98,6 +95,8 @@ class Network:
         check_precision(config, backend, precision)
         kernels = load(backend, precision)
         if backend == "cuda":
+            from nblstm.nn.card import check_card
+
             check_card(config)
         self.config, half = config, precision == "half"
         self.backend = Backend(
@@ -274,7 +273,9 @@ class Network:
         divided by, above 0. Holds until the parameters change. Its packed weights are one copy for all decoders of a
         temperature where they are constant; threads that ask at once may pack them twice, to the same bits.
         """
-        if isinstance(self.head, AdaptiveHead):
+        if self.head.in_clusters:
+            from nblstm.nn.adaptive_decoder import AdaptiveDecoder
+
             return AdaptiveDecoder(self, self._packed_weights(None, 1.0), num_texts, bias, temperature)
         return Decoder(self, self._packed_weights(bias, temperature), num_texts)
 

@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], tasks: Sequence[str] | None = None) -> An
 
     ModelFileError if the file is missing, damaged, foreign or from a newer version.
     """
-    file = load_model(path, [config_of(name) for name in tasks or MODELS])
+    file = load_model(path, map(config_of, tasks or MODELS))
     return model_from(model_of(task_of(type(file.config))), file, path)
 
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nblstm import checks
-from nblstm.config.text import LEVELS, NEWLINES, TOKENIZERS
+from nblstm.config.vocabulary import LEVELS, NEWLINES, TOKENIZERS
 from nblstm.errors import ConfigError, ModelFileError, NblstmError
 from nblstm.text.decoders import SpacingDecoder, TokenDecoder, Utf8Decoder
 from nblstm.text.lines import normalized, translated

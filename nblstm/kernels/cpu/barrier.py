@@ -18,7 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nblstm.kernels.cpu.jit import PLAIN, inlined, shared
+from nblstm.kernels.cpu.jit import inlined, shared
+from nblstm.kernels.cpu.machine import PLAIN
 from nblstm.kernels.cpu.vectors import pointer
 
 SPINS = 20_000  # looks at the counter, some 20 microseconds, before giving way

@@ -16,7 +16,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
+from nblstm.kernels.cpu.jit import named, shared
+from nblstm.kernels.cpu.machine import NO_TILES, features
 from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, unpacked
 from nblstm.kernels.cpu.vectors import pointer, splat
 

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from nblstm.kernels.cpu.jit import PLAIN, features
+from nblstm.kernels.cpu.machine import PLAIN, features
 from nblstm.kernels.cpu.vectors import LANES, pointer, splat
 
 _I16, _I32 = ir.IntType(16), ir.IntType(32)

@@ -18,7 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from nblstm.kernels.cpu.jit import NO_TILES, features, named, shared
+from nblstm.kernels.cpu.jit import named, shared
+from nblstm.kernels.cpu.machine import NO_TILES, features
 from nblstm.kernels.cpu.pairs import PAIRWISE, add_product
 from nblstm.kernels.cpu.vectors import pointer, splat
 

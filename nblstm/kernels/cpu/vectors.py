@@ -17,7 +17,7 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
 
-from nblstm.kernels.cpu.jit import PLAIN
+from nblstm.kernels.cpu.machine import PLAIN
 
 LANES = 16
 _I32 = ir.IntType(32)

@@ -26,9 +26,8 @@ from nblstm.tasks.language.learning import LearningModel
 from nblstm.tasks.language.writing import DrawnText, NovelTexts, SampleBatch, TextStream
 from nblstm.text.lines import normalized
 from nblstm.text.strings import checked
-from nblstm.text.tables import in_context, one_line
 
-if TYPE_CHECKING:  # searching is imported where it is used: a text that is drawn starts sooner without
+if TYPE_CHECKING:  # what only some need is imported where it is used: a text that is drawn starts sooner without
     from typing_extensions import Unpack
 
     from nblstm.generation.beam import Hypothesis
@@ -104,6 +103,8 @@ class LanguageModel(LearningModel):
 
         ConfigError for a model without contexts, or a context that none of its documents had.
         """
+        from nblstm.text.tables import in_context, one_line
+
         line, known = one_line(checks.a(str, "context", context)), self._contexts()
         if known is None:
             raise ConfigError("the documents of this model have no contexts; train one with context_column.")

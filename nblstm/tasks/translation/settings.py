@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nblstm.config import TextConfig
 from nblstm.config.checks import one_of
 from nblstm.config.runs import RunSettings
-from nblstm.config.text import LEVELS
+from nblstm.config.vocabulary import LEVELS
 from nblstm.errors import ConfigError
 from nblstm.tasks.translation.config import TranslatorConfig, TranslatorTraining
 

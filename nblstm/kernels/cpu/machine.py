@@ -1,0 +1,18 @@
+"""What is compiled for: switches of the environment, and what the machine has."""
+
+from __future__ import annotations
+
+import os
+
+import numba
+from llvmlite.binding import get_host_cpu_features
+
+PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as Python: vectors are NumPy slices, tiles plain loops
+NO_TILES = PLAIN or os.environ.get("NBLSTM_TILES") == "off"  # compiled, but with plain loops for products
+
+
+def features() -> str:
+    """What the machine that is compiled for has, as LLVM spells it: "+avx2,+fma,..."."""
+    if numba.config.CPU_FEATURES is not None:
+        return numba.config.CPU_FEATURES
+    return ",".join("+" + name for name, on in get_host_cpu_features().items() if on)
