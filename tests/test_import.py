@@ -309,6 +309,8 @@ SOUND = {"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6), "head.weight": (
     ({"r.weight_ih_l0_reverse": (24, 11)}, "reads backwards"),
     ({"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6)}, "not clear"),
     ({"r.weight_ih_l0": (24, 5), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}, "no tensor for embedding.weight"),
+    ({**SOUND, "r.weight_ih_l0": (24, 5), "embedding.weight": (12, 5)}, "embedding.weight must have 11 rows"),
+    ({**SOUND, "r.weight_ih_l0": (24, 5), "embedding.weight": (9, 5)}, "embedding.weight must have 11 rows"),
     ({**SOUND, "r.weight_hr_l0": ()}, "must be a matrix"), ({**SOUND, "r.weight_ih_l1": ()}, "must be a matrix"),
     ({**SOUND, "r.bias_ih_l0": (24, 1)}, "must be a vector"), ({**SOUND, "r.bias_ih_l3": (24,)}, "bias_ih_l3 is of no layer"),
     ({**SOUND, "r.weight_ih_l7": (24, 6)}, "weight_ih_l7 is of no layer"),
