@@ -218,7 +218,7 @@ def test_plain_drawing_follows_the_distribution():
     history, logits = np.zeros((N, 1), np.int64), network.logits(state.features)
     p = np.exp(logits[0])
     network.decoder(N).generate(history, 0, state, logits, np.random.default_rng(8).random((1, N)), NONE, Filters())
-    share = np.bincount(history[:, 0], minlength=90) / N
+    share = np.bincount(history[:, 0].astype(np.intp), minlength=90) / N
     assert (np.abs(share - p) < 5 * np.sqrt(p / N)).all()
 
 

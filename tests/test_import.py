@@ -240,6 +240,51 @@ def test_hostile_archives_are_refused(tmp_path, monkeypatch, value, word):
     assert not (tmp_path / "hostile").exists()
 
 
+NAME = lambda text: pickle.BINUNICODE + struct.pack("<I", len(text)) + text
+DEEP = b")" + pickle.TUPLE1 * 200_000  # a tuple whose hash takes more stack than there is
+REBUILD, ORDERED = b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n"
+
+
+def shared(fan, depth):
+    """The pickle of a dict that holds one dict fan times, which holds one fan times, and so on."""
+    levels = (
+        b"}(" + b"".join(NAME(b"%d" % k) + b"h" + bytes([d]) for k in range(fan)) + b"uq" + bytes([d + 1])
+        for d in range(depth)
+    )
+    return b"\x80\x02}q\x00" + b"".join(levels) + b"."
+
+
+@pytest.mark.parametrize("value, word", [
+    (b"\x80\x02}" + DEEP + b"Ns.", "names and numbers"), (b"\x80\x04\x8f(" + DEEP + b"\x90.", "instruction 0x8f"),
+    (b"\x80\x02" + ORDERED + b"]](" + DEEP + b"Nea\x85R.", "TypeError"), (b"\x80\x02](NNu.", "names and numbers"),
+    (b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b".", "instruction 0x96"), (b"\x80\x02I9\n.", "instruction 0x49"),
+    (shared(60, 7), "more than"), ({f"t{k}": tensor() for k in range(4)}, "times its bytes"),
+    ({"a": tensor(Stored(key="1"))}, "in one place"),
+])  # fmt: skip
+def test_small_files_that_ask_for_much(tmp_path, monkeypatch, value, word):
+    """Deep keys, shared dicts, a storage seen often, parts in one place: refused before the stack, time or memory ends."""
+    monkeypatch.setattr(torch_file, "MAX_ITEMS", 1000)
+    monkeypatch.setattr(torch_file, "COPIES", 8 if word != "times its bytes" else 0)
+    place = archive(tmp_path, value)
+    if word == "in one place":
+        content = place.read_bytes()
+        start, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
+        entries = content[start:end] * 9
+        lie = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 18, 18, len(entries), start, 0)
+        place.write_bytes(content[:start] + entries + lie)
+    with pytest.raises(ModelFileError, match=word):
+        torch_file.read_torch(place)
+
+
+def test_a_pickle_changes_nothing_of_the_process(tmp_path):
+    """It gives no attributes to what it names, nor to its dicts, whose own methods are called."""
+    state = b"N}" + NAME(b"__defaults__") + b"K\x01\x85s\x86"
+    assert torch_file.read_torch(archive(tmp_path, b"\x80\x02}" + NAME(b"a") + REBUILD + state + b"bs.")) == {}
+    assert torch_file._rebuild.__defaults__ is None
+    items = b"\x80\x02" + ORDERED + b")R}" + NAME(b"items") + REBUILD + b"sb."
+    assert torch_file.read_torch(archive(tmp_path, items)) == {}
+
+
 @pytest.mark.parametrize("level, content, word", [
     ("subword", b'["a", "b"]', "what Vocabulary.to_dict gives"), ("byte", b'["a", "b"]', "256 bytes"),
     (None, "a\nb\n".encode("utf-16"), "UTF-8"), (None, b"a\nb\nc", "has 3"),
@@ -254,6 +299,9 @@ def test_a_vocabulary_that_fits_no_level_is_told(tmp_path, level, content, word)
         import_weights(tmp_path / "w.safetensors", tmp_path / "tokens", level=level)
 
 
+SOUND = {"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}
+
+
 @pytest.mark.parametrize("arrays, word", [
     ({"a.weight_ih_l0": (24, 11), "a.weight_hh_l0": (24, 6), "b.weight_ih_l0": (24, 6)}, "several recurrent modules"),
     ({"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24,)}, "must be a matrix"),
@@ -261,12 +309,26 @@ def test_a_vocabulary_that_fits_no_level_is_told(tmp_path, level, content, word)
     ({"r.weight_ih_l0_reverse": (24, 11)}, "reads backwards"),
     ({"r.weight_ih_l0": (24, 11), "r.weight_hh_l0": (24, 6)}, "not clear"),
     ({"r.weight_ih_l0": (24, 5), "r.weight_hh_l0": (24, 6), "head.weight": (11, 6)}, "no tensor for embedding.weight"),
+    ({**SOUND, "r.weight_ih_l0": (24, 5), "embedding.weight": (12, 5)}, "embedding.weight must have 11 rows"),
+    ({**SOUND, "r.weight_ih_l0": (24, 5), "embedding.weight": (9, 5)}, "embedding.weight must have 11 rows"),
+    ({**SOUND, "r.weight_hr_l0": ()}, "must be a matrix"), ({**SOUND, "r.weight_ih_l1": ()}, "must be a matrix"),
+    ({**SOUND, "r.bias_ih_l0": (24, 1)}, "must be a vector"), ({**SOUND, "r.bias_ih_l3": (24,)}, "bias_ih_l3 is of no layer"),
+    ({**SOUND, "r.weight_ih_l7": (24, 6)}, "weight_ih_l7 is of no layer"),
+    ({**SOUND, "r.weight_hr_l1": (3, 6)}, "weight_hr_l1 is of no layer"),
+    ({**SOUND, "r.weight_hh_l\u0661": (24, 6)}, "has no place"),
 ])  # fmt: skip
 def test_tensors_that_are_no_network_of_ours(tmp_path, arrays, word):
     """Two modules, shapes that no cell has, the other direction, parts that are missing: named, with the file."""
     safetensors.write(tmp_path / "w.safetensors", {k: np.ones(s, np.float32) for k, s in arrays.items()}, {})
     with pytest.raises(ModelFileError, match=f"w.safetensors: .*{word}"):
         import_weights(tmp_path / "w.safetensors", stored(tmp_path, LETTERS))
+
+
+def test_a_vocabulary_with_a_byte_order_mark(tmp_path):
+    """The mark is no part of the first token."""
+    safetensors.write(tmp_path / "w.safetensors", {k: np.ones(s, np.float32) for k, s in SOUND.items()}, {})
+    (tmp_path / "tokens").write_bytes(b"\xef\xbb\xbf" + "\n".join(LETTERS).encode())
+    assert import_weights(tmp_path / "w.safetensors", tmp_path / "tokens").vocabulary.tokens[1:] == tuple(LETTERS)
 
 
 def test_a_dict_that_holds_itself(tmp_path):

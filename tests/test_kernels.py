@@ -502,6 +502,48 @@ def test_generating_with_every_network_equals_the_specification(net, texts, thre
         close(other, value, 1e-4)
 
 
+@each("kind", ["lstm", "gru"])
+@each("settings", FILTERS)
+def test_one_text_is_written_as_the_specification_writes_it(settings, kind):
+    """Token for token with NumPy's prepared weights, in pieces, whatever the filters; logits and state, too."""
+    r, net = np.random.default_rng(6), small_net((40, 6, 33), np.float64, kind=kind)
+    start, uniform, banned = small_state(net, 1, r), r.random((12, 1)), np.array([7, 0])
+    work, written = reference.decode_work(1, reference.decode_weights(net, 1), 1), []
+    for made in (net, work):
+        state, history = (
+            DecoderState(*(array.copy() for array in start), np.zeros((1, 40))),
+            np.zeros((1, 16), np.int64),
+        )
+        for rows in (slice(0, 5), slice(5, 5), slice(5, 12)):
+            reference.generate(history, 3 + rows.start, state, uniform[rows], banned, Filters(**settings), made, 1)
+        written.append((history, *state))
+    assert np.array_equal(written[0][0], written[1][0]) and not {0, 7} & set(written[0][0][0, 3:15])
+    for expected, found in zip(*written):
+        close(found, expected, 1e-12)
+
+
+def test_one_text_is_lost_where_its_logits_are_no_distribution():
+    """-1 as the specification says, also where a token that is never drawn has the NaN; at -inf alone, none is lost."""
+    net = small_net((5, 3, 4), np.float32)
+    work, uniform = reference.decode_work(1, reference.decode_weights(net, 1), 1), np.array([[0.5]])
+    for damage in (
+        {1: np.nan},
+        {0: np.nan},
+        {0: np.inf},
+        {2: np.inf},
+        dict.fromkeys(range(1, 5), -np.inf),
+        {1: -np.inf},
+    ):
+        logits, found = np.zeros((1, 5), np.float32), []
+        logits[0, list(damage)] = list(damage.values())
+        for made in (net, work):
+            history, state = np.zeros((1, 1), np.int64), DecoderState(*small_state(net, 1), logits.copy())
+            with np.errstate(invalid="ignore"):
+                reference.generate(history, 0, state, uniform, np.array([0]), Filters(), made, 1)
+            found.append(history[0, 0])
+        assert found[0] == found[1] and (found[0] == -1) == (damage != {1: -np.inf})
+
+
 def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
     """A call in which the parts had to wait long ends after a token; the next ones give the same bits."""
     expected = generated(cpu, 2, 1, np.float32, {})

@@ -15,7 +15,7 @@ import numpy as np
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.tasks.language.config import LanguageConfig
 
-RECURRENT_NAME = re.compile(r"(?:(.*)\.)?((?:weight|bias)_(?:ih|hh|hr)_l\d+)(_reverse)?")
+RECURRENT_NAME = re.compile(r"(?:(.*)\.)?((?:weight|bias)_(?:ih|hh|hr)_l\d+)(_reverse)?", re.ASCII)
 EMBEDDINGS = ("embedding", "encoder", "embed", "emb", "embeddings", "word_embeddings", "wte", "input")
 HEAD_NAMES = (
     "head",
@@ -93,6 +93,9 @@ def _recurrent(tensors: Tensors) -> dict[str, Tensors]:
                 f"tensor {name!r:.80} reads backwards; only models that read from left to right come in."
             )
         prefixes.add(match[1])
+        if array.ndim != (1 if match[2].startswith("bias") else 2):
+            kind = "vector" if match[2].startswith("bias") else "matrix"
+            raise ModelFileError(f"tensor {name!r:.80} must be a {kind}, got shape {array.shape}.")
         found["rnn"][match[2]] = array
     if len(prefixes) > 1:
         raise ModelFileError(
@@ -105,11 +108,8 @@ def _recurrent(tensors: Tensors) -> dict[str, Tensors]:
 
 def _cell(rnn: Tensors) -> dict[str, Any]:
     """The fields of a config that the recurrent layers tell."""
-    recurrent = rnn["weight_hh_l0"]
-    if recurrent.ndim != 2 or rnn["weight_ih_l0"].ndim != 2:
-        raise ModelFileError(f"weight_hh_l0 must be a matrix, got shape {recurrent.shape}.")
-    projection = rnn.get("weight_hr_l0")
-    H = recurrent.shape[1] if projection is None or projection.ndim != 2 else projection.shape[1]
+    recurrent, projection = rnn["weight_hh_l0"], rnn.get("weight_hr_l0")
+    H = (recurrent if projection is None else projection).shape[1]
     gates, rest = divmod(len(recurrent), max(1, H))
     if gates not in CELLS_OF_GATES or rest:
         raise ModelFileError(f"weight_hh_l0 must have 4 H, 3 H or H rows for H = {H}, got shape {recurrent.shape}.")
@@ -165,4 +165,9 @@ def check_arrays(fields: dict[str, Any], named: Tensors) -> LanguageConfig:
             raise ModelFileError(f"tensor {name} must have shape {shape}, got {found}.")
         if named[name].dtype.kind != "f" or not np.isfinite(named[name]).all():
             raise ModelFileError(f"tensor {name} must hold finite numbers, got {named[name].dtype}.")
+    strange = next((name for name in named if name not in config.shapes), None)
+    if strange is not None:
+        raise ModelFileError(
+            f"tensor {strange} is of no layer of {config.description}; leave it out by mapping it to none."
+        )
     return config

@@ -57,7 +57,7 @@ def _vocabulary(fields: dict[str, Any], path: Path) -> Vocabulary:
 
 def _text(path: Path) -> str:
     try:
-        with open(checks.path("vocabulary", path), encoding="utf-8", opener=regular) as file:
+        with open(checks.path("vocabulary", path), encoding="utf-8-sig", opener=regular) as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}.") from None

@@ -76,6 +76,8 @@ def _arrange(fields: dict[str, Any], named: dict[str, np.ndarray], order: list[i
     for name in ("embedding.weight", "head.weight", "head.bias"):
         if name in named:
             array = named[name]
+            if len(array) != V:
+                raise ModelFileError(f"{name} must have {V:,} rows, one for each token, got {len(array):,}.")
             first = array.mean(axis=0, keepdims=True) if name == "embedding.weight" else np.zeros_like(array[:1])
             if name == "head.bias":
                 first = first + np.float32(NEVER)

@@ -61,7 +61,9 @@ class Random:
 
 def draw(logits, temperature, top_k, top_p, source):
     """The next token: temperature 0 takes the most likely; equals stay or go together."""
-    logits = [-math.inf if id == CONFIG["banned"] else float(z) for id, z in enumerate(logits)]
+    logits = list(logits) if np is None else logits.tolist()
+    if CONFIG["banned"] is not None:
+        logits[CONFIG["banned"]] = -math.inf
     most = max(logits)
     if temperature == 0:
         return logits.index(most)

@@ -156,8 +156,9 @@ class Network:
         """What the first layer reads: a token's vector, or its pre-activations where a table holds these."""
         if not self.rows:
             return self.tokens[token]
-        row = [number for row in self.tokens[token * self.rows : (token + 1) * self.rows] for number in row]
-        return vector(row[: CELL_GATES[self.config["cell"]] * self.config["hidden"]])
+        rows = self.tokens[token * self.rows : (token + 1) * self.rows]
+        row = [number for row in rows for number in row] if np is None else rows.reshape(-1)
+        return row[: CELL_GATES[self.config["cell"]] * self.config["hidden"]]
 
     def step(self, cell, x, h, c):
         """(h, c) of a cell after its input x, which may be its pre-activations."""

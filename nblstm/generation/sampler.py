@@ -11,7 +11,7 @@ from nblstm import checks
 from nblstm.config import SampleConfig, TokenStackConfig
 from nblstm.config.decoding import MAX_BIAS
 from nblstm.errors import ConfigError
-from nblstm.nn.cost import draw_seconds, start_seconds, step_seconds
+from nblstm.nn.cost import decoding_reads, draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
 from nblstm.text.batches import Chunk
@@ -69,21 +69,28 @@ def _sound(piece: np.ndarray, made: int, over: Callable[[int], bool]) -> Iterato
     made: tokens of each text before the piece.
     """
     lost = piece < 0
-    steps = int(np.argmax(lost.any(axis=0))) if lost.any() else piece.shape[1]
+    if not lost.any():
+        yield piece
+        return
+    steps = int(np.argmax(lost.any(axis=0)))
     if steps:
         yield piece[:, :steps]
     for n in np.flatnonzero(lost.any(axis=1)):
         if not over(int(n)):
             raise checks.non_finite(f"the logits of token {made + int(np.argmax(lost[n]))} of text {n} are")
         piece[n] = 0
-    if steps < piece.shape[1]:
-        yield piece[:, steps:]
+    yield piece[:, steps:]
 
 
 def read_ids(network: Network, tokens: np.ndarray, state: State | None = None) -> State:
-    """Read tokens (M,) of one text after `state`, READ at once, and return the state; None is the empty text."""
+    """Read tokens (M,) of one text after `state`, and return the state; None is the empty text.
+
+    One by one with NumPy, where that is faster, else READ at once.
+    """
     state = network.initial_state() if state is None else state
     tokens = checks.ids("tokens", tokens, network.config.vocab_size)
+    if network.constant and decoding_reads(network.config, _backend(network)):
+        return network.decoder().read(tokens, state)
     for start in range(0, len(tokens), READ):
         piece = tokens[start : start + READ, None]
         state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)
@@ -142,16 +149,20 @@ CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctr
 
 def steps_of_a_call(network: Network, num_texts: int) -> int:
     """Count the tokens of each text that fit in CALL_SECONDS, at least 1. A function of the settings alone."""
-    backend = "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
-    return max(1, int(CALL_SECONDS / draw_seconds(network.config, backend, num_texts)))
+    return max(1, int(CALL_SECONDS / draw_seconds(network.config, _backend(network), num_texts)))
+
+
+def _backend(network: Network) -> str:
+    """Return what `cost` calls a network's kernels."""
+    return "cpu" if network.kernels.__name__.endswith("cpu") else "numpy"
 
 
 def _sizes(network: Network, config: SampleConfig) -> Iterator[int]:
-    """Yield 1, 2, 4, ... tokens, as many as a call may take; config.n in all."""
+    """Yield 1, 4, 16, ... tokens, as many as a call may take; config.n in all."""
     most, left, size = steps_of_a_call(network, config.num_samples), config.n, 1
     while left > 0:
         yield min(size, left)
-        left, size = left - size, min(2 * size, most)
+        left, size = left - size, min(4 * size, most)
 
 
 def choose_backend(model: TokenStackConfig, config: SampleConfig, prompt_tokens: int) -> str:

@@ -216,6 +216,16 @@ class Filters(NamedTuple):
         """Whether tokens that were there become less likely."""
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the tokens before change a distribution."""
+        return self.penalises or self.no_repeat_ngram > 0
+
+    @property
+    def cuts(self) -> bool:
+        """Whether tokens that are not likely enough are left out."""
+        return (self.top_k, self.top_p, self.min_p, self.typical_p) != (0, 1.0, 0.0, 1.0)
+
 
 class Beam(NamedTuple):
     """How `search` chooses, and when it is over."""

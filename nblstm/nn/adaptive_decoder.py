@@ -69,8 +69,7 @@ class AdaptiveDecoder(Decoder):
         filters: Filters,
     ) -> None:  # fmt: skip
         walks = filters._replace(repetition_window=0) == Filters() and self._wanted(1, banned) > 0
-        repeats = filters.penalises or filters.no_repeat_ngram > 0
-        wanted = 0 if repeats else self._wanted(1 if filters.temperature == 0 else filters.top_k, banned)
+        wanted = 0 if filters.repeats else self._wanted(1 if filters.temperature == 0 else filters.top_k, banned)
         top, drawn = self._top(at.features), np.empty(len(at.features), np.int64)
         for k, numbers in enumerate(uniform, length):
             if walks:

@@ -74,6 +74,15 @@ class Decoder:
             self._decode(_with_logits(state, logits), tokens)
         return checks.distributions(logits, "behind these tokens") if want_logits else logits
 
+    def read(self, tokens: np.ndarray, state: State) -> State:
+        """Read checked tokens (M,) of one text, one after the other: the state after them. ConfigError for a wrong state."""
+        after = state.of(self.config, 1).copy()
+        at = _with_logits(after, np.empty((0, self.config.vocab_size), self.config.dtype))
+        with checks.quiet():
+            for k in range(len(tokens)):
+                self._decode(at, tokens[k : k + 1])
+        return after
+
     def _decode(self, at: DecoderState, tokens: np.ndarray) -> None:
         """Read checked tokens (N,)."""
         self.kernels.decode(at, tokens, self.work, self.threads)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nblstm.kernels.reference.drawing import draw
 from nblstm.kernels.reference.int8 import in_floats, product, rows_of, values
-from nblstm.kernels.reference.prepared import PreparedWeights, PreparedWork, decode_prepared, prepare, prepare_work
+from nblstm.kernels.reference.prepared import PreparedWeights, PreparedWork, generate_one, prepare
 from nblstm.kernels.reference.recurrent import step
 from nblstm.kernels.threads import not_while_forking
 
@@ -22,7 +22,7 @@ def decode_weights(net, threads):
 
 def decode_work(N, weights, threads):
     """Make ready what one caller's `decode` needs of a batch of up to N texts: of weights as they are, nothing but them."""
-    return prepare_work(weights, N) if isinstance(weights, PreparedWeights) else weights
+    return PreparedWork(weights) if isinstance(weights, PreparedWeights) else weights
 
 
 @not_while_forking
@@ -33,7 +33,7 @@ def decode(state, tokens, work, threads):
     equations, `int8` for products with small integers.
     """
     if isinstance(work, PreparedWork):
-        return decode_prepared(state, tokens, work)
+        return work.reader(state)(tokens if len(tokens) > 1 else int(tokens[0]))
     (h, c, features, logits), x = state, rows_of(work.embedding, tokens)
     for k, (cell, weights) in enumerate(zip(work.cells, work.layers)):
         h[k], c[k], _ = step(x, None, h[k], c[k], weights, cell)
@@ -51,6 +51,8 @@ def generate(history, length, state, uniform, banned, filters, work, threads):
     `kernels.DecoderState`, overwritten with the one after. uniform (K, N). banned, filters: see `draw`. Behind a -1
     that `draw` has left, what follows in that text means nothing.
     """
+    if isinstance(work, PreparedWork) and len(history) == 1:
+        return generate_one(history[0], length, state, uniform[:, 0], banned, filters, work.reader(state))
     for k, numbers in enumerate(uniform, length):
         draw(history[:, k], state.logits, numbers, history[:, :k], banned, filters, threads)
         decode(state, np.maximum(history[:, k], 0), work, threads)

@@ -36,10 +36,9 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
     any_lost = lost.any()
     if any_lost:
         z[lost], most[lost] = 0, 0
-    if filters.no_repeat_ngram > 0 or filters.penalises:
+    if filters.repeats:
         for row, before in zip(z, history):
-            _forbid_repeats(row, before, filters.no_repeat_ngram)
-            _penalise(row, before[-filters.repetition_window :], filters)  # [-0:] is all of it
+            discourage(row, before, filters)
         most = z.max(axis=1, keepdims=True)
     if filters.temperature == 0:
         tokens[...] = np.where(lost, -1, z.argmax(axis=1))
@@ -49,6 +48,24 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
         if filters.temperature != 1:
             z /= filters.temperature
     weights = np.exp(z)
+    if filters.cuts:
+        cut(weights, z, filters)
+    cumulative = np.add.accumulate(weights, axis=1)
+    total = cumulative[:, -1:]
+    goal = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
+    tokens[...] = (cumulative <= goal).sum(axis=1)
+    if any_lost:
+        tokens[lost] = -1
+
+
+def discourage(z, history, filters):
+    """Do steps 1 and 2 of `draw` to the logits z (V,) of one text, with the tokens before (S,)."""
+    _forbid_repeats(z, history, filters.no_repeat_ngram)
+    _penalise(z, history[-filters.repetition_window :], filters)  # [-0:] is all of it
+
+
+def cut(weights, z, filters):
+    """Do steps 4 to 7 of `draw` to weights (N, V), exp(z): 0 for what is left out."""
     if 0 < filters.top_k < z.shape[1]:
         weights[~best(z, np.ones_like(z), filters.top_k)] = 0
     if filters.top_p < 1:
@@ -57,12 +74,6 @@ def draw(tokens, logits, uniform, history, banned, filters, threads):
         weights[weights < filters.min_p * weights.max(axis=1, keepdims=True)] = 0
     if filters.typical_p < 1:
         weights[~best(_typicality(weights, z), weights, filters.typical_p * weights.sum(axis=1, keepdims=True))] = 0
-    cumulative = np.add.accumulate(weights, axis=1)
-    total = cumulative[:, -1:]
-    goal = np.minimum(uniform[:, None] * total, np.nextafter(total, 0))
-    tokens[...] = (cumulative <= goal).sum(axis=1)
-    if any_lost:
-        tokens[lost] = -1
 
 
 def _forbid_repeats(z, history, size):
