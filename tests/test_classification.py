@@ -18,7 +18,14 @@ from nblstm.tasks.classification.batches import LabelledTexts, encoded
 from nblstm.tasks.classification.config import ClassifierConfig, ClassifierTraining
 from nblstm.tasks.classification.measures import Evaluation
 from nblstm.tasks.classification.network import ClassifierNetwork, validated
-from nblstm.tasks.classification.training import log_ratios
+from nblstm.tasks.classification.settings import LabelledTextConfig
+from nblstm.tasks.classification.training import (
+    LabelledCorpus,
+    LabelledPart,
+    log_ratios,
+    ratios_of_words,
+    vocabulary_of,
+)
 from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
@@ -369,6 +376,20 @@ def test_words_begin_with_their_log_ratios():
     assert good[0] == pytest.approx(-good[1], abs=1e-5) and good[1] > 1 and abs(film).max() < 0.1
     plain = nblstm.TextClassifier(bayes_init=False, **settings).fit(texts, labels)
     assert abs(views(plain.parameters, plain.config)["embedding.weight"]).max() < 0.6
+
+
+def test_words_that_begin_alike_have_log_ratios_in_common():
+    """Behind its own a word has those of all words with its first six letters, computed by hand as if they were one."""
+    texts, labels = ["wonderful", "wonderfully", "film"], np.array([0, 0, 1])
+    vocabulary = vocabulary_of(texts, LabelledTextConfig())
+    corpus = LabelledCorpus(vocabulary, ("pos", "neg"), LabelledPart(texts, labels), LabelledPart([], labels[:0]))
+    config = ClassifierConfig(len(vocabulary), labels=("pos", "neg"))
+    found = dict(zip(vocabulary.tokens, ratios_of_words(config, corpus, 2)))
+    own, common = np.log((2 / 7) / (1 / 6)), np.log((3 / 6) / (1 / 5))  # one text of 5 tokens, two of 4 beginnings
+    for word in (" wonderful", " wonderfully"):
+        np.testing.assert_allclose(found[word], [own, -own, common, -common])
+    own, common = np.log((1 / 7) / (2 / 6)), np.log((1 / 6) / (2 / 5))
+    np.testing.assert_allclose(found[" film"], [own, -own, common, -common])
 
 
 def test_scikit_learns_tools_take_it():

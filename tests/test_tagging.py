@@ -375,6 +375,7 @@ def test_columns_are_read(tmp_path):
     ("EU I-ORG\n\nx y", {"tag_column": 4}, r"a\.conll, line 1: there is no tag in column 4, got 2 of"),
     ("x O\n\tO", {}, r"a\.conll, line 2: the word in column 1 is empty"), ("x", {"tag_column": 0}, "tag_column must be"),
     ("x y", {"token_column": 1.5}, "token_column must be int"),
+    ("x y", {"token_column": 2, "tag_column": 2}, "must be two columns, got 2 for both"),
 ])  # fmt: skip
 def test_bad_lines_are_named(text, options, message, tmp_path):
     """File and line of a word without a tag, and the rule of a column's number."""

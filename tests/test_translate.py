@@ -178,7 +178,7 @@ def test_a_coverage_penalty_is_wus():
 def test_the_largest_of_rows(V, count):
     """As sorting finds them, equal ones in the order of their ids; log p sums to 1."""
     logits = np.random.default_rng(V).normal(size=(7, V)).astype(np.float32).round(1)
-    log_p, tokens = largest_of_rows(logits, count)
+    log_p, tokens = largest_of_rows(logits.copy(), count)
     expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
     assert np.array_equal(tokens, expected)
     exact = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True))

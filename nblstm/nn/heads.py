@@ -30,8 +30,7 @@ class Head(ABC):
     def outputs(self, scratch: Workspace, x: np.ndarray) -> np.ndarray:
         """Return y (M, V), an array of its own."""
         c, (kernels, threads, _, _) = self.config, scratch.backend
-        y = np.empty((len(x), c.num_outputs), c.dtype)
-        work = kernels.linear_work(len(x), c.head_size, c.num_outputs, c.dtype, threads)
+        y, work = np.empty((len(x), c.num_outputs), c.dtype), self._work(scratch, kernels.linear_work, len(x))
         kernels.linear_forward(y, work, x, self.weight, self.bias, threads)
         return y
 

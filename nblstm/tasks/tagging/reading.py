@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nblstm import checks
 from nblstm.config.checks import said
-from nblstm.errors import TextError
+from nblstm.errors import ConfigError, TextError
 from nblstm.tasks.tagging.settings import TaggedTextConfig
 from nblstm.text.lines import lines, unsplit
 from nblstm.text.reading import read_each
@@ -59,6 +59,8 @@ def read_tagged(
 
 def tagged_in(paths: Sequence[str], reading: TaggedTextConfig) -> TaggedLines:
     """Read sentences, tags and where they stand, as `read_tagged` does."""
+    if reading.token_column == reading.tag_column:
+        raise ConfigError(f"token_column and tag_column must be two columns, got {reading.tag_column} for both.")
     found = TaggedLines([], [], [])
     everything: tuple[list[Any], ...] = found
     for name, pieces in read_each(paths, "word", reading.encoding):

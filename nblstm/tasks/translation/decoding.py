@@ -198,7 +198,8 @@ class Translating:
         self.kernels.draw(
             drawn, logits, self.random.random(A * B), np.ascontiguousarray(history), none, filters, self.threads
         )  # fmt: skip
-        log_p = np.take_along_axis(logits - log_total(logits)[:, None], drawn[:, None], axis=1)[:, 0]
+        chosen = np.take_along_axis(logits, drawn[:, None], axis=1)[:, 0]
+        log_p = chosen - log_total(logits, logits.max(axis=1))
         tokens, parents = drawn.reshape(A, B), np.tile(np.arange(B), (A, 1))
         tokens[self.finished] = -1
         self.log_p = self.log_p + np.where(self.finished, 0, log_p.reshape(A, B))
@@ -256,14 +257,14 @@ class Translating:
         return Found(np.array(tokens[::-1], np.int64), log_p, value, looked)
 
 
-def log_total(logits: np.ndarray) -> np.ndarray:
-    """Compute log sum exp of each row of logits (R, V): (R,) float64."""
-    peak = logits.max(axis=1)
-    return peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1).astype(np.float64))
+def log_total(logits: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """Compute log sum exp of each row of logits (R, V), which are overwritten: (R,) float64. peak (R,): the largest."""
+    logits -= peak[:, None]
+    return peak + np.log(np.exp(logits, out=logits).sum(axis=1).astype(np.float64))
 
 
 def largest_of_rows(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find (log p, tokens) of the `count` most likely tokens of each row of logits (R, V), the likeliest first.
+    """Find (log p, tokens) of the `count` most likely tokens of each row of logits (R, V), overwritten, the likeliest first.
 
     At least `count` of a row are as large as the count-th largest of the maxima of blocks: the others need no sorting, and
     blocks whose maximum is less need not be looked at.
@@ -281,5 +282,5 @@ def largest_of_rows(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
     order = np.lexsort((tokens, -logits[rows, tokens], rows))
     firsts = np.searchsorted(rows[order], np.arange(R))
     best = order[firsts[:, None] + np.arange(count)]
-    chosen = logits[rows[best], tokens[best]].astype(np.float64)
-    return chosen - log_total(logits)[:, None], tokens[best]
+    chosen = logits[rows[best], tokens[best]]
+    return chosen - log_total(logits, chosen[:, 0])[:, None], tokens[best]
