@@ -27,7 +27,7 @@ UNIT_SECONDS = {"numpy": 35e-9, "prepared": 10e-9, "cpu": 6e-9}  # of what one h
 READ_BYTES = {"numpy": 15e9, "prepared": 30e9, "cpu": 30e9}  # a second
 OPERATIONS = {"numpy": 110e9, "prepared": 110e9, "cpu": 230e9}  # in floating point, a second
 READ_SIZE = 1 << 24  # bytes of parameters up to which a decoder reads a text with NumPy: it reads all of them each time
-CPU_START = 0.7  # seconds that the compiled kernels take to start
+CPU_START = 0.3  # seconds that the compiled kernels take to start
 
 
 def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
