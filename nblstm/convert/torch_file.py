@@ -22,7 +22,7 @@ from nblstm import checks
 from nblstm.errors import ModelFileError
 from nblstm.files.safetensors import Path
 
-MAX_PICKLE = 1 << 24  # bytes; a tensor takes some hundred
+MAX_PICKLE = 1 << 22  # bytes; a tensor takes some hundred, and Python walks a million instructions in two seconds
 MAX_NESTING = 8  # dicts within dicts
 MAX_ITEMS = 1 << 21  # of all dicts, each as often as it is reached
 COPIES = 8  # bytes of all tensors, for each of the file: bfloat16 doubles, and tensors may share a storage
