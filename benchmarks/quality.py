@@ -1,6 +1,6 @@
 """Validation loss against seconds on a text, nblstm and PyTorch with the same recipe, epoch by epoch in turns.
 
-    python benchmarks/quality.py CORPUS [--minutes 5 | --epochs 20] [--goals 1.60 1.53]
+    python benchmarks/quality.py CORPUS [--minutes 5 | --epochs 20] [--precision bfloat16] [--goals 1.60 1.53]
     python benchmarks/quality.py --word-level TRAIN TEST [--epochs 6]
     python benchmarks/quality.py --names names.txt [--epochs 15]
 
@@ -256,7 +256,7 @@ def in_both_protocols(session: Session) -> dict[str, Any]:
 SETTINGS = {
     "hidden_size": int, "num_layers": int, "dropout": float, "input_dropout": float, "output_dropout": float,
     "batch_size": int, "bptt": int, "lr": float, "schedule": str, "clip": float, "epochs": int, "minutes": float,
-    "seed": int,
+    "seed": int, "precision": str,
 }  # fmt: skip
 
 

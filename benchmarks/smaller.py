@@ -1,6 +1,6 @@
 """What makes a model smaller and faster, and what that costs: size, time of a token and loss, in one table.
 
-    python benchmarks/smaller.py tinyshakespeare.txt [--hidden-size 512] [--epochs 10] [--prune-epochs 10]
+    python benchmarks/smaller.py tinyshakespeare.txt [--hidden-size 512] [--epochs 10] [--prune-epochs 10] [--precision bfloat16]
     python benchmarks/smaller.py tinyshakespeare.txt --model model.safetensors
 
 Trains a model on the text, or takes one that was trained on it; rounds it, prunes it, and lets it teach one with half of the
@@ -70,7 +70,8 @@ def trained(asked: Any, folder: Path, name: str, epochs: float, **settings: Any)
     """Train a model on the text; the path of its file."""
     path = folder / f"{name}.safetensors"
     print(f"training {name}", file=sys.stderr)
-    nblstm.train(asked.text, path, valid_fraction=VALID, threads=asked.threads, epochs=epochs, **settings)
+    settings |= {"precision": asked.precision, "threads": asked.threads}
+    nblstm.train(asked.text, path, valid_fraction=VALID, epochs=epochs, **settings)
     return path
 
 
@@ -88,7 +89,7 @@ def rows(asked: Any, folder: Path, text: str) -> Iterator[Row]:
         print(f"pruning {percent} %", file=sys.stderr)
         nblstm.prune(
             base, asked.text, path, sparsity=percent / 100, epochs=asked.prune_epochs, threads=asked.threads,
-            valid_fraction=VALID,
+            valid_fraction=VALID, precision=asked.precision,
         )  # fmt: skip
         yield ours(f"pruned {percent} %", path)
         yield from c_rows(f"pruned {percent} %", path, text, folder, ("float32",))
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=512, help="else of the one that is trained")
     parser.add_argument("--epochs", type=float, default=10, help="of training (default %(default)s)")
     parser.add_argument("--prune-epochs", type=int, default=10, help="of pruning (default %(default)s)")
+    parser.add_argument("--precision", default="single", help="of training: single, bfloat16 (default %(default)s)")
     parser.add_argument("--sparsities", type=int, nargs="*", default=[50, 80, 90], help="in percent")
     asked = parser.parse_args()
     asked.epochs = max(1, round(asked.epochs))
