@@ -4,7 +4,7 @@
     python benchmarks/quality.py --word-level TRAIN TEST [--epochs 6]
     python benchmarks/quality.py --names names.txt [--epochs 15]
 
-The recipe is the defaults of the package (2x256, dropout, Adam, cosine schedule) unless an option says otherwise. Both
+The recipe is the defaults of the package (2x256, dropout, AdamW, cosine schedule) unless an option says otherwise. Both
 start from the same weights, read the same batches, follow the same schedule, are validated by the same function and keep
 the weights of their best validation; only their dropout masks differ. Each has a clock of its own that runs while it
 works: nblstm's includes compiling its kernels and writing its files. In the end nblstm's weights score the validation
@@ -70,7 +70,8 @@ class TorchRun:
         torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
         self.torch, self.shape, self.config, self.valid = torch, shape, config, validation_streams(valid)
-        self.training = TorchTraining(TorchModel(shape, initial(shape, config.seed)), config.lr, config.clip)
+        model = TorchModel(shape, initial(shape, config.seed))
+        self.training = TorchTraining(model, config.lr, config.clip, decay=config.weight_decay)
         self.streams = Streams(train, config.batch_size, config.bptt)
         self.schedule, self.step, self.seconds = make_schedule(config), 0, 0.0
         self.best_loss, self.best = float("inf"), None

@@ -65,14 +65,14 @@ def rectangle(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TorchTraining:
-    """Training steps of a TorchModel: forward, backward, clip, fused Adam; the state is carried and detached.
+    """Training steps of a TorchModel: forward, backward, clip, fused AdamW; the state is carried and detached.
 
-    rounded: the loss is computed under autocast to bfloat16.
+    decay: AdamW's, without which it is Adam. rounded: the loss is computed under autocast to bfloat16.
     """
 
-    def __init__(self, model: TorchModel, lr: float, clip: float, rounded: bool = False) -> None:
+    def __init__(self, model: TorchModel, lr: float, clip: float, rounded: bool = False, decay: float = 0.0) -> None:
         self.model, self.clip, self.state, self.rounded = model, clip, None, rounded
-        self.optimizer = torch.optim.Adam(model.parameters(), lr, fused=True)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=decay, fused=True)
 
     def step(self, tokens: torch.Tensor, targets: torch.Tensor) -> float:
         """One update; the loss before it. tokens, targets (T, N) int64."""

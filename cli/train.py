@@ -150,7 +150,7 @@ class TrainCommand(Command):
 @run_setting("momentum", "For sgd.")
 @run_setting("nesterov", "For sgd: look ahead along the momentum.")
 @run_setting("averaging_patience", "For asgd: average once the loss is no better than so many validations ago.")
-@run_setting("weight_decay", "L2 penalty; for adamw decoupled from the gradient.")
+@run_setting("weight_decay", "L2 penalty; for adamw decoupled from the gradient; without it 0.1 (adamw) or 0.")
 @run_setting(
     "lazy_embedding",
     "For adam, adamw: leave the vectors of tokens that an update's text lacks, and their moments, as they are.",

@@ -108,7 +108,8 @@ def _introduce(session: Any, progress: Any) -> None:
     place = f"{processes}{trainer.network.threads} threads" if t.device == "cpu" else t.device
     if (t.device, t.precision) != ("cpu", "single"):
         place += f", {t.precision} precision"
-    progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}, {t.schedule}, {session.task.batches(t)}, {place}")
+    decay = f", weight decay {t.weight_decay:g}" if t.weight_decay else ""
+    progress.line(f"recipe  {t.optimizer}, lr {t.lr:g}{decay}, {t.schedule}, {session.task.batches(t)}, {place}")
     if teacher := getattr(trainer.network.head, "teacher", None):
         said = f"temperature {t.distil_temperature:g}, weight {t.distil_weight:g}"
         progress.line(f"teacher {teacher.config.description}, {teacher.config.num_parameters:,} parameters, {said}")

@@ -18,7 +18,15 @@ TEXT = np.random.default_rng(0).integers(0, V, 200).astype(np.int32)  # of which
 def trainer(backend="numpy", tokens=TEXT, **settings):
     """The trainer of a small network, its chunks of 3 texts of 4 tokens."""
     network = make_network(backend, threads=1, vocab_size=V, num_layers=1, hidden_size=9)
-    how = {"lr": 0.02, "lazy_embedding": True, "schedule": "constant", "steps": STEPS, "clip": 0.5, **settings}
+    how = {
+        "optimizer": "adam",
+        "lr": 0.02,
+        "lazy_embedding": True,
+        "schedule": "constant",
+        "steps": STEPS,
+        "clip": 0.5,
+        **settings,
+    }
     return Trainer(network, TrainConfig(batch_size=3, bptt=4, **how), Streams(tokens, 3, 4))
 
 

@@ -33,6 +33,7 @@ SCHEDULES = {  # schedule -> the settings that it has
     "plateau": ("lr_decay", "decay_after"), "cosine": ("warmup",),
 }  # fmt: skip
 LEARNING_RATES = {"adam": 5e-3, "adamw": 5e-3, "sgd": 1.0, "rmsprop": 2e-3, "asgd": 10.0}
+WEIGHT_DECAYS = {"adamw": 0.1}  # of the others none
 DEVICES = ("cpu", "cuda")
 WIRES = ("float32", "bfloat16")
 ON_DIVERGENCE = ("stop", "rollback")
@@ -52,7 +53,7 @@ class Recipe(Config):
     momentum: float = 0.9  # sgd
     nesterov: bool = False  # sgd: look ahead along the momentum
     averaging_patience: int = 5  # asgd: validations that are not counted when it is asked whether the loss rises
-    weight_decay: float = 0.0  # L2 penalty added to the gradient, as in PyTorch; adamw: decoupled from it
+    weight_decay: float | None = None  # L2 penalty; adamw: decoupled from the gradient; None: the usual (WEIGHT_DECAYS)
     schedule: str = "cosine"  # constant | exponential | step | plateau | cosine
     lr_decay: float = 0.95  # exponential, step, plateau: factor per epoch (or per plateau)
     decay_after: int = 10  # step: epochs at the full rate; plateau: epochs without improvement to wait
@@ -94,6 +95,8 @@ class Recipe(Config):
             raise ConfigError(f"seed must be less than 2**63, got {said(self.seed)}.")
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer])
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", WEIGHT_DECAYS.get(self.optimizer, 0.0))
         if self.epochs is None and self.steps is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
 
@@ -129,6 +132,7 @@ class TargetWeights(Recipe):
 class TrainConfig(TargetWeights):
     """How a network that reads text is trained; stored in the checkpoint."""
 
+    optimizer: str = "adamw"  # adam | adamw | sgd | rmsprop | asgd
     valid_every: str | int | None = None  # updates, or time as in 90s, 5m, 1h, between validations inside an epoch
     bptt: int = 64  # T: tokens per stream between two updates (truncated back-propagation through time)
     buckets: str | None = None  # documents: longest lengths of the buckets, "10,20,40"; None or "auto": the best ones

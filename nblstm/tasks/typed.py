@@ -104,7 +104,7 @@ class TrainSettings(TypedDict, total=False):
     variational_dropout: float
     vectors: AnyPaths
     warmup: int
-    weight_decay: float
+    weight_decay: float | None
     weight_dropout: float
     wire: str
     zero_digits: bool

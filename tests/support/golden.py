@@ -248,7 +248,7 @@ KINDS = {  # those of `test_every_kind.py`, smaller
     "rnn": {"cell": "rnn", "nonlinearity": "relu", "learned_state": True},
     "update-lstm": {"cell": "update-lstm", "layer_norm": True},
     "peepholes": {"peepholes": True, "proj_size": 4, "embedding_size": 4, "residual": True, "tie": True},
-    "cell head": {"head": "cell", "variational_dropout": 0.2, "optimizer": "adamw"},
+    "cell head": {"head": "cell", "variational_dropout": 0.2, "optimizer": "adamw", "weight_decay": 0.0},
     "noise": {"weight_dropout": 0.3, "embedding_dropout": 0.2, "input_dropout": 0.1},
     "smoothing": {"label_smoothing": 0.1},
     "bidirectional": {"bidirectional": True, "cell": "gru", "residual": True, "embedding_size": 12},
@@ -273,7 +273,15 @@ NOISY = {  # whose masks are stored
         "variational_dropout": 0.5, "weight_dropout": 0.6, "seed": 2**40 + 7,
     },
 }  # fmt: skip
-UPDATES = {"hidden_size": 6, "dtype": "float64", "batch_size": 4, "bptt": 8, "threads": 1, "steps": 12}
+UPDATES = {
+    "optimizer": "adam",
+    "hidden_size": 6,
+    "dtype": "float64",
+    "batch_size": 4,
+    "bptt": 8,
+    "threads": 1,
+    "steps": 12,
+}
 
 
 def trained(settings, folder, kernels=None):
@@ -362,7 +370,8 @@ def noise_of_training(settings, folder):
         targets.append(np.asarray(args[6].targets).tolist())
         real.softmax_losses_and_gradient(*args)
 
-    kernels = SimpleNamespace(**{**vars(real), "dropout": dropout, "softmax_losses_and_gradient": losses})
+    watched = {"dropout": dropout, "softmax_losses_and_gradient": losses}
+    kernels = SimpleNamespace(**{name: watched.get(name) or getattr(real, name) for name in real.__all__})
     trained({**settings, "steps": 3}, folder, kernels)
     return {"masks": sorted(map(list, masks)), "targets": [shown[:16] for shown in targets]}
 
