@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nblstm.training.optimizers import make_optimizer
-from nblstm.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from nblstm.training.trainer import Trainer
 
 
 def rehearse(trainer: Trainer) -> None:
