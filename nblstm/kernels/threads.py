@@ -121,7 +121,9 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
             crowd.release()
 
 
-_listing: list[Callable[[Callable[..., Any], tuple[Any, ...]], None]] = []  # what is told of calls instead of making them
+_listing: list[
+    Callable[[Callable[..., Any], tuple[Any, ...]], None]
+] = []  # what is told of calls instead of making them
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from nblstm.training.optimizers import averaged, make_optimizer
 from nblstm.training.pace import Pace, clock
 from nblstm.training.place import TRAINING_PLACE, check_facts, check_restorable, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
-from nblstm.training.rehearsal import rehearse
+from nblstm.training.rehearsal import helped
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 from nblstm.training.sharing import Sharing, sharing_of
@@ -114,7 +113,7 @@ class Trainer:
                 yield from self._validate(stop, epoch_ended=False)
             if stop():
                 return
-            with self._compiled_ahead():
+            with helped(self):
                 report = self._update()
             yield report
         if self.validated_step != self.step:  # a limit in the middle of an epoch
@@ -150,13 +149,6 @@ class Trainer:
         if updates is not None:
             return self.step % updates == 0
         return seconds is not None and self.seconds - self._validated_at >= seconds
-
-    def _compiled_ahead(self) -> AbstractContextManager[None]:
-        """Return a context for an update, which is helped with compiling if it is the first one here."""
-        kernels = self.network.kernels
-        if self._report is None and self.ranks.size == 1 and "compiled_ahead" in kernels.__all__:
-            return kernels.compiled_ahead(partial(rehearse, self), self.network.threads)
-        return nullcontext()
 
     def _update(self) -> Report:
         """Read one chunk, move the parameters once."""

@@ -3,7 +3,8 @@
 numba and LLVM each hold a lock, so that the threads of a process compile one after the other. The fork goes through the
 update's calls without making them, lists their kernels with the types of their arguments, and compiles these into the
 cache, from which the update loads what is there when it comes to it. That is help, and no more: however the fork ends, the
-update compiles what is missing. There is one where a second core is, and no other thread that may hold a lock.
+update compiles what is missing. There is one where nothing has been trained yet, a second core is free to be used, and
+no other thread may hold a lock; on Linux alone, as other systems' libraries do not go on in a fork.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,17 +25,14 @@ from nblstm.kernels.threads import available, listing
 
 
 @contextlib.contextmanager
-def compiled_ahead(rehearse: Callable[[], None], threads: int) -> Iterator[None]:
-    """Help a block that compiles, for the first time in this process or ever, what `rehearse` calls, on so many threads.
-
-    rehearse: makes the calls, without any other effect; it may raise.
-    """
+def compiled_ahead(first: Callable[[], Any], rehearse: Callable[[], Any], threads: int) -> Iterator[None]:
+    """Help a block, which may use so many threads, to compile the kernels that `rehearse` calls, if those of `first` are new."""
     fork = 0
     try:
-        if sys.platform == "linux" and min(threads, available()) > 1 and threading.active_count() == 1:
-            if _is_missing(rehearse):
-                with held():
-                    fork = _forked(rehearse)
+        possible = sys.platform == "linux" and min(threads, available()) > 1 and threading.active_count() == 1
+        if possible and any(kernel._cache.lacks(kinds, kernel.targetctx) for kernel, kinds in _calls(first)):
+            with held():  # until its number is known
+                fork = _forked(rehearse)
         yield
     finally:
         if fork:
@@ -41,45 +40,29 @@ def compiled_ahead(rehearse: Callable[[], None], threads: int) -> Iterator[None]
                 _end(fork)
 
 
-class _Found(Exception):
-    """The first kernel is found: a kernel and the types of its arguments."""
-
-
-def _is_missing(rehearse: Callable[[], None]) -> bool:
-    """Whether the cache lacks the first kernel."""
-
-    def found(kernel: Any, kinds: tuple[Any, ...]) -> None:
-        raise _Found(kernel, kinds)
-
-    try:
-        _list(rehearse, found)
-    except _Found as first:
-        kernel, kinds = first.args
-        return kinds not in kernel.overloads and kernel._cache.lacks(kinds, kernel.targetctx)
-    except Exception:
-        pass
-    return False
-
-
-def _list(rehearse: Callable[[], None], found: Callable[[Any, tuple[Any, ...]], None]) -> None:
-    """Call `found` for every call that `rehearse` makes of a kernel that has a cache, and make none of them."""
+def _calls(rehearse: Callable[[], Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """The kernels that are called, with the types of their arguments, each once; none is run, so results are any."""
+    calls: dict[tuple[Any, tuple[Any, ...]], None] = {}
 
     def listed(kernel: Any, args: tuple[Any, ...]) -> None:
         if isinstance(getattr(kernel, "_cache", None), KernelCache):
-            found(kernel, tuple(map(kernel.typeof_pyval, args)))
+            kinds = tuple(map(kernel.typeof_pyval, args))
+            if kinds not in kernel.overloads:
+                calls[kernel, kinds] = None
 
-    with listing(listed):
+    with contextlib.suppress(Exception), listing(listed):
         rehearse()
+    return list(calls)
 
 
-def _forked(rehearse: Callable[[], None]) -> int:
-    """The process that compiles ahead, 0 where there can be none."""
+def _forked(rehearse: Callable[[], Any]) -> int:
+    """The number of a fork that compiles; 0 where there can be none."""
     parent = os.getpid()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of libraries, which see to it
             fork = os.fork()
-    except OSError:  # no memory, or too many processes
+    except OSError:  # too little memory, too many processes
         return 0
     if fork == 0:
         try:
@@ -89,26 +72,39 @@ def _forked(rehearse: Callable[[], None]) -> int:
     return fork
 
 
-def _compile(rehearse: Callable[[], None], parent: int) -> None:
-    """Compile what `rehearse` calls from the last kernel on, as long as the parent lives; say nothing."""
+def _compile(rehearse: Callable[[], Any], parent: int) -> None:
+    """Compile the calls of `rehearse` from the last one on, silently, while the parent lives."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(silence, stream)
-    KernelCache.on_compile = None
-    calls: dict[tuple[Any, tuple[Any, ...]], None] = {}
-    with contextlib.suppress(Exception):
-        _list(rehearse, lambda *call: calls.setdefault(call))
-    for kernel, kinds in reversed(calls):
-        if os.getppid() != parent:
-            break
-        kernel.compile(kinds)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory ends, this process does
+    KernelCache.on_compile, KernelCache.save_overload = None, _whole(KernelCache.save_overload)  # type: ignore[method-assign]
+    for kernel, kinds in reversed(_calls(rehearse)):
+        if os.getppid() == parent:
+            kernel.compile(kinds)
+
+
+def _whole(save: Callable[..., None]) -> Callable[..., None]:
+    """The function, which writes files, not to be ended by `_end` in its middle."""
+
+    def saved(*args: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        save(*args)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    return saved
 
 
 def _end(fork: int) -> None:
-    """End the fork, if it has not ended, and let it go."""
-    with contextlib.suppress(ChildProcessError, ProcessLookupError):
-        if os.waitpid(fork, os.WNOHANG) == (0, 0):
-            os.kill(fork, signal.SIGKILL)
-            os.waitpid(fork, 0)
+    """End a fork, if it has not ended, and let it go."""
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):  # someone else has let it go
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for turn in range(100):
+                if os.waitpid(fork, os.WNOHANG) != (0, 0):
+                    return
+                if turn == 0:
+                    os.kill(fork, number)
+                time.sleep(0.002)
