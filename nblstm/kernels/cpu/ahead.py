@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import starmap
 from typing import Any
 
 from nblstm.interrupts import held
@@ -30,7 +31,7 @@ def compiled_ahead(first: Callable[[], Any], rehearse: Callable[[], Any], thread
     fork = 0
     try:
         possible = sys.platform == "linux" and min(threads, available()) > 1 and threading.active_count() == 1
-        if possible and any(kernel._cache.lacks(kinds, kernel.targetctx) for kernel, kinds in _calls(first)):
+        if possible and any(starmap(_is_new, _calls(first))):
             with held():  # until its number is known
                 fork = _forked(rehearse)
         yield
@@ -46,13 +47,16 @@ def _calls(rehearse: Callable[[], Any]) -> list[tuple[Any, tuple[Any, ...]]]:
 
     def listed(kernel: Any, args: tuple[Any, ...]) -> None:
         if isinstance(getattr(kernel, "_cache", None), KernelCache):
-            kinds = tuple(map(kernel.typeof_pyval, args))
-            if kinds not in kernel.overloads:
-                calls[kernel, kinds] = None
+            calls[kernel, tuple(map(kernel.typeof_pyval, args))] = None
 
     with contextlib.suppress(Exception), listing(listed):
         rehearse()
     return list(calls)
+
+
+def _is_new(kernel: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a kernel is neither compiled for these types nor in the cache."""
+    return kinds not in kernel.overloads and kernel._cache.lacks(kinds, kernel.targetctx)
 
 
 def _forked(rehearse: Callable[[], Any]) -> int:
@@ -68,7 +72,7 @@ def _forked(rehearse: Callable[[], Any]) -> int:
         try:
             _compile(rehearse, parent)
         finally:
-            os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)  # nothing of what Python does at its end, which is the parent's to do
     return fork
 
 
