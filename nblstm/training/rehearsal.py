@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from nblstm.training.optimizers import make_optimizer
-from nblstm.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from nblstm.training.trainer import Trainer
 
 
 def rehearse(trainer: Trainer) -> None:
@@ -24,3 +29,13 @@ def rehearse(trainer: Trainer) -> None:
     optimizer.update(kernels, parameters, trainer.gradient, 0.0, 1, 1.0, network.threads, optimizer.moments)
     kernels.squared_norm(parameters, network.threads)
     kernels.clear(trainer.gradient, network.threads)
+
+
+def helped(trainer: Trainer) -> AbstractContextManager[None]:
+    """Return a context for an update: for a session's first one, help with compiling, of kernels that are compiled."""
+    network = trainer.network
+    ahead = getattr(network.kernels, "compiled_ahead", None)
+    if ahead is None or trainer.pace.updates or trainer.ranks.size > 1:
+        return nullcontext()
+    first = partial(network.kernels.squared_norm, trainer.gradient, network.threads)
+    return ahead(first, partial(rehearse, trainer), network.threads)

@@ -22,6 +22,7 @@ from nblstm.training.optimizers import averaged, make_optimizer
 from nblstm.training.pace import Pace, clock
 from nblstm.training.place import TRAINING_PLACE, check_facts, check_restorable, check_states
 from nblstm.training.ranks import ALONE, ProcessGroup
+from nblstm.training.rehearsal import helped
 from nblstm.training.report import Measure, Report, Validation, by_loss
 from nblstm.training.schedules import make_schedule
 from nblstm.training.sharing import Sharing, sharing_of
@@ -112,7 +113,9 @@ class Trainer:
                 yield from self._validate(stop, epoch_ended=False)
             if stop():
                 return
-            yield self._update()
+            with helped(self):
+                report = self._update()
+            yield report
         if self.validated_step != self.step:  # a limit in the middle of an epoch
             yield from self._validate(stop, epoch_ended=False)
 

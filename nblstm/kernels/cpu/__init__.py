@@ -10,4 +10,6 @@ from __future__ import annotations
 from nblstm.kernels.contract import FILES, on_first_use
 from nblstm.kernels.cpu import jit  # noqa: F401  from now on who waits for the compiler can be told (`KernelCache.on_compile`)
 
-__all__, __getattr__ = on_first_use(__name__, {"nblstm.kernels.reference.arrays": FILES["arrays"]})
+__all__, __getattr__ = on_first_use(
+    __name__, {"ahead": ("compiled_ahead",), "nblstm.kernels.reference.arrays": FILES["arrays"]}
+)

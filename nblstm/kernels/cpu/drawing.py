@@ -151,10 +151,10 @@ def _keep_typical(weights, total, z, keys, spare, V, typical_p):
 def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room):
     """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
     z, weights, keys, spare = room[0], room[1], room[2], room[3]
-    lost = 0
+    row, lost = logits[first : first + V], 0  # a loop over `row` is one on vectors, as no index may be negative
     for v in range(V):
-        z[v] = logits[first + v]
-        lost += not z[v] < np.inf
+        z[v] = row[v]
+        lost += not row[v] < np.inf
     for token in banned:
         z[token] = -np.inf
     if filters.no_repeat_ngram > 0:

@@ -163,6 +163,13 @@ class KernelCache(FunctionCache):
         """What tells compiled versions apart: types and machine. The source is in the stamp, a closure in the name."""
         return sig, codegen.magic_tuple()
 
+    def lacks(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is no code for these types."""
+        try:
+            return self._cache_file.load(self._index_key(sig, target_context.codegen())) is None
+        except Exception:
+            return True
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None where the cache has none or cannot be read.
 
