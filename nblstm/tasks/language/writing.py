@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
-@dataclass(frozen=True)
-class DrawnText:
+class DrawnText(NamedTuple):
     """A text that `LanguageModel.draw` has drawn.
 
     log_probability: in nats, of the text behind the prompt as the model finds it, without temperature and filters; an
