@@ -48,11 +48,12 @@ __all__ = [
     "NetworkConfig", "Recipe", "SampleConfig", "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig",
     "WriteConfig", "is_number", "said",
 ]  # fmt: skip
+_MODULES = ("checks", "vocabulary", "decoding", "network", "writing", "text", "training")
 
 
 def __getattr__(name: str) -> Any:
     """Find a name in the first module that has it."""
-    for module in ("checks", "vocabulary", "decoding", "network", "writing", "text", "training") if name in __all__ else ():
+    for module in _MODULES if name in __all__ else ():
         found = import_module(f"nblstm.config.{module}")
         if hasattr(found, name):
             return getattr(found, name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import BeamConfig, SampleConfig
+from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_state, save_state
 from nblstm.generation import sampler
