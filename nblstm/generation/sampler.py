@@ -11,6 +11,7 @@ from nblstm import checks
 from nblstm.config import SampleConfig, TokenStackConfig
 from nblstm.config.decoding import MAX_BIAS
 from nblstm.errors import ConfigError
+from nblstm.generation.uniform import Uniform
 from nblstm.nn.cost import decoding_reads, draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
@@ -23,7 +24,7 @@ def generate(
     network: Network,
     state: State,
     config: SampleConfig,
-    random: np.random.Generator,
+    random: Uniform,
     banned: Sequence[int] = (),
     prompt: np.ndarray | None = None,
     over: Callable[[int], bool] = lambda n: False,

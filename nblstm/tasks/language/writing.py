@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from nblstm.config import SampleConfig
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
+from nblstm.generation.uniform import uniform
 from nblstm.nn.state import State
 from nblstm.text.vocabulary import Vocabulary
 
@@ -71,7 +73,7 @@ class SampleBatch:
         self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
         self.backend = sampler.choose_backend(model.config, config, len(prompt))
         self.seed = fresh_seed() if config.seed is None else config.seed
-        self.random = np.random.default_rng(self.seed)
+        self.random = uniform(self.seed, config.n * config.num_samples)
         self._bias, never = sampler.biases(model.vocabulary, config.logit_bias)
         self._never = [*model.vocabulary.never_written, *never]
         self._texts: list[_TextDecoder] = []  # of the last call of `pieces`
@@ -135,7 +137,7 @@ class TextStream(Iterator[str]):
 
 def fresh_seed() -> int:
     """Draw a seed that nobody has asked for, to be told to who wants the same text again."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+    return int.from_bytes(os.urandom(4), "little")
 
 
 class NovelTexts(NamedTuple):
