@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-FEW = 5_000  # numbers, which Python makes before `numpy.random` is imported
+FEW_NUMBERS = 5_000  # numbers, which Python makes before `numpy.random` is imported
 
 
 class Uniform(Protocol):
@@ -19,7 +19,7 @@ class Uniform(Protocol):
 
 def uniform(seed: int, most: int) -> Uniform:
     """Return what draws the numbers of np.random.default_rng(seed), about so many of them at most."""
-    return _FewNumbers(seed) if most <= FEW else np.random.default_rng(seed)
+    return _FewNumbers(seed) if most <= FEW_NUMBERS else np.random.default_rng(seed)
 
 
 class _FewNumbers:
