@@ -10,7 +10,7 @@ import click
 from nblstm.errors import ConfigError
 
 LETTERS = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-ESCAPE = re.compile(r"\\(?:([ntr\\])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.{0,5}))", re.DOTALL)
+ESCAPE = r"(?s)\\(?:([ntr\\])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.{0,5}))"
 RULE = r"\n, \t, \r, \\, \xNN, \uNNNN and \UNNNNNNNN are known"
 
 
@@ -37,4 +37,4 @@ def unescaped(text: str, flag: str) -> str:
             )
         return chr(code)
 
-    return ESCAPE.sub(character, text)
+    return re.sub(ESCAPE, character, text)

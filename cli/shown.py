@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import click
 
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but not the tab and the newline, which a text is made of
+CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # but not the tab and the newline, which a text is made of
 
 
 def shown(name: object) -> str:
@@ -18,7 +18,7 @@ def shown(name: object) -> str:
 
 def text_shown(text: str) -> str:
     """Escape the control characters of a text, which keeps its lines, its tabs and the joiners of its script."""
-    return CONTROLS.sub(lambda found: _escape(found[0]), text)
+    return re.sub(CONTROLS, lambda found: _escape(found[0]), text)
 
 
 def safe_text() -> Callable[[str], str]:

@@ -6,7 +6,8 @@ from _signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal  # t
 
 # An interrupt before main() listens is a traceback: little is imported until then, not even `signal`.
 
-GARBAGE = 20_000  # objects made before Python looks for garbage: a start makes many, and throws none away
+GARBAGE = 200_000  # objects made before Python looks for garbage: a start makes so many, and throws none away
+BLAS_PATIENCE = "20"  # that NumPy's threads wait for work without sleeping: 2 to the power of it, in processor cycles
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
     import gc
 
     gc.set_threshold(GARBAGE)
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_PATIENCE)  # by default a thread spins for a whole start
     from nblstm.cli.main import run
 
     code = run()

@@ -101,6 +101,8 @@ def test_a_simple_rnn_and_a_layer_without_biases(tmp_path, words):
     ([layer("Embedding"), recurrent(), layer("Dense", activation="relu")], "Dense layer must be linear or softmax"),
     ([layer("Embedding"), layer("Bidirectional"), DENSE], "got Embedding, Bidirectional, Dense"),
     ([layer("Embedding"), recurrent(), recurrent("GRU"), DENSE], "of one kind"),
+    ([layer("Embedding"), recurrent(), recurrent(units=2), DENSE], "as many units as each other, got 3, 2"),
+    ([layer("Embedding"), recurrent(), DENSE, layer("Softmax", axis=1)], "got Embedding, LSTM, Dense, Softmax"),
     ([layer("Embedding"), DENSE], "of one kind"), ([], "of one kind"),
     ([layer("Embedding"), recurrent(), recurrent(), DENSE], "'lstm_1' are not there"),
     ([layer("Embedding"), recurrent(units=4), DENSE], "not of 4 units"),
@@ -110,6 +112,14 @@ def test_networks_that_are_none_of_ours_are_told(tmp_path, words, layers, word):
     """One sentence that names what the file has."""
     with pytest.raises(ModelFileError, match=word):
         import_weights(archive(tmp_path, layers, arrays_of()), words)
+
+
+@pytest.mark.parametrize("last", [layer("Softmax", axis=-1), layer("Activation", activation="softmax")])
+def test_a_softmax_of_its_own_is_the_heads(tmp_path, words, last):
+    """A layer that makes probabilities of the logits of the Dense layer changes none of them."""
+    layers = [layer("Embedding"), recurrent(), layer("Dense", activation="linear")]
+    of = lambda layers: import_weights(archive(tmp_path, layers, arrays_of()), words).parameters
+    np.testing.assert_array_equal(of([*layers, last]), of(layers))
 
 
 def test_a_gru_that_resets_before_is_told(tmp_path, words):

@@ -14,6 +14,7 @@ from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError, NblstmError
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
+from nblstm.generation.uniform import FEW_NUMBERS, uniform
 from nblstm.kernels import reference
 from nblstm.nn import cost
 from nblstm.nn.cost import decoding_reads
@@ -222,6 +223,17 @@ def test_a_high_temperature_is_uniform_but_for_the_banned(backend):
     """At 1e6 every allowed token comes about equally often, a banned one never, however likely."""
     counts = np.bincount(draws([0.0, 1.0, 2.0, 3.0], backend, banned=(3,), temperature=1e6), minlength=4)
     assert counts[3] == 0 and ((counts[:3] - 10_000 / 3) ** 2 / (10_000 / 3)).sum() < critical(2)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, 2**64 + 5, 2**128 + 3, 2**200 + 9])
+def test_few_numbers_are_those_of_numpy(seed):
+    """To the last bit, one by one and many at once, for seeds of one word and of more than the pool holds."""
+    few, numpy = uniform(seed, FEW_NUMBERS), np.random.default_rng(seed)
+    assert type(few) is not type(numpy) and type(uniform(seed, FEW_NUMBERS + 1)) is type(numpy)
+    for size in ((1, 1), (7, 3), (0, 2), (40, 1)):
+        numbers = few.random(size)
+        assert numbers.dtype == np.float64
+        np.testing.assert_array_equal(numbers, numpy.random(size))
 
 
 def test_one_seed_one_text(model):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nblstm.config.checks import MAX_COUNT, MAX_SIZE, MAX_TOKENS, is_number, said
-    from nblstm.config.decoding import BACKENDS, UNTIL, BeamConfig, SampleConfig, WriteConfig
+    from nblstm.config.decoding import BACKENDS, BeamConfig, SampleConfig
     from nblstm.config.network import (
         CELLS,
         DTYPES,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from nblstm.config.vocabulary import LEVELS, NEWLINES, TOKENIZERS
+    from nblstm.config.writing import UNTIL, WriteConfig
 
 __all__ = [
     "BACKENDS", "CELLS", "DEFAULT_BUCKETS", "DEFAULT_MAX_VOCAB", "DEFAULT_SUBWORDS", "DEVICES", "DOCUMENTS", "DTYPES",
@@ -47,11 +48,12 @@ __all__ = [
     "NetworkConfig", "Recipe", "SampleConfig", "StackConfig", "TextConfig", "TokenStackConfig", "TrainConfig",
     "WriteConfig", "is_number", "said",
 ]  # fmt: skip
+_MODULES = ("checks", "vocabulary", "decoding", "network", "writing", "text", "training")
 
 
 def __getattr__(name: str) -> Any:
     """Find a name in the first module that has it."""
-    for module in ("checks", "vocabulary", "decoding", "network", "text", "training") if name in __all__ else ():
+    for module in _MODULES if name in __all__ else ():
         found = import_module(f"nblstm.config.{module}")
         if hasattr(found, name):
             return getattr(found, name)

@@ -1,8 +1,9 @@
-"""How text is drawn from a network, searched for, and written together with a person."""
+"""How text is drawn from a network, and searched for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nblstm.config.checks import (
     MAX_SIZE,
@@ -18,15 +19,16 @@ from nblstm.config.checks import (
     strings,
 )
 from nblstm.errors import ConfigError
-from nblstm.kernels import Filters
+
+if TYPE_CHECKING:
+    from nblstm.kernels import Filters
 
 BACKENDS = ("auto", "numpy", "cpu", "cuda")
-UNTIL = ("word", "line")
 MAX_BEAM = 10_000  # hypotheses of a search
 MAX_BIAS = 100  # of a logit
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # of other configs: it has no instances
 class FilterConfig(Config):
     """Which tokens may be drawn, and how likely. Equations and order: `nblstm.kernels.reference.draw`."""
 
@@ -53,6 +55,8 @@ class FilterConfig(Config):
 
     def filters(self, temperature: float | None) -> Filters:
         """Return what the kernels draw by, at a temperature; None: 1."""
+        from nblstm.kernels import Filters  # with NumPy, which a command that only looks at its settings need not load
+
         chosen = {name: getattr(self, name) for name in Filters._fields if name != "temperature"}
         return Filters(1.0 if temperature is None else temperature, **chosen)
 
@@ -111,24 +115,3 @@ class BeamConfig(Config):
             raise ConfigError(f"beam must be a multiple of groups, got {self.beam} and {self.groups}.")
         if self.stochastic and self.groups > 1:
             raise ConfigError(f"a stochastic beam has no groups, got groups {self.groups}; its texts differ as it is.")
-
-
-@dataclass(frozen=True)
-class WriteConfig(Config):
-    """What a person who writes with a model is offered."""
-
-    continuations: int = 3  # how many
-    until: str = "word"  # word | line: where a continuation ends
-    n: int = 40  # most tokens of a continuation
-    temperature: float = 0.0  # 0 offers the likeliest; above, they are drawn, the higher the bolder
-    seed: int | None = None  # of what is drawn; None draws a fresh one
-    backend: str = "auto"  # numpy | cpu | cuda | auto: numpy, which starts at once, or cpu, which learns faster
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        at_least(self, 1, "continuations", "n")
-        at_least(self, 0, "temperature", "seed")
-        at_most(self, 9, "continuations")
-        at_most(self, 1000, "n")
-        one_of(self, "until", UNTIL)
-        one_of(self, "backend", BACKENDS)

@@ -124,9 +124,16 @@ def _layers(config: Any) -> list[tuple[str, dict[str, Any]]]:
         if nodes and (len(nodes) != 1 or set(_sources(nodes[0], 0)) != {before}):
             raise ModelFileError(f"layer {name!r:.80} does not read the one before it alone; only chains come in.")
         before = name
-        if kind not in SILENT and not (kind == "Activation" and layer["config"]["activation"] in ("linear", "softmax")):
+        if kind not in SILENT and not _is_softmax(kind, layer["config"]):
             found.append((kind, layer["config"]))
     return found
+
+
+def _is_softmax(kind: str, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a layer makes probabilities of logits, or nothing: our heads do that themselves."""
+    return (kind == "Activation" and settings["activation"] in ("linear", "softmax")) or (
+        kind == "Softmax" and settings.get("axis", -1) == -1
+    )
 
 
 def _sources(node: Any, depth: int) -> Iterator[Any]:
@@ -152,6 +159,11 @@ def _network(layers: list[tuple[str, dict[str, Any]]], arrays: Arrays) -> tuple[
     if not recurrent or len(set(recurrent)) > 1 or kinds not in heads:
         raise ModelFileError(
             f"it must be an Embedding, LSTM, GRU or SimpleRNN layers of one kind and a Dense layer, got {', '.join(kinds)[:200]}."
+        )
+    sizes = [settings["units"] for kind, settings in layers if kind in CELLS_OF_KERAS]
+    if len(set(map(str, sizes))) > 1:
+        raise ModelFileError(
+            f"its {recurrent[0]} layers must have as many units as each other, got {str(sizes)[1:-1]:.80}."
         )
     named: Arrays = {}
     counts: Counter[str] = Counter()

@@ -1,5 +1,9 @@
 """The Python of `nblstm.exporting.py` for a language model."""
 
+import inspect
+
+from nblstm.generation.uniform import Random
+
 LANGUAGE_DOC = r'''"""@description@
 
 Made by nblstm export, weights @weights@: @bytes@ bytes of them, in this file. It needs Python 3.8 and nothing else;
@@ -12,52 +16,14 @@ where NumPy is installed it is faster.
 """
 '''
 
-LANGUAGE_CODE = r'''
+LANGUAGE_CODE = f"""
 
 # ---------------------------------------------------------------- drawing
 
 
-class Random:
-    """NumPy's default_rng(seed).random(): PCG64, seeded by SeedSequence."""
+{inspect.getsource(Random)}"""
 
-    def __init__(self, seed):
-        words = [seed >> 32 * k & 0xFFFFFFFF for k in range(max(1, (seed.bit_length() + 31) // 32))]
-        self.hash, low = 0x43B0D7E5, 0xFFFFFFFF
-        pool = [self.hashed(word, 0x931E8875) for word in (words + [0] * 4)[:4]]
-
-        def mix(place, word):
-            mixed = (0xCA01F9DD * pool[place] - 0x4973F715 * self.hashed(word, 0x931E8875)) & low
-            pool[place] = mixed ^ mixed >> 16
-
-        for k in range(4):
-            for j in range(4):
-                if j != k:
-                    mix(j, pool[k])
-        for word in words[4:]:
-            for j in range(4):
-                mix(j, word)
-        self.hash = 0x8B51F9DD
-        made = [self.hashed(pool[k % 4], 0x58F38DED) for k in range(8)]
-        start, step = ((made[k + 1] << 96) + (made[k] << 64) + (made[k + 3] << 32) + made[k + 2] for k in (0, 4))
-        self.step, self.state = step << 1 | 1, 0
-        self.advance()
-        self.state += start
-        self.advance()
-
-    def hashed(self, word, multiplier):
-        word ^= self.hash
-        self.hash = self.hash * multiplier & 0xFFFFFFFF
-        word = word * self.hash & 0xFFFFFFFF
-        return word ^ word >> 16
-
-    def advance(self):
-        self.state = (self.state * 0x2360ED051FC65DA44385DF649FCCF645 + self.step) & (1 << 128) - 1
-
-    def random(self):
-        self.advance()
-        mixed, turn = (self.state >> 64 ^ self.state) & (1 << 64) - 1, self.state >> 122
-        return (((mixed >> turn | mixed << 64 - turn) & (1 << 64) - 1) >> 11) * 2.0**-53
-
+LANGUAGE_CODE += r'''
 
 def draw(logits, temperature, top_k, top_p, source):
     """The next token: temperature 0 takes the most likely; equals stay or go together."""

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -28,7 +27,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         target, mode = _target(path)
         folder = os.path.dirname(target)
-        temporary = f"{_temporaries(target)}{secrets.token_hex(8)}.tmp"
+        temporary = f"{_temporaries(target)}{os.urandom(8).hex()}.tmp"
         try:
             with open(temporary, "xb") as file:
                 if mode is not None:

@@ -63,7 +63,7 @@ FILE_KINDS = {  # metadata key -> what such a file is, and what reads it
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ModelFile:
     """The content of a model file."""
 

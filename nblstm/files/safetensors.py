@@ -20,8 +20,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -51,11 +50,10 @@ MAX_DIMENSIONS = 32  # of the oldest NumPy supported
 MAX_TENSORS = 20_000  # more than the largest network has
 SMALL = 1 << 20  # bytes of JSON that take no noteworthy memory, whatever is in them
 BLOCK = 1 << 18  # bytes of JSON that are looked at together
-SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = "[\ud800-\udfff]"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Where one tensor lies: bytes [begin, end) of the data, which starts after the header."""
 
     dtype: np.dtype
@@ -64,8 +62,7 @@ class Entry:
     end: int
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The header of a file. `tensors` is in the order of the data."""
 
     tensors: dict[str, Entry]
@@ -185,7 +182,7 @@ def _parse(file: BinaryIO, length: int, path: Path) -> dict[str, Any]:
 
 def _is_text(text: str) -> bool:
     """Tell whether a string has no lone surrogate, half of a character."""
-    return text.isascii() or SURROGATE.search(text) is None
+    return text.isascii() or re.search(SURROGATE, text) is None
 
 
 def _whole(digits: str) -> int:

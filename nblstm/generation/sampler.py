@@ -11,10 +11,10 @@ from nblstm import checks
 from nblstm.config import SampleConfig, TokenStackConfig
 from nblstm.config.decoding import MAX_BIAS
 from nblstm.errors import ConfigError
+from nblstm.generation.uniform import Uniform
 from nblstm.nn.cost import decoding_reads, draw_seconds, start_seconds, step_seconds
 from nblstm.nn.network import Network
 from nblstm.nn.state import State
-from nblstm.text.batches import Chunk
 from nblstm.text.vocabulary import Vocabulary
 
 READ = 256  # tokens of a prompt that are read at once
@@ -24,7 +24,7 @@ def generate(
     network: Network,
     state: State,
     config: SampleConfig,
-    random: np.random.Generator,
+    random: Uniform,
     banned: Sequence[int] = (),
     prompt: np.ndarray | None = None,
     over: Callable[[int], bool] = lambda n: False,
@@ -91,6 +91,8 @@ def read_ids(network: Network, tokens: np.ndarray, state: State | None = None) -
     tokens = checks.ids("tokens", tokens, network.config.vocab_size)
     if network.constant and decoding_reads(network.config, _backend(network)):
         return network.decoder().read(tokens, state)
+    from nblstm.text.batches import Chunk
+
     for start in range(0, len(tokens), READ):
         piece = tokens[start : start + READ, None]
         state = network.read(Chunk.rectangle(piece, piece, fresh=False), state)

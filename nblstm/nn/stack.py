@@ -18,7 +18,7 @@ from nblstm.nn.tape import Inputs, Tape
 StateGradient = list[tuple[np.ndarray, np.ndarray]]  # (dh, dc) of every cell, (N, H) each
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Run:
     """Arrays that a stack keeps of a pass."""
 

@@ -19,7 +19,7 @@ class Inputs(NamedTuple):
     most_rows: int  # that x may have in any batch of M rows
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Tape:
     """The batch of a pass, and the activations that its parts have left.
 

@@ -50,7 +50,7 @@ class CudaFunctions(NamedTuple):
     apart: bool = False  # whether the gradients of W x and U h differ, and U h of a gate is kept for them
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CellKind:
     """A kind of cell.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nblstm import checks
-from nblstm.config import BeamConfig, SampleConfig, WriteConfig
+from nblstm.config import SampleConfig
 from nblstm.errors import ConfigError
 from nblstm.files.model_file import ModelFile, load_state, save_state
 from nblstm.generation import sampler
@@ -39,8 +39,7 @@ CONTEXTS_SHOWN = 8  # in a message
 NOVEL_TRIES = 20  # rounds of texts that `generate_novel` writes at most
 
 
-@dataclass(frozen=True)
-class BeamText:
+class BeamText(NamedTuple):
     """A text that `LanguageModel.beam` has found.
 
     log_probability: of its tokens, in nats, the end token and a stop string included, the prompt not.
@@ -196,6 +195,7 @@ class LanguageModel(LearningModel):
         so on. A stochastic beam returns texts in the order in which it drew them.
         state: what comes before the prompt, as `state()` returns it. on_progress: called with the number of tokens.
         """
+        from nblstm.config import BeamConfig
         from nblstm.generation.beam import BeamSearch, StopStrings, distinct, text_after
 
         asked: dict[str, Any] = dict(settings)
@@ -265,6 +265,7 @@ class LanguageModel(LearningModel):
         the writer's network. settings: fields of WriteConfig (continuations, until, n, backend); ConfigError names a
         wrong one.
         """
+        from nblstm.config import WriteConfig
         from nblstm.generation.cowriter import CoWriter
 
         config, auto = WriteConfig.from_dict(settings), "numpy" if adapt is None else fastest()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from nblstm.config import SampleConfig
 from nblstm.generation import sampler
 from nblstm.generation.stops import Stops
+from nblstm.generation.uniform import uniform
 from nblstm.nn.state import State
 from nblstm.text.vocabulary import Vocabulary
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from nblstm.tasks.language.model import LanguageModel
 
 
-@dataclass(frozen=True)
-class DrawnText:
+class DrawnText(NamedTuple):
     """A text that `LanguageModel.draw` has drawn.
 
     log_probability: in nats, of the text behind the prompt as the model finds it, without temperature and filters; an
@@ -73,7 +73,7 @@ class SampleBatch:
         self.model, self.prompt, self.before, self.stops, self.config = model, prompt, before, stops, config
         self.backend = sampler.choose_backend(model.config, config, len(prompt))
         self.seed = fresh_seed() if config.seed is None else config.seed
-        self.random = np.random.default_rng(self.seed)
+        self.random = uniform(self.seed, config.n * config.num_samples)
         self._bias, never = sampler.biases(model.vocabulary, config.logit_bias)
         self._never = [*model.vocabulary.never_written, *never]
         self._texts: list[_TextDecoder] = []  # of the last call of `pieces`
@@ -137,7 +137,7 @@ class TextStream(Iterator[str]):
 
 def fresh_seed() -> int:
     """Draw a seed that nobody has asked for, to be told to who wants the same text again."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+    return int.from_bytes(os.urandom(4), "little")
 
 
 class NovelTexts(NamedTuple):
