@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="CELL", help=f"of: {', '.join(CELLS)}")
     parser.add_argument("-o", "--output", metavar="FILE", help="draw the table as an SVG")
     args = parser.parse_args()
-    recipes = [TrainConfig(steps=args.steps, clip=1.0, lr=lr, threads=args.threads) for lr in args.lr]
+    recipes = [TrainConfig(optimizer="adam", steps=args.steps, clip=1.0, lr=lr, threads=args.threads) for lr in args.lr]
     config, found, rows = recipes[0], {}, []
     for name, options in common.chosen(CELLS, args.only).items():
         shape = sized(options, SYMBOLS + 2, args.hidden_size, num_layers=1)

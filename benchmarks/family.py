@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=128, help="of the plain LSTM (default %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of: {', '.join(VARIANTS)}")
     args = parser.parse_args()
-    config = TrainConfig(steps=args.steps, threads=args.threads)
+    config = TrainConfig(optimizer="adam", steps=args.steps, threads=args.threads)
     corpus = load_corpus([args.corpus])
     V = len(corpus.vocabulary)
     rows = []
