@@ -301,7 +301,8 @@ def run(args: Any, folder: Path) -> None:
     notes = [
         f"LSTM {shape.num_layers}x{shape.hidden_size}{', tied' * shape.tie}, vocabulary {shape.vocab_size:,}, dropout "
         f"{shape.dropout:g} (input {shape.input_dropout:g}, output {shape.output_dropout:g}), "
-        f"{recipe.optimizer}, lr {recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule}, batch {recipe.batch_size}, bptt {recipe.bptt}, "
+        f"{recipe.optimizer}, lr {recipe.lr:g}, weight decay {recipe.weight_decay:g}, "
+        f"{recipe.schedule}, batch {recipe.batch_size}, bptt {recipe.bptt}, "
         f"{len(session.material.train):,} tokens",
         *notes_of(curves, args.goals),
         "no peer to check against" if error is None else f"relative difference at the start: {error:.0e}",
