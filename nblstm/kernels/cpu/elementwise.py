@@ -74,15 +74,9 @@ def embedding_backward(dweight, dy, tokens, threads):
     parallel_for(threads, _embedding_backward, dweight.shape[1], dweight, dy, tokens)
 
 
-def _clear(g, share):
-    """g = 0 for elements start ... stop: NumPy is as fast at it, and need not be compiled first"""
-    _, start, stop, _, _ = share
-    g[start:stop] = 0
-
-
 def clear(g, threads):
-    """See reference.clear."""
-    parallel_for(threads, _clear, g.size, g)
+    """See reference.clear: NumPy does it at the speed of memory, which a second thread does not raise."""
+    g.fill(0)
 
 
 @jit

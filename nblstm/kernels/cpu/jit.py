@@ -21,6 +21,7 @@ from nblstm.interrupts import held
 from nblstm.kernels.compiling import counted
 from nblstm.kernels.cpu.kernel_cache import KernelCache, is_digested
 from nblstm.kernels.cpu.machine import PLAIN
+from nblstm.kernels.cpu.team import Context, run_ranges
 
 
 def _take_compiler() -> None:
@@ -67,6 +68,7 @@ class _Compiler(Compiler):
         calls = self.state.reload_init  # what is stored with the code, and called before it is loaded
         self.state.library = _Library(self.state.targetctx.codegen(), func.__qualname__, calls)
         self.state.library.enable_object_caching()
+        self.state.targetctx = Context.of(self.state.targetctx)
         return super().compile_extra(func)
 
 
@@ -84,6 +86,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     )(function)  # fmt: skip
     dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
     dispatcher.compile = _uninterrupted(dispatcher)
+    dispatcher.run_ranges = run_ranges
     if is_digested(function):
         try:
             dispatcher._cache = KernelCache(function)

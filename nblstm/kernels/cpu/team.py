@@ -1,0 +1,301 @@
+"""Teams: threads that wait in compiled code for the parts of a kernel's work, so that to share it takes a microsecond.
+
+A thread pool of Python's wakes a sleeping thread for each call, and hands over the GIL on the way: 30 microseconds before
+a second part begins, and as long again until its end is noticed. Here the part of Python's that calls a kernel (numba's
+wrapper, which `Convention` extends) unboxes the arguments once, releases the GIL, and publishes them; each helper looks
+at a word of its own, and calls the kernel with the next share itself. A helper that has found nothing for a while goes
+to sleep; whoever leads the team then wakes it, and does what is left of its part's work meanwhile: a part that nobody
+has begun is anyone's. A kernel's parts are the same ones as ever, so are its results.
+
+The words of a team, int64: those of a barrier (nobody waits there), RUN and FRAME, the code and the arguments that are
+published, LEAD, the code that leads, PARTS, DONE, of the others' parts; from PART on, STRIDE words for each part: whether
+it is there for the taking, and where it starts and stops. Those that different threads look at lie in different cache lines.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import os
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.callconv import CPUCallConv, excinfo_ptr_t
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
+from numba.core.registry import cpu_target
+
+_I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+_VOID = ir.VoidType()
+SHARE_LENGTH = 4 + 7  # arguments that a share is to compiled code: four numbers, and what numba tells of an array
+ALONE = 3  # words of a share's counter where the caller wants no team
+RUN, FRAME, LEAD, PARTS, DONE, PART = 16, 17, 18, 19, 32, 48
+STRIDE, START, STOP = 16, 1, 2
+LOOKS = 10_000  # at a word, some 200 microseconds, before a helper goes to sleep
+PATIENCE = 1000  # looks at DONE before the leader gives way to whoever needs its core
+LEAD_NAME, HELP_NAME = "nblstm_lead", "nblstm_help"
+IS_X86 = platform.machine() in ("x86_64", "AMD64")
+_RUN = ir.FunctionType(_VOID, [_POINTER, *[_I64] * 4])  # a part: of (frame, *share)
+_LEAD = ir.FunctionType(_VOID, [_I64.as_pointer(), _RUN.as_pointer(), _POINTER])
+
+
+# ---------------------------------------------------------------- a kernel's wrapper
+
+
+class Convention(CPUCallConv):
+    """How numba's wrapper calls a kernel: at once, or as often as there are parts, where its share has a team."""
+
+    def call_function(self, builder, callee, resty, argtys, args, attrs=None):
+        if resty != types.none or not _is_share(argtys[-1]):
+            return super().call_function(builder, callee, resty, argtys, args, attrs)
+        share, flat = args[-1], list(self._get_arg_packer(argtys).as_arguments(builder, args))
+        kind = ir.LiteralStructType([*(value.type for value in flat), _I32, excinfo_ptr_t])
+        place = cgutils.alloca_once(builder, kind)
+        for number, value in enumerate(flat):
+            builder.store(value, cgutils.gep_inbounds(builder, place, 0, number))
+        run, frame = _part(builder.module, callee, kind), builder.bitcast(place, _POINTER)
+        counter = self.context.make_array(argtys[-1].types[-1])(self.context, builder, builder.extract_value(share, 4))
+        with builder.if_else(builder.icmp_signed("<=", counter.nitems, counter.nitems.type(ALONE))) as (alone, together):
+            with alone:
+                builder.call(run, [frame, *(builder.extract_value(share, k) for k in range(4))])
+            with together:
+                lead = builder.inttoptr(builder.load(builder.gep(counter.data, [_I64(LEAD)])), _LEAD.as_pointer())
+                builder.call(lead, [counter.data, run, frame])
+        code, error = (builder.load(cgutils.gep_inbounds(builder, place, 0, len(flat) + k)) for k in range(2))
+        return self._get_return_status(builder, code, error), self.context.get_dummy_value()
+
+
+def _part(module: ir.Module, callee: Any, kind: ir.LiteralStructType) -> ir.Function:
+    """Write the function that runs a part of a kernel, whose flat arguments, code and error are in a frame."""
+    run = ir.Function(module, _RUN, f"{callee.name}.part")
+    run.linkage = "internal"
+    run.attributes.add("noinline")
+    run.attributes.add("optnone")  # there is nothing to optimize
+    builder = ir.IRBuilder(run.append_basic_block("entry"))
+    frame = builder.bitcast(run.args[0], kind.as_pointer())
+    *places, code, error = (cgutils.gep_inbounds(builder, frame, 0, k) for k in range(len(kind.elements)))
+    first = len(places) - SHARE_LENGTH
+    args = [*map(builder.load, places[:first]), *run.args[1:], *map(builder.load, places[first + 4 :])]
+    result = builder.alloca(callee.args[0].type.pointee)
+    builder.store(builder.call(callee, [result, error, *args]), code)
+    builder.ret_void()
+    return run
+
+
+def _is_share(kind: Any) -> bool:
+    """Whether a type is that of `threads.Share`, as a plain tuple."""
+    return isinstance(kind, types.Tuple) and kind.types[:4] == (types.int64,) * 4 and len(kind) == 5
+
+
+class Context(CPUContext):
+    """numba's, whose wrappers know teams."""
+
+    _wraps = False
+
+    @classmethod
+    def of(cls, context: CPUContext) -> Context:
+        """Return a copy for one compilation."""
+        own = copy.copy(context)
+        own.__class__ = cls
+        return own
+
+    @property
+    def call_conv(self):
+        return Convention(self) if self._wraps else CPUCallConv(self)
+
+    def create_cpython_wrapper(self, *args, **options):
+        self._wraps = True
+        super().create_cpython_wrapper(*args, **options)
+        self._wraps = False
+
+
+# ---------------------------------------------------------------- leading and helping
+
+
+class _Writer:
+    """Writes the LLVM of a function of (words, ...)."""
+
+    def __init__(self, module: ir.Module, name: str, kind: ir.FunctionType) -> None:
+        self.function = ir.Function(module, kind, name)
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+
+    def word(self, place: Any) -> Any:
+        """The address of a word."""
+        return self.builder.gep(self.function.args[0], [place if isinstance(place, ir.Value) else _I64(place)])
+
+    def of_part(self, part: Any, place: int = 0) -> Any:
+        """The address of a word of a part."""
+        return self.word(self.builder.add(self.builder.mul(part, _I64(STRIDE)), _I64(PART + place)))
+
+    def now(self, address: Any) -> Any:
+        """A word as other threads left it."""
+        return self.builder.load_atomic(address, "seq_cst", 8)
+
+    def call(self, run: Any, frame: Any, part: Any) -> None:
+        """Run a part."""
+        start, stop = (self.builder.load(self.of_part(part, k)) for k in (START, STOP))
+        self.builder.call(run, [frame, part, start, stop, _I64(1)])
+
+    @contextmanager
+    def if_taken(self, part: Any) -> Iterator[None]:
+        """A block for a part that was there for the taking, which counts it as done at its end."""
+        bd = self.builder
+        found = bd.atomic_rmw("xchg", self.of_part(part), _I64(0), "seq_cst")
+        with bd.if_then(bd.icmp_signed("==", found, _I64(1))):
+            yield
+            bd.atomic_rmw("add", self.word(DONE), _I64(1), "seq_cst")
+
+    @contextmanager
+    def looking(self, condition: Callable[[Any], Any]) -> Iterator[Any]:
+        """A loop as long as condition(the address of the number of turns); it tells the processor that it waits."""
+        bd, (look, body, end) = self.builder, (self.builder.append_basic_block(name) for name in ("look", "body", "end"))
+        turns = cgutils.alloca_once_value(bd, _I64(0))
+        bd.branch(look)
+        bd.position_at_end(look)
+        bd.cbranch(condition(turns), body, end)
+        bd.position_at_end(body)
+        bd.store(bd.add(bd.load(turns), _I64(1)), turns)
+        if IS_X86:
+            bd.call(cgutils.get_or_insert_function(bd.module, ir.FunctionType(_VOID, []), "llvm.x86.sse2.pause"), [])
+        yield turns
+        bd.branch(look)
+        bd.position_at_end(end)
+
+
+def _lead(module: ir.Module) -> None:
+    """lead(words, run, frame): publish, run part 0 and those that nobody takes, wait for the others."""
+    writer = _Writer(module, LEAD_NAME, _LEAD)
+    bd, (_, run, frame) = writer.builder, writer.function.args
+    parts = bd.load(writer.word(PARTS))
+    for pointer, place in ((run, RUN), (frame, FRAME)):
+        bd.store(bd.ptrtoint(pointer, _I64), writer.word(place))
+    bd.store_atomic(_I64(0), writer.word(DONE), "seq_cst", 8)
+    with cgutils.for_range(bd, parts, start=_I64(1), intp=_I64) as loop:
+        bd.store_atomic(_I64(1), writer.of_part(loop.index), "seq_cst", 8)
+    writer.call(run, frame, _I64(0))
+    with cgutils.for_range(bd, parts, start=_I64(1), intp=_I64) as loop:
+        with writer.if_taken(loop.index):
+            writer.call(run, frame, loop.index)
+    others = bd.sub(parts, _I64(1))
+    with writer.looking(lambda turns: bd.icmp_signed("<", writer.now(writer.word(DONE)), others)) as turns:
+        if os.name == "posix":
+            with bd.if_then(bd.icmp_signed(">", bd.load(turns), _I64(PATIENCE))):
+                bd.call(cgutils.get_or_insert_function(module, ir.FunctionType(_I32, []), "sched_yield"), [])
+    bd.ret_void()
+
+
+def _help(module: ir.Module) -> None:
+    """help(words, part): run the part whenever it is there for the taking; return when it has not been for long."""
+    writer = _Writer(module, HELP_NAME, ir.FunctionType(_VOID, [_I64.as_pointer(), _I64]))
+    bd, part = writer.builder, writer.function.args[1]
+    with writer.looking(lambda turns: bd.icmp_signed("<", bd.load(turns), _I64(LOOKS))) as turns:
+        with bd.if_then(bd.icmp_signed("==", writer.now(writer.of_part(part)), _I64(1))), writer.if_taken(part):
+            run, frame = (
+                bd.inttoptr(bd.load(writer.word(place)), kind)
+                for place, kind in ((RUN, _RUN.as_pointer()), (FRAME, _POINTER))
+            )
+            writer.call(run, frame, part)
+            bd.store(_I64(0), turns)
+    bd.ret_void()
+
+
+class _Native:
+    """The two functions, once they are needed."""
+
+    def __init__(self) -> None:
+        with global_compiler_lock:
+            codegen = cpu_target.target_context.codegen()
+            self.library = codegen.create_library("nblstm.team")
+            module = codegen._create_empty_module("nblstm.team")
+            _lead(module)
+            _help(module)
+            self.library.add_ir_module(module)
+            self.library.finalize()
+            self.lead = self.library.get_pointer_to_function(LEAD_NAME)
+            self.help = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
+                self.library.get_pointer_to_function(HELP_NAME)
+            )
+
+
+_native: list[_Native] = []
+_free: deque[Team] = deque()
+
+
+class Team:
+    """A caller's thread and its helpers, one for each part but the first; one caller at a time."""
+
+    def __init__(self) -> None:
+        if not _native:
+            _native.append(_Native())
+        self.native = _native[0]
+        self.helpers: list[_Helper] = []
+        self.words = np.zeros(PART, np.int64)
+
+    def run(self, kernel: Callable[..., Any], edges: Sequence[int], args: tuple[Any, ...]) -> None:
+        """Call the kernel for every part, from edges[part] to edges[part + 1]; return when all are done."""
+        parts = len(edges) - 1
+        if parts > len(self.helpers) + 1:
+            self._grow(parts)
+        words = self.words
+        words[PARTS] = parts
+        for part in range(parts):
+            place = PART + part * STRIDE
+            words[place + START], words[place + STOP] = edges[part], edges[part + 1]
+        for helper in self.helpers[: parts - 1]:
+            helper.wake()
+        kernel(*args, (0, 0, 0, 1, words))
+
+    def _grow(self, parts: int) -> None:
+        for helper in self.helpers:
+            helper.dismiss()
+        self.words = np.zeros(PART + parts * STRIDE, np.int64)
+        self.words[LEAD] = self.native.lead
+        self.helpers = [_Helper(self.native.help, self.words, part) for part in range(1, parts)]
+
+
+class _Helper:
+    """The thread of one part."""
+
+    def __init__(self, help: Any, words: np.ndarray, part: int) -> None:
+        self.asleep, self.over, self.bed = False, False, threading.Lock()
+        self.bed.acquire()
+        threading.Thread(target=self._work, args=(help, words, part), daemon=True, name="nblstm").start()
+
+    def _work(self, help: Any, words: np.ndarray, part: int) -> None:
+        address = words.ctypes.data
+        while not self.over:
+            help(address, part)
+            self.asleep = True
+            self.bed.acquire()
+
+    def wake(self) -> None:
+        if self.asleep:
+            self.asleep = False
+            self.bed.release()
+
+    def dismiss(self) -> None:
+        self.over = True
+        self.wake()
+
+
+def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
+    """Call kernel(*args, share) for every part, as `threads.run_ranges`, by a team that is free, or a new one."""
+    try:
+        team = _free.pop()
+    except IndexError:
+        team = Team()
+    try:
+        team.run(kernel, edges, args)
+    finally:
+        _free.append(team)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free.clear)
