@@ -31,7 +31,7 @@ from nblstm.nn.workspace import Workspace
 ROUND = 256  # rows: the scratch of a cluster holds a multiple, as every batch has another number
 
 
-SHARED_CLUSTER = 10_000_000  # multiplications of a cluster, from which on threads share them: half a millisecond
+SHARED_CLUSTER = 1_000_000  # multiplications of a cluster, from which on threads share them: 50 microseconds
 EXPONENTIAL = 20  # multiplications that a logit costs beside its own
 
 

@@ -110,7 +110,7 @@ def pack_rows(packed, step, weight, V, D, first, share):
 
 # ---------------------------------------------------------------- the two kinds
 
-SHARED_NUMBERS = 1 << 18  # of a copy: below, waking a thread takes longer than what it would do
+SHARED_NUMBERS = 1 << 14  # of a copy: below, a thread alone is as fast
 
 
 def _shared(threads, numbers):

@@ -1,11 +1,11 @@
-"""Teams: threads that wait in compiled code for the parts of a kernel's work, so that to share it takes a microsecond.
+"""Teams: threads that wait in compiled code for their part of a kernel's work, so that sharing it takes a microsecond.
 
-A thread pool of Python's wakes a sleeping thread for each call, and hands over the GIL on the way: 30 microseconds before
-a second part begins, and as long again until its end is noticed. Here the part of Python's that calls a kernel (numba's
-wrapper, which `Convention` extends) unboxes the arguments once, releases the GIL, and publishes them; each helper looks
-at a word of its own, and calls the kernel with the next share itself. A helper that has found nothing for a while goes
-to sleep; whoever leads the team then wakes it, and does what is left of its part's work meanwhile: a part that nobody
-has begun is anyone's. A kernel's parts are the same ones as ever, so are its results.
+A pool of Python's wakes a sleeping thread for each call, which then waits for the GIL: 35 microseconds pass before the
+second part begins, and 30 more until its end is noticed. Here numba's wrapper of a kernel (`Convention`) unboxes the
+arguments, releases the GIL and publishes them in a frame. Each helper looks at a word of its own, and calls the kernel
+with its share. One that has found nothing for a while falls asleep, and is woken with the next call; the leader does
+a part that has not been begun when its own is done, so nobody waits for a helper that is late. Whoever does it, a part
+is the same, and so are the results.
 
 The words of a team, int64: those of a barrier (nobody waits there), RUN and FRAME, the code and the arguments that are
 published, LEAD, the code that leads, PARTS, DONE, of the others' parts; from PART on, STRIDE words for each part: whether
@@ -22,15 +22,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.callconv import CPUCallConv, excinfo_ptr_t
+from numba.core.callconv import RETCODE_NONE, RETCODE_OK, CPUCallConv, excinfo_ptr_t
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
+
+from nblstm.interrupts import held
 
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 _VOID = ir.VoidType()
@@ -55,36 +58,50 @@ class Convention(CPUCallConv):
     def call_function(self, builder, callee, resty, argtys, args, attrs=None):
         if resty != types.none or not _is_share(argtys[-1]):
             return super().call_function(builder, callee, resty, argtys, args, attrs)
+        _leave_as_it_is(builder.function)
         share, flat = args[-1], list(self._get_arg_packer(argtys).as_arguments(builder, args))
         kind = ir.LiteralStructType([*(value.type for value in flat), _I32, excinfo_ptr_t])
         place = cgutils.alloca_once(builder, kind)
         for number, value in enumerate(flat):
             builder.store(value, cgutils.gep_inbounds(builder, place, 0, number))
+        code, error = (cgutils.gep_inbounds(builder, place, 0, len(flat) + k) for k in range(2))
+        builder.store(RETCODE_NONE, code)
         run, frame = _part(builder.module, callee, kind), builder.bitcast(place, _POINTER)
         counter = self.context.make_array(argtys[-1].types[-1])(self.context, builder, builder.extract_value(share, 4))
-        with builder.if_else(builder.icmp_signed("<=", counter.nitems, counter.nitems.type(ALONE))) as (alone, together):
+        with builder.if_else(builder.icmp_signed("<=", counter.nitems, counter.nitems.type(ALONE))) as (
+            alone,
+            together,
+        ):
             with alone:
                 builder.call(run, [frame, *(builder.extract_value(share, k) for k in range(4))])
             with together:
                 lead = builder.inttoptr(builder.load(builder.gep(counter.data, [_I64(LEAD)])), _LEAD.as_pointer())
                 builder.call(lead, [counter.data, run, frame])
-        code, error = (builder.load(cgutils.gep_inbounds(builder, place, 0, len(flat) + k)) for k in range(2))
-        return self._get_return_status(builder, code, error), self.context.get_dummy_value()
+        status = self._get_return_status(builder, builder.load(code), builder.load(error))
+        return status, self.context.get_dummy_value()
+
+
+def _leave_as_it_is(function: ir.Function) -> None:
+    """Let LLVM not optimize what runs once a call: that takes longer than all else that a wrapper needs."""
+    function.attributes.add("noinline")
+    function.attributes.add("optnone")
 
 
 def _part(module: ir.Module, callee: Any, kind: ir.LiteralStructType) -> ir.Function:
     """Write the function that runs a part of a kernel, whose flat arguments, code and error are in a frame."""
     run = ir.Function(module, _RUN, f"{callee.name}.part")
     run.linkage = "internal"
-    run.attributes.add("noinline")
-    run.attributes.add("optnone")  # there is nothing to optimize
+    _leave_as_it_is(run)
     builder = ir.IRBuilder(run.append_basic_block("entry"))
     frame = builder.bitcast(run.args[0], kind.as_pointer())
     *places, code, error = (cgutils.gep_inbounds(builder, frame, 0, k) for k in range(len(kind.elements)))
     first = len(places) - SHARE_LENGTH
     args = [*map(builder.load, places[:first]), *run.args[1:], *map(builder.load, places[first + 4 :])]
     result = builder.alloca(callee.args[0].type.pointee)
-    builder.store(builder.call(callee, [result, error, *args]), code)
+    found = builder.call(callee, [result, error, *args])
+    sound = [builder.icmp_signed("==", found, good) for good in (RETCODE_OK, RETCODE_NONE)]
+    with builder.if_then(builder.not_(builder.or_(*sound))):
+        builder.store(found, code)
     builder.ret_void()
     return run
 
@@ -155,7 +172,10 @@ class _Writer:
     @contextmanager
     def looking(self, condition: Callable[[Any], Any]) -> Iterator[Any]:
         """A loop as long as condition(the address of the number of turns); it tells the processor that it waits."""
-        bd, (look, body, end) = self.builder, (self.builder.append_basic_block(name) for name in ("look", "body", "end"))
+        bd, (look, body, end) = (
+            self.builder,
+            (self.builder.append_basic_block(name) for name in ("look", "body", "end")),
+        )
         turns = cgutils.alloca_once_value(bd, _I64(0))
         bd.branch(look)
         bd.position_at_end(look)
@@ -180,9 +200,8 @@ def _lead(module: ir.Module) -> None:
     with cgutils.for_range(bd, parts, start=_I64(1), intp=_I64) as loop:
         bd.store_atomic(_I64(1), writer.of_part(loop.index), "seq_cst", 8)
     writer.call(run, frame, _I64(0))
-    with cgutils.for_range(bd, parts, start=_I64(1), intp=_I64) as loop:
-        with writer.if_taken(loop.index):
-            writer.call(run, frame, loop.index)
+    with cgutils.for_range(bd, parts, start=_I64(1), intp=_I64) as loop, writer.if_taken(loop.index):
+        writer.call(run, frame, loop.index)
     others = bd.sub(parts, _I64(1))
     with writer.looking(lambda turns: bd.icmp_signed("<", writer.now(writer.word(DONE)), others)) as turns:
         if os.name == "posix":
@@ -195,107 +214,87 @@ def _help(module: ir.Module) -> None:
     """help(words, part): run the part whenever it is there for the taking; return when it has not been for long."""
     writer = _Writer(module, HELP_NAME, ir.FunctionType(_VOID, [_I64.as_pointer(), _I64]))
     bd, part = writer.builder, writer.function.args[1]
-    with writer.looking(lambda turns: bd.icmp_signed("<", bd.load(turns), _I64(LOOKS))) as turns:
-        with bd.if_then(bd.icmp_signed("==", writer.now(writer.of_part(part)), _I64(1))), writer.if_taken(part):
-            run, frame = (
-                bd.inttoptr(bd.load(writer.word(place)), kind)
-                for place, kind in ((RUN, _RUN.as_pointer()), (FRAME, _POINTER))
-            )
-            writer.call(run, frame, part)
+    there = lambda: bd.icmp_signed("==", writer.now(writer.of_part(part)), _I64(1))
+    with writer.looking(lambda turns: bd.icmp_signed("<", bd.load(turns), _I64(LOOKS))) as turns:  # noqa: SIM117
+        with bd.if_then(there()), writer.if_taken(part):
+            run = bd.inttoptr(bd.load(writer.word(RUN)), _RUN.as_pointer())
+            writer.call(run, bd.inttoptr(bd.load(writer.word(FRAME)), _POINTER), part)
             bd.store(_I64(0), turns)
     bd.ret_void()
 
 
-class _Native:
-    """The two functions, once they are needed."""
-
-    def __init__(self) -> None:
-        with global_compiler_lock:
-            codegen = cpu_target.target_context.codegen()
-            self.library = codegen.create_library("nblstm.team")
-            module = codegen._create_empty_module("nblstm.team")
-            _lead(module)
-            _help(module)
-            self.library.add_ir_module(module)
-            self.library.finalize()
-            self.lead = self.library.get_pointer_to_function(LEAD_NAME)
-            self.help = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
-                self.library.get_pointer_to_function(HELP_NAME)
-            )
+@cache
+def _native() -> tuple[int, Callable[[int, int], None]]:
+    """The address of lead, and help."""
+    codegen = cpu_target.target_context.codegen()
+    with held(), global_compiler_lock:
+        library, module = codegen.create_library("nblstm team"), ir.Module("nblstm team")
+        _lead(module)
+        _help(module)
+        library.add_ir_module(module)
+        library.finalize()
+        lead, help = map(library.get_pointer_to_function, (LEAD_NAME, HELP_NAME))
+    return lead, ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(help)
 
 
-_native: list[_Native] = []
-_free: deque[Team] = deque()
-
-
-class Team:
-    """A caller's thread and its helpers, one for each part but the first; one caller at a time."""
-
-    def __init__(self) -> None:
-        if not _native:
-            _native.append(_Native())
-        self.native = _native[0]
-        self.helpers: list[_Helper] = []
-        self.words = np.zeros(PART, np.int64)
-
-    def run(self, kernel: Callable[..., Any], edges: Sequence[int], args: tuple[Any, ...]) -> None:
-        """Call the kernel for every part, from edges[part] to edges[part + 1]; return when all are done."""
-        parts = len(edges) - 1
-        if parts > len(self.helpers) + 1:
-            self._grow(parts)
-        words = self.words
-        words[PARTS] = parts
-        for part in range(parts):
-            place = PART + part * STRIDE
-            words[place + START], words[place + STOP] = edges[part], edges[part + 1]
-        for helper in self.helpers[: parts - 1]:
-            helper.wake()
-        kernel(*args, (0, 0, 0, 1, words))
-
-    def _grow(self, parts: int) -> None:
-        for helper in self.helpers:
-            helper.dismiss()
-        self.words = np.zeros(PART + parts * STRIDE, np.int64)
-        self.words[LEAD] = self.native.lead
-        self.helpers = [_Helper(self.native.help, self.words, part) for part in range(1, parts)]
+# ---------------------------------------------------------------- threads
 
 
 class _Helper:
-    """The thread of one part."""
+    """The thread that does a part of a team's work: in compiled code while there is some, asleep when there is none."""
 
-    def __init__(self, help: Any, words: np.ndarray, part: int) -> None:
-        self.asleep, self.over, self.bed = False, False, threading.Lock()
+    def __init__(self, words: np.ndarray, part: int) -> None:
+        self.asleep, self.bed = False, threading.Lock()
         self.bed.acquire()
-        threading.Thread(target=self._work, args=(help, words, part), daemon=True, name="nblstm").start()
+        threading.Thread(target=self._work, args=(words, part), daemon=True, name="nblstm").start()
 
-    def _work(self, help: Any, words: np.ndarray, part: int) -> None:
-        address = words.ctypes.data
-        while not self.over:
+    def _work(self, words: np.ndarray, part: int) -> None:
+        help, address = _native()[1], words.ctypes.data
+        while True:
             help(address, part)
-            self.asleep = True
+            self.asleep = True  # if the next part has just been published, the leader does it
             self.bed.acquire()
 
     def wake(self) -> None:
+        """Let it look for work again. The leader calls this."""
         if self.asleep:
             self.asleep = False
             self.bed.release()
 
-    def dismiss(self) -> None:
-        self.over = True
-        self.wake()
+
+class Team:
+    """The words and the helpers of one caller at a time, for a number of parts."""
+
+    def __init__(self, parts: int) -> None:
+        self.words = np.zeros(PART + parts * STRIDE, np.int64)
+        self.words[LEAD], self.words[PARTS] = _native()[0], parts
+        self.starts, self.stops = (self.words[PART + place :: STRIDE] for place in (START, STOP))
+        self.helpers = [_Helper(self.words, part) for part in range(1, parts)]
+
+    def run(self, kernel: Callable[..., Any], edges: Sequence[int], args: tuple[Any, ...]) -> None:
+        """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1]; return when all are done."""
+        self.starts[:], self.stops[:] = edges[:-1], edges[1:]
+        for helper in self.helpers:
+            helper.wake()
+        kernel(*args, (0, 0, 0, 1, self.words))
+
+
+_free: dict[int, deque[Team]] = {}  # parts -> teams that nobody has
 
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
-    """Call kernel(*args, share) for every part, as `threads.run_ranges`, by a team that is free, or a new one."""
+    """See `threads.run_ranges`: of a compiled kernel, by a team that is free or a new one."""
+    parts = len(edges) - 1
+    free = _free.setdefault(parts, deque())
     try:
-        team = _free.pop()
+        team = free.pop()
     except IndexError:
-        team = Team()
+        team = Team(parts)
     try:
         team.run(kernel, edges, args)
     finally:
-        _free.append(team)
+        free.append(team)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free.clear)
+    os.register_at_fork(after_in_child=_free.clear)  # a child has none of their threads
