@@ -47,7 +47,6 @@ def traffic(case: Case, rows: int) -> dict[str, float]:
         "pack_previous": 2 * L * M * H,
         "_scatter": (M + rows) * 4 * H,
         "_softmax_gradient": 2 * M * V,
-        "_clear": parameters,
         "_squared_norm": parameters,
         "_adam": 7 * parameters,  # w, m, v, g read; w, m, v written
     }

@@ -1,7 +1,8 @@
 """Work split over threads: kernels release the GIL, so plain Python threads run them at the same time.
 
 numba's own `parallel=True` compiles several times slower, and its fallback layer aborts when two Python
-threads call it at once; a thread pool does neither.
+threads call it at once; a thread pool does neither. Parts of a compiled kernel that wait for nobody are handed over
+without Python (`cpu.team`).
 """
 
 from __future__ import annotations
