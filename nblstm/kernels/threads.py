@@ -92,9 +92,9 @@ def equal(total: int, threads: int) -> list[int]:
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
     """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
-    if len(edges) > 2 and hasattr(kernel, "run_ranges"):
-        kernel.run_ranges(kernel, edges, *args)
-        return
+    if len(edges) > 2 and hasattr(kernel, "team") and not _listing:
+        with kernel.team(edges) as share:
+            return _run(kernel, [(*args, share)])
     _run(
         kernel,
         [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))],

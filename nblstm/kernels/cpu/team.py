@@ -271,29 +271,30 @@ class Team:
         self.starts, self.stops = (self.words[PART + place :: STRIDE] for place in (START, STOP))
         self.helpers = [_Helper(self.words, part) for part in range(1, parts)]
 
-    def run(self, kernel: Callable[..., Any], edges: Sequence[int], args: tuple[Any, ...]) -> None:
-        """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1]; return when all are done."""
+    def share(self, edges: Sequence[int]) -> tuple[Any, ...]:
+        """Return what a kernel is called with for all parts, from edges[part] to edges[part + 1]; wake who is asleep."""
         self.starts[:], self.stops[:] = edges[:-1], edges[1:]
         for helper in self.helpers:
             helper.wake()
-        kernel(*args, (0, 0, 0, 1, self.words))
+        return 0, 0, 0, 1, self.words
 
 
 _free: dict[int, deque[Team]] = {}  # parts -> teams that nobody has
 
 
-def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
-    """See `threads.run_ranges`: of a compiled kernel, by a team that is free or a new one."""
+@contextmanager
+def team(edges: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """Lend a team, one that is free or a new one, for a call: the share with which a kernel does all of its parts."""
     parts = len(edges) - 1
     free = _free.setdefault(parts, deque())
     try:
-        team = free.pop()
+        own = free.pop()
     except IndexError:
-        team = Team(parts)
+        own = Team(parts)
     try:
-        team.run(kernel, edges, args)
+        yield own.share(edges)
     finally:
-        free.append(team)
+        free.append(own)
 
 
 if hasattr(os, "register_at_fork"):
