@@ -154,7 +154,8 @@ def test_scoring_and_prompts_read_line_ends_as_training_did(command, tmp_path, m
     output, _ = trained_with(tmp_path, "\r\n", level=level, newline="lf")
     model, plain = nblstm.load(output), VERSE * 2
     text = plain.replace("\n", end)
-    assert model.score(text, "numpy") == model.score(plain, "numpy")
+    same, score = model.score(text, "numpy"), model.score(plain, "numpy")  # a last CR is read when no LF follows it
+    assert same.tokens == score.tokens and same.nats == pytest.approx(score.nats, rel=1e-6)
     if level == "char":
         pieces = model.score(iter(text), "numpy")
         assert (pieces.tokens, pieces.nats) == (
