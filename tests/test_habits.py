@@ -115,7 +115,9 @@ def test_the_best_models_are_kept(command, corpus):
     assert found == pytest.approx(losses[:2], abs=1e-4) and len(losses) >= 8
     best = min(kept, key=lambda path: path.name.split(".", 3)[3])
     model, other = nblstm.load("model.safetensors"), nblstm.load(best)
-    assert (other.parameters == model.parameters).all() and other.training["valid_loss"] == pytest.approx(losses[0], abs=1e-5)
+    assert (other.parameters == model.parameters).all() and other.training["valid_loss"] == pytest.approx(
+        losses[0], abs=1e-5
+    )
     (corpus / "model.epoch9.99.txt").write_text("another's")
     assert command("train", "--resume", "--steps", 60, "--keep", 2).code == 0
     assert len(list(corpus.glob("model.epoch*.safetensors"))) == 2 and (corpus / "model.epoch9.99.txt").exists()
