@@ -117,6 +117,8 @@ def test_there_is_no_fork_where_it_would_not_help(tmp_path):
 
 def test_a_folder_that_nobody_can_write_to_is_no_fault(tmp_path):
     """Where no cache can be, there is no fork, and kernels are compiled in the process."""
+    if not hasattr(pytest.importorskip("numba.core.config"), "CACHE_LOCATOR_CLASSES"):
+        pytest.skip("an older numba, which cannot be told to look for no other folder")
     (tmp_path / "file").write_text("")
     folders = dict.fromkeys(("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME"), tmp_path / "file" / "cache")
     code = START + "with ahead.compiled_ahead(norm, clipped, 2): print(len(forks), clipped())"
