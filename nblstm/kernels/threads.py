@@ -125,13 +125,12 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
             crowd.release()
 
 
-_listing: list[
-    Callable[[Callable[..., Any], tuple[Any, ...]], None]
-] = []  # what is told of calls instead of making them
+Told = Callable[[Callable[..., Any], tuple[Any, ...]], None]  # of a call: the kernel, and its arguments
+_listing: list[Told] = []  # what is told of calls instead of making them
 
 
 @contextmanager
-def listing(found: Callable[[Callable[..., Any], tuple[Any, ...]], None]) -> Iterator[None]:
+def listing(found: Told) -> Iterator[None]:
     """Make no calls in a block, and tell `found` of each: the kernel, and a tuple of its arguments. For one thread alone."""
     _listing.append(found)
     try:
