@@ -1,13 +1,14 @@
 """What makes a model smaller and faster, and what that costs: size, time of a token and loss, in one table.
 
     python benchmarks/smaller.py tinyshakespeare.txt [--hidden-size 512] [--epochs 10] [--prune-epochs 10] [--precision bfloat16]
-    python benchmarks/smaller.py tinyshakespeare.txt --model model.safetensors
+    python benchmarks/smaller.py tinyshakespeare.txt --model model.safetensors [--folder FOLDER]
 
 Trains a model on the text, or takes one that was trained on it; rounds it, prunes it, and lets it teach one with half of the
 units, a quarter of the weights, beside one of that size that learns from the text alone. loss: nats per token of the
 last tenth of the text, which none of them has learned from. bytes: of the file, of C the constants; packed: as gzip makes
 it, which zeros are nothing to. us: microseconds a token of one text, drawn by the compiled kernels with every core, or by
-gcc -O3 -march=native on one; the best of many short runs, which others disturb less.
+gcc -O3 -march=native on one; the best of many short runs, which others disturb less. --folder keeps the models, and takes
+those that it holds: a run for them, another for a quiet machine's times.
 """
 
 from __future__ import annotations
@@ -66,13 +67,28 @@ def c_rows(what: str, path: Path, text: str, folder: Path, kinds: tuple[str, ...
         yield Row(f"{what}, C, {weights}", size, 0, output(folder / "main"), loss)
 
 
+def made(folder: Path, name: str, make: Callable[[Path], Any]) -> Path:
+    """The path of a model in the folder, which is made unless it is there: make(path) under another name first."""
+    path, unfinished = folder / f"{name}.safetensors", folder / f"{name}-unfinished.safetensors"
+    if not path.exists():
+        print(f"training {name}", file=sys.stderr)
+        make(unfinished)
+        unfinished.replace(path)
+    return path
+
+
 def trained(asked: Any, folder: Path, name: str, epochs: float, **settings: Any) -> Path:
     """Train a model on the text; the path of its file."""
-    path = folder / f"{name}.safetensors"
-    print(f"training {name}", file=sys.stderr)
-    settings |= {"precision": asked.precision, "threads": asked.threads}
-    nblstm.train(asked.text, path, valid_fraction=VALID, epochs=epochs, **settings)
-    return path
+    settings |= {"precision": asked.precision, "threads": asked.threads, "valid_fraction": VALID, "overwrite": True}
+    return made(folder, name, lambda path: nblstm.train(asked.text, path, epochs=epochs, **settings))
+
+
+def pruned(asked: Any, folder: Path, base: Path, percent: int) -> Path:
+    """Prune the model `base`; the path of what is left."""
+    settings = {"precision": asked.precision, "threads": asked.threads, "valid_fraction": VALID, "overwrite": True}
+    settings |= {"epochs": asked.prune_epochs, "teacher": base if asked.teach else None}
+    make = lambda path: nblstm.prune(base, asked.text, path, sparsity=percent / 100, **settings)
+    return made(folder, f"pruned{percent}", make)
 
 
 def rows(asked: Any, folder: Path, text: str) -> Iterator[Row]:
@@ -85,12 +101,7 @@ def rows(asked: Any, folder: Path, text: str) -> Iterator[Row]:
     yield ours("int8", folder / "int8.safetensors")
     yield from c_rows("float32", base, text, folder, ("float32", "bfloat16", "int8", "int4"))
     for percent in asked.sparsities:
-        path = folder / f"pruned{percent}.safetensors"
-        print(f"pruning {percent} %", file=sys.stderr)
-        nblstm.prune(
-            base, asked.text, path, sparsity=percent / 100, epochs=asked.prune_epochs, threads=asked.threads,
-            valid_fraction=VALID, precision=asked.precision,
-        )  # fmt: skip
+        path = pruned(asked, folder, base, percent)
         yield ours(f"pruned {percent} %", path)
         yield from c_rows(f"pruned {percent} %", path, text, folder, ("float32",))
     config = nblstm.load(base).config
@@ -112,6 +123,8 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=512, help="else of the one that is trained")
     parser.add_argument("--epochs", type=float, default=10, help="of training (default %(default)s)")
     parser.add_argument("--prune-epochs", type=int, default=10, help="of pruning (default %(default)s)")
+    parser.add_argument("--teach", action="store_true", help="what is pruned learns from the model, too")
+    parser.add_argument("--folder", help="for the models; those that it holds are not trained again")
     parser.add_argument("--precision", default="single", help="of training: single, bfloat16 (default %(default)s)")
     parser.add_argument("--sparsities", type=int, nargs="*", default=[50, 80, 90], help="in percent")
     asked = parser.parse_args()
@@ -121,7 +134,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in common.machine(asked.threads).items()))
     print(f"\n{'':<26}{'bytes':>12}{'packed':>12}{'us':>10}{'loss':>10}{'change':>10}")
     with tempfile.TemporaryDirectory() as name:
-        for row in rows(asked, Path(name), text):
+        for row in rows(asked, Path(asked.folder or name), text):
             found.append(row)
             packed = f"{row.packed:,}" if row.packed else ""
             change = f"{row.loss - found[0].loss:+.4f}"
