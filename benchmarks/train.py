@@ -83,7 +83,7 @@ class Training:
         self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int, precision: str = "single"
     ) -> None:
         self.network = Network(shape, parameters, "cpu", threads, precision)
-        self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP), parameters)
+        self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP, optimizer="adam"), parameters)
         self.gradient = np.empty_like(parameters)
         self.state, self.steps = State.zeros(shape, batch_size), 0
 
