@@ -76,7 +76,7 @@ def decode_weights(net, threads):
     layout = layout_of(net.cells[0])  # of all layers
     if layout is None:
         return reference.decode_weights(net, threads)
-    if net.cells[0].is_specified:
+    if net.cells[0].has_options:
         return option_weights(in_floats(net), layout, threads, KEPT_BYTES)
     if isinstance(net.head_weight, Int8):
         return int8_weights(net, layout, threads, KEPT_BYTES)
