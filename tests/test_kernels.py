@@ -82,10 +82,11 @@ def test_layer_with_options_equals_the_specification(kind):
 
 def test_number_of_threads_does_not_change_a_bit_of_a_layer_with_options():
     """Rows and sums over them belong to one thread each: 1, 2 and 5 threads give the same bits."""
-    cell = Cell(**SPECIFIED["lstm, everything"], input_size=20, hidden_size=70)
-    first, *others = (run_layer(cpu, threads, cell, [6, 5, 5, 4, 2, 1], np.float64, True) for threads in (1, 2, 5))
-    for name, value in first.items():
-        assert all(np.array_equal(value, other[name]) for other in others), name
+    for kind in ("lstm, everything", "mogrifier, 5 rounds"):
+        cell = Cell(**SPECIFIED[kind], input_size=20, hidden_size=70)
+        first, *others = (run_layer(cpu, threads, cell, [6, 5, 5, 4, 2, 1], np.float64, True) for threads in (1, 2, 5))
+        for name, value in first.items():
+            assert all(np.array_equal(value, other[name]) for other in others), name
 
 
 def check_layer(cell, lengths, dtype, repeated):
@@ -274,6 +275,8 @@ OPTIONS = {  # stress/decoding.py has the others, too
     "residual": {**SPECIFIED["lstm, everything"], "residual": True},
     "cell head": {**SPECIFIED["lstm, everything"], "with_memory": True},
     "residual gru": {**SPECIFIED["normalised gru"], "residual": True},
+    "mogrifier": SPECIFIED["mogrifier, 5 rounds"],
+    "residual mogrifier, cell head": {**SPECIFIED["mogrifier, 1 rounds"], "residual": True, "with_memory": True},
 }
 
 
@@ -293,7 +296,7 @@ def test_decoding_with_options_equals_the_specification(net, split, kept, monkey
             close(other, value, TOLERANCE[np.float32])
 
 
-@each("net", ["normalised gru", "residual", "cell head"])
+@each("net", ["normalised gru", "residual", "cell head", "mogrifier"])
 def test_writing_and_searching_with_options_equals_the_specification(net, monkeypatch):
     """Token for token and step for step, and the state behind them, on one thread or on more than there are texts."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -315,10 +318,11 @@ def test_writing_and_searching_with_options_equals_the_specification(net, monkey
 
 def test_any_number_of_threads_decodes_options_to_the_same_bits():
     """A text alone or among others, its thread's or another's."""
-    net = small_net((20, 130, 130), np.float32, **OPTIONS["lstm, everything"])
-    expected = decoded(cpu, net, 5, 1)
-    for value, other in zip(expected, decoded(cpu, net, 5, 3)):
-        assert np.array_equal(value, other)
+    for name in ("lstm, everything", "mogrifier"):
+        net = small_net((20, 130, 130), np.float32, **OPTIONS[name])
+        expected = decoded(cpu, net, 5, 1)
+        for value, other in zip(expected, decoded(cpu, net, 5, 3)):
+            assert np.array_equal(value, other)
 
 
 @pytest.mark.parametrize("table", [True, False])

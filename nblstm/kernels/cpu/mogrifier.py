@@ -384,7 +384,8 @@ def gradients(dx, grads, work, packed, cell, layout, threads):
             add(name, _columns(work["gates_x"][i * of_x :], M), IN_ORDER, PANEL, D, H, h[i * of_h :])
         else:  # s = sigmoid(R_k x)
             add(name, _columns(work["gates_h"][i * of_h :], M), IN_ORDER, PANEL, H, D, x[(i + 1) * of_x :])
-    dz, dbias = tuple(Columns(work["gates"], M, layout.S, column, len(order) * layout.w)), np.zeros_like(grads["bias_ih"])
+    dbias = np.zeros_like(grads["bias_ih"])
+    dz = tuple(Columns(work["gates"], M, layout.S, column, len(order) * layout.w))
     add("weight_ih", dz, order, layout.w, H, D, x[(count + 1) // 2 * of_x :], dbias)  # z = W x + U h + b
     add("weight_hh", dz, order, layout.w, H, H, h[count // 2 * of_h :])
     grads["bias_ih"] += dbias
