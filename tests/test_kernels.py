@@ -42,6 +42,8 @@ from nblstm.kernels.cpu import head as heads
 from nblstm.kernels.cpu.barrier import CROWDED
 from nblstm.kernels.reference import prepared
 from nblstm.kernels.threads import Share
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.training import memory
 
 UNCOMPILED = ["normalised mogrifier-lstm"]
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
@@ -385,6 +387,34 @@ def test_a_mogrifier_of_no_rounds_is_an_lstm():
     for name, value in lstm.items():
         close(none[name], value, 1e-14)
     assert not np.allclose(five["y"], lstm["y"])
+
+
+def test_rounds_that_overflow_are_noticed():
+    """The gate of a sum that is no longer finite is NaN, and so is its text; the text beside it is not."""
+    cell = Cell("mogrifier-lstm", 3, 20, mogrifier_rounds=2)
+    for kernels in (reference, cpu):
+        weights = {name: np.full(shape, 1e-3, np.float32) for name, shape in cell.shapes.items()}
+        weights["weight_q1"][1] = 3e38
+        y, h, c = np.empty((2, 20), np.float32), np.repeat(np.float32([[1], [0]]), 20, 1), np.zeros((2, 20), np.float32)
+        (work,) = kernels.recurrent_work([cell], 2, 2, [0], np.float32, 1)
+        packed = Packed(np.ones((2, 3), np.float32), None, h, c, np.array([0, 2]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            kernels.recurrent_forward(Outputs(y, None, h.copy(), c.copy()), work, packed, weights, cell, 1)
+        assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+def test_memory_of_rounds_is_told():
+    """`memory.per_token` counts what the arrays of a Mogrifier LSTM grow by for a token, and the arrays around them."""
+    config = LanguageConfig(9, cell="mogrifier-lstm", hidden_size=64, embedding_size=128, dropout=0.0)
+
+    def size(M):
+        works = cpu.recurrent_work(list(config.cells), M, 1, [M, 0], np.float32, 1)
+        found = {id(array): array.nbytes for work in works for array in work.values() if isinstance(array, np.ndarray)}
+        return sum(found.values())
+
+    of_layers = size(1001) - size(1000)
+    around = 4 * (2 * 64 + 2 * 64)  # outputs of two layers, and two gradients of one
+    assert memory.per_token(config) == pytest.approx(of_layers + around, rel=0.05)
 
 
 FILTERS = [

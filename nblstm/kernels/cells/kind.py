@@ -164,6 +164,14 @@ class Cell:
         return self.definition.panel.blocks if self.definition.panel else self.gates
 
     @property
+    def kept_in_rounds(self) -> int:
+        """Numbers that a row keeps for the rounds at every step: x and h before and after each, and what it gates them by."""
+        of_x = (len(self.rounds) + 1) // 2
+        of_h = len(self.rounds) - of_x
+        sizes = (2 * of_x + 1) * self.input_size + (2 * of_h + 1) * self.output_size
+        return sizes if self.definition.rounds else 0
+
+    @property
     def memory_size(self) -> int:
         """Numbers in c."""
         return self.hidden_size if self.has_memory else 0
