@@ -24,9 +24,10 @@ SPECIFIED = 12
 def per_token(model: TokenStackConfig, precision: str = "single") -> int:
     """Count the bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout, in float32.
 
-    Per cell: its gates, its memory, its output and what its rounds keep; backwards also its inputs' projections. Per layer:
-    the output after noise, with the input added, of both directions side by side, where there is any of it. Shared: two gradients of an
-    output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
+    Per cell: its gates, its memory, its output and what its rounds keep; backwards also its inputs' projections. Per
+    layer: the output after noise, with the input added, of both directions side by side, where there is any of it. Shared:
+    two gradients of an output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see
+    `training_bytes`.
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
     gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
