@@ -37,7 +37,7 @@ from nblstm.kernels.cpu.products import (
 )
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply_64
 from nblstm.kernels.cpu.vectors import LANES, load, load_part, store, store_part
-from nblstm.kernels.threads import Share, parallel_for
+from nblstm.kernels.threads import Share, parallel_for, run_ranges
 
 NO_INDEX = np.empty(0, np.int32)
 
@@ -135,6 +135,14 @@ def put_row(numbers, m, M, source, place, columns):
         copy_piece(numbers, (q * M + m) * PANEL, source, place + column, min(PANEL, columns - column))
 
 
+@inlined
+def add_row(target, place, numbers, m, M, first, last):
+    """target[place + first : place + last] += the columns first ... last of row m of numbers (., M, 64)."""
+    for j in range(first, last, LANES):
+        width, value = min(LANES, last - j), load(numbers, (j // PANEL * M + m) * PANEL + j % PANEL)
+        store_part(target, place + j, load_part(target, place + j, width, 0) + value, width)
+
+
 # ---------------------------------------------------------------- the time loops
 
 
@@ -142,7 +150,7 @@ def put_row(numbers, m, M, source, place, columns):
 def step_of(layout):
     """The function that takes rows through a step: all rounds, the gates, memory and h."""
     cell, S, w, (column, order) = layout.cell, layout.S, layout.w, layout.hidden
-    columns, name = len(order) * w, f"rounds_step_{layout.name}"
+    columns = len(order) * w
     multiply = _product(columns)
 
     def step(y, gates, memory, kept, matrices, places, rows, sizes):
@@ -176,7 +184,7 @@ def step_of(layout):
                     store(memory, (after + r) * Hp + unit, new)
                     store_part(y, (first + r) * H + unit, hidden, width)
 
-    return named(step, name, shared)
+    return named(step, f"rounds_step_{layout.name}", shared)
 
 
 @cache
@@ -283,10 +291,7 @@ def backward_of(layout):
             else:
                 target, start = dh, n0 * H
             for r in range(rows):
-                for j in range(0, H, LANES):
-                    at, width = start + r * H + j, min(LANES, H - j)
-                    value = load(inner[1], (j // PANEL * N + n0 + r) * PANEL + j % PANEL)
-                    store_part(target, at, load_part(target, at, width, 0) + value, width)
+                add_row(target, start + r * H, inner[1], n0 + r, N, 0, H)
 
     return named(backward, f"_backward_rounds_{layout.name}")
 
@@ -297,10 +302,8 @@ def spread(dx, d, index, D, M, share):
     _, start, stop, _, _ = share
     for q in range(start, stop):
         for m in range(M):
-            row = (index[m] if index.size > 0 else m) * D
-            for j in range(q * PANEL, min((q + 1) * PANEL, D), LANES):
-                width, value = min(LANES, D - j), load(d, (q * M + m) * PANEL + j % PANEL)
-                store_part(dx, row + j, load_part(dx, row + j, width, 0) + value, width)
+            row = index[m] if index.size > 0 else m
+            add_row(dx, row * D, d, m, M, q * PANEL, min((q + 1) * PANEL, D))
 
 
 # ---------------------------------------------------------------- what a layer keeps
@@ -349,20 +352,20 @@ def _given(work, packed, cell, places):
     return kept, matrices, packed.offsets, (len(packed.h0), cell.input_size, cell.hidden_size, len(cell.rounds))
 
 
-def run_forward(edges, y, work, packed, weights, cell, layout, threads, run):
+def run_forward(edges, y, work, packed, weights, cell, layout, threads):
     """Run the time loop of a layer, whose W, U and first memory are in their places."""
     given = _given(work, packed, cell, pack_rounds(work["rounds"], weights, cell, threads))
     inputs = packed.x.reshape(-1), NO_INDEX if packed.index is None else packed.index, packed.h0.reshape(-1)
-    run(forward_of(layout), edges, y.reshape(-1), work["gates"], work["memory"], inputs, *given)
+    run_ranges(forward_of(layout), edges, y.reshape(-1), work["gates"], work["memory"], inputs, *given)
 
 
-def run_backward(edges, slopes, work, packed, weights, cell, layout, threads, run):
+def run_backward(edges, slopes, work, packed, weights, cell, layout, threads):
     """Run the time loop back; U is packed. slopes: `Slopes`."""
     order, w, D, H = layout.inputs[1], layout.w, cell.input_size, cell.hidden_size
     work["factors"].pack_transposed(threads, work, "weight_ih", weights["weight_ih"], order, w, H, D)
     given = _given(work, packed, cell, pack_rounds(work["rounds"], weights, cell, threads, back=True))
     inner = work["dx"], work["dh"]
-    run(backward_of(layout), edges, slopes, inner, work["gates"], work["memory"], *given)
+    run_ranges(backward_of(layout), edges, slopes, inner, work["gates"], work["memory"], *given)
 
 
 def gradients(dx, grads, work, packed, cell, layout, threads):

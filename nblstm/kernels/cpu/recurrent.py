@@ -127,7 +127,7 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
     memory[:N, :H] = c0 if cell.has_memory else h0
     edges = fair_edges(offsets, threads)
     if cell.loop == "rounds":
-        mogrifier.run_forward(edges, y, work, packed, weights, cell, layout, threads, run_ranges)
+        mogrifier.run_forward(edges, y, work, packed, weights, cell, layout, threads)
     else:
         _run_forward(edges, y, work, packed, weights, cell, layout, threads)
     last = last_rows(offsets)
@@ -203,7 +203,7 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
     edges = fair_edges(packed.offsets, threads)
     if cell.loop == "rounds":
-        mogrifier.run_backward(edges, given, work, packed, weights, cell, layout, threads, run_ranges)
+        mogrifier.run_backward(edges, given, work, packed, weights, cell, layout, threads)
         mogrifier.gradients(dx, grads, work, packed, cell, layout, threads)
     else:
         dz_hh = _run_backward(edges, given, grads, work, packed.offsets, weights, cell, layout, threads)
