@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels.cpu.jit import inlined, made_once, named
-from nblstm.kernels.cpu.mogrifier import Kept, Matrices, pack_rounds, put_row, round_work, step_of
+from nblstm.kernels.cpu.mogrifier import Kept, Matrices, pack_rounds, round_work, step_of
 from nblstm.kernels.cpu.option_decoding import reader_by_texts
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import gate_panels
+from nblstm.kernels.cpu.rounds import put_row
 from nblstm.kernels.cpu.tiles import PANEL
 from nblstm.kernels.threads import parallel_for
 
