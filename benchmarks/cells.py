@@ -1,21 +1,23 @@
 """A training step of every cell beside the LSTM: time, and time per floating-point operation. Or a sampled token.
 
-    python benchmarks/cells.py [--sample] [--threads 2] [--only gru rnn] [--hidden-size 256] [--repeat 5] [--json]
+    python benchmarks/cells.py [--sample] [--threads 2] [--only gru rnn] [--hidden-size 256] [--repeat 5] [--peers] [--json]
 
 Whole steps (forward, backward, clip, Adam) of two layers on the same chunk of 64 x 64 tokens, 65 distinct. A GRU has
-three quarters of an LSTM's operations, an RNN a quarter, an update-LSTM five quarters. --sample: one text, the compiled
-kernels and NumPy.
+three quarters of an LSTM's operations, an RNN a quarter, an update-LSTM five quarters, a Mogrifier LSTM of five rounds 13
+eighths and none that distinct inputs spare. --sample: one text, the compiled kernels and NumPy. --peers: the Mogrifier LSTM
+on NumPy, and a loop over time in PyTorch, whose loss and gradient must be the same.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import common  # first: it sets the environment that the others read  # isort: skip
 
 import limits
 from sample import Ours
-from train import Case, Training
+from train import CLIP, LR, Case, Training
 
 from nblstm.nn.parameters import initial
 from nblstm.tasks.language.config import LanguageConfig
@@ -27,7 +29,8 @@ CASES = {"lstm": {}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"}, "update-lst
          "cell head": {"head": "cell"}, "learned state": {"learned_state": True},
          "weight dropout": {"weight_dropout": 0.3}, "variational dropout": {"variational_dropout": 0.3},
          "layer norm": {"layer_norm": True}, "peepholes": {"peepholes": True},
-         "projection": {"proj_size": 64}}  # fmt: skip
+         "projection": {"proj_size": 64}, "mogrifier": {"cell": "mogrifier-lstm"}}  # fmt: skip
+TOLERANCE = 1e-4
 
 
 def config_of(name: str) -> type[LanguageConfig | MaskedConfig]:
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="CELL", help=f"beside the LSTM, of: {', '.join(CASES)}")
     parser.add_argument("--hidden-size", type=int, default=256)
     parser.add_argument("--sample", action="store_true", help="time a sampled token instead")
+    parser.add_argument("--peers", action="store_true", help="the mogrifier on NumPy and in PyTorch, too")
     args = parser.parse_args()
     case = Case(2, args.hidden_size, 64, 64)
     shapes = {
@@ -65,6 +69,26 @@ def sampling(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageCon
     common.report(title, args, rows, ["tests hold every cell to the specification"])
 
 
+def peers(shape: LanguageConfig, case: Case, threads: int) -> dict[str, Callable[[], object]]:
+    """The training step of a Mogrifier LSTM by others, ready to be called; the program ends if PyTorch's is another."""
+    import torch
+    from torch_peer import TorchModel, TorchTraining, rectangle
+
+    torch.set_num_threads(threads)
+    chunk, parameters = case.chunk(), initial(shape, 0)
+    ours, theirs = Training(shape, parameters.copy(), case.batch_size, threads), TorchModel(shape, parameters)
+    loss, _ = ours.network.loss_and_gradient(ours.gradient, chunk, ours.state, 0, 0)
+    other, _ = theirs.loss(*rectangle(chunk), None)
+    other.backward()
+    common.require_close("mogrifier: loss", loss, other.item(), TOLERANCE)
+    common.require_close("mogrifier: gradient", ours.gradient, theirs.flat_gradient(), TOLERANCE)
+    numpy, step = (
+        Training(shape, parameters.copy(), case.batch_size, threads, backend="numpy"),
+        TorchTraining(theirs, LR, CLIP),
+    )
+    return {"mogrifier, NumPy": lambda: numpy.step(chunk), "mogrifier, PyTorch": lambda: step.step(*rectangle(chunk))}
+
+
 def training(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageConfig]) -> None:
     """Milliseconds a step."""
     chunk, calls, operations, compiled = case.chunk(), {}, {}, {}
@@ -73,6 +97,8 @@ def training(args: argparse.Namespace, case: Case, shapes: dict[str, LanguageCon
         compiled[name] = common.timed(lambda: one.step(chunk))
         calls[name] = lambda one=one: one.step(chunk)
         operations[name] = limits.training_operations(shape, case.tokens, case.vocab_size)
+    for name, call in peers(shapes["mogrifier"], case, args.threads).items() if args.peers else ():
+        calls[name], operations[name], compiled[name] = call, operations["mogrifier"], 0.0
     times = common.interleaved(calls, args.repeat)
     per_operation = {name: [s / operations[name] for s in seconds] for name, seconds in times.items()}
     rows = [{

@@ -21,14 +21,15 @@ READ_BYTES = 1 << 28  # read in one call of a bandwidth measurement, however sma
 def training_operations(shape: LanguageConfig, tokens: int, distinct: int) -> float:
     """Floating-point operations of the products in a training step; a multiply-add counts as two.
 
-    `distinct` inputs are projected in the first layer, not all tokens: work that is avoided is not counted. The
-    backward pass has two products for each of the forward pass.
+    `distinct` inputs are projected in the first layer, not all tokens, where nothing gates them before: work that is
+    avoided is not counted. The backward pass has two products for each of the forward pass.
     """
     products = tokens * shape.head_size * shape.vocab_size
     for number, cell in enumerate(shape.cells):
         rows, gates = distinct if number < shape.directions else tokens, cell.gates * cell.hidden_size
+        rows = tokens if cell.rounds else rows
         products += rows * gates * cell.input_size + tokens * gates * cell.output_size
-        products += tokens * cell.hidden_size * cell.proj_size
+        products += tokens * cell.hidden_size * (cell.proj_size + len(cell.rounds) * cell.input_size)
     return 3 * 2.0 * products
 
 

@@ -14,14 +14,19 @@ from nblstm.text.batches import Chunk
 
 
 class TorchModel(nn.Module):
-    """nn.Embedding, nn.LSTM, nn.Linear or an adaptive softmax, as PyTorch users write them; weights copied from nblstm's."""
+    """nn.Embedding, nn.LSTM, nn.Linear or an adaptive softmax, as PyTorch users write them; weights copied from nblstm's.
+
+    PyTorch has no Mogrifier LSTM: it is `Mogrifier`, a loop.
+    """
 
     def __init__(self, config: LanguageConfig, parameters: np.ndarray) -> None:
         super().__init__()
         self.config = config
         V, E, H, L = config.vocab_size, config.embedding_size, config.hidden_size, config.num_layers
         self.embedding, self.head = nn.Embedding(V, E), _head(config)
-        self.rnn = nn.LSTM(E, H, L, dropout=config.dropout if L > 1 else 0.0)
+        self.rnn: nn.Module = nn.LSTM(E, H, L, dropout=config.dropout if L > 1 else 0.0)
+        if config.cell == "mogrifier-lstm":
+            self.rnn = Mogrifier(config)
         self.input_dropout, self.dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.output_dropout)
         if config.tie:
             self.head.weight = self.embedding.weight
@@ -49,6 +54,44 @@ class TorchModel(nn.Module):
         """The gradients in nblstm's order (num_parameters,)."""
         named = dict(self.named_parameters())
         return flatten({name: named[name].grad.numpy() for name in self.config.shapes}, self.config)
+
+
+class Mogrifier(nn.Module):
+    """Layers of a Mogrifier LSTM without dropout: what nn.LSTMCell calls, after the rounds, in a loop over time."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.rounds, self.num_layers, self.hidden_size = config.mogrifier_rounds, config.num_layers, config.hidden_size
+        for layer, cell in enumerate(config.cells):
+            for name, shape in cell.shapes.items():
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
+
+    def forward(self, y: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        """Outputs (T, N, H) of inputs (T, N, D), and h and c (L, N, H) behind them."""
+        zeros, ends = y.new_zeros(self.num_layers, y.shape[1], self.hidden_size), []
+        for layer, both in enumerate(zip(*(state or (zeros, zeros)))):
+            w = {
+                name.removesuffix(f"_l{layer}"): value
+                for name, value in self.named_parameters()
+                if name.endswith(f"_l{layer}")
+            }
+            outputs = []
+            for x in y.unbind():
+                both = self.step(x, both, w)
+                outputs.append(both[0])
+            y = torch.stack(outputs)
+            ends.append(both)
+        return y, tuple(map(torch.stack, zip(*ends)))
+
+    def step(self, x: torch.Tensor, both: Any, w: dict[str, torch.Tensor]) -> Any:
+        """(h, c) after an input x (N, D)."""
+        h, c = both
+        for k in range(1, self.rounds + 1):
+            if k % 2:
+                x = 2 * torch.sigmoid(nn.functional.linear(h, w[f"weight_q{k}"])) * x
+            else:
+                h = 2 * torch.sigmoid(nn.functional.linear(x, w[f"weight_r{k}"])) * h
+        return torch.lstm_cell(x, (h, c), w["weight_ih"], w["weight_hh"], w["bias_ih"], w["bias_hh"])
 
 
 def _head(config: LanguageConfig) -> nn.Module:

@@ -80,9 +80,10 @@ class Training:
     """Training steps as `nblstm.training.trainer.Trainer` does them, on one chunk."""
 
     def __init__(
-        self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int, precision: str = "single"
-    ) -> None:
-        self.network = Network(shape, parameters, "cpu", threads, precision)
+        self, shape: LanguageConfig, parameters: np.ndarray, batch_size: int, threads: int, precision: str = "single",
+        backend: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.network = Network(shape, parameters, backend, threads, precision)
         self.optimizer = make_optimizer(TrainConfig(lr=LR, clip=CLIP, optimizer="adam"), parameters)
         self.gradient = np.empty_like(parameters)
         self.state, self.steps = State.zeros(shape, batch_size), 0

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,4 +64,19 @@ def test_what_a_kind_says_fits_together(name):
             first, order = half or (0, ())
             assert sorted(order) == list(range(len(gates))) and first + len(order) <= kind.panel.blocks
         assert kind.panel.units % 16 == 0 and Cell(name, 2, 3).compiled
-    assert Cell(name, 2, 3).num_parameters > 0
+    cell = Cell(name, 2, 3)
+    assert cell.num_parameters > 0 and set(cell.rounds) <= set(cell.shapes)
+
+
+def test_which_loop_computes_a_cell(monkeypatch):
+    """Plain, options, rounds; the specification where there are no kernels for what x and h do to each other."""
+    loop = lambda kind, **options: Cell(kind, 2, 3, **options).loop
+    assert {name: loop(name) for name in KINDS} == {
+        name: "rounds" if name == "mogrifier-lstm" else "plain" for name in KINDS
+    }
+    assert loop("lstm", peepholes=True) == loop("lstm", proj_size=2) == loop("gru", layer_norm=True) == "options"
+    assert loop("mogrifier-lstm", mogrifier_rounds=0) == "rounds" and loop("mogrifier-lstm", layer_norm=True) is None
+    mogrifier = KINDS["mogrifier-lstm"]
+    for other in ({"rounds": None}, {"panel": KINDS["gru"].panel}, {"panel": None}):
+        monkeypatch.setitem(KINDS, "other", replace(mogrifier, name="other", **other))
+        assert loop("other") is None

@@ -42,7 +42,10 @@ from nblstm.kernels.cpu import head as heads
 from nblstm.kernels.cpu.barrier import CROWDED
 from nblstm.kernels.reference import prepared
 from nblstm.kernels.threads import Share
+from nblstm.tasks.language.config import LanguageConfig
+from nblstm.training import memory
 
+UNCOMPILED = ["normalised mogrifier-lstm"]
 SHAPES = [  # T, N, D, H: one unit, odd sizes, one stream, more than a panel
     (3, 2, 5, 1), (4, 3, 3, 7), (2, 1, 70, 33), (3, 5, 16, 130), (5, 13, 33, 64), (1, 1, 1, 1),
 ]  # fmt: skip
@@ -70,9 +73,9 @@ def test_layer_of_texts_that_end_equals_the_specification(kind, lengths, repeate
     check_layer(Cell(**CELLS[kind], input_size=20, hidden_size=70), lengths, np.float64, repeated)
 
 
-@each("kind", [name for name in SPECIFIED if "mogrifier" not in name])
+@each("kind", [name for name in SPECIFIED if name not in UNCOMPILED])
 def test_layer_with_options_equals_the_specification(kind):
-    """Norms, peepholes and projections: texts that end, sizes that fill no vector and no panel, or just do."""
+    """Norms, peepholes, projections and rounds: texts that end, sizes that fill no vector and no panel, or just do."""
     for lengths, D, H, repeated in [([5, 4, 4, 1, 1, 1], 5, 18, False), ([4] * 3, 20, 70, True), ([3, 2], 3, 64, True)]:
         cell = Cell(**SPECIFIED[kind], input_size=D, hidden_size=H)
         assert cell.compiled
@@ -81,10 +84,11 @@ def test_layer_with_options_equals_the_specification(kind):
 
 def test_number_of_threads_does_not_change_a_bit_of_a_layer_with_options():
     """Rows and sums over them belong to one thread each: 1, 2 and 5 threads give the same bits."""
-    cell = Cell(**SPECIFIED["lstm, everything"], input_size=20, hidden_size=70)
-    first, *others = (run_layer(cpu, threads, cell, [6, 5, 5, 4, 2, 1], np.float64, True) for threads in (1, 2, 5))
-    for name, value in first.items():
-        assert all(np.array_equal(value, other[name]) for other in others), name
+    for kind in ("lstm, everything", "mogrifier, 5 rounds"):
+        cell = Cell(**SPECIFIED[kind], input_size=20, hidden_size=70)
+        first, *others = (run_layer(cpu, threads, cell, [6, 5, 5, 4, 2, 1], np.float64, True) for threads in (1, 2, 5))
+        for name, value in first.items():
+            assert all(np.array_equal(value, other[name]) for other in others), name
 
 
 def check_layer(cell, lengths, dtype, repeated):
@@ -273,6 +277,8 @@ OPTIONS = {  # stress/decoding.py has the others, too
     "residual": {**SPECIFIED["lstm, everything"], "residual": True},
     "cell head": {**SPECIFIED["lstm, everything"], "with_memory": True},
     "residual gru": {**SPECIFIED["normalised gru"], "residual": True},
+    "mogrifier": SPECIFIED["mogrifier, 5 rounds"],
+    "residual mogrifier, cell head": {**SPECIFIED["mogrifier, 1 rounds"], "residual": True, "with_memory": True},
 }
 
 
@@ -292,7 +298,7 @@ def test_decoding_with_options_equals_the_specification(net, split, kept, monkey
             close(other, value, TOLERANCE[np.float32])
 
 
-@each("net", ["normalised gru", "residual", "cell head"])
+@each("net", ["normalised gru", "residual", "cell head", "mogrifier"])
 def test_writing_and_searching_with_options_equals_the_specification(net, monkeypatch):
     """Token for token and step for step, and the state behind them, on one thread or on more than there are texts."""
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
@@ -314,10 +320,11 @@ def test_writing_and_searching_with_options_equals_the_specification(net, monkey
 
 def test_any_number_of_threads_decodes_options_to_the_same_bits():
     """A text alone or among others, its thread's or another's."""
-    net = small_net((20, 130, 130), np.float32, **OPTIONS["lstm, everything"])
-    expected = decoded(cpu, net, 5, 1)
-    for value, other in zip(expected, decoded(cpu, net, 5, 3)):
-        assert np.array_equal(value, other)
+    for name in ("lstm, everything", "mogrifier"):
+        net = small_net((20, 130, 130), np.float32, **OPTIONS[name])
+        expected = decoded(cpu, net, 5, 1)
+        for value, other in zip(expected, decoded(cpu, net, 5, 3)):
+            assert np.array_equal(value, other)
 
 
 @pytest.mark.parametrize("table", [True, False])
@@ -380,6 +387,34 @@ def test_a_mogrifier_of_no_rounds_is_an_lstm():
     for name, value in lstm.items():
         close(none[name], value, 1e-14)
     assert not np.allclose(five["y"], lstm["y"])
+
+
+def test_rounds_that_overflow_are_noticed():
+    """The gate of a sum that is no longer finite is NaN, and so is its text; the text beside it is not."""
+    cell = Cell("mogrifier-lstm", 3, 20, mogrifier_rounds=2)
+    for kernels in (reference, cpu):
+        weights = {name: np.full(shape, 1e-3, np.float32) for name, shape in cell.shapes.items()}
+        weights["weight_q1"][1] = 3e38
+        y, h, c = np.empty((2, 20), np.float32), np.repeat(np.float32([[1], [0]]), 20, 1), np.zeros((2, 20), np.float32)
+        (work,) = kernels.recurrent_work([cell], 2, 2, [0], np.float32, 1)
+        packed = Packed(np.ones((2, 3), np.float32), None, h, c, np.array([0, 2]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            kernels.recurrent_forward(Outputs(y, None, h.copy(), c.copy()), work, packed, weights, cell, 1)
+        assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+def test_memory_of_rounds_is_told():
+    """`memory.per_token` counts what the arrays of a Mogrifier LSTM grow by for a token, and the arrays around them."""
+    config = LanguageConfig(9, cell="mogrifier-lstm", hidden_size=64, embedding_size=128, dropout=0.0)
+
+    def size(M):
+        works = cpu.recurrent_work(list(config.cells), M, 1, [M, 0], np.float32, 1)
+        found = {id(array): array.nbytes for work in works for array in work.values() if isinstance(array, np.ndarray)}
+        return sum(found.values())
+
+    of_layers = size(1001) - size(1000)
+    around = 4 * (2 * 64 + 2 * 64)  # outputs of two layers, and two gradients of one
+    assert memory.per_token(config) == pytest.approx(of_layers + around, rel=0.05)
 
 
 FILTERS = [

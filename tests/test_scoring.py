@@ -332,7 +332,9 @@ def test_compiled_kernels_pay_from_some_tokens_on(monkeypatch):
     pays = lambda **options: cost.compiled_pays_from(LanguageConfig(65, **options), 32)
     assert 0 < pays(hidden_size=512) < pays(hidden_size=256) < pays(hidden_size=64) < math.inf
     masked = MaskedConfig(65, hidden_size=256)
-    assert cost.compiled_pays_from(masked, 32) < pays(hidden_size=256) and pays(cell="mogrifier-lstm") == math.inf
+    assert cost.compiled_pays_from(masked, 32) < pays(hidden_size=256)
+    mogrified = {"cell": "mogrifier-lstm", "hidden_size": 256}
+    assert pays(**mogrified) < pays(hidden_size=256) and pays(**mogrified, layer_norm=True) == math.inf
     monkeypatch.setitem(sys.modules, "numba", sys)
     assert pays() == 0
     monkeypatch.setattr(cost, "fastest", lambda: "numpy")

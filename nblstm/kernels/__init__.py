@@ -273,7 +273,7 @@ def fallback(cell: Cell, name: str, precision: str = "single") -> str | None:
         )
     if name == "numpy" or (cell.compiled if name == "cpu" else cell.definition.cuda is not None):
         return None
-    options = " with these options" if cell.is_specified else ""
+    options = " with these options" if cell.has_options else ""
     return f"no {name} kernel computes the cell {cell.kind}{options}; NumPy does, several times slower."
 
 

@@ -5,9 +5,9 @@ A step of N texts takes its calls, its units, and its weights, read once, or its
     seconds = layers * LAYER_SECONDS + N * units * UNIT_SECONDS
               + max(bytes of the parameters / READ_BYTES, 2 * N * parameters / OPERATIONS)
 
-and DRAW_SECONDS more where a token of each is drawn; NumPy's decoders have prepared weights for some cells. What is chosen
-by it decides how soon a result is there. Measured on a 2-core x86-64 server with `benchmarks/sample.py`,
-`benchmarks/startup.py` and `benchmarks/score.py`.
+and DRAW_SECONDS more where a token of each is drawn; NumPy's decoders have prepared weights for some cells. Each round of
+a Mogrifier LSTM adds ROUND_SHARE to its layer's calls and units. What is chosen by it decides how soon a result is there.
+Measured on a 2-core x86-64 server with `benchmarks/sample.py`, `benchmarks/startup.py` and `benchmarks/score.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nblstm.kernels.reference.prepared import is_prepared
 LAYER_SECONDS = {"numpy": 25e-6, "prepared": 5e-6, "cpu": 1e-6}  # of one layer's calls, whatever its size
 DRAW_SECONDS = {"numpy": 50e-6, "prepared": 9e-6, "cpu": 1e-6}  # of drawing the next tokens
 UNIT_SECONDS = {"numpy": 35e-9, "prepared": 10e-9, "cpu": 6e-9}  # of what one hidden unit does to its sums
+ROUND_SHARE = 1 / 3  # of what a layer's calls and units take
 READ_BYTES = {"numpy": 15e9, "prepared": 30e9, "cpu": 30e9}  # a second
 OPERATIONS = {"numpy": 110e9, "prepared": 110e9, "cpu": 230e9}  # in floating point, a second
 READ_SIZE = 1 << 24  # bytes of parameters up to which a decoder reads a text with NumPy: it reads all of them each time
@@ -37,7 +38,7 @@ def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> floa
     parameters = config.num_parameters
     size = parameters * np.dtype(config.dtype).itemsize
     products = 2.0 * num_texts * parameters / OPERATIONS[backend]
-    layers = config.num_layers * config.directions
+    layers = config.num_layers * config.directions * (1 + ROUND_SHARE * len(config.cells[0].rounds))
     calls = layers * (LAYER_SECONDS[backend] + num_texts * config.hidden_size * UNIT_SECONDS[backend])
     return calls + max(size / READ_BYTES[backend], products)
 

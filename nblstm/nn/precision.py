@@ -20,5 +20,5 @@ def check_precision(config: NetworkConfig, backend: str, precision: str) -> None
         raise ConfigError(f"precision bfloat16 is for numbers of float32, not {config.dtype}; choose precision single.")
     for cell in getattr(config, "cells", ()):
         if not cell.is_plain:
-            options = " with layer_norm, peepholes or proj_size" if cell.is_specified else ""
+            options = " with layer_norm, peepholes or proj_size" if cell.has_options else ""
             raise ConfigError(f"precision bfloat16 is not for the cell {cell.kind}{options}; choose precision single.")

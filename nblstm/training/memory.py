@@ -24,14 +24,16 @@ SPECIFIED = 12
 def per_token(model: TokenStackConfig, precision: str = "single") -> int:
     """Count the bytes per token of a chunk, without the logits: 64 H for two LSTM layers with dropout, in float32.
 
-    Per cell: its gates, its memory and its output; backwards also its inputs' projections. Per layer: the output after
-    noise, with the input added, of both directions side by side, where there is any of it. Shared: two gradients of an
-    output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see `training_bytes`.
+    Per cell: its gates, its memory, its output and what its rounds keep; backwards also its inputs' projections. Per
+    layer: the output after noise, with the input added, of both directions side by side, where there is any of it. Shared:
+    two gradients of an output and a packed copy of one layer's inputs. Logits are bounded by LOGITS_BYTES, see
+    `training_bytes`.
     """
     H, F, L = model.hidden_size, model.output_size, model.num_layers
     gates = model.cells[0].kept_size if model.cells[0].compiled else SPECIFIED
     apart = L * (model.directions - 1)  # layers whose directions are computed apart, then laid side by side
     cells = len(model.cells) * ((gates + 1) * H + model.cells[0].output_size) + apart * gates * H
+    cells += sum(cell.kept_in_rounds for cell in model.cells)
     if model.cells[0].compiled and model.cells[0].layer_norm:  # norms; shared: gradients of U h and of norm(c)
         cells += len(model.cells) * 2 * gates * H + (gates + 1) * H
     if model.cells[0].compiled and model.cells[0].proj_size:  # what is projected; shared: gradients of it and of h

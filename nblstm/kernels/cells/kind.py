@@ -60,8 +60,10 @@ class CellKind:
     passes through b. The gradients of the cell's own parameters are added into `grads`.
     mix(x, h, weights, cell) -> (x, h, saved), where x and h change each other before W x and U h are formed, and
     mix_backward(dx, dh, saved, weights, grads, cell) -> (dx, dh).
+    rounds(cell) -> the names of the matrices of a `mix` as that of `mogrifier_lstm`, in order: the first, third, ... gates
+    x by h, the others h by x. No other `mix` has kernels.
 
-    Without `panel` and `cpu`, or without `cuda`, the specification computes the cell there.
+    Without `panel` and `cpu`, or without `cuda`, the specification computes the cell there; see `Cell.loop`.
     """
 
     name: str  # in a config
@@ -76,6 +78,7 @@ class CellKind:
     output_scale: float = 1.0  # of the first weights of what reads its outputs
     mix: Callable[..., Any] | None = None
     mix_backward: Callable[..., Any] | None = None
+    rounds: Callable[[Cell], tuple[str, ...]] | None = None
     panel: Panel | None = None
     cpu: Callable[[Cell], CpuFunctions] | None = None  # imports numba, so it is called only by the CPU kernels
     cuda: Callable[[Cell], CudaFunctions] | None = None  # the same for the GPU kernels
@@ -119,25 +122,54 @@ class Cell:
         return self.definition.has_memory
 
     @property
-    def is_specified(self) -> bool:
-        """Whether it has options, which no kernel of a card computes."""
+    def has_options(self) -> bool:
+        """Whether it has layer normalisation, peepholes or a projection, which no kernel of a card computes."""
         return bool(self.layer_norm or self.peepholes or self.proj_size)
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """The names of the matrices by which x and h gate each other before a step."""
+        return self.definition.rounds(self) if self.definition.rounds else ()
+
+    @property
+    def loop(self) -> str | None:
+        """Which time loop of the CPU kernels computes it: "plain", "options" or "rounds"; None: only the specification does.
+
+        Options need to know where o is, if there is a c. Rounds have no options beside them, and W x and U h in the same
+        columns of a panel.
+        """
+        kind, panel = self.definition, self.definition.panel
+        if panel is None:
+            return None
+        if kind.mix is not None:
+            fits = kind.rounds is not None and panel.inputs == panel.hidden and not self.has_options
+            return "rounds" if fits else None
+        if not self.has_options:
+            return "plain"
+        return None if self.has_memory and panel.output is None else "options"
 
     @property
     def compiled(self) -> bool:
         """Whether the CPU kernels compute it."""
-        panel = self.definition.panel
-        return panel is not None and not (self.is_specified and self.has_memory and panel.output is None)
+        return self.loop is not None
 
     @property
     def is_plain(self) -> bool:
         """Whether the CPU kernels have all that they can do for it: small integers, bfloat16, weights of zeros."""
-        return self.compiled and not self.is_specified
+        return self.loop == "plain"
 
     @property
     def kept_size(self) -> int:
         """Numbers that a unit of a compiled cell keeps for its gates at every step."""
         return self.definition.panel.blocks if self.definition.panel else self.gates
+
+    @property
+    def kept_in_rounds(self) -> int:
+        """Numbers that a row keeps for the rounds at every step: x and h before and after each, and what it gates them by."""
+        of_x = (len(self.rounds) + 1) // 2
+        of_h = len(self.rounds) - of_x
+        sizes = (2 * of_x + 1) * self.input_size + (2 * of_h + 1) * self.output_size
+        return sizes if self.definition.rounds else 0
 
     @property
     def memory_size(self) -> int:

@@ -3,7 +3,8 @@
     x = 2 sigmoid(Q_k h) x  for k = 1, 3, ...,  h = 2 sigmoid(R_k x) h  for k = 2, 4, ...,  k <= r    (eq. 1 and 2)
 
 and then `lstm` of that x and h. Q_k (D, H) and R_k (H, D) are full matrices. As W x waits for h, no sequence of inputs
-can be projected at once: the specification computes it, step by step.
+can be projected at once: the CPU kernels have time loops for it alone (`kernels.cpu.mogrifier`). With layer normalisation,
+and beside a card, the specification computes it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from nblstm.kernels.cells.functions import noticed, sigmoid
 from nblstm.kernels.cells.kind import Cell, CellKind
 
 
+def rounds(cell: Cell):
+    """Return the names of Q_1, R_2, Q_3, ..."""
+    return tuple(f"weight_{'q' if k % 2 else 'r'}{k}" for k in range(1, cell.mogrifier_rounds + 1))
+
+
 def shapes(cell: Cell):
     """Return the shapes of Q_1, R_2, Q_3, ..."""
     D, H = cell.input_size, cell.output_size
-    rounds = range(1, cell.mogrifier_rounds + 1)
-    return {f"weight_{'q' if k % 2 else 'r'}{k}": (D, H) if k % 2 else (H, D) for k in rounds}
+    return {name: (H, D) if k % 2 else (D, H) for k, name in enumerate(rounds(cell))}
 
 
 def mix(x, h, weights, cell):
@@ -63,4 +68,7 @@ KIND = CellKind(
     output_scale=lstm.OUTPUT_SCALE,
     mix=mix,
     mix_backward=mix_backward,
+    rounds=rounds,
+    panel=lstm.KIND.panel,
+    cpu=lstm.cpu,
 )

@@ -3,7 +3,8 @@
 The weights are packed once, for every caller, and read once a token; the scratch belongs to one caller. One text is
 split over threads by units, with a spinning barrier behind each layer, several texts by texts. The reader of a token is
 made for a cell when it is first asked for, from the equations and the layout in `layouts.py`; that of cells with options
-is in `option_decoding`. The specification decodes cells without kernels.
+is in `option_decoding`, that of cells whose input and output gate each other in `mogrifier_decoding`. The specification
+decodes cells without kernels.
 
 Names: P panels of a weight's rows, S columns of a layer's panel, w units in it, `columns` of them that W x or U h fill,
 N texts, V vocabulary, F numbers that the head sees.
@@ -22,6 +23,7 @@ from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import MULTIPLY, layout_of, units_of
+from nblstm.kernels.cpu.mogrifier_decoding import round_scratch, round_token_reader, round_weights
 from nblstm.kernels.cpu.option_decoding import option_scratch, option_token_reader, option_weights
 from nblstm.kernels.cpu.products import IN_ORDER, pack, panels
 from nblstm.kernels.cpu.recurrent import by_texts, gate_panels
@@ -76,8 +78,10 @@ def decode_weights(net, threads):
     layout = layout_of(net.cells[0])  # of all layers
     if layout is None:
         return reference.decode_weights(net, threads)
-    if net.cells[0].is_specified:
+    if net.cells[0].loop == "options":
         return option_weights(in_floats(net), layout, threads, KEPT_BYTES)
+    if net.cells[0].loop == "rounds":
+        return round_weights(in_floats(net), layout, threads)
     if isinstance(net.head_weight, Int8):
         return int8_weights(net, layout, threads, KEPT_BYTES)
     (_, E), (_, F), L, H = net.embedding.shape, net.head_weight.shape, len(net.cells), net.cells[0].hidden_size
@@ -120,6 +124,8 @@ def decode_work(N, weights, threads):
     z = np.empty((threads, N * max(layout.S, PANEL)), dtype)
     if layout.options:
         net = option_scratch(weights, z, N, threads)
+    elif layout.rounds:
+        net = round_scratch(weights, z, N)
     else:
         net = int8_scratch(weights["net"], z, N) if layout.int8 else (*weights["net"], z)
     return {
@@ -211,6 +217,8 @@ def token_reader(layout):
         return int8_token_reader(layout, _add_inputs)
     if layout.options:
         return option_token_reader(layout, _add_inputs, _read_head)
+    if layout.rounds:
+        return round_token_reader(layout, _add_inputs, _read_head)
     cell, S, w = layout.cell, layout.S, layout.w
     (column_ih, order_ih), (column_hh, order_hh) = layout.inputs, layout.hidden
     product = multiply_lists if layout.sparse else dense_product

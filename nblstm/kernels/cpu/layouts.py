@@ -210,6 +210,7 @@ class Layout:
     int8: bool = False  # the token reader multiplies small integers, see `int8`
     sparse: bool = False  # the token reader skips blocks of zeros, see `sparse`
     options: tuple = ()  # (the layout itself, `flags`) where the token reader is that of `option_decoding`
+    rounds: Layout | None = None  # the layout itself, where it is that of `mogrifier_decoding`
 
     @property
     def is_recurrent(self) -> bool:

@@ -194,40 +194,56 @@ def _step_maker(layout):
 EMPTY_INDEX = np.empty(0, np.int32)
 
 
+def _layer_reader(layout):
+    """The function that takes the texts of a part through a layer, from what the layer below or a token says."""
+    S, w, read_inputs, step = layout.S, layout.w, _inputs_reader(layout), _step_maker(layout)
+
+    def read_layer(state, outputs, reading, reader, layer, own):
+        """h at h[after:] and memory of a layer, for the part's texts; outputs: where the layer below has left its own."""
+        (_, E, R, _, _, _), N, net, (tokens, t0, stride) = reader.sizes, reader.N, reader.net, reading
+        (states, before, after, memory), room, H, P = state, net.room, net.H, -(-net.H // w)
+        first, kept = layer * N * R, net.table.size // (P * S)
+        for n in range(own[1], own[2] if layer == 0 else own[1]):
+            token = max(tokens[t0 + n * stride], 0)  # -1: of a text that is lost
+            if token < kept:
+                for p in range(P):
+                    for j in range(0, S, LANES):
+                        store(room.gates, (p * N + n) * S + j, load(net.table, (p * kept + token) * S + j))
+            else:
+                for i in range(E):
+                    room.x[n * E + i] = net.embedding[token * E + i]
+                read_inputs(room.x, E, net, 0, N, (own[0], n, n + 1, 1, own[4]))
+        if layer > 0:
+            x = outputs + first - N * R
+            read_inputs(states[x : x + N * R], R, net, layer, N, own)
+        y, h, c = after + first, before + first, layer * N * H
+        step(states[y : y + N * R], states[h : h + N * R], memory[c : c + N * H], net, layer, (N, R), own)
+
+    return named(read_layer, f"read_layer_{layout.name}", inlined)
+
+
 def option_token_reader(layout, add_inputs, read_head):
-    """`decoding.token_reader` of cells with options. add_inputs, read_head: what residual layers do, and the head."""
-    base, S = layout.options[0], layout.S
-    read_inputs, step, w = _inputs_reader(layout), _step_maker(layout), base.w
+    """`decoding.token_reader` of cells with options."""
+    return reader_by_texts(layout.name, _layer_reader(layout), add_inputs, read_head)
+
+
+def reader_by_texts(name, read_layer, add_inputs, read_head):
+    """`decoding.token_reader` of layers that need all units of a text at once: several parts share texts, never units.
+
+    They share the head's panels, too. read_layer: as `_layer_reader` makes it; add_inputs, read_head: what residual layers
+    do, and the head.
+    """
 
     def read_token(logits, state, reading, reader, share, round_):
-        """Read a token of each text: see `decoding.token_reader`. Several parts share the texts, and the head's panels."""
-        (L, E, R, V, _, residual), N, net, (tokens, t0, stride) = reader.sizes, reader.N, reader.net, reading
-        (states, before, after, memory), room, H, P = state, net.room, net.H, -(-net.H // w)
+        """Read a token of each text: see `decoding.token_reader`."""
+        (L, _, R, V, _, residual), N, (states, _, after, memory) = reader.sizes, reader.N, state
         n0, n1 = _texts_of(share)
-        own, outputs, kept = (
-            (share.part, n0, n1, 1, share.counter),
-            2 * L * N * R if residual else after,
-            net.table.size // (P * S),
-        )
+        H = memory.size // (L * N)  # of a layer that projects, other than R
+        own, outputs = (share.part, n0, n1, 1, share.counter), 2 * L * N * R if residual else after
         for layer in range(L):
-            first = layer * N * R
-            for n in range(n0, n1 if layer == 0 else n0):
-                token = max(tokens[t0 + n * stride], 0)  # -1: of a text that is lost
-                if token < kept:
-                    for p in range(P):
-                        for j in range(0, S, LANES):
-                            store(room.gates, (p * N + n) * S + j, load(net.table, (p * kept + token) * S + j))
-                else:
-                    for i in range(E):
-                        room.x[n * E + i] = net.embedding[token * E + i]
-                    read_inputs(room.x, E, net, 0, N, (share.part, n, n + 1, 1, share.counter))
-            if layer > 0:
-                x = outputs + first - N * R
-                read_inputs(states[x : x + N * R], R, net, layer, N, own)
-            y, h, c = after + first, before + first, layer * N * H
-            step(states[y : y + N * R], states[h : h + N * R], memory[c : c + N * H], net, layer, (N, R), own)
+            read_layer(state, outputs, reading, reader, layer, own)
             if residual:
-                add_inputs(state, outputs, layer, reading, net.embedding, reader, 0, R, Share(*own))
+                add_inputs(state, outputs, layer, reading, reader.net.embedding, reader, 0, R, Share(*own))
             barrier(share.counter, share.parts, round_ + layer + 1)
         if logits.size > 0:
             v0, v1 = units_of(-(-V // PANEL), share)
@@ -236,4 +252,4 @@ def option_token_reader(layout, add_inputs, read_head):
         crowded(share.counter, share.part)
         barrier(share.counter, share.parts, round_ + L + 1)
 
-    return named(read_token, f"read_token_{layout.name}", shared)
+    return named(read_token, f"read_token_{name}", shared)

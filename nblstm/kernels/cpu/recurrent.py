@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nblstm.kernels.cpu import options
+from nblstm.kernels.cpu import mogrifier, options
 from nblstm.kernels.cpu.factors import FACTORS
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.layouts import Inputs, Slopes, layout_of
@@ -74,21 +74,13 @@ def work_of(factors, cells, M, N, rows, dtype, threads):
         if layout is None:
             works.append({})
             continue
-        S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
-        P, QH, QD, R = panels(H, w), panels(H), panels(D), cell.output_size
-        sizes = {
-            "table": P * unique * S, "bias": P * S, "dmemory": N * P * w, "tail": threads * ROWS * LANES,
-            "block": threads * MOST_COLUMNS * PANEL, "sums": P * S,
-        }  # fmt: skip
-        count, copied, read = factors.count, factors.copied, unique or M
-        of_factors = {
-            "weight_ih": P * count(QD * PANEL) * S, "weight_hh": P * count(panels(R) * PANEL) * S,
-            "inputs": max(QH * count(M), QD * count(read)) * PANEL, "x": copied(read * count(D)),
-            "h0": copied(N * count(R)), "h": copied(M * count(R)), "rounded": copied(cell.gates * H * count(max(D, R))),
-            "dz": copied(P * M * count(S)), "dz pairs": copied(P * count(M) * S),
-        }  # fmt: skip
-        own = {"gates": np.zeros(P * M * S, dtype), "memory": np.zeros((N + M) * P * w, dtype)}
-        if cell.is_specified:
+        if cell.loop == "rounds":
+            own, sizes = mogrifier.round_work(layout, cell, M, N, threads)
+            of_factors = {}
+        else:
+            own, sizes, of_factors = _work_sizes(factors, layout, cell, M, N, unique, threads)
+        own = {name: np.zeros(size, dtype) for name, size in own.items()}
+        if cell.loop == "options":
             kept, more = options.option_work(layout, cell, M, N, unique or M, dtype)
             own, sizes = {**own, **kept}, {**sizes, **more}
         for found, more in ((shared, sizes), (multiplied, of_factors)):
@@ -100,34 +92,67 @@ def work_of(factors, cells, M, N, rows, dtype, threads):
     return [{**scratch, **work, "factors": factors} if work else {} for work in works]
 
 
+def _work_sizes(factors, layout, cell, M, N, unique, threads):
+    """The sizes of a layer's buffers: (its own, those that layers share, those of factors), by name."""
+    S, w, H, D = layout.S, layout.w, cell.hidden_size, cell.input_size
+    P, QH, QD, R = panels(H, w), panels(H), panels(D), cell.output_size
+    sizes = {
+        "table": P * unique * S, "bias": P * S, "dmemory": N * P * w, "tail": threads * ROWS * LANES,
+        "block": threads * MOST_COLUMNS * PANEL, "sums": P * S,
+    }  # fmt: skip
+    count, copied, read = factors.count, factors.copied, unique or M
+    of_factors = {
+        "weight_ih": P * count(QD * PANEL) * S, "weight_hh": P * count(panels(R) * PANEL) * S,
+        "inputs": max(QH * count(M), QD * count(read)) * PANEL, "x": copied(read * count(D)),
+        "h0": copied(N * count(R)), "h": copied(M * count(R)), "rounded": copied(cell.gates * H * count(max(D, R))),
+        "dz": copied(P * M * count(S)), "dz pairs": copied(P * count(M) * S),
+    }  # fmt: skip
+    return {"gates": P * M * S, "memory": (N + M) * P * w}, sizes, of_factors
+
+
 def recurrent_forward(outputs, work, packed, weights, cell, threads):
     """See reference.recurrent_forward."""
     layout = layout_of(cell)
     if layout is None:
         return specification.recurrent_forward(outputs, work, packed, weights, cell, threads)
-    (y, cs, hn, cn), (x, index, h0, c0, offsets), factors = outputs, packed, work["factors"]
-    (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
-    w, gather = layout.w, index is not None
+    (y, cs, hn, cn), (_, _, h0, c0, offsets), factors = outputs, packed, work["factors"]
+    (M, R), N, D, H, w = y.shape, len(h0), cell.input_size, cell.hidden_size, layout.w
     P = panels(H, w)
     gate_panels(work["bias"], weights, layout, P, H)
     (_, order_ih), (_, order_hh) = layout.inputs, layout.hidden
     factors.pack(threads, work, "weight_ih", weights["weight_ih"], order_ih, w, H, D)
     if layout.is_recurrent:
         factors.pack(threads, work, "weight_hh", weights["weight_hh"], order_hh, w, H, R)
-    projected = work["table" if gather else "gates"]
+    memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
+    memory[:N, :H] = c0 if cell.has_memory else h0
+    edges = fair_edges(offsets, threads)
+    if cell.loop == "rounds":
+        mogrifier.run_forward(edges, y, work, packed, weights, cell, layout, threads)
+    else:
+        _run_forward(edges, y, work, packed, weights, cell, layout, threads)
+    last = last_rows(offsets)
+    hn[...] = y[last]
+    if cell.has_memory:
+        cn[...] = memory[N + last, :H]
+    if cs is not None:
+        cs[...] = memory[N:, :H]
+
+
+def _run_forward(edges, y, work, packed, weights, cell, layout, threads):
+    """Project the inputs and run the time loop of a layer, whose W, U and first memory are in their places."""
+    (x, index, h0, _, offsets), factors, gather = packed, work["factors"], packed.index is not None
+    (rows, D), N, H = x.shape, len(h0), cell.hidden_size
+    P, projected = panels(H, layout.w), work["table" if gather else "gates"]
     parallel_for(
         threads, layout.project, rows, projected, factors.rows(threads, work, "x", x), work["weight_ih"],
         work["no_bias" if cell.layer_norm else "bias"], P, rows, factors.count(D),
     )  # fmt: skip
-    memory = work["memory"][: (N + M) * P * w].reshape(N + M, P * w)
-    memory[:N, :H] = c0 if cell.has_memory else h0
     given = (
         y.reshape(-1), work["gates"], work["memory"],
         tuple(Inputs(work["table"], *((index, rows) if gather else (NO_INDEX, 0)))),
         factors.rows(threads, work, "h0", h0), work["weight_hh"],
     )  # fmt: skip
-    edges = fair_edges(offsets, threads)
-    if cell.is_specified:
+    if cell.loop == "options":
         z = projected[: P * rows * layout.S]
         options.run_forward(edges, given, z, work, layout, offsets, weights, cell, threads, run_ranges)
     else:
@@ -136,12 +161,6 @@ def recurrent_forward(outputs, work, packed, weights, cell, threads):
             (given[4], factors.written(work, "h", y)), given[5], offsets, N, H,
             steps=min(len(offsets) - 1, FEW_STEPS),
         )  # fmt: skip
-    last = last_rows(offsets)
-    hn[...] = y[last]
-    if cell.has_memory:
-        cn[...] = memory[N + last, :H]
-    if cs is not None:
-        cs[...] = memory[N:, :H]
 
 
 def gate_panels(bias, weights, layout, P, H):
@@ -172,32 +191,49 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     layout = layout_of(cell)
     if layout is None:
         return specification.recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, threads)
-    (dy, dcs, dh, dc), (x, index, h0, _, offsets), factors = slopes, packed, work["factors"]
-    (rows, D), (M, R), N, H = x.shape, y.shape, len(h0), cell.hidden_size
-    S, w, (column_ih, order_ih), (column_hh, order_hh) = layout.S, layout.w, layout.inputs, layout.hidden
-    P, tail, gates = panels(H, w), work["tail"], work["gates"]
+    (dy, dcs, dh, dc), N, H, R = slopes, len(packed.h0), cell.hidden_size, cell.output_size
+    w, order = layout.w, layout.hidden[1]
+    P = panels(H, w)
     dmemory = work["dmemory"][: N * P * w].reshape(N, P * w)
     dmemory[:, :H] = dc if cell.has_memory else 0
-    dy[last_rows(offsets)] += dh  # hn = y at a text's last step
+    dy[last_rows(packed.offsets)] += dh  # hn = y at a text's last step
     dh.fill(0)
     if layout.is_recurrent:
-        factors.pack_transposed(threads, work, "weight_hh", weights["weight_hh"], order_hh, w, H, R)
+        work["factors"].pack_transposed(threads, work, "weight_hh", weights["weight_hh"], order, w, H, R)
     given = tuple(Slopes(*(d.reshape(-1) for d in (dy, dy[:0] if dcs is None else dcs, dh)), work["dmemory"]))
-    edges, dz_hh = fair_edges(offsets, threads), Columns(gates, M, S, column_hh, len(order_hh) * w)
-    if cell.is_specified:
-        options.run_backward(edges, given, grads, work, layout, offsets, weights, cell, threads, run_ranges)
-        if cell.layer_norm:
-            dz_hh = Columns(work["dhidden"], M, dz_hh.count, 0, dz_hh.count)
+    edges = fair_edges(packed.offsets, threads)
+    if cell.loop == "rounds":
+        mogrifier.run_backward(edges, given, work, packed, weights, cell, layout, threads)
+        mogrifier.gradients(dx, grads, work, packed, cell, layout, threads)
     else:
-        by_texts(
-            threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, given, gates,
-            factors.written(work, "dz", gates), work["memory"], work["weight_hh"], offsets, N, H, tail,
-            steps=min(len(offsets) - 1, FEW_STEPS),
-        )  # fmt: skip
+        dz_hh = _run_backward(edges, given, grads, work, packed.offsets, weights, cell, layout, threads)
+        _gradients(dx, grads, dz_hh, y, work, packed, weights, cell, threads)
     if cell.has_memory:
         dc[...] = dmemory[:, :H]
     else:
         dh += dmemory[:, :H]
+
+
+def _run_backward(edges, given, grads, work, offsets, weights, cell, layout, threads):
+    """Run the time loop back; U is packed. given: `Slopes`. Returns the gradient of U h, `Columns`."""
+    gates, (column, order), N, H = work["gates"], layout.hidden, int(offsets[1]), cell.hidden_size
+    dz = Columns(gates, int(offsets[-1]), layout.S, column, len(order) * layout.w)
+    if cell.loop == "options":
+        options.run_backward(edges, given, grads, work, layout, offsets, weights, cell, threads, run_ranges)
+        return Columns(work["dhidden"], dz.M, dz.count, 0, dz.count) if cell.layer_norm else dz
+    by_texts(
+        threads, weights.get("weight_hh", NO_WEIGHT), layout.backward, edges, given, gates,
+        work["factors"].written(work, "dz", gates), work["memory"], work["weight_hh"], offsets, N, H, work["tail"],
+        steps=min(len(offsets) - 1, FEW_STEPS),
+    )  # fmt: skip
+    return dz
+
+
+def _gradients(dx, grads, dz_hh, y, work, packed, weights, cell, threads):
+    """Write dx (rows, D) and add the gradients of W, U and the biases. dz_hh: of U h, `Columns`."""
+    (x, index, h0, _, offsets), factors, layout, gates = packed, work["factors"], layout_of(cell), work["gates"]
+    (rows, D), (M, R), H, S, w = x.shape, y.shape, cell.hidden_size, layout.S, layout.w
+    (column_ih, order_ih), (column_hh, order_hh), P = layout.inputs, layout.hidden, panels(H, w)
     # both biases have one gradient where their columns are the same
     same = layout.is_recurrent and column_ih == column_hh and not cell.layer_norm
     if layout.is_recurrent:  # dweight_hh = dz.T @ h_{t-1}
@@ -227,5 +263,5 @@ def recurrent_backward(dx, grads, slopes, y, work, packed, weights, cell, thread
     depth = factors.count(P * dz.count)
     parallel_for(
         threads, panels_product, rows, dx.reshape(-1), factors.by_columns(threads, work, dz, P, index is None),
-        work["weight_ih"], depth * PANEL, 0, P, depth, D, tail,
+        work["weight_ih"], depth * PANEL, 0, P, depth, D, work["tail"],
     )  # fmt: skip

@@ -94,7 +94,7 @@ def recurrent_work(cells, M, N, rows, dtype, threads):
     device functions is computed by the specification, which needs none of this.
     """
     for cell in cells:
-        if cell.is_specified:
+        if cell.has_options:
             raise DeviceError("device cuda has no layer normalisation, peepholes or projection; choose cpu.")
     functions = functions_of(cells[0])
     if functions is None:

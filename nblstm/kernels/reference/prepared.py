@@ -55,7 +55,7 @@ class PreparedWork:
 
 def is_prepared(cell: Any) -> bool:
     """Tell whether networks of such cells are decoded with prepared weights."""
-    return cell.kind in SIGMOIDS and not cell.is_specified
+    return cell.kind in SIGMOIDS and not cell.has_options
 
 
 def prepare(net: Any) -> Any:
