@@ -119,7 +119,7 @@ def decode_work(N, weights, threads):
     """
     if isinstance(weights, DecoderWeights):
         return reference.decode_work(N, weights, threads)
-    (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][3].dtype
+    (L, _, H, V, F, residual), dtype = weights["sizes"], weights["net"][3].dtype
     layout = weights["layout"]
     z = np.empty((threads, N * max(layout.S, PANEL)), dtype)
     if layout.options:
@@ -127,7 +127,7 @@ def decode_work(N, weights, threads):
     elif layout.rounds:
         net = round_scratch(weights, z, N)
     else:
-        net = int8_scratch(weights["net"], z, N) if layout.int8 else (*weights["net"], z)
+        net = int8_scratch(weights["net"], z, N, F) if layout.int8 else (*weights["net"], z)
     return {
         **weights,
         "residual": residual,

@@ -21,6 +21,7 @@ from nblstm.kernels.cpu.int8 import magnitude, round_row, widen_token
 from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named
 from nblstm.kernels.cpu.layouts import units_of
+from nblstm.kernels.cpu.machine import GROUP
 from nblstm.kernels.cpu.products import ROWS, panels
 from nblstm.kernels.cpu.recurrent import by_texts, fair_edges
 from nblstm.kernels.cpu.tiles import PANEL, Block
@@ -44,7 +45,7 @@ class PackedMatrix(NamedTuple):
 
     place: int
     scales: int
-    pairs: int
+    depth: int
 
 
 class LayerRoom(NamedTuple):
@@ -89,14 +90,14 @@ def _projection(layout):
     def project(z, rows, net, weight, bias, P, share):
         """z (M, P, S) = W x + b of the rows start ... stop, in the columns of W x; b at net.floats[bias:]"""
         _, start, stop, _, _ = share
-        (numbers, units, width), (place, scales, pairs) = rows, weight
+        (numbers, units, width), (place, scales, depth) = rows, weight
         for m in range(start, stop, ROWS):
             count = min(ROWS, stop - m)
             for p in range(P):
                 for r in range(m, m + count):
                     for j in range(0, S, LANES):
                         store(z, (r * P + p) * S + j, load(net.floats, bias + p * S + j))
-                W = Int8Panel(net.numbers, place + p * pairs * columns * 2, net.floats, scales + p * columns, pairs)
+                W = Int8Panel(net.numbers, place + p * depth * columns * GROUP, net.floats, scales + p * columns, depth)
                 multiply(
                     Block(z, (m * P + p) * S + column, P * S),
                     count,
@@ -145,8 +146,8 @@ def _forward(layout):
                     for j in range(0, S, LANES):
                         store(room.z, scratch + r * S + j, load(z, place + j))
                 if columns > 0:
-                    panel = weight.place + p * weight.pairs * columns * 2
-                    U = Int8Panel(net.numbers, panel, net.floats, weight.scales + p * columns, weight.pairs)
+                    panel = weight.place + p * weight.depth * columns * GROUP
+                    U = Int8Panel(net.numbers, panel, net.floats, weight.scales + p * columns, weight.depth)
                     multiply(Block(room.z, scratch + column, S), rows, h, U)
                 for unit in range(p * w, min((p + 1) * w, H), LANES):
                     count, skip = min(LANES, H - unit), unit - p * w
@@ -168,8 +169,8 @@ def _forward(layout):
 @inlined
 def _multiply(C, rows, width, x, m, packed, p, D):
     """The product that `logits_kernel` makes of `RoundedRows` and a `PackedMatrix` in a net."""
-    (numbers, units, step), (net, (place, scales, pairs)) = x, packed
-    panel = Int8Panel(net.numbers, place + p * pairs * PANEL * 2, net.floats, scales + p * PANEL, pairs)
+    (numbers, units, step), (net, (place, scales, depth)) = x, packed
+    panel = Int8Panel(net.numbers, place + p * depth * PANEL * GROUP, net.floats, scales + p * PANEL, depth)
     MULTIPLY_PANEL(C, rows, Activations(numbers, m * step, step, units, m), panel)
 
 
@@ -206,7 +207,7 @@ def read_texts(features, state, work, weights, ids, index, offsets, threads):
         if k > 0:
             rows = M
             parallel_for(threads, _round_rows, rows, work["rows"], x.reshape(-1), H, net.steps[1])
-        weight = PackedMatrix(W, scales_ih, net.pairs[min(k, 1)])
+        weight = PackedMatrix(W, scales_ih, net.depths[min(k, 1)])
         parallel_for(threads, _projection(layout), rows, work["z"], work["rows"], net, weight, bias, P)
         y = features if k == L - 1 and F == H else work["y"][k % 2][: M * H].reshape(M, H)
         cs = work["cs"] if k == L - 1 else NO_MEMORY
@@ -214,7 +215,7 @@ def read_texts(features, state, work, weights, ids, index, offsets, threads):
         by_texts(
             threads, net.numbers[U : net.places[2 * k + 2]], _forward(layout), edges, (y.reshape(-1), cs),
             (work["z"], NO_INDEX if k else index), (h[k].reshape(-1), memory.reshape(-1)), net,
-            PackedMatrix(U, scales_hh, net.pairs[1]), work["room"], (H, net.steps[1]), offsets,
+            PackedMatrix(U, scales_hh, net.depths[1]), work["room"], (H, net.steps[1]), offsets,
             steps=len(offsets) - 1,
         )  # fmt: skip
         h[k] = y[last]
@@ -230,7 +231,7 @@ def read_losses(losses, work, weights, features, targets, threads):
     (L, _, _, V, F, _), net, M = weights["sizes"], weights["net"], len(features)
     parallel_for(threads, _round_rows, M, work["rows"], features.reshape(-1), F, net.steps[2])
     P, blocks, totals = panels(V), panels(M, HEAD_ROWS), tuple(Totals(work["largest"], work["total"], work["chosen"]))
-    head = PackedMatrix(net.places[2 * L], net.offsets[3 * L], net.pairs[2])
+    head = PackedMatrix(net.places[2 * L], net.offsets[3 * L], net.depths[2])
     parallel_for(
         threads, _logits, P * blocks, work["logits"], False, totals, work["rows"], targets, work["bias"], (net, head), 0,
         (M, F, V),
