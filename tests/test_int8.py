@@ -337,8 +337,8 @@ def test_compiled_rounding_equals_the_specification(K):
     """Every whole number and every unit, with halves, tiny rows, and rows that are not finite."""
     load("cpu")
     from nblstm.kernels.cpu.int8 import magnitude, padded, round_row
-    from nblstm.kernels.cpu.machine import GROUP
     from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.machine import GROUP
 
     @jit
     def rounded(whole, row, K, steps):

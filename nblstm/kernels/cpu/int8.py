@@ -155,8 +155,8 @@ def int8_weights(net, layout, threads, kept_bytes):
     whole, of_rows = np.empty((threads, padded(E)), np.int16), np.empty((threads, 1), np.float32)
     packed = Int8Net(
         numbers, places, embedding, np.empty(P * kept * S, np.float32), floats, offsets,
-        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, depths, widths, nothing[None], nothing[None],
-        whole, of_rows,
+        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, depths, widths,
+        nothing[None], nothing[None], whole, of_rows,
     )  # fmt: skip
     parallel_for(threads, _projection(layout), kept, packed, kept, E, H)
     return {"layout": layout, "sizes": (L, E, H, rows, F, net.residual), "net": packed}
