@@ -283,13 +283,13 @@ def test_the_tile_gives_the_exact_sums(columns, monkeypatch):
     """Of any depth and any number of rows, up to the largest that there are: the sums of whole numbers, in float32."""
     for group in groups():
         from nblstm.kernels.cpu import int8_tiles
-        from nblstm.kernels.cpu.int8_tiles import Activations, Int8Panel
+        from nblstm.kernels.cpu.int8_tiles import Activations, Int8Panels
         from nblstm.kernels.cpu.tiles import Block
 
         tile = int8_tiles._make(columns)
 
         def multiply(y, rows, q, width, panel, depth, ones, tile=tile):
-            x, weight = Activations(q, 0, width, ones, 0), Int8Panel(panel, 0, ones, 0, depth)
+            x, weight = Activations(q, 0, width, ones, 0), Int8Panels(panel, 0, ones, 0, depth)
             tile(Block(y, 0, columns), rows, x, weight)
 
         for K in (1, 3, 4, 5, 63, 65, 516, 517, 2048):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels.cpu.barrier import barrier, crowded
-from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, START_ROWS, Activations, Int8Panel
+from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, START_ROWS, Activations, Int8Panels
 from nblstm.kernels.cpu.jit import jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.machine import GROUP
@@ -39,12 +39,16 @@ from nblstm.kernels.reference.int8 import LEAST, steps_of, values
 from nblstm.kernels.threads import parallel_for
 
 NOTHING = np.empty((0, 0), np.int8)  # the U of cells that have none
+TOGETHER = (
+    1 << 12
+)  # numbers of panels that are computed before the cell's equations: weights are then read without a pause
+LINE = 64  # bytes of a cache line
 
 
 class Int8Net(NamedTuple):
     """The packed weights of a network, only read."""
 
-    numbers: np.ndarray  # int8: W and U of every layer, the head: `Int8Panel`s
+    numbers: np.ndarray  # int8: W and U of every layer, the head: `Int8Panels`
     places: np.ndarray  # (2 L + 1,) int64: where each of them begins
     embedding: np.ndarray  # (V, E) float32 flat; empty where no residual layer adds it
     table: np.ndarray  # (P, kept, S) float32 flat: the first layer's projections of the first tokens
@@ -57,7 +61,7 @@ class Int8Net(NamedTuple):
     steps: np.ndarray  # (3,) float32: `steps_of` E, H and F
     depths: np.ndarray  # (3,) int64: of panels that are multiplied with so many numbers
     widths: np.ndarray  # (2,) int64: room for a row of what a layer or the head reads, and for one of the state
-    z: np.ndarray  # as in `decoding`
+    z: np.ndarray  # of each part room for some panels of N texts, and for TOGETHER numbers at least
     joined: np.ndarray  # float32, (threads, F): what the head reads of a text, where it reads h and memory
     whole: np.ndarray  # int16, of each part (N, widths[0]) for inputs, and (N, widths[1]) for the state
     of_rows: np.ndarray  # float32, of each part the units of both: (2 N,)
@@ -71,8 +75,16 @@ def padded(K, multiple=LANES):
     return -(-K // multiple) * multiple
 
 
+def aligned(shape, dtype):
+    """An array that begins where a cache line does: vectors of 64 bytes that cross two take twice as long to load."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.empty(size + LINE, np.uint8)  # for which NumPy asks for huge pages, unlike np.zeros
+    start = -room.ctypes.data % LINE
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
 def depth_of(K):
-    """Rows of the packed panel, see `Int8Panel`, that is multiplied with K numbers."""
+    """Rows of the packed panel, see `Int8Panels`, that is multiplied with K numbers."""
     return START_ROWS + padded(K, DEPTH_MULTIPLE) // GROUP
 
 
@@ -113,7 +125,7 @@ def _packed_matrices(net, layout, threads):
     depths = [depth_of(matrix.shape[1]) for matrix, *_ in matrices]
     sizes = [GROUP * depth * panels(size, w) * len(order) * w for depth, (_, order, w, size) in zip(depths, matrices)]
     places = np.cumsum([0, *sizes])
-    numbers = np.empty(places[-1], np.int8)  # for which NumPy asks for huge pages, unlike np.zeros
+    numbers = aligned(places[-1], np.int8)
     numbers.fill(0)
     for place, depth, (matrix, order, w, size) in zip(places, depths, matrices):
         parallel_for(
@@ -154,7 +166,7 @@ def int8_weights(net, layout, threads, kept_bytes):
     widths = np.array([padded(max(E, H, F)), padded(H)])
     whole, of_rows = np.empty((threads, padded(E)), np.int16), np.empty((threads, 1), np.float32)
     packed = Int8Net(
-        numbers, places, embedding, np.empty(P * kept * S, np.float32), floats, offsets,
+        numbers, places, embedding, aligned(P * kept * S, np.float32), floats, offsets,
         np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, depths, widths,
         nothing[None], nothing[None], whole, of_rows,
     )  # fmt: skip
@@ -163,9 +175,10 @@ def int8_weights(net, layout, threads, kept_bytes):
 
 
 def int8_scratch(packed, z, N, F):
-    """The net with room for up to N texts. z: as in `decoding`; F: numbers that the head sees."""
+    """The net with room for up to N texts. z: that of `decoding`; F: numbers that the head sees."""
     whole = np.empty((len(z), N * int(packed.widths.sum())), np.int16)
     joined = np.empty((len(z), F), np.float32)
+    z = aligned((len(z), padded(max(z.shape[1], TOGETHER))), np.float32)
     return packed._replace(z=z, joined=joined, whole=whole, of_rows=np.empty((len(z), 2 * N), np.float32))
 
 
@@ -217,11 +230,10 @@ def _projection(layout):
             units[part] = widen_token(net.whole, at, net, token, E)
             x = Activations(net.whole, at, 0, net.of_rows, part)
             for p in range(P):
-                z = (p * kept + token) * S
                 for j in range(0, S, LANES):
-                    store(net.table, z + j, load(net.floats, bias + p * S + j))
-                weight = Int8Panel(net.numbers, p * depth * columns * GROUP, net.floats, scales + p * columns, depth)
-                multiply(Block(net.table, z + column, S), 1, x, weight)
+                    store(net.table, (p * kept + token) * S + j, load(net.floats, bias + p * S + j))
+            W = Int8Panels(net.numbers, 0, net.floats, scales, depth)
+            multiply(Block(net.table, token * S + column, S), kept * S, 1, x, W, 0, P)
 
     return named(project, f"_project_{layout.name}")
 
@@ -269,16 +281,23 @@ def _read_int8_head(logits, state, outputs, reader, v0, v1, share):
         units[first + r] = round_row(net.whole, at + r * width, row, place, F, magnitude(row, place, F), net.steps[2])
     x = Activations(net.whole, at, width, net.of_rows, first)
     scales, bias, head = net.offsets[3 * L], net.offsets[3 * L + 1], net.places[2 * L]
-    for p in range(v0, v1):
-        for r in range(rows):
-            for j in range(0, PANEL, LANES):
-                store(net.z, scratch + r * PANEL + j, load(net.floats, bias + p * PANEL + j))
-        weight = Int8Panel(net.numbers, head + p * depth * PANEL * GROUP, net.floats, scales + p * PANEL, depth)
-        _multiply_head(Block(net.z, scratch, PANEL), rows, x, weight)
-        for r in range(rows):
-            for j in range(0, min(PANEL, V - p * PANEL), LANES):
-                v = p * PANEL + j
-                store_part(logits, (n0 + r) * V + v, load(net.z, scratch + r * PANEL + j), min(LANES, V - v))
+    weight, many = Int8Panels(net.numbers, head, net.floats, scales, depth), net.z.shape[1] // (rows * PANEL)
+    for first_panel in range(v0, v1, many):
+        after = min(first_panel + many, v1)
+        for p in range(first_panel, after):
+            for r in range(rows):
+                for j in range(0, PANEL, LANES):
+                    store(
+                        net.z,
+                        scratch + ((p - first_panel) * rows + r) * PANEL + j,
+                        load(net.floats, bias + p * PANEL + j),
+                    )
+        _multiply_head(Block(net.z, scratch, PANEL), rows * PANEL, rows, x, weight, first_panel, after)
+        for p in range(first_panel, after):
+            for r in range(rows):
+                for j in range(0, min(PANEL, V - p * PANEL), LANES):
+                    v, found = p * PANEL + j, load(net.z, scratch + ((p - first_panel) * rows + r) * PANEL + j)
+                    store_part(logits, (n0 + r) * V + v, found, min(LANES, V - v))
 
 
 _multiply_head = MULTIPLY_INT8[PANEL]
@@ -301,51 +320,42 @@ def int8_token_reader(layout, add_inputs):
         v0, v1 = units_of(PV, share)
         rows, scratch, outputs = share.stop - n0, part * net.z.shape[1], 2 * L * N * H if residual else after
         width, Hp = net.widths[0], net.widths[1]
-        at, first, depth_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], net.depths[1]
+        at, first, many = part * net.whole.shape[1], part * net.of_rows.shape[1], net.z.shape[1] // (rows * S)
         h = Activations(net.whole, at + N * width, Hp, net.of_rows, first + N)
         for layer in range(L):
             _round_inputs(state, outputs, layer, reading, reader, kept, share)
             bias, scales_ih, scales_hh = net.offsets[3 * layer], net.offsets[3 * layer + 1], net.offsets[3 * layer + 2]
             weight_ih, weight_hh = net.places[2 * layer], net.places[2 * layer + 1]
-            depth_ih = net.depths[0 if layer == 0 else 1]
-            for p in range(p0, p1):
-                W = Int8Panel(
-                    net.numbers,
-                    weight_ih + p * depth_ih * columns_ih * GROUP,
-                    net.floats,
-                    scales_ih + p * columns_ih,
-                    depth_ih,
-                )
-                for r in range(rows):
-                    token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a text that is lost
-                    for j in range(0, S, LANES):
-                        if token < kept:
-                            value = load(net.table, (p * kept + token) * S + j)
-                        else:
-                            value = load(net.floats, bias + p * S + j)
-                        store(net.z, scratch + r * S + j, value)
-                    if layer == 0 and token >= kept:
+            W = Int8Panels(net.numbers, weight_ih, net.floats, scales_ih, net.depths[0 if layer == 0 else 1])
+            U = Int8Panels(net.numbers, weight_hh, net.floats, scales_hh, net.depths[1])
+            for q0 in range(p0, p1, many):
+                q1 = min(q0 + many, p1)
+                for p in range(q0, q1):
+                    for r in range(rows):
+                        token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a lost text
+                        for j in range(0, S, LANES):
+                            if token < kept:
+                                value = load(net.table, (p * kept + token) * S + j)
+                            else:
+                                value = load(net.floats, bias + p * S + j)
+                            store(net.z, scratch + ((p - q0) * rows + r) * S + j, value)
+                for r in range(rows if layer == 0 else 0):
+                    if max(tokens[t0 + (n0 + r) * stride], 0) >= kept:
                         x = Activations(net.whole, at + r * width, width, net.of_rows, first + r)
-                        multiply_ih(Block(net.z, scratch + r * S + column_ih, S), 1, x, W)
+                        multiply_ih(Block(net.z, scratch + r * S + column_ih, S), rows * S, 1, x, W, q0, q1)
                 if layer > 0:
                     x = Activations(net.whole, at, width, net.of_rows, first)
-                    multiply_ih(Block(net.z, scratch + column_ih, S), rows, x, W)
+                    multiply_ih(Block(net.z, scratch + column_ih, S), rows * S, rows, x, W, q0, q1)
                 if columns_hh > 0:
-                    U = Int8Panel(
-                        net.numbers,
-                        weight_hh + p * depth_hh * columns_hh * GROUP,
-                        net.floats,
-                        scales_hh + p * columns_hh,
-                        depth_hh,
-                    )
-                    multiply_hh(Block(net.z, scratch + column_hh, S), rows, h, U)
-                for unit in range(p * w, min((p + 1) * w, H), LANES):
-                    count, skip = min(LANES, H - unit), unit - p * w
-                    for r in range(rows):
-                        place = (layer * N + n0 + r) * H + unit
-                        new, hidden = cell(net.z, scratch + r * S + skip, load_part(memory, place, count, 0))
-                        store_part(memory, place, new, count)
-                        store_part(states, after + place, hidden, count)
+                    multiply_hh(Block(net.z, scratch + column_hh, S), rows * S, rows, h, U, q0, q1)
+                for p in range(q0, q1):
+                    for unit in range(p * w, min((p + 1) * w, H), LANES):
+                        count, skip = min(LANES, H - unit), unit - p * w + (p - q0) * rows * S
+                        for r in range(rows):
+                            place = (layer * N + n0 + r) * H + unit
+                            new, hidden = cell(net.z, scratch + r * S + skip, load_part(memory, place, count, 0))
+                            store_part(memory, place, new, count)
+                            store_part(states, after + place, hidden, count)
             if residual:
                 j0, j1 = p0 * w, min(p1 * w, H)
                 add_inputs(state, outputs, layer, reading, net.embedding, reader, j0, j1, share)

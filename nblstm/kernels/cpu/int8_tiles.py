@@ -28,7 +28,7 @@ from numba.extending import intrinsic, overload
 
 from nblstm.kernels.cpu.jit import named, shared
 from nblstm.kernels.cpu.machine import GROUP, NO_TILES, features
-from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Emitter, unpacked
+from nblstm.kernels.cpu.tiles import VECTOR_BYTES, VECTORS, Block, Emitter, unpacked
 from nblstm.kernels.cpu.vectors import pointer, splat
 
 DEPTH_MULTIPLE = 2 * GROUP  # of a product: K is rounded up to it with zeros, two groups at once
@@ -45,8 +45,8 @@ class Activations(NamedTuple):
     first: int
 
 
-class Int8Panel(NamedTuple):
-    """A packed panel of weights, (depth, columns, GROUP) at numbers[place:]; the scales of its columns at scales[first:]."""
+class Int8Panels(NamedTuple):
+    """Packed panels of weights, (depth, columns, GROUP) each, at numbers[place:]; their columns' scales at scales[first:]."""
 
     numbers: np.ndarray  # int8
     place: int
@@ -282,16 +282,18 @@ _bands = {columns: _make(columns) for columns in (48, 64, 80)}
 
 
 def _multiply(columns):
-    """The product of panels of so many columns."""
+    """The product with panels of so many columns."""
     band = _bands[columns]
 
-    def multiply_int8(C, rows, A, B):
-        band(C, rows, A, B)
+    def multiply_int8(C, skip, rows, A, B, p0, p1):
+        for p in range(p0, p1):
+            panel = B.place + p * B.depth * columns * GROUP
+            weight = Int8Panels(B.numbers, panel, B.scales, B.first + p * columns, B.depth)
+            band(Block(C.numbers, C.place + (p - p0) * skip, C.step), rows, A, weight)
 
     return named(multiply_int8, f"multiply_int8_{columns}", shared)
 
 
-MULTIPLY_INT8 = {
-    columns: _multiply(columns) for columns in _bands
-}  # C[rows] += A @ B: `Block`, `Activations`, `Int8Panel`
+# C[rows] += A @ B of the panels p0 ... p1 of B, in blocks of C that are `skip` apart: `Block`, `Activations`, `Int8Panels`
+MULTIPLY_INT8 = {columns: _multiply(columns) for columns in _bands}
 MULTIPLY_INT8[0] = MULTIPLY_INT8[64]  # of no columns: never called

@@ -17,11 +17,10 @@ import numpy as np
 
 from nblstm.kernels.cpu.barrier import barrier
 from nblstm.kernels.cpu.head import HEAD_ROWS, Totals, logits_kernel, normalize_rows, totals_work
-from nblstm.kernels.cpu.int8 import magnitude, round_row, widen_token
-from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
+from nblstm.kernels.cpu.int8 import TOGETHER, aligned, magnitude, padded, round_row, widen_token
+from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panels
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named
 from nblstm.kernels.cpu.layouts import units_of
-from nblstm.kernels.cpu.machine import GROUP
 from nblstm.kernels.cpu.products import ROWS, panels
 from nblstm.kernels.cpu.recurrent import by_texts, fair_edges
 from nblstm.kernels.cpu.tiles import PANEL, Block
@@ -54,7 +53,7 @@ class LayerRoom(NamedTuple):
     numbers: np.ndarray  # (threads, N * width) int16
     units: np.ndarray  # (threads, N) float32
     width: int
-    z: np.ndarray  # (threads, N * S) float32
+    z: np.ndarray  # (threads, N * S) float32, and TOGETHER numbers at least
 
 
 # ---------------------------------------------------------------- rows
@@ -93,17 +92,12 @@ def _projection(layout):
         (numbers, units, width), (place, scales, depth) = rows, weight
         for m in range(start, stop, ROWS):
             count = min(ROWS, stop - m)
-            for p in range(P):
-                for r in range(m, m + count):
-                    for j in range(0, S, LANES):
-                        store(z, (r * P + p) * S + j, load(net.floats, bias + p * S + j))
-                W = Int8Panel(net.numbers, place + p * depth * columns * GROUP, net.floats, scales + p * columns, depth)
-                multiply(
-                    Block(z, (m * P + p) * S + column, P * S),
-                    count,
-                    Activations(numbers, m * width, width, units, m),
-                    W,
-                )
+            for r in range(m, m + count):
+                for j in range(0, P * S, LANES):
+                    store(z, r * P * S + j, load(net.floats, bias + j))
+            x = Activations(numbers, m * width, width, units, m)
+            W = Int8Panels(net.numbers, place, net.floats, scales, depth)
+            multiply(Block(z, m * P * S + column, P * S), S, count, x, W, 0, P)
 
     return named(project, f"_read_inputs_{layout.name}")
 
@@ -129,6 +123,7 @@ def _forward(layout):
         at, first_unit, scratch = part * room.numbers.shape[1], part * room.units.shape[1], part * room.z.shape[1]
         units = room.units.reshape(-1)
         h = Activations(room.numbers, at, room.width, room.units, first_unit)
+        U = Int8Panels(net.numbers, weight.place, net.floats, weight.scales, weight.depth)
         for t in range(T):
             first = offsets[t] + n0
             rows = min(n1, offsets[t + 1] - offsets[t]) - n0
@@ -140,24 +135,26 @@ def _forward(layout):
                 units[first_unit + r] = round_row(
                     room.numbers, at + r * room.width, before, row, H, magnitude(before, row, H), steps
                 )
-            for p in range(p0, p1):
-                for r in range(rows):
-                    place = ((index[first + r] if index.size > 0 else first + r) * P + p) * S
-                    for j in range(0, S, LANES):
-                        store(room.z, scratch + r * S + j, load(z, place + j))
-                if columns > 0:
-                    panel = weight.place + p * weight.depth * columns * GROUP
-                    U = Int8Panel(net.numbers, panel, net.floats, weight.scales + p * columns, weight.depth)
-                    multiply(Block(room.z, scratch + column, S), rows, h, U)
-                for unit in range(p * w, min((p + 1) * w, H), LANES):
-                    count, skip = min(LANES, H - unit), unit - p * w
+            many = room.z.shape[1] // (rows * S)
+            for q0 in range(p0, p1, many):
+                q1 = min(q0 + many, p1)
+                for p in range(q0, q1):
                     for r in range(rows):
-                        own, out = (n0 + r) * H + unit, (first + r) * H + unit
-                        new, hidden = cell(room.z, scratch + r * S + skip, load_part(memory, own, count, 0))
-                        store_part(memory, own, new, count)
-                        store_part(y, out, hidden, count)
-                        if cs.size > 0:
-                            store_part(cs, out, new, count)
+                        place = ((index[first + r] if index.size > 0 else first + r) * P + p) * S
+                        for j in range(0, S, LANES):
+                            store(room.z, scratch + ((p - q0) * rows + r) * S + j, load(z, place + j))
+                if columns > 0:
+                    multiply(Block(room.z, scratch + column, S), rows * S, rows, h, U, q0, q1)
+                for p in range(q0, q1):
+                    for unit in range(p * w, min((p + 1) * w, H), LANES):
+                        count, skip = min(LANES, H - unit), unit - p * w + (p - q0) * rows * S
+                        for r in range(rows):
+                            own, out = (n0 + r) * H + unit, (first + r) * H + unit
+                            new, hidden = cell(room.z, scratch + r * S + skip, load_part(memory, own, count, 0))
+                            store_part(memory, own, new, count)
+                            store_part(y, out, hidden, count)
+                            if cs.size > 0:
+                                store_part(cs, out, new, count)
             barrier(share.counter, share.parts, t + 1)
 
     return named(forward, f"_read_{layout.name}")
@@ -170,8 +167,8 @@ def _forward(layout):
 def _multiply(C, rows, width, x, m, packed, p, D):
     """The product that `logits_kernel` makes of `RoundedRows` and a `PackedMatrix` in a net."""
     (numbers, units, step), (net, (place, scales, depth)) = x, packed
-    panel = Int8Panel(net.numbers, place + p * depth * PANEL * GROUP, net.floats, scales + p * PANEL, depth)
-    MULTIPLY_PANEL(C, rows, Activations(numbers, m * step, step, units, m), panel)
+    weight = Int8Panels(net.numbers, place, net.floats, scales, depth)
+    MULTIPLY_PANEL(C, 0, rows, Activations(numbers, m * step, step, units, m), weight, p, p + 1)
 
 
 MULTIPLY_PANEL = MULTIPLY_INT8[PANEL]
@@ -188,10 +185,11 @@ def reading_work(M, N, weights, threads):
     empty = lambda *shape: np.empty(shape, np.float32)
     bias = np.full(panels(V) * PANEL, -np.inf, np.float32)
     bias[:V] = net.floats[net.offsets[3 * L + 1] :][:V]
+    z = aligned((threads, padded(max(N * S, TOGETHER))), np.float32)
     return {
-        "z": empty(M * P * S), "y": [empty(M * H) for _ in range(2)], "cs": empty(M * H if F > H else 0),
+        "z": aligned(M * P * S, np.float32), "y": [empty(M * H) for _ in range(2)], "cs": empty(M * H if F > H else 0),
         "rows": tuple(RoundedRows(np.empty((M, width), np.int16), empty(M, 1), width)),
-        "room": LayerRoom(np.empty((threads, N * Hp), np.int16), empty(threads, N), Hp, empty(threads, N * S)),
+        "room": LayerRoom(np.empty((threads, N * Hp), np.int16), empty(threads, N), Hp, z),
         **totals_work(M, V, np.float32, threads), "bias": bias,
     }  # fmt: skip
 
