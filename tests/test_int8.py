@@ -15,7 +15,7 @@ from support.rounded import NETS, decoded, rounded_net
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import Int8, load, reference
+from nblstm.kernels import DecoderState, Filters, Int8, load, reference
 from nblstm.kernels.reference.int8 import in_floats, product, rounded_activations, steps_of, sums, values
 from nblstm.nn.int8 import matrix_names, pack_tensors, round_rows
 from nblstm.nn.parameters import initial
@@ -354,6 +354,38 @@ def test_compiled_rounding_equals_the_specification(K):
         assert np.float32(found).tobytes() == unit.tobytes() or np.isnan([found, unit]).all()
         if np.isfinite(unit):
             assert np.array_equal(whole[:-1], numbers) and whole[-1] == 99
+
+
+@each("temperature", [1.0, 0.7, 0.0])
+def test_threads_that_share_a_text_weigh_its_tokens_together(temperature, monkeypatch):
+    """Of a large vocabulary, each its pieces: what is drawn is the specification's, whatever the number of threads."""
+    cpu = load("cpu")
+    from nblstm.kernels.cpu import recurrent
+
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    made, filters = rounded_net("lstm", sizes=(1100, 8, 16), scale=1.0), Filters(temperature=temperature)
+    for texts, banned in ((1, []), (2, [3, 900, 1099])):
+        found = []
+        for kernels, threads in ((reference, 1), (cpu, 1), (cpu, 2), (cpu, 3)):
+            shapes = (2, texts, 16), (2, texts, 16), (texts, 16), (texts, 1100)
+            state = DecoderState(*(np.zeros(shape, np.float32) for shape in shapes))
+            work = kernels.decode_work(texts, kernels.decode_weights(made, threads), threads)
+            history, uniform = np.zeros((texts, 31), np.int64), np.random.default_rng(texts).random((30, texts))
+            kernels.generate(history, 1, state, uniform, np.array(banned, np.int64), filters, work, threads)
+            found.append(history)
+        assert all(np.array_equal(history, found[0]) for history in found[1:])
+        assert not np.isin(found[0], banned).any() and len(np.unique(found[0])) > 3
+
+
+@each("size", [1, 100, 1 << 20])
+def test_arrays_begin_with_a_cache_line(size):
+    """Small ones and large ones, in their shape; what is written to them stays."""
+    load("cpu")
+    from nblstm.kernels.cpu.int8 import aligned
+
+    made = aligned((size, 2), np.float32)
+    made[...] = 7
+    assert made.shape == (size, 2) and made.ctypes.data % 64 == 0 and made.min() == made.max() == 7
 
 
 def test_a_rounded_model_writes_the_same_with_kernels_and_without():

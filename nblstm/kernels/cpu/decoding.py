@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels import DecoderWeights, Filters, Int8, reference
-from nblstm.kernels.cpu.barrier import barrier, crowded
+from nblstm.kernels.cpu.barrier import barrier, crowded, step_aside
 from nblstm.kernels.cpu.drawing import PIECE, SHARED_TOKENS, choose, draw_row, draw_scratch, is_whole, weigh
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named, shared
@@ -345,7 +345,7 @@ def _generator(layout):
         """
         share = Share(*given)
         (L, _, H, V, _, _), size, flat = reader.sizes, history.shape[1], history.reshape(-1)
-        before, after, k, round_ = 0, L * reader.N * H, 0, 0
+        before, after, k, round_, waited = 0, L * reader.N * H, 0, 0, 0
         banned, filters, room = drawing.banned, drawing.filters, drawing.room
         p0, p1 = units_of(-(-V // PIECE), share)
         together = share.parts > 1 and V >= SHARED_TOKENS and is_whole(filters, V)
@@ -365,6 +365,7 @@ def _generator(layout):
                     )
             state, reading = Units(states, before, after, memory), Reading(flat, length + k, size)
             read_token(logits, state, reading, reader, share, round_)
+            waited = step_aside(share.counter, share.part, waited)
             before, after, k, round_ = after, before, k + 1, round_ + L + 1
         made[0] = k
 

@@ -17,7 +17,6 @@ from nblstm.kernels.cpu.recurrent import SHARED_BYTES
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load, load_part, store
 from nblstm.kernels.threads import parallel_for
 
-
 PIECE = 64  # tokens
 SHARED_TOKENS = 1024  # of a vocabulary that threads weigh together
 

@@ -10,6 +10,8 @@ Names: as in `decoding`; K numbers of a row that is rounded, Kp of them with the
 from __future__ import annotations
 
 import dataclasses
+import mmap
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +44,7 @@ NOTHING = np.empty((0, 0), np.int8)  # the U of cells that have none
 TOGETHER = (
     1 << 12
 )  # numbers of panels that are computed before the cell's equations: weights are then read without a pause
-LINE = 64  # bytes of a cache line
+LINE, HUGE, LARGE = 64, 1 << 21, 1 << 22  # bytes of a cache line, of a huge page, and of an array that deserves some
 
 
 class Int8Net(NamedTuple):
@@ -76,11 +78,21 @@ def padded(K, multiple=LANES):
 
 
 def aligned(shape, dtype):
-    """An array that begins where a cache line does: vectors of 64 bytes that cross two take twice as long to load."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.empty(size + LINE, np.uint8)  # for which NumPy asks for huge pages, unlike np.zeros
-    start = -room.ctypes.data % LINE
-    return room[start : start + size].view(dtype).reshape(shape)
+    """An array that begins where a cache line does: vectors of 64 bytes that cross two take longer to load.
+
+    A large one has pages of 2 MiB where the system has some: from memory of its own, as what was freed is in small ones.
+    """
+    size, start = int(np.prod(shape)) * np.dtype(dtype).itemsize, LINE
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        room = np.empty(size + LINE, np.uint8)
+    else:
+        start = HUGE
+        own = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(OSError):  # of a system without such pages
+            own.madvise(mmap.MADV_HUGEPAGE)
+        room = np.frombuffer(own, np.uint8)
+    skip = -room.ctypes.data % start
+    return room[skip : skip + size].view(dtype).reshape(shape)
 
 
 def depth_of(K):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.cpu.barrier import barrier
+from nblstm.kernels.cpu.barrier import barrier, step_aside
 from nblstm.kernels.cpu.head import HEAD_ROWS, Totals, logits_kernel, normalize_rows, totals_work
 from nblstm.kernels.cpu.int8 import TOGETHER, aligned, magnitude, padded, round_row, widen_token
 from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panels
@@ -121,7 +121,7 @@ def _forward(layout):
         n0, n1, P, T, part = share.start, share.stop, -(-H // w), len(offsets) - 1, share.part
         p0, p1 = units_of(P, share)
         at, first_unit, scratch = part * room.numbers.shape[1], part * room.units.shape[1], part * room.z.shape[1]
-        units = room.units.reshape(-1)
+        units, waited = room.units.reshape(-1), 0
         h = Activations(room.numbers, at, room.width, room.units, first_unit)
         U = Int8Panels(net.numbers, weight.place, net.floats, weight.scales, weight.depth)
         for t in range(T):
@@ -156,6 +156,7 @@ def _forward(layout):
                             if cs.size > 0:
                                 store_part(cs, out, new, count)
             barrier(share.counter, share.parts, t + 1)
+            waited = step_aside(share.counter, share.part, waited)
 
     return named(forward, f"_read_{layout.name}")
 
