@@ -15,7 +15,7 @@ from support.rounded import NETS, decoded, rounded_net
 import nblstm
 from nblstm.errors import ConfigError, ModelFileError
 from nblstm.files import safetensors
-from nblstm.kernels import Int8, load, reference
+from nblstm.kernels import DecoderState, Filters, Int8, load, reference
 from nblstm.kernels.reference.int8 import in_floats, product, rounded_activations, steps_of, sums, values
 from nblstm.nn.int8 import matrix_names, pack_tensors, round_rows
 from nblstm.nn.parameters import initial
@@ -240,30 +240,96 @@ def test_any_number_of_threads_and_any_table_give_the_same_bits(monkeypatch):
             assert all(np.array_equal(*both) for both in zip(expected, decoded(cpu, made, 1, 1)))
 
 
-@each("columns", [48, 64, 80])
-@each("K", [1, 2, 3, 4, 5, 127, 516, 1031])
-def test_the_tile_gives_the_exact_sums(columns, K):
-    """Of any depth and any number of rows, up to the largest that there are: the sums of Python's whole numbers, in float32."""
-    load("cpu")
-    from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
-    from nblstm.kernels.cpu.jit import named
-    from nblstm.kernels.cpu.tiles import Block
+def compiled_for(monkeypatch, group, function, *args):
+    """Compile and call a function for a machine that multiplies so many neighbours of K at once."""
+    numba = pytest.importorskip("numba")
+    from nblstm.kernels.cpu import int8_tiles, vectors
 
-    tile = MULTIPLY_INT8[columns]
-    multiply = named(lambda C, rows, A, B: tile(C, rows, A, B), f"int8_tile_{columns}")
-    r, pairs, most = np.random.default_rng(K), -(-K // 4) * 2, steps_of(K)
-    for rows in (1, 3, 4, 6):
-        q = np.zeros((rows, 2 * pairs), np.int16)
-        q[:, :K] = r.integers(-most, most + 1, (rows, K))
-        weight = np.zeros((columns, 2 * pairs), np.int8)
-        weight[:, :K] = r.integers(-127, 128, (columns, K))
-        q[0, :K], weight[3, :K] = -most, 127  # the largest of all sums
-        packed = np.ascontiguousarray(weight.reshape(columns, pairs, 2).transpose(1, 0, 2))
-        y, ones = np.zeros((rows + 1, columns), np.float32), np.ones(columns, np.float32)
-        x = Activations(q.reshape(-1), 0, 2 * pairs, np.ones(rows, np.float32), 0)
-        multiply(Block(y.reshape(-1), 0, columns), rows, x, Int8Panel(packed.reshape(-1), 0, ones, 0, pairs))
-        expected = [[sum(int(a) * int(b) for a, b in zip(row, w)) for w in weight] for row in q]
-        assert np.array_equal(y[:rows], np.array(expected).astype(np.float32)) and not y[rows].any()
+    with monkeypatch.context() as patch:
+        patch.setattr(int8_tiles, "GROUP", group)
+        patch.setattr(vectors, "GROUP", group)
+        compiled = numba.njit(error_model="numpy", fastmath={"contract"})(function)
+        compiled(*args)
+    return compiled
+
+
+def groups():
+    """How many neighbours of K are multiplied at once: by this machine, and by those that have no such instruction."""
+    load("cpu")
+    from nblstm.kernels.cpu.machine import GROUP
+
+    return sorted({2, GROUP})
+
+
+def numbers_laid_out(q, group):
+    """Rows of whole numbers as tiles read them; in fours, the low bytes of n + 2^15 of each four, then the high ones."""
+    q = np.pad(q, ((0, 0), (0, -q.shape[1] % 16)))
+    if group == 2:
+        return q.astype(np.int16)
+    n = (q.astype(np.int64) + 2**15).reshape(len(q), -1, 1, 4)
+    return np.concatenate([n % 256, n // 256], axis=2).astype(np.uint8).reshape(len(q), -1).view(np.int16)
+
+
+def panel_laid_out(weight, group):
+    """A panel of columns (columns, K) as tiles read them; in fours, -128 times the sum of each column before them."""
+    columns = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8))).astype(np.int8)
+    panel = columns.reshape(len(weight), -1, group).transpose(1, 0, 2)
+    starts = (-128 * weight.astype(np.int32).sum(axis=1)).astype("<i4").view(np.int8).reshape(1, -1, 4)
+    return np.concatenate([starts, panel]) if group == 4 else np.ascontiguousarray(panel)
+
+
+@each("columns", [48, 64, 80])
+def test_the_tile_gives_the_exact_sums(columns, monkeypatch):
+    """Of any depth and any number of rows, up to the largest that there are: the sums of whole numbers, in float32."""
+    for group in groups():
+        from nblstm.kernels.cpu import int8_tiles
+        from nblstm.kernels.cpu.int8_tiles import Activations, Int8Panels
+        from nblstm.kernels.cpu.tiles import Block
+
+        tile = int8_tiles._make(columns)
+
+        def multiply(y, rows, q, width, panel, depth, ones, tile=tile):
+            x, weight = Activations(q, 0, width, ones, 0), Int8Panels(panel, 0, ones, 0, depth)
+            tile(Block(y, 0, columns), rows, x, weight)
+
+        for K in (1, 3, 4, 5, 63, 65, 516, 517, 2048):
+            r, most, ones = np.random.default_rng(K), steps_of(K), np.ones(columns, np.float32)
+            for rows in (1, 2, 3, 4, 6, 7):
+                q, weight = r.integers(-most, most + 1, (rows, K)), r.integers(-127, 128, (columns, K))
+                q[0], weight[3], weight[4] = -most, 127, -127  # the largest of all sums
+                q[-1], weight[5] = most, np.sign(weight[5]) * 127
+                x, panel = numbers_laid_out(q, group), panel_laid_out(weight, group)
+                y = np.zeros((rows + 1, columns), np.float32)
+                args = y.reshape(-1), rows, x.reshape(-1), x.shape[1], panel.reshape(-1), len(panel), ones
+                multiply = compiled_for(monkeypatch, group, multiply, *args) if (K, rows) == (1, 1) else multiply
+                y[...] = 0
+                multiply(*args)
+                assert np.array_equal(y[:rows], (q @ weight.T).astype(np.float32)) and not y[rows].any()
+
+
+def test_whole_numbers_are_laid_out_as_the_machine_multiplies_them(monkeypatch):
+    """Rounded ones, up to the largest, and those of a token, with zeros behind: beside what is said of it, in NumPy."""
+
+    def store(rounded, row, factor, widened, numbers, place, count):
+        store_rounded(rounded, 1, load_vector(row, 0), factor)
+        store_numbers(widened, 1, numbers, place, count)
+
+    for group in groups():
+        from nblstm.kernels.cpu.vectors import load as load_vector
+        from nblstm.kernels.cpu.vectors import store_numbers, store_rounded
+
+        whole = np.array([32767, -32767, 0, 1, -1, 255, 256, -256, -257, 127, -128, 128, 9, -9, 5461, -21846])
+        numbers = np.array([7, *range(-127, 127, 17), -1, 127, 99], np.int8)
+        for count in (1, 5, 15, 16):
+            rounded, widened = np.full(18, 99, np.int16), np.full(18, 99, np.int16)
+            args = rounded, whole.astype(np.float32) / 4, np.float32(4), widened, numbers, 1, count
+            if count == 1:
+                compiled = compiled_for(monkeypatch, group, store, *args)
+            compiled(*args)
+            expected = np.where(np.arange(16) < count, numbers[1:17], 0)
+            for found, row in ((rounded, whole), (widened, expected)):
+                assert np.array_equal(found[1:17], numbers_laid_out(row[None], group)[0])
+                assert found[0] == found[17] == 99
 
 
 @each("K", [1, 15, 16, 33, 700])
@@ -272,6 +338,7 @@ def test_compiled_rounding_equals_the_specification(K):
     load("cpu")
     from nblstm.kernels.cpu.int8 import magnitude, padded, round_row
     from nblstm.kernels.cpu.jit import jit
+    from nblstm.kernels.cpu.machine import GROUP
 
     @jit
     def rounded(whole, row, K, steps):
@@ -281,12 +348,44 @@ def test_compiled_rounding_equals_the_specification(K):
     x[1:9] = np.rint(x[1:9] * 100) / 2  # halves of a step where the largest is a whole number of them
     x[1:9, 0], x[9], x[10], x[11, -1], x[12, -1] = steps_of(K), 0, 1e-35, np.nan, -np.inf
     q, units = rounded_activations(x)
-    for row, numbers, unit in zip(x, q, units):
+    for row, numbers, unit in zip(x, numbers_laid_out(q, GROUP), units):
         whole = np.full(padded(K) + 1, 99, np.int16)
         found = rounded(whole, row, K, np.float32(steps_of(K)))
         assert np.float32(found).tobytes() == unit.tobytes() or np.isnan([found, unit]).all()
         if np.isfinite(unit):
-            assert np.array_equal(whole[:K], numbers) and not whole[K:-1].any() and whole[-1] == 99
+            assert np.array_equal(whole[:-1], numbers) and whole[-1] == 99
+
+
+@each("temperature", [1.0, 0.7, 0.0])
+def test_threads_that_share_a_text_weigh_its_tokens_together(temperature, monkeypatch):
+    """Of a large vocabulary, each its pieces: what is drawn is the specification's, whatever the number of threads."""
+    cpu = load("cpu")
+    from nblstm.kernels.cpu import recurrent
+
+    monkeypatch.setattr(recurrent, "SHARED_BYTES", 0)
+    made, filters = rounded_net("lstm", sizes=(1100, 8, 16), scale=1.0), Filters(temperature=temperature)
+    for texts, banned in ((1, []), (2, [3, 900, 1099])):
+        found = []
+        for kernels, threads in ((reference, 1), (cpu, 1), (cpu, 2), (cpu, 3)):
+            shapes = (2, texts, 16), (2, texts, 16), (texts, 16), (texts, 1100)
+            state = DecoderState(*(np.zeros(shape, np.float32) for shape in shapes))
+            work = kernels.decode_work(texts, kernels.decode_weights(made, threads), threads)
+            history, uniform = np.zeros((texts, 31), np.int64), np.random.default_rng(texts).random((30, texts))
+            kernels.generate(history, 1, state, uniform, np.array(banned, np.int64), filters, work, threads)
+            found.append(history)
+        assert all(np.array_equal(history, found[0]) for history in found[1:])
+        assert not np.isin(found[0], banned).any() and len(np.unique(found[0])) > 3
+
+
+@each("size", [1, 100, 1 << 20])
+def test_arrays_begin_with_a_cache_line(size):
+    """Small ones and large ones, in their shape; what is written to them stays."""
+    load("cpu")
+    from nblstm.kernels.cpu.int8 import aligned
+
+    made = aligned((size, 2), np.float32)
+    made[...] = 7
+    assert made.shape == (size, 2) and made.ctypes.data % 64 == 0 and made.min() == made.max() == 7
 
 
 def test_a_rounded_model_writes_the_same_with_kernels_and_without():

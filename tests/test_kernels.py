@@ -39,7 +39,8 @@ from nblstm.kernels import (
 from nblstm.kernels.cells import Cell
 from nblstm.kernels.cpu import decoding, recurrent, searching
 from nblstm.kernels.cpu import head as heads
-from nblstm.kernels.cpu.barrier import CROWDED
+from nblstm.kernels.cpu.barrier import ASIDE, CROWDED, step_aside
+from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.reference import prepared
 from nblstm.kernels.threads import Share
 from nblstm.tasks.language.config import LanguageConfig
@@ -586,12 +587,33 @@ def test_generating_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, weights, kernel, edges, *args, steps):
         calls.append(steps)
-        kernel(*args, (0, 0, edges[-1], 1, np.array([0, CROWDED + 1, 0])))
+        kernel(*args, (0, 0, edges[-1], 1, np.array([0, CROWDED + 1, 0, 0])))
 
     monkeypatch.setattr(decoding, "by_texts", crowded)
     for value, other in zip(expected, generated(cpu, 2, 1, np.float32, {})):
         assert np.array_equal(value, other)
     assert calls == [1, *range(11, 0, -1)]
+
+
+def test_a_part_leaves_the_core_of_another():
+    """Long waits that have grown are told once; a part on the first one's core moves, and may run where it might before."""
+    counter, cores = np.array([0, ASIDE, 0, 0]), threads.cores()
+
+    @jit
+    def look(counter, part, waited, found):
+        found[0] = step_aside(counter, part, waited)
+
+    def waits(part, waited):
+        found = np.zeros(1, np.int64)
+        look(counter, part, waited, found)
+        return int(found[0])
+
+    assert waits(0, 0) == 0 and not counter[3]
+    counter[1] += 1
+    assert waits(0, 0) == ASIDE + 1 and waits(0, ASIDE + 1) == ASIDE + 1 and 0 <= counter[3] <= 1 + max(cores)
+    for core in range(1 + max(cores)):
+        counter[3] = core + 1
+        assert waits(1, 0) == ASIDE + 1 and threads.cores() == cores
 
 
 SEARCHES = {  # settings of `Beam`
@@ -712,7 +734,7 @@ def test_searching_goes_on_alone_when_cores_are_missing(monkeypatch):
 
     def crowded(threads, kernel, total, *args):
         calls.append(int(args[0][0]))
-        kernel(*args, (0, 0, total, 1, np.array([0, CROWDED + 1, 0])))
+        kernel(*args, (0, 0, total, 1, np.array([0, CROWDED + 1, 0, 0])))
 
     monkeypatch.setattr(searching, "run_cooperatively", crowded)
     for value, other in zip(expected, searched(cpu, 2, 9, 40, SEARCHES["stochastic"])):

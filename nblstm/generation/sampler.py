@@ -151,7 +151,7 @@ CALL_SECONDS = 0.02  # of one call of the kernels: so often text appears and Ctr
 
 def steps_of_a_call(network: Network, num_texts: int) -> int:
     """Count the tokens of each text that fit in CALL_SECONDS, at least 1. A function of the settings alone."""
-    return max(1, int(CALL_SECONDS / draw_seconds(network.config, _backend(network), num_texts)))
+    return max(1, int(CALL_SECONDS / draw_seconds(network.config, _backend(network), num_texts, network.reads_int8)))
 
 
 def _backend(network: Network) -> str:

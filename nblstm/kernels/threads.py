@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 WORKERS = 4096  # at most; they are started as they are needed
+COUNTER = 4  # words of a barrier's counter
 OPEN = 1 << 62  # a barrier's counter that everyone passes: more arrivals than any round waits for
 LONG_WAITS = 0.1  # share of a call spent in long waits at barriers: more means that the machine has other work
 ALONE = 20.0  # times what a call has taken that had to wait for cores: so long calls stay on one thread
 _crowd = threading.Lock()  # never waited for
 _alone_until = 0.0
-NO_COUNTER = np.zeros(3, np.int64)  # of shares that wait for nobody
+NO_COUNTER = np.zeros(COUNTER, np.int64)  # of shares that wait for nobody
 
 
 class Share(NamedTuple):
@@ -110,7 +111,7 @@ def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *arg
     nobody will see, and the error goes on its way.
     """
     global _alone_until
-    counter, started = np.zeros(3, np.int64), time.monotonic()
+    counter, started = np.zeros(COUNTER, np.int64), time.monotonic()
     crowd = _crowd
     alone = threads == 1 or started < _alone_until or not crowd.acquire(blocking=False)
     try:

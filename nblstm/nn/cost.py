@@ -31,24 +31,24 @@ READ_SIZE = 1 << 24  # bytes of parameters up to which a decoder reads a text wi
 CPU_START = 0.3  # seconds that the compiled kernels take to start
 
 
-def step_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
-    """Estimate the seconds in which a network reads one token of each of num_texts texts."""
+def step_seconds(config: TokenStackConfig, backend: str, num_texts: int, int8: bool = False) -> float:
+    """Estimate the seconds in which a network reads one token of each of num_texts texts. int8: its weights are a byte each."""
     if backend == "cpu" and not config.cells[0].compiled:
         backend = "numpy"  # whichever it is called
     parameters = config.num_parameters
-    size = parameters * np.dtype(config.dtype).itemsize
+    size = parameters * (1 if int8 else np.dtype(config.dtype).itemsize)
     products = 2.0 * num_texts * parameters / OPERATIONS[backend]
     layers = config.num_layers * config.directions * (1 + ROUND_SHARE * len(config.cells[0].rounds))
     calls = layers * (LAYER_SECONDS[backend] + num_texts * config.hidden_size * UNIT_SECONDS[backend])
     return calls + max(size / READ_BYTES[backend], products)
 
 
-def draw_seconds(config: TokenStackConfig, backend: str, num_texts: int) -> float:
+def draw_seconds(config: TokenStackConfig, backend: str, num_texts: int, int8: bool = False) -> float:
     """Estimate the seconds in which a network reads one token of each of num_texts texts and draws the next ones."""
     cell = config.cells[0]
     if backend == "numpy" or not cell.compiled:
         backend = "prepared" if is_prepared(cell) else "numpy"
-    return step_seconds(config, backend, num_texts) + DRAW_SECONDS[backend]
+    return step_seconds(config, backend, num_texts, int8) + DRAW_SECONDS[backend]
 
 
 def decoding_reads(config: TokenStackConfig, backend: str) -> bool:

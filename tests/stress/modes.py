@@ -2,6 +2,7 @@
 
     bounds    every index of a kernel checked (NUMBA_BOUNDSCHECK=1), those of products too, which are plain loops for that
     generic   for a processor with nothing but what every x86-64 has (NUMBA_CPU_NAME=generic)
+    pairs     for a processor without AVX-512 VNNI, which multiplies int8 weights in pairs (for --files "test_int8.py")
     plain     kernels as Python (NUMBA_DISABLE_JIT=1)
 
 All modes and files by default; file by file, N at once, each in a process of its own and with a cache of its own per mode,
@@ -17,10 +18,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llvmlite.binding import get_host_cpu_features
+
 ROOT = Path(__file__).parents[2]
 MODES = {
     "bounds": {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NBLSTM_TILES": "off"},
     "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+    "pairs": {"NUMBA_CPU_FEATURES": get_host_cpu_features().flatten().replace("+avx512vnni", "-avx512vnni")},
     "plain": {"NUMBA_DISABLE_JIT": "1", "NBLSTM_TEST_SECONDS": "1800"},
 }
 COMPILED = {  # not as Python, in the plain mode
@@ -49,7 +53,7 @@ def run(mode, path, cache):
 def main():
     """Run the modes named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("modes", nargs="*", default=[], metavar="MODE", help="bounds, generic, plain")
+    parser.add_argument("modes", nargs="*", default=[], metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--files", default="test_*.py", help="which files of tests/")
     parser.add_argument("--jobs", type=int, default=1, help="files at once")
     asked, failed = parser.parse_args(), []

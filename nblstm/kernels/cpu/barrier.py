@@ -4,7 +4,10 @@ For waits of microseconds only, where waking a sleeping thread would cost more t
 be running: `threads.run_cooperatively` sees to that. On a machine busy with other work a part may be pushed aside for
 milliseconds, at every barrier again: so long waits are summed up, and a kernel of many steps ends early (`crowded`).
 
-counter (3,) int64, zeros at first: arrivals; nanoseconds of long waits; whether to end.
+Two parts may stand on one core while another is idle: a virtual machine whose idle cores are halted wakes a thread where
+it slept, and moves it some milliseconds later. They then wait for each other's turns, until one of them moves (`step_aside`).
+
+counter (4,) int64, zeros at first: arrivals; nanoseconds of long waits; whether to end; where part 0 was, a core's number and 1.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from nblstm.kernels.cpu.vectors import pointer
 
 SPINS = 20_000  # looks at the counter, some 20 microseconds, before giving way
 CROWDED = 2_000_000  # nanoseconds of long waits in one call that mean fewer free cores than parts
+LINUX, MOST_CORES = sys.platform == "linux", 1024  # that the system is asked about
+ASIDE = 100_000  # nanoseconds of long waits that mean that parts may share a core
 CLOCK = time.CLOCK_MONOTONIC if os.name == "posix" and sys.maxsize > 2**32 else 0  # its number, 0 for none
 
 
@@ -60,6 +65,45 @@ def _yield(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def _core(typingctx):
+    """the number of the core that this thread is on, from 0; -1 where nobody tells"""
+
+    def codegen(context, builder, sig, args):
+        if not LINUX:
+            return ir.IntType(64)(-1)
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = cgutils.get_or_insert_function(builder.module, kind, "sched_getcpu")
+        return builder.sext(builder.call(function, []), ir.IntType(64))
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def _leave(typingctx, core):
+    """move this thread from a core to another one that it may run on, if there is one; it may run on all of them again then"""
+
+    def codegen(context, builder, sig, args):
+        if LINUX:
+            i32, i64 = ir.IntType(32), ir.IntType(64)
+            all_ = cgutils.alloca_once(builder, ir.ArrayType(i64, MOST_CORES // 64))
+            kind = ir.FunctionType(i32, [i32, i64, all_.type])
+            take, give = (
+                cgutils.get_or_insert_function(builder.module, kind, f"sched_{verb}affinity") for verb in ("get", "set")
+            )
+            size, zero = i64(MOST_CORES // 8), i32(0)
+            word = builder.gep(all_, [zero, builder.trunc(builder.lshr(args[0], i64(6)), i32)])
+            bit = builder.shl(i64(1), builder.and_(args[0], i64(63)))
+            with builder.if_then(builder.icmp_signed("==", builder.call(take, [zero, size, all_]), zero)):
+                builder.store(builder.and_(builder.load(word), builder.not_(bit)), word)
+                builder.call(give, [zero, size, all_])
+                builder.store(builder.or_(builder.load(word), bit), word)
+                builder.call(give, [zero, size, all_])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic
@@ -103,8 +147,24 @@ def crowded(counter, part):
         counter[2] = 1
 
 
+@shared
+def step_aside(counter, part, waited):
+    """Let a part leave the core of part 0 where long waits have grown by ASIDE since `waited` of them; returns those now."""
+    if counter[1] - waited <= ASIDE:
+        return waited
+    core = _core()
+    if part == 0:
+        counter[3] = core + 1
+    elif counter[3] == core + 1 and 0 <= core < MOST_CORES:
+        _leave(core)
+    return counter[1]
+
+
 if PLAIN:  # the same for kernels that run as Python, whose additions are no single instructions
     _adding = threading.Lock()
+
+    def _core():
+        return -1
 
     def barrier(counter, parts, round_):
         if parts > 1:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nblstm.kernels import DecoderWeights, Filters, Int8, reference
-from nblstm.kernels.cpu.barrier import barrier, crowded
-from nblstm.kernels.cpu.drawing import draw_row, draw_scratch
+from nblstm.kernels.cpu.barrier import barrier, crowded, step_aside
+from nblstm.kernels.cpu.drawing import PIECE, SHARED_TOKENS, choose, draw_row, draw_scratch, is_whole, weigh
 from nblstm.kernels.cpu.int8 import int8_scratch, int8_token_reader, int8_weights
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import MULTIPLY, layout_of, units_of
@@ -119,7 +119,7 @@ def decode_work(N, weights, threads):
     """
     if isinstance(weights, DecoderWeights):
         return reference.decode_work(N, weights, threads)
-    (L, _, H, V, _, residual), dtype = weights["sizes"], weights["net"][3].dtype
+    (L, _, H, V, F, residual), dtype = weights["sizes"], weights["net"][3].dtype
     layout = weights["layout"]
     z = np.empty((threads, N * max(layout.S, PANEL)), dtype)
     if layout.options:
@@ -127,7 +127,7 @@ def decode_work(N, weights, threads):
     elif layout.rounds:
         net = round_scratch(weights, z, N)
     else:
-        net = int8_scratch(weights["net"], z, N) if layout.int8 else (*weights["net"], z)
+        net = int8_scratch(weights["net"], z, N, F) if layout.int8 else (*weights["net"], z)
     return {
         **weights,
         "residual": residual,
@@ -339,22 +339,34 @@ def _generator(layout):
     read_token = token_reader(layout)
 
     def generate(made, history, length, logits, states, memory, uniform, drawing, reader, given):
-        """The part's texts. Parts that share texts draw the same tokens, each for itself.
+        """The part's texts. Parts that share texts draw the same tokens, each for itself, but may weigh them together.
 
         made[0] = how many tokens: fewer than asked for where the parts had to wait for cores.
         """
         share = Share(*given)
         (L, _, H, V, _, _), size, flat = reader.sizes, history.shape[1], history.reshape(-1)
-        before, after, k = 0, L * reader.N * H, 0
-        banned, filters, room = drawing.banned, drawing.filters, drawing.room[share.part]
+        before, after, k, round_, waited = 0, L * reader.N * H, 0, 0, 0
+        banned, filters, room = drawing.banned, drawing.filters, drawing.room
+        p0, p1 = units_of(-(-V // PIECE), share)
+        together = share.parts > 1 and V >= SHARED_TOKENS and is_whole(filters, V)
         while k < len(uniform) and share.counter[2] == 0:
+            if together:  # texts are fewer than parts, so that each has a room
+                for n in range(share.start, share.stop):
+                    weigh(room[n], logits, n * V, V, banned, filters.temperature, p0, p1)
+                round_ += 1
+                barrier(share.counter, share.parts, round_)
             for n in range(share.start, share.stop):
-                flat[n * size + length + k] = draw_row(
-                    logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room
-                )
+                place = n * size + length + k
+                if together:
+                    flat[place] = choose(room[n], V, uniform[k, n], filters.temperature)
+                else:
+                    flat[place] = draw_row(
+                        logits, n * V, V, uniform[k, n], flat, n * size, length + k, banned, filters, room[share.part]
+                    )
             state, reading = Units(states, before, after, memory), Reading(flat, length + k, size)
-            read_token(logits, state, reading, reader, share, k * (L + 1))
-            before, after, k = after, before, k + 1
+            read_token(logits, state, reading, reader, share, round_)
+            waited = step_aside(share.counter, share.part, waited)
+            before, after, k, round_ = after, before, k + 1, round_ + L + 1
         made[0] = k
 
     return named(generate, f"_generate_{layout.name}")

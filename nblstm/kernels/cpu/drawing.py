@@ -1,5 +1,8 @@
 """Drawing the next token, on the CPU.
 
+Where nothing is left out but banned tokens, it is drawn piece by piece of the vocabulary: each has a peak and a sum of its
+own, exp((z - peak) / temperature), so that threads may each weigh some of them, and a token is found in two short walks.
+
 Arrays are flat, or addressed by flat offsets; a kernel's last argument is its share.
 """
 
@@ -11,8 +14,11 @@ from nblstm.kernels.cpu.functions import exp
 from nblstm.kernels.cpu.jit import jit
 from nblstm.kernels.cpu.products import panels
 from nblstm.kernels.cpu.recurrent import SHARED_BYTES
-from nblstm.kernels.cpu.vectors import LANES, lane_sum, load, store
+from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, like, load, load_part, store
 from nblstm.kernels.threads import parallel_for
+
+PIECE = 64  # tokens
+SHARED_TOKENS = 1024  # of a vocabulary that threads weigh together
 
 
 def draw_scratch(V, threads):
@@ -147,9 +153,101 @@ def _keep_typical(weights, total, z, keys, spare, V, typical_p):
     return _drop(weights, z, _lowest_kept(keys, spare, V, typical_p * total))
 
 
+# ---------------------------------------------------------------- piece by piece
+
+
+@jit
+def is_whole(filters, V):
+    """Whether nothing but the temperature changes how tokens are drawn."""
+    repeats = filters.no_repeat_ngram > 0 or filters.repetition_penalty != 1
+    repeats = repeats or filters.presence_penalty != 0 or filters.frequency_penalty != 0
+    cuts = 0 < filters.top_k < V or filters.top_p < 1 or filters.min_p > 0 or filters.typical_p < 1
+    return not repeats and not cuts
+
+
+@jit
+def weigh(room, logits, first, V, banned, temperature, p0, p1):
+    """The pieces p0 ... p1 of the row at logits[first:]: z, weights, the peak of each, NaN where one is not a number below
+    infinity, and the sum of its weights.
+    """
+    z, weights, peaks, sums = room[0], room[1], room[2], room[3]
+    row = logits[first : first + V]
+    for p in range(p0, p1):
+        lost, stop = 0, min((p + 1) * PIECE, V)
+        for v in range(p * PIECE, stop):
+            z[v] = row[v]
+            lost += not row[v] < np.inf
+        z[stop : min((p + 1) * PIECE, z.size)] = -np.inf
+        peaks[p] = np.nan if lost > 0 else 0
+    for token in banned:
+        if p0 * PIECE <= token < p1 * PIECE:
+            z[token] = -np.inf
+    for p in range(p0, p1):
+        start, stop = p * PIECE, min((p + 1) * PIECE, z.size)
+        most = load(z, start)
+        for v in range(start + LANES, stop, LANES):
+            most = larger(most, load(z, v))
+        peak = lane_max(most)
+        peaks[p] += peak
+        total, shift = like(most, 0), peak if peak > -np.inf else 0.0
+        for v in range(start, stop if temperature > 0 else start, LANES):
+            x = load(z, v) - shift
+            if temperature != 1:
+                x = x / temperature
+            e = exp(x)
+            store(weights, v, e)
+            total = total + e
+        sums[p] = lane_sum(total)
+
+
+@jit
+def choose(room, V, uniform, temperature):
+    """The token of what `weigh` has found of all pieces; -1 as in `draw`. Whoever shares the room writes the same to z."""
+    z, weights, peaks, sums = room[0], room[1], room[2], room[3]
+    pieces, peak, found = -(-V // PIECE), -np.inf, 0
+    for p in range(pieces):
+        if not peaks[p] < np.inf:
+            return -1
+        if peaks[p] > peak:
+            peak, found = peaks[p], p
+    if peak == -np.inf:
+        return -1
+    if temperature == 0:
+        v = found * PIECE
+        while z[v] < peak:
+            v += 1
+        return v
+    total = 0.0
+    for p in range(0, pieces, LANES):
+        count = min(LANES, pieces - p)
+        x = exp((load_part(peaks, p, count, -np.inf) - peak) / temperature) * load_part(sums, p, count, 0)
+        store(z, p, x)
+        total += lane_sum(x)
+    goal, before, p = uniform * total, 0.0, 0
+    while p < pieces - 1 and not before + z[p] > goal:
+        before += z[p]
+        p += 1
+    while z[p] == 0:  # the sum above was rounded up
+        p -= 1
+    inner, total = (goal - before) / z[p] * sums[p], 0.0
+    for v in range(p * PIECE, min((p + 1) * PIECE, V)):
+        total += weights[v]
+        if total > inner:
+            return v
+    while weights[v] == 0:
+        v -= 1
+    return v
+
+
+# ---------------------------------------------------------------- a row
+
+
 @jit
 def draw_row(logits, first, V, uniform, history, h0, length, banned, filters, room):
     """`reference.draw` of the row at logits[first:], whose text is history[h0 : h0 + length]"""
+    if is_whole(filters, V):
+        weigh(room, logits, first, V, banned, filters.temperature, 0, -(-V // PIECE))
+        return choose(room, V, uniform, filters.temperature)
     z, weights, keys, spare = room[0], room[1], room[2], room[3]
     row, lost = logits[first : first + V], 0  # a loop over `row` is one on vectors, as no index may be negative
     for v in range(V):

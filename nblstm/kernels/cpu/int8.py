@@ -10,14 +10,17 @@ Names: as in `decoding`; K numbers of a row that is rounded, Kp of them with the
 from __future__ import annotations
 
 import dataclasses
+import mmap
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from nblstm.kernels.cpu.barrier import barrier, crowded
-from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, Activations, Int8Panel
+from nblstm.kernels.cpu.int8_tiles import DEPTH_MULTIPLE, MULTIPLY_INT8, START_ROWS, Activations, Int8Panels
 from nblstm.kernels.cpu.jit import jit, made_once, named, shared
 from nblstm.kernels.cpu.layouts import units_of
+from nblstm.kernels.cpu.machine import GROUP
 from nblstm.kernels.cpu.products import IN_ORDER, panels
 from nblstm.kernels.cpu.recurrent import gate_panels
 from nblstm.kernels.cpu.tiles import PANEL, Block
@@ -30,6 +33,7 @@ from nblstm.kernels.cpu.vectors import (
     load,
     load_part,
     store,
+    store_numbers,
     store_part,
     store_rounded,
 )
@@ -37,12 +41,16 @@ from nblstm.kernels.reference.int8 import LEAST, steps_of, values
 from nblstm.kernels.threads import parallel_for
 
 NOTHING = np.empty((0, 0), np.int8)  # the U of cells that have none
+TOGETHER = (
+    1 << 12
+)  # numbers of panels that are computed before the cell's equations: weights are then read without a pause
+LINE, HUGE, LARGE = 64, 1 << 21, 1 << 22  # bytes of a cache line, of a huge page, and of an array that deserves some
 
 
 class Int8Net(NamedTuple):
     """The packed weights of a network, only read."""
 
-    numbers: np.ndarray  # int8: W and U of every layer, the head: `Int8Panel`s
+    numbers: np.ndarray  # int8: W and U of every layer, the head: `Int8Panels`
     places: np.ndarray  # (2 L + 1,) int64: where each of them begins
     embedding: np.ndarray  # (V, E) float32 flat; empty where no residual layer adds it
     table: np.ndarray  # (P, kept, S) float32 flat: the first layer's projections of the first tokens
@@ -53,9 +61,10 @@ class Int8Net(NamedTuple):
     tokens: np.ndarray  # (V, E) int8 flat
     units: np.ndarray  # (V,) float32: what the numbers of a token are in
     steps: np.ndarray  # (3,) float32: `steps_of` E, H and F
-    pairs: np.ndarray  # (3,) int64: of panels that are multiplied with so many numbers
+    depths: np.ndarray  # (3,) int64: of panels that are multiplied with so many numbers
     widths: np.ndarray  # (2,) int64: room for a row of what a layer or the head reads, and for one of the state
-    z: np.ndarray  # as in `decoding`
+    z: np.ndarray  # of each part room for some panels of N texts, and for TOGETHER numbers at least
+    joined: np.ndarray  # float32, (threads, F): what the head reads of a text, where it reads h and memory
     whole: np.ndarray  # int16, of each part (N, widths[0]) for inputs, and (N, widths[1]) for the state
     of_rows: np.ndarray  # float32, of each part the units of both: (2 N,)
 
@@ -68,27 +77,51 @@ def padded(K, multiple=LANES):
     return -(-K // multiple) * multiple
 
 
-def pairs_of(K):
-    """Pairs of a panel of K rows and the zeros behind."""
-    return padded(K, DEPTH_MULTIPLE) // 2
+def aligned(shape, dtype):
+    """An array that begins where a cache line does: vectors of 64 bytes that cross two take longer to load.
+
+    A large one has pages of 2 MiB where the system has some: from memory of its own, as what was freed is in small ones.
+    """
+    size, start = int(np.prod(shape)) * np.dtype(dtype).itemsize, LINE
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        room = np.empty(size + LINE, np.uint8)
+    else:
+        start = HUGE
+        own = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(OSError):  # of a system without such pages
+            own.madvise(mmap.MADV_HUGEPAGE)
+        room = np.frombuffer(own, np.uint8)
+    skip = -room.ctypes.data % start
+    return room[skip : skip + size].view(dtype).reshape(shape)
+
+
+def depth_of(K):
+    """Rows of the packed panel, see `Int8Panels`, that is multiplied with K numbers."""
+    return START_ROWS + padded(K, DEPTH_MULTIPLE) // GROUP
 
 
 # ---------------------------------------------------------------- packing
 
 
 @jit
-def _pack_pairs(packed, place, numbers, order, w, size, K, pairs, share):
-    """packed[p, i, g * w + j, s] = numbers[order[g] * size + p * w + j, 2 i + s] of the panels start ... stop."""
+def _pack_groups(packed, place, numbers, order, w, size, K, depth, share):
+    """The panels start ... stop, (depth, columns, GROUP) each: row i has numbers[order[g] * size + p * w + j, GROUP i ...]
+    in column g * w + j. Where rows stand before them it is the second one; the first is what the sums start from.
+    """
     _, start, stop, _, _ = share
     source, columns = numbers.reshape(-1), len(order) * w
     for p in range(start, stop):
         for g in range(len(order)):
             for j in range(w):
-                row, target = p * w + j, place + (p * pairs * columns + g * w + j) * 2
+                row, target = p * w + j, place + (p * depth * columns + g * w + j) * GROUP
                 if row < size:
-                    first = (order[g] * size + row) * K
+                    first, total = (order[g] * size + row) * K, 0
                     for k in range(K):
-                        packed[target + k // 2 * columns * 2 + k % 2] = source[first + k]
+                        number = source[first + k]
+                        packed[target + (START_ROWS + k // GROUP) * columns * GROUP + k % GROUP] = number
+                        total += number
+                    for k in range(GROUP * START_ROWS):  # the bytes of an int32
+                        packed[target + k] = np.int8(-128 * total >> 8 * k & 255)
 
 
 def _packed_matrices(net, layout, threads):
@@ -101,14 +134,14 @@ def _packed_matrices(net, layout, threads):
         for name, order in zip(("weight_ih", "weight_hh"), orders)
     ]
     matrices.append((net.head_weight.numbers, IN_ORDER, PANEL, V))
-    depths = [pairs_of(matrix.shape[1]) for matrix, *_ in matrices]
-    sizes = [2 * depth * panels(size, w) * len(order) * w for depth, (_, order, w, size) in zip(depths, matrices)]
+    depths = [depth_of(matrix.shape[1]) for matrix, *_ in matrices]
+    sizes = [GROUP * depth * panels(size, w) * len(order) * w for depth, (_, order, w, size) in zip(depths, matrices)]
     places = np.cumsum([0, *sizes])
-    numbers = np.empty(places[-1], np.int8)  # for which NumPy asks for huge pages, unlike np.zeros
+    numbers = aligned(places[-1], np.int8)
     numbers.fill(0)
     for place, depth, (matrix, order, w, size) in zip(places, depths, matrices):
         parallel_for(
-            threads, _pack_pairs, panels(size, w) if len(order) else 0, numbers, place, matrix, order, w, size,
+            threads, _pack_groups, panels(size, w) if len(order) else 0, numbers, place, matrix, order, w, size,
             matrix.shape[1], depth,
         )  # fmt: skip
     return numbers, places[:-1]
@@ -140,23 +173,25 @@ def int8_weights(net, layout, threads, kept_bytes):
     numbers, places = _packed_matrices(net, layout, threads)
     floats, offsets = _packed_floats(net, layout)
     kept, nothing = min(V, kept_bytes // (P * S * 4)), np.empty(0, np.float32)
-    steps, pairs = np.array([steps_of(K) for K in (E, H, F)], np.float32), np.array([pairs_of(K) for K in (E, H, F)])
+    steps, depths = np.array([steps_of(K) for K in (E, H, F)], np.float32), np.array([depth_of(K) for K in (E, H, F)])
     embedding = values(net.embedding).reshape(-1) if net.residual else nothing
     widths = np.array([padded(max(E, H, F)), padded(H)])
     whole, of_rows = np.empty((threads, padded(E)), np.int16), np.empty((threads, 1), np.float32)
     packed = Int8Net(
-        numbers, places, embedding, np.empty(P * kept * S, np.float32), floats, offsets,
-        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, pairs, widths, nothing[None], whole,
-        of_rows,
+        numbers, places, embedding, aligned(P * kept * S, np.float32), floats, offsets,
+        np.ascontiguousarray(net.embedding.numbers).reshape(-1), net.embedding.scales, steps, depths, widths,
+        nothing[None], nothing[None], whole, of_rows,
     )  # fmt: skip
     parallel_for(threads, _projection(layout), kept, packed, kept, E, H)
     return {"layout": layout, "sizes": (L, E, H, rows, F, net.residual), "net": packed}
 
 
-def int8_scratch(packed, z, N):
-    """The net with room for up to N texts. z: as in `decoding`."""
+def int8_scratch(packed, z, N, F):
+    """The net with room for up to N texts. z: that of `decoding`; F: numbers that the head sees."""
     whole = np.empty((len(z), N * int(packed.widths.sum())), np.int16)
-    return packed._replace(z=z, whole=whole, of_rows=np.empty((len(z), 2 * N), np.float32))
+    joined = np.empty((len(z), F), np.float32)
+    z = aligned((len(z), padded(max(z.shape[1], TOGETHER))), np.float32)
+    return packed._replace(z=z, joined=joined, whole=whole, of_rows=np.empty((len(z), 2 * N), np.float32))
 
 
 # ---------------------------------------------------------------- rounding
@@ -186,11 +221,8 @@ def round_row(whole, at, x, place, K, most, steps):
 @shared
 def widen_token(whole, at, net, token, E):
     """whole[at:] = the numbers of a token's vector, zeros behind; returns their unit."""
-    flat = whole.reshape(-1)
-    for k in range(E):
-        flat[at + k] = net.tokens[token * E + k]
-    for k in range(E, 2 * net.pairs[0]):
-        flat[at + k] = 0
+    for k in range(0, E, LANES):
+        store_numbers(whole, at + k, net.tokens, token * E + k, min(LANES, E - k))
     return net.units[token]
 
 
@@ -204,17 +236,16 @@ def _projection(layout):
     def project(net, kept, E, H, share):
         """table[p, token] = W x + b of the tokens start ... stop"""
         part, start, stop, _, _ = share
-        P, pairs, bias, scales = -(-H // w), net.pairs[0], net.offsets[0], net.offsets[1]
+        P, depth, bias, scales = -(-H // w), net.depths[0], net.offsets[0], net.offsets[1]
         at, units = part * net.whole.shape[1], net.of_rows.reshape(-1)
         for token in range(start, stop):
             units[part] = widen_token(net.whole, at, net, token, E)
             x = Activations(net.whole, at, 0, net.of_rows, part)
             for p in range(P):
-                z = (p * kept + token) * S
                 for j in range(0, S, LANES):
-                    store(net.table, z + j, load(net.floats, bias + p * S + j))
-                weight = Int8Panel(net.numbers, p * pairs * columns * 2, net.floats, scales + p * columns, pairs)
-                multiply(Block(net.table, z + column, S), 1, x, weight)
+                    store(net.table, (p * kept + token) * S + j, load(net.floats, bias + p * S + j))
+            W = Int8Panels(net.numbers, 0, net.floats, scales, depth)
+            multiply(Block(net.table, token * S + column, S), kept * S, 1, x, W, 0, P)
 
     return named(project, f"_project_{layout.name}")
 
@@ -251,29 +282,34 @@ def _read_int8_head(logits, state, outputs, reader, v0, v1, share):
     """The panels v0 ... v1 of logits = W y + b, or W [y, c] + b; y (N, H) at state.h[outputs:], c the last layer's memory."""
     (L, _, H, V, F, _), net, n0, N = reader.sizes, reader.net, share.start, reader.N
     rows, scratch, units = share.stop - n0, share.part * net.z.shape[1], net.of_rows.reshape(-1)
-    width, pairs = net.widths[0], net.pairs[2]
+    width, depth = net.widths[0], net.depths[2]
     at, first, c = share.part * net.whole.shape[1], share.part * net.of_rows.shape[1], (L - 1) * N * H
     for r in range(rows):
-        y, memory = outputs + (n0 + r) * H, c + (n0 + r) * H
-        most = magnitude(state.h, y, H)
+        row, place = state.h, outputs + (n0 + r) * H
         if F > H:
-            other = magnitude(state.memory, memory, H)
-            most = max(most, other) + (most + other) * 0
-        units[first + r] = round_row(net.whole, at + r * width, state.h, y, H, most, net.steps[2])
-        if F > H:
-            round_row(net.whole, at + r * width + H, state.memory, memory, H, most, net.steps[2])
+            row, place, joined = net.joined.reshape(-1), share.part * F, net.joined[share.part]
+            for j in range(H):
+                joined[j], joined[H + j] = state.h[outputs + (n0 + r) * H + j], state.memory[c + (n0 + r) * H + j]
+        units[first + r] = round_row(net.whole, at + r * width, row, place, F, magnitude(row, place, F), net.steps[2])
     x = Activations(net.whole, at, width, net.of_rows, first)
     scales, bias, head = net.offsets[3 * L], net.offsets[3 * L + 1], net.places[2 * L]
-    for p in range(v0, v1):
-        for r in range(rows):
-            for j in range(0, PANEL, LANES):
-                store(net.z, scratch + r * PANEL + j, load(net.floats, bias + p * PANEL + j))
-        weight = Int8Panel(net.numbers, head + p * pairs * PANEL * 2, net.floats, scales + p * PANEL, pairs)
-        _multiply_head(Block(net.z, scratch, PANEL), rows, x, weight)
-        for r in range(rows):
-            for j in range(0, min(PANEL, V - p * PANEL), LANES):
-                v = p * PANEL + j
-                store_part(logits, (n0 + r) * V + v, load(net.z, scratch + r * PANEL + j), min(LANES, V - v))
+    weight, many = Int8Panels(net.numbers, head, net.floats, scales, depth), net.z.shape[1] // (rows * PANEL)
+    for first_panel in range(v0, v1, many):
+        after = min(first_panel + many, v1)
+        for p in range(first_panel, after):
+            for r in range(rows):
+                for j in range(0, PANEL, LANES):
+                    store(
+                        net.z,
+                        scratch + ((p - first_panel) * rows + r) * PANEL + j,
+                        load(net.floats, bias + p * PANEL + j),
+                    )
+        _multiply_head(Block(net.z, scratch, PANEL), rows * PANEL, rows, x, weight, first_panel, after)
+        for p in range(first_panel, after):
+            for r in range(rows):
+                for j in range(0, min(PANEL, V - p * PANEL), LANES):
+                    v, found = p * PANEL + j, load(net.z, scratch + ((p - first_panel) * rows + r) * PANEL + j)
+                    store_part(logits, (n0 + r) * V + v, found, min(LANES, V - v))
 
 
 _multiply_head = MULTIPLY_INT8[PANEL]
@@ -296,51 +332,42 @@ def int8_token_reader(layout, add_inputs):
         v0, v1 = units_of(PV, share)
         rows, scratch, outputs = share.stop - n0, part * net.z.shape[1], 2 * L * N * H if residual else after
         width, Hp = net.widths[0], net.widths[1]
-        at, first, pairs_hh = part * net.whole.shape[1], part * net.of_rows.shape[1], net.pairs[1]
+        at, first, many = part * net.whole.shape[1], part * net.of_rows.shape[1], net.z.shape[1] // (rows * S)
         h = Activations(net.whole, at + N * width, Hp, net.of_rows, first + N)
         for layer in range(L):
             _round_inputs(state, outputs, layer, reading, reader, kept, share)
             bias, scales_ih, scales_hh = net.offsets[3 * layer], net.offsets[3 * layer + 1], net.offsets[3 * layer + 2]
             weight_ih, weight_hh = net.places[2 * layer], net.places[2 * layer + 1]
-            pairs_ih = net.pairs[0 if layer == 0 else 1]
-            for p in range(p0, p1):
-                W = Int8Panel(
-                    net.numbers,
-                    weight_ih + p * pairs_ih * columns_ih * 2,
-                    net.floats,
-                    scales_ih + p * columns_ih,
-                    pairs_ih,
-                )
-                for r in range(rows):
-                    token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a text that is lost
-                    for j in range(0, S, LANES):
-                        if token < kept:
-                            value = load(net.table, (p * kept + token) * S + j)
-                        else:
-                            value = load(net.floats, bias + p * S + j)
-                        store(net.z, scratch + r * S + j, value)
-                    if layer == 0 and token >= kept:
+            W = Int8Panels(net.numbers, weight_ih, net.floats, scales_ih, net.depths[0 if layer == 0 else 1])
+            U = Int8Panels(net.numbers, weight_hh, net.floats, scales_hh, net.depths[1])
+            for q0 in range(p0, p1, many):
+                q1 = min(q0 + many, p1)
+                for p in range(q0, q1):
+                    for r in range(rows):
+                        token = max(tokens[t0 + (n0 + r) * stride], 0) if layer == 0 else kept  # -1: of a lost text
+                        for j in range(0, S, LANES):
+                            if token < kept:
+                                value = load(net.table, (p * kept + token) * S + j)
+                            else:
+                                value = load(net.floats, bias + p * S + j)
+                            store(net.z, scratch + ((p - q0) * rows + r) * S + j, value)
+                for r in range(rows if layer == 0 else 0):
+                    if max(tokens[t0 + (n0 + r) * stride], 0) >= kept:
                         x = Activations(net.whole, at + r * width, width, net.of_rows, first + r)
-                        multiply_ih(Block(net.z, scratch + r * S + column_ih, S), 1, x, W)
+                        multiply_ih(Block(net.z, scratch + r * S + column_ih, S), rows * S, 1, x, W, q0, q1)
                 if layer > 0:
                     x = Activations(net.whole, at, width, net.of_rows, first)
-                    multiply_ih(Block(net.z, scratch + column_ih, S), rows, x, W)
+                    multiply_ih(Block(net.z, scratch + column_ih, S), rows * S, rows, x, W, q0, q1)
                 if columns_hh > 0:
-                    U = Int8Panel(
-                        net.numbers,
-                        weight_hh + p * pairs_hh * columns_hh * 2,
-                        net.floats,
-                        scales_hh + p * columns_hh,
-                        pairs_hh,
-                    )
-                    multiply_hh(Block(net.z, scratch + column_hh, S), rows, h, U)
-                for unit in range(p * w, min((p + 1) * w, H), LANES):
-                    count, skip = min(LANES, H - unit), unit - p * w
-                    for r in range(rows):
-                        place = (layer * N + n0 + r) * H + unit
-                        new, hidden = cell(net.z, scratch + r * S + skip, load_part(memory, place, count, 0))
-                        store_part(memory, place, new, count)
-                        store_part(states, after + place, hidden, count)
+                    multiply_hh(Block(net.z, scratch + column_hh, S), rows * S, rows, h, U, q0, q1)
+                for p in range(q0, q1):
+                    for unit in range(p * w, min((p + 1) * w, H), LANES):
+                        count, skip = min(LANES, H - unit), unit - p * w + (p - q0) * rows * S
+                        for r in range(rows):
+                            place = (layer * N + n0 + r) * H + unit
+                            new, hidden = cell(net.z, scratch + r * S + skip, load_part(memory, place, count, 0))
+                            store_part(memory, place, new, count)
+                            store_part(states, after + place, hidden, count)
             if residual:
                 j0, j1 = p0 * w, min(p1 * w, H)
                 add_inputs(state, outputs, layer, reading, net.embedding, reader, j0, j1, share)

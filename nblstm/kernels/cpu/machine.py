@@ -16,3 +16,11 @@ def features() -> str:
     if numba.config.CPU_FEATURES is not None:
         return numba.config.CPU_FEATURES
     return ",".join("+" + name for name, on in get_host_cpu_features().items() if on)
+
+
+def group_of(features: str) -> int:
+    """How many neighbours of K one instruction multiplies and adds, of int8 weights: see `int8_tiles`."""
+    return 4 if {"+avx512f", "+avx512vnni"} <= {*features.split(",")} else 2
+
+
+GROUP = 2 if NO_TILES else group_of(features())

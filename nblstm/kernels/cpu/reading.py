@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nblstm.kernels.cpu.barrier import barrier
+from nblstm.kernels.cpu.barrier import barrier, step_aside
 from nblstm.kernels.cpu.head import HEAD_ROWS, Totals, logits_kernel, normalize_rows, totals_work
-from nblstm.kernels.cpu.int8 import magnitude, round_row, widen_token
-from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panel
+from nblstm.kernels.cpu.int8 import TOGETHER, aligned, magnitude, padded, round_row, widen_token
+from nblstm.kernels.cpu.int8_tiles import MULTIPLY_INT8, Activations, Int8Panels
 from nblstm.kernels.cpu.jit import inlined, jit, made_once, named
 from nblstm.kernels.cpu.layouts import units_of
 from nblstm.kernels.cpu.products import ROWS, panels
@@ -44,7 +44,7 @@ class PackedMatrix(NamedTuple):
 
     place: int
     scales: int
-    pairs: int
+    depth: int
 
 
 class LayerRoom(NamedTuple):
@@ -53,7 +53,7 @@ class LayerRoom(NamedTuple):
     numbers: np.ndarray  # (threads, N * width) int16
     units: np.ndarray  # (threads, N) float32
     width: int
-    z: np.ndarray  # (threads, N * S) float32
+    z: np.ndarray  # (threads, N * S) float32, and TOGETHER numbers at least
 
 
 # ---------------------------------------------------------------- rows
@@ -89,20 +89,15 @@ def _projection(layout):
     def project(z, rows, net, weight, bias, P, share):
         """z (M, P, S) = W x + b of the rows start ... stop, in the columns of W x; b at net.floats[bias:]"""
         _, start, stop, _, _ = share
-        (numbers, units, width), (place, scales, pairs) = rows, weight
+        (numbers, units, width), (place, scales, depth) = rows, weight
         for m in range(start, stop, ROWS):
             count = min(ROWS, stop - m)
-            for p in range(P):
-                for r in range(m, m + count):
-                    for j in range(0, S, LANES):
-                        store(z, (r * P + p) * S + j, load(net.floats, bias + p * S + j))
-                W = Int8Panel(net.numbers, place + p * pairs * columns * 2, net.floats, scales + p * columns, pairs)
-                multiply(
-                    Block(z, (m * P + p) * S + column, P * S),
-                    count,
-                    Activations(numbers, m * width, width, units, m),
-                    W,
-                )
+            for r in range(m, m + count):
+                for j in range(0, P * S, LANES):
+                    store(z, r * P * S + j, load(net.floats, bias + j))
+            x = Activations(numbers, m * width, width, units, m)
+            W = Int8Panels(net.numbers, place, net.floats, scales, depth)
+            multiply(Block(z, m * P * S + column, P * S), S, count, x, W, 0, P)
 
     return named(project, f"_read_inputs_{layout.name}")
 
@@ -126,8 +121,9 @@ def _forward(layout):
         n0, n1, P, T, part = share.start, share.stop, -(-H // w), len(offsets) - 1, share.part
         p0, p1 = units_of(P, share)
         at, first_unit, scratch = part * room.numbers.shape[1], part * room.units.shape[1], part * room.z.shape[1]
-        units = room.units.reshape(-1)
+        units, waited = room.units.reshape(-1), 0
         h = Activations(room.numbers, at, room.width, room.units, first_unit)
+        U = Int8Panels(net.numbers, weight.place, net.floats, weight.scales, weight.depth)
         for t in range(T):
             first = offsets[t] + n0
             rows = min(n1, offsets[t + 1] - offsets[t]) - n0
@@ -139,25 +135,28 @@ def _forward(layout):
                 units[first_unit + r] = round_row(
                     room.numbers, at + r * room.width, before, row, H, magnitude(before, row, H), steps
                 )
-            for p in range(p0, p1):
-                for r in range(rows):
-                    place = ((index[first + r] if index.size > 0 else first + r) * P + p) * S
-                    for j in range(0, S, LANES):
-                        store(room.z, scratch + r * S + j, load(z, place + j))
-                if columns > 0:
-                    panel = weight.place + p * weight.pairs * columns * 2
-                    U = Int8Panel(net.numbers, panel, net.floats, weight.scales + p * columns, weight.pairs)
-                    multiply(Block(room.z, scratch + column, S), rows, h, U)
-                for unit in range(p * w, min((p + 1) * w, H), LANES):
-                    count, skip = min(LANES, H - unit), unit - p * w
+            many = room.z.shape[1] // (rows * S)
+            for q0 in range(p0, p1, many):
+                q1 = min(q0 + many, p1)
+                for p in range(q0, q1):
                     for r in range(rows):
-                        own, out = (n0 + r) * H + unit, (first + r) * H + unit
-                        new, hidden = cell(room.z, scratch + r * S + skip, load_part(memory, own, count, 0))
-                        store_part(memory, own, new, count)
-                        store_part(y, out, hidden, count)
-                        if cs.size > 0:
-                            store_part(cs, out, new, count)
+                        place = ((index[first + r] if index.size > 0 else first + r) * P + p) * S
+                        for j in range(0, S, LANES):
+                            store(room.z, scratch + ((p - q0) * rows + r) * S + j, load(z, place + j))
+                if columns > 0:
+                    multiply(Block(room.z, scratch + column, S), rows * S, rows, h, U, q0, q1)
+                for p in range(q0, q1):
+                    for unit in range(p * w, min((p + 1) * w, H), LANES):
+                        count, skip = min(LANES, H - unit), unit - p * w + (p - q0) * rows * S
+                        for r in range(rows):
+                            own, out = (n0 + r) * H + unit, (first + r) * H + unit
+                            new, hidden = cell(room.z, scratch + r * S + skip, load_part(memory, own, count, 0))
+                            store_part(memory, own, new, count)
+                            store_part(y, out, hidden, count)
+                            if cs.size > 0:
+                                store_part(cs, out, new, count)
             barrier(share.counter, share.parts, t + 1)
+            waited = step_aside(share.counter, share.part, waited)
 
     return named(forward, f"_read_{layout.name}")
 
@@ -168,9 +167,9 @@ def _forward(layout):
 @inlined
 def _multiply(C, rows, width, x, m, packed, p, D):
     """The product that `logits_kernel` makes of `RoundedRows` and a `PackedMatrix` in a net."""
-    (numbers, units, step), (net, (place, scales, pairs)) = x, packed
-    panel = Int8Panel(net.numbers, place + p * pairs * PANEL * 2, net.floats, scales + p * PANEL, pairs)
-    MULTIPLY_PANEL(C, rows, Activations(numbers, m * step, step, units, m), panel)
+    (numbers, units, step), (net, (place, scales, depth)) = x, packed
+    weight = Int8Panels(net.numbers, place, net.floats, scales, depth)
+    MULTIPLY_PANEL(C, 0, rows, Activations(numbers, m * step, step, units, m), weight, p, p + 1)
 
 
 MULTIPLY_PANEL = MULTIPLY_INT8[PANEL]
@@ -187,10 +186,11 @@ def reading_work(M, N, weights, threads):
     empty = lambda *shape: np.empty(shape, np.float32)
     bias = np.full(panels(V) * PANEL, -np.inf, np.float32)
     bias[:V] = net.floats[net.offsets[3 * L + 1] :][:V]
+    z = aligned((threads, padded(max(N * S, TOGETHER))), np.float32)
     return {
-        "z": empty(M * P * S), "y": [empty(M * H) for _ in range(2)], "cs": empty(M * H if F > H else 0),
+        "z": aligned(M * P * S, np.float32), "y": [empty(M * H) for _ in range(2)], "cs": empty(M * H if F > H else 0),
         "rows": tuple(RoundedRows(np.empty((M, width), np.int16), empty(M, 1), width)),
-        "room": LayerRoom(np.empty((threads, N * Hp), np.int16), empty(threads, N), Hp, empty(threads, N * S)),
+        "room": LayerRoom(np.empty((threads, N * Hp), np.int16), empty(threads, N), Hp, z),
         **totals_work(M, V, np.float32, threads), "bias": bias,
     }  # fmt: skip
 
@@ -206,7 +206,7 @@ def read_texts(features, state, work, weights, ids, index, offsets, threads):
         if k > 0:
             rows = M
             parallel_for(threads, _round_rows, rows, work["rows"], x.reshape(-1), H, net.steps[1])
-        weight = PackedMatrix(W, scales_ih, net.pairs[min(k, 1)])
+        weight = PackedMatrix(W, scales_ih, net.depths[min(k, 1)])
         parallel_for(threads, _projection(layout), rows, work["z"], work["rows"], net, weight, bias, P)
         y = features if k == L - 1 and F == H else work["y"][k % 2][: M * H].reshape(M, H)
         cs = work["cs"] if k == L - 1 else NO_MEMORY
@@ -214,7 +214,7 @@ def read_texts(features, state, work, weights, ids, index, offsets, threads):
         by_texts(
             threads, net.numbers[U : net.places[2 * k + 2]], _forward(layout), edges, (y.reshape(-1), cs),
             (work["z"], NO_INDEX if k else index), (h[k].reshape(-1), memory.reshape(-1)), net,
-            PackedMatrix(U, scales_hh, net.pairs[1]), work["room"], (H, net.steps[1]), offsets,
+            PackedMatrix(U, scales_hh, net.depths[1]), work["room"], (H, net.steps[1]), offsets,
             steps=len(offsets) - 1,
         )  # fmt: skip
         h[k] = y[last]
@@ -230,7 +230,7 @@ def read_losses(losses, work, weights, features, targets, threads):
     (L, _, _, V, F, _), net, M = weights["sizes"], weights["net"], len(features)
     parallel_for(threads, _round_rows, M, work["rows"], features.reshape(-1), F, net.steps[2])
     P, blocks, totals = panels(V), panels(M, HEAD_ROWS), tuple(Totals(work["largest"], work["total"], work["chosen"]))
-    head = PackedMatrix(net.places[2 * L], net.offsets[3 * L], net.pairs[2])
+    head = PackedMatrix(net.places[2 * L], net.offsets[3 * L], net.depths[2])
     parallel_for(
         threads, _logits, P * blocks, work["logits"], False, totals, work["rows"], targets, work["bias"], (net, head), 0,
         (M, F, V),

@@ -38,7 +38,7 @@ from nblstm.interrupts import held
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 _VOID = ir.VoidType()
 SHARE_LENGTH = 4 + 7  # arguments that a share is to compiled code: four numbers, and what numba tells of an array
-ALONE = 3  # words of a share's counter where the caller wants no team
+ALONE = 4  # words of a share's counter where the caller wants no team
 RUN, FRAME, LEAD, PARTS, DONE, PART = 16, 17, 18, 19, 32, 48
 STRIDE, START, STOP = 16, 1, 2
 LOOKS = 10_000  # at a word, some 200 microseconds, before a helper goes to sleep
