@@ -13,8 +13,7 @@ from nblstm.nn.noise import EMBEDDING, INPUT
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Inputs, Tape
 
-
-SORTED = 50  # times as many tokens as a vocabulary has are sorted in the time that it takes to walk along the vocabulary
+SORTED = 50  # tokens of a vocabulary are walked along in the time that it takes to sort one of a batch
 
 
 class _Embedded(NamedTuple):

@@ -27,7 +27,7 @@ def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
     return placed(flat, places(config))
 
 
-Spans = Mapping[str, tuple[slice, tuple[int, ...]]]  # name -> where a parameter stands in the flat buffer, and its shape
+Spans = Mapping[str, tuple[slice, tuple[int, ...]]]  # name -> where a parameter stands in the flat buffer; its shape
 
 
 def places(config: NetworkConfig) -> Spans:

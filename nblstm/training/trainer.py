@@ -201,7 +201,6 @@ class Trainer:
 
     def _move(self, lr: float, gradient: list[np.ndarray], norm: float) -> None:
         """Let the optimizer update the parameters. gradient: as `_clip` gave it. DivergenceError unless they are sane then."""
-        network = self.network
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # of an absurd rate
             length = self._norm(self._optimize(lr, gradient, scale))
