@@ -25,7 +25,7 @@ from nblstm.kernels.cpu.products import (
     product,
     weight_gradient,
 )
-from nblstm.kernels.cpu.short import Softmax, is_short, short_gradient, short_work
+from nblstm.kernels.cpu.short import is_short, short_gradient, short_work
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, load, store
 from nblstm.kernels.threads import parallel_for
@@ -140,9 +140,9 @@ def squared_error(losses, dy, y, targets, scales, threads):
 
 # ---------------------------------------------------------------- softmax head
 #
-# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel, each
-# packed where it is used; a panel's largest logit and sum of exponentials are taken while it is in the cache, and a
-# row's are put together from all panels in their order, so that threads may share both rows and panels.
+# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel; a panel's
+# largest logit and sum of exponentials are taken while it is in the cache, and a row's are put together from all panels
+# in their order, so that threads may share both rows and panels.
 
 
 def softmax_work(M, D, V, dtype, threads):
@@ -152,8 +152,7 @@ def softmax_work(M, D, V, dtype, threads):
 
 def softmax_work_of(factors, M, D, V, dtype, threads):
     """`softmax_work` whose products have these factors."""
-    count, copied = factors.count, factors.copied
-    held = _held(factors, D, V) * PANEL
+    count, copied, held = factors.count, factors.copied, _held(factors, D, V) * PANEL
     room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
         "factors": factors,
@@ -188,18 +187,16 @@ def softmax_gradient_work_of(factors, M, D, V, dtype, threads):
     R = min(max(1, M), max(ROWS, LOGITS_BYTES // (P * PANEL * size)))
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     room = lambda size: np.zeros(size, factors.dtype(dtype))
-    work = softmax_work_of(factors, R, D, V, dtype, threads)
     return {
-        **work,
-        "some logits": work["logits"],
+        **softmax_work_of(factors, R, D, V, dtype, threads),
+        "some logits": empty(threads, HEAD_ROWS, PANEL),
         "logits": empty(P, R, PANEL),
         **(short_work(R, D, V, dtype, threads) if is_short(factors, D, V) else {}),
         "rows": R,
         "inputs": room(Q * factors.count(R) * PANEL),
         "dz": room(factors.copied(P * R * factors.count(PANEL))),
         "dz pairs": room(factors.copied(P * factors.count(R) * PANEL)),
-        "classes": empty(P, PANEL),
-        "sums": empty(P, PANEL),
+        **{name: empty(P, PANEL) for name in ("classes", "sums")},
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
     }
@@ -342,8 +339,8 @@ def softmax_losses(losses, work, x, targets, weight, bias, threads):
 def _softmax_forward(losses, work, logits, kept, x, targets, weight, bias, threads):
     """Losses of M rows, and in `work` their normalizer; in `logits` their logits, if `kept`."""
     (M, D), V, factors = x.shape, len(bias), work["factors"]
-    P, blocks, seen = panels(V), panels(M, HEAD_ROWS), factors.rows(threads, work, "x", x)
-    held = _held(factors, D, V)
+    P, blocks, held = panels(V), panels(M, HEAD_ROWS), _held(factors, D, V)
+    seen = factors.rows(threads, work, "x", x)
     totals = tuple(Totals(work["largest"], work["total"], work["chosen"]))
     work["bias"][:V], work["bias"][V:] = bias, -np.inf
     for p0 in range(0, P, held):
@@ -378,7 +375,7 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
     short = is_short(factors, D, V) and weighting.is_plain
     _softmax_forward(losses, work, work["some logits"] if short else z, not short, x, targets, weight, bias, threads)
     if short:
-        softmax = Softmax(work["largest"], work["normalizer"], targets, scales)
+        softmax = work["largest"], work["normalizer"], targets, scales
         return short_gradient(dx, dweight, dbias, work, x, work["chunk"], weight, softmax, threads)
     softmax = z, work["largest"], work["normalizer"], targets
     if not weighting.is_plain:

@@ -1,4 +1,4 @@
-"""The gradient of a softmax over many classes whose vectors are short, such as a cluster of an adaptive one.
+"""The gradient of a softmax over many classes whose vectors are short, such as the last clusters of an adaptive one.
 
 Its products are small beside its logits, which would be written once and read three times, from memory where there are
 many. Here a panel of 64 classes is taken once: its logits are computed again, become their gradient, and are multiplied
@@ -8,13 +8,11 @@ part, and the parts are added up in their order, so that the bits are those of a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from nblstm.kernels.cpu.functions import exp
 from nblstm.kernels.cpu.jit import inlined, jit
-from nblstm.kernels.cpu.products import MOST_COLUMNS, ROWS, panels, product
+from nblstm.kernels.cpu.products import ROWS, panels
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply, multiply_transposed
 from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store, store_part, transpose
 from nblstm.kernels.threads import parallel_for
@@ -23,33 +21,28 @@ MANY = 8  # panels of classes
 PARTS = 32  # of the panels, at most
 
 
-class Softmax(NamedTuple):
-    """What a softmax of rows has left, and what is wanted of them."""
-
-    largest: np.ndarray  # (M,) of the logits
-    normalizer: np.ndarray  # (M,) log sum exp(logit - largest)
-    targets: np.ndarray  # (M,)
-    scales: np.ndarray  # (M,) how much the losses count
-
-
 def is_short(factors, D, V):
     """Whether `short_gradient` computes a softmax over V classes with vectors of D numbers."""
-    return factors.numbers == 1 and D <= PANEL and panels(V) >= MANY
+    return factors.numbers == 1 and D <= LANES and panels(V) >= MANY
 
 
 def short_work(M, D, V, dtype, threads):
     """Scratch of `short_gradient` for up to M rows, by name."""
     empty = lambda *shape: np.zeros(int(np.prod(shape)), dtype)
     return {
-        "parts": empty(min(PARTS, panels(V)), M, D),
+        "parts": empty(min(PARTS, panels(V)), M, LANES),
         "slopes": empty(threads, ROWS, PANEL),
         "vectors": empty(threads, PANEL, PANEL),
+        "sums of vectors": empty(threads, LANES, PANEL),
     }
 
 
 @inlined
 def _slopes(z, z0, rows, m, x, D, packed, bias, softmax, p):
-    """z (rows, 64) = the gradient of sum(scales * losses) by the logits of panel p, for the rows from m on."""
+    """z (rows, 64) = the gradient of sum(scales * losses) by the logits of panel p, for the rows from m on.
+
+    softmax: largest (M,) of the logits, normalizer (M,) log sum exp(logit - largest), targets (M,), scales (M,).
+    """
     largest, normalizer, targets, scales = softmax
     for r in range(rows):
         for j in range(0, PANEL, LANES):
@@ -66,52 +59,54 @@ def _slopes(z, z0, rows, m, x, D, packed, bias, softmax, p):
 
 @inlined
 def _add_vectors(dweight, p, size, D, block, b0, vectors, v0):
-    """dweight[p * 64 + j, d] += block[d, j], for `size` classes; vectors: room for block.T."""
-    for d in range(0, D, LANES):
-        for j in range(0, size, LANES):
-            transpose(vectors, v0 + j * PANEL + d, PANEL, block, b0 + d * PANEL + j, PANEL)
-    for j in range(size):
-        target, row = (p * PANEL + j) * D, v0 + j * PANEL
-        for d in range(0, D, LANES):
-            if d + LANES <= D:
-                store(dweight, target + d, load(dweight, target + d) + load(vectors, row + d))
-            else:
-                value = load_part(dweight, target + d, D - d, 0) + load(vectors, row + d)
-                store_part(dweight, target + d, value, D - d)
+    """dweight[p * 64 + j, d] += block[d, j], for `size` classes; vectors: room for block.T, without gaps."""
+    for j in range(0, size, LANES):  # what is written behind a row is overwritten by the next
+        transpose(vectors, v0 + j * D, D, block, b0 + j, PANEL)
+    for i in range(0, size * D, LANES):
+        _add_part(dweight, p * PANEL * D + i, load(vectors, v0 + i), size * D - i)
+
+
+@inlined
+def _add_part(array, place, vector, count):
+    """array[place : place + count] += the first lanes of vector."""
+    if count > 0:
+        store_part(array, place, load_part(array, place, count, 0) + vector, count)
 
 
 @inlined
 def _add_sums(dbias, p, size, z, z0, rows):
     """dbias[p * 64 + j] += the sum of column j of z (rows, 64), for `size` classes."""
-    for j in range(0, size, LANES):
-        total = like(load(z, z0), 0)
-        for r in range(rows):
-            total = total + load(z, z0 + r * PANEL + j)
-        store_part(dbias, p * PANEL + j, load_part(dbias, p * PANEL + j, size - j, 0) + total, size - j)
+    a = b = c = d = like(load(z, z0), 0)
+    for row in range(z0, z0 + rows * PANEL, PANEL):
+        a, b = a + load(z, row), b + load(z, row + LANES)
+        c, d = c + load(z, row + 2 * LANES), d + load(z, row + 3 * LANES)
+    _add_part(dbias, p * PANEL, a, size)
+    _add_part(dbias, p * PANEL + LANES, b, size - LANES)
+    _add_part(dbias, p * PANEL + 2 * LANES, c, size - 2 * LANES)
+    _add_part(dbias, p * PANEL + 3 * LANES, d, size - 3 * LANES)
 
 
 @jit
 def _short_gradient(dweight, dbias, parts, count, work, x, packed, weight, bias, softmax, sizes, share):
-    """dweight and dbias += those of the parts start ... stop of all panels, of `count`; parts[part] (M, D) = their dx."""
+    """dweight and dbias += those of the parts start ... stop of all panels, of `count`; parts[part] (M, 16) = their dx."""
     own, start, stop, _, _ = share
-    (z, vectors, block, tail), (M, D, V) = work, sizes
-    P, z0, v0, b0 = -(-V // PANEL), own * ROWS * PANEL, own * PANEL * PANEL, own * MOST_COLUMNS * PANEL
+    (z, vectors, block), (M, D, V) = work, sizes
+    P, z0, v0, b0 = -(-V // PANEL), own * ROWS * PANEL, own * PANEL * PANEL, own * LANES * PANEL
     for part in range(start, stop):
-        for i in range(part * M * D, (part + 1) * M * D):
+        for i in range(part * M * LANES, (part + 1) * M * LANES):
             parts[i] = 0
         for p in range(P * part // count, P * (part + 1) // count):
             size = min(PANEL, V - p * PANEL)
             for j in range(size):
-                for d in range(0, D, LANES):
-                    store(vectors, v0 + j * PANEL + d, load_part(weight, (p * PANEL + j) * D + d, min(LANES, D - d), 0))
+                store(vectors, v0 + j * PANEL, load_part(weight, (p * PANEL + j) * D, D, 0))
             for i in range(b0, b0 + D * PANEL):
                 block[i] = 0
             for m in range(0, M, ROWS):
                 rows = min(ROWS, M - m)
                 _slopes(z, z0, rows, m, x, D, packed, bias, softmax, p)
                 _add_sums(dbias, p, size, z, z0, rows)
-                A, B = Factor(z, z0, PANEL, 0, 1, size), Block(vectors, v0, 0)
-                product(Block(parts, (part * M + m) * D, D), rows, 0, 1, A, B, tail, own * ROWS * LANES)
+                C, A = Block(parts, (part * M + m) * LANES, LANES), Factor(z, z0, PANEL, 0, 1, size)
+                multiply(C, rows, LANES, A, vectors, v0)
                 multiply_transposed(Block(block, b0, PANEL), D, PANEL, Factor(x, m * D, D, 0, 1, rows), z, z0)
             _add_vectors(dweight, p, size, D, block, b0, vectors, v0)
 
@@ -119,13 +114,12 @@ def _short_gradient(dweight, dbias, parts, count, work, x, packed, weight, bias,
 def short_gradient(dx, dweight, dbias, work, x, packed, weight, softmax, threads):
     """The gradient of sum(scales * losses) overwrites dx (M, D) and is added to dweight (V, D) and dbias (V,).
 
-    work: `short_work`, and "block", "tail" and "bias" of a softmax's. packed: all panels of the weight. softmax: `Softmax`.
+    work: `short_work`, and "bias" of a softmax's. packed: all panels of the weight. softmax: as `_slopes` says.
     """
-    (M, D), V = x.shape, len(dbias)
-    count, parts = min(PARTS, panels(V)), work["parts"]
-    rooms = work["slopes"], work["vectors"], work["block"], work["tail"]
+    (M, D), V, parts = x.shape, len(dbias), work["parts"]
+    count, rooms = min(PARTS, panels(V)), (work["slopes"], work["vectors"], work["sums of vectors"])
     parallel_for(
         threads, _short_gradient, count, dweight.reshape(-1), dbias, parts, count, rooms,
-        np.ascontiguousarray(x).reshape(-1), packed, weight.reshape(-1), work["bias"], tuple(softmax), (M, D, V),
+        np.ascontiguousarray(x).reshape(-1), packed, weight.reshape(-1), work["bias"], softmax, (M, D, V),
     )  # fmt: skip
-    np.add.reduce(parts[: count * M * D].reshape(count, M, D), axis=0, out=dx)
+    np.add.reduce(parts[: count * M * LANES].reshape(count, M, LANES)[:, :, :D], axis=0, out=dx)
