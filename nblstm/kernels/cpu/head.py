@@ -340,8 +340,7 @@ def _softmax_forward(losses, work, logits, kept, x, targets, weight, bias, threa
     """Losses of M rows, and in `work` their normalizer; in `logits` their logits, if `kept`."""
     (M, D), V, factors = x.shape, len(bias), work["factors"]
     P, blocks, held = panels(V), panels(M, HEAD_ROWS), _held(factors, D, V)
-    seen = factors.rows(threads, work, "x", x)
-    totals = tuple(Totals(work["largest"], work["total"], work["chosen"]))
+    seen, totals = factors.rows(threads, work, "x", x), (work["largest"], work["total"], work["chosen"])
     work["bias"][:V], work["bias"][V:] = bias, -np.inf
     for p0 in range(0, P, held):
         count, rows = min(held, P - p0), weight[p0 * PANEL : (p0 + held) * PANEL]
