@@ -57,7 +57,12 @@ CASES = {
     for name, sizes in {"2x200": (2, 200, 20, 20), "2x650": (2, 650, 20, 35)}.items()
     for V in (10_000, 100_000)
 }
-OURS = {"full": ("linear", False), "adaptive": ("adaptive", False), "adaptive, lazy": ("adaptive", True)}
+OURS = {
+    "nblstm full": ("linear", False),
+    "nblstm adaptive": ("adaptive", False),
+    "nblstm adaptive, lazy": ("adaptive", True),
+}
+THEIRS = {"torch full": "linear", "torch adaptive": "adaptive"}  # contestant -> head
 
 
 class Repeated:
@@ -80,10 +85,12 @@ def our_steps(case: Case, head: str, lazy: bool, threads: int) -> Callable[[], o
     return lambda: next(reports)
 
 
-def torch_steps(case: Case, head: str) -> Callable[[], object]:
+def torch_steps(case: Case, head: str, threads: int) -> Callable[[], object]:
     """PyTorch's step, as a call."""
+    import torch
     from torch_peer import TorchModel, TorchTraining, rectangle
 
+    torch.set_num_threads(threads)
     shape = case.shape(head)
     theirs, chunks = TorchTraining(TorchModel(shape, initial(shape, 0)), LR, CLIP), cycle(map(rectangle, case.chunks()))
     return lambda: theirs.step(*next(chunks))
@@ -108,15 +115,21 @@ def check(name: str, case: Case, head: str, threads: int) -> None:
 
 def measure(name: str, case: Case, args, with_torch: bool) -> dict:
     """Check a case, then time it: seconds a step of every contestant."""
-    contestants = {f"nblstm {how}": our_steps(case, *what, args.threads) for how, what in OURS.items()}
-    if with_torch:
-        import torch
+    for head in ("linear", "adaptive") if with_torch else ():
+        check(name, case, head, args.threads)
+    everyone = [*OURS, *(THEIRS if with_torch else ())]
+    if args.together:
+        seconds = common.interleaved({who: call_of(name, who, args.threads) for who in everyone}, args.repeat)
+    else:
+        seconds = common.in_processes({who: [name, who] for who in everyone}, args.repeat)
+    return {"model": name, "seconds": seconds}
 
-        torch.set_num_threads(args.threads)
-        for head in ("linear", "adaptive"):
-            check(name, case, head, args.threads)
-        contestants |= {"torch full": torch_steps(case, "linear"), "torch adaptive": torch_steps(case, "adaptive")}
-    return {"model": name, "seconds": common.interleaved(contestants, args.repeat)}
+
+def call_of(name: str, who: str, threads: int) -> Callable[[], object]:
+    """The step of a contestant, ready to be called."""
+    return (
+        our_steps(CASES[name], *OURS[who], threads) if who in OURS else torch_steps(CASES[name], THEIRS[who], threads)
+    )
 
 
 def rendered(row: dict) -> dict[str, str]:
@@ -134,6 +147,9 @@ def main() -> None:
     parser = common.parser(__doc__, repeat=5, peers=["torch"])
     parser.add_argument("--only", nargs="+", metavar="MODEL", help=f"of: {', '.join(map(repr, CASES))}")
     args = parser.parse_args()
+    if args.serve:
+        name, who = args.serve
+        return common.serve(call_of(name, who, args.threads))
     with_torch = "torch" in common.installed(args.peers)
     rows = [measure(name, case, args, with_torch) for name, case in common.chosen(CASES, args.only).items()]
     common.report(

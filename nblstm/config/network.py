@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from nblstm.config.checks import MAX_SIZE, C, Config, at_least, at_most, check_types, fraction, one_of, only_with
@@ -89,6 +90,12 @@ class NetworkConfig(Config):
             )
 
 
+@lru_cache(maxsize=1024)  # a network asks for them at every step
+def _cells(kind: str, input_size: int, directions: int, options: tuple[Any, ...]) -> tuple[Cell, ...]:
+    """The cells of a layer."""
+    return (Cell(kind, input_size, *options),) * directions
+
+
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # for the configs of tasks: it has no instances
 class StackConfig(NetworkConfig):
     """Layers of cells, one above the other. What stands below and above them is for the task to say."""
@@ -160,8 +167,10 @@ class StackConfig(NetworkConfig):
         options = (
             self.hidden_size, self.nonlinearity, self.layer_norm, self.peepholes, self.proj_size, self.mogrifier_rounds
         )  # fmt: skip
-        sizes = [self.input_size] + [self.output_size] * (self.num_layers - 1)
-        return [Cell(self.cell, size, *options) for size in sizes for _ in range(self.directions)]
+        first, other = (
+            _cells(self.cell, size, self.directions, options) for size in (self.input_size, self.output_size)
+        )
+        return [*first, *(self.num_layers - 1) * other]
 
     def suffix(self, number: int) -> str:
         """Tell how PyTorch ends the names of a cell's parameters; number: its place in `cells`."""

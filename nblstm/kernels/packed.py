@@ -14,6 +14,11 @@ def indices(numbers: np.ndarray | int) -> np.ndarray:
     return np.asarray(numbers).astype(np.intp, copy=False)
 
 
+def are_equal(offsets: np.ndarray) -> bool:
+    """Whether all texts have as many steps."""
+    return bool(offsets[1] * (len(offsets) - 1) == offsets[-1])
+
+
 def lengths(offsets: np.ndarray) -> np.ndarray:
     """How many steps each text has, (N,), falling."""
     counts = np.diff(offsets)
@@ -22,6 +27,8 @@ def lengths(offsets: np.ndarray) -> np.ndarray:
 
 def last_rows(offsets: np.ndarray) -> np.ndarray:
     """The row of each text's last step, (N,)."""
+    if are_equal(offsets):
+        return np.arange(offsets[-2], offsets[-1])
     return offsets[lengths(offsets) - 1] + np.arange(offsets[1])
 
 

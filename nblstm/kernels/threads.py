@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -85,21 +85,24 @@ def parallel_for(threads: int, kernel: Callable[..., Any], total: int, *args: An
     run_ranges(kernel, equal(total, threads), *args)
 
 
-def equal(total: int, threads: int) -> list[int]:
+@lru_cache(maxsize=1024)  # a training step asks for the same ones again and again
+def equal(total: int, threads: int) -> tuple[int, ...]:
     """Where to cut range(total) into up to `threads` equal parts, none empty: rising numbers from 0 to total."""
     parts = max(1, min(threads, total))
-    return [total * part // parts for part in range(parts + 1)]
+    return tuple(total * part // parts for part in range(parts + 1))
 
 
 def run_ranges(kernel: Callable[..., Any], edges: Sequence[int], *args: Any) -> None:
     """Call kernel(*args, share) for every part, from edges[part] to edges[part + 1], all at once."""
-    if len(edges) > 2 and hasattr(kernel, "team") and not _listing:
-        with kernel.team(edges) as share:
-            return _run(kernel, [(*args, share)])
-    _run(
-        kernel,
-        [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in enumerate(zip(edges, edges[1:]))],
-    )
+    if _listing:
+        _listing[0](kernel, (*args, (0, edges[0], edges[1], 1, NO_COUNTER)))
+    elif len(edges) == 2:
+        kernel(*args, (0, edges[0], edges[1], 1, NO_COUNTER))
+    elif hasattr(kernel, "team"):
+        kernel.team(kernel, edges, args)
+    else:
+        parts = enumerate(zip(edges, edges[1:]))
+        _run(kernel, [(*args, (part, start, stop, 1, NO_COUNTER)) for part, (start, stop) in parts])
 
 
 def run_cooperatively(threads: int, kernel: Callable[..., Any], total: int, *args: Any) -> None:

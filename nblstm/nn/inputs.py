@@ -13,6 +13,8 @@ from nblstm.nn.noise import EMBEDDING, INPUT
 from nblstm.nn.parameters import Gradients
 from nblstm.nn.tape import Inputs, Tape
 
+SORTED = 50  # tokens of a vocabulary are walked along in the time that it takes to sort one of a batch
+
 
 class _Embedded(NamedTuple):
     """Arrays that an embedding keeps of a pass."""
@@ -127,7 +129,10 @@ class TokenWindow:
 
 
 def unique_tokens(tokens: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (unique ids in rising order, index (M,) int32 with unique[index] == tokens), as np.unique but O(V + M)."""
+    """Return (unique ids in rising order, index (M,) int32 with unique[index] == tokens), in O(V + M) or by sorting."""
+    if vocab_size > SORTED * len(tokens):
+        unique, index = np.unique(tokens, return_inverse=True)
+        return indices(unique), index.astype(np.int32)
     place = np.zeros(vocab_size, np.int32)
     place[tokens] = 1
     unique = np.flatnonzero(place)

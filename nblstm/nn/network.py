@@ -20,7 +20,7 @@ from nblstm.nn.heads import Head, softmax_head
 from nblstm.nn.inputs import TokenEmbedding
 from nblstm.nn.int8 import in_int8_kernels
 from nblstm.nn.noise import Noise
-from nblstm.nn.parameters import Gradients, check_parameters, views
+from nblstm.nn.parameters import Gradients, check_parameters, placed, places
 from nblstm.nn.precision import check_precision
 from nblstm.nn.reading import Int8Reader
 from nblstm.nn.stack import RecurrentStack, StateGradient
@@ -104,6 +104,7 @@ class Network:
         )
         self.parameters = kernels.array(check_parameters(config, parameters, finite=False))
         self._rounded = kernels.empty(parameters.shape, self.backend.stored) if half else None
+        self._places = places(config)
         self.weights = self._views()
         self.input: Input = parts[0](config, self.weights)
         self.body: Body = parts[1](config, self.weights)
@@ -125,10 +126,10 @@ class Network:
 
     def _views(self) -> dict[str, np.ndarray]:
         """Return the parameters by name; in half precision, matrices are the rounded ones."""
-        named = views(self.parameters, self.config)
+        named = placed(self.parameters, self._places)
         if self._rounded is None:
             return named
-        rounded = views(self._rounded, self.config)
+        rounded = placed(self._rounded, self._places)
         return {name: rounded[name] if len(array.shape) == 2 else array for name, array in named.items()}
 
     def scratch(self) -> AbstractContextManager[Workspace]:
@@ -202,7 +203,7 @@ class Network:
             checks.in_place("gradient", gradient, self.parameters.shape, self.config.dtype)
         if not cleared:
             self.kernels.clear(gradient, self.threads)
-        grads = views(gradient, self.config)
+        grads = placed(gradient, self._places)
         loss, dfeatures = self.head.loss_and_gradient(tape, grads, chunk)
         dx, _ = self.body.backward(tape, grads, dfeatures, chunk.fresh)
         self.input.backward(tape, grads, dx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +24,25 @@ def cell_views(named: Mapping[str, np.ndarray], config: StackConfig) -> list[dic
 
 def views(flat: np.ndarray, config: NetworkConfig) -> dict[str, np.ndarray]:
     """Return name -> view of the flat buffer (num_parameters,). A tied parameter is the view of the one that it is."""
-    named, start = {}, 0
+    return placed(flat, places(config))
+
+
+Spans = Mapping[str, tuple[slice, tuple[int, ...]]]  # name -> where a parameter stands in the flat buffer; its shape
+
+
+def places(config: NetworkConfig) -> Spans:
+    """Return the place of every parameter. A tied one has that of the one that it is."""
+    found, start = {}, 0
     for name, shape in config.shapes.items():
-        stop = start + int(np.prod(shape))
-        named[name] = flat[start:stop].reshape(shape)
+        stop = start + math.prod(shape)
+        found[name] = slice(start, stop), shape
         start = stop
-    return named | {name: named[other] for name, other in config.tied.items()}
+    return found | {name: found[other] for name, other in config.tied.items()}
+
+
+def placed(flat: np.ndarray, where: Spans) -> dict[str, np.ndarray]:
+    """Return `views` of the flat buffer, from what `places` has found."""
+    return {name: flat[span].reshape(shape) for name, (span, shape) in where.items()}
 
 
 def initial(config: StackConfig, seed: int) -> np.ndarray:

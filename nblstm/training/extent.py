@@ -49,10 +49,11 @@ class Extent:
 
     def clear(self, kernels: ModuleType, x: np.ndarray, threads: int) -> None:
         """Zero what is inside."""
-        parts = self.parts(x)
-        for part in parts:
-            kernels.clear(part, threads)
-        self.put(x, parts)
+        start = 0
+        if self.embedding is not None and self.rows is not None:
+            (V, E), start = self.embedding, self.embedding[0] * self.embedding[1]
+            x[:start].reshape(V, E)[self.rows] = 0
+        kernels.clear(x[start:], threads)
 
     def assign(self, kernels: ModuleType, y: np.ndarray, x: np.ndarray) -> None:
         """Copy x to y, which differ inside alone."""

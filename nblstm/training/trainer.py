@@ -156,13 +156,13 @@ class Trainer:
         chunk = self.chunks[self.chunk_number]
         changed = self._extend(chunk)
         loss, state = self._learn(chunk)
-        norm = self._clip(loss)
+        gradient, norm = self._clip(loss)
         lr = self.schedule.lr(self.step, self.epoch, self.progress)
         with held():
             if self.best_loss is None:  # wherever this update leads, these were good
                 changed.assign(self.network.kernels, self.best, self.network.parameters)
             self.whole = False
-            self._move(lr, norm)
+            self._move(lr, gradient, norm)
             self.state, self._changed = state, self.extent
             self.step += 1
             self.tokens += len(chunk.tokens)
@@ -199,27 +199,26 @@ class Trainer:
         self.sharing.combine(self.gradient, self.extent)
         return ranks.totals(loss)[0], state
 
-    def _move(self, lr: float, norm: float) -> None:
-        """Let the optimizer update the parameters. norm: the gradient's. DivergenceError unless they are sane then."""
-        network = self.network
+    def _move(self, lr: float, gradient: list[np.ndarray], norm: float) -> None:
+        """Let the optimizer update the parameters. gradient: as `_clip` gave it. DivergenceError unless they are sane then."""
         scale = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # of an absurd rate
-            self._optimize(lr, scale)
-            length = self._norm(network.parameters)
+            length = self._norm(self._optimize(lr, gradient, scale))
         if not math.isfinite(length):
             raise self._diverged(f"the norm of the weights is {length}", self.step + 1)
 
-    def _optimize(self, lr: float, scale: float) -> None:
-        """Update the parameters and the moments inside the extent."""
+    def _optimize(self, lr: float, gradient: list[np.ndarray], scale: float) -> list[np.ndarray]:
+        """Update the parameters and the moments inside the extent; return the parts of the parameters."""
         network, optimizer, parts = self.network, self.optimizer, self.extent.parts
         changed = [network.parameters, *optimizer.moments.values()]
         inside = [parts(array) for array in changed]
-        for g, w, *moments in zip(parts(self.gradient), *inside):
+        for g, w, *moments in zip(gradient, *inside):
             optimizer.update(
                 network.kernels, w, g, lr, self.step + 1, scale, network.threads, dict(zip(optimizer.moments, moments))
             )
         for array, found in zip(changed, inside):
             self.extent.put(array, found)
+        return inside[0]
 
     def _next_chunk(self) -> None:
         """Move on by a chunk, behind the last to the next epoch."""
@@ -228,24 +227,23 @@ class Trainer:
             self.epoch_number, self.chunk_number = self.epoch_number + 1, 0
             self.chunks = self.source.epoch(self.epoch_number)
 
-    def _clip(self, loss: float) -> float:
-        """Clip single values if asked; the gradient's norm. DivergenceError unless it and the loss are sane."""
-        kernels, threads = self.network.kernels, self.network.threads
+    def _clip(self, loss: float) -> tuple[list[np.ndarray], float]:
+        """Clip single values if asked; the parts of the gradient and its norm. DivergenceError unless these are sane."""
+        kernels, threads, parts = self.network.kernels, self.network.threads, self.extent.parts(self.gradient)
         if self.config.clip_value and math.isfinite(loss):
-            parts = self.extent.parts(self.gradient)
             for part in parts:
                 kernels.clip_values(part, self.config.clip_value, threads)
             self.extent.put(self.gradient, parts)
-        norm = self._norm(self.gradient)
+        norm = self._norm(parts)
         if not (loss < LOST and math.isfinite(norm)):
             thing = f"the loss is {loss:g}" if not loss < LOST else f"the norm of the gradient is {norm}"
             raise self._diverged(thing, self.step + 1)
-        return norm
+        return parts, norm
 
-    def _norm(self, x: np.ndarray) -> float:
-        """Return the norm of x (num_parameters,) inside the extent; not finite if a number in it is not."""
+    def _norm(self, parts: list[np.ndarray]) -> float:
+        """Return the norm of what is inside the extent, in parts; not finite if a number in it is not."""
         squared_norm, threads = self.network.kernels.squared_norm, self.network.threads
-        return math.sqrt(self.sharing.squares(sum(squared_norm(part, threads) for part in self.extent.parts(x))))
+        return math.sqrt(self.sharing.squares(sum(squared_norm(part, threads) for part in parts)))
 
     def _diverged(self, thing: str, step: int) -> DivergenceError:
         """Put the last good parameters back, and return the error to raise."""

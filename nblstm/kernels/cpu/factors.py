@@ -6,6 +6,8 @@ of arrays are those of a work, a dict, which `buffers` adds. What is not in pair
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from nblstm.kernels.cpu.jit import inlined, jit
@@ -13,7 +15,7 @@ from nblstm.kernels.cpu.pairs import store_factors, store_pairs
 from nblstm.kernels.cpu.products import Columns, copy_piece, pack, pack_inputs, pack_transposed, panels
 from nblstm.kernels.cpu.tiles import PANEL
 from nblstm.kernels.cpu.vectors import LANES, like, load, load_part, store
-from nblstm.kernels.packed import indices
+from nblstm.kernels.packed import are_equal, indices
 from nblstm.kernels.threads import parallel_for
 
 # ---------------------------------------------------------------- packing pairs
@@ -181,6 +183,13 @@ class Factors:
         return tuple(dz), tuple(dz)
 
 
+@lru_cache(maxsize=256)  # of every size of the layers that are trained
+def _rows_of_panels(order, w, size):
+    """The row of a weight that stands at each place of its panels of w rows of every block; -1 where there is none."""
+    units = np.arange(panels(size, w) * w).reshape(-1, 1, w)
+    return np.where(units < size, units + size * np.array(order).reshape(-1, 1), -1).reshape(-1)
+
+
 class Pairs(Factors):
     """Factors rounded to bfloat16: an element is a pair of numbers."""
 
@@ -215,9 +224,7 @@ class Pairs(Factors):
 
     def pack_transposed(self, threads, work, name, weight, order, w, size, K):
         """Pack the right factor of dz @ weight, dz in panels of w rows of every block."""
-        units = np.arange(panels(size, w) * w).reshape(-1, 1, w)
-        places = np.where(units < size, units + (order * size).reshape(-1, 1), -1).reshape(-1)
-        self._pair_rows(threads, work[name], weight, places)
+        self._pair_rows(threads, work[name], weight, _rows_of_panels(tuple(order), w, size))
 
     def pack_rows(self, threads, work, name, weight, first, rows, step):
         """Pack the rows first ... first + rows of a right factor (V, D), zeros behind it; step: of a panel, in numbers."""
@@ -231,9 +238,10 @@ class Pairs(Factors):
 
     def pack_previous(self, threads, work, name, h0, y, offsets):
         """Pack h_{t-1} of every row as the right factor of dz.T @ h_{t-1}."""
-        counts = np.diff(offsets)
-        before = np.concatenate([[0], len(h0) + offsets[:-2]]) - offsets[:-1]  # of a step: where its texts stood before
-        places = np.arange(len(y)) + np.repeat(before, indices(counts))
+        places = np.arange(len(y))
+        if not are_equal(offsets):  # of a step: where its texts stood before
+            before = np.concatenate([[0], len(h0) + offsets[:-2]]) - offsets[:-1]
+            places += np.repeat(before, indices(np.diff(offsets)))
         self._pair_rows(threads, work[name], y, places, h0)
 
     def _pair_rows(self, threads, packed, x, places, first=None, step=None):

@@ -25,6 +25,7 @@ from nblstm.kernels.cpu.products import (
     product,
     weight_gradient,
 )
+from nblstm.kernels.cpu.short import is_short, short_gradient, short_work
 from nblstm.kernels.cpu.tiles import PANEL, Block, Factor, multiply
 from nblstm.kernels.cpu.vectors import LANES, lane_max, lane_sum, larger, load, store
 from nblstm.kernels.threads import parallel_for
@@ -139,9 +140,9 @@ def squared_error(losses, dy, y, targets, scales, threads):
 
 # ---------------------------------------------------------------- softmax head
 #
-# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel, each
-# packed where it is used; a panel's largest logit and sum of exponentials are taken while it is in the cache, and a
-# row's are put together from all panels in their order, so that threads may share both rows and panels.
+# Logits stand in panels (P, M, 64), the columns behind the last one at -inf. They are computed panel by panel; a panel's
+# largest logit and sum of exponentials are taken while it is in the cache, and a row's are put together from all panels
+# in their order, so that threads may share both rows and panels.
 
 
 def softmax_work(M, D, V, dtype, threads):
@@ -151,8 +152,7 @@ def softmax_work(M, D, V, dtype, threads):
 
 def softmax_work_of(factors, M, D, V, dtype, threads):
     """`softmax_work` whose products have these factors."""
-    P, count, copied = panels(V), factors.count, factors.copied
-    held = min(P, HEAD_PANELS) * PANEL
+    count, copied, held = factors.count, factors.copied, _held(factors, D, V) * PANEL
     room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
         "factors": factors,
@@ -189,16 +189,22 @@ def softmax_gradient_work_of(factors, M, D, V, dtype, threads):
     room = lambda size: np.zeros(size, factors.dtype(dtype))
     return {
         **softmax_work_of(factors, R, D, V, dtype, threads),
+        "some logits": empty(threads, HEAD_ROWS, PANEL),
         "logits": empty(P, R, PANEL),
+        **(short_work(R, D, V, dtype, threads) if is_short(factors, D, V) else {}),
         "rows": R,
         "inputs": room(Q * factors.count(R) * PANEL),
         "dz": room(factors.copied(P * R * factors.count(PANEL))),
         "dz pairs": room(factors.copied(P * factors.count(R) * PANEL)),
-        "classes": empty(P, PANEL),
-        "sums": empty(P, PANEL),
+        **{name: empty(P, PANEL) for name in ("classes", "sums")},
         "tail": empty(threads, ROWS, LANES),
         "block": empty(threads, MOST_COLUMNS, PANEL),
     }
+
+
+def _held(factors, D, V):
+    """How many panels of the weight are packed at a time."""
+    return panels(V) if is_short(factors, D, V) else min(panels(V), HEAD_PANELS)
 
 
 class Totals(NamedTuple):
@@ -327,21 +333,21 @@ def _smoothed_losses(losses, z, largest, normalizer, targets, weighting, V, M, s
 
 def softmax_losses(losses, work, x, targets, weight, bias, threads):
     """See reference.softmax_losses."""
-    _softmax_forward(losses, work, False, x, targets, weight, bias, threads)
+    _softmax_forward(losses, work, work["logits"], False, x, targets, weight, bias, threads)
 
 
-def _softmax_forward(losses, work, kept, x, targets, weight, bias, threads):
-    """Losses of M rows, and in `work` their normalizer and, if `kept`, their logits."""
+def _softmax_forward(losses, work, logits, kept, x, targets, weight, bias, threads):
+    """Losses of M rows, and in `work` their normalizer; in `logits` their logits, if `kept`."""
     (M, D), V, factors = x.shape, len(bias), work["factors"]
-    P, blocks, seen = panels(V), panels(M, HEAD_ROWS), factors.rows(threads, work, "x", x)
-    totals = tuple(Totals(work["largest"], work["total"], work["chosen"]))
+    P, blocks, held = panels(V), panels(M, HEAD_ROWS), _held(factors, D, V)
+    seen, totals = factors.rows(threads, work, "x", x), (work["largest"], work["total"], work["chosen"])
     work["bias"][:V], work["bias"][V:] = bias, -np.inf
-    for p0 in range(0, P, HEAD_PANELS):
-        count, rows = min(HEAD_PANELS, P - p0), weight[p0 * PANEL : (p0 + HEAD_PANELS) * PANEL]
+    for p0 in range(0, P, held):
+        count, rows = min(held, P - p0), weight[p0 * PANEL : (p0 + held) * PANEL]
         factors.pack(threads, work, "chunk", rows, IN_ORDER, PANEL, len(rows), D)
         parallel_for(
-            threads, _logits, count * blocks, work["logits"], kept, totals, seen, targets, work["bias"], work["chunk"],
-            p0, (M, factors.count(D), V),
+            threads, _logits, count * blocks, logits, kept, totals, seen, targets, work["bias"], work["chunk"], p0,
+            (M, factors.count(D), V),
         )  # fmt: skip
     parallel_for(threads, normalize_rows, M, losses, work["normalizer"], totals, P, M)
 
@@ -365,7 +371,11 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
     (weight, bias), (dweight, dbias), factors = head, dhead, work["factors"]
     (M, D), V = x.shape, len(bias)
     P, Q, blocks, z = panels(V), panels(D), panels(M, HEAD_ROWS), work["logits"]
-    _softmax_forward(losses, work, True, x, targets, weight, bias, threads)
+    short = is_short(factors, D, V) and weighting.is_plain
+    _softmax_forward(losses, work, work["some logits"] if short else z, not short, x, targets, weight, bias, threads)
+    if short:
+        softmax = work["largest"], work["normalizer"], targets, scales
+        return short_gradient(dx, dweight, dbias, work, x, work["chunk"], weight, softmax, threads)
     softmax = z, work["largest"], work["normalizer"], targets
     if not weighting.is_plain:
         parallel_for(threads, _smoothed_losses, M, losses, *softmax, tuple(weighting), V, M)
@@ -379,7 +389,7 @@ def _softmax_block(losses, dx, dhead, work, x, targets, scales, weighting, head,
         left, work["inputs"], work["block"],
     )  # fmt: skip
     # dx = dz @ weight, for as many panels as `chunk` holds at a time
-    held, along = min(P, HEAD_PANELS), factors.by_columns(threads, work, dz, P)
+    held, along = _held(factors, D, V), factors.by_columns(threads, work, dz, P)
     step = held * PANEL * PANEL
     for p0 in range(0, P, held):
         p1 = min(P, p0 + held)

@@ -21,7 +21,7 @@ from nblstm.interrupts import held
 from nblstm.kernels.compiling import counted
 from nblstm.kernels.cpu.kernel_cache import KernelCache, is_digested
 from nblstm.kernels.cpu.machine import PLAIN
-from nblstm.kernels.cpu.team import Context, team
+from nblstm.kernels.cpu.team import Context, by_team
 
 
 def _take_compiler() -> None:
@@ -86,7 +86,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     )(function)  # fmt: skip
     dispatcher.get_call_template = _without_literals(dispatcher.get_call_template)
     dispatcher.compile = _uninterrupted(dispatcher)
-    dispatcher.team = team
+    dispatcher.team = by_team
     if is_digested(function):
         try:
             dispatcher._cache = KernelCache(function)

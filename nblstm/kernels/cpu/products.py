@@ -40,8 +40,9 @@ def pack_panel(packed, place, weight, order, w, size, K, p):
         row, target = p * w + j, place + block * LANES
         first = (order[g] * size + row) * K
         for k in range(0, K, LANES):
-            if row + LANES <= size and k + LANES <= K:
-                transpose(packed, target + k * columns, columns, source, first + k, K)
+            if row + LANES <= size and K >= LANES:
+                whole = min(k, K - LANES)  # the last square overlaps the one before
+                transpose(packed, target + whole * columns, columns, source, first + whole, K)
                 continue
             for i in range(k, min(k + LANES, K)):
                 for lane in range(LANES):

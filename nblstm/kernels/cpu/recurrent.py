@@ -22,7 +22,7 @@ from nblstm.kernels.cpu.products import (
 )
 from nblstm.kernels.cpu.tiles import PANEL
 from nblstm.kernels.cpu.vectors import LANES, load, store
-from nblstm.kernels.packed import last_rows, lengths
+from nblstm.kernels.packed import are_equal, last_rows, lengths
 from nblstm.kernels.reference import recurrent as specification
 from nblstm.kernels.threads import equal, parallel_for, run_cooperatively, run_ranges
 
@@ -48,9 +48,8 @@ def by_texts(threads, weights, kernel, edges, *args, steps=1):
 
 def fair_edges(offsets, threads):
     """Where to cut packed texts so that each thread gets as many tokens: as `threads.equal`, but for unequal texts."""
-    counts = np.diff(offsets)
-    N, T = int(counts[0]), len(counts)
-    if N * T == offsets[-1]:
+    N = int(offsets[1])
+    if are_equal(offsets):
         return equal(N, threads)
     tokens = np.concatenate([[0], np.cumsum(lengths(offsets))])
     cuts = np.searchsorted(tokens, offsets[-1] * np.arange(1, threads) / threads)
@@ -250,7 +249,7 @@ def _gradients(dx, grads, dz_hh, y, work, packed, weights, cell, threads):
     if cell.layer_norm:
         options.input_gradients(grads, work, layout, cell, dz, threads)
     # dweight_ih = dz.T @ x, dx = dz @ weight_ih
-    dbias = np.zeros_like(grads["bias_ih"])[: 0 if cell.layer_norm else None]
+    dbias = np.zeros(0 if cell.layer_norm else len(grads["bias_ih"]), grads["bias_ih"].dtype)
     factors.pack_inputs(threads, work, "inputs", x)
     left, summed = factors.by_rows(threads, work, dz, P, layout.is_recurrent and index is None)
     parallel_for(

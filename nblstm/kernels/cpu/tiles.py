@@ -67,7 +67,7 @@ def _band(columns: int, transposed: bool, step: int = PANEL):
 
     C: `Block`; A: `Factor`; B stands at b0, `step` numbers from a row to the next.
     """
-    heights = (5, 2, 1) if columns == 80 else (6, 4, 2, 1) if columns >= 48 else (6, 1)  # narrow bands are rare
+    heights = (5, 2, 1) if columns == 80 else (6, 4, 2, 1) if columns >= 48 else (6, 4, 1)
 
     @intrinsic
     def band(typingctx, C, rows, A, B, b0):

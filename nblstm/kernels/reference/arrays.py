@@ -17,7 +17,7 @@ def empty(shape, dtype):
 
 def zeros_like(x):
     """Zeros of the shape and type of x."""
-    return np.zeros_like(x)
+    return np.zeros(x.shape, x.dtype)
 
 
 def assign(y, x):
