@@ -50,7 +50,7 @@ STREAMS = "each file cut into {} parallel streams, each from the zero state, the
     "name",
     type=click.Choice(["stream", "documents"]),
     help="Read a file as one stream, or each of its documents on its own.  [default: stream, or documents where a "
-    "was trained on them]",
+    "model was trained on them]",
 )
 @click.option(
     "--documents", "kind", type=click.Choice(["line", "blank-line"]), help="What a document is.  [default: line]"
@@ -148,6 +148,12 @@ class _Protocol(NamedTuple):
             raise ConfigError("a model of documents cannot read a stream, which has no ends; use --protocol documents.")
         return self._replace(name=name, kind=self.kind or "line")
 
+    def nothing_in(self, file: str) -> str:
+        """Say why a file has no token to score."""
+        if self.name == "documents":
+            return f"there is nothing to score in {file}: all lines are empty."
+        return f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
+
     @property
     def in_parts(self) -> bool:
         """Whether a text is cut into parts that are read at once."""
@@ -172,9 +178,7 @@ def _rows(
                 else:
                     score, said = _dynamically(model, sources, asked, dynamic, reading, **how)
                 if score.tokens == 0:
-                    raise TextError(
-                        f"{file} has fewer than 2 tokens; the first is given, so there is nothing to score."
-                    )
+                    raise TextError(asked.nothing_in(file))
                 rows.append(
                     {"model": path, "file": file, "protocol": said, **figures(score), **_of_words(model, score)}
                 )

@@ -277,6 +277,17 @@ def test_what_eval_refuses(command, folder, words, args):
     )
 
 
+@pytest.mark.parametrize("dynamic", [[], ["--adapt", "sgd"]])
+def test_eval_of_documents_without_text(command, lines, dynamic):
+    """It says what is empty, and nothing of a first token: all tokens of a document are scored."""
+    (lines / "blank.txt").write_text("\n" * 9)
+    outcome = command("eval", "blank.txt", "--documents", "line", *dynamic)
+    assert (outcome.code, outcome.err) == (
+        FAILURE,
+        "Error: there is nothing to score in blank.txt: all lines are empty.\n",
+    )
+
+
 def test_eval_and_score_while_learning(command, lines):
     """A prepared model reads on from what it has learned; the protocol says so, and the figures are the library's."""
     assert command("adapt-prepare", "corpus.txt", "-o", "prepared.safetensors", "--valid", "lines.txt").code == 0
