@@ -243,11 +243,11 @@ def test_any_number_of_threads_and_any_table_give_the_same_bits(monkeypatch):
 def compiled_for(monkeypatch, group, function, *args):
     """Compile and call a function for a machine that multiplies so many neighbours of K at once."""
     numba = pytest.importorskip("numba")
-    from nblstm.kernels.cpu import int8_tiles, vectors
+    from nblstm.kernels.cpu import int8_tiles, whole
 
     with monkeypatch.context() as patch:
         patch.setattr(int8_tiles, "GROUP", group)
-        patch.setattr(vectors, "GROUP", group)
+        patch.setattr(whole, "GROUP", group)
         compiled = numba.njit(error_model="numpy", fastmath={"contract"})(function)
         compiled(*args)
     return compiled
@@ -316,7 +316,7 @@ def test_whole_numbers_are_laid_out_as_the_machine_multiplies_them(monkeypatch):
 
     for group in groups():
         from nblstm.kernels.cpu.vectors import load as load_vector
-        from nblstm.kernels.cpu.vectors import store_numbers, store_rounded
+        from nblstm.kernels.cpu.whole import store_numbers, store_rounded
 
         whole = np.array([32767, -32767, 0, 1, -1, 255, 256, -256, -257, 127, -128, 128, 9, -9, 5461, -21846])
         numbers = np.array([7, *range(-127, 127, 17), -1, 127, 99], np.int8)

@@ -33,10 +33,9 @@ from nblstm.kernels.cpu.vectors import (
     load,
     load_part,
     store,
-    store_numbers,
     store_part,
-    store_rounded,
 )
+from nblstm.kernels.cpu.whole import store_numbers, store_rounded
 from nblstm.kernels.reference.int8 import LEAST, steps_of, values
 from nblstm.kernels.threads import parallel_for
 

@@ -38,7 +38,7 @@ START_ROWS = 1 if GROUP == 4 else 0  # of a panel, before the weights
 class Activations(NamedTuple):
     """Rows of whole numbers: row r stands at numbers[place + r * step :], in units of units[first + r]."""
 
-    numbers: np.ndarray  # int16, as `vectors.store_rounded` lays them out
+    numbers: np.ndarray  # int16, as `whole.store_rounded` lays them out
     place: int
     step: int
     units: np.ndarray  # float32
