@@ -125,17 +125,15 @@ def test_a_folder_that_nobody_can_write_to_is_no_fault(tmp_path):
     assert python(code, **folders, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == "0 True"
 
 
-def test_a_rehearsal_calls_the_kernels_of_an_update(monkeypatch):
+def test_a_rehearsal_calls_the_kernels_of_an_update():
     """With the same types: so what is compiled ahead of a first update is what it needs."""
     from nblstm.kernels import threads
     from nblstm.kernels.cpu import ahead
     from nblstm.training.rehearsal import rehearse
 
-    trainer, made, run = make_trainer(), [], threads._run
+    trainer, made = make_trainer(threads=1), []
     listed = ahead._calls(lambda: rehearse(trainer))
-    monkeypatch.setattr(
-        threads, "_run", lambda kernel, calls, *more: (made.append((kernel, calls[0])), run(kernel, calls, *more))
-    )
-    next(trainer.run())
+    with threads.listing(lambda kernel, args: (made.append((kernel, args)), kernel(*args))):
+        next(trainer.run())
     called = {(kernel, tuple(map(kernel.typeof_pyval, args))) for kernel, args in made if hasattr(kernel, "overloads")}
     assert len(called) > 10 and called <= set(listed)

@@ -42,7 +42,7 @@ def spoil(monkeypatch, thing, bad, steps):
             self.gradient[-1] = bad if thing == "gradient" else self.gradient[-1]
         return clip(self, loss)
 
-    def moving(self, lr, norm):
+    def moving(self, lr, gradient, norm):
         update = self.optimizer.update
 
         def updating(kernels, w, *args):
@@ -52,7 +52,7 @@ def spoil(monkeypatch, thing, bad, steps):
         if thing == "weight" and reached():
             self.optimizer.update = updating
         try:
-            return move(self, lr, norm)
+            return move(self, lr, gradient, norm)
         finally:
             self.optimizer.__dict__.pop("update", None)
 

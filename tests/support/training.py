@@ -19,7 +19,7 @@ def make_trainer(valid=True, shape=SHAPE, backend="cpu", **settings):
     """Return a trainer on 133 random tokens: 4 streams of 33 transitions, read in chunks of 8."""
     ids = np.random.default_rng(1).integers(0, shape.vocab_size, 173)
     settings = {"batch_size": 4, "bptt": 8, "threads": 2, **settings}
-    network = Network(shape, initial(shape, 3), backend, 2)
+    network = Network(shape, initial(shape, 3), backend, settings["threads"])
     config = TrainConfig(**settings)
     streams = Streams(ids[:133], config.batch_size, config.bptt)
     assert len(streams) == CHUNKS

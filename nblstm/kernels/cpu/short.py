@@ -87,10 +87,13 @@ def _add_sums(dbias, p, size, z, z0, rows):
 
 
 @jit
-def _short_gradient(dweight, dbias, parts, count, work, x, packed, weight, bias, softmax, sizes, share):
-    """dweight and dbias += those of the parts start ... stop of all panels, of `count`; parts[part] (M, 16) = their dx."""
+def _short_gradient(dhead, x, head, work, softmax, sizes, share):
+    """dhead, of weight and bias, += those of the parts start ... stop of all panels, of `count`; parts[part] (M, 16) = their dx.
+
+    head: weight, as it is and packed, and bias; sizes: (M, D, V, count).
+    """
     own, start, stop, _, _ = share
-    (z, vectors, block), (M, D, V) = work, sizes
+    (dweight, dbias), (weight, packed, bias), (z, vectors, block, parts), (M, D, V, count) = dhead, head, work, sizes
     P, z0, v0, b0 = -(-V // PANEL), own * ROWS * PANEL, own * PANEL * PANEL, own * LANES * PANEL
     for part in range(start, stop):
         for i in range(part * M * LANES, (part + 1) * M * LANES):
@@ -117,9 +120,9 @@ def short_gradient(dx, dweight, dbias, work, x, packed, weight, softmax, threads
     work: `short_work`, and "bias" of a softmax's. packed: all panels of the weight. softmax: as `_slopes` says.
     """
     (M, D), V, parts = x.shape, len(dbias), work["parts"]
-    count, rooms = min(PARTS, panels(V)), (work["slopes"], work["vectors"], work["sums of vectors"])
+    count, rooms = min(PARTS, panels(V)), (work["slopes"], work["vectors"], work["sums of vectors"], parts)
     parallel_for(
-        threads, _short_gradient, count, dweight.reshape(-1), dbias, parts, count, rooms,
-        np.ascontiguousarray(x).reshape(-1), packed, weight.reshape(-1), work["bias"], softmax, (M, D, V),
+        threads, _short_gradient, count, (dweight.reshape(-1), dbias), np.ascontiguousarray(x).reshape(-1),
+        (weight.reshape(-1), packed, work["bias"]), rooms, softmax, (M, D, V, count),
     )  # fmt: skip
     np.add.reduce(parts[: count * M * LANES].reshape(count, M, LANES)[:, :, :D], axis=0, out=dx)
