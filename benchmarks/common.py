@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTLE = 0.3  # seconds of sleep before a turn: thread pools of the others (OpenMP, OpenBLAS) spin on for a while
-TURN = 0.15  # seconds that a timed turn lasts at least
+TURN = 0.4  # seconds that a timed turn lasts at least
 QUIET = 0.05  # share of the cores that other processes may use
 
 
