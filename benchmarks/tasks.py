@@ -1,4 +1,4 @@
-"""The tasks beside PyTorch networks of the same architecture, in the same process: speed of training, and quality.
+"""The tasks beside PyTorch networks of the same architecture: speed of training, and quality.
 
     python benchmarks/tasks.py [tag classify translate] --data FOLDER [--epochs 5] [--texts 2000]
 
@@ -300,15 +300,30 @@ class Translation(Case):
         return {f"BLEU of {TRANSLATED}": f"{corpus_bleu(written, self.valid[1]):.2f}"}
 
 
-def speed(name: str, case: Case, args: Any) -> list[dict[str, Any]]:
-    """How many words a second each learns, and how many times as fast as PyTorch that is."""
-    some = [batch for batch, _ in zip(case.batches(0), range(BATCHES))]
-    lr = case.trainer.config.learning_rate
+def timed_batches(case: Case) -> list[tuple[Any, Any, int]]:
+    """What a turn reads."""
+    return [batch for batch, _ in zip(case.batches(0), range(BATCHES))]
+
+
+def turns_of(case: Case) -> dict[str, Callable[[], Any]]:
+    """What each contestant does in a turn: the updates of some batches."""
+    some, lr = timed_batches(case), case.trainer.config.learning_rate
     contestants: dict[str, Callable[[], Any]] = {"nblstm": lambda: [case.update(chunk, lr) for chunk, _, _ in some]}
     if case.peer is not None:
-        common.require_close(f"loss of {name}", *case.quiet_losses(*some[0][:2]), TOLERANCE)
         contestants["torch"] = lambda: [case.peer_update(batch, lr) for _, batch, _ in some]
-    times, words = common.interleaved(contestants, args.repeat), sum(words for _, _, words in some)
+    return contestants
+
+
+def speed(name: str, case: Case, args: Any) -> list[dict[str, Any]]:
+    """How many words a second each learns, and how many times as fast as PyTorch that is."""
+    some = timed_batches(case)
+    if case.peer is not None:
+        common.require_close(f"loss of {name}", *case.quiet_losses(*some[0][:2]), TOLERANCE)
+    contestants, words = turns_of(case), sum(words for _, _, words in some)
+    if args.together:
+        times = common.interleaved(contestants, args.repeat)
+    else:
+        times = common.in_processes({who: [name, who] for who in contestants}, args.repeat)
     rows = []
     for who, seconds in times.items():
         row = {"task": name, "who": who, case.UNIT: common.spread([words / s for s in seconds], digits=0)}
@@ -352,6 +367,9 @@ def main() -> None:
     if unknown:
         sys.exit(f"there is no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
     np.random.seed(SEED)
+    if args.serve:
+        name, who = args.serve
+        return common.serve(turns_of(TASKS[name](args))[who])
     fast, good = [], []
     for name in args.tasks or TASKS:
         fast += speed(name, TASKS[name](args), args)
